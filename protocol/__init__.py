@@ -1,0 +1,9 @@
+"""The protocol of the network: pure rules, no input or output.
+
+Spec: specs/overview.md. Layers, each of which may import only those before it:
+values, wire, rules, machines, core.
+"""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1

@@ -1,0 +1,248 @@
+"""One node's protocol state, and the way of every input through it.
+
+Spec: specs/core.md. The driver gives one input, performs every effect, then gives the next.
+Nothing here waits, reads a clock or rolls dice.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from protocol.core.directory import Directory
+from protocol.core.jobs import Job, after_failure, call_for, failure_of
+from protocol.core.market import Market
+from protocol.core.presence import Presence
+from protocol.machines import auction, lease
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Effect, Report, Save
+from protocol.machines.events import Announced, Failed, Retrying
+from protocol.machines.inputs import (
+    DeadlineReached,
+    Input,
+    JobCancelled,
+    JobSubmitted,
+    OutputsFetched,
+    OutputsLost,
+    PeerConnected,
+    PolicyChanged,
+    StopRequested,
+)
+from protocol.machines.table import step
+from protocol.values.ids import CallId, JobId, LeaseId, PeerId
+from protocol.values.reasons import Failure
+from protocol.wire.envelope import Signed, Signer
+from protocol.wire.messages import (
+    AwardAccept,
+    AwardDecline,
+    BidCommit,
+    BidRefusal,
+    BidReveal,
+    CapabilityRecord,
+    Completed,
+    Heartbeat,
+    LeaseActive,
+    LeaseRelease,
+    Ready,
+    Released,
+    Started,
+)
+
+FOR_AUCTIONS = BidCommit | BidReveal | BidRefusal
+FOR_AWARDS = AwardAccept | AwardDecline | LeaseActive
+FOR_LEASES = Heartbeat | Ready | Started | Completed | Released
+
+
+class Core:
+    """The only mutable thing in the protocol."""
+
+    def __init__(self, signer: Signer, policy: Policy) -> None:
+        """Take our key and what our owner allows."""
+        self.signer = signer
+        self.policy = policy
+        self.jobs: dict[JobId, Job] = {}
+        self.auctions: dict[CallId, auction.State] = {}
+        self.leases: dict[LeaseId, lease.State] = {}
+        self.directory = Directory()
+        self.market = Market()
+        self.presence = Presence()
+
+    def handle(self, event: Input, now_ms: int) -> list[Effect]:
+        """Take one input in; give the effects out, in the order in which to perform them."""
+        if isinstance(event, PolicyChanged):
+            self.policy = event.policy
+        context = Context(now_ms, self.signer, self.policy)
+        match event:
+            case Signed():
+                return self._hear(event, context)
+            case JobSubmitted(job_id, spec):
+                assert job_id not in self.jobs
+                return self._open(Job(job_id, spec, now_ms), context)
+            case JobCancelled(job_id):
+                return self._cancel(job_id, event, context)
+            case OutputsFetched(lease_id) | OutputsLost(lease_id, _):
+                return self._step_lease(lease_id, event, context)
+            case PolicyChanged() | PeerConnected():
+                return self.presence.handle(event, context)
+            case StopRequested():
+                return [*self.market.handle(event, context), *self.presence.withdraw(context)]
+            case DeadlineReached():
+                return self._reach_deadlines(event, context)
+            case _:
+                return self.market.handle(event, context)
+
+    def next_deadline_ms(self) -> int | None:
+        """Return when the driver has to wake us, if nothing happens before."""
+        deadlines = [*_deadlines(self.auctions.values()), *_deadlines(self.leases.values())]
+        deadlines += _deadlines(self.market.states())
+        if self.presence.refresh_ms is not None:
+            deadlines.append(self.presence.refresh_ms)
+        return min(deadlines, default=None)
+
+    def recover(
+        self,
+        jobs: Iterable[Job],
+        auctions: Iterable[auction.State],
+        leases: Iterable[lease.State],
+        now_ms: int,
+    ) -> list[Effect]:
+        """Go on after a restart with what was written down; return what has to be done for it.
+
+        A job whose auction had not been decided gets a new one: nobody is bound by the old.
+        """
+        context = Context(now_ms, self.signer, self.policy)
+        for state in auctions:
+            running = state.awarding if isinstance(state, auction.Confirming) else state
+            self.auctions[running.auction.call_id] = state
+        effects: list[Effect] = []
+        for held in leases:
+            resumed, following = lease.resume(held, context)
+            self.leases[resumed.lease.lease_id] = resumed
+            effects += following
+        self.jobs = {job.job_id: job for job in jobs if not job.ended}
+        busy = {_job_of(state) for state in self.auctions.values()}
+        busy |= {state.lease.job_id for state in self.leases.values()}
+        for job in list(self.jobs.values()):
+            if job.job_id not in busy:
+                effects += self._open(job, context)
+        return effects
+
+    def _hear(self, event: Signed[Any], context: Context) -> list[Effect]:
+        match event.message:
+            case CapabilityRecord():
+                self.directory.add(event, context.now_ms)
+                return []
+            case BidCommit() | BidReveal() | BidRefusal():
+                return self._step_auction(event.message.call_id, event, context)
+            case AwardAccept() | AwardDecline() | LeaseActive():
+                call_id = self._auction_of(event.message.lease_id)
+                return self._step_auction(call_id, event, context)
+            case Heartbeat() | Ready() | Started() | Completed() | Released():
+                return self._hear_provider(event, context)
+            case LeaseRelease(lease_id):
+                if lease_id in self.leases:
+                    return self._hear_provider(event, context)
+                if (call_id := self._auction_of(lease_id)) is not None:
+                    return self._step_auction(call_id, event, context)
+        return self.market.hear(event, context)
+
+    def _hear_provider(self, event: Signed[Any], context: Context) -> list[Effect]:
+        state = self.leases.get(event.message.lease_id)
+        if state is None or state.lease.provider != event.signer:
+            return []
+        return self._step_lease(event.message.lease_id, event, context)
+
+    def _open(self, job: Job, context: Context) -> list[Effect]:
+        self.jobs[job.job_id] = job
+        called = call_for(job, self.directory.listings(context.now_ms), context)
+        state, effects = auction.open_auction(called, context)
+        self.auctions[called.call_id] = state
+        announced = Announced(called.call_id, job.attempt, called.nodes, called.eligible)
+        return [Save("job", job.job_id, job), Report(job.job_id, announced), *effects]
+
+    def _cancel(self, job_id: JobId, event: JobCancelled, context: Context) -> list[Effect]:
+        effects: list[Effect] = []
+        for call_id, state in list(self.auctions.items()):
+            if _job_of(state) == job_id:
+                effects += self._step_auction(call_id, event, context)
+        for lease_id, held in list(self.leases.items()):
+            if held.lease.job_id == job_id:
+                effects += self._step_lease(lease_id, event, context)
+        return effects
+
+    def _step_auction(self, call_id: CallId | None, event: Any, context: Context) -> list[Effect]:
+        if call_id is None or call_id not in self.auctions:
+            return []
+        state, effects = step(auction.TRANSITIONS, self.auctions[call_id], event, context)
+        match state:
+            case auction.Won(called, provider, lease_id, contract, rate):
+                del self.auctions[call_id]
+                terms = lease.Lease(
+                    called.job_id, lease_id, provider, contract, rate,
+                    called.call.attempt, called.spec.workload,
+                )  # fmt: skip
+                self.leases[lease_id], following = lease.begin(terms, context)
+                return [*effects, *following]
+            case auction.Lost(called, reason, why):
+                del self.auctions[call_id]
+                told = failure_of(called, reason)
+                return [*effects, *self._fail(called.job_id, told, why, None, context)]
+            case _:
+                self.auctions[call_id] = state
+                return list(effects)
+
+    def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
+        if lease_id not in self.leases:
+            return []
+        state, effects = step(lease.TRANSITIONS, self.leases[lease_id], event, context)
+        match state:
+            case lease.Closed(terms):
+                del self.leases[lease_id]
+                return [*effects, *self._end(terms.job_id)]
+            case lease.Broken(terms, reason, why):
+                del self.leases[lease_id]
+                failed = self._fail(terms.job_id, reason, why, terms.provider, context)
+                return [*effects, *failed]
+            case _:
+                self.leases[lease_id] = state
+                return list(effects)
+
+    def _fail(
+        self, job_id: JobId, reason: Failure, why: str, provider: PeerId | None, context: Context
+    ) -> list[Effect]:
+        job = after_failure(self.jobs[job_id], reason, provider)
+        if job.ended:
+            return [Report(job_id, Failed(reason, why)), *self._end(job_id)]
+        return [Report(job_id, Retrying(reason, why)), *self._open(job, context)]
+
+    def _end(self, job_id: JobId) -> list[Effect]:
+        job = self.jobs.pop(job_id)
+        return [Save("job", job_id, Job(job_id, job.spec, job.submitted_ms, ended=True))]
+
+    def _reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
+        effects: list[Effect] = []
+        for call_id in _due(self.auctions, context.now_ms):
+            effects += self._step_auction(call_id, event, context)
+        for lease_id in _due(self.leases, context.now_ms):
+            effects += self._step_lease(lease_id, event, context)
+        effects += self.market.handle(event, context)
+        self.directory.expire(context.now_ms)
+        return [*effects, *self.presence.handle(event, context)]
+
+    def _auction_of(self, lease_id: LeaseId) -> CallId | None:
+        for call_id, state in self.auctions.items():
+            awarding = state.awarding if isinstance(state, auction.Confirming) else state
+            if isinstance(awarding, auction.Awarding) and awarding.lease_id == lease_id:
+                return call_id
+        return None
+
+
+def _job_of(state: auction.State) -> JobId:
+    running = state.awarding if isinstance(state, auction.Confirming) else state
+    return running.auction.job_id
+
+
+def _deadlines(states: Iterable[Any]) -> list[int]:
+    return [state.deadline_ms for state in states]
+
+
+def _due(states: dict[Any, Any], now_ms: int) -> list[Any]:
+    return [key for key, state in states.items() if state.deadline_ms <= now_ms]

@@ -1,0 +1,86 @@
+"""What becomes of a job between its attempts: when another auction is worth it, and when not.
+
+Spec: specs/core.md#jobs.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from protocol.machines.auction import Auction
+from protocol.machines.context import Context
+from protocol.rules.matching import demand_of_job, explain
+from protocol.values.ids import CallId, JobId, PeerId
+from protocol.values.limits import COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
+from protocol.values.reasons import Failure
+from protocol.wire.job import QUICK, JobSpec
+from protocol.wire.messages import Call, Listing
+
+WORTH_RETRYING: Final = frozenset({
+    Failure.EXHAUSTED,
+    Failure.PREPARE_FAILED,
+    Failure.SANDBOX_FAILED,
+    Failure.PROVIDER_LOST,
+    Failure.PROVIDER_STOPPED,
+    Failure.OUTPUTS_LOST,
+})  # fmt: skip
+"""What is the fault of one provider, so that another may do better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of our user, from submission until it has ended."""
+
+    job_id: JobId
+    spec: JobSpec
+    submitted_ms: int
+    attempt: int = 0
+    avoid: tuple[PeerId, ...] = ()
+    """Providers that have failed this job."""
+    ended: bool = False
+
+
+def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Auction:
+    """Return the auction for the next attempt of a job, with its signed call."""
+    workload, terms = job.spec.workload, job.spec.terms
+    quick = terms.profile == QUICK
+    call = Call(
+        nonce=context.signer.secret(b"call", job.job_id + job.attempt.to_bytes(2))[:16],
+        profile=terms.profile,
+        issued_ms=context.now_ms,
+        resources=workload.resources,
+        rate_max=terms.rate_max,
+        usage_ms_max=workload.timeout_ms,
+        commit_ms=COMMIT_MS,
+        reveal_ms=0 if quick else REVEAL_MS,
+        hold_ms=HOLD_MS,
+        shift_cap=0 if quick else SHIFT_CAP,
+        image=workload.image,
+        fetch_bytes=workload.image_bytes + sum(file.blob.size for file in workload.inputs),
+        region=terms.region,
+        drivers=terms.drivers,
+        attempt=job.attempt,
+        addresses=context.policy.addresses[:3],
+    )
+    signed = context.signer.sign(call)
+    others = [item.record for item in listings
+              if item.peer != context.signer.peer_id and item.peer not in job.avoid]  # fmt: skip
+    explanation = explain(demand_of_job(job.spec), others)
+    return Auction(
+        job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
+        len(others), explanation.eligible, explanation.why, job.avoid,
+    )  # fmt: skip
+
+
+def after_failure(job: Job, reason: Failure, provider: PeerId | None) -> Job:
+    """Return the job as it goes on after a failed attempt: ended, or with one more attempt."""
+    if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
+        return replace(job, ended=True)
+    avoid = job.avoid if provider is None else (*job.avoid, provider)
+    return replace(job, attempt=job.attempt + 1, avoid=avoid)
+
+
+def failure_of(auction: Auction, reason: Failure) -> Failure:
+    """Return the reason as the user should hear it: nobody there, nobody fit, or no bids."""
+    if reason is not Failure.NO_BIDS or auction.eligible:
+        return reason
+    return Failure.NO_MATCH if auction.nodes else Failure.NO_PEERS

@@ -1,0 +1,190 @@
+"""The provider's side of this node: calls that it answers and leases that it serves.
+
+Spec: specs/core.md#market. Capacity is derived from the states, never counted beside them.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from protocol.core.presence import record_of
+from protocol.machines import bidding, serving
+from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Send
+from protocol.machines.inputs import DeadlineReached, StopRequested
+from protocol.machines.table import step
+from protocol.rules.bucket import Bucket, draw, full_bucket
+from protocol.rules.capacity import Capacity, left_of, reserve
+from protocol.rules.matching import demand_of_call, mismatches
+from protocol.rules.selection import award_fault
+from protocol.values.errors import PeerFault
+from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
+from protocol.values.limits import BIDDINGS_MAX, CALLS_BURST, CALLS_PER_MINUTE, MESSAGE_MS
+from protocol.values.reasons import Decline, Release
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.messages import (
+    Award,
+    AwardDecline,
+    BidReveal,
+    Call,
+    Cancel,
+    CommitSet,
+    Deploy,
+    LeaseConfirm,
+    LeaseRelease,
+    Outcome,
+    Start,
+)
+
+
+class Market:
+    """Biddings and servings of one node."""
+
+    def __init__(self) -> None:
+        self.biddings: dict[CallId, bidding.State] = {}
+        self.servings: dict[LeaseId, serving.State] = {}
+        self._buckets: dict[PeerId, Bucket] = {}
+
+    def left(self, total: Capacity) -> Capacity:
+        """Return what of the node's capacity is promised to nobody."""
+        held = [serving.reserved(state) for state in self.servings.values()]
+        bound = [bidding.reserved(state) for state in self.biddings.values()]
+        return left_of(total, [item for item in (*held, *bound) if item is not None])
+
+    def states(self) -> Iterable[Any]:
+        """Return every state that has a deadline."""
+        return [*self.biddings.values(), *self.servings.values()]
+
+    def recover(self, states: Iterable[serving.State], context: Context) -> list[Effect]:
+        """Go on with the leases that were written down."""
+        effects: list[Effect] = []
+        for state in states:
+            resumed, following = serving.resume(state, context)
+            self.servings[resumed.hold.lease_id] = resumed
+            effects += following
+        return effects
+
+    def handle(self, event: Any, context: Context) -> list[Effect]:
+        """Take an input that is no message: a deadline, or news of an execution."""
+        effects: list[Effect] = []
+        if isinstance(event, DeadlineReached):
+            for call_id in _due(self.biddings, context.now_ms):
+                effects += self._step_bidding(call_id, event, context)
+            for lease_id in _due(self.servings, context.now_ms):
+                effects += self._step_serving(lease_id, event, context)
+        elif isinstance(event, StopRequested):
+            for lease_id in list(self.servings):
+                effects += self._step_serving(lease_id, event, context)
+        else:
+            effects += self._step_serving(event.lease_id, event, context)
+        return effects
+
+    def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
+        """Take a message of a requester."""
+        match event.message:
+            case Call():
+                return self._answer(event, context)
+            case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
+                return self._step_bidding(call_id, event, context)
+            case Award():
+                return self._take_award(event, context)
+        lease_id: LeaseId = event.message.lease_id
+        state = self.servings.get(lease_id)
+        if state is not None and state.hold.requester == event.signer:
+            return self._step_serving(lease_id, event, context)
+        if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
+            # Our hold was over: the requester must not wait for us.
+            gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
+            return [Send(event.signer, gone.envelope, context.now_ms + MESSAGE_MS)]
+        return []
+
+    def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
+        call_id, own = CallId(event.content_id), context.signer.peer_id
+        full = len(self.biddings) >= BIDDINGS_MAX
+        if event.signer == own or call_id in self.biddings or full:
+            return []
+        if mismatches(demand_of_call(event.message), record_of(context, 1)):
+            return []
+        if not self._may_call(event.signer, context.now_ms):
+            return []
+        left = self.left(context.policy.capacity)
+        state, effects = bidding.answer_call(event, left, context)
+        if not isinstance(state, bidding.Over):
+            self.biddings[call_id] = state
+        return list(effects)
+
+    def _may_call(self, requester: PeerId, now_ms: int) -> bool:
+        if len(self._buckets) >= BIDDINGS_MAX:
+            oldest = min(self._buckets, key=lambda peer: self._buckets[peer].filled_ms)
+            del self._buckets[oldest]
+        fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
+        bucket, allowed = draw(self._buckets.get(requester, fresh), now_ms)
+        self._buckets[requester] = bucket
+        return allowed
+
+    def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:
+        award = event.message
+        place = (award.slot, award.attempt, award.offer)
+        lease_id = lease_id_of(award.call_id, *place, context.signer.peer_id)
+        if lease_id in self.servings:
+            return []
+        state = self.biddings.get(award.call_id)
+        revealed = bidding.awardable(state, event) if state else None
+        if revealed is None or context.now_ms >= revealed.deadline_ms:
+            return [_decline(lease_id, event, Decline.POLICY, context)]
+        if self._fault(revealed, award, context):
+            return [_decline(lease_id, event, Decline.EVIDENCE, context)]
+        del self.biddings[award.call_id]
+        bid = revealed.bidding
+        reservation = reserve(self.left(context.policy.capacity), bid.call.resources)
+        if reservation is None:
+            return [_decline(lease_id, event, Decline.BUSY, context)]
+        hold = serving.Hold(
+            lease_id, award.call_id, event.signer, award.attempt, award.rate,
+            bid.call.usage_ms_max, bid.call.resources, reservation,
+        )  # fmt: skip
+        held, effects = serving.hold_award(hold, event.content_id, bid.call.hold_ms, context)
+        self.servings[lease_id] = held
+        return list(effects)
+
+    def _fault(self, revealed: bidding.Revealed, award: Award, context: Context) -> str:
+        call, own = revealed.bidding.call, revealed.bidding.bid
+        setter: Signed[BidReveal] | None = None
+        if award.evidence:
+            network, requester = context.signer.network_id, revealed.bidding.requester
+            try:
+                opened = open_envelope(award.evidence, network, requester)
+            except PeerFault as fault:
+                return fault.why
+            if not isinstance(opened.message, BidReveal) or opened.signer == context.signer.peer_id:
+                return "the evidence is no bid of another"
+            setter = Signed(opened.signer, opened.message, opened.envelope, opened.content_id)
+        return award_fault(call, revealed.commit_set, own, award, setter)
+
+    def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
+        if call_id not in self.biddings:
+            return []
+        state, effects = step(bidding.TRANSITIONS, self.biddings[call_id], event, context)
+        if isinstance(state, bidding.Over):
+            del self.biddings[call_id]
+        else:
+            self.biddings[call_id] = state
+        return list(effects)
+
+    def _step_serving(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
+        if lease_id not in self.servings:
+            return []
+        state, effects = step(serving.TRANSITIONS, self.servings[lease_id], event, context)
+        if isinstance(state, serving.Ended):
+            del self.servings[lease_id]
+        else:
+            self.servings[lease_id] = state
+        return list(effects)
+
+
+def _decline(lease_id: LeaseId, event: Signed[Award], reason: Decline, context: Context) -> Effect:
+    said = context.signer.sign(AwardDecline(lease_id, event.content_id, reason))
+    return Send(event.signer, said.envelope, context.now_ms + MESSAGE_MS)
+
+
+def _due(states: dict[Any, Any], now_ms: int) -> list[Any]:
+    return [key for key, state in states.items() if state.deadline_ms <= now_ms]

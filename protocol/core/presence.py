@@ -1,0 +1,71 @@
+"""Our own capability record: announced, refreshed and withdrawn.
+
+Spec: specs/discovery.md#own-record.
+"""
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Advertise, Effect, Publish, Send
+from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
+from protocol.rules.topics import RECORDS
+from protocol.values.limits import RECORD_REFRESH_MS, RECORD_TTL_MS
+from protocol.wire.messages import CapabilityRecord, GpuGroup
+
+
+class Presence:
+    """What others know of us."""
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.envelope = b""
+        self.record: CapabilityRecord | None = None
+        self.refresh_ms: int | None = None
+
+    def handle(
+        self, event: PolicyChanged | PeerConnected | DeadlineReached, context: Context
+    ) -> list[Effect]:
+        """Announce a changed record, greet a peer with it, or refresh it when it is time."""
+        match event:
+            case PeerConnected(peer):
+                return [Send(peer, self.envelope, 0)] if self.envelope else []
+            case DeadlineReached() if self.refresh_ms is None or context.now_ms < self.refresh_ms:
+                return []
+            case _:
+                self.refresh_ms = context.now_ms + RECORD_REFRESH_MS
+                return self._announce(record_of(context, self._next_sequence(context)), context)
+
+    def withdraw(self, context: Context) -> list[Effect]:
+        """Tell everybody that this node offers nothing any more."""
+        if not self.envelope:
+            return []
+        self.refresh_ms = None
+        record = CapabilityRecord(self._next_sequence(context), context.now_ms, 0, (), False)
+        return self._announce(record, context)
+
+    def _announce(self, record: CapabilityRecord, context: Context) -> list[Effect]:
+        signed = context.signer.sign(record)
+        self.envelope, self.record = signed.envelope, record
+        return [Publish(RECORDS, signed.envelope), Advertise(signed.envelope)]
+
+    def _next_sequence(self, context: Context) -> int:
+        # The time makes the number grow even if the last one was forgotten.
+        self.sequence = max(self.sequence + 1, context.now_ms)
+        return self.sequence
+
+
+def record_of(context: Context, sequence: int) -> CapabilityRecord:
+    """Return the record of what our owner allows."""
+    policy = context.policy
+    has = policy.capacity
+    kinds = {(d.gpu_class, d.vram_mib, d.name) for d in has.devices}
+    gpus = tuple(
+        GpuGroup(gpu_class, sum((d.gpu_class, d.vram_mib, d.name) == kind for d in has.devices),
+                 vram_mib, name)
+        for kind in sorted(kinds)
+        for gpu_class, vram_mib, name in [kind]
+    )  # fmt: skip
+    return CapabilityRecord(
+        sequence, context.now_ms, RECORD_TTL_MS, policy.addresses[:6], policy.providing,
+        policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
+        (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
+        policy.agent,
+    )  # fmt: skip

@@ -1,0 +1,21 @@
+"""The requester's side of one auction.
+
+Spec: specs/auction.md.
+"""
+
+from protocol.machines.auction.machine import IGNORED, INPUTS, TRANSITIONS, open_auction
+from protocol.machines.auction.states import (
+    Auction,
+    Awarding,
+    Calling,
+    Confirming,
+    Lost,
+    Opening,
+    State,
+    Won,
+)
+
+__all__ = [
+    "IGNORED", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming", "Lost",
+    "Opening", "State", "Won", "open_auction",
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""The states of an auction, as its requester sees it.
+
+Spec: specs/auction.md#states.
+"""
+
+from dataclasses import dataclass
+
+from protocol.machines.effects import Effect
+from protocol.rules.selection import Offer
+from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId
+from protocol.values.reasons import Failure
+from protocol.wire.job import JobSpec
+from protocol.wire.messages import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Auction:
+    """What stays the same from the call to the end."""
+
+    job_id: JobId
+    spec: JobSpec
+    call_id: CallId
+    call: Call
+    envelope: bytes
+    nodes: int
+    """How many other nodes we know."""
+    eligible: int
+    """How many nodes that we know can serve the call: when all have answered, we wait no longer."""
+    why: str
+    """How the nodes that we know relate to the call, for people."""
+    avoid: tuple[PeerId, ...] = ()
+    """Providers that have failed this job before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A bid that nobody can read yet."""
+
+    peer: PeerId
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A provider that could have bid, and why it does not."""
+
+    peer: PeerId
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """The call is out and commitments come in."""
+
+    auction: Auction
+    deadline_ms: int
+    commitments: tuple[Commitment, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    extended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Bids come in: those committed to in Profile V, any in Profile Q."""
+
+    auction: Auction
+    deadline_ms: int
+    commit_set: ContentId
+    commitments: tuple[Commitment, ...]
+    refused: tuple[Refused, ...]
+    offers: tuple[Offer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The bids that may still win, the best first, while the bids bind."""
+
+    offers: tuple[Offer, ...]
+    shift: int
+    """By how many places failed commitments have moved the price up."""
+    passed: int
+    """How many better bids were passed over."""
+    held_until_ms: int
+    outcome: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Awarding:
+    """The first of the ranking has our award, and has not answered yet."""
+
+    auction: Auction
+    deadline_ms: int
+    ranking: Ranking
+    award: ContentId
+    lease_id: LeaseId
+    rate: int
+
+    @property
+    def winner(self) -> PeerId:
+        return self.ranking.offers[0].peer
+
+
+@dataclass(frozen=True, slots=True)
+class Confirming:
+    """The winner accepted and has our confirmation; the lease is not active yet."""
+
+    awarding: Awarding
+    deadline_ms: int
+    contract: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """A provider holds an active lease for the job."""
+
+    auction: Auction
+    provider: PeerId
+    lease_id: LeaseId
+    contract: ContentId
+    rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The auction ended without a lease."""
+
+    auction: Auction
+    reason: Failure
+    why: str
+
+
+State = Calling | Opening | Awarding | Confirming | Won | Lost
+Step = tuple[State, tuple[Effect, ...]]

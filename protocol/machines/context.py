@@ -1,0 +1,38 @@
+"""What a step may know besides its state and its input: the time, our key and our policy.
+
+Spec: specs/core.md#context.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.rules.capacity import Capacity
+from protocol.wire.envelope import Signer
+from protocol.wire.messages import Prices
+
+NO_CAPACITY: Final = Capacity()
+FREE: Final = Prices()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the owner of this node allows: it is the master of the machine."""
+
+    providing: bool = False
+    capacity: Capacity = NO_CAPACITY
+    prices: Prices = FREE
+    region: str = ""
+    driver: str = ""
+    isolation: int = 1
+    addresses: tuple[str, ...] = ()
+    images: tuple[bytes, ...] = ()
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The time in Unix milliseconds (monotonic since the node started), our key, our policy."""
+
+    now_ms: int
+    signer: Signer
+    policy: Policy

@@ -1,0 +1,147 @@
+"""Everything that a node can ask of the world.
+
+Spec: specs/core.md#effects. Effects are performed in the order in which they are listed. The
+durable ones of one step (Save, Report, Settle, and Send with a deadline) are one transaction: the
+state changes and the exact bytes that it causes to be sent are written together, or not at all.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.machines.events import JobEvent
+from protocol.rules.capacity import Reservation
+from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.wire.job import BlobRef, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write the state of a machine down; None forgets it."""
+
+    table: str
+    key: bytes
+    state: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the user what became of the job. Durable."""
+
+    job_id: JobId
+    event: JobEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tell the user how far the provider's fetching is. Not durable."""
+
+    job_id: JobId
+    fetched: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Keep a receipt. `countersign` is empty as long as the requester has not signed."""
+
+    lease_id: LeaseId
+    provider: PeerId
+    requester: PeerId
+    usage_ms: int
+    amount: int
+    proposal: bytes
+    countersign: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send an envelope to one peer, again and again until it has it or the deadline is over.
+
+    A deadline of 0 means once, without a trace on the disk.
+    """
+
+    peer: PeerId
+    envelope: bytes
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Gossip an envelope on a topic. It may be lost."""
+
+    topic: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Advertise:
+    """Put our capability record into the DHT. It may fail."""
+
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Fetch image and inputs of a lease from its requester."""
+
+    lease_id: LeaseId
+    requester: PeerId
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Start the container of a lease, or take it over if it runs already."""
+
+    lease_id: LeaseId
+    requester: PeerId
+    workload: Workload
+    reservation: Reservation
+    budget_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Let the container live until it has used this much, even if the daemon dies."""
+
+    lease_id: LeaseId
+    budget_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Stop the container of a lease."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Forget everything about a lease's execution: stop preparing, remove the run folder."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class FollowLog:
+    """Copy the log of a running lease from its provider as it grows."""
+
+    job_id: JobId
+    lease_id: LeaseId
+    provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOutputs:
+    """Fetch log and outputs of a lease from its provider."""
+
+    job_id: JobId
+    lease_id: LeaseId
+    provider: PeerId
+    outputs: BlobRef
+
+
+Effect = (
+    Save | Report | Progress | Settle | Send | Publish | Advertise | Prepare | Launch | Extend
+    | Kill | Drop | FollowLog | FetchOutputs
+)  # fmt: skip

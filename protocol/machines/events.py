@@ -1,0 +1,118 @@
+"""What a user is told about a job, in the order in which it happens. Events are durable.
+
+Spec: specs/core.md#job-events. A job's whole story is the fold over its events.
+"""
+
+from dataclasses import dataclass
+
+from protocol.values.ids import CallId, Digest, LeaseId, PeerId
+from protocol.values.reasons import Failure
+from protocol.wire.messages import Bid
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The call for bids is out."""
+
+    call_id: CallId
+    attempt: int
+    nodes: int
+    eligible: int
+
+
+@dataclass(frozen=True, slots=True)
+class BidSeen:
+    """One opened bid."""
+
+    peer: PeerId
+    bid: Bid
+    eligible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BidsOpened:
+    """All bids are open, or their time is over."""
+
+    bids: tuple[BidSeen, ...]
+    unopened: int
+    refusals: tuple[tuple[PeerId, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Awarded:
+    """A provider has the award."""
+
+    provider: PeerId
+    lease_id: LeaseId
+    rate: int
+    ask: int
+    runner_up: int
+    """The ask of the best losing bid; the call's highest rate if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """The provider has the contract and fetches image and inputs."""
+
+    provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Everything is there; the start message is out."""
+
+    provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The container runs."""
+
+    provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """The container has exited; log and outputs come back."""
+
+    exit_code: int
+    usage_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job has run to its end, whatever its exit code, and everything is here."""
+
+    exit_code: int
+    reason: str
+    detail: str
+    usage_ms: int
+    amount: int
+    outputs: Digest
+    proposal: bytes
+    """The receipt in the provider's envelope."""
+    countersign: bytes
+    """The same receipt in ours; empty if we dispute it, and `dispute` says why."""
+    dispute: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed through no fault of the job; another auction follows."""
+
+    reason: Failure
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job has not run, and will not."""
+
+    reason: Failure
+    why: str
+
+
+JobEvent = (
+    Announced | BidsOpened | Awarded | Fetching | Starting | Running | Returning | Done
+    | Retrying | Failed
+)  # fmt: skip

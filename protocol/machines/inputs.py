@@ -1,0 +1,125 @@
+"""Everything that can happen to a node.
+
+Spec: specs/core.md#inputs. A message from a peer is an input too: it comes as `Signed`, and the
+tables of the machines know it by the class of its message.
+"""
+
+from dataclasses import dataclass
+
+from protocol.machines.context import Policy
+from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.wire.envelope import Signed
+from protocol.wire.job import BlobRef, JobSpec
+from protocol.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineReached:
+    """The deadline that the core named has come, or the clock woke us early."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSubmitted:
+    """Our user wants a job done. The identifier is 16 bytes of chance."""
+
+    job_id: JobId
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """Our user does not want the job any more."""
+
+    job_id: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Image and inputs of a lease are here, verified."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareFailed:
+    """Image or inputs of a lease could not be had."""
+
+    lease_id: LeaseId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgressed:
+    """So many bytes of image and inputs are here."""
+
+    lease_id: LeaseId
+    fetched: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStarted:
+    """The container of a lease runs."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerExited:
+    """The container of a lease is gone; what it left is in our blob store."""
+
+    lease_id: LeaseId
+    exit_code: int
+    reason: str
+    detail: str
+    usage_ms: int
+    outputs: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFailed:
+    """The sandbox could not start the container, or lost it."""
+
+    lease_id: LeaseId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsFetched:
+    """Log and outputs of a lease are here, verified."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsLost:
+    """Log and outputs of a lease could not be had."""
+
+    lease_id: LeaseId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A connection to a peer stands."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """The owner, or the machine itself, changed what this node offers."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The node is about to stop."""
+
+
+Input = (
+    Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
+    | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed | OutputsFetched
+    | OutputsLost | PeerConnected | PolicyChanged | StopRequested
+)  # fmt: skip

@@ -1,0 +1,378 @@
+"""The requester's side of one lease: from the active contract to the countersigned receipt.
+
+Spec: specs/lease.md#requester. A lease that may have started is fenced before another attempt
+begins. Vouchers follow the usage that the provider claims, as far as we saw that time pass.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import (
+    Effect,
+    FetchOutputs,
+    FollowLog,
+    Progress,
+    Report,
+    Save,
+    Send,
+    Settle,
+)
+from protocol.machines.events import Done, Fetching, Returning, Running, Starting
+from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.receipts import Bill, countersign
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.rules.metering import amount_of, usage_seen_max
+from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
+from protocol.values.limits import (
+    MESSAGE_MS,
+    PREPARE_MS,
+    RELEASE_MS,
+    RETURN_MS,
+    SETTLEMENT_MS,
+    SILENCE_MS,
+    STARTED_MS,
+    VOUCHER_MS,
+)
+from protocol.values.reasons import Failure, Release
+from protocol.wire.envelope import Signed
+from protocol.wire.job import Workload
+from protocol.wire.messages import (
+    Completed,
+    Deploy,
+    Heartbeat,
+    LeaseRelease,
+    Ready,
+    Released,
+    Start,
+    Started,
+    Voucher,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What stays the same from the contract to the receipt."""
+
+    job_id: JobId
+    lease_id: LeaseId
+    provider: PeerId
+    contract: ContentId
+    rate: int
+    attempt: int
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Deploying:
+    """The provider fetches image and inputs."""
+
+    lease: Lease
+    deadline_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """The start message is out: from here on the job may run."""
+
+    lease: Lease
+    deadline_ms: int
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Executing:
+    """The container runs."""
+
+    lease: Lease
+    deadline_ms: int
+    since_ms: int
+    paid_ms: int
+    """The usage that our last voucher covers."""
+    vouchers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The container has exited and its outputs are on their way to us."""
+
+    lease: Lease
+    deadline_ms: int
+    since_ms: int
+    vouchers: int
+    completed: Completed
+    seen_ms: int
+    """The time that we saw pass between the start message and the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Releasing:
+    """Our user does not want the job any more; we wait for the provider's last word."""
+
+    lease: Lease
+    deadline_ms: int
+    since_ms: int
+    vouchers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The job is done and paid."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The lease ended without a result."""
+
+    lease: Lease
+    reason: Failure
+    why: str
+
+
+Live = Deploying | Launching | Executing | Fetched | Releasing
+MayRun = Launching | Executing
+State = Deploying | Launching | Executing | Fetched | Releasing | Closed | Broken
+Step = tuple[State, tuple[Effect, ...]]
+
+
+def begin(lease: Lease, context: Context) -> Step:
+    """Send the workload to the provider that holds the active lease."""
+    until_ms = context.now_ms + PREPARE_MS
+    state = Deploying(lease, context.now_ms + SILENCE_MS, until_ms)
+    deploy = context.signer.sign(Deploy(lease.lease_id, lease.workload))
+    return state, (
+        _save(state),
+        Report(lease.job_id, Fetching(lease.provider)),
+        Send(lease.provider, deploy.envelope, context.now_ms + MESSAGE_MS),
+    )
+
+
+def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context) -> Step:
+    """Give a provider that is alive more time, up to a bound."""
+    heartbeat = event.message
+    deadline_ms = min(context.now_ms + SILENCE_MS, state.until_ms)
+    progress = Progress(state.lease.job_id, heartbeat.fetched, heartbeat.fetch_total)
+    return replace(state, deadline_ms=deadline_ms), (progress,)
+
+
+def launch(state: Deploying, event: Signed[Ready], context: Context) -> Step:
+    """Start the one execution of this attempt. The intent is written before it is said."""
+    lease = state.lease
+    following = Launching(lease, context.now_ms + STARTED_MS, context.now_ms)
+    start = context.signer.sign(Start(lease.lease_id, lease.attempt))
+    return following, (
+        _save(following),
+        Report(lease.job_id, Starting(lease.provider)),
+        Send(lease.provider, start.envelope, following.deadline_ms),
+    )
+
+
+def run(state: Launching, event: Signed[Started], context: Context) -> Step:
+    """Follow the log of the container that runs now."""
+    lease = state.lease
+    following = Executing(lease, context.now_ms + SILENCE_MS, state.since_ms, 0, 0)
+    return following, (
+        _save(following),
+        Report(lease.job_id, Running(lease.provider)),
+        FollowLog(lease.job_id, lease.lease_id, lease.provider),
+    )
+
+
+def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
+    """Sign a voucher for the usage, in steps, as far as we saw the time pass."""
+    alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS)
+    usage_ms = min(event.message.usage_ms, usage_seen_max(context.now_ms - state.since_ms))
+    if usage_ms < state.paid_ms + VOUCHER_MS // 2:
+        return alive, NOTHING
+    following = replace(alive, paid_ms=usage_ms, vouchers=state.vouchers + 1)
+    voucher = _voucher(state.lease, following.vouchers, usage_ms, context)
+    until_ms = context.now_ms + MESSAGE_MS
+    return following, (_save(following), Send(state.lease.provider, voucher, until_ms))
+
+
+def take_result(state: MayRun, event: Signed[Completed], context: Context) -> Step:
+    """Fetch log and outputs of a container that has exited."""
+    lease, completed = state.lease, event.message
+    vouchers = state.vouchers if isinstance(state, Executing) else 0
+    seen_ms = context.now_ms - state.since_ms
+    following = Fetched(
+        lease, context.now_ms + RETURN_MS, state.since_ms, vouchers, completed, seen_ms
+    )
+    return following, (
+        _save(following),
+        Report(lease.job_id, Returning(completed.exit_code, completed.usage_ms)),
+        FetchOutputs(lease.job_id, lease.lease_id, lease.provider, completed.outputs),
+    )
+
+
+def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
+    """Countersign the receipt if the bill is right, pay, and report."""
+    lease, completed = state.lease, state.completed
+    bill = Bill(
+        lease.lease_id, lease.contract, lease.provider, lease.rate,
+        completed.usage_ms, usage_seen_max(state.seen_ms),
+    )  # fmt: skip
+    signed, dispute = countersign(bill, completed.receipt, context.signer)
+    usage_ms = min(completed.usage_ms, bill.usage_ms_max)
+    amount = amount_of(lease.rate, usage_ms)
+    voucher = _voucher(lease, state.vouchers + 1, usage_ms, context)
+    done = Done(
+        completed.exit_code, completed.reason, completed.detail, usage_ms, amount,
+        completed.outputs.digest, completed.receipt, signed, dispute,
+    )  # fmt: skip
+    until_ms = context.now_ms + SETTLEMENT_MS
+    closed = Closed(lease)
+    receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
+    return closed, (
+        _save(closed),
+        Report(lease.job_id, done),
+        _settle(lease, context, usage_ms, amount, (completed.receipt, signed)),
+        Send(lease.provider, voucher, until_ms),
+        *receipt,
+    )
+
+
+def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
+    """Give up on outputs that nobody can give us."""
+    return _break(state, Failure.OUTPUTS_LOST, event.why, context)
+
+
+def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
+    """End a lease that its provider cannot serve."""
+    reasons: dict[int, Failure] = {
+        Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
+        Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
+    }
+    reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
+    why = event.message.detail or "the provider ended the lease"
+    broken = Broken(state.lease, reason, why)
+    return broken, (_save(broken),)
+
+
+def fence(state: Deploying | MayRun | Fetched, event: DeadlineReached, context: Context) -> Step:
+    """Fence a provider that fell silent: what it still runs counts for nothing."""
+    seconds = SILENCE_MS // 1000
+    why = f"the provider was silent for {seconds} s"
+    return _break(state, Failure.PROVIDER_LOST, why, context)
+
+
+def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
+    """Release a lease under which nothing has started."""
+    return _break(state, Failure.CANCELLED, "cancelled by the user", context, Release.CANCELLED)
+
+
+def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
+    """Release a lease and wait for the bill of what has run."""
+    lease = state.lease
+    vouchers = state.vouchers if isinstance(state, Executing) else 0
+    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, vouchers)
+    release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
+    until_ms = context.now_ms + MESSAGE_MS
+    return following, (_save(following), Send(lease.provider, release.envelope, until_ms))
+
+
+def settle_release(state: Releasing, event: Signed[Released], context: Context) -> Step:
+    """Pay what ran before our user cancelled."""
+    lease, released = state.lease, event.message
+    broken = Broken(lease, Failure.CANCELLED, "cancelled by the user")
+    seen_ms = usage_seen_max(context.now_ms - state.since_ms)
+    bill = Bill(
+        lease.lease_id, lease.contract, lease.provider, lease.rate, released.usage_ms, seen_ms
+    )
+    signed, _ = countersign(bill, released.receipt, context.signer)
+    if not signed:
+        return broken, (_save(broken),)
+    amount = amount_of(lease.rate, released.usage_ms)
+    voucher = _voucher(lease, state.vouchers + 1, released.usage_ms, context)
+    until_ms = context.now_ms + SETTLEMENT_MS
+    return broken, (
+        _save(broken),
+        _settle(lease, context, released.usage_ms, amount, (released.receipt, signed)),
+        Send(lease.provider, voucher, until_ms),
+        Send(lease.provider, signed, until_ms),
+    )
+
+
+def stop_waiting(state: Releasing, event: DeadlineReached, context: Context) -> Step:
+    """End a cancelled lease whose provider says nothing."""
+    broken = Broken(state.lease, Failure.CANCELLED, "cancelled by the user")
+    return broken, (_save(broken),)
+
+
+TRANSITIONS: Final[Transitions] = {
+    (Deploying, Heartbeat): hear_preparing,
+    (Deploying, Ready): launch,
+    (Deploying, LeaseRelease): take_release,
+    (Deploying, DeadlineReached): fence,
+    (Deploying, JobCancelled): cancel_unstarted,
+    (Launching, Started): run,
+    (Launching, Completed): take_result,
+    (Launching, LeaseRelease): take_release,
+    (Launching, DeadlineReached): fence,
+    (Launching, JobCancelled): cancel,
+    (Executing, Heartbeat): pay,
+    (Executing, Completed): take_result,
+    (Executing, LeaseRelease): take_release,
+    (Executing, DeadlineReached): fence,
+    (Executing, JobCancelled): cancel,
+    (Fetched, OutputsFetched): finish,
+    (Fetched, OutputsLost): lose_outputs,
+    (Fetched, DeadlineReached): fence,
+    (Releasing, Released): settle_release,
+    (Releasing, DeadlineReached): stop_waiting,
+}
+INPUTS: Final = (
+    Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
+    DeadlineReached, JobCancelled,
+)  # fmt: skip
+# Late or repeated, or a cancellation of what has ended: these change nothing.
+IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+def resume(state: State, context: Context) -> Step:
+    """Go on with a lease after a restart: what was said is in the outbox, what was done is not."""
+    lease = state.lease
+    match state:
+        case Executing():
+            alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS)
+            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider),)
+        case Fetched():
+            outputs = state.completed.outputs
+            fetch = FetchOutputs(lease.job_id, lease.lease_id, lease.provider, outputs)
+            return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)
+        case Deploying() | Launching():
+            return replace(state, deadline_ms=context.now_ms + SILENCE_MS), NOTHING
+        case _:
+            return state, NOTHING
+
+
+def _break(
+    state: Deploying | MayRun | Fetched, failure: Failure, why: str, context: Context,
+    release: Release = Release.FENCED,
+) -> Step:  # fmt: skip
+    lease = state.lease
+    broken = Broken(lease, failure, why)
+    said = context.signer.sign(LeaseRelease(lease.lease_id, release))
+    until_ms = context.now_ms + 10 * MESSAGE_MS
+    return broken, (_save(broken), Send(lease.provider, said.envelope, until_ms))
+
+
+def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> bytes:
+    amount = amount_of(lease.rate, usage_ms)
+    voucher = Voucher(lease.lease_id, lease.contract, sequence, usage_ms, amount)
+    return context.signer.sign(voucher).envelope
+
+
+def _settle(
+    lease: Lease, context: Context, usage_ms: int, amount: int, envelopes: tuple[bytes, bytes]
+) -> Settle:
+    requester = context.signer.peer_id
+    return Settle(lease.lease_id, lease.provider, requester, usage_ms, amount, *envelopes)
+
+
+def _save(state: State) -> Save:
+    ended = isinstance(state, Closed | Broken)
+    return Save("lease", state.lease.lease_id, None if ended else state)

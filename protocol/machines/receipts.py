@@ -1,0 +1,46 @@
+"""Receipts: what an execution used and costs, signed by both sides.
+
+Spec: specs/lease.md#receipt. The provider proposes, the requester signs the same body or disputes.
+"""
+
+from dataclasses import dataclass
+
+from protocol.rules.metering import amount_of
+from protocol.values.errors import PeerFault
+from protocol.values.ids import ContentId, LeaseId, PeerId
+from protocol.wire.envelope import Signer, open_envelope
+from protocol.wire.messages import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a requester knows of an execution, to hold a receipt against."""
+
+    lease_id: LeaseId
+    contract: ContentId
+    provider: PeerId
+    rate: int
+    usage_ms: int
+    usage_ms_max: int
+    """The most that can have been used in the time that we saw pass."""
+
+
+def countersign(bill: Bill, proposal: bytes, signer: Signer) -> tuple[bytes, str]:
+    """Return our envelope of the provider's receipt, or empty bytes and what is wrong with it."""
+    try:
+        proposed = open_envelope(proposal, signer.network_id, bill.provider)
+    except PeerFault as fault:
+        return b"", fault.why
+    receipt = proposed.message
+    if not isinstance(receipt, Receipt) or proposed.signer != bill.provider:
+        return b"", "the provider sent no receipt of its own"
+    expected = (bill.lease_id, bill.contract, signer.peer_id, bill.provider, bill.rate)
+    stated = (receipt.lease_id, receipt.contract, receipt.payer, receipt.payee, receipt.rate)
+    if stated != expected or receipt.usage_ms != bill.usage_ms:
+        return b"", "the receipt is not about this lease"
+    if receipt.usage_ms > bill.usage_ms_max:
+        claim = f"{receipt.usage_ms} ms of {bill.usage_ms_max} ms"
+        return b"", f"the provider claims more usage than time has passed: {claim}"
+    if receipt.amount != amount_of(receipt.rate, receipt.usage_ms):
+        return b"", "the receipt's amount is not its usage at its rate"
+    return signer.sign(receipt).envelope, ""

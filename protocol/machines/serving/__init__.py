@@ -1,0 +1,30 @@
+"""The provider's side of one lease.
+
+Spec: specs/lease.md#provider.
+"""
+
+from protocol.machines.serving.machine import (
+    IGNORED,
+    INPUTS,
+    TRANSITIONS,
+    hold_award,
+    reserved,
+    resume,
+)
+from protocol.machines.serving.states import (
+    Active,
+    Ended,
+    Held,
+    Hold,
+    Preparing,
+    Serving,
+    Settling,
+    State,
+    Stopping,
+    Waiting,
+)
+
+__all__ = [
+    "IGNORED", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing", "Serving",
+    "Settling", "State", "Stopping", "Waiting", "hold_award", "reserved", "resume",
+]  # fmt: skip

@@ -1,0 +1,114 @@
+"""The states of a lease, as its provider sees it.
+
+Spec: specs/lease.md#provider-states.
+"""
+
+from dataclasses import dataclass
+
+from protocol.machines.effects import Effect
+from protocol.rules.capacity import Reservation
+from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
+from protocol.wire.job import Resources, Workload
+from protocol.wire.messages import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What stays the same from the award to the receipt."""
+
+    lease_id: LeaseId
+    call_id: CallId
+    requester: PeerId
+    attempt: int
+    rate: int
+    usage_ms_max: int
+    resources: Resources
+    reservation: Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """We accepted the award; the requester has not confirmed yet."""
+
+    hold: Hold
+    deadline_ms: int
+    accept: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The contract stands; the requester has not sent the job yet."""
+
+    hold: Hold
+    deadline_ms: int
+    contract: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Preparing:
+    """Image and inputs are being fetched."""
+
+    hold: Hold
+    deadline_ms: int
+    contract: ContentId
+    workload: Workload
+    until_ms: int
+    beat: int
+    fetched: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Everything is here; the requester has not started it yet."""
+
+    hold: Hold
+    deadline_ms: int
+    contract: ContentId
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The container runs, or is about to."""
+
+    hold: Hold
+    deadline_ms: int
+    contract: ContentId
+    workload: Workload
+    started_ms: int
+    beat: int
+    paid_ms: int
+    """The usage that vouchers cover."""
+    vouchers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The container was told to stop, and its requester does not want the result."""
+
+    hold: Hold
+    deadline_ms: int
+    contract: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """The bill is out; the requester has not countersigned yet. Outputs are kept."""
+
+    hold: Hold
+    deadline_ms: int
+    proposal: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing of the lease is left."""
+
+    hold: Hold
+
+
+Unstarted = Held | Active | Preparing | Waiting
+State = Held | Active | Preparing | Waiting | Serving | Stopping | Settling | Ended
+Step = tuple[State, tuple[Effect, ...]]

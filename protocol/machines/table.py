@@ -1,0 +1,40 @@
+"""What every machine has in common: a table that says which input moves which state.
+
+Spec: specs/core.md#machines. A table is total: every pair of a state and an input is either a
+transition or ignored, never both, never neither.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, get_args
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Effect
+from protocol.wire.envelope import Signed
+
+S = TypeVar("S")
+Transition = Callable[[Any, Any, Context], tuple[Any, tuple[Effect, ...]]]
+Transitions = Mapping[tuple[type, type], Transition]
+Pairs = frozenset[tuple[type, type]]
+NOTHING: Final[tuple[Effect, ...]] = ()
+
+
+def input_class(event: object) -> type:
+    """Return the class by which tables know an input: of a signed message, the message's."""
+    return type(event.message) if isinstance(event, Signed) else type(event)
+
+
+def step(
+    transitions: Transitions, state: S, event: object, context: Context
+) -> tuple[S, tuple[Effect, ...]]:
+    """Move a machine on by one input. An input without a transition changes nothing."""
+    transition = transitions.get((type(state), input_class(event)))
+    if transition is None:
+        return state, NOTHING
+    following: S
+    following, effects = transition(state, event, context)
+    return following, effects
+
+
+def all_pairs(states: object, inputs: tuple[type, ...]) -> Pairs:
+    """Return every pair of a state of the union and an input."""
+    return frozenset((state, event) for state in get_args(states) for event in inputs)

@@ -1,0 +1,4 @@
+"""What is fair and what is allowed, as plain functions.
+
+Spec: specs/overview.md#layers.
+"""

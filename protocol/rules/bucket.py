@@ -1,0 +1,33 @@
+"""How much a stranger may ask of us: a token bucket.
+
+Spec: specs/auction.md#rate-limits.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+MILLI: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Tokens that refill with time. Counted in thousandths, so that they stay integers."""
+
+    burst: int
+    per_minute: int
+    milli_tokens: int
+    filled_ms: int
+
+
+def full_bucket(burst: int, per_minute: int, now_ms: int) -> Bucket:
+    """Return a bucket that nobody has drawn from."""
+    return Bucket(burst, per_minute, burst * MILLI, now_ms)
+
+
+def draw(bucket: Bucket, now_ms: int) -> tuple[Bucket, bool]:
+    """Take one token: the bucket after it, and whether there was one."""
+    elapsed_ms = max(0, now_ms - bucket.filled_ms)
+    tokens = min(bucket.burst * MILLI, bucket.milli_tokens + elapsed_ms * bucket.per_minute // 60)
+    allowed = tokens >= MILLI
+    left = tokens - MILLI if allowed else tokens
+    return replace(bucket, milli_tokens=left, filled_ms=now_ms), allowed

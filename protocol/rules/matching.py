@@ -1,0 +1,134 @@
+"""Which nodes can serve a job, and why the others cannot.
+
+Spec: specs/auction.md#matching. The same function filters on both sides: a provider asks it about
+itself, a requester about every record that it knows, to expect bids and to explain their absence.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.rules.pricing import floor_rate
+from protocol.values.reasons import Mismatch, Refusal
+from protocol.values.units import hourly_of_rate
+from protocol.wire.job import JobSpec, Resources
+from protocol.wire.messages import Call, CapabilityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a job asks of a node, as far as everybody may know it."""
+
+    resources: Resources
+    rate_max: int
+    region: str
+    drivers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How the nodes that a requester knows relate to a demand."""
+
+    nodes: int
+    eligible: int
+    reasons: tuple[tuple[Mismatch, int], ...]
+    """How many nodes lack what; a node may lack several things. The most frequent comes first."""
+    why: str
+    """One line for people."""
+
+
+def demand_of_call(call: Call) -> Demand:
+    """Return what a call asks for."""
+    return Demand(call.resources, call.rate_max, call.region, call.drivers)
+
+
+def demand_of_job(spec: JobSpec) -> Demand:
+    """Return what a job's call will ask for."""
+    terms = spec.terms
+    return Demand(spec.workload.resources, terms.rate_max, terms.region, terms.drivers)
+
+
+def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
+    """Return everything that keeps a node from serving a demand; nothing if it can."""
+    if not record.providing:
+        return (Mismatch.NOT_PROVIDING,)
+    wanted = demand.resources
+    found = {
+        Mismatch.CPUS: wanted.cpus > record.cpus,
+        Mismatch.MEMORY: wanted.memory_mib > record.memory_mib,
+        Mismatch.DISK: wanted.disk_mib > record.disk_mib,
+        Mismatch.REGION: demand.region not in {"", record.region},
+        Mismatch.DRIVER: bool(demand.drivers) and not set(demand.drivers) & set(record.drivers),
+        Mismatch.PRICE: floor_rate(record.prices, wanted) > demand.rate_max,
+    }
+    return (*(reason for reason, holds in found.items() if holds), *_gpu_mismatches(wanted, record))
+
+
+def explain(demand: Demand, records: Iterable[CapabilityRecord]) -> Explanation:
+    """Count, for every constraint, the nodes that fail it, and say it in one line."""
+    known = list(records)
+    lacks = [mismatches(demand, record) for record in known]
+    counts = Counter(reason for lack in lacks for reason in lack)
+    reasons = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+    eligible = sum(not lack for lack in lacks)
+    parts = [f"{count} {_sentence(reason, demand, known)}" for reason, count in reasons]
+    why = f"{eligible} of {len(known)} known nodes can serve this job"
+    return Explanation(
+        len(known), eligible, reasons, ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
+    )
+
+
+def sentence_of_refusals(reasons: list[int]) -> str:
+    """Return how many providers refused to bid, and why, in one line."""
+    texts = [_REFUSALS.get(reason, f"reason {reason}") for reason in reasons]
+    return "; ".join(f"{texts.count(text)} refused: {text}" for text in sorted(set(texts)))
+
+
+_REFUSALS: Final[dict[int, str]] = {
+    Refusal.BUSY: "busy with other jobs",
+    Refusal.PRICE: "the price is below their floor",
+    Refusal.PAUSED: "paused by their owner",
+    Refusal.POLICY: "not allowed by their owner",
+}
+
+
+def _gpu_mismatches(wanted: Resources, record: CapabilityRecord) -> tuple[Mismatch, ...]:
+    if wanted.gpus == 0:
+        return ()
+    if sum(group.count for group in record.gpus) < wanted.gpus:
+        return (Mismatch.GPUS,)
+    of_class = [group for group in record.gpus if wanted.gpu_class in {"", group.gpu_class}]
+    if sum(group.count for group in of_class) < wanted.gpus:
+        return (Mismatch.GPU_CLASS,)
+    large = [group for group in of_class if group.vram_mib >= wanted.vram_mib]
+    return () if sum(group.count for group in large) >= wanted.gpus else (Mismatch.VRAM,)
+
+
+_BEST: Final = {
+    Mismatch.CPUS: lambda record: record.cpus,
+    Mismatch.MEMORY: lambda record: record.memory_mib,
+    Mismatch.DISK: lambda record: record.disk_mib,
+    Mismatch.GPUS: lambda record: sum(group.count for group in record.gpus),
+    Mismatch.VRAM: lambda record: max((group.vram_mib for group in record.gpus), default=0),
+}
+
+
+def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord]) -> str:
+    wanted = demand.resources
+    providing = [record for record in records if record.providing]
+    best = max(map(_BEST[reason], providing), default=0) if reason in _BEST else 0
+    cheapest = min((floor_rate(r.prices, wanted) for r in providing), default=0)
+    return {
+        Mismatch.NOT_PROVIDING: "only submit jobs",
+        Mismatch.CPUS: f"have too few CPUs (asked {wanted.cpus}, most {best})",
+        Mismatch.MEMORY: f"have too little memory (asked {wanted.memory_mib} MiB, most {best} MiB)",
+        Mismatch.DISK: f"have too little disk (asked {wanted.disk_mib} MiB, most {best} MiB)",
+        Mismatch.GPUS: f"have too few GPUs (asked {wanted.gpus}, most {best})",
+        Mismatch.GPU_CLASS: f"have no GPU of class {wanted.gpu_class}",
+        Mismatch.VRAM: f"have too little VRAM (asked {wanted.vram_mib} MiB, most {best} MiB)",
+        Mismatch.REGION: f"are not in region {demand.region}",
+        Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
+        Mismatch.PRICE: f"ask more than {hourly_of_rate(demand.rate_max)} credits an hour "
+                        f"(cheapest {hourly_of_rate(cheapest)})",
+    }[reason]  # fmt: skip

@@ -1,0 +1,23 @@
+"""From usage to the amount due. Integers only, rounded down: in the payer's favour.
+
+Spec: specs/lease.md#metering.
+"""
+
+from protocol.values.units import MONEY_MAX
+
+MILLIS_PER_SECOND = 1000
+
+
+def amount_of(rate: int, usage_ms: int) -> int:
+    """Return nano-credits for a usage in milliseconds at a rate in nano-credits a second."""
+    assert rate >= 0
+    assert usage_ms >= 0
+    return min(rate * usage_ms // MILLIS_PER_SECOND, MONEY_MAX)
+
+
+def usage_seen_max(observed_ms: int) -> int:
+    """Return the most usage a provider may claim for the time that the requester saw pass.
+
+    One part in a thousand is for clocks that run at different speeds.
+    """
+    return observed_ms + observed_ms // 1000 + 1

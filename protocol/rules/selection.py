@@ -1,0 +1,86 @@
+"""Who wins an auction and what it is paid.
+
+Spec: specs/auction.md#selection. Profile V pays the second price, moved up by unopened commitments
+(the shift rule); Profile Q pays the bid. All integers; the order of arrival decides nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from protocol.rules.commitment import commitment_of
+from protocol.values.ids import ContentId, PeerId
+from protocol.wire.envelope import Signed
+from protocol.wire.job import QUICK
+from protocol.wire.messages import Award, Bid, BidReveal, Call, CommitSet
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An opened bid, with the envelope that proves it."""
+
+    peer: PeerId
+    bid: Bid
+    reveal: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the first of a ranking is paid, and the envelope that proves it."""
+
+    rate: int
+    evidence: bytes
+    """Empty if the call's highest rate set the price, or the winner's own bid did."""
+
+
+def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Offer, ...]:
+    """Return the offers that the call can pay, the best first.
+
+    Ties are broken by a hash over `tie_break`, which nobody chose alone.
+    """
+    eligible = [offer for offer in offers if offer.bid.ask <= call.rate_max]
+    return tuple(sorted(eligible, key=lambda offer: (offer.bid.ask, _lot(tie_break, offer.peer))))
+
+
+def price_of_first(call: Call, ranking: tuple[Offer, ...], shift: int) -> Price:
+    """Return what the first of the ranking is paid when `shift` commitments failed."""
+    assert ranking
+    assert shift <= call.shift_cap
+    winner, losers = ranking[0], ranking[1:]
+    if call.profile == QUICK:
+        return Price(winner.bid.ask, b"")
+    if shift >= len(losers):
+        return Price(call.rate_max, b"")
+    setter = losers[shift]
+    assert winner.bid.ask <= setter.bid.ask <= call.rate_max
+    return Price(setter.bid.ask, setter.reveal)
+
+
+def award_fault(
+    call: Call,
+    commit_set: CommitSet | None,
+    own: Bid,
+    award: Award,
+    setter: Signed[BidReveal] | None,
+) -> str:
+    """Return what is wrong with an award's price, as its winner can see; empty if nothing is.
+
+    `setter` is the verified evidence of the award, None if the award has none.
+    """
+    if award.rate < own.ask:
+        return "the award pays less than was asked"
+    if call.profile == QUICK:
+        return "" if award.rate == own.ask else "Profile Q pays what was asked"
+    if setter is None:
+        return "" if award.rate == call.rate_max else "the price has no evidence"
+    reveal = setter.message
+    opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
+    if commit_set is None or opened not in commit_set.commitments:
+        return "the bid that set the price was not committed to"
+    if reveal.call_id != award.call_id or reveal.bid.ask != award.rate:
+        return "the evidence does not give the price"
+    return ""
+
+
+def _lot(tie_break: ContentId, peer: PeerId) -> bytes:
+    return hashlib.sha256(tie_break + peer.encode()).digest()

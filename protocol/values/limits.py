@@ -1,0 +1,76 @@
+"""Every limit and time-out of the protocol, one sentence each.
+
+Spec: specs/parameters.md holds the same table; a test compares them.
+"""
+
+from typing import Final
+
+ENVELOPE_BYTES_MAX: Final = 128 * 1024
+"""No message of any kind is larger than this."""
+GOSSIP_BYTES_MAX: Final = 1_200
+"""What travels by gossip is an announcement: its envelope is no larger than this."""
+CLOCK_SKEW_MS: Final = 60_000
+"""An announcement issued further than this from our clock is stale or from the future."""
+
+RECORD_TTL_MS: Final = 3_600_000
+"""A capability record expires after this, unless its node refreshes it."""
+RECORD_TTL_MS_MAX: Final = 24 * 3_600_000
+"""No record may claim to last longer."""
+RECORD_REFRESH_MS: Final = 300_000
+"""A node announces its capability record again this often."""
+RECORDS_MAX: Final = 20_000
+"""The directory keeps this many records; the soonest to expire gives way."""
+
+COMMIT_MS: Final = 1_200
+"""How long providers may commit to bids, unless all that could have bid have answered."""
+REVEAL_MS: Final = 900
+"""How long providers may open their bids, unless all are open."""
+WINDOW_MS_MAX: Final = 5_000
+"""No call may keep its bidders waiting longer in one window."""
+BIDS_MAX: Final = 64
+"""An auction takes this many commitments; later ones are not in the set."""
+SHIFT_CAP: Final = 1
+"""By how many places unopened commitments may move the price up."""
+ACCEPT_MS: Final = 1_500
+"""How long a winner may take to accept its award before the next bid gets one."""
+HOLD_MS: Final = 6_000
+"""How long a revealed bid binds, and capacity stays held for an award."""
+ACTIVE_MS: Final = 2_500
+"""How long a provider may take to answer the confirmation of its lease."""
+FALLBACKS_MAX: Final = 8
+"""An auction awards to at most this many bids, one after another."""
+CALLS_BURST: Final = 120
+"""A requester may send this many calls at once ..."""
+CALLS_PER_MINUTE: Final = 120
+"""... and this many a minute in the long run, before a provider ignores them."""
+BIDDINGS_MAX: Final = 1_024
+"""A provider takes part in this many auctions at a time."""
+
+DEPLOY_WAIT_MS: Final = 8_000
+"""An active lease ends if its requester sends no job in this time."""
+PREPARE_MS: Final = 30 * 60_000
+"""Image and inputs must be at the provider in this time."""
+START_WAIT_MS: Final = 8_000
+"""A prepared execution ends if its requester does not start it in this time."""
+STARTED_MS: Final = 30_000
+"""A container must run in this time after the start message was sent."""
+HEARTBEAT_MS: Final = 5_000
+"""A provider reports on a lease this often."""
+SILENCE_MS: Final = 30_000
+"""A provider that was silent this long is lost, and its lease is fenced."""
+VOUCHER_MS: Final = 10_000
+"""A requester pays for the usage in steps of this."""
+EXPOSURE_MS: Final = 35_000
+"""A provider runs this much beyond what vouchers cover, and no longer."""
+STOP_MS: Final = 20_000
+"""A container that is told to stop has stopped in this time, or the sandbox has failed."""
+RETURN_MS: Final = 30 * 60_000
+"""The requester must have fetched the outputs in this time."""
+RETAIN_MS: Final = 24 * 3_600_000
+"""A provider keeps outputs and waits for the countersigned receipt this long."""
+RELEASE_MS: Final = 10_000
+"""A requester that gave up a lease waits this long for the provider's last word."""
+MESSAGE_MS: Final = 60_000
+"""A message that must arrive is sent again and again for this long ..."""
+SETTLEMENT_MS: Final = RETAIN_MS
+"""... and one that concerns money for this long."""

@@ -1,0 +1,69 @@
+"""Why something did not happen: numbers on the wire, codes for people.
+
+Spec: specs/errors.md#reasons. A number is for ever; an unknown one is carried, not rejected.
+"""
+
+from enum import IntEnum, StrEnum
+
+
+class Refusal(IntEnum):
+    """Why a provider does not bid on a call that its capability record would allow."""
+
+    BUSY = 1
+    PRICE = 2
+    PAUSED = 3
+    POLICY = 4
+
+
+class Decline(IntEnum):
+    """Why a provider does not take an award."""
+
+    BUSY = 1
+    EVIDENCE = 2
+    POLICY = 4
+    STOPPING = 5
+
+
+class Release(IntEnum):
+    """Why one side ends a lease before its time."""
+
+    CANCELLED = 1
+    FENCED = 2
+    PREPARE_FAILED = 3
+    SANDBOX_FAILED = 4
+    EXPOSURE = 5
+    STOPPING = 6
+    EXPIRED = 7
+
+
+class Failure(StrEnum):
+    """Why a job ended without having run to its end. Stable: users and scripts know them."""
+
+    NO_PEERS = "no-peers"
+    NO_MATCH = "no-match"
+    NO_BIDS = "no-bids"
+    NO_SALE = "no-sale"
+    EXHAUSTED = "bids-exhausted"
+    PREPARE_FAILED = "prepare-failed"
+    SANDBOX_FAILED = "sandbox-failed"
+    PROVIDER_LOST = "provider-lost"
+    PROVIDER_STOPPED = "provider-stopped"
+    OUTPUTS_LOST = "outputs-lost"
+    TIME_OUT = "time-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    CANCELLED = "cancelled"
+
+
+class Mismatch(StrEnum):
+    """Why a capability record cannot serve a call."""
+
+    NOT_PROVIDING = "not-providing"
+    CPUS = "cpus"
+    MEMORY = "memory"
+    DISK = "disk"
+    GPUS = "gpus"
+    GPU_CLASS = "gpu-class"
+    VRAM = "vram"
+    REGION = "region"
+    DRIVER = "driver"
+    PRICE = "price"

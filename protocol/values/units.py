@@ -1,0 +1,36 @@
+"""Quantities: money, time and memory are integers, each with one unit.
+
+Spec: specs/parameters.md#units. One credit is 10^9 nano-credits. A rate is nano-credits per
+second for the whole slot. People write and read credits per hour.
+"""
+
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Final
+
+NANO: Final = 10**9
+SECONDS_PER_HOUR: Final = 3600
+RATE_MAX: Final = 10**12
+MONEY_MAX: Final = 2**63 - 1
+GIB: Final = 1024
+"""MiB in a GiB."""
+
+
+def rate_of_hourly(credits_per_hour: str | Decimal) -> int:
+    """Return nano-credits per second from credits per hour, rounded down; ValueError if absurd."""
+    try:
+        rate = Decimal(credits_per_hour) * NANO / SECONDS_PER_HOUR
+    except InvalidOperation:
+        raise ValueError(f"not a price: {credits_per_hour!r}") from None
+    if not rate.is_finite() or not 0 <= rate <= RATE_MAX:
+        raise ValueError(f"a price is between 0 and 3,600,000 an hour: {credits_per_hour}")
+    return int(rate.to_integral_value(ROUND_FLOOR))
+
+
+def hourly_of_rate(rate: int) -> str:
+    """Return credits per hour as people read it, with four decimals."""
+    return f"{Decimal(rate) * SECONDS_PER_HOUR / NANO:.4f}"
+
+
+def credits_of_nano(amount: int) -> str:
+    """Return an amount of nano-credits in credits, with nine decimals: nothing is rounded."""
+    return f"{Decimal(amount) / NANO:.9f}"

@@ -1,0 +1,4 @@
+"""Messages and the bytes that carry them.
+
+Spec: specs/overview.md#layers.
+"""

@@ -1,0 +1,135 @@
+"""What a user wants done, and what of it a provider is told.
+
+Spec: specs/execution.md#job-spec. A `Workload` is what runs; `Terms` is what the requester pays
+for it and whom it asks. The workload travels to the winner alone.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from protocol.values.ids import Digest
+from protocol.wire.schema import DIGEST, MILLIS, RATE, Bytes, Int, Key, Many, Record, Text
+
+INPUTS_MAX: Final = 256
+ARGUMENTS_MAX: Final = 256
+TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
+BLOB_SIZE_MAX: Final = 2**43
+
+QUICK: Final = 1
+"""Profile Q: one round, pay as bid."""
+VICKREY: Final = 2
+"""Profile V: commit and reveal, second price."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Bytes by digest, with their number."""
+
+    digest: Annotated[Digest, Key(1), DIGEST]
+    size: Annotated[int, Key(2), Int(0, BLOB_SIZE_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A blob under a relative path: an input under /in, an output under /out."""
+
+    path: Annotated[str, Key(1), Text(1024, 1)]
+    blob: Annotated[BlobRef, Key(2), Record(BlobRef)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What an execution left in /out, sorted by path, and its log. Itself stored as a blob."""
+
+    files: Annotated[tuple[FileRef, ...], Key(1), Many(Record(FileRef), 10_000)]
+    log: Annotated[BlobRef, Key(2), Record(BlobRef)]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvVar:
+    """One variable of the container's environment."""
+
+    name: Annotated[str, Key(1), Text(128, 1)]
+    value: Annotated[str, Key(2), Text(4096, lines=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one slot of a job needs on one node."""
+
+    cpus: Annotated[int, Key(1), Int(1, 4096)] = 1
+    memory_mib: Annotated[int, Key(2), Int(16, 2**30)] = 512
+    disk_mib: Annotated[int, Key(3), Int(1, 2**30)] = 1024
+    gpus: Annotated[int, Key(4), Int(0, 64)] = 0
+    gpu_class: Annotated[str, Key(5), Text(32)] = ""
+    vram_mib: Annotated[int, Key(6), Int(0, 2**24)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything that a provider must know to run a job."""
+
+    image: Annotated[Digest, Key(1), DIGEST]
+    command: Annotated[tuple[str, ...], Key(2), Many(Text(65_536, lines=True), ARGUMENTS_MAX)]
+    env: Annotated[tuple[EnvVar, ...], Key(3), Many(Record(EnvVar), 128)] = ()
+    inputs: Annotated[tuple[FileRef, ...], Key(4), Many(Record(FileRef), INPUTS_MAX)] = ()
+    resources: Annotated[Resources, Key(5), Record(Resources)] = Resources()
+    timeout_ms: Annotated[int, Key(6), Int(1_000, TIMEOUT_MS_MAX)] = 3_600_000
+    output_mib: Annotated[int, Key(7), Int(1, 2**20)] = 256
+    log_mib: Annotated[int, Key(8), Int(1, 1024)] = 16
+    processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
+    image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
+    """How many bytes the image's blobs have, so that a provider can judge the fetch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the requester pays at most, and how it asks for bids."""
+
+    rate_max: Annotated[int, Key(1), RATE]
+    profile: Annotated[int, Key(2), Int(QUICK, VICKREY)] = VICKREY
+    region: Annotated[str, Key(3), Text(32)] = ""
+    retries: Annotated[int, Key(4), Int(0, 16)] = 2
+    drivers: Annotated[tuple[str, ...], Key(5), Many(Text(32, 1), 8)] = ()
+    queue_ms: Annotated[int, Key(6), MILLIS] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job's declaration, as the requester's node keeps it."""
+
+    name: Annotated[str, Key(1), Text(128)]
+    workload: Annotated[Workload, Key(2), Record(Workload)]
+    terms: Annotated[Terms, Key(3), Record(Terms)]
+    key: Annotated[bytes, Key(4), Bytes(0, 64)] = b""
+    """The user's idempotency key: the same key twice is the same job."""
+
+
+def faults(spec: JobSpec) -> list[str]:
+    """Return what is wrong with a job beyond the bounds of its fields, a line each."""
+    workload = spec.workload
+    lines = []
+    if not workload.command:
+        lines.append("command: a job needs a command; give it after --")
+    if spec.terms.rate_max == 0:
+        lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
+    paths = [file.path for file in workload.inputs]
+    lines += [f"input {path!r}: paths are relative, without .. or empty parts"
+              for path in paths if not is_safe_path(path)]  # fmt: skip
+    lines += [
+        f"input {path!r}: given twice" for path in sorted(set(paths)) if paths.count(path) > 1
+    ]
+    names = [variable.name for variable in workload.env]
+    lines += [f"env {name!r}: an environment variable's name has no '=' and comes once"
+              for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip
+    if workload.resources.gpus == 0 and (
+        workload.resources.gpu_class or workload.resources.vram_mib
+    ):
+        lines.append("gpus: a GPU class or VRAM is asked for, but no GPU; give --gpus 1")
+    return lines
+
+
+def is_safe_path(path: str) -> bool:
+    """Say whether a path stays inside the folder that it is relative to."""
+    parts = path.split("/")
+    return all(part not in {"", ".", ".."} for part in parts) and "\0" not in path

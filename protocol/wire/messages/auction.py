@@ -1,0 +1,103 @@
+"""The messages of an auction, from the call for bids to its outcome.
+
+Spec: specs/auction.md#messages.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from protocol.values.ids import CallId, ContentId, Digest, PeerId
+from protocol.values.limits import BIDS_MAX, RECORD_TTL_MS_MAX, WINDOW_MS_MAX
+from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
+from protocol.wire.schema import DIGEST, RATE, Bytes, Int, Key, Many, Record, Text
+
+NO_ID = ContentId(bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A requester asks every provider to bid for one job. Its content id names the auction."""
+
+    nonce: Annotated[bytes, Key(1), Bytes(16, 16)]
+    profile: Annotated[int, Key(2), Int(QUICK, VICKREY)]
+    issued_ms: Annotated[int, Key(3), Int()]
+    resources: Annotated[Resources, Key(4), Record(Resources)]
+    rate_max: Annotated[int, Key(5), Int(1, 10**12)]
+    usage_ms_max: Annotated[int, Key(6), Int(1_000, TIMEOUT_MS_MAX)]
+    commit_ms: Annotated[int, Key(7), Int(100, WINDOW_MS_MAX)]
+    reveal_ms: Annotated[int, Key(8), Int(0, WINDOW_MS_MAX)]
+    hold_ms: Annotated[int, Key(9), Int(2_000, 15_000)]
+    shift_cap: Annotated[int, Key(10), Int(0, 4)]
+    image: Annotated[Digest, Key(11), DIGEST]
+    fetch_bytes: Annotated[int, Key(12), Int(0, BLOB_SIZE_MAX)]
+    region: Annotated[str, Key(13), Text(32)] = ""
+    drivers: Annotated[tuple[str, ...], Key(14), Many(Text(32, 1), 8)] = ()
+    attempt: Annotated[int, Key(15), Int(0, 65_535)] = 0
+    addresses: Annotated[tuple[str, ...], Key(16), Many(Text(160, 1), 3)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """What a provider offers for one slot."""
+
+    ask: Annotated[int, Key(1), RATE]
+    driver: Annotated[str, Key(2), Text(32, 1)]
+    isolation: Annotated[int, Key(3), Int(1, 255)]
+    voucher_ms: Annotated[int, Key(4), Int(2_000, 60_000)]
+    exposure_ms: Annotated[int, Key(5), Int(1_000, 600_000)]
+    retain_ms: Annotated[int, Key(6), Int(0, RECORD_TTL_MS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class BidCommit:
+    """A provider binds itself to a bid that nobody can read yet."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    commitment: Annotated[bytes, Key(2), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class BidRefusal:
+    """A provider that could serve the call says why it does not bid."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    reason: Annotated[int, Key(2), Int(1, 255)]
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSet:
+    """The requester closes the set of commitments, sorted, before it has seen any bid."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    commitments: Annotated[tuple[bytes, ...], Key(2), Many(DIGEST, BIDS_MAX, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class BidReveal:
+    """A provider opens its commitment; in Profile Q it bids with this at once."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    commit_set: Annotated[ContentId, Key(2), DIGEST]
+    bid: Annotated[Bid, Key(3), Record(Bid)]
+    nonce: Annotated[bytes, Key(4), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The requester tells every bidder how the auction ended."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    commit_set: Annotated[ContentId, Key(2), DIGEST]
+    winner: Annotated[PeerId, Key(3), Text(64)]
+    """Empty if nobody won."""
+    clearing: Annotated[int, Key(4), RATE]
+    """The rate that decided: what the lease pays."""
+    opened: Annotated[int, Key(5), Int(0, BIDS_MAX)]
+    unopened: Annotated[int, Key(6), Int(0, BIDS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The requester calls its auction off before it decided."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]

@@ -1,0 +1,168 @@
+"""The messages of a lease, from the award to the receipt.
+
+Spec: specs/lease.md#messages. The contract of a lease is {Award, AwardAccept, LeaseConfirm}; the
+content id of the LeaseConfirm names it.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
+from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
+from protocol.wire.schema import DIGEST, MILLIS, MONEY, PEER, RATE, Bytes, Int, Key, Record, Text
+
+PREPARING, READY, RUNNING = 1, 2, 3
+"""What a heartbeat says of an execution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Award:
+    """The requester takes one bid and shows what set its price."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    outcome: Annotated[ContentId, Key(2), DIGEST]
+    slot: Annotated[int, Key(3), Int(0, 65_535)]
+    attempt: Annotated[int, Key(4), Int(0, 65_535)]
+    offer: Annotated[int, Key(5), Int(0, 65_535)]
+    rate: Annotated[int, Key(6), RATE]
+    shift: Annotated[int, Key(7), Int(0, 4)]
+    evidence: Annotated[bytes, Key(8), Bytes(0, 1_024)]
+    """The envelope of the reveal that set the price; empty if the call's highest rate did."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwardAccept:
+    """The provider holds its capacity for the lease."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    award: Annotated[ContentId, Key(2), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class AwardDecline:
+    """The provider does not take the award."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    award: Annotated[ContentId, Key(2), DIGEST]
+    reason: Annotated[int, Key(3), Int(1, 255)]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseConfirm:
+    """The requester closes the contract."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    accept: Annotated[ContentId, Key(2), DIGEST]
+    amount_max: Annotated[int, Key(3), MONEY]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseActive:
+    """The provider has the contract."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    contract: Annotated[ContentId, Key(2), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRelease:
+    """One side ends the lease. Nothing of it may start, or go on, after this."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    reason: Annotated[int, Key(2), Int(1, 255)]
+    detail: Annotated[str, Key(3), Text(512)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The provider's last word on a lease that its requester released."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    usage_ms: Annotated[int, Key(2), MILLIS]
+    receipt: Annotated[bytes, Key(3), Bytes(0, 1_024)]
+    """The envelope of the provider's Receipt; empty if nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """The requester says what to run."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    workload: Annotated[Workload, Key(2), Record(Workload)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Image and inputs are at the provider; nothing has started, nothing is billed."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The requester starts the one execution of this attempt."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    attempt: Annotated[int, Key(2), Int(0, 65_535)]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The container runs: from here on usage counts."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The provider is there, and says how far it is."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    sequence: Annotated[int, Key(2), Int(0, 2**32)]
+    state: Annotated[int, Key(3), Int(PREPARING, RUNNING)]
+    usage_ms: Annotated[int, Key(4), MILLIS]
+    fetched: Annotated[int, Key(5), Int()] = 0
+    fetch_total: Annotated[int, Key(6), Int()] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Voucher:
+    """The requester promises an amount for the whole lease so far. The highest one counts."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    contract: Annotated[ContentId, Key(2), DIGEST]
+    sequence: Annotated[int, Key(3), Int(1, 2**32)]
+    usage_ms: Annotated[int, Key(4), MILLIS]
+    amount: Annotated[int, Key(5), MONEY]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an execution used and costs. Provider and requester sign the same body."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    contract: Annotated[ContentId, Key(2), DIGEST]
+    payer: Annotated[PeerId, Key(3), PEER]
+    payee: Annotated[PeerId, Key(4), PEER]
+    rate: Annotated[int, Key(5), RATE]
+    usage_ms: Annotated[int, Key(6), MILLIS]
+    amount: Annotated[int, Key(7), MONEY]
+    exit_code: Annotated[int, Key(8), Int(-1, 255)]
+    """-1 if the container did not exit by itself."""
+    outputs: Annotated[bytes, Key(9), Bytes(0, 32)]
+    """The digest of the Outputs; empty if there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The container has exited, its outputs wait to be fetched, and this is the bill."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    exit_code: Annotated[int, Key(2), Int(0, 255)]
+    reason: Annotated[str, Key(3), Text(32, 1)]
+    """`exited`, `timeout`, `memory`, or another reason of the sandbox."""
+    detail: Annotated[str, Key(4), Text(512)]
+    usage_ms: Annotated[int, Key(5), Int(0, TIMEOUT_MS_MAX * 2)]
+    outputs: Annotated[BlobRef, Key(6), Record(BlobRef)]
+    receipt: Annotated[bytes, Key(7), Bytes(1, 1_024)]
+    """The envelope of the provider's Receipt."""

@@ -1,0 +1,60 @@
+"""The capability record: what a node can run, until when.
+
+Spec: specs/discovery.md#capability-record.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from protocol.values.ids import PeerId
+from protocol.values.limits import RECORD_TTL_MS_MAX
+from protocol.wire.schema import RATE, Bytes, Flag, Int, Key, Many, Record, Text
+
+
+@dataclass(frozen=True, slots=True)
+class GpuGroup:
+    """GPUs of one kind in one node."""
+
+    gpu_class: Annotated[str, Key(1), Text(32, 1)]
+    count: Annotated[int, Key(2), Int(1, 64)]
+    vram_mib: Annotated[int, Key(3), Int(0, 2**24)]
+    name: Annotated[str, Key(4), Text(64)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a provider asks at least: nano-credits a second. A hint to others, its own floor."""
+
+    cpu: Annotated[int, Key(1), RATE] = 0
+    memory_gib: Annotated[int, Key(2), RATE] = 0
+    gpu: Annotated[int, Key(3), RATE] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CapabilityRecord:
+    """A node's signed statement of what it can run. A newer sequence number replaces an older."""
+
+    sequence: Annotated[int, Key(1), Int(1)]
+    issued_ms: Annotated[int, Key(2), Int()]
+    ttl_ms: Annotated[int, Key(3), Int(0, RECORD_TTL_MS_MAX)]
+    addresses: Annotated[tuple[str, ...], Key(4), Many(Text(160, 1), 6)]
+    providing: Annotated[bool, Key(5), Flag()]
+    region: Annotated[str, Key(6), Text(32)] = ""
+    cpus: Annotated[int, Key(7), Int(0, 4096)] = 0
+    memory_mib: Annotated[int, Key(8), Int(0, 2**30)] = 0
+    disk_mib: Annotated[int, Key(9), Int(0, 2**40)] = 0
+    gpus: Annotated[tuple[GpuGroup, ...], Key(10), Many(Record(GpuGroup), 8)] = ()
+    drivers: Annotated[tuple[str, ...], Key(11), Many(Text(32, 1), 4)] = ()
+    prices: Annotated[Prices, Key(12), Record(Prices)] = Prices()
+    images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 16)] = ()
+    """The first 8 bytes of the digests of images that need no fetching."""
+    agent: Annotated[str, Key(14), Text(32)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A record in the directory, and whose it is."""
+
+    peer: PeerId
+    record: CapabilityRecord
+    expires_ms: int
