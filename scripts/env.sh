@@ -37,5 +37,8 @@ if [ ! -x .venv/bin/mutirao ]; then
   "$PY" -m pip --python .venv/bin/python install -q --disable-pip-version-check --no-warn-script-location \
     --root-user-action=ignore --no-deps -e . || die 'could not install mutirao itself'
 fi
-if [ "${1:-}" = dev ]; then install_lock scripts/requirements-dev.lock; fi
+if [ "${1:-}" = dev ]; then
+  install_lock scripts/requirements-dev.lock
+  rm -rf .venv/lib/python*/site-packages/trio-stubs  # They hide the types that trio itself has.
+fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -5,10 +5,11 @@ Nothing here waits, reads a clock or rolls dice.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from protocol.core.directory import Directory
-from protocol.core.jobs import Job, after_failure, call_for, failure_of
+from protocol.core.jobs import Ending, Job, after_failure, call_for, failure_of
 from protocol.core.market import Market
 from protocol.core.presence import Presence
 from protocol.machines import auction, lease
@@ -117,7 +118,7 @@ class Core:
             resumed, following = lease.resume(held, context)
             self.leases[resumed.lease.lease_id] = resumed
             effects += following
-        self.jobs = {job.job_id: job for job in jobs if not job.ended}
+        self.jobs = {job.job_id: job for job in jobs if job.ending is Ending.OPEN}
         busy = {_job_of(state) for state in self.auctions.values()}
         busy |= {state.lease.job_id for state in self.leases.values()}
         for job in list(self.jobs.values()):
@@ -196,7 +197,7 @@ class Core:
         match state:
             case lease.Closed(terms):
                 del self.leases[lease_id]
-                return [*effects, *self._end(terms.job_id)]
+                return [*effects, *self._end(terms.job_id, Ending.DONE)]
             case lease.Broken(terms, reason, why):
                 del self.leases[lease_id]
                 failed = self._fail(terms.job_id, reason, why, terms.provider, context)
@@ -209,13 +210,13 @@ class Core:
         self, job_id: JobId, reason: Failure, why: str, provider: PeerId | None, context: Context
     ) -> list[Effect]:
         job = after_failure(self.jobs[job_id], reason, provider)
-        if job.ended:
-            return [Report(job_id, Failed(reason, why)), *self._end(job_id)]
+        if job.ending is not Ending.OPEN:
+            return [Report(job_id, Failed(reason, why)), *self._end(job_id, job.ending)]
         return [Report(job_id, Retrying(reason, why)), *self._open(job, context)]
 
-    def _end(self, job_id: JobId) -> list[Effect]:
+    def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)
-        return [Save("job", job_id, Job(job_id, job.spec, job.submitted_ms, ended=True))]
+        return [Save("job", job_id, replace(job, ending=ending))]
 
     def _reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
         effects: list[Effect] = []

@@ -4,6 +4,7 @@ Spec: specs/core.md#jobs.
 """
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final
 
 from protocol.machines.auction import Auction
@@ -26,6 +27,15 @@ WORTH_RETRYING: Final = frozenset({
 """What is the fault of one provider, so that another may do better."""
 
 
+class Ending(StrEnum):
+    """Whether a job has ended, and how."""
+
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job of our user, from submission until it has ended."""
@@ -36,7 +46,7 @@ class Job:
     attempt: int = 0
     avoid: tuple[PeerId, ...] = ()
     """Providers that have failed this job."""
-    ended: bool = False
+    ending: Ending = Ending.OPEN
 
 
 def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Auction:
@@ -74,7 +84,8 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
 def after_failure(job: Job, reason: Failure, provider: PeerId | None) -> Job:
     """Return the job as it goes on after a failed attempt: ended, or with one more attempt."""
     if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
-        return replace(job, ended=True)
+        cancelled = reason is Failure.CANCELLED
+        return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
     avoid = job.avoid if provider is None else (*job.avoid, provider)
     return replace(job, attempt=job.attempt + 1, avoid=avoid)
 

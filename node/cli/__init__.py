@@ -1,0 +1,15 @@
+"""The command line: it speaks to the daemon over its socket, and starts in a tenth of a second.
+
+click and rich are imported in this folder and nowhere else. A command imports what it needs when
+it runs, so that `mutirao --help` and `mutirao status` load neither trio nor pydantic.
+Spec: specs/rpc.md#command-line.
+"""
+
+
+def main() -> None:
+    """Run the program `mutirao` with the arguments of this process, and exit with its code."""
+    import sys
+
+    from node.cli.program import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""A job as the user wrote it, on the command line or in a file, before its inputs are uploaded.
+
+Spec: specs/rpc.md#job-file.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from node.cli.inputs import Uploaded
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the user gave; None where the default is to hold. `max_price` is credits per hour."""
+
+    image: str
+    command: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    name: str | None = None
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+    gpus: int | None = None
+    gpu_class: str | None = None
+    vram_mib: int | None = None
+    timeout_ms: int | None = None
+    output_mib: int | None = None
+    max_price: str | None = None
+    profile: str | None = None
+    region: str | None = None
+    retries: int | None = None
+    drivers: tuple[str, ...] = ()
+
+
+SENT_AS_GIVEN = (
+    "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
+    "output_mib", "max_price", "profile", "region", "retries",
+)  # fmt: skip
+
+
+def request_of(draft: Draft, uploaded: tuple[Uploaded, ...]) -> dict[str, Any]:
+    """Return the JSON of POST /v1/jobs for a draft whose inputs the node has."""
+    given = {name: getattr(draft, name) for name in SENT_AS_GIVEN}
+    return {
+        "image": draft.image,
+        "command": list(draft.command),
+        "env": dict(draft.env),
+        "inputs": [
+            {"path": each.path, "digest": each.digest, "size": each.size} for each in uploaded
+        ],
+        "drivers": list(draft.drivers),
+        **{name: value for name, value in given.items() if value is not None},
+    }

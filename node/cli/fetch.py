@@ -1,0 +1,63 @@
+"""Fetches what a job left: each file is checked against its digest before it gets its name.
+
+Spec: specs/rpc.md#command-line.
+"""
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from node.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from node.cli.connection import Connection
+
+
+def fetch_outputs(node: "Connection", job: str, folder: Path) -> list[dict[str, Any]]:
+    """Write a job's files below the folder and return what was fetched: path, size, digest.
+
+    Raises Failure if a path would leave the folder, a digest differs or the disk refuses.
+    """
+    from node.cli.connection import quoted
+
+    path = f"/jobs/{quoted(job)}/outputs"
+    found: list[dict[str, Any]] = node.get(path)
+    for output in found:
+        _check_path(output["path"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for output in found:
+            _fetch(node, f"{path}/{quote(output['path'])}", folder, output)
+    except OSError as error:
+        where = error.filename or folder
+        hint = "free some space or name another folder; the files stay with the node"
+        raise Failure("failure", f"cannot write {where}: {error.strerror}", hint) from None
+    return found
+
+
+def _check_path(path: str) -> None:
+    from protocol.wire.job import is_safe_path
+
+    if not is_safe_path(path):
+        raise Failure("failure", f"the job left a file with a path that is not safe: {path!r}")
+
+
+def _fetch(node: "Connection", path: str, folder: Path, output: dict[str, Any]) -> None:
+    final = folder / output["path"]
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if not final.parent.resolve().is_relative_to(folder.resolve()):
+        raise Failure("failure", f"{final.parent} is a link that leads out of {folder}")
+    partial = final.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        digest = hashlib.sha256()
+        with partial.open("xb") as file:
+            for chunk in node.download(path):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != output["digest"]:
+            raise Failure("failure", f"{output['path']}: the bytes are not those of its digest")
+        partial.replace(final)
+    finally:
+        partial.unlink(missing_ok=True)

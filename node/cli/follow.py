@@ -1,0 +1,122 @@
+"""Follows a job to its end: its log to stdout as it grows, its events to the progress.
+
+Log and events are two streams, so the log is read in a thread of its own.
+Spec: specs/rpc.md#command-line.
+"""
+
+import codecs
+import json
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from node.cli.connection import Connection, quoted
+from node.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from node.cli.progress import Progress
+
+LOG_TAIL_S: Final = 30.0
+"""How long the log may be silent once the job has ended."""
+STOP_S: Final = 1.0
+
+
+class LogPrinter:
+    """Writes a job's log to stdout: as it is, or as JSON lines {"log": text}."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lock = threading.Lock()
+
+    def write(self, chunk: bytes) -> None:
+        """Write bytes of the log at once."""
+        if self._as_json:
+            self.write_object({"log": self._decoder.decode(chunk)})
+            return
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+    def write_object(self, value: dict[str, Any]) -> None:
+        """Write a line of JSON, if lines of JSON are wanted."""
+        if self._as_json:
+            with self._lock:
+                sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+                sys.stdout.flush()
+
+    def end(self) -> None:
+        """Write what is left of a character that the log cut in two."""
+        if self._as_json and (rest := self._decoder.decode(b"", final=True)):
+            self.write_object({"log": rest})
+
+
+def follow_job(
+    node: Connection, job_id: str, printer: LogPrinter, progress: "Progress"
+) -> dict[str, Any]:
+    """Print a job's log and progress until it has ended; return the job as it is then.
+
+    Raises Failure if the daemon goes first, and what stdout raises if its reader goes.
+    """
+    log = _LogThread(node, job_id, printer, progress)
+    log.start()
+    try:
+        for event in node.events(f"/jobs/{job_id}/events"):
+            printer.write_object({"event": event.data})
+            progress.reach(event.kind, event.data.get("detail", {}))
+        log.finish()
+    except Failure:
+        log.raise_error()  # A reader of stdout that has left interrupts the events too.
+        raise
+    finally:
+        log.stop()
+    printer.end()
+    found: dict[str, Any] = node.get(f"/jobs/{quoted(job_id)}")
+    return found
+
+
+class _LogThread(threading.Thread):
+    def __init__(
+        self, node: Connection, job_id: str, printer: LogPrinter, progress: "Progress"
+    ) -> None:
+        super().__init__(name="log", daemon=True)
+        self._node = node
+        self._path = f"/jobs/{job_id}/logs"
+        self._printer = printer
+        self._progress = progress
+        self._error: Exception | None = None
+        self._chunks = 0
+        self._writing = False
+
+    def run(self) -> None:
+        try:
+            for chunk in self._node.download(self._path, None, follow="true"):
+                self._progress.log_begins()
+                self._chunks += 1
+                self._writing = True
+                self._printer.write(chunk)
+                self._writing = False
+        except (Failure, OSError) as error:
+            self._error = error
+            self._node.interrupt()
+
+    def finish(self) -> None:
+        """Wait for the rest of the log; a reader of stdout may take its time, the node not."""
+        before = -1
+        while self.is_alive() and (self._writing or self._chunks > before):
+            before = self._chunks
+            self.join(LOG_TAIL_S)
+        self.raise_error()
+        if self.is_alive():
+            raise Failure(
+                "failure", "the end of the log did not come", "see it with `mutirao logs`"
+            )
+
+    def stop(self) -> None:
+        """End the thread: Python must not exit while it writes."""
+        if self.is_alive():
+            self._node.interrupt()
+            self.join(STOP_S)
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,80 @@
+"""Commands about images: import one, build a small one, list them.
+
+Spec: specs/rpc.md#command-line.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from node.cli.options import reaches_node
+from node.cli.output import instant, show_fields, show_json, show_table
+
+if TYPE_CHECKING:
+    from node.cli.connection import Connection
+
+
+@click.group(no_args_is_help=False)
+def image() -> None:
+    """Import, build and list images.
+
+    Example: mutirao image build-base
+    """
+
+
+@image.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@reaches_node
+def import_image(*, path: Path, node: "Connection", as_json: bool) -> None:
+    """Import an image from a `docker save` archive, an OCI archive or an OCI folder.
+
+    Example: docker save python:3.12 -o python.tar && mutirao image import python.tar
+    """
+    from node.cli.connection import LONG_S
+
+    view = node.post("/images", {"path": str(path.absolute())}, timeout_s=LONG_S)
+    _show(view, as_json=as_json)
+
+
+@image.command("build-base")
+@reaches_node
+def build_base(*, node: "Connection", as_json: bool) -> None:
+    """Build a small image from this machine's own Python and shell.
+
+    Example: mutirao image build-base && mutirao run base -- python3 --version
+    """
+    from node.cli.connection import LONG_S
+
+    _show(node.post("/images/base", timeout_s=LONG_S), as_json=as_json)
+
+
+@image.command("list")
+@reaches_node
+def list_images(*, node: "Connection", as_json: bool) -> None:
+    """List the images that the node keeps.
+
+    Example: mutirao image list
+    """
+    found = node.get("/images")
+    if as_json:
+        for view in found:
+            show_json(view)
+        return
+    rows = [
+        (", ".join(each["names"]) or "-", each["digest"], _mib(each), instant(each["created_ms"]))
+        for each in found
+    ]
+    show_table(("NAMES", "DIGEST", "SIZE", "CREATED"), rows)
+
+
+def _show(view: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(view)
+        return
+    names = ", ".join(view["names"]) or None
+    show_fields([("names", names), ("digest", view["digest"]), ("size", _mib(view))])
+
+
+def _mib(view: dict[str, Any]) -> str:
+    return f"{view['size'] / 2**20:.1f} MiB"

@@ -1,0 +1,182 @@
+"""Commands about jobs that were submitted: jobs, show, logs, cancel, outputs.
+
+Spec: specs/rpc.md#command-line.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from node.cli.options import reaches_node
+from node.cli.output import (
+    duration,
+    instant,
+    plain,
+    say,
+    short_peer,
+    show_fields,
+    show_json,
+    show_table,
+)
+
+if TYPE_CHECKING:
+    from node.cli.connection import Connection
+
+ID_DIGITS: Final = 12
+"""So many digits of a job's id are shown in tables; they are enough to name it."""
+STEPS: Final = ("announce", "award", "start", "run", "return")
+
+job_argument = click.argument("job")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 500), default=20, help="At most so many.")
+@click.option("--before", metavar="JOB", help="Only jobs older than this one.")
+@reaches_node
+def jobs(*, limit: int, before: str | None, node: "Connection", as_json: bool) -> None:
+    """List your jobs, newest first.
+
+    Example: mutirao jobs --limit 5
+    """
+    found = node.get("/jobs", limit=limit, before=before)
+    if as_json:
+        for view in found:
+            show_json(view)
+        return
+    show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
+        (
+            view["id"][:ID_DIGITS], view["name"] or "-", view["phase"], _or_dash(view["exit_code"]),
+            short_peer(view["provider"]), instant(view["submitted_ms"]), _command(view)[:40],
+        )
+        for view in found
+    ])  # fmt: skip
+
+
+@click.command()
+@job_argument
+@reaches_node
+def show(*, job: str, node: "Connection", as_json: bool) -> None:
+    """Show a job: its bids, its price, its steps, its receipt.
+
+    JOB is an id, or its first six digits or more.
+
+    Example: mutirao show 3f9a0c
+    """
+    from node.cli.connection import quoted
+
+    view = node.get(f"/jobs/{quoted(job)}")
+    if as_json:
+        show_json(view)
+        return
+    show_fields(_job_fields(view))
+    if view["bids"]:
+        click.echo()
+        rows = [
+            (bid["peer"], bid["ask_hour"], "yes" if bid["eligible"] else "no")
+            for bid in view["bids"]
+        ]
+        show_table(("BID OF", "CREDITS/H", "ELIGIBLE"), rows)
+
+
+def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
+    steps = [(step, view["steps"][f"{step}_ms"]) for step in STEPS]
+    reached = ", ".join(f"{step} {duration(ms)}" for step, ms in steps if ms is not None)
+    receipt = view["receipt"]
+    return [
+        ("job", view["id"]),
+        ("name", view["name"] or None),
+        ("phase", view["phase"]),
+        ("why", view["why"]),
+        ("exit code", view["exit_code"]),
+        ("image", view["image"]),
+        ("command", _command(view)),
+        ("submitted", instant(view["submitted_ms"])),
+        ("ended", instant(view["ended_ms"]) if view["ended_ms"] else None),
+        ("attempts", view["attempts"] or None),
+        ("provider", view["provider"]),
+        ("price", _per_hour(view["price_hour"])),
+        ("runner-up", _per_hour(view["runner_up_hour"])),
+        ("usage", duration(view["usage_ms"]) if view["usage_ms"] is not None else None),
+        ("amount", f"{view['amount']} credits" if view["amount"] else None),
+        ("steps", reached or None),
+        ("outputs", view["output_digest"]),
+        ("receipt", f"{receipt['amount']} credits, signed by both" if receipt else None),
+    ]
+
+
+@click.command()
+@job_argument
+@click.option("-f", "--follow", is_flag=True, help="Wait for more until the job has ended.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Skip so many bytes.")
+@reaches_node
+def logs(*, job: str, follow: bool, offset: int, node: "Connection", as_json: bool) -> None:
+    """Print a job's log, as the job wrote it.
+
+    Example: mutirao logs -f 3f9a0c
+    """
+    from node.cli.connection import quoted
+    from node.cli.follow import LogPrinter
+
+    printer = LogPrinter(as_json=as_json)
+    query: dict[str, Any] = {"offset": offset, "follow": "true" if follow else None}
+    path = f"/jobs/{quoted(job)}/logs"
+    # Without a time-out: a job may be silent for days.
+    for chunk in node.download(path, None, **query):
+        printer.write(chunk)
+    printer.end()
+
+
+@click.command()
+@job_argument
+@reaches_node
+def cancel(*, job: str, node: "Connection", as_json: bool) -> None:
+    """Cancel a job. What it has used until then is paid.
+
+    Example: mutirao cancel 3f9a0c
+    """
+    from node.cli.connection import quoted
+
+    view = node.post(f"/jobs/{quoted(job)}/cancel")
+    if as_json:
+        show_json(view)
+    elif view["phase"] in {"done", "failed"}:
+        say(f"job {view['id'][:ID_DIGITS]} had ended already: {view['phase']}")
+    else:
+        say(f"job {view['id'][:ID_DIGITS]}: {view['phase']}")
+
+
+@click.command()
+@job_argument
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@reaches_node
+def outputs(*, job: str, folder: Path, node: "Connection", as_json: bool) -> None:
+    """Fetch the files that a job left into a folder.
+
+    Example: mutirao outputs 3f9a0c ./result
+    """
+    from node.cli.fetch import fetch_outputs
+
+    fetched = fetch_outputs(node, job, folder)
+    if as_json:
+        for output in fetched:
+            show_json(output)
+    elif not fetched:
+        say("the job left no files")
+    else:
+        for output in fetched:
+            click.echo(plain(str(folder / output["path"])))
+
+
+def _command(view: dict[str, Any]) -> str:
+    import shlex
+
+    return shlex.join(view["command"])
+
+
+def _per_hour(price: str | None) -> str | None:
+    return f"{price} credits an hour" if price else None
+
+
+def _or_dash(value: Any) -> str:
+    return "-" if value is None else str(value)

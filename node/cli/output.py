@@ -1,0 +1,71 @@
+"""How commands print: data on stdout, messages on stderr, JSON for programs.
+
+What other nodes say reaches the terminal through here, without control characters: a peer must
+not move our user's cursor.
+Spec: specs/rpc.md#command-line.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def say(line: str) -> None:
+    """Print a message for a person, on stderr."""
+    click.echo(plain(line), err=True)
+
+
+def show_json(value: Any) -> None:
+    """Print one object on one line of stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def show_fields(fields: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values under each other; what is None is left out."""
+    given = [(name, value) for name, value in fields if value is not None]
+    width = max((len(name) for name, _ in given), default=0)
+    for name, value in given:
+        click.echo(f"{name:<{width}}  {plain(str(value))}")
+
+
+def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table on stdout, its columns as wide as they need to be."""
+    lines = [[plain(str(cell)) for cell in row] for row in (head, *rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def plain(text: str) -> str:
+    """Return the text on one line, with a '?' for each character that a terminal might obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def short_peer(peer: str | None) -> str:
+    """Return a peer id's end, which tells peers apart; all of them begin alike."""
+    return f"…{peer[-8:]}" if peer else "-"
+
+
+def duration(milliseconds: int | None) -> str:
+    """Return a duration as people say it, such as "2.5 s" or "3 h 20 min"."""
+    if milliseconds is None:
+        return "-"
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    minutes = milliseconds // 60_000
+    if minutes < 60:
+        return f"{minutes} min {milliseconds % 60_000 // 1000} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def instant(unix_ms: int | None) -> str:
+    """Return an instant in UTC, to the second."""
+    if unix_ms is None:
+        return "-"
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,143 @@
+"""From what a file, a variable or a flag says to a value of the setting's type.
+
+Texts are accepted for every type, because a variable of the environment has nothing else.
+Spec: specs/configuration.md#values.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+from node.config.sections import Credits, GpuUuid, Multiaddress
+from protocol.values.units import rate_of_hourly
+
+INT_DIGITS_MAX: Final = 15
+TRUTHS: Final = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
+
+
+class Unfit(Exception):
+    """A value is not what a setting needs; the text says what that is ("true or false")."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    what: str
+    read: Callable[[Any], Any]
+    """Return the value; raise ValueError, or RuntimeError for a home that nobody has."""
+
+
+def convert(value: object, wanted: Any) -> Any:
+    """Return the value as one of the wanted type; raise Unfit if it is none."""
+    match get_origin(wanted):
+        case origin if origin in (Union, UnionType):
+            return _either(value, get_args(wanted))
+        case origin if origin is Literal:
+            return _choice(value, get_args(wanted))
+        case origin if origin is tuple:
+            return _list(value, get_args(wanted)[0])
+    kind = KINDS[wanted]
+    try:
+        return kind.read(value)
+    except (ValueError, RuntimeError) as error:
+        raise Unfit(kind.what) from error
+
+
+def nearest(word: object, words: Sequence[str]) -> str:
+    """Return a hint at the word that may have been meant; empty if none is near."""
+    close = difflib.get_close_matches(str(word), words, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _either(value: object, alternatives: Sequence[Any]) -> Any:
+    reasons = []
+    for wanted in alternatives:
+        try:
+            return convert(value, wanted)
+        except Unfit as unfit:
+            reasons.append(str(unfit))
+    raise Unfit(" or ".join(filter(None, reasons)))
+
+
+def _choice(value: object, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise Unfit(f"{', '.join(map(repr, choices))}{nearest(value, choices)}")
+    return str(value)
+
+
+def _list(value: object, wanted: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple):
+        raise Unfit(f"a list, and each of it {KINDS[wanted].what}")
+    return tuple(convert(item, wanted) for item in value)
+
+
+def _nothing(value: object) -> None:
+    _require(value in (None, ""))
+
+
+def _bool(value: object) -> bool:
+    text = str(value).lower()
+    _require(text in TRUTHS)
+    return TRUTHS[text]
+
+
+def _int(value: object) -> int:
+    text = str(value)
+    _require(text.isascii() and text.isdecimal() and len(text) <= INT_DIGITS_MAX)
+    return int(text)
+
+
+def _text(value: object) -> str:
+    _require(isinstance(value, str) and value.isprintable())
+    return str(value)
+
+
+def _path(value: object) -> Path:
+    _require(isinstance(value, str | Path) and str(value).isprintable())
+    path = Path(str(value))
+    # Nothing stays nothing: it means the default.
+    return path.expanduser().absolute() if path != Path() else path
+
+
+def _credits(value: object) -> Credits:
+    _require(isinstance(value, str | int | Decimal) and not isinstance(value, bool))
+    rate_of_hourly(str(value))
+    return Credits(str(value))
+
+
+def _multiaddress(value: object) -> Multiaddress:
+    text = _text(value)
+    _require(text.startswith("/"))
+    return Multiaddress(text)
+
+
+def _gpu(value: object) -> GpuUuid:
+    text = _text(value)
+    _require(text.startswith(("GPU-", "MIG-")))
+    return GpuUuid(text)
+
+
+def _require(fits: object) -> None:
+    """Refuse a value that does not fit; `convert` says what would."""
+    if not fits:
+        raise ValueError
+
+
+KINDS: Final[dict[Any, _Kind]] = {
+    NoneType: _Kind("", _nothing),  # Nobody needs to be told that he may say nothing.
+    bool: _Kind("true or false", _bool),
+    int: _Kind("a whole number", _int),
+    str: _Kind("a text on one line", _text),
+    Path: _Kind("the path of a file or folder", _path),
+    Credits: _Kind('an amount of credits, such as "0.50"', _credits),
+    Multiaddress: _Kind("a multiaddress, such as /ip4/192.0.2.1/tcp/4788", _multiaddress),
+    GpuUuid: _Kind("the uuid of a GPU, such as GPU-1234…", _gpu),
+}

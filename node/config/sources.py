@@ -1,0 +1,187 @@
+"""Where settings come from, which one wins, and where the user must look if one is wrong.
+
+Every setting has a key of its section and its name, such as `provider.cpus`.
+Spec: specs/configuration.md#sources.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, get_args, get_type_hints
+
+from node.config.convert import Unfit, convert, nearest
+from node.config.sections import About, Config, ConfigError, data_home, xdg_folder
+
+SYSTEM_FILE: Final = Path("/etc/mutirao/config.toml")
+PREFIX: Final = "MUTIRAO_"
+NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
+VALUE_SHOWN_MAX: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it holds, for `mutirao config`."""
+
+    key: str
+    value: object
+    origin: str
+    """Where it was set: a file and line, a variable, a flag, or "default"."""
+    what: str
+    """What it means."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    value: object
+    origin: str
+
+
+DEFAULT: Final = _Given(None, "default")
+
+_Known = Mapping[str, tuple[Any, About]]
+"""Type and meaning by key."""
+
+
+def load_config(
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, object] = NO_FLAGS,
+) -> Config:
+    """Return the configuration; ConfigError says in one line what is wrong and where.
+
+    `file` replaces the system's and the user's file and must be there. `flags` maps keys to
+    values; those that are None were not given.
+    """
+    return _build(_gather(file, environment, flags))
+
+
+def explain_config(
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, object] = NO_FLAGS,
+) -> tuple[Setting, ...]:
+    """Return every setting with its value, its origin and its meaning; raises as `load_config`."""
+    given = _gather(file, environment, flags)
+    config = _build(given)
+    return tuple(
+        Setting(key, _value_of(config, key), given.get(key, DEFAULT).origin, about.text)
+        for key, (_, about) in _known().items()
+    )
+
+
+def _gather(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]
+) -> dict[str, _Given]:
+    """Return what was given by key, the last word on each."""
+    given = {"data_dir": _Given(data_home(environment), "default")}
+    if file is None:
+        user_file = xdg_folder("XDG_CONFIG_HOME", ".config", environment) / "config.toml"
+        for path in (SYSTEM_FILE, user_file):
+            given |= _from_file(path, required=False)
+    else:
+        given |= _from_file(file, required=True)
+    for name, value in environment.items():
+        if name.startswith(PREFIX):
+            key = name.removeprefix(PREFIX).lower().replace("__", ".")
+            given[key] = _Given(value, f"${name}")
+    for key, flag in flags.items():
+        if flag is not None:
+            given[key] = _Given(flag, "command line")
+    return given
+
+
+def _from_file(path: Path, *, required: bool) -> dict[str, _Given]:
+    try:
+        text = path.read_text()
+        tables = tomllib.loads(text, parse_float=Decimal)  # 0.1 is what was written, exactly.
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path}: there is no such file") from None
+        return {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # Not TOML, or not UTF-8.
+        raise ConfigError(f"{path}: {error}") from error
+    return {key: _Given(value, _place(path, text, key)) for key, value in _flat(tables)}
+
+
+def _flat(tables: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def _place(path: Path, text: str, key: str) -> str:
+    """Return file and line of a key; the file alone if it is written in an unusual way."""
+    section = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            section = header[1].strip() + "."
+        elif (name := re.match(r"\s*([\w.-]+)\s*=", line)) and section + name[1] == key:
+            return f"{path}, line {number}"
+    return str(path)
+
+
+def _build(given: Mapping[str, _Given]) -> Config:
+    known = _known()
+    values: dict[str, Any] = {}
+    for key, one in given.items():
+        if key not in known:
+            raise ConfigError(f"{one.origin}: {key}: {_unknown(key, tuple(known))}")
+        values[key] = _converted(key, one, *known[key])
+    arguments = {key: value for key, value in values.items() if "." not in key}
+    for name, section in get_type_hints(Config).items():
+        if isinstance(section, type) and is_dataclass(section):
+            arguments[name] = section(**_within(name, values))
+    return Config(**arguments)
+
+
+def _within(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    before = section + "."
+    return {k.removeprefix(before): value for k, value in values.items() if k.startswith(before)}
+
+
+def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
+    shown = f"{given.origin}: {key}: {repr(given.value)[:VALUE_SHOWN_MAX]} should be"
+    try:
+        value = convert(given.value, wanted)
+    except Unfit as error:
+        raise ConfigError(f"{shown} {error}") from error
+    if isinstance(value, int) and value < about.least:
+        raise ConfigError(f"{shown} {about.least} or more")
+    return value
+
+
+def _unknown(key: str, known: tuple[str, ...]) -> str:
+    if _within(key, dict.fromkeys(known)):
+        return f"this is a section: write [{key}] and its settings below"
+    name = key.rpartition(".")[2]
+    elsewhere = tuple(other for other in known if other.rpartition(".")[2] == name)
+    hint = f" (did you mean {elsewhere[0]!r}?)" if elsewhere else nearest(key, known)
+    return f"there is no such setting{hint}"
+
+
+def _known() -> _Known:
+    """Return type and meaning of every setting, in the order they are declared."""
+    known: dict[str, tuple[Any, About]] = {}
+    for name, hint in get_type_hints(Config, include_extras=True).items():
+        if is_dataclass(hint):
+            inner = get_type_hints(hint, include_extras=True)
+            known |= {f"{name}.{one.name}": get_args(inner[one.name]) for one in fields(hint)}
+        else:
+            known[name] = get_args(hint)
+    return known
+
+
+def _value_of(config: Config, key: str) -> object:
+    value: object = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,248 @@
+"""Starts a node, runs it until it is told to stop, and stops it in order.
+
+Spec: specs/core.md#daemon. What one may want to know of the order: nothing is sent before the
+journal is open; no call is answered before the sandbox has proved itself; a stopping node first
+gives its leases back, then delivers what it has to say, and then leaves the network.
+"""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from node.config import Config
+from node.daemon.clock import Clock
+from node.daemon.door import Door
+from node.daemon.driver import Driver
+from node.daemon.executions import Executions, Workshop
+from node.daemon.logs import PROTOCOL as LOG_PROTOCOL
+from node.daemon.logs import serve_log
+from node.daemon.owner import policy_of
+from node.daemon.ports import NodePorts
+from node.daemon.postman import Postman
+from node.daemon.recovery import Past, recall, resume
+from node.daemon.results import Results
+from node.daemon.strangers import look_up_strangers
+from node.daemon.user import Parts, User
+from node.data.blobs import Blobs
+from node.data.images import Images
+from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
+from node.data.transfer import BlobFetcher, BlobServer
+from node.hardware.inventory import take_inventory
+from node.identity import hold_lock, load_or_create, private_dir
+from node.network.host import Network, open_network
+from node.network.interface import NetworkConfig
+from node.rpc.server import serve_api
+from node.sandbox.choice import choose_driver
+from node.sandbox.driver import Driver as SandboxDriver
+from node.sdnotify import feed_watchdog, notify
+from node.storage.journal import Journal, open_journal
+from node.telemetry import logging_to
+from protocol.core.core import Core
+from protocol.core.presence import record_of
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Effect
+from protocol.machines.inputs import PeerConnected, StopRequested
+from protocol.rules.topics import topics_of
+from protocol.values.errors import NodeError, SandboxUnavailable
+from protocol.values.ids import PeerId
+from protocol.wire.envelope import Signer
+
+LOG: Final = logging.getLogger(__name__)
+GOODBYE_S: Final = 1.5
+"""How long a stopping node tries to deliver what it has to say."""
+
+
+def run_daemon(config: Config) -> int:
+    """Run a node until it is told to stop; return the exit code of the process.
+
+    Raises the NodeError that kept it from starting or going on.
+    """
+    assert __debug__, "never run the node with python -O: its assertions are part of it"
+    os.umask(0o077)
+    failure: NodeError | None = None
+    with logging_to(level=config.log_level, log_format=config.log_format):
+        try:
+            trio.run(_run, config)
+        except* NodeError as group:
+            failure = _first(group)
+    if failure is not None:
+        raise failure
+    return 0
+
+
+async def _run(config: Config) -> None:
+    folder = private_dir(config.data_dir)
+    with hold_lock(folder / "lock"):
+        seed = load_or_create(folder / "identity.key")
+        clock = Clock()
+        async with open_journal(folder / "node.db", clock.now_ms) as journal:
+            core = Core(Signer(seed, config.network.name), Policy())
+            node = Node(config, core, Driver(core, journal, clock), journal, clock)
+            await node.run(seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sandbox:
+    driver: SandboxDriver | None
+    why: str
+
+
+class Node:
+    """One running node."""
+
+    def __init__(
+        self, config: Config, core: Core, driver: Driver, journal: Journal, clock: Clock
+    ) -> None:
+        self._config = config
+        self._core = core
+        self._driver = driver
+        self._journal = journal
+        self._clock = clock
+        self._door = Door(driver, core.signer, clock)
+        self._stop = trio.Event()
+        self._nudge: Callable[[PeerId], None] = _ignore
+
+    def peer_connected(self, peer: PeerId) -> None:
+        self._driver.give(PeerConnected(peer))
+        self._nudge(peer)
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        LOG.debug("peer %s is gone", peer)
+
+    async def run(self, seed: bytes) -> None:
+        """Start everything, wait until told to stop, and stop everything."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._listen_for_signals, nursery.cancel_scope)
+            blobs, images = await self._open_data()
+            sandbox = await self._open_sandbox()
+            settings = self._config.network
+            network_config = NetworkConfig(
+                settings.listen, settings.bootstrap, settings.name, settings.announce
+            )
+            async with open_network(network_config, seed, self, self._door) as network:
+                await self._serve(network, blobs, images, sandbox)
+            nursery.cancel_scope.cancel()
+
+    async def _open_data(self) -> tuple[Blobs, Images]:
+        folder = private_dir(self._config.data_dir / "blobs")
+        blobs = Blobs(folder, self._journal, self._config.storage.blobs_mib)
+        await blobs.reconcile()
+        images = Images(blobs, folder)
+        await images.reconcile()
+        return blobs, images
+
+    async def _open_sandbox(self) -> _Sandbox:
+        """Find a sandbox that proves itself; a node without one only submits jobs."""
+        if not self._config.provider.enabled:
+            return _Sandbox(None, "this node does not provide (provider.enabled)")
+        runs = private_dir(self._config.data_dir / "runs")
+        try:
+            driver, probe = await choose_driver(self._config.provider.sandbox, runs)
+        except SandboxUnavailable as error:
+            LOG.warning("this node only submits jobs: %s", error)
+            return _Sandbox(None, str(error))
+        return _Sandbox(driver, probe.why)
+
+    async def _serve(
+        self, network: Network, blobs: Blobs, images: Images, sandbox: _Sandbox
+    ) -> None:
+        folder = self._config.data_dir
+        fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
+        shop = Workshop(
+            blobs, images, fetcher, sandbox.driver,
+            private_dir(folder / "runs"), private_dir(folder / "roots"),
+        )  # fmt: skip
+        executions = Executions(shop, self._driver.give)
+        results = Results(
+            private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver.give
+        )
+        postman = Postman(network.request, self._journal, self._clock)
+        self._nudge = postman.nudge
+        past = await recall(self._journal, shop)
+        parts = Parts(
+            self._config, self._clock, self._driver, self._journal, network, blobs, images,
+            results, sandbox.driver.name if sandbox.driver else "", sandbox.why, self._stop,
+        )  # fmt: skip
+        user = User(parts, past.jobs, await self._journal.totals())
+        ports = NodePorts(parts, postman, executions, user)
+        first = await self._begin(network, sandbox, past)
+        network.on_request(self._door.answer)
+        network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
+        network.on_stream(LOG_PROTOCOL, partial(serve_log, executions.log_of))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(executions.run)
+            await nursery.start(results.run)
+            await nursery.start(postman.run, past.outbox)
+            nursery.start_soon(self._driver.run, ports, first)
+            nursery.start_soon(ports.publish)
+            nursery.start_soon(ports.advertise)
+            nursery.start_soon(ports.count, self._journal)
+            nursery.start_soon(
+                look_up_strangers, self._core, network, self._door, self._clock.now_ms
+            )
+            nursery.start_soon(feed_watchdog)
+            await nursery.start(serve_api, user, self._config.socket)
+            self._say_ready(network, sandbox)
+            await self._stop.wait()
+            await self._say_goodbye(postman, executions)
+            nursery.cancel_scope.cancel()
+
+    async def _begin(self, network: Network, sandbox: _Sandbox, past: Past) -> Sequence[Effect]:
+        """Say what this node offers, and go on with what an earlier run left."""
+        driver = sandbox.driver
+        inventory = await trio.to_thread.run_sync(take_inventory, self._config.data_dir)
+        name, isolation = (driver.name, driver.isolation) if driver else ("", 1)
+        addresses = self._config.network.announce or network.addresses()
+        policy = replace(
+            policy_of(self._config, inventory, name, isolation), addresses=tuple(addresses)
+        )
+        context = Context(self._clock.now_ms(), self._core.signer, policy)
+        for topic in topics_of(record_of(context, 1)):
+            network.subscribe(topic, self._door.judge)
+        return resume(self._core, past, context)
+
+    def _say_ready(self, network: Network, sandbox: _Sandbox) -> None:
+        notify("READY=1")
+        LOG.info("ready: %s", network.peer_id)
+        for address in network.addresses():
+            LOG.info("listening on %s", address)
+        LOG.info("sandbox: %s", sandbox.driver.name if sandbox.driver else f"none: {sandbox.why}")
+
+    async def _say_goodbye(self, postman: Postman, executions: Executions) -> None:
+        notify("STOPPING=1")
+        LOG.info("stopping")
+        await self._driver.take(StopRequested())
+        with trio.move_on_after(GOODBYE_S):
+            await executions.wait_dropped()
+            await postman.wait_empty()
+
+    async def _listen_for_signals(
+        self,
+        everything: trio.CancelScope,
+        task_status: Any = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                if self._stop.is_set():  # The second time somebody means it.
+                    everything.cancel()
+                LOG.info("%s", signal.Signals(number).name)
+                self._stop.set()
+
+
+def _ignore(_peer: PeerId) -> None:
+    return
+
+
+def _first(group: BaseExceptionGroup[NodeError]) -> NodeError:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, NodeError)
+    return found

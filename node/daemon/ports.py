@@ -1,0 +1,92 @@
+"""What the driver asks for goes from here to the part of the node that does it.
+
+Spec: specs/core.md#effects.
+"""
+
+import logging
+from typing import Final
+
+import trio
+
+from node.daemon.executions import Executions
+from node.daemon.postman import Postman
+from node.daemon.user import Parts, User
+from node.storage.journal import Journal, OutboxRow
+from protocol.core.jobs import Ending, Job
+from protocol.machines import effects
+
+LOG: Final = logging.getLogger(__name__)
+PUBLICATIONS_MAX: Final = 256
+ADVERTISE_RETRY_S: Final = 30.0
+
+
+class NodePorts:
+    """Implements node.daemon.driver.Ports with the real parts."""
+
+    def __init__(self, parts: Parts, postman: Postman, executions: Executions, user: User) -> None:
+        self._core = parts.driver.core
+        self._network = parts.network
+        self._results = parts.results
+        self._postman = postman
+        self._executions = executions
+        self._user = user
+        self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
+            PUBLICATIONS_MAX
+        )
+        self._record = b""
+        self._record_changed = trio.Event()
+        self._settled = trio.Event()
+
+    def send(self, message: OutboxRow) -> None:
+        self._postman.send(message)
+
+    def written(self, effect: effects.Save | effects.Settle | effects.Report) -> None:
+        match effect:
+            case effects.Report():
+                LOG.info("job %s: %s", effect.job_id.hex()[:12], type(effect.event).__name__)
+                self._user.reported(effect)
+            case effects.Save("job", _, Job() as job) if job.ending is not Ending.OPEN:
+                self._user.ended(job)
+            case effects.Settle():
+                self._settled.set()
+
+    def perform(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Publish():
+                try:
+                    self._to_publish.send_nowait(effect)
+                except trio.WouldBlock:
+                    LOG.warning("too much to publish: an announcement is dropped")
+            case effects.Advertise(envelope):
+                self._record = envelope
+                self._record_changed.set()
+            case effects.Progress():
+                self._user.progressed(effect)
+            case effects.FollowLog(_, lease_id) | effects.FetchOutputs(_, lease_id):
+                held = self._core.leases.get(lease_id)
+                self._results.perform(effect, held.lease.workload if held else None)
+            case _:
+                self._executions.perform(effect)
+
+    async def publish(self) -> None:
+        """Publish what there is to publish, in order, until cancelled."""
+        async for publication in self._published:
+            await self._network.publish(publication.topic, publication.envelope)
+
+    async def advertise(self) -> None:
+        """Keep our newest capability record in the DHT, until cancelled."""
+        while True:
+            await self._record_changed.wait()
+            self._record_changed = trio.Event()
+            if not await self._network.put_record(self._record):
+                LOG.debug("the capability record did not reach the DHT; trying again")
+                with trio.move_on_after(ADVERTISE_RETRY_S):
+                    await self._record_changed.wait()
+                self._record_changed.set()
+
+    async def count(self, journal: Journal) -> None:
+        """Keep the user's sums up to date, until cancelled."""
+        while True:
+            await self._settled.wait()
+            self._settled = trio.Event()
+            self._user.settled(await journal.totals())

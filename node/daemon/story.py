@@ -1,0 +1,144 @@
+"""A job's events as JSON on the disk, and the job as its user sees it: the fold over them.
+
+Spec: specs/core.md#job-events.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from node.rpc.views import BidView, JobEventView, JobView, ReceiptView, StepsView
+from node.storage.journal import JobEventRow
+from protocol.core.jobs import Job
+from protocol.machines import events
+from protocol.values.reasons import Failure
+from protocol.values.units import credits_of_nano, hourly_of_rate
+from protocol.wire.codec import unpack
+
+KINDS: Final[Mapping[type, str]] = {
+    events.Announced: "announced",
+    events.BidsOpened: "bids",
+    events.Awarded: "awarded",
+    events.Fetching: "fetching",
+    events.Starting: "starting",
+    events.Running: "running",
+    events.Returning: "returning",
+    events.Done: "done",
+    events.Retrying: "retry",
+    events.Failed: "failed",
+}
+LAST: Final = frozenset({"done", "failed"})
+"""After these nothing happens to a job any more."""
+PHASES: Final = {"starting": "fetching", "retry": "announced"}
+"""Kinds that are no phase of their own for the user."""
+EXIT_REASONS: Final = {"timeout": Failure.TIME_OUT.value, "memory": Failure.OUT_OF_MEMORY.value}
+
+
+def kind_of(event: events.JobEvent) -> str:
+    """Return the name of an event's kind, as users and scripts know it."""
+    return KINDS[type(event)]
+
+
+def detail_of(event: events.JobEvent) -> str:
+    """Return an event's fields as JSON; bytes are hex, rates stay nano-credits a second."""
+    return json.dumps(dataclasses.asdict(event), default=bytes.hex)
+
+
+def event_view(row: JobEventRow) -> JobEventView:
+    """Return an event as the API shows it."""
+    return JobEventView(row.seq, row.at_ms, row.kind, json.loads(row.detail))
+
+
+def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
+    """Return a job as its user sees it."""
+    spec = job.spec
+    view = JobView(
+        id=job.job_id.hex(),
+        name=spec.name,
+        phase="announced",
+        image=spec.workload.image.hex(),
+        command=spec.workload.command,
+        submitted_ms=job.submitted_ms,
+    )
+    marks: dict[str, int] = {}
+    for row in rows:
+        marks[row.kind] = row.at_ms
+        view = dataclasses.replace(view, **_changes(row.kind, json.loads(row.detail)))
+        if row.kind in LAST:
+            view = dataclasses.replace(view, ended_ms=row.at_ms)
+    return dataclasses.replace(view, steps=_steps(job.submitted_ms, marks))
+
+
+def _changes(kind: str, detail: dict[str, Any]) -> dict[str, Any]:
+    """Return which fields of the view an event changes."""
+    phase = {"phase": PHASES.get(kind, kind)}
+    match kind:
+        case "announced":
+            # What an earlier attempt said does not hold any more.
+            fresh = {"bids": (), "provider": None, "price_hour": None, "runner_up_hour": None}
+            return {**phase, **fresh, "attempts": detail["attempt"] + 1}
+        case "bids":
+            bids = tuple(
+                BidView(bid["peer"], hourly_of_rate(bid["bid"]["ask"]), bid["eligible"])
+                for bid in detail["bids"]
+            )
+            return {**phase, "bids": bids}
+        case "awarded":
+            return {
+                **phase,
+                "provider": detail["provider"],
+                "price_hour": hourly_of_rate(detail["rate"]),
+                "runner_up_hour": hourly_of_rate(detail["runner_up"]),
+            }
+        case "returning":
+            return {**phase, "exit_code": detail["exit_code"], "usage_ms": detail["usage_ms"]}
+        case "done":
+            return {**phase, **_result(detail)}
+        case "retry":
+            return {**phase, "reason": detail["reason"], "why": detail["why"]}
+        case "failed":
+            cancelled = detail["reason"] == Failure.CANCELLED
+            ended = "cancelled" if cancelled else "failed"
+            return {"phase": ended, "reason": detail["reason"], "why": detail["why"]}
+        case _:
+            return phase
+
+
+def _result(detail: dict[str, Any]) -> dict[str, Any]:
+    proposal, countersign = bytes.fromhex(detail["proposal"]), bytes.fromhex(detail["countersign"])
+    receipt = ReceiptView(
+        detail["usage_ms"], credits_of_nano(detail["amount"]), _signature(proposal),
+        _signature(countersign),
+    )  # fmt: skip
+    reason = detail["reason"]
+    return {
+        "exit_code": detail["exit_code"],
+        "usage_ms": detail["usage_ms"],
+        "amount": credits_of_nano(detail["amount"]),
+        "reason": None if reason == "exited" else EXIT_REASONS.get(reason, reason),
+        "why": detail["detail"] or detail["dispute"] or None,
+        "output_digest": detail["outputs"],
+        "receipt": receipt,
+    }
+
+
+def _signature(envelope: bytes) -> str:
+    return bytes(unpack(envelope)[4]).hex() if envelope else ""
+
+
+def _steps(submitted_ms: int, marks: Mapping[str, int]) -> StepsView:
+    """Return how long each step took in the last attempt that reached it."""
+
+    def between(begin: str, end: str) -> int | None:
+        first, last = marks.get(begin), marks.get(end)
+        return None if first is None or last is None or last < first else last - first
+
+    marks = {"submitted": submitted_ms, **marks}
+    return StepsView(
+        announce_ms=between("announced", "bids"),
+        award_ms=between("submitted", "awarded"),
+        start_ms=between("awarded", "running"),
+        run_ms=between("running", "returning"),
+        return_ms=between("returning", "done"),
+    )

@@ -1,0 +1,307 @@
+"""The blob folder: bytes by their SHA-256, within a budget, the least recently used go first.
+
+A blob is a file `<folder>/sha256/<2 hex>/<64 hex>` that nobody may write. It gets this name only
+when it is complete, on the disk, and its digest known to be right. What is on its way stands in
+`<folder>/incoming`.
+
+Spec: specs/data.md#on-disk.
+"""
+
+import io
+import os
+import secrets
+import stat
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from node.data.disk import (
+    Readable,
+    copy_hashed,
+    create_private,
+    full_disk_as_storage_full,
+    make_final,
+    open_regular,
+)
+from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
+from protocol.values.ids import Digest, digest_of
+from protocol.wire.job import BlobRef
+
+__all__ = ["BlobIndex", "BlobRef", "Blobs"]
+
+READ_MAX: Final = 4 * 1024 * 1024
+"""Bytes that `read` returns at most, unless it is told otherwise: manifests and logs are small."""
+KINDS: Final = frozenset({"image", "input", "output", "log"})
+PARTIAL: Final = ".partial"
+PARTIAL_KEPT_S: Final = 7 * 24 * 3600
+"""An interrupted transfer that nobody took up for a week is removed at the start."""
+
+
+class BlobIndex(Protocol):
+    """Where the journal keeps what blobs there are."""
+
+    async def record_blob(self, digest: Digest, size: int, kind: str) -> None:
+        """Remember a blob of `size` bytes; recording it again replaces its kind."""
+        ...
+
+    async def forget_blob(self, digest: Digest) -> None:
+        """Forget a blob; it need not be known."""
+        ...
+
+    async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
+        """Return digest, size in bytes and kind of all blobs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    size: int
+    kind: str
+
+
+class Blobs:
+    """All blobs of this node. Call `reconcile` once before anything else.
+
+    `folder` is ours alone (`<data>/blobs`); `budget_mib` bounds what is kept and what arrives.
+    """
+
+    def __init__(self, folder: Path, index: BlobIndex, budget_mib: int) -> None:
+        self._final = folder / "sha256"
+        self._incoming = folder / "incoming"
+        self._index = index
+        self._budget = budget_mib * 1024 * 1024
+        self._entries: dict[Digest, _Entry] = {}  # The least recently used stands first.
+        self._pins: dict[str, set[Digest]] = {}
+        self._idle: dict[Path, int] = {}  # Interrupted transfers, with their size in bytes.
+        self._reserved = 0
+        self._naming = trio.Lock()  # A name is given or taken away by one at a time.
+
+    async def put_file(self, path: Path, kind: str) -> BlobRef:
+        """Copy a file in; InvalidRequest if it cannot be read, StorageFull if there is no room.
+
+        It is always copied: a hard link would change when its owner writes to the file.
+        """
+        with open_regular(path) as source:
+            return await self.put_stream(source, os.fstat(source.fileno()).st_size, kind)
+
+    async def put_bytes(self, data: bytes, kind: str) -> BlobRef:
+        """Keep some bytes; StorageFull if there is no room."""
+        return await self.put_stream(io.BytesIO(data), len(data), kind)
+
+    async def put_stream(
+        self, source: Readable, size_max: int, kind: str, expected: Digest | None = None
+    ) -> BlobRef:
+        """Keep what a source yields up to its end, at most `size_max` bytes.
+
+        InvalidRequest if it yields more, or if its digest is not the expected one.
+        """
+        temporary = self._incoming / f"{secrets.token_hex(16)}.tmp"
+        async with self.room(size_max):
+            try:
+                ref = await trio.to_thread.run_sync(_write, source, temporary, size_max, expected)
+                await self.adopt(temporary, ref, kind)
+            finally:
+                temporary.unlink(missing_ok=True)  # Gone already if it was adopted.
+        return ref
+
+    async def read(self, digest: Digest, limit: int = READ_MAX) -> bytes:
+        """Return a small blob's bytes, checked against the digest.
+
+        BlobUnavailable if it is not here or was damaged, InvalidRequest if it has over `limit`
+        bytes.
+        """
+        path = self.path(digest)
+        if path is None:
+            raise BlobUnavailable(f"blob {_short(digest)} is not here")
+        if self._entries[digest].size > limit:
+            raise InvalidRequest(f"blob {_short(digest)} has more than {limit} bytes")
+        data = await trio.to_thread.run_sync(path.read_bytes)
+        if digest_of(data) != digest:
+            await self.drop(digest)
+            raise BlobUnavailable(f"blob {_short(digest)} was damaged on disk and is removed")
+        return data
+
+    def path(self, digest: Digest) -> Path | None:
+        """Return where the blob's bytes are, None if it is not here; pin it to keep it there."""
+        entry = self._entries.pop(digest, None)
+        if entry is None:
+            return None
+        self._entries[digest] = entry  # Now the most recently used, in memory and on disk.
+        path = self._path(digest)
+        try:
+            os.utime(path)
+        except FileNotFoundError:  # Somebody tidied our folder by hand.
+            del self._entries[digest]
+            return None
+        return path
+
+    def ref(self, digest: Digest) -> BlobRef | None:
+        """Return name and size of a blob, None if it is not here."""
+        entry = self._entries.get(digest)
+        return None if entry is None else BlobRef(digest, entry.size)
+
+    def of_kind(self, kind: str) -> tuple[BlobRef, ...]:
+        """Return all blobs of a kind."""
+        return tuple(BlobRef(d, e.size) for d, e in self._entries.items() if e.kind == kind)
+
+    def used_bytes(self) -> int:
+        """Return what counts against the budget: blobs, transfers, and what they may still grow."""
+        kept = sum(entry.size for entry in self._entries.values())
+        return kept + sum(self._idle.values()) + self._reserved
+
+    def pin(self, owner: str, *digests: Digest) -> None:
+        """Keep these blobs, here already or not, until their owner's pins are gone.
+
+        Pins live in memory: whoever needs them pins again after a start.
+        """
+        self._pins.setdefault(owner, set()).update(digests)
+
+    def unpin(self, owner: str) -> None:
+        """Give up all pins of an owner; there need not be any."""
+        self._pins.pop(owner, None)
+
+    async def drop(self, digest: Digest) -> None:
+        """Remove a blob, pinned or not; it need not be here."""
+        async with self._naming:
+            self._entries.pop(digest, None)
+            await trio.to_thread.run_sync(partial(self._path(digest).unlink, missing_ok=True))
+        await self._index.forget_blob(digest)
+
+    async def sweep(self, need: int = 0) -> int:
+        """Remove what nobody pinned, oldest first, until `need` more bytes fit; return bytes freed.
+
+        It does what it can: whether it was enough, `used_bytes` tells.
+        """
+        before = self.used_bytes()
+        pinned = set().union(*self._pins.values())
+        for path in tuple(self._idle):
+            if self.used_bytes() + need > self._budget:
+                del self._idle[path]
+                path.unlink(missing_ok=True)
+        for digest in tuple(self._entries):
+            if self.used_bytes() + need <= self._budget:
+                break
+            if digest not in pinned:
+                await self.drop(digest)
+        return before - self.used_bytes()
+
+    @asynccontextmanager
+    async def room(self, size: int) -> AsyncIterator[None]:
+        """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
+        if self.used_bytes() + size > self._budget:
+            await self.sweep(size)
+        if self.used_bytes() + size > self._budget:
+            line = f"{size} bytes do not fit into the blob budget of {self._budget} bytes"
+            raise StorageFull(f"{line}: raise storage.blobs_mib, or remove images or results")
+        self._reserved += size
+        try:
+            yield
+        finally:
+            self._reserved -= size
+
+    @asynccontextmanager
+    async def partial(self, digest: Digest, size: int) -> AsyncIterator[Path]:
+        """Lend the file in which a transfer of `size` bytes collects; it stays when interrupted."""
+        path = self._incoming / f"{digest.hex()}{PARTIAL}"
+        self._idle.pop(path, None)
+        try:
+            async with self.room(size):
+                yield path
+        finally:
+            if path.exists():
+                self._idle[path] = path.stat().st_size
+
+    async def adopt(self, temporary: Path, ref: BlobRef, kind: str) -> None:
+        """Make a complete file in our folder, whose digest the caller proved, a blob."""
+        assert kind in KINDS
+        before = self._entries.get(ref.digest)
+        kind = "image" if before is not None and before.kind == "image" else kind
+        async with self._naming:
+            final = self._path(ref.digest)
+            await trio.to_thread.run_sync(_make_final, temporary, final)
+            self._entries.pop(ref.digest, None)
+            self._entries[ref.digest] = _Entry(ref.size, kind)
+        await self._index.record_blob(ref.digest, ref.size, kind)
+
+    async def reconcile(self) -> None:
+        """Believe the disk: learn which blobs are there, tell the index, remove what is torn."""
+        found, self._idle = await trio.to_thread.run_sync(self._look)
+        kinds = {digest: (size, kind) for digest, size, kind in await self._index.known_blobs()}
+        for digest in kinds.keys() - found.keys():
+            await self._index.forget_blob(digest)
+        self._entries = {}
+        for digest, size in found.items():
+            # The crash came between the name and the record: what it was for is not known.
+            size_known, kind = kinds.get(digest, (size, "input"))
+            if digest not in kinds or size_known != size:
+                await self._index.record_blob(digest, size, kind)
+            self._entries[digest] = _Entry(size, kind)
+
+    def _path(self, digest: Digest) -> Path:
+        name = digest.hex()
+        return self._final / name[:2] / name
+
+    def _look(self) -> tuple[dict[Digest, int], dict[Path, int]]:
+        """Return blobs and interrupted transfers with their sizes, least recently used first."""
+        for folder in (self._final, self._incoming):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        blobs = sorted(_blob_files(self._final), key=lambda item: item[1].st_mtime_ns)
+        partials = sorted(_partials(self._incoming), key=lambda item: item[1].st_mtime_ns)
+        return (
+            {digest: status.st_size for digest, status in blobs},
+            {path: status.st_size for path, status in partials},
+        )
+
+
+def _write(source: Readable, temporary: Path, size_max: int, expected: Digest | None) -> BlobRef:
+    """Copy the source to a new file; InvalidRequest if the digest is not the expected one."""
+    with full_disk_as_storage_full(temporary.parent), create_private(temporary) as file:
+        digest, size = copy_hashed(source, file, size_max)
+    if expected is not None and digest != expected:
+        raise InvalidRequest(f"blob {_short(expected)} is damaged: its bytes are {_short(digest)}")
+    return BlobRef(digest, size)
+
+
+def _make_final(temporary: Path, final: Path) -> None:
+    with full_disk_as_storage_full(final.parent), temporary.open("r+b") as file:
+        make_final(file, temporary, final)
+
+
+def _blob_files(folder: Path) -> Iterator[tuple[Digest, os.stat_result]]:
+    """Yield the blobs of a folder; files with other names are not ours, and stay."""
+    for path in folder.glob("[0-9a-f][0-9a-f]/*"):
+        digest = _digest_of_name(path.name)
+        status = path.lstat()
+        if (
+            digest is not None
+            and stat.S_ISREG(status.st_mode)
+            and path.name[:2] == path.parent.name
+        ):
+            yield digest, status
+
+
+def _partials(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the interrupted transfers worth keeping, and remove all else that is half-written."""
+    for path in folder.iterdir():
+        status = path.lstat()
+        fresh = time.time() - status.st_mtime < PARTIAL_KEPT_S
+        if path.suffix == PARTIAL and _digest_of_name(path.stem) is not None and fresh:
+            yield path, status
+        elif path.suffix in {PARTIAL, ".tmp"}:
+            path.unlink()
+
+
+def _digest_of_name(name: str) -> Digest | None:
+    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+        return None
+    return Digest(bytes.fromhex(name))
+
+
+def _short(digest: Digest) -> str:
+    return f"sha256:{digest.hex()[:12]}"

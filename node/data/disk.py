@@ -1,0 +1,100 @@
+"""What the blob folder needs of the operating system: copy and hash, and make a file final.
+
+Everything here blocks, so it runs in a worker thread of trio; every loop over bytes asks there
+whether it was cancelled.
+
+Spec: specs/data.md#on-disk.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import trio
+
+from protocol.values.errors import InvalidRequest, StorageFull
+from protocol.values.ids import Digest
+
+CHUNK: Final = 1024 * 1024
+"""Bytes that are hashed, written and sent at a time."""
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Readable(Protocol):
+    """Anything that bytes come out of."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...
+
+
+@contextmanager
+def full_disk_as_storage_full(folder: Path) -> Iterator[None]:
+    """Turn the operating system's ways of saying "no space" into StorageFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        line = f"the disk of {folder} is full: free some space, or lower storage.blobs_mib"
+        raise StorageFull(line) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a user's file for reading; InvalidRequest if it is missing or no regular file."""
+    try:
+        # Without O_NONBLOCK, opening a FIFO would wait for its writer for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise InvalidRequest(f"cannot read {path}: it is not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Create a file that only we may read and write; FileExistsError if the name is taken."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "w+b")
+
+
+def copy_hashed(source: Readable, target: BinaryIO, size_max: int) -> tuple[Digest, int]:
+    """Copy until the source ends; return the digest and the size in bytes.
+
+    InvalidRequest if the source holds more than `size_max` bytes.
+    """
+    whole = hashlib.sha256()
+    copied = 0
+    while data := source.read(CHUNK):
+        trio.from_thread.check_cancelled()
+        copied += len(data)
+        if copied > size_max:
+            raise InvalidRequest(f"the source grew beyond {size_max} bytes while it was read")
+        whole.update(data)
+        target.write(data)
+    return Digest(whole.digest()), copied
+
+
+def make_final(file: BinaryIO, temporary: Path, final: Path) -> None:
+    """Give a complete file its final name, so that a crash leaves either all of it or nothing."""
+    file.flush()
+    os.fchmod(file.fileno(), 0o400)
+    os.fsync(file.fileno())
+    final.parent.mkdir(mode=0o700, exist_ok=True)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

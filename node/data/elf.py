@@ -1,0 +1,124 @@
+"""Which shared libraries a program of this machine needs, read from its file.
+
+Only for files that we trust, and only as much of ELF as the loader itself reads: no program is
+run for it. 64-bit little-endian, as x86-64 and aarch64 are.
+
+Spec: specs/data.md#base-image.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
+DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 1, 5, 15, 29
+LOADER_CONFIG: Final = Path("/etc/ld.so.conf")
+STANDARD: Final = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
+
+
+@dataclass(frozen=True, slots=True)
+class Linkage:
+    """What a program or library asks of the loader; `search` are folders it names itself."""
+
+    loader: str
+    needed: tuple[str, ...]
+    search: tuple[Path, ...]
+
+
+def read_linkage(path: Path) -> Linkage | None:
+    """Return what an ELF file needs, None if it is no ELF file or needs nothing."""
+    data = path.read_bytes()
+    if data[:6] != b"\x7fELF\x02\x01":
+        return None
+    segments = list(_segments(data))
+    loader = next((_text(data, offset) for kind, offset, _, _ in segments if kind == PT_INTERP), "")
+    dynamic = [(at, size) for kind, at, _, size in segments if kind == PT_DYNAMIC]
+    if not dynamic:
+        return None
+    at, size = dynamic[0]
+    tags = list(struct.iter_unpack("<qQ", data[at : at + size - size % 16]))
+    address = next(value for tag, value in tags if tag == DT_STRTAB)
+    strings = _offset_of(address, segments)
+
+    def texts(*wanted: int) -> tuple[str, ...]:
+        return tuple(_text(data, strings + value) for tag, value in tags if tag in wanted)
+
+    origin = str(path.resolve().parent)
+    search = ":".join(texts(DT_RPATH, DT_RUNPATH))
+    folders = search.replace("${ORIGIN}", origin).replace("$ORIGIN", origin).split(":")
+    return Linkage(loader, texts(DT_NEEDED), tuple(Path(folder) for folder in folders if folder))
+
+
+def library_folders() -> tuple[Path, ...]:
+    """Return where the loader looks: what its configuration names, then the standard folders."""
+    named = list(_configured(LOADER_CONFIG))
+    return tuple(Path(folder) for folder in (*named, *STANDARD) if Path(folder).is_dir())
+
+
+def closure(path: Path, folders: tuple[Path, ...]) -> dict[str, Path]:
+    """Return all libraries that a file needs, directly or not, by the name it asks for them.
+
+    The loader is among them under its full path. FileNotFoundError names what is missing.
+    """
+    found: dict[str, Path] = {}
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]
+    while waiting:
+        file, inherited = waiting.pop()
+        linkage = read_linkage(file)
+        if linkage is None:
+            continue
+        search = (*linkage.search, *inherited)
+        if linkage.loader:
+            found[linkage.loader] = Path(linkage.loader)
+        for name in linkage.needed:
+            loader = any(Path(known).name == name for known in found)
+            if not loader:
+                found[name] = _find(name, (*search, *folders), needed_by=file)
+                waiting.append((found[name], search))
+    return found
+
+
+def _find(name: str, folders: tuple[Path, ...], needed_by: Path) -> Path:
+    for folder in folders:
+        candidate = folder / name
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"{needed_by} needs the library {name}, which is not installed")
+
+
+def _configured(config: Path) -> Iterator[str]:
+    """Yield the folders of ld.so.conf and of the files that it includes."""
+    if not config.is_file():
+        return
+    for line in config.read_text().splitlines():
+        words = line.partition("#")[0].split()
+        if words[:1] == ["include"]:
+            for pattern in words[1:]:
+                absolute = str(config.parent / pattern)
+                for included in sorted(Path("/").glob(absolute.lstrip("/"))):
+                    yield from _configured(included)
+        elif words:
+            yield words[0]
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield kind, offset in the file, address and size in the file of each segment."""
+    (table,) = struct.unpack_from("<Q", data, 32)
+    entry_size, count = struct.unpack_from("<HH", data, 54)
+    for number in range(count):
+        fields = struct.unpack_from("<IIQQQQQQ", data, table + number * entry_size)
+        yield fields[0], fields[2], fields[3], fields[5]
+
+
+def _offset_of(address: int, segments: list[tuple[int, int, int, int]]) -> int:
+    """Return where in the file the byte stands that is loaded at an address."""
+    for kind, offset, start, size in segments:
+        if kind == PT_LOAD and start <= address < start + size:
+            return offset + address - start
+    raise AssertionError("a library of this machine has its strings in no segment")
+
+
+def _text(data: bytes, offset: int) -> str:
+    return data[offset : data.index(b"\0", offset)].decode()

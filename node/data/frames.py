@@ -1,0 +1,195 @@
+"""The bytes of the blob protocol: frames, two requests, one answer.
+
+A frame is a length of four bytes, big endian, and as many bytes. Requests and answers are
+canonical msgpack maps with integer keys; hashes and chunks are bare bytes.
+
+Spec: specs/data.md#wire.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, Protocol
+
+import msgpack
+import trio
+
+from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
+from protocol.values.ids import Digest, PeerId
+
+PROTOCOL: Final = "/mutirao/blob/1"
+CHUNK: Final = 1024 * 1024
+"""Bytes of every chunk of a blob but its last."""
+HASHES_PER_FRAME: Final = 256
+"""Hashes of one frame of the chunk list: the holder reads 256 MiB at most between two frames."""
+CHUNKS_PER_REQUEST_MAX: Final = 64
+MESSAGE_MAX: Final = 128
+"""Bytes of a request or an answer at most."""
+SIZE_MAX: Final = 2**40
+"""Bytes of a blob at most."""
+LENGTH_BYTES: Final = 4
+# What msgpack raises on bytes that are not msgpack: its own, and what building the value raises.
+MSGPACK_ERRORS: Final = (ValueError, TypeError, msgpack.UnpackException)
+
+
+class ByteStream(Protocol):
+    """Bytes to and from one peer; every method raises PeerUnreachable when the peer is gone."""
+
+    async def read_exactly(self, n: int, /) -> bytes:
+        """Return exactly `n` bytes; PeerUnreachable if the stream ends before."""
+        ...
+
+    async def read_some(self, most: int, /) -> bytes:
+        """Return 1 to `most` bytes, or none at the end of the stream."""
+        ...
+
+    async def write(self, data: bytes, /) -> None:
+        """Send the bytes."""
+        ...
+
+    async def close(self) -> None:
+        """Say that no more will be written."""
+        ...
+
+    async def reset(self) -> None:
+        """Break the stream off, both ways."""
+        ...
+
+
+class Status(IntEnum):
+    """What the holder says to a request."""
+
+    HERE = 0
+    ABSENT = 1
+    BUSY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """Asks for a blob's size and the SHA-256 of each of its chunks."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRequest:
+    """Asks for `count` chunks of a blob, from number `first` on."""
+
+    digest: Digest
+    first: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """Return the number after the last chunk."""
+        return self.first + self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stands before what was asked for; `size` is the blob's, in bytes, and 0 unless HERE."""
+
+    status: Status
+    size: int = 0
+
+
+def chunk_count(size: int) -> int:
+    """Return how many chunks a blob of `size` bytes has; an empty one has none."""
+    return -(-size // CHUNK)
+
+
+def encode_request(request: ListRequest | ChunkRequest) -> bytes:
+    """Return the one encoding of a request."""
+    match request:
+        case ListRequest(digest):
+            return _pack({0: 1, 1: digest})
+        case ChunkRequest(digest, first, count):
+            return _pack({0: 2, 1: digest, 2: first, 3: count})
+
+
+def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
+    """Return the request in a frame from `peer`; MalformedMessage if there is none."""
+    match _unpack(peer, data):
+        case {0: 1, 1: bytes(digest), **rest} if len(digest) == 32 and not rest:
+            return ListRequest(Digest(digest))
+        case {0: 2, 1: bytes(digest), 2: int(first), 3: int(count), **rest} if (
+            len(digest) == 32
+            and not rest
+            and 0 <= first <= chunk_count(SIZE_MAX)
+            and 1 <= count <= CHUNKS_PER_REQUEST_MAX
+        ):
+            return ChunkRequest(Digest(digest), first, count)
+    raise MalformedMessage(peer, "this is no request for a blob")
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Return the one encoding of an answer."""
+    return _pack({0: int(answer.status), 1: answer.size})
+
+
+def decode_answer(peer: PeerId, data: bytes) -> Answer:
+    """Return the answer in a frame from `peer`; MalformedMessage if there is none."""
+    match _unpack(peer, data):
+        case {0: int(status), 1: int(size), **rest} if (
+            0 <= status < len(Status) and not rest and 0 <= size <= SIZE_MAX
+        ):
+            return Answer(Status(status), size)
+    raise MalformedMessage(peer, "this is no answer about a blob")
+
+
+async def send_frame(stream: ByteStream, data: bytes) -> None:
+    """Send one frame."""
+    await stream.write(len(data).to_bytes(LENGTH_BYTES) + data)
+
+
+async def read_frame(stream: ByteStream, peer: PeerId, limit: int) -> bytes:
+    """Return the next frame; RuleBroken if it claims more than `limit` bytes."""
+    length = await stream.read_exactly(LENGTH_BYTES)
+    return await _read_body(stream, peer, length, limit)
+
+
+async def read_frame_or_end(stream: ByteStream, peer: PeerId, limit: int) -> bytes | None:
+    """Return the next frame, None if the stream ended in good order before it."""
+    length = await stream.read_some(LENGTH_BYTES)
+    if not length:
+        return None
+    if len(length) < LENGTH_BYTES:
+        length += await stream.read_exactly(LENGTH_BYTES - len(length))
+    return await _read_body(stream, peer, length, limit)
+
+
+@contextmanager
+def patience(peer: PeerId, seconds: float) -> Iterator[None]:
+    """Bound what waits for a peer; PeerUnreachable when the time is over."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise PeerUnreachable(f"{peer} kept us waiting for {seconds:g} s") from None
+
+
+async def _read_body(stream: ByteStream, peer: PeerId, length: bytes, limit: int) -> bytes:
+    size = int.from_bytes(length)
+    if size > limit:
+        raise RuleBroken(peer, f"a frame of {size} bytes where {limit} are allowed")
+    return await stream.read_exactly(size) if size else b""
+
+
+def _pack(fields: dict[int, int | bytes]) -> bytes:
+    """Encode fields whose keys stand in ascending order."""
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def _unpack(peer: PeerId, data: bytes) -> dict[int, object]:
+    """Decode a map with integer keys that is encoded in the one allowed way."""
+    try:
+        fields = msgpack.unpackb(data, raw=False, strict_map_key=False)
+    except MSGPACK_ERRORS:
+        raise MalformedMessage(peer, "this is not msgpack") from None
+    if not isinstance(fields, dict) or any(type(v) not in {int, bytes} for v in fields.values()):
+        raise MalformedMessage(peer, "this is not a map of integers and bytes")
+    if list(fields) != list(range(len(fields))) or _pack(fields) != data:
+        raise MalformedMessage(peer, "this is not canonical")
+    return fields

@@ -1,0 +1,274 @@
+"""Images by the digest of their OCI manifest: taken in, built, named, unpacked, handed on.
+
+An image is nothing but blobs: the manifest, the config, and the layers.
+
+Spec: specs/data.md#images.
+"""
+
+import logging
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from node.data import base_image
+from node.data.archives import docker_name, write_docker_archive
+from node.data.blobs import BlobRef, Blobs
+from node.data.imports import import_image
+from node.data.layers import Allowance
+from node.data.manifest import (
+    DOCUMENT_MAX,
+    LAYER_TYPE,
+    Descriptor,
+    ImageConfig,
+    Layer,
+    Manifest,
+    layers_of,
+    manifest_of,
+    parse_config,
+    parse_digest,
+    parse_manifest,
+)
+from node.data.tags import check_name, load_tags, save_tags
+from node.data.unpack import unpack
+from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
+from protocol.values.ids import Digest
+
+__all__ = ["Image", "ImageConfig", "Images"]
+
+LOG: Final = logging.getLogger(__name__)
+BASE: Final = "base"
+"""The name of the image that `build_base` makes."""
+PREFIX_MIN: Final = 12
+"""Hexadecimal digits that may stand for a digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is wholly here: its names if any, and its size in bytes without unpacking."""
+
+    digest: Digest
+    names: tuple[str, ...]
+    size: int
+    created: str
+
+
+class Images:
+    """The images of this node, over its blobs; `folder` is the one of the blobs.
+
+    Call `reconcile` once after that of the blobs.
+    """
+
+    def __init__(self, blobs: Blobs, folder: Path) -> None:
+        self._blobs = blobs
+        self._folder = folder
+        self._tags_path = folder / "tags.json"
+        self._tags = load_tags(self._tags_path)
+        self._unpacking: dict[Path, trio.Lock] = {}
+        self._tagging = trio.Lock()
+
+    async def reconcile(self) -> None:
+        """Pin all blobs of the images that have a name: the sweeper leaves them alone."""
+        for name, image in self._tags.items():
+            try:
+                self._pin(name, await self.parts(image))
+            except (BlobUnavailable, InvalidRequest) as error:
+                LOG.warning("the image named %s cannot be used: %s", name, error)
+
+    async def import_path(self, path: Path) -> Digest:
+        """Take in `docker save`'s tar, an OCI layout folder or a tar of one; return its digest.
+
+        The names in the archive become the image's names. InvalidRequest if it is broken,
+        StorageFull if there is no room.
+        """
+        imported = await import_image(self._blobs, path)
+        for name in imported.names:
+            if name != BASE:  # An archive does not replace what this node builds.
+                await self._try_tag(name, imported.digest)
+        return imported.digest
+
+    async def build_base(self, progress: Callable[[str], None] | None = None) -> Digest:
+        """Make the image "base" from this machine's Python, shell and tools; return its digest.
+
+        It takes seconds; the same machine makes the same digest. `progress` is told in words.
+        SandboxUnavailable if this machine cannot make one, StorageFull if there is no room.
+        """
+        report = progress or _ignore
+        report("packing Python, its libraries and a shell")
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            layer = await trio.to_thread.run_sync(base_image.write_layer, file)
+            file.seek(0)
+            report(f"keeping {layer.size} bytes")
+            ref = await self._blobs.put_stream(file, layer.size, "image")
+        config = await self._blobs.put_bytes(base_image.config_of(layer), "image")
+        data = manifest_of(config, [Descriptor(ref, f"{LAYER_TYPE}+gzip")])
+        image = await self._blobs.put_bytes(data, "image")
+        await self.tag(BASE, image.digest)
+        return image.digest
+
+    async def parts(self, image: Digest) -> tuple[BlobRef, ...]:
+        """Return manifest, config and layers, the lowest layer first.
+
+        BlobUnavailable if the manifest is not here, InvalidRequest if it is none. The sizes of
+        config and layers are what the manifest claims.
+        """
+        data = await self._document(image)
+        manifest = parse_manifest(data)
+        refs = (BlobRef(image, len(data)), manifest.config, *(part.ref for part in manifest.layers))
+        return tuple(dict.fromkeys(refs))
+
+    async def missing(self, image: Digest) -> tuple[BlobRef, ...]:
+        """Return those parts that are not here; errors as of `parts`."""
+        return tuple(ref for ref in await self.parts(image) if self._blobs.ref(ref.digest) is None)
+
+    async def known(self) -> tuple[Image, ...]:
+        """Return all images that are wholly here."""
+        small = [ref for ref in self._blobs.of_kind("image") if ref.size <= DOCUMENT_MAX]
+        looked = [await self._look_at(ref.digest) for ref in small]
+        return tuple(image for image in looked if image is not None)
+
+    async def config(self, image: Digest) -> ImageConfig:
+        """Return what the image wants; BlobUnavailable if it is not here."""
+        manifest = parse_manifest(await self._document(image))
+        return parse_config(await self._document(manifest.config.digest))
+
+    async def unpack(self, image: Digest, folder: Path, allowance: Allowance | None = None) -> Path:
+        """Return `<folder>/<hex>`, the root of the image, unpacked once and shared by all.
+
+        BlobUnavailable if a part is missing; InvalidRequest if the image is broken, hostile, or
+        beyond the allowance; SandboxUnavailable on a kernel before 5.6; StorageFull if the disk is.
+        """
+        target = folder / image.hex()
+        lock = self._unpacking.setdefault(target, trio.Lock())
+        async with lock:
+            if not await trio.Path(target).exists():
+                with self._pinned(f"unpacking {image.hex()}", await self.parts(image)):
+                    layers = await self._layers(image)
+                    limits = allowance or Allowance()
+                    await trio.to_thread.run_sync(unpack, layers, target, limits)
+            if not lock.statistics().tasks_waiting:
+                del self._unpacking[target]
+        return target
+
+    async def docker_archive(self, image: Digest, path: Path) -> None:
+        """Write the image to a new file for `docker load`; errors as of `unpack`."""
+        with self._pinned(f"archiving {image.hex()}", await self.parts(image)):
+            manifest = parse_manifest(await self._document(image))
+            config = (manifest.config, self._path(manifest.config))
+            layers = [(layer.ref, file) for layer, file in await self._layers(image)]
+            name = docker_name(image)
+            await trio.to_thread.run_sync(write_docker_archive, name, config, layers, path)
+
+    async def tag(self, name: str, image: Digest) -> None:
+        """Give an image that is here a name, which another one loses.
+
+        InvalidRequest if it is no name, BlobUnavailable if the image is not here.
+        """
+        parts = await self.parts(image)
+        async with self._tagging:
+            await self._save({**self._tags, check_name(name): image})
+        self._pin(name, parts)
+
+    async def untag(self, name: str) -> None:
+        """Take a name away; NotFound if no image has it."""
+        async with self._tagging:
+            if name not in self._tags:
+                raise NotFound(f"no image is named {name!r:.120}")
+            await self._save({other: image for other, image in self._tags.items() if other != name})
+        self._blobs.unpin(_owner(name))
+
+    def resolve(self, reference: str) -> Digest:
+        """Return the image that a name, `sha256:<hex>` or the beginning of its hex means.
+
+        A whole digest need not be of an image that is here. NotFound if nothing has the name or
+        the beginning, Conflict if several images have the beginning.
+        """
+        if reference in self._tags:
+            return self._tags[reference]
+        name = reference.removeprefix("sha256:")
+        if len(name) == 64 or reference != name:
+            return parse_digest(f"sha256:{name}")
+        candidates = [
+            ref.digest for ref in self._blobs.of_kind("image") if ref.digest.hex().startswith(name)
+        ]
+        candidates = [digest for digest in candidates if self._is_manifest(digest)]
+        if len(name) < PREFIX_MIN or not candidates:
+            known = ", ".join(sorted(self._tags)) or "none yet: build one with `images build`"
+            raise NotFound(f"no image is named {reference!r:.120}; there are: {known}")
+        if len(candidates) > 1:
+            raise Conflict(f"several images begin with {reference}: give more of the digest")
+        return candidates[0]
+
+    async def _try_tag(self, name: str, image: Digest) -> None:
+        """Tag with a name from an archive, unless it is odd: the image is fine without it."""
+        try:
+            await self.tag(name, image)
+        except InvalidRequest as error:
+            LOG.warning("%s", error)
+
+    async def _save(self, tags: dict[str, Digest]) -> None:
+        await trio.to_thread.run_sync(save_tags, self._tags_path, tags)
+        self._tags = tags
+
+    def _pin(self, name: str, parts: tuple[BlobRef, ...]) -> None:
+        self._blobs.unpin(_owner(name))
+        self._blobs.pin(_owner(name), *(ref.digest for ref in parts))
+
+    async def _look_at(self, digest: Digest) -> Image | None:
+        """Return the image of which this is the manifest, None if it is none or not whole."""
+        try:
+            parts = await self.parts(digest)
+            created = (await self.config(digest)).created
+        except (InvalidRequest, BlobUnavailable):
+            return None
+        if any(self._blobs.ref(ref.digest) is None for ref in parts):
+            return None
+        names = tuple(sorted(name for name, image in self._tags.items() if image == digest))
+        return Image(digest, names, sum(ref.size for ref in parts), created)
+
+    async def _layers(self, image: Digest) -> list[tuple[Layer, Path]]:
+        manifest: Manifest = parse_manifest(await self._document(image))
+        config = parse_config(await self._document(manifest.config.digest))
+        return [(layer, self._path(layer.ref)) for layer in layers_of(manifest, config)]
+
+    async def _document(self, digest: Digest) -> bytes:
+        return await self._blobs.read(digest, DOCUMENT_MAX)
+
+    def _path(self, ref: BlobRef) -> Path:
+        path = self._blobs.path(ref.digest)
+        if path is None:
+            raise BlobUnavailable(f"the image is not whole: sha256:{ref.digest.hex()} is not here")
+        return path
+
+    def _is_manifest(self, digest: Digest) -> bool:
+        path = self._blobs.path(digest)
+        ref = self._blobs.ref(digest)
+        if path is None or ref is None or ref.size > DOCUMENT_MAX:
+            return False
+        try:
+            parse_manifest(path.read_bytes())
+        except InvalidRequest:
+            return False
+        return True
+
+    @contextmanager
+    def _pinned(self, purpose: str, refs: tuple[BlobRef, ...]) -> Iterator[None]:
+        owner = f"{purpose} {secrets.token_hex(8)}"
+        self._blobs.pin(owner, *(ref.digest for ref in refs))
+        try:
+            yield
+        finally:
+            self._blobs.unpin(owner)
+
+
+def _owner(name: str) -> str:
+    return f"name {name}"
+
+
+def _ignore(_: str) -> None:
+    """Hear of progress that nobody wants to hear of."""

@@ -1,0 +1,157 @@
+"""The holder's side of the blob protocol: answers chunk lists and chunks of what is here.
+
+Who knows a digest may have the blob: a digest is told only to those who are meant to read.
+
+Spec: specs/data.md#transfer.
+"""
+
+import hashlib
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import trio
+
+from node.data.blobs import BlobRef, Blobs
+from node.data.disk import open_regular
+from node.data.frames import (
+    CHUNK,
+    HASHES_PER_FRAME,
+    MESSAGE_MAX,
+    Answer,
+    ByteStream,
+    ChunkRequest,
+    ListRequest,
+    Status,
+    chunk_count,
+    decode_request,
+    encode_answer,
+    patience,
+    read_frame_or_end,
+    send_frame,
+)
+from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, RuleBroken
+from protocol.values.ids import Digest, PeerId
+
+LOG: Final = logging.getLogger(__name__)
+STREAMS_PER_PEER_MAX: Final = 4
+STREAMS_MAX: Final = 64
+LISTS_KEPT_MAX: Final = 256
+"""Chunk lists in memory: 32 bytes for each MiB of as many blobs."""
+
+
+class BlobServer:
+    """Serves our blobs; `serve` is the handler of /mutirao/blob/1.
+
+    `patience_s` bounds each wait for the peer: for its next request, and for each write.
+    """
+
+    def __init__(self, blobs: Blobs, patience_s: float = 60) -> None:
+        self._blobs = blobs
+        self._patience_s = patience_s
+        self._open: Counter[PeerId] = Counter()
+        self._lists: OrderedDict[Digest, bytes] = OrderedDict()
+
+    async def serve(self, peer: PeerId, stream: ByteStream) -> None:
+        """Answer a peer's requests, one after the other, until it closes the stream.
+
+        Raises MalformedMessage or RuleBroken, the stream broken off, if the peer breaks the spec.
+        """
+        if self._open[peer] >= STREAMS_PER_PEER_MAX or self._open.total() >= STREAMS_MAX:
+            await self._refuse(peer, stream)
+            return
+        self._open[peer] += 1
+        try:
+            await self._answer_all(peer, stream)
+            await stream.close()
+        except (PeerUnreachable, BlobUnavailable) as error:
+            LOG.debug("broke off serving blobs to %s: %s", peer, error)
+            await stream.reset()
+        except PeerFault:
+            await stream.reset()
+            raise
+        finally:
+            self._open[peer] -= 1
+            self._open += Counter()  # Drops those at zero: peers come and go.
+
+    async def _refuse(self, peer: PeerId, stream: ByteStream) -> None:
+        try:
+            await self._send(peer, stream, encode_answer(Answer(Status.BUSY)))
+            await stream.close()
+        except PeerUnreachable:
+            await stream.reset()
+
+    async def _answer_all(self, peer: PeerId, stream: ByteStream) -> None:
+        while True:
+            with patience(peer, self._patience_s):
+                frame = await read_frame_or_end(stream, peer, MESSAGE_MAX)
+            if frame is None:
+                return
+            request = decode_request(peer, frame)
+            ref, path = self._blobs.ref(request.digest), self._blobs.path(request.digest)
+            if ref is None or path is None:
+                await self._send(peer, stream, encode_answer(Answer(Status.ABSENT)))
+                continue
+            if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
+                raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
+            await self._send(peer, stream, encode_answer(Answer(Status.HERE, ref.size)))
+            async for frame in self._frames(request, ref, path):
+                await self._send(peer, stream, frame)
+
+    async def _send(self, peer: PeerId, stream: ByteStream, frame: bytes) -> None:
+        with patience(peer, self._patience_s):
+            await send_frame(stream, frame)
+
+    async def _frames(
+        self, request: ListRequest | ChunkRequest, ref: BlobRef, path: Path
+    ) -> AsyncIterator[bytes]:
+        """Yield what follows the answer."""
+        with open_regular(path) as file:
+            if isinstance(request, ChunkRequest):
+                file.seek(request.first * CHUNK)
+                for _ in range(request.count):
+                    yield await trio.to_thread.run_sync(file.read, CHUNK)
+                return
+            step = 32 * HASHES_PER_FRAME
+            known = self._lists.get(ref.digest)
+            if known is not None:
+                self._lists.move_to_end(ref.digest)
+                for start in range(0, len(known), step):
+                    yield known[start : start + step]
+                return
+            async for frame in self._hash_all(ref, file):
+                yield frame
+
+    async def _hash_all(self, ref: BlobRef, file: BinaryIO) -> AsyncIterator[bytes]:
+        """Yield the chunk list while it is made, and keep it.
+
+        BlobUnavailable after the last but one frame if the disk damaged the blob: no peer gets
+        a whole list of it, so nobody can take us for a liar.
+        """
+        whole = hashlib.sha256()
+        frames: list[bytes] = []
+        while frame := await trio.to_thread.run_sync(_hash_some, file, whole):
+            if frames:
+                yield frames[-1]
+            frames.append(frame)
+        if whole.digest() != ref.digest:
+            LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
+            await self._blobs.drop(ref.digest)
+            raise BlobUnavailable("the blob was damaged on our disk")
+        self._lists[ref.digest] = b"".join(frames)
+        while len(self._lists) > LISTS_KEPT_MAX:
+            self._lists.popitem(last=False)
+        if frames:
+            yield frames[-1]
+
+
+def _hash_some(file: BinaryIO, whole: "hashlib._Hash") -> bytes:
+    """Return the hashes of the next chunks, none at the end of the file."""
+    hashes: list[bytes] = []
+    while len(hashes) < HASHES_PER_FRAME and (chunk := file.read(CHUNK)):
+        trio.from_thread.check_cancelled()
+        whole.update(chunk)
+        hashes.append(hashlib.sha256(chunk).digest())
+    return b"".join(hashes)

@@ -1,0 +1,235 @@
+"""The fetcher's side of the blob protocol: verifies every chunk, resumes, tries all holders.
+
+Spec: specs/data.md#transfer.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from node.data.blobs import BlobRef, Blobs
+from node.data.frames import (
+    CHUNK,
+    CHUNKS_PER_REQUEST_MAX,
+    HASHES_PER_FRAME,
+    MESSAGE_MAX,
+    PROTOCOL,
+    ByteStream,
+    ChunkRequest,
+    ListRequest,
+    Status,
+    chunk_count,
+    decode_answer,
+    encode_request,
+    patience,
+    read_frame,
+    send_frame,
+)
+from node.data.partial import Partial
+from node.data.serving import BlobServer
+from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, RuleBroken
+from protocol.values.ids import Digest, PeerId
+
+__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "ByteStream"]
+
+LOG: Final = logging.getLogger(__name__)
+FAILURES_TOLD_MAX: Final = 3
+"""Holders whose failure the one line of BlobUnavailable names."""
+
+Progress = Callable[[int, int], None]
+"""Told the verified bytes and the size of the blob, again after each chunk."""
+
+
+def log_fault(fault: PeerFault) -> None:
+    """Blame a peer in the log only; the daemon gives the network's `blame` instead."""
+    LOG.warning("peer at fault: %s", fault)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    digest: Digest
+    kind: str
+    size_max: int
+
+    def __str__(self) -> str:
+        return f"blob sha256:{self.digest.hex()[:12]}"
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """What all who want one digest at the same time share; one of them holds the lock."""
+
+    lock: trio.Lock = field(default_factory=trio.Lock)
+    listeners: list[Progress] = field(default_factory=list)
+    users: int = 0
+
+    def report(self, done: int, size: int) -> None:
+        for listener in self.listeners:
+            listener(done, size)
+
+
+class BlobFetcher:
+    """Fetches blobs from peers into `blobs`.
+
+    `open_stream` opens a stream to a peer for a protocol, `blame` hears of each fault of a holder,
+    `patience_s` bounds every single wait for a holder: a stream, an answer, a chunk.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        open_stream: Callable[[PeerId, str], Awaitable[ByteStream]],
+        blame: Callable[[PeerFault], None] = log_fault,
+        patience_s: float = 30,
+    ) -> None:
+        self._blobs = blobs
+        self._open_stream = open_stream
+        self._blame = blame
+        self._patience_s = patience_s
+        self._transfers: dict[Digest, _Transfer] = {}
+
+    async def fetch(
+        self,
+        digest: Digest,
+        holders: Sequence[PeerId],
+        kind: str,
+        size_max: int,
+        progress: Progress | None = None,
+    ) -> BlobRef:
+        """Return the blob, fetched from the first of the holders that has it, if it is not here.
+
+        BlobUnavailable if no holder gives it, or if it has more than `size_max` bytes;
+        StorageFull if it does not fit. What arrived before a failure serves the next attempt.
+        """
+        transfer = self._transfers.setdefault(digest, _Transfer())
+        transfer.users += 1
+        transfer.listeners += [progress] if progress else []
+        try:
+            # The second to come waits; then the blob is here, or it goes on where the first left.
+            async with transfer.lock:
+                return await self._fetch(_Wanted(digest, kind, size_max), holders, transfer)
+        finally:
+            transfer.users -= 1
+            if progress:
+                transfer.listeners.remove(progress)
+            if not transfer.users:
+                del self._transfers[digest]
+
+    async def _fetch(
+        self, wanted: _Wanted, holders: Sequence[PeerId], transfer: _Transfer
+    ) -> BlobRef:
+        here = self._blobs.ref(wanted.digest)
+        if here is not None and self._blobs.path(wanted.digest) is not None:
+            if here.size > wanted.size_max:
+                raise BlobUnavailable(f"{wanted} has {here.size} bytes, over {wanted.size_max}")
+            return here
+        failures: list[str] = []
+        for holder in holders:
+            try:
+                return await self._fetch_from(holder, wanted, transfer)
+            except PeerFault as fault:
+                self._blame(fault)
+                failures.append(f"{holder}: {fault.why}")
+            except (PeerUnreachable, BlobUnavailable) as error:
+                failures.append(f"{holder}: {error}")
+        raise BlobUnavailable(f"{wanted}: {_told(failures)}")
+
+    async def _fetch_from(self, holder: PeerId, wanted: _Wanted, transfer: _Transfer) -> BlobRef:
+        async with self._session(holder) as session:
+            size, hashes = await session.chunk_list(wanted)
+            ref = BlobRef(wanted.digest, size)
+            async with self._blobs.partial(wanted.digest, size) as path:
+                partial = await trio.to_thread.run_sync(Partial.resume, path, size, hashes)
+                try:
+                    await session.fill(partial, wanted.digest, transfer.report)
+                finally:
+                    partial.close()
+                if partial.digest != wanted.digest:
+                    path.unlink()
+                    raise RuleBroken(holder, f"its chunk list is not that of {wanted}")
+                await self._blobs.adopt(path, ref, wanted.kind)
+        return ref
+
+    @asynccontextmanager
+    async def _session(self, holder: PeerId) -> AsyncIterator["_Session"]:
+        with patience(holder, self._patience_s):
+            stream = await self._open_stream(holder, PROTOCOL)
+        whole = False
+        try:
+            yield _Session(stream, holder, self._patience_s)
+            whole = True
+        finally:
+            # Also when cancelled: the holder should not go on sending.
+            with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                await (stream.close() if whole else stream.reset())
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """Requests to one holder over one stream, in lock-step."""
+
+    stream: ByteStream
+    holder: PeerId
+    patience_s: float
+
+    async def chunk_list(self, wanted: _Wanted) -> tuple[int, bytes]:
+        """Return the size in bytes and the SHA-256 of each chunk, as the holder claims them."""
+        size = await self._ask(ListRequest(wanted.digest))
+        if size > wanted.size_max:
+            raise BlobUnavailable(f"claims {size} bytes, over the allowed {wanted.size_max}")
+        hashes = b""
+        left = chunk_count(size)
+        while left:
+            expected = min(left, HASHES_PER_FRAME)
+            hashes += await self._frame(32 * expected)
+            left -= expected
+        return size, hashes
+
+    async def fill(self, partial: Partial, digest: Digest, report: Progress) -> None:
+        """Fetch all missing chunks."""
+        missing = range(partial.done, chunk_count(partial.size))
+        report(partial.bytes_done, partial.size)
+        for first in missing[::CHUNKS_PER_REQUEST_MAX]:
+            count = min(CHUNKS_PER_REQUEST_MAX, missing.stop - first)
+            if await self._ask(ChunkRequest(digest, first, count)) != partial.size:
+                raise RuleBroken(self.holder, "it changed its mind about the blob's size")
+            for number in range(first, first + count):
+                chunk = await self._frame(partial.chunk_size(number))
+                if not await trio.to_thread.run_sync(partial.append, chunk):
+                    raise RuleBroken(self.holder, f"chunk {number} is not what its list says")
+                report(partial.bytes_done, partial.size)
+
+    async def _ask(self, request: ListRequest | ChunkRequest) -> int:
+        """Return the blob's size in bytes; BlobUnavailable if the holder does not give it."""
+        with patience(self.holder, self.patience_s):
+            await send_frame(self.stream, encode_request(request))
+            frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
+        answer = decode_answer(self.holder, frame)
+        match answer.status:
+            case Status.HERE:
+                return answer.size
+            case Status.ABSENT:
+                raise BlobUnavailable("does not have it")
+            case Status.BUSY:
+                raise BlobUnavailable("is busy with other transfers")
+
+    async def _frame(self, size: int) -> bytes:
+        """Return the next frame, of exactly this size."""
+        with patience(self.holder, self.patience_s):
+            frame = await read_frame(self.stream, self.holder, CHUNK)
+        if len(frame) != size:
+            raise RuleBroken(self.holder, f"a frame of {len(frame)} bytes instead of {size}")
+        return frame
+
+
+def _told(failures: list[str]) -> str:
+    """Return why all holders failed, in one line."""
+    if not failures:
+        return "nobody is known to have it"
+    more = len(failures) - FAILURES_TOLD_MAX
+    rest = f"; and {more} more" if more > 0 else ""
+    return "; ".join(failures[:FAILURES_TOLD_MAX]) + rest

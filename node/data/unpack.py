@@ -1,0 +1,290 @@
+"""From the layers of an image to a folder that a container can have as its root.
+
+The layers come from strangers. Every path is resolved by the kernel inside the folder, nothing
+but files, folders and links is made, nothing is owned by another or runs as another, and the folder
+gets its name only when all digests were right.
+
+Spec: specs/data.md#unpacking.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from node.data.disk import CHUNK, NO_SPACE, full_disk_as_storage_full
+from node.data.layers import Allowance, LayerReader
+from node.data.manifest import Layer
+from node.data.openat2 import open_in_root, sync_file_system
+from node.data.tar import Entry, TarReader
+from protocol.values.errors import InvalidRequest
+
+MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out", "run", "work")
+"""Made here, because nobody can make them on a read-only root later."""
+DEPTH_MAX: Final = 128
+"""Folders inside each other at most: what walks the tree later must not run out of stack."""
+FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+OPAQUE: Final = ".wh..wh..opq"
+WHITEOUT: Final = ".wh."
+# What the kernel says of paths that an image may not have; anything else is our disk's fault.
+PATH_ERRORS: Final = frozenset(
+    {
+        errno.ELOOP,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.ENAMETOOLONG,
+        errno.EXDEV,
+        errno.EPERM,
+        errno.EINVAL,
+        errno.EMLINK,
+        errno.EBUSY,
+        errno.EILSEQ,
+    }
+)
+
+
+def unpack(layers: Sequence[tuple[Layer, Path]], target: Path, allowance: Allowance) -> None:
+    """Unpack layers, given with the path of their blob, to the new folder `target`.
+
+    InvalidRequest if they are broken, hostile or use more than allowed; StorageFull if the disk
+    does. Whatever goes wrong, the target is not there afterwards.
+    """
+    temporary = target.with_name(f"{target.name}.unpacking")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with full_disk_as_storage_full(target.parent), ExitStack() as undo:
+        temporary.mkdir(mode=0o755, parents=True)
+        undo.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary.chmod(0o755)  # Whatever the umask: the container is another user.
+        with ExitStack() as handles:
+            root = os.open(temporary, FOLDER | os.O_CLOEXEC)
+            handles.callback(os.close, root)
+            for layer, path in layers:
+                _unpack_layer(root, layer, path, allowance)
+            for name in MOUNT_POINTS:
+                _make_mount_point(root, name)
+            sync_file_system(root)
+        temporary.rename(target)
+        undo.pop_all()
+
+
+def remove_tree(folder: int, name: str) -> None:
+    """Remove what has this name in an open folder, without following any link."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=folder)
+        return
+    inner = os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        for entry in _names(inner):
+            remove_tree(inner, entry)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=folder)
+
+
+def _unpack_layer(root: int, layer: Layer, path: Path, allowance: Allowance) -> None:
+    if layer.packing == "zstd":
+        raise InvalidRequest(f"layer {layer} is packed with zstd: build the image with gzip layers")
+    with path.open("rb") as blob:
+        reader = LayerReader(blob, layer, allowance)
+        archive = TarReader(reader)
+        writer = _Writer(root, archive)
+        for entry in archive:
+            allowance.take_entry()
+            try:
+                writer.write(entry)
+            except OSError as error:
+                if error.errno not in PATH_ERRORS or error.errno in NO_SPACE:
+                    raise
+                line = f"layer {layer}: cannot make {entry.name!r:.120}: {error.strerror}"
+                raise InvalidRequest(line) from error
+            finally:
+                writer.close()
+        reader.finish()
+
+
+def _make_mount_point(root: int, name: str) -> None:
+    """Make sure that there is a real folder, in place of whatever the image put there."""
+    try:
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        is_folder = False
+    if not is_folder:
+        remove_tree(root, name)
+        _make_folder(root, name, 0o755)
+
+
+class _Writer:
+    """Writes the entries of one layer below an open root folder."""
+
+    def __init__(self, root: int, archive: TarReader) -> None:
+        self._root = root
+        self._archive = archive
+        self._made: set[tuple[str, ...]] = set()
+        """Paths of this layer, which its own opaque whiteouts do not hide."""
+        self._parent: int | None = None
+
+    def write(self, entry: Entry) -> None:
+        """Do what the entry says; OSError or InvalidRequest if that cannot be."""
+        parts = _parts(entry.name)
+        if not parts:
+            return  # The root folder itself.
+        self._parent = self._open_parent(parts[:-1])
+        _refuse_too_deep(self._parent)
+        name = parts[-1]
+        if name == OPAQUE:
+            self._hide_all(parts[:-1])
+        elif name.startswith(WHITEOUT):
+            self._hide(name.removeprefix(WHITEOUT))
+        else:
+            self._made.update(parts[:end] for end in range(1, len(parts) + 1))
+            self._make(name, entry)
+
+    def close(self) -> None:
+        """Close the folder of the entry that was written last."""
+        if self._parent is not None:
+            os.close(self._parent)
+            self._parent = None
+
+    def _make(self, name: str, entry: Entry) -> None:
+        assert self._parent is not None
+        mode = entry.mode & 0o777  # No setuid, no setgid, no sticky bit.
+        match entry.kind:
+            case "folder":
+                self._clear_unless_folder(name)
+                _make_folder(self._parent, name, mode | 0o700)
+            case "file":
+                remove_tree(self._parent, name)
+                self._make_file(name, mode | 0o400, entry.mtime)
+            case "symbolic link":
+                remove_tree(self._parent, name)
+                os.symlink(entry.link, name, dir_fd=self._parent)
+            case "hard link":
+                self._link(name, entry)
+            case _:
+                return  # Devices and FIFOs: the sandbox brings its own.
+
+    def _make_file(self, name: str, mode: int, mtime: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=self._parent), "wb") as file:
+            while data := self._archive.read(CHUNK):
+                file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.utime(file.fileno(), (mtime, mtime))
+
+    def _link(self, name: str, entry: Entry) -> None:
+        assert self._parent is not None
+        target = _parts(entry.link)
+        if not target:
+            raise InvalidRequest(f"the image links {entry.name!r:.120} to its root folder")
+        source = open_in_root(self._root, "/".join(target[:-1]), FOLDER)
+        try:
+            # Before the old name goes: it may be the target itself.
+            wanted = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
+            if _same_file(wanted, self._parent, name):
+                return
+            remove_tree(self._parent, name)
+            os.link(
+                target[-1],
+                name,
+                src_dir_fd=source,
+                dst_dir_fd=self._parent,
+                follow_symlinks=False,
+            )
+        finally:
+            os.close(source)
+
+    def _hide(self, name: str) -> None:
+        assert self._parent is not None
+        if name in {"", ".", ".."}:
+            raise InvalidRequest("the image has a whiteout without a name")
+        remove_tree(self._parent, name)
+
+    def _hide_all(self, folder: tuple[str, ...]) -> None:
+        assert self._parent is not None
+        for name in _names(self._parent):
+            if (*folder, name) not in self._made:
+                remove_tree(self._parent, name)
+
+    def _clear_unless_folder(self, name: str) -> None:
+        assert self._parent is not None
+        try:
+            mode = os.stat(name, dir_fd=self._parent, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode):
+            remove_tree(self._parent, name)
+
+    def _open_parent(self, parts: tuple[str, ...]) -> int:
+        """Open the folder, made if it is missing, as the container would find it."""
+        for end in range(len(parts), -1, -1):
+            try:
+                folder = open_in_root(self._root, "/".join(parts[:end]), FOLDER)
+            except FileNotFoundError:
+                continue
+            for name in parts[end:]:
+                folder = _enter_new_folder(folder, name)
+            return folder
+        raise AssertionError("the root folder is open, so it can be opened")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the names that a path consists of; InvalidRequest for one that climbs."""
+    parts = tuple(part for part in name.split("/") if part not in {"", "."})
+    if ".." in parts or len(parts) > DEPTH_MAX:
+        raise InvalidRequest(f"the image has a path that is not allowed: {name!r:.120}")
+    return parts
+
+
+def _enter_new_folder(folder: int, name: str) -> int:
+    """Make a folder in an open one and return it open; the outer one is closed."""
+    try:
+        os.mkdir(name, 0o755, dir_fd=folder)
+        inner = os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.fchmod(inner, 0o755)
+    return inner
+
+
+def _refuse_too_deep(folder: int) -> None:
+    """Raise InvalidRequest if links led deeper into the tree than any single path may."""
+    if len(Path(f"/proc/self/fd/{folder}").readlink().parts) > 2 * DEPTH_MAX:
+        raise InvalidRequest("the image has folders inside each other beyond the allowed depth")
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _make_folder(parent: int, name: str, mode: int) -> None:
+    """Make a folder, or give the one that is there this mode."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    except FileExistsError:
+        assert stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    handle = os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
+
+
+def _same_file(wanted: os.stat_result, parent: int, name: str) -> bool:
+    try:
+        there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino)

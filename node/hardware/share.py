@@ -1,0 +1,64 @@
+"""What of this machine is lent to others: the owner's configuration applied to the inventory.
+
+Spec: specs/configuration.md#provider.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from node.config import ConfigError, Provider
+from node.hardware.inventory import Inventory
+from node.hardware.nvidia import Gpu
+
+MEMORY_PERCENT: Final = 80
+DISK_PERCENT: Final = 50
+DISK_MIB_MAX: Final = 100 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What jobs of others may use, all of them together; nothing if the owner lends nothing."""
+
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    gpus: tuple[Gpu, ...]
+
+
+NOTHING: Final = Share(cpus=0, memory_mib=0, disk_mib=0, gpus=())
+
+
+def share_of(inventory: Inventory, provider: Provider) -> Share:
+    """Return what is lent: what the owner said, never more than there is.
+
+    Raises ConfigError if the owner lends a GPU that is not there.
+    """
+    if not provider.enabled:
+        return NOTHING
+    disk_mib = min(inventory.disk_mib * DISK_PERCENT // 100, DISK_MIB_MAX)
+    return Share(
+        cpus=_least(provider.cpus, inventory.cpus, inventory.cpus),
+        memory_mib=_least(
+            provider.memory_mib,
+            inventory.memory_mib * MEMORY_PERCENT // 100,
+            inventory.memory_mib,
+        ),
+        disk_mib=_least(provider.disk_mib, disk_mib, inventory.disk_mib),
+        gpus=_gpus(inventory, provider),
+    )
+
+
+def _least(wanted: int | None, default: int, there: int) -> int:
+    return min(default if wanted is None else wanted, there)
+
+
+def _gpus(inventory: Inventory, provider: Provider) -> tuple[Gpu, ...]:
+    """Return the GPUs that are lent; one that is cut in parts is named by itself or by a part."""
+    if provider.gpus == "all":
+        return inventory.gpus
+    names = {gpu: {gpu.uuid, *(part.uuid for part in gpu.mig_devices)} for gpu in inventory.gpus}
+    missing = set(provider.gpus).difference(*names.values())
+    if missing:
+        why = inventory.gpus_why or "see nvidia-smi -L for those that are"
+        raise ConfigError(f"provider.gpus: {min(missing)} is not in this machine: {why}")
+    return tuple(gpu for gpu, own in names.items() if own & set(provider.gpus))

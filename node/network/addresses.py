@@ -1,0 +1,145 @@
+"""Addresses: reading those of the configuration, and remembering those of peers.
+
+Spec: specs/network.md.
+"""
+
+import random
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from protocol.values.errors import InvalidRequest
+from protocol.values.ids import PeerId, public_key_of
+
+ADDRESSES_PER_PEER_MAX: Final = 8
+PEERS_MAX: Final = 1024
+BACK_OFF_MIN_MS: Final = 1_000
+BACK_OFF_MAX_MS: Final = 300_000
+BOOTSTRAP_BACK_OFF_MAX_MS: Final = 3_000  # They come back; the whole network hangs on them.
+WILDCARDS: Final = ("/ip4/0.0.0.0/", "/ip6/::/")
+
+
+@dataclass(slots=True)
+class Entry:
+    """What we know of one peer: its addresses, the best first, and how dialling went."""
+
+    addresses: list[Multiaddr] = field(default_factory=list)
+    bootstrap: bool = False
+    failures: int = 0
+    not_before_ms: int = 0
+
+
+class AddressBook:
+    """The addresses of the peers that we may dial."""
+
+    def __init__(self) -> None:
+        self._entries: dict[PeerId, Entry] = {}
+
+    def learn(self, peer: PeerId, addresses: Iterable[Multiaddr], *, first: bool = False) -> None:
+        """Remember addresses of a peer; `first` puts them before those that we know."""
+        entry = self._entries.setdefault(peer, Entry())
+        new = [bare(address) for address in addresses]
+        both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
+        entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
+        self._forget()
+
+    def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
+        """Remember a bootstrap peer: it is never forgotten, and tried for ever."""
+        self.learn(peer, [address], first=True)
+        self._entries[peer].bootstrap = True
+
+    def addresses(self, peer: PeerId) -> list[Multiaddr]:
+        """Return the addresses of a peer, the best first."""
+        entry = self._entries.get(peer)
+        return [] if entry is None else list(entry.addresses)
+
+    def due(self, now_ms: int) -> tuple[list[PeerId], list[PeerId]]:
+        """Return the bootstrap peers and the other peers that may be dialled now."""
+        ready = [item for item in self._entries.items() if item[1].not_before_ms <= now_ms]
+        bootstrap = [peer for peer, entry in ready if entry.bootstrap]
+        others = [peer for peer, entry in ready if entry.addresses and not entry.bootstrap]
+        return bootstrap, others
+
+    def dialled(self, peer: PeerId, now_ms: int, *, reached: bool) -> None:
+        """Note how dialling a peer went; after failures it has to wait, longer each time."""
+        entry = self._entries.get(peer)
+        if entry is None:
+            return
+        entry.failures = 0 if reached else entry.failures + 1
+        longest_ms = BOOTSTRAP_BACK_OFF_MAX_MS if entry.bootstrap else BACK_OFF_MAX_MS
+        wait_ms = min(BACK_OFF_MIN_MS << min(entry.failures, 16), longest_ms)
+        jitter_ms = random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
+        entry.not_before_ms = 0 if reached else now_ms + wait_ms // 2 + jitter_ms
+
+    def _forget(self) -> None:
+        if len(self._entries) <= PEERS_MAX:
+            return
+        others = (item for item in self._entries.items() if not item[1].bootstrap)
+        worst = max(others, key=lambda item: item[1].failures, default=None)
+        if worst is not None:
+            del self._entries[worst[0]]
+
+
+def parse_address(text: str) -> Multiaddr:
+    """Return a TCP multiaddr; InvalidRequest if the text is none."""
+    try:
+        address = Multiaddr(text)
+        names = [protocol.name for protocol in address.protocols()]
+    except (MultiaddrError, ValueError) as error:
+        raise InvalidRequest(_advice(text)) from error
+    hosts = ("ip4", "ip6", "dns", "dns4", "dns6")
+    if len(names) < 2 or names[0] not in hosts or names[1] != "tcp":
+        raise InvalidRequest(_advice(text))
+    return address
+
+
+def parse_peer_address(text: str) -> tuple[PeerId, Multiaddr]:
+    """Return peer id and address of a multiaddr that ends in /p2p/…; InvalidRequest if not."""
+    address, _, name = text.rpartition("/p2p/")
+    if not address:
+        raise InvalidRequest(f"{text!r} does not end in /p2p/<peer id>")
+    try:
+        public_key_of(PeerId(name))
+    except ValueError as error:
+        raise InvalidRequest(f"{text!r} does not end in a peer id: {error}") from error
+    return PeerId(name), parse_address(address)
+
+
+def bare(address: Multiaddr) -> Multiaddr:
+    """Return the address without a peer id at its end."""
+    return Multiaddr(str(address).partition("/p2p/")[0])
+
+
+def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
+    """Replace wildcard addresses by those under which this machine can be reached."""
+    found: list[Multiaddr] = []
+    for address in addresses:
+        wildcard = next((start for start in WILDCARDS if str(address).startswith(start)), None)
+        if wildcard is None:
+            found.append(address)
+            continue
+        host = _outward_host(wildcard)
+        found.append(Multiaddr(str(address).replace(wildcard, host, 1)))
+    return found
+
+
+def _outward_host(wildcard: str) -> str:
+    """Return the address of our interface to the outside, the loopback one if there is none."""
+    four = wildcard.startswith("/ip4")
+    name, family = ("ip4", socket.AF_INET) if four else ("ip6", socket.AF_INET6)
+    outside, host = ("192.0.2.1", "127.0.0.1") if four else ("2001:db8::1", "::1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((outside, 9))  # Sends nothing: it only asks the routing table.
+            host = probe.getsockname()[0]
+    except OSError:
+        return f"/{name}/{host}/"  # No way out: the loopback address.
+    return f"/{name}/{host}/"
+
+
+def _advice(text: str) -> str:
+    return f"{text!r} is no address; it should look like /ip4/192.0.2.1/tcp/4788"

@@ -1,0 +1,110 @@
+"""Where libp2p's exceptions end, and where its log goes.
+
+Spec: specs/network.md.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, ParamSpec, Self, TypeVar
+
+import outcome
+import trio
+from libp2p.exceptions import BaseLibp2pError
+
+from protocol.values.errors import NodeError, PeerUnreachable
+from protocol.values.ids import PeerId
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOG: Final = logging.getLogger(__name__)
+
+# What libp2p lets out of a stream or a dial: its own errors (not all of them derive from its
+# base class), those of the trio channels and sockets beneath, and KeyError or ValueError when
+# a connection is taken down under a call.
+FOREIGN: Final = (
+    BaseLibp2pError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+)
+
+
+@contextmanager
+def reaching(peer: PeerId) -> Iterator[None]:
+    """Turn whatever goes wrong with a peer's connection into PeerUnreachable."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise PeerUnreachable(f"{peer} cannot be reached: {error!r}") from error
+
+
+class contained:  # noqa: N801 - reads like the context managers of contextlib.
+    """Let no exception pass. Only for code of libp2p that a stranger's bytes drive.
+
+    Such code raises anything (protobuf, struct, cryptography), and an exception that passes
+    would stop the node. Our own code never runs inside without an `Escalation`. Cancellation
+    passes: it is no Exception.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self.failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self.failed = isinstance(error, Exception)
+        if self.failed:
+            LOG.debug("%s: %r", self._what, error)
+        return self.failed
+
+
+class Escalation:
+    """Calls our own code from within libp2p's tasks, which would swallow its exceptions.
+
+    NodeErrors pass to the caller. Any other exception is a bug of ours: it is raised in the
+    nursery of the node, and stops it.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function; raises its NodeErrors, and NodeError if it has a bug."""
+        result = outcome.capture(function, *args, **kwargs)
+        if isinstance(result, outcome.Error) and not isinstance(result.error, NodeError):
+            self._nursery.start_soon(_raise, result.error)
+            raise NodeError("stopped by a bug of our own") from result.error
+        return result.unwrap()
+
+
+def quiet_logging() -> None:
+    """Keep libp2p off the terminal: it logs normal events of a network as errors.
+
+    It also logs to the root logger, which would then open a handler to standard error.
+    """
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+    logger = logging.getLogger("libp2p")
+    logger.handlers.clear()
+    logger.addHandler(logging.NullHandler())
+    logger.setLevel(logging.CRITICAL)
+    logger.propagate = False
+
+
+async def _raise(error: BaseException) -> None:
+    raise error

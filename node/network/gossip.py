@@ -1,0 +1,79 @@
+"""Topics: what we listen to, what we say, and what we think of what we hear.
+
+Spec: specs/gossip.md.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from libp2p.peer.id import ID
+
+from node.network.foreign import Escalation
+from node.network.interface import Limits
+from node.network.pubsub import RepairedPubsub
+from protocol.rules.verdict import Verdict
+from protocol.values.errors import NodeError, PeerFault, RuleBroken
+from protocol.values.ids import PeerId
+
+Rule = Callable[[PeerId, bytes], Verdict]
+WAKE_S: Final = 60.0
+
+
+class Gossip:
+    """The topics of one network."""
+
+    def __init__(
+        self,
+        pubsub: RepairedPubsub,
+        network_name: str,
+        blame: Callable[[PeerFault], None],
+        escalation: Escalation,
+    ) -> None:
+        self._pubsub = pubsub
+        self._prefix = f"/mutirao/{network_name}/"
+        self._blame = blame
+        self._escalation = escalation
+        self._rules: dict[str, Rule] = {}
+        self._changed = trio.Event()
+        pubsub.guard(self._judge, self._accuse, self._prefix)
+
+    def subscribe(self, topic: str, rule: Rule) -> None:
+        """Hear a topic; the rule sees each message once. Takes effect in a moment."""
+        self._rules[self._prefix + topic] = rule
+        self._changed.set()
+
+    def unsubscribe(self, topic: str) -> None:
+        """Hear a topic no longer. The rule is not called after this."""
+        self._rules.pop(self._prefix + topic, None)
+        self._changed.set()
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send data to all who subscribe to the topic. Nobody needs to be there."""
+        assert len(data) <= Limits.GOSSIP_BYTES_MAX
+        await self._pubsub.publish(self._prefix + topic, data)
+
+    async def run(self) -> None:
+        """Bring libp2p's subscriptions in line with ours, whenever they change."""
+        while True:
+            self._changed = trio.Event()
+            heard = set(self._pubsub.topic_ids)
+            for topic in self._rules.keys() - heard:
+                await self._pubsub.subscribe(topic)
+            for topic in heard - self._rules.keys():
+                await self._pubsub.unsubscribe(topic)
+            if set(self._pubsub.topic_ids) == self._rules.keys():
+                with trio.move_on_after(WAKE_S):
+                    await self._changed.wait()
+
+    def _judge(self, forwarder: ID, topic: str, data: bytes) -> Verdict:
+        rule = self._rules.get(topic)
+        if rule is None:
+            return Verdict.IGNORE
+        try:
+            return self._escalation.call(rule, PeerId(forwarder.to_base58()), data)
+        except NodeError:
+            return Verdict.IGNORE
+
+    def _accuse(self, peer_id: ID, why: str) -> None:
+        self._blame(RuleBroken(PeerId(peer_id.to_base58()), why))

@@ -1,0 +1,248 @@
+"""Opening the network, and what one can do with it.
+
+Spec: specs/network.md.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+
+from node.network import messages, repairs
+from node.network.addresses import AddressBook, parse_address, parse_peer_address
+from node.network.foreign import Escalation, contained, quiet_logging, reaching
+from node.network.gossip import Gossip, Rule
+from node.network.interface import (
+    AddressTaken,
+    NetworkConfig,
+    Peer,
+    PeerEvents,
+    RecordRule,
+    Tuning,
+)
+from node.network.keeper import Keeper
+from node.network.presence import Presence
+from node.network.records import Records, RecordValidator
+from node.network.scores import Scores
+from node.network.stack import Stack, build_stack, run_stack
+from node.network.streams import ByteStream
+from protocol.values.errors import PeerFault, Stale, Unavailable
+from protocol.values.ids import PeerId
+
+__all__ = ["ByteStream", "Network", "NetworkConfig", "Peer", "PeerEvents", "open_network"]
+
+SEED_BYTES: Final = 32
+DEFAULT_TUNING: Final = Tuning()
+
+StreamHandler = Callable[[PeerId, ByteStream], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_network(
+    config: NetworkConfig,
+    seed: bytes,
+    events: PeerEvents,
+    record_rule: RecordRule,
+    tuning: Tuning = DEFAULT_TUNING,
+) -> AsyncIterator["Network"]:
+    """Be on the network as the node whose Ed25519 seed (32 bytes) this is.
+
+    Raises InvalidRequest if an address of the configuration is none, and AddressTaken if we
+    cannot listen. Leaving the context closes every connection, within tuning.close_timeout_ms,
+    also when it is left by cancellation.
+    """
+    assert len(seed) == SEED_BYTES
+    repairs.apply()
+    quiet_logging()
+    listen = [parse_address(text) for text in config.listen]
+    book = _book_of(config)
+    scores = Scores(tuning.refused_ms)
+    async with trio.open_nursery() as nursery:
+        escalation = Escalation(nursery)
+        validator = RecordValidator(record_rule, escalation)
+        stack = build_stack(config, seed, tuning, _refuser(scores), validator)
+        try:
+            taken = await nursery.start(run_stack, stack, listen, tuning)
+            if taken is None:
+                context = _Context(config, tuning, nursery, escalation, scores)
+                network = Network(context, stack, book, validator, events)
+                yield network
+        finally:
+            stack.stopping.set()
+            nursery.cancel_scope.cancel()  # All but the stack, which ends in its own order.
+    if taken is not None:
+        raise AddressTaken(
+            f"cannot listen on {taken}: another node runs there, or the address is not ours"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    config: NetworkConfig
+    tuning: Tuning
+    nursery: trio.Nursery
+    escalation: Escalation
+    scores: Scores
+
+
+class Network:
+    """The network as its user sees it. Made by open_network; good while that is open."""
+
+    def __init__(
+        self,
+        context: _Context,
+        stack: Stack,
+        book: AddressBook,
+        validator: RecordValidator,
+        events: PeerEvents,
+    ) -> None:
+        self.peer_id = PeerId(stack.host.get_id().to_base58())
+        self._context = context
+        self._stack = stack
+        self._events = events
+        self._records = Records(stack.dht, self.peer_id, validator)
+        self._keeper = Keeper(stack, book, context.scores.refuses, context.tuning)
+        self._requests = messages.Requests(self.open_stream, self.blame, context.tuning)
+        self._gossip = Gossip(
+            stack.pubsub, context.config.network_name, self.blame, context.escalation
+        )
+        self._presence = Presence(stack.swarm, context.escalation, self._came, self._went)
+        context.nursery.start_soon(self._gossip.run)
+        context.nursery.start_soon(self._keeper.run)
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return where we listen, as multiaddrs with the true port and our peer id."""
+        found = self._stack.host.get_transport_addrs()
+        return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Return the connected peers."""
+        return self._presence.peers()
+
+    # --- requests and streams -------------------------------------------------------------
+
+    async def request(self, peer: PeerId, data: bytes) -> bytes:
+        """Send one frame (at most 128 KiB) to a peer and return its answer.
+
+        Requests to one peer are sent in the order of their calls, one after the other. A peer
+        that is not connected is dialled. Raises PeerUnreachable if no answer comes within
+        tuning.request_timeout_ms; the request may then have arrived all the same.
+        """
+        return await self._requests.request(peer, data)
+
+    def on_request(self, handler: messages.Handler) -> None:
+        """Answer requests with what the handler returns; its PeerFault costs the peer score."""
+        answers = messages.Answers(handler, self._context.tuning)
+        self.on_stream(messages.PROTOCOL, answers.serve)
+
+    def on_stream(self, protocol: str, handler: StreamHandler) -> None:
+        """Serve the streams that peers open with a protocol, such as "/mutirao/blob/1".
+
+        The stream is closed after the handler has returned, and reset if the handler raised.
+        A PeerFault costs the peer score; Stale and Unavailable cost nothing; anything else is
+        a bug and stops the node.
+        """
+
+        async def accept(stream: INetStream) -> None:
+            # libp2p's task only waits: the handler runs in our nursery, where its bugs show.
+            done = trio.Event()
+            self._context.nursery.start_soon(self._serve, handler, self._wrap(stream), done)
+            await done.wait()
+
+        self._stack.host.set_stream_handler(TProtocol(protocol), accept)
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        """Open a stream with a peer, which is dialled if it is not connected.
+
+        Raises PeerUnreachable if it cannot be reached or does not speak the protocol.
+        """
+        with reaching(peer), trio.fail_after(self._context.tuning.request_timeout_ms / 1000):
+            await self._keeper.reach(peer)
+            protocols = [TProtocol(protocol)]
+            return self._wrap(await self._stack.host.new_stream(ID.from_base58(peer), protocols))
+
+    # --- gossip ---------------------------------------------------------------------------
+
+    def subscribe(self, topic: str, rule: Rule) -> None:
+        """Hear a topic. The rule is called once for each message, with the forwarding peer.
+
+        ACCEPT forwards the message, IGNORE drops it, REJECT drops it and costs the peer score.
+        The rule itself hands the message on. What we publish does not come back to us.
+        """
+        self._gossip.subscribe(topic, rule)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Hear a topic no longer."""
+        self._gossip.unsubscribe(topic)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send data (at most 2 KiB) to all subscribers of a topic, if there are any."""
+        await self._gossip.publish(topic, data)
+
+    # --- records --------------------------------------------------------------------------
+
+    async def put_record(self, data: bytes) -> bool:
+        """Put our own record into the DHT; return whether another node took it (in 20 s).
+
+        A record with the sequence number of the last one is refused: count it up each time.
+        """
+        return await self._records.put(data)
+
+    async def get_record(self, peer: PeerId) -> bytes | None:
+        """Return the newest valid record of a peer that the DHT has, None if none (in 10 s)."""
+        return await self._records.get(peer)
+
+    # --- scores ---------------------------------------------------------------------------
+
+    def blame(self, fault: PeerFault) -> None:
+        """Lower a peer's score; beyond a limit it is disconnected and kept out for a while."""
+        if self._context.scores.blame(fault):
+            self._context.nursery.start_soon(self._disconnect, fault.peer)
+
+    async def _disconnect(self, peer: PeerId) -> None:
+        with contained("closing the connections of a peer"):
+            await self._stack.swarm.close_peer(ID.from_base58(peer))
+
+    async def _serve(self, handler: StreamHandler, stream: ByteStream, done: trio.Event) -> None:
+        try:
+            await handler(stream.peer, stream)
+            await stream.close()
+        except PeerFault as fault:
+            await stream.reset()
+            self.blame(fault)
+        except (Stale, Unavailable):
+            await stream.reset()
+        finally:
+            done.set()
+
+    def _wrap(self, stream: INetStream) -> ByteStream:
+        peer = PeerId(stream.muxed_conn.peer_id.to_base58())
+        return ByteStream(stream, peer, self._context.tuning.stream_timeout_ms / 1000)
+
+    def _came(self, peer: PeerId) -> None:
+        self._keeper.connected(peer)
+        self._events.peer_connected(peer)
+
+    def _went(self, peer: PeerId) -> None:
+        self._keeper.disconnected(peer)
+        self._context.nursery.start_soon(self._requests.forget, peer)
+        self._events.peer_disconnected(peer)
+
+
+def _book_of(config: NetworkConfig) -> AddressBook:
+    """Check the addresses of the configuration; return a book of the bootstrap peers."""
+    for text in config.announce:
+        parse_address(text.partition("/p2p/")[0])
+    book = AddressBook()
+    for text in config.bootstrap:
+        book.learn_bootstrap(*parse_peer_address(text))
+    return book
+
+
+def _refuser(scores: Scores) -> Callable[[ID], bool]:
+    return lambda peer_id: scores.refuses(PeerId(peer_id.to_base58()))

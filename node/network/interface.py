@@ -1,0 +1,87 @@
+"""What the rest of the node sees of the network, without importing libp2p.
+
+Spec: specs/network.md.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from protocol.values.errors import Unavailable
+from protocol.values.ids import PeerId
+
+
+class AddressTaken(Unavailable):
+    """An address that we are told to listen on cannot be had: another program holds it."""
+
+    code = "address-taken"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Where a node listens, whom it looks for first, and which network it belongs to."""
+
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4788",)  # Port 0: any free port.
+    bootstrap: tuple[str, ...] = ()  # Multiaddrs that end in /p2p/<peer id>.
+    network_name: str = "mutirao"  # Separates gossip topics and the DHT from other networks'.
+    announce: tuple[str, ...] = ()  # What to tell others, if not the addresses we listen on.
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Durations and limits of the network. The defaults suit a daemon; tests shorten them."""
+
+    ping_every_ms: int = 10_000  # A silent connection is asked for a sign of life.
+    ping_timeout_ms: int = 10_000  # No sign within this: the connection is dead.
+    write_stall_ms: int = 20_000  # A peer that takes no byte for so long is cut off.
+    upgrade_timeout_ms: int = 5_000  # A connection is authenticated within this, or closed.
+    dial_timeout_ms: int = 5_000  # One address of a peer.
+    request_timeout_ms: int = 10_000  # A request with all that it needs: dialling, waiting.
+    stream_timeout_ms: int = 30_000  # One operation on a byte stream.
+    handler_timeout_ms: int = 30_000  # Our own answer to a request.
+    refused_ms: int = 600_000  # How long a peer with too many faults is kept out.
+    keeper_every_ms: int = 1_000  # How often the keeper looks after the connections.
+    close_timeout_ms: int = 1_500  # What leaving the network may take.
+    connections_wanted: int = 16  # The keeper dials known peers up to this number.
+    connections_max: int = 256
+    half_open_per_address_max: int = 16  # Connections of one IP address not yet authenticated.
+
+
+Direction = Literal["in", "out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A connected peer."""
+
+    peer_id: PeerId
+    address: str  # The remote end of the connection as a multiaddr, without the peer id.
+    direction: Direction  # Who dialled: "in" they, "out" we.
+    connected_ms: int  # For how long.
+
+
+class PeerEvents(Protocol):
+    """Told when peers come and go. Called in the trio thread; must not block or raise."""
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """Take note of a peer's first connection."""
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        """Take note that a peer's last connection is gone."""
+
+
+class RecordRule(Protocol):
+    """Judges capability records for the DHT. Pure: it may be called often."""
+
+    def sequence(self, peer: PeerId, data: bytes) -> int:
+        """Return the sequence number of the peer's record; the highest wins.
+
+        Raises PeerFault or Stale if the record is invalid, another peer's, or expired.
+        """
+
+
+class Limits:
+    """Sizes that the network enforces."""
+
+    FRAME_BYTES_MAX: ClassVar[int] = 128 * 1024
+    GOSSIP_BYTES_MAX: ClassVar[int] = 2 * 1024
+    RECORD_BYTES_MAX: ClassVar[int] = 4 * 1024

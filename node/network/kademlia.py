@@ -1,0 +1,94 @@
+"""libp2p's DHT, kept apart from the public one and open to everybody at all times.
+
+Defects that are repaired here by subclass (network.md, 2): twelve streams that say nothing
+switch the DHT off; provider records, which we do not use, are kept for anybody; a peer that
+does not speak the public protocol is not taken into the routing table.
+
+Spec: specs/dht.md.
+"""
+
+from collections import Counter
+from typing import Any, Final
+
+import trio
+from libp2p.abc import IHost, INetStream
+from libp2p.custom_types import TProtocol
+from libp2p.kad_dht.common import PROTOCOL_ID
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.kad_dht.peer_routing import PeerRouting
+from libp2p.kad_dht.provider_store import ProviderStore
+from libp2p.kad_dht.routing_table import RoutingTable
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.records.validator import NamespacedValidator, Validator
+
+from node.network.foreign import contained
+
+PUBLIC_PROTOCOL: Final[TProtocol] = PROTOCOL_ID
+NAMESPACE: Final = "mutirao"
+STREAMS_MAX: Final = 64
+STREAMS_PER_PEER_MAX: Final = 8
+STREAM_S: Final = 20.0  # A stream of the DHT carries a few messages and ends.
+
+
+def protocol_of(network_name: str) -> TProtocol:
+    """Return the protocol id of a network's own DHT."""
+    return TProtocol(f"/mutirao/{network_name}/kad/1.0.0")
+
+
+class RepairedKademlia(KadDHT):
+    """A DHT server of our own namespace. The host renames its protocol (stack.py)."""
+
+    def __init__(self, host: IHost, validator: Validator) -> None:
+        super().__init__(
+            host,
+            DHTMode.SERVER,
+            validator=NamespacedValidator({NAMESPACE: validator}, strict_validation=True),
+            validator_changed=True,
+            strict_validation=True,
+        )
+        self._inbound_limiter = trio.CapacityLimiter(STREAMS_MAX)
+        self._streams: Counter[ID] = Counter()
+        self.routing_table = _OpenRoutingTable(self.local_peer_id, host)
+        self.peer_routing = PeerRouting(host, self.routing_table)
+        self.provider_store = _NoProviders(host, self.peer_routing)
+
+    async def handle_stream(self, stream: INetStream) -> None:
+        """Serve a stream of a peer for a while."""
+        peer_id = stream.muxed_conn.peer_id
+        if self._streams[peer_id] >= STREAMS_PER_PEER_MAX:
+            await stream.reset()
+            return
+        self._streams[peer_id] += 1
+        try:
+            with contained("DHT stream") as serving, trio.fail_after(STREAM_S):
+                await super().handle_stream(stream)
+            if serving.failed:
+                await stream.reset()
+        finally:
+            self._streams[peer_id] -= 1
+            if not self._streams[peer_id]:
+                del self._streams[peer_id]
+
+
+class _OpenRoutingTable(RoutingTable):
+    """Takes peers whatever protocols libp2p believes they speak: it looks for the public one."""
+
+    async def add_peer(
+        self,
+        peer_obj: PeerInfo | ID,
+        skip_server_mode_check: bool = False,  # noqa: FBT001, FBT002
+    ) -> bool:
+        del skip_server_mode_check
+        return await super().add_peer(peer_obj, skip_server_mode_check=True)
+
+
+class _NoProviders(ProviderStore):
+    """Keeps no provider records."""
+
+    def add_provider(self, key: bytes, provider: PeerInfo) -> None:
+        """Forget it at once."""
+
+    def get_providers(self, key: bytes) -> list[Any]:  # noqa: ARG002
+        """Return none."""
+        return []

@@ -1,0 +1,129 @@
+"""Keeps us connected: to the bootstrap peers for ever, to others up to a number.
+
+Spec: specs/network.md.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStoreError
+from multiaddr import Multiaddr
+
+from node.network.addresses import AddressBook, bare
+from node.network.foreign import FOREIGN, contained
+from node.network.interface import Tuning
+from node.network.scores import monotonic_ms
+from node.network.stack import Stack
+from protocol.values.errors import PeerUnreachable
+from protocol.values.ids import PeerId
+
+REFRESH_S: Final = 10.0
+REFRESH_EVERY_MIN_MS: Final = 5_000
+REFRESH_EVERY_MAX_MS: Final = 120_000
+FIND_S: Final = 5.0
+
+
+class Keeper:
+    """Dials the peers that we should be connected with, and finds new ones in the DHT."""
+
+    def __init__(
+        self, stack: Stack, book: AddressBook, refuses: Callable[[PeerId], bool], tuning: Tuning
+    ) -> None:
+        self._stack = stack
+        self._book = book
+        self._refuses = refuses
+        self._tuning = tuning
+        self._refresh_at_ms = 0
+        self._refresh_every_ms = REFRESH_EVERY_MIN_MS
+
+    async def run(self) -> None:
+        """Look after the connections, at once and then again and again."""
+        while True:
+            async with trio.open_nursery() as nursery:
+                for peer in self._wanted():
+                    nursery.start_soon(self._dial, peer)
+                nursery.start_soon(self._refresh)
+            every_s = self._tuning.keeper_every_ms / 1000
+            await trio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets.
+
+    async def reach(self, peer: PeerId) -> None:
+        """Return when the peer is connected; PeerUnreachable if no address answers."""
+        if self._is_connected(peer):
+            return
+        if self._refuses(peer):
+            raise PeerUnreachable(f"{peer} is kept out for its faults")
+        if await self._dial(peer):
+            return
+        self._book.learn(peer, await self._find(peer), first=True)
+        if not await self._dial(peer):
+            raise PeerUnreachable(f"no address of {peer} answers")
+
+    def connected(self, peer: PeerId) -> None:
+        """Note a new connection: the peer may know others."""
+        self._book.dialled(peer, monotonic_ms(), reached=True)
+        self._refresh_every_ms = REFRESH_EVERY_MIN_MS
+        self._refresh_at_ms = 0
+
+    def disconnected(self, peer: PeerId) -> None:
+        """Remember the addresses that the peer told us while it was here."""
+        self._book.learn(peer, self._told(peer))
+
+    def _wanted(self) -> list[PeerId]:
+        """Return whom to dial now: the bootstrap peers, and some others if we have too few."""
+        self._learn_from_table()
+        bootstrap, others = self._book.due(monotonic_ms())
+        missing = [peer for peer in bootstrap if self._is_wanted(peer)]
+        others = [peer for peer in others if self._is_wanted(peer)]
+        room = self._tuning.connections_wanted - len(self._stack.swarm.connections)
+        return missing + random.sample(others, max(0, min(room, len(others))))
+
+    def _is_wanted(self, peer: PeerId) -> bool:
+        own = str(self._stack.host.get_id())
+        return peer != own and not self._is_connected(peer) and not self._refuses(peer)
+
+    def _is_connected(self, peer: PeerId) -> bool:
+        return self._stack.swarm.living(ID.from_base58(peer)) is not None
+
+    def _learn_from_table(self) -> None:
+        for info in self._stack.dht.routing_table.get_peer_infos():
+            self._book.learn(PeerId(info.peer_id.to_base58()), info.addrs)
+
+    async def _dial(self, peer: PeerId) -> bool:
+        """Dial a peer at the addresses of the book; return whether it is connected now."""
+        addresses = self._book.addresses(peer)
+        peer_id = ID.from_base58(peer)
+        try:
+            await self._stack.swarm.dial_any(peer_id, addresses)
+        except FOREIGN:
+            self._book.dialled(peer, monotonic_ms(), reached=False)
+            return False
+        self._book.dialled(peer, monotonic_ms(), reached=True)
+        return True
+
+    async def _find(self, peer: PeerId) -> list[Multiaddr]:
+        """Ask the DHT for the addresses of a peer."""
+        info = None
+        with contained("DHT lookup of a peer"), trio.move_on_after(FIND_S):
+            info = await self._stack.dht.find_peer(ID.from_base58(peer))
+        return [] if info is None else list(info.addrs)
+
+    async def _refresh(self) -> None:
+        """Fill the routing table: soon after a new connection, then ever more rarely."""
+        now_ms = monotonic_ms()
+        if now_ms < self._refresh_at_ms or not self._stack.swarm.connections:
+            return
+        self._refresh_at_ms = now_ms + self._refresh_every_ms
+        self._refresh_every_ms = min(2 * self._refresh_every_ms, REFRESH_EVERY_MAX_MS)
+        with contained("DHT refresh"), trio.move_on_after(REFRESH_S):
+            for connection in self._stack.swarm.get_connections():
+                await self._stack.dht.add_peer(connection.muxed_conn.peer_id)
+            await self._stack.dht.refresh_routing_table()
+
+    def _told(self, peer: PeerId) -> list[Multiaddr]:
+        try:
+            return [bare(at) for at in self._stack.host.peerstore.addrs(ID.from_base58(peer))]
+        except PeerStoreError:
+            return []

@@ -1,0 +1,90 @@
+"""Who is connected: one entry for a peer, however many connections it has.
+
+Spec: specs/network.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from node.network.foreign import Escalation
+from node.network.interface import Direction, Peer
+from node.network.muxer import RepairedYamux
+from node.network.swarm import RepairedSwarm
+from protocol.values.ids import PeerId
+
+Told = Callable[[PeerId], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Since:
+    address: str
+    direction: Direction
+    at_s: float
+
+
+class Presence(INotifee):
+    """Follows libp2p's connections and tells of first and last ones."""
+
+    def __init__(
+        self, swarm: RepairedSwarm, escalation: Escalation, came: Told, went: Told
+    ) -> None:
+        self._swarm = swarm
+        self._escalation = escalation
+        self._came = came
+        self._went = went
+        self._present: dict[PeerId, _Since] = {}
+        swarm.register_notifee(self)
+
+    def peers(self) -> tuple[Peer, ...]:
+        """Return the connected peers."""
+        now_s = trio.current_time()
+        return tuple(
+            Peer(peer, since.address, since.direction, int((now_s - since.at_s) * 1000))
+            for peer, since in self._present.items()
+        )
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
+        """Libp2p tells us of a new connection."""
+        peer = PeerId(conn.muxed_conn.peer_id.to_base58())
+        if peer in self._present or self._swarm.living(conn.muxed_conn.peer_id) is None:
+            return
+        inbound = str(getattr(conn, "direction", "")).lower().endswith("inbound")
+        remote = remote_of(conn)
+        address = "" if remote is None else str(remote)
+        self._present[peer] = _Since(address, "in" if inbound else "out", trio.current_time())
+        self._escalation.call(self._came, peer)
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
+        """Libp2p tells us that a connection is gone."""
+        peer_id: ID = conn.muxed_conn.peer_id
+        peer = PeerId(peer_id.to_base58())
+        if peer in self._present and self._swarm.living(peer_id) is None:
+            del self._present[peer]
+            self._escalation.call(self._went, peer)
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Not our business."""
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        """Not our business."""
+
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Not our business."""
+
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        """Not our business."""
+
+
+def remote_of(connection: INetConn) -> Multiaddr | None:
+    """Return the remote end of a connection, None if it is gone."""
+    muxed = connection.muxed_conn
+    remote = muxed.get_remote_address() if isinstance(muxed, RepairedYamux) else None
+    if remote is None:
+        return None
+    host, port = remote
+    return Multiaddr(f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}")

@@ -1,0 +1,46 @@
+"""Repairs of libp2p 0.8.1 from outside, where neither an option nor a subclass can do it.
+
+| what goes wrong for us                                        | repaired in                |
+|---------------------------------------------------------------|----------------------------|
+| a reader that pauses for five seconds breaks the stream       | repairs/blocked_writes.py  |
+| every read, even of one byte, costs a frame on the wire       | repairs/window_updates.py  |
+| a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
+| gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
+| a cancelled write breaks the whole connection                 | muxer.py (subclass)        |
+| a peer that went silent is never noticed                      | muxer.py (subclass)        |
+| a peer that ignores flow control fills our memory             | muxer.py (subclass)        |
+| after 250 inbound connections in a life, no other is accepted | swarm.py (subclass)        |
+| half-open connections of one address use up all room          | swarm.py (subclass)        |
+| one dead address hides the living one of the same peer        | swarm.py (subclass)        |
+| a dialled peer that fails is blocked for a minute             | swarm.py (subclass)        |
+| an exception in a stream handler ends the node                | stack.py (subclass)        |
+| anybody may claim to be anybody over plaintext                | stack.py (noise only)      |
+| two daemons share one port, and each loses half               | transport.py (subclass)    |
+| malformed gossip ends the node                                | pubsub.py (subclass)       |
+| twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
+| our DHT mixes with the public one                             | stack.py, kademlia.py      |
+
+Spec: specs/network.md.
+"""
+
+from typing import Final
+
+import libp2p
+
+from node.network.repairs import blocked_writes, gossip_queue, long_reads, window_updates
+
+AUDITED: Final = "0.8.1"
+
+
+def apply() -> None:
+    """Repair libp2p in this process. Doing it again changes nothing.
+
+    Raises AssertionError on any version but the audited one: a repair of other code than it
+    was written for is worse than none.
+    """
+    found = libp2p.__version__
+    assert found == AUDITED, f"libp2p {found} is installed, but {AUDITED} was audited"
+    blocked_writes.apply()
+    gossip_queue.apply()
+    long_reads.apply()
+    window_updates.apply()

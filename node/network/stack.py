@@ -1,0 +1,189 @@
+"""Building libp2p's parts, and running them so that they end in order.
+
+Secure by construction: the only security is Noise, the only multiplexer Yamux, the only
+transport TCP. Libp2p's defaults would accept plaintext connections under any name.
+
+Spec: specs/network.md.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from libp2p.abc import INetConn, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.custom_types import StreamHandlerFn, TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as Noise
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+from trio import TaskStatus  # type: ignore[attr-defined]
+
+from node.network.addresses import reachable
+from node.network.foreign import contained
+from node.network.interface import NetworkConfig, Tuning
+from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
+from node.network.muxer import PROTOCOL as YAMUX
+from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
+from node.network.pubsub import (
+    RPC_BYTES_MAX,
+    SEEN_S,
+    TOPICS_PER_PEER_MAX,
+    RepairedGossipSub,
+    RepairedPubsub,
+)
+from node.network.records import RecordValidator
+from node.network.swarm import CONNECTIONS_PER_PEER_MAX, RepairedSwarm
+from node.network.transport import ExclusiveTCP
+
+NEGOTIATION_S: Final = 10.0
+SPARE_CONNECTIONS: Final = 32  # Above the mark where libp2p prunes: room while it does.
+
+
+class RepairedHost(BasicHost):
+    """A host whose DHT is its own, and that no stream handler can end."""
+
+    def __init__(self, swarm: RepairedSwarm, config: NetworkConfig) -> None:
+        self._renamed = {PUBLIC_PROTOCOL: protocol_of(config.network_name)}
+        announce = [Multiaddr(text) for text in config.announce]
+        super().__init__(swarm, addrs_factory=lambda found: announce or reachable(found))
+
+    def set_stream_handler(self, protocol_id: TProtocol, stream_handler: StreamHandlerFn) -> None:
+        super().set_stream_handler(self._renamed.get(protocol_id, protocol_id), stream_handler)
+
+    async def new_stream(self, peer_id: ID, protocol_ids: Sequence[TProtocol]) -> INetStream:
+        return await super().new_stream(peer_id, [self._renamed.get(p, p) for p in protocol_ids])
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        """Serve a stream that a peer opened. libp2p lets an exception here end everything."""
+        muxed = net_stream.muxed_conn
+        crowded = isinstance(muxed, RepairedYamux) and len(muxed.streams) > STREAMS_MAX
+        with contained("stream handler") as handling:
+            if not crowded:
+                await super()._swarm_stream_handler(net_stream)
+        if crowded or handling.failed:
+            with contained("reset of a stream"):
+                await net_stream.reset()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The parts of libp2p that make up our network."""
+
+    swarm: RepairedSwarm
+    host: RepairedHost
+    dht: RepairedKademlia
+    gossipsub: RepairedGossipSub
+    pubsub: RepairedPubsub
+    transport: ExclusiveTCP
+    stopping: trio.Event
+
+
+def build_stack(
+    config: NetworkConfig,
+    seed: bytes,
+    tuning: Tuning,
+    refuses: Callable[[ID], bool],
+    validator: RecordValidator,
+) -> Stack:
+    """Build the parts from the 32-byte seed of the node's key; nothing runs yet."""
+    transport = ExclusiveTCP()
+    swarm = _build_swarm(seed, tuning, transport)
+    swarm.guard(tuning, refuses)
+    host = RepairedHost(swarm, config)
+    gossipsub = RepairedGossipSub()
+    pubsub = RepairedPubsub(
+        host,
+        gossipsub,
+        strict_signing=True,
+        seen_ttl=SEEN_S,
+        max_subscriptions_per_peer=TOPICS_PER_PEER_MAX,
+        max_inbound_rpc_size=RPC_BYTES_MAX,
+    )
+    dht = RepairedKademlia(host, validator)
+    return Stack(swarm, host, dht, gossipsub, pubsub, transport, trio.Event())
+
+
+async def run_stack(
+    stack: Stack,
+    listen: Sequence[Multiaddr],
+    tuning: Tuning,
+    task_status: TaskStatus[Multiaddr | None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the parts until `stopping` is set; then end them in order, within the time-out.
+
+    Starts with None, or ends with the address that it could not listen on. Shielded: whoever
+    cancels the node cancels what uses the network, and sets `stopping`. libp2p itself is never
+    cancelled in the middle of its work, for it does not bear that.
+    """
+    with trio.CancelScope(shield=True) as scope:
+        async with AsyncExitStack() as exits:
+            exits.callback(stack.transport.abort)
+            await exits.enter_async_context(stack.host.run(listen_addrs=list(listen)))
+            exits.push_async_callback(stack.host.close)
+            taken = _not_listening(stack.swarm, listen)
+            if taken is not None:
+                task_status.started(taken)
+                return
+            for service in (stack.dht, stack.pubsub, stack.gossipsub):
+                await exits.enter_async_context(background_trio_service(service))
+            await stack.pubsub.wait_until_ready()
+            task_status.started(None)
+            await stack.stopping.wait()
+            scope.deadline = trio.current_time() + tuning.close_timeout_ms / 1000
+            await _close_connections(stack.swarm)
+
+
+def _build_swarm(seed: bytes, tuning: Tuning, transport: ExclusiveTCP) -> RepairedSwarm:
+    key_pair = create_new_key_pair(seed)
+    own = ID.from_pubkey(key_pair.public_key)
+    peerstore = PeerStore()
+    peerstore.add_key_pair(own, key_pair)
+    noise = Noise(key_pair, noise_privkey=create_new_x25519_key_pair().private_key)
+    upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): RepairedYamux})
+    upgrader.muxer_multistream = Muxer(tuning)
+    upgrade_s = tuning.upgrade_timeout_ms / 1000
+    return RepairedSwarm(
+        own,
+        peerstore,
+        upgrader,
+        [transport],
+        retry_config=RetryConfig(max_retries=0),  # Retries are the keeper's business.
+        connection_config=ConnectionConfig(
+            max_connections=tuning.connections_max + SPARE_CONNECTIONS,
+            high_watermark=tuning.connections_max,
+            low_watermark=0,  # With min_connections 0: no dialling on its own account.
+            min_connections=0,
+            max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
+            inbound_upgrade_timeout=upgrade_s,
+            outbound_upgrade_timeout=upgrade_s,
+            outbound_stream_protocol_negotiation_timeout=NEGOTIATION_S,
+            inbound_stream_protocol_negotiation_timeout=NEGOTIATION_S,
+        ),
+    )
+
+
+def _not_listening(swarm: RepairedSwarm, listen: Sequence[Multiaddr]) -> Multiaddr | None:
+    """Return an address that libp2p could not listen on: it says nothing of it."""
+    missing = (address for address in listen if str(address) not in swarm.listeners)
+    return next(missing, None)
+
+
+async def _close_connections(swarm: RepairedSwarm) -> None:
+    """Close all connections at once; libp2p takes 0.2 s for each, one after the other."""
+    async with trio.open_nursery() as nursery:
+        for connection in swarm.get_connections():
+
+            async def close(connection: INetConn = connection) -> None:
+                with contained("closing a connection"):
+                    await connection.close()
+
+            nursery.start_soon(close)

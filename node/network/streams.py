@@ -1,0 +1,74 @@
+"""Streams of bytes with a peer.
+
+Spec: specs/network.md.
+"""
+
+from typing import Final
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.network.stream.exceptions import StreamEOF
+
+from node.network.foreign import contained, reaching
+from protocol.values.errors import PeerUnreachable
+from protocol.values.ids import PeerId
+
+READ_BYTES_MAX: Final = 256 * 1024
+FAREWELL_S: Final = 2.0
+
+
+class ByteStream:
+    """One stream with a peer. Every operation ends within the time-out of the stream.
+
+    One task may read while another writes; no two tasks may do the same at once.
+    """
+
+    def __init__(self, stream: INetStream, peer: PeerId, timeout_s: float) -> None:
+        self.peer = peer
+        self._stream = stream
+        self._timeout_s = timeout_s
+
+    async def read_some(self, size_max: int) -> bytes:
+        """Return between 1 and size_max bytes, or none at the end of the stream.
+
+        Raises PeerUnreachable if the stream breaks or nothing comes in time.
+        """
+        with reaching(self.peer), trio.fail_after(self._timeout_s):
+            return await self._read(size_max)
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Return just so many bytes; PeerUnreachable also if the stream ends before."""
+        data = bytearray()
+        while len(data) < size:
+            piece = await self.read_some(min(size - len(data), READ_BYTES_MAX))
+            if not piece:
+                raise PeerUnreachable(f"{self.peer} ended after {len(data)} of {size} bytes")
+            data += piece
+        return bytes(data)
+
+    async def wait_some(self, size_max: int) -> bytes:
+        """Like read_some, but wait as long as the connection lives: for streams that rest."""
+        with reaching(self.peer):
+            return await self._read(size_max)
+
+    async def write(self, data: bytes) -> None:
+        """Write all of the data. After PeerUnreachable the stream is of no more use."""
+        with reaching(self.peer), trio.fail_after(self._timeout_s):
+            await self._stream.write(data)
+
+    async def close(self) -> None:
+        """Write no more; the peer sees the end of the stream. Reading goes on."""
+        with reaching(self.peer), trio.fail_after(FAREWELL_S):
+            await self._stream.close()
+
+    async def reset(self) -> None:
+        """Break the stream off in both directions. Never raises; works also when cancelled."""
+        with contained("reset"), trio.CancelScope(shield=True) as scope:
+            scope.deadline = trio.current_time() + FAREWELL_S
+            await self._stream.reset()
+
+    async def _read(self, size_max: int) -> bytes:
+        try:
+            return await self._stream.read(size_max)
+        except StreamEOF:
+            return b""

@@ -1,0 +1,111 @@
+"""TCP that refuses a port which another program listens on, and leaves no socket behind.
+
+libp2p listens with SO_REUSEPORT, for hole punching: a second daemon would start without a word
+and take half of the first one's connections. It also forgets sockets whose connection was
+being made when it had to stop.
+
+Spec: specs/network.md.
+"""
+
+import socket
+from functools import partial
+from typing import Final
+
+import trio
+from libp2p.abc import IRawConnection
+from libp2p.custom_types import THandler
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP, TCPListener
+from multiaddr import Multiaddr
+
+from node.network.foreign import contained
+
+BACKLOG: Final = 128
+
+
+class ExclusiveTCP(TCP):
+    """TCP whose listeners have their port for themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: set[_Stream] = set()
+
+    def create_listener(self, handler_function: THandler) -> TCPListener:
+        return ExclusiveListener(handler_function, self._open)
+
+    def abort(self) -> None:
+        """Close all sockets that are still open, at once."""
+        for stream in tuple(self._open):
+            stream.stream.socket.close()
+        self._open.clear()
+
+    async def _dial_resolved(
+        self, maddr: Multiaddr, source: tuple[str, int] | None = None
+    ) -> IRawConnection:
+        del source  # Only hole punching needs it.
+        try:
+            stream = await trio.open_tcp_stream(*endpoint_of(maddr))
+        except (OSError, ValueError) as error:
+            raise OpenConnectionError(f"no connection to {maddr}: {error}") from error
+        return RawConnection(_Stream(stream, self._open), initiator=True)
+
+
+class _Stream(TrioTCPStream):
+    """A connection that is in the list of open ones until it is closed."""
+
+    def __init__(self, stream: trio.SocketStream, open_ones: "set[_Stream]") -> None:
+        super().__init__(stream)
+        self._open_ones = open_ones
+        open_ones.add(self)
+
+    async def close(self) -> None:
+        self._open_ones.discard(self)
+        await super().close()
+
+
+class ExclusiveListener(TCPListener):
+    """Listens on addresses of the form /ip4/…/tcp/… or /ip6/…/tcp/…."""
+
+    def __init__(self, handler_function: THandler, open_ones: set[_Stream]) -> None:
+        super().__init__(handler_function)
+        self._open_ones = open_ones
+
+    async def listen(self, maddr: Multiaddr) -> None:
+        """Listen on one more address; raises OSError if it is taken or not ours."""
+        host, port = endpoint_of(maddr)
+        listener = trio.SocketListener(await _bound_socket(host, port))
+        async with self._lifecycle_lock:
+            if self._nursery is None:
+                await self._spawn_background_task()
+            assert self._nursery is not None
+            serve = partial(trio.serve_listeners, self._serve, [listener])
+            await self._nursery.start(serve)
+            self.listeners.append(listener)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        with contained("inbound connection"):
+            await self.handler(_Stream(stream, self._open_ones))
+
+
+def endpoint_of(address: Multiaddr) -> tuple[str, int]:
+    """Return host and port of a multiaddr; ValueError if it has none."""
+    parts = str(address).split("/")
+    if len(parts) < 5 or parts[3] != "tcp" or not parts[4].isdigit():
+        raise ValueError(f"not a TCP address: {address}")
+    return parts[2], int(parts[4])
+
+
+async def _bound_socket(host: str, port: int) -> trio.socket.SocketType:
+    family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
+    bound = trio.socket.socket(family, trio.socket.SOCK_STREAM)
+    try:
+        # REUSEADDR: a restarted node gets its port back while old connections linger.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError:
+        bound.close()
+        raise
+    return bound

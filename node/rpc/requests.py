@@ -1,0 +1,130 @@
+"""From the JSON of a request to a job spec.
+
+The form of the JSON is checked here, by pydantic; the bounds of the values are those of the wire
+(protocol/wire/job.py), so that each bound stands in one place.
+Spec: specs/rpc.md#job-request.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocol.values.errors import InvalidRequest
+from protocol.values.ids import Digest
+from protocol.values.units import rate_of_hourly
+from protocol.wire.job import (
+    QUICK,
+    VICKREY,
+    BlobRef,
+    EnvVar,
+    FileRef,
+    JobSpec,
+    Resources,
+    Terms,
+    Workload,
+    faults,
+)
+from protocol.wire.schema import to_plain
+
+PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
+RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
+LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
+TERMS: Final = ("region", "retries", "queue_ms")
+
+DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
+
+
+class InputRequest(BaseModel):
+    """A blob that this node has, and where the job finds it under /in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    path: str
+    digest: DigestHex
+    size: int
+
+
+class JobRequest(BaseModel):
+    """A job to be run. What is left out has the default of protocol/wire/job.py."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    image: str = Field(description="A tag, a digest, or a digest's prefix of 12 digits or more.")
+    command: list[str]
+    max_price: str = Field(description="Credits per hour for the whole slot, as text.")
+    name: str = ""
+    env: dict[str, str] = {}
+    inputs: list[InputRequest] = []
+    cpus: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+    gpus: int | None = None
+    gpu_class: str | None = None
+    vram_mib: int | None = None
+    timeout_ms: int | None = None
+    output_mib: int | None = None
+    log_mib: int | None = None
+    processes: int | None = None
+    profile: Literal["quick", "vickrey"] = "vickrey"
+    region: str | None = None
+    retries: int | None = None
+    drivers: list[str] = []
+    queue_ms: int | None = None
+
+
+class ImageRequest(BaseModel):
+    """An image to be imported from a path of this machine that the daemon can read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    path: str = Field(min_length=1)
+
+
+def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
+    """Return the spec of a request whose image was resolved to a digest in hex.
+
+    Raises InvalidRequest, with every fault in one line, if the protocol does not allow the job.
+    """
+    try:
+        terms = Terms(
+            rate_max=rate_of_hourly(request.max_price),
+            profile=PROFILES[request.profile],
+            drivers=tuple(request.drivers),
+            **_given(request, TERMS),
+        )
+    except (ValueError, ArithmeticError) as error:  # Such as 1e999999999, beyond any decimal.
+        why = str(error) if isinstance(error, ValueError) else "not a price"
+        raise InvalidRequest(f"max_price: {why}") from None
+    spec = JobSpec(request.name, _workload(request, image), terms, key.encode())
+    _check(spec)
+    return spec
+
+
+def digest_of_hex(text: str) -> Digest:
+    """Return the digest in 64 hex digits, with or without "sha256:" before them."""
+    return Digest(bytes.fromhex(text.removeprefix("sha256:")))
+
+
+def _workload(request: JobRequest, image: str) -> Workload:
+    return Workload(
+        image=digest_of_hex(image),
+        command=tuple(request.command),
+        env=tuple(EnvVar(name, value) for name, value in request.env.items()),
+        inputs=tuple(
+            FileRef(each.path, BlobRef(digest_of_hex(each.digest), each.size))
+            for each in request.inputs
+        ),
+        resources=Resources(**_given(request, RESOURCES)),
+        **_given(request, LIMITS),
+    )
+
+
+def _given(request: JobRequest, names: tuple[str, ...]) -> dict[str, Any]:
+    values = ((name, getattr(request, name)) for name in names)
+    return {name: value for name, value in values if value is not None}
+
+
+def _check(spec: JobSpec) -> None:
+    try:
+        to_plain(spec)  # Walks every bound; the bytes themselves are of no use here.
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    if found := faults(spec):
+        raise InvalidRequest("; ".join(found))

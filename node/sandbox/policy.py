@@ -1,0 +1,112 @@
+"""What a job gets, as numbers: a pure function from the launch, the same for every driver.
+
+Nothing in here looks at the machine. A launch that no sandbox may run is refused here, before a
+byte of it reaches a program's arguments.
+
+Spec: specs/execution.md#policy.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from node.sandbox.driver import Launch
+from protocol.values.errors import SandboxUnavailable
+from protocol.values.ids import LeaseId
+from protocol.wire.job import is_safe_path
+
+NAME_PREFIX: Final = "mutirao-"
+UID_INSIDE: Final = 65_532
+"""Who a job is in its container: the id that distroless images use for nobody in particular."""
+MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out")
+"""Folders that the policy mounts over; an unpacked image must have them."""
+OPEN_FILES: Final = 1024
+FILE_MIB_MAX: Final = 2**20
+DEFAULT_ENV: Final = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - inside the container.
+    "TMPDIR": "/tmp",  # noqa: S108
+    "LANG": "C.UTF-8",
+}
+RUNTIME_PREFIXES: Final = ("LD_", "NVIDIA_")
+"""Variables by which an image talks to the GPU runtime's hooks: CVE-2025-23266 and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The numbers that a driver enforces."""
+
+    cpus: int
+    memory_mib: int
+    processes: int
+    temp_mib: int
+    """Size of /tmp. It is memory, and counts as the job's."""
+    shared_mib: int
+    """Size of /dev/shm, likewise."""
+    output_mib: int
+    """Size of /out, likewise."""
+    log_mib: int
+    timeout_ms: int
+    budget_ms: int
+    """0: no budget."""
+
+
+def name_of(lease_id: LeaseId) -> str:
+    """Return the name of the container that serves a lease."""
+    return NAME_PREFIX + lease_id.hex()[:32]
+
+
+def limits_of(launch: Launch) -> Limits:
+    """Return what the launch's container may use."""
+    workload = launch.workload
+    resources = workload.resources
+    return Limits(
+        cpus=resources.cpus,
+        memory_mib=resources.memory_mib,
+        processes=workload.processes,
+        temp_mib=min(resources.disk_mib, resources.memory_mib),
+        shared_mib=max(1, resources.memory_mib // 2),
+        output_mib=workload.output_mib,
+        log_mib=workload.log_mib,
+        timeout_ms=workload.timeout_ms,
+        budget_ms=launch.budget_ms,
+    )
+
+
+def environment_of(launch: Launch) -> dict[str, str]:
+    """Return the container's variables: ours, then the image's, then the job's."""
+    own = [(variable.name, variable.value) for variable in launch.workload.env]
+    merged = DEFAULT_ENV | dict(launch.env) | dict(own)
+    if not launch.gpus:
+        return merged
+    return {k: v for k, v in merged.items() if not k.startswith(RUNTIME_PREFIXES)}
+
+
+def working_dir_of(launch: Launch) -> str:
+    """Return the folder that the command starts in."""
+    return launch.working_dir or "/tmp"  # noqa: S108 - inside the container.
+
+
+def require_runnable(launch: Launch) -> None:
+    """Refuse what could be read as something else by the programs that start containers.
+
+    SandboxUnavailable says what is wrong. Texts end with a NUL in a program's arguments, names of
+    variables with "=", and an input's path could lead out of /in.
+    """
+    command = launch.workload.command
+    variables = environment_of(launch)
+    paths = [path for path, _ in launch.inputs]
+    texts = [launch.name, *command, *variables.keys(), *variables.values(), launch.working_dir]
+    if not command or not command[0]:
+        raise SandboxUnavailable("the job has no command; give it after --")
+    if any("\0" in text for text in texts):
+        raise SandboxUnavailable("the command or its environment holds a NUL character")
+    if any(not name or "=" in name for name in variables):
+        raise SandboxUnavailable("an environment variable's name is empty or holds '='")
+    if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
+        raise SandboxUnavailable("an input's path is unsafe or comes twice")
+    if launch.working_dir and not launch.working_dir.startswith("/"):
+        raise SandboxUnavailable(f"the image's working folder {launch.working_dir!r} is relative")
+    if not launch.name.startswith(NAME_PREFIX) or not launch.name.isascii():
+        raise SandboxUnavailable(f"a container's name begins with {NAME_PREFIX}")
+    if "/" in launch.name:
+        raise SandboxUnavailable("a container's name is no path")

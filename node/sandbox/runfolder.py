@@ -1,0 +1,154 @@
+"""The daemon's end of a run folder: start its runner, wait for it, speak to it.
+
+Nothing here is particular to a driver, and nothing here remembers: what is known of a container
+is in its folder, so that a new daemon goes on where the old one stopped.
+
+Spec: specs/execution.md#run-folder.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from node.sandbox.driver import Exit
+from node.sandbox.runner import cgroups, lock, records
+from protocol.values.errors import SandboxUnavailable
+
+RUNNER: Final = Path(__file__).parent / "runner"
+START_SECONDS: Final = 120.0
+KILL_SECONDS: Final = 30.0
+LOOK_AGAIN_SECONDS: Final = 60.0
+
+
+def write_record(folder: Path, name: str, pairs: list[tuple[str, str]]) -> None:
+    """Replace a record in the folder."""
+    records.write(str(folder / name), pairs, durable=False)
+
+
+def is_alive(folder: Path) -> bool:
+    """Say whether a runner works on the folder."""
+    return lock.holder(str(folder / records.LOCK)) is not None
+
+
+def is_known(folder: Path) -> bool:
+    """Say whether the folder's container runs or ran: then it is not started again."""
+    return is_alive(folder) or (folder / records.RESULT).exists()
+
+
+def name_in(folder: Path) -> str:
+    """Return the name of the folder's container, "" if the folder is no run folder."""
+    launch = records.read(str(folder / records.LAUNCH))
+    return launch.one("name") if launch else ""
+
+
+def outputs_refused(folder: Path) -> tuple[str, ...]:
+    """Return a line for each thing in /out that was not collected, and why."""
+    result = records.read(str(folder / records.RESULT))
+    return tuple(result.every("refused")) if result else ()
+
+
+async def run_runner(folder: Path) -> None:
+    """Start the folder's runner and return when the container runs.
+
+    SandboxUnavailable with the runner's own line if it does not.
+    """
+    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), str(folder)]
+    try:
+        with trio.fail_after(START_SECONDS):
+            done = await trio.run_process(
+                command, stdout=subprocess.DEVNULL, capture_stderr=True, check=False
+            )
+    except trio.TooSlowError:
+        raise SandboxUnavailable(f"no container after {START_SECONDS:g} s") from None
+    except OSError as fault:
+        raise SandboxUnavailable(f"cannot start the sandbox's runner: {fault}") from fault
+    if done.returncode != 0:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        why = lines[-1] if lines else f"the runner ended with {done.returncode}"
+        raise SandboxUnavailable(why)
+
+
+async def wait(folder: Path) -> Exit:
+    """Return how the folder's container ended, once its runner is gone."""
+    while (runner := lock.holder(str(folder / records.LOCK))) is not None:
+        await _wait_for_process(runner)
+    result = records.read(str(folder / records.RESULT))
+    if result is None:
+        return Exit(137, "failed", "the sandbox's runner died before the job ended", 0)
+    return Exit(
+        exit_code=result.number("exit_code"),
+        reason=result.one("reason"),
+        detail=result.one("detail"),
+        usage_ms=result.number("usage_ms"),
+        cpu_ms=result.number("cpu_ms") if result.one("cpu_ms") else None,
+        memory_peak_mib=result.number("memory_peak_mib") if result.one("memory_peak_mib") else None,
+    )
+
+
+async def kill(folder: Path) -> None:
+    """End the container and wait for its result; a runner that does not answer dies itself."""
+    if not _say(folder, b"k"):
+        return
+    with trio.move_on_after(KILL_SECONDS) as scope:
+        await wait(folder)
+    if not scope.cancelled_caught:
+        return
+    runner = lock.holder(str(folder / records.LOCK))
+    if runner is not None:
+        cgroups.kill_process(runner)
+        await wait(folder)
+
+
+async def extend(folder: Path, budget_ms: int) -> None:
+    """Set the budget and let the runner look at it."""
+    write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
+    _say(folder, b"b")
+    await trio.lowlevel.checkpoint()
+
+
+async def remove_files(folder: Path) -> None:
+    """Remove the folder with all that is in it."""
+    try:
+        await trio.to_thread.run_sync(shutil.rmtree, folder)
+    except FileNotFoundError:
+        return
+    except OSError as fault:
+        raise SandboxUnavailable(f"{folder} cannot be removed: {fault.strerror}") from fault
+
+
+def _say(folder: Path, word: bytes) -> bool:
+    """Write to the runner's FIFO; False if no runner reads it."""
+    try:
+        descriptor = os.open(folder / records.CONTROL, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError as fault:
+        if fault.errno == errno.ENXIO:
+            return False
+        raise
+    try:
+        os.write(descriptor, word)
+    except BlockingIOError:
+        return True  # Full of words that the runner has not read yet; one of them will do.
+    finally:
+        os.close(descriptor)
+    return True
+
+
+async def _wait_for_process(process: int) -> None:
+    """Return when the process is gone, or after a minute, whichever comes first."""
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return
+    try:
+        with trio.move_on_after(LOOK_AGAIN_SECONDS):
+            await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""Start one runner: `python -I -S -E node/sandbox/runner FOLDER`, with stdlib alone.
+
+The process that the daemon starts forks, waits until the container runs, and exits: 0 if it does
+(or did, or another runner has it), 1 with one line on stderr if it cannot. The fork is the
+runner: in a session of its own, it lives as long as the container.
+
+Spec: specs/execution.md#runner.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH100, PTH110, PTH120
+
+import os
+import sys
+
+HELD_SECONDS = 20.0
+
+
+def stand_alone() -> None:
+    """Make `node.sandbox.runner` importable without running `node/__init__.py` and its imports.
+
+    The packages become plain folders to look in: typing alone, which they import, costs 10 ms.
+    """
+    runner = os.path.dirname(os.path.abspath(__file__))
+    path = runner
+    for name in ("node.sandbox.runner", "node.sandbox", "node"):
+        package = type(sys)(name)
+        package.__path__ = [path]
+        sys.modules[name] = package
+        path = os.path.dirname(path)
+
+
+def main(folder: str) -> None:
+    """Fork the runner and report its start. Ends the process without Python's own farewell."""
+    os.chdir(folder)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.fork() == 0:
+        os.close(reader)
+        _run(writer)
+        os._exit(0)
+    os.close(writer)
+    report = b""
+    while piece := os.read(reader, 4096):
+        report += piece
+    if report == b"ok":
+        os._exit(0)
+    os.write(2, report or b"the sandbox's runner died; see the file `fault` in the run folder")
+    os._exit(1)
+
+
+def _run(report: int) -> None:
+    """Be the runner: hold the lock, start the container, watch it, write the result."""
+    from node.sandbox.runner import lock, records, supervise  # noqa: PLC0415
+    from node.sandbox.runner.container import StartFailed  # noqa: PLC0415
+
+    os.setsid()
+    _leave_the_daemons_streams(records.FAULT)
+    if not lock.take(records.LOCK):
+        lock.await_state(HELD_SECONDS)
+        os.write(report, b"ok")
+        return
+    if records.read(records.RESULT):
+        os.write(report, b"ok")
+        return
+    fields = records.read(records.LAUNCH)
+    assert fields is not None, "the daemon writes the launch record first"
+    try:
+        if fields.one("driver") == "docker":
+            from node.sandbox.runner import engine as driver  # noqa: PLC0415
+        else:
+            from node.sandbox.runner import bubblewrap as driver  # type: ignore[no-redef]  # noqa: PLC0415
+        container = driver.start(fields)
+    except StartFailed as fault:
+        os.write(report, str(fault).encode())
+        return
+    watch = supervise.Watch(container, fields, _open_control(records.CONTROL))
+    records.write(records.STATE, [("runner", str(os.getpid()))], durable=False)
+    os.write(report, b"ok")
+    os.close(report)
+    supervise.supervise(watch)
+
+
+def _open_control(path: str) -> int:
+    """Make the FIFO by which the daemon speaks to us; reading and writing, so it never ends."""
+    if not os.path.exists(path):
+        os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _leave_the_daemons_streams(fault: str) -> None:
+    """Let go of stdin, stdout and stderr, which the daemon waits on."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(fault, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for source, target in ((null, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+
+
+if __name__ == "__main__":
+    stand_alone()
+    main(sys.argv[1])

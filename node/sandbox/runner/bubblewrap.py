@@ -1,0 +1,285 @@
+"""A container of the embedded driver: bwrap in a control group, under a user id of its own.
+
+The arguments come from the launch record, in order: `arg` is taken as it is, `path` is a host
+path to bind, `file` one to open, `block` and `info` are our pipes. node/sandbox/bwrap.py writes
+them.
+
+Spec: specs/execution.md#embedded-driver.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH123
+
+import fcntl
+import os
+import resource
+import select
+import time
+
+from node.sandbox.runner import cgroups, joblog
+from node.sandbox.runner.container import Container, StartFailed, Usage
+from node.sandbox.runner.records import SECCOMP, Fields
+from node.sandbox.runner.soft import SoftMemory
+from node.sandbox.runner.stage import Stage
+
+PIPE_BYTES = 1 << 20
+SETUP_SECONDS = 20.0
+OUT = "out"
+LIMITS = (
+    ("nofile", resource.RLIMIT_NOFILE),
+    ("fsize", resource.RLIMIT_FSIZE),
+    ("nproc", resource.RLIMIT_NPROC),
+    ("as", resource.RLIMIT_AS),
+    ("core", resource.RLIMIT_CORE),
+    ("memlock", resource.RLIMIT_MEMLOCK),
+    ("msgqueue", resource.RLIMIT_MSGQUEUE),
+    ("sigpending", resource.RLIMIT_SIGPENDING),
+)
+"""Key in the launch record, and the kernel's number for it."""
+
+
+class Pipes:
+    """The pipes between the runner and bwrap, the reading end first."""
+
+    __slots__ = ("block", "fault", "info", "log")
+
+    def __init__(self) -> None:
+        self.block = os.pipe2(os.O_CLOEXEC)
+        self.info = os.pipe2(os.O_CLOEXEC)
+        self.log = os.pipe2(os.O_CLOEXEC)
+        self.fault = os.pipe2(os.O_CLOEXEC)
+
+
+class Bubblewrap(Container):
+    """bwrap, its init and the job below it."""
+
+    __slots__ = ("group", "init", "out", "process", "sink", "soft", "status", "used_cpu_ms")
+
+    def __init__(self, process: int, group: cgroups.Group, log: int) -> None:
+        self.process = process
+        self.group = group
+        self.init = 0
+        self.out = -1
+        self.status: int | None = None
+        self.used_cpu_ms = 0
+        self.soft: SoftMemory | None = None
+        self.log_source = log
+        self.exit_source = os.pidfd_open(process)
+        self.sink = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+        os.set_blocking(log, False)
+        widen(log)
+
+    def read_log(self) -> bytes | None:
+        try:
+            return os.read(self.log_source, joblog.CHUNK) or None
+        except BlockingIOError:
+            return b""
+
+    def drain_log(self) -> bool:
+        return joblog.drain_pipe(self.log_source, self.sink)
+
+    def exit_code(self) -> int | None:
+        if self.status is None:
+            process, status, used = os.wait4(self.process, os.WNOHANG)
+            if process == 0:
+                return None
+            code = os.waitstatus_to_exitcode(status)
+            self.status = code if code >= 0 else 128 - code
+            self.used_cpu_ms = int((used.ru_utime + used.ru_stime) * 1000)
+        return self.status
+
+    def excess(self) -> tuple[str, str] | None:
+        return self.soft.excess() if self.soft else None
+
+    def kill(self) -> None:
+        for process in (self.init, self.process):
+            if process and self.status is None:
+                cgroups.kill_process(process)
+        self.group.kill()
+
+    def usage(self) -> Usage:
+        self.group.kill()  # The PID namespace is dead already; this is the second lock.
+        cpu_ms = self.group.cpu_ms()
+        return Usage(
+            self.used_cpu_ms if cpu_ms is None else cpu_ms,
+            self.group.memory_peak_mib(),
+            self.group.out_of_memory_kills() > 0,
+        )
+
+    def outputs(self) -> int:
+        return self.out
+
+    def close(self) -> None:
+        if self.out >= 0:
+            os.close(self.out)
+        self.group.remove()
+
+
+def start(fields: Fields) -> Bubblewrap:
+    """Start the container of the launch record; StartFailed says in one line why not."""
+    group = cgroups.Group({}, set())
+    if fields.one("cgroup"):
+        numbers = [fields.number(key) for key in ("memory_mib", "processes", "cpus")]
+        group = cgroups.create(fields.one("cgroup"), numbers[0], numbers[1], numbers[2])
+        if not group.hard.issuperset(fields.every("hard")):
+            raise StartFailed("the control group's limits cannot be set; start the node again")
+    pipes = Pipes()
+    process = os.fork()
+    if process == 0:
+        _become_bwrap(fields, group, pipes)
+    for descriptor in (pipes.block[0], pipes.info[1], pipes.log[1], pipes.fault[1]):
+        os.close(descriptor)
+    container = Bubblewrap(process, group, pipes.log[0])
+    try:
+        _await_setup(container, fields, pipes)
+    except StartFailed:
+        container.kill()
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        group.remove()
+        raise
+    if "memory" not in group.hard:
+        container.soft = SoftMemory(container.init, fields.number("memory_mib"))
+    os.write(pipes.block[1], b"1")
+    os.close(pipes.block[1])
+    return container
+
+
+def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
+    """Return when the container's walls stand and its /out is in our hand."""
+    fault = _read_all(pipes.fault[0])
+    if fault:
+        raise StartFailed(fault)
+    info = _read_all(pipes.info[0])
+    _, found, rest = info.partition('"child-pid":')
+    if not found:
+        raise StartFailed(_complaint(container))
+    container.init = int(rest.split(",")[0].split("}")[0])
+    size = fields.number("output_mib") << 20
+    deadline = time.monotonic() + SETUP_SECONDS
+    while container.exit_code() is None and time.monotonic() < deadline:
+        container.out = _open_out(container.init, size)
+        if container.out >= 0:
+            return
+        time.sleep(0.0005)
+    raise StartFailed(_complaint(container))
+
+
+def _open_out(init: int, size: int) -> int:
+    """Return a descriptor of the container's /out, -1 as long as it is not mounted.
+
+    The descriptor keeps that file system alive when everything else of the container is dead.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(f"/proc/{init}/root/{OUT}", flags)
+    except OSError:
+        return -1
+    room = os.statvfs(descriptor)
+    if room.f_blocks * room.f_frsize == size:
+        return descriptor
+    os.close(descriptor)
+    return -1
+
+
+def _complaint(container: Bubblewrap) -> str:
+    """Return bwrap's own last word."""
+    poll = select.poll()
+    poll.register(container.log_source, select.POLLIN)
+    poll.poll(1000)
+    lines = (container.read_log() or b"").decode(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else "bwrap ended without a word"
+
+
+def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
+    """In the child: take the limits and the user id, then turn into bwrap. Never returns."""
+    try:
+        if group.folders:
+            group.join()
+        _take_limits(fields)
+        stage = Stage(
+            [*fields.every("path"), fields.one("program"), *fields.every("library")],
+            hidden=bool(fields.one("uid")),
+        )
+        program = stage.place(fields.one("program"))
+        libraries = ":".join(stage.place(path) for path in fields.every("library"))
+        arguments = _options(fields, stage, pipes)
+        _take_user(fields)
+        null = os.open("/dev/null", os.O_RDONLY)
+        for source, target in ((null, 0), (pipes.log[1], 1), (pipes.log[1], 2)):
+            os.dup2(source, target)
+        command = ["bwrap", "--args", str(arguments), "--", *fields.every("command")]
+        environment = {"LD_LIBRARY_PATH": libraries} if libraries else {}
+        os.execve(program, command, environment)  # noqa: S606 - bwrap, not a shell.
+    except OSError as fault:
+        place = f" ({fault.filename})" if fault.filename else ""
+        os.write(pipes.fault[1], f"cannot start bwrap: {fault.strerror}{place}".encode())
+    finally:
+        os._exit(127)
+
+
+def _take_limits(fields: Fields) -> None:
+    """Set the resource limits; never above what we have ourselves."""
+    for key, number in LIMITS:
+        if not fields.one(key):
+            continue
+        ours = resource.getrlimit(number)[1]
+        value = fields.number(key)
+        value = value if ours == resource.RLIM_INFINITY else min(value, ours)
+        resource.setrlimit(number, (value, value))
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("900")
+
+
+def _take_user(fields: Fields) -> None:
+    """Become the job's own user, if we may choose one."""
+    if fields.one("uid"):
+        user = fields.number("uid")
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+
+
+def _options(fields: Fields, stage: Stage, pipes: Pipes) -> int:
+    """Return a descriptor of bwrap's options; no host path shows in /proc/1/cmdline."""
+    texts = []
+    for key, value in fields.pairs:
+        match key:
+            case "arg":
+                texts.append(value)
+            case "path":
+                texts.append(stage.place(value))
+            case "seccomp":
+                texts.append(str(_inherit(os.open(SECCOMP, os.O_RDONLY))))
+            case "block":
+                texts.append(str(_inherit(pipes.block[0])))
+            case "info":
+                texts.append(str(_inherit(pipes.info[1])))
+            case _:
+                continue
+    descriptor = os.memfd_create("options")
+    os.write(descriptor, os.fsencode("".join(f"{text}\0" for text in texts)))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return _inherit(descriptor)
+
+
+def _inherit(descriptor: int) -> int:
+    """Let bwrap have the descriptor."""
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def _read_all(descriptor: int) -> str:
+    """Read to the end and close."""
+    pieces = []
+    while piece := os.read(descriptor, 4096):
+        pieces.append(piece)
+    os.close(descriptor)
+    return b"".join(pieces).decode(errors="replace")
+
+
+def widen(pipe: int) -> None:
+    """Give a pipe the most room that an ordinary user may have."""
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        return

@@ -1,0 +1,247 @@
+"""Control groups of version 1, version 2 or neither: what the kernel lets us set, we set.
+
+A group has one folder per hierarchy. What could not be made is simply not in `hard`; the drivers'
+self-test then finds by trying which limits hold.
+
+Spec: specs/execution.md#limits.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH103, PTH106, PTH110, PTH112, PTH123
+
+import os
+import time
+
+ROOT = "/sys/fs/cgroup"
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+PERIOD_US = 100_000
+KILL_ROUNDS = 200
+ROUND_SECONDS = 0.005
+
+
+class Group:
+    """The folders of one control group, by controller; "" is version 2's, for all of them."""
+
+    __slots__ = ("folders", "hard")
+
+    def __init__(self, folders: dict[str, str], hard: set[str]) -> None:
+        self.folders = folders
+        self.hard = hard
+
+    def join(self) -> None:
+        """Move the calling process in; OSError if the kernel refuses."""
+        for folder in set(self.folders.values()):
+            _write(folder + "/cgroup.procs", "0")
+
+    def members(self) -> list[int]:
+        """Return the process ids in the group."""
+        found: set[int] = set()
+        for folder in set(self.folders.values()):
+            found.update(int(line) for line in _read(folder + "/cgroup.procs").split())
+        return sorted(found)
+
+    def kill(self) -> None:
+        """Kill all members, those they fork meanwhile included; return when the group is empty."""
+        if "" in self.folders:
+            _try_write(self.folders[""] + "/cgroup.kill", "1")
+        for _ in range(KILL_ROUNDS):
+            members = self.members()
+            if not members:
+                return
+            for member in members:
+                kill_process(member)
+            time.sleep(ROUND_SECONDS)
+
+    def out_of_memory_kills(self) -> int:
+        """Return how often the kernel killed a member because of the memory limit."""
+        if "memory" in self.folders:
+            return _field(self.folders["memory"] + "/memory.oom_control", "oom_kill")
+        return _field(self.folders.get("", "/nowhere") + "/memory.events", "oom_kill")
+
+    def cpu_ms(self) -> int | None:
+        """Return the CPU time that the members used, None if nobody counts it."""
+        if "cpuacct" in self.folders:
+            text = _read(self.folders["cpuacct"] + "/cpuacct.usage")
+            return int(text) // 1_000_000 if text else None
+        used_us = _field(self.folders.get("", "/nowhere") + "/cpu.stat", "usage_usec")
+        return used_us // 1000 if used_us else None
+
+    def memory_peak_mib(self) -> int | None:
+        """Return the most memory that the members had at a time, rounded up; None if unknown."""
+        version_1 = self.folders.get("memory", "/nowhere") + "/memory.max_usage_in_bytes"
+        text = _read(version_1) or _read(self.folders.get("", "/nowhere") + "/memory.peak")
+        return (int(text) + 2**20 - 1) // 2**20 if text else None
+
+    def remove(self) -> None:
+        """Remove the folders. Dead members leave them a moment after their death."""
+        for folder in set(self.folders.values()):
+            for _ in range(KILL_ROUNDS):
+                if _try_rmdir(folder):
+                    break
+                time.sleep(ROUND_SECONDS)
+
+
+def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = ROOT) -> Group:
+    """Make a group with these limits wherever we may; a leftover of the same path goes first."""
+    stale = find(path, root)
+    stale.kill()
+    stale.remove()
+    memory, quota = str(memory_mib << 20), cpus * PERIOD_US
+    if os.path.exists(root + "/cgroup.controllers"):
+        return _create_2(path, (memory, str(processes), f"{quota} {PERIOD_US}"), root)
+    group = Group({}, set())
+    for controller in CONTROLLERS:
+        folder = f"{root}/{controller}/{path}"
+        if _try_make(folder):
+            group.folders[controller] = folder
+    unified = f"{root}/unified/{path}"  # On hybrid machines, for cgroup.kill alone.
+    if os.path.exists(root + "/unified/cgroup.procs") and _try_make(unified):
+        group.folders[""] = unified
+    limits = (
+        ("memory", "memory.limit_in_bytes", memory),
+        ("pids", "pids.max", str(processes)),
+        ("cpu", "cpu.cfs_quota_us", str(quota)),
+    )
+    for controller, file, value in limits:
+        if controller in group.folders and _try_write(f"{group.folders[controller]}/{file}", value):
+            group.hard.add(controller)
+    if "memory" in group.hard:  # Without swap accounting there is no such file, and no harm.
+        _try_write(group.folders["memory"] + "/memory.memsw.limit_in_bytes", memory)
+    return group
+
+
+def find(path: str, root: str = ROOT) -> Group:
+    """Return the group as far as it exists."""
+    if os.path.exists(root + "/cgroup.controllers"):
+        made = [f"{base}/{path}" for base in bases_2(root) if os.path.isdir(f"{base}/{path}")]
+        return Group({"": made[0]} if made else {}, set())
+    names = [*CONTROLLERS, "unified"]
+    places = {("" if name == "unified" else name): f"{root}/{name}/{path}" for name in names}
+    return Group({k: v for k, v in places.items() if os.path.isdir(v)}, set())
+
+
+def of_process(process: int, root: str = ROOT) -> Group:
+    """Return the group that somebody else made for a process, to look at and to kill."""
+    folders = {}
+    for line in _read(f"/proc/{process}/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        place = f"{root}/unified{path}" if os.path.exists(root + "/unified") else root + path
+        for controller in controllers.split(","):
+            if controller in CONTROLLERS:
+                folders[controller] = f"{root}/{controller}{path}"
+            elif number == "0" and path != "/":
+                folders[""] = place
+    return Group({k: v for k, v in folders.items() if os.path.isdir(v)}, set())
+
+
+def children(path: str, root: str = ROOT) -> list[str]:
+    """Return the names of the groups inside a group, sorted."""
+    names: set[str] = set()
+    for folder in find(path, root).folders.values():
+        with os.scandir(folder) as entries:
+            names.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    return sorted(names)
+
+
+def kill_process(process: int) -> None:
+    """Send SIGKILL; a process that is gone, or not ours, is left alone."""
+    try:
+        os.kill(process, 9)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def bases_2(root: str) -> list[str]:
+    """Return version 2 folders in which we might make groups, the most promising first.
+
+    A service manager that delegates gives us our own group, or (DelegateSubgroup=) its parent.
+    """
+    line = next((x for x in _read("/proc/self/cgroup").splitlines() if x.startswith("0::")), "")
+    own = root + line.removeprefix("0::").rstrip("/")
+    parent = own.rpartition("/")[0]
+    bases = [base for base in (parent, own, root) if len(base) >= len(root)]
+    return list(dict.fromkeys(bases))
+
+
+def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:
+    """Make the group of version 2 below the first base that gives us the memory controller."""
+    files = (("memory", "memory.max"), ("pids", "pids.max"), ("cpu", "cpu.max"))
+    for base in bases_2(root):
+        levels = [base, *(f"{base}/{part}" for part in _parents(path))]
+        for level in levels:
+            _try_make(level)
+            for controller, _ in files:
+                _try_write(level + "/cgroup.subtree_control", "+" + controller)
+        folder = f"{base}/{path}"
+        if not _try_make(folder):
+            continue
+        pairs = zip(files, limits, strict=True)
+        hard = {name for (name, file), value in pairs if _try_write(f"{folder}/{file}", value)}
+        if "memory" in hard:
+            _try_write(folder + "/memory.swap.max", "0")
+            _try_write(folder + "/memory.oom.group", "1")
+            return Group({"": folder}, hard)
+        _try_rmdir(folder)
+    return Group({}, set())
+
+
+def _parents(path: str) -> list[str]:
+    """Return "a", "a/b" for "a/b/c"."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _field(path: str, key: str) -> int:
+    """Return the number after the key in a file of "key number" lines, 0 if there is none."""
+    for line in _read(path).splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return 0
+
+
+def _read(path: str) -> str:
+    """Return what the file says, "" if it cannot be read."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _write(path: str, value: str) -> None:
+    """Write to a kernel file that must exist; O_CREAT is refused there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _try_write(path: str, value: str) -> bool:
+    """Write and say whether the kernel took it."""
+    try:
+        _write(path, value)
+    except OSError:
+        return False
+    return True
+
+
+def _try_make(folder: str) -> bool:
+    """Make the folder and its parents; say whether we may write there."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder + "/cgroup.procs", os.W_OK)
+
+
+def _try_rmdir(folder: str) -> bool:
+    """Remove an empty group; say whether it is gone."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

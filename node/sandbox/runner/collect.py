@@ -1,0 +1,183 @@
+"""Take a job's outputs out of a folder that a stranger filled.
+
+The job is dead, so nothing changes while we walk; what it left may still be hostile. Every step
+goes through a folder's descriptor and follows no link; only regular files with one name on the
+same file system are copied, into new files of ours.
+
+Spec: specs/execution.md#outputs.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH102
+
+import errno
+import os
+import stat
+
+FILES_MAX = 10_000
+ENTRIES_MAX = 50_000
+DEPTH_MAX = 32
+PATH_BYTES_MAX = 1024
+REFUSED_MAX = 100
+COPY_BYTES = 1 << 24
+
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class Collection:
+    """What was taken and what was refused, with the room that is left."""
+
+    __slots__ = ("bytes_left", "device", "entries_left", "files_left", "refused", "refused_count")
+
+    def __init__(self, bytes_max: int, device: int) -> None:
+        self.bytes_left = bytes_max
+        self.files_left = FILES_MAX
+        self.entries_left = ENTRIES_MAX
+        self.device = device
+        self.refused: list[str] = []
+        self.refused_count = 0
+
+    def refuse(self, path: str, why: str) -> None:
+        """Note a refusal in one printable line; the list is bounded, the count is not."""
+        self.refused_count += 1
+        if len(self.refused) < REFUSED_MAX:
+            self.refused.append(f"{ascii(path)[1:-1][:200]}: {why}")
+
+
+def collect(source: int, target: str, bytes_max: int) -> Collection:
+    """Copy the regular files below the folder `source` (a descriptor) to the new folder `target`.
+
+    Returns what was refused and why. OSError means that our own disk failed, not the job.
+    """
+    collection = Collection(bytes_max, os.fstat(source).st_dev)
+    os.mkdir(target, 0o700)
+    place = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _walk(collection, (source, place), "", 0)
+    finally:
+        os.close(place)
+    left_out = collection.refused_count - len(collection.refused)
+    if left_out:
+        collection.refused.append(f"and {left_out} more")
+    return collection
+
+
+def _walk(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
+    """Take everything in one folder; `pair` holds the descriptors of source and target."""
+    for name in _names(pair[0]):
+        collection.entries_left -= 1
+        if collection.entries_left < 0:
+            if collection.entries_left == -1:
+                collection.refuse(path or "/out", f"more than {ENTRIES_MAX} entries")
+            return
+        inner = f"{path}/{name}" if path else name
+        why = _unfit(name, inner)
+        if why:
+            collection.refuse(inner, why)
+            continue
+        found = os.stat(name, dir_fd=pair[0], follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            _enter(collection, pair, inner, depth)
+        elif stat.S_ISREG(found.st_mode):
+            _take(collection, pair, inner, found)
+        else:
+            collection.refuse(inner, KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
+
+
+def _names(folder: int) -> list[str]:
+    """Return a folder's names in a stable order, a bounded number of them."""
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            names.append(entry.name)
+            if len(names) > ENTRIES_MAX:
+                break
+    return sorted(names)
+
+
+def _unfit(name: str, path: str) -> str:
+    """Say why a name cannot travel, "" if it can."""
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        return "its name is no UTF-8"
+    if size > PATH_BYTES_MAX:
+        return f"its path is longer than {PATH_BYTES_MAX} bytes"
+    return "" if name.isprintable() else "its name holds control characters"
+
+
+def _enter(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
+    """Walk into a folder, making its mirror image."""
+    name = path.rpartition("/")[2]
+    if depth >= DEPTH_MAX:
+        collection.refuse(path, f"deeper than {DEPTH_MAX} folders")
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        source = os.open(name, flags, dir_fd=pair[0])
+    except OSError as fault:
+        collection.refuse(path, f"cannot be opened ({errno.errorcode.get(fault.errno or 0)})")
+        return
+    try:
+        if os.fstat(source).st_dev != collection.device:
+            collection.refuse(path, "another file system is mounted there")
+            return
+        os.mkdir(name, 0o700, dir_fd=pair[1])
+        target = os.open(name, flags, dir_fd=pair[1])
+        try:
+            _walk(collection, (source, target), path, depth + 1)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.stat_result) -> None:
+    """Copy one regular file, if it is alone and fits."""
+    if found.st_nlink != 1:
+        collection.refuse(path, "a hard link")
+        return
+    if found.st_size > collection.bytes_left:
+        collection.refuse(path, f"over the limit of output: {found.st_size} bytes")
+        return
+    if collection.files_left == 0:
+        collection.refuse(path, f"more than {FILES_MAX} files")
+        return
+    name = path.rpartition("/")[2]
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        source = os.open(name, flags, dir_fd=pair[0])
+    except OSError as fault:
+        collection.refuse(path, f"cannot be opened ({errno.errorcode.get(fault.errno or 0)})")
+        return
+    try:
+        opened = os.fstat(source)
+        if (opened.st_dev, opened.st_ino) != (collection.device, found.st_ino):
+            collection.refuse(path, "it is not what it was")
+            return
+        _copy(source, (pair[1], name), found.st_size)
+    finally:
+        os.close(source)
+    collection.bytes_left -= found.st_size
+    collection.files_left -= 1
+
+
+def _copy(source: int, place: tuple[int, str], size: int) -> None:
+    """Write at most `size` bytes to a new file of ours: no owner, mode or attribute travels."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    target = os.open(place[1], flags, 0o600, dir_fd=place[0])
+    try:
+        done = 0
+        while done < size:
+            sent = os.sendfile(target, source, done, min(COPY_BYTES, size - done))
+            if sent == 0:
+                break
+            done += sent
+    finally:
+        os.close(target)

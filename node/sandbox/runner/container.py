@@ -1,0 +1,69 @@
+"""What the supervisor needs of a running container, whoever runs it.
+
+Spec: specs/execution.md#runner.
+"""
+
+import abc
+
+MEMORY_LINE = (
+    "the job needed more than its {} MiB of memory, files in /tmp and /out included; ask for more"
+)
+
+
+class StartFailed(Exception):
+    """The container did not start; the text is one line for the user."""
+
+
+class Usage:
+    """What a dead container used: None where nobody counted."""
+
+    __slots__ = ("cpu_ms", "memory_peak_mib", "out_of_memory")
+
+    def __init__(
+        self,
+        cpu_ms: int | None,
+        memory_peak_mib: int | None,
+        out_of_memory: bool,  # noqa: FBT001
+    ) -> None:
+        self.cpu_ms = cpu_ms
+        self.memory_peak_mib = memory_peak_mib
+        self.out_of_memory = out_of_memory
+
+
+class Container(abc.ABC):
+    """One container that runs; `log_source` and `exit_source` are descriptors to poll."""
+
+    log_source: int
+    exit_source: int
+
+    @abc.abstractmethod
+    def read_log(self) -> bytes | None:
+        """Return what was printed, b"" if nothing is there now, None at the end."""
+
+    @abc.abstractmethod
+    def drain_log(self) -> bool:
+        """Throw away what was printed, cheaply; return whether more may come."""
+
+    @abc.abstractmethod
+    def exit_code(self) -> int | None:
+        """Return the exit code if the container is dead, None as long as it lives."""
+
+    @abc.abstractmethod
+    def excess(self) -> tuple[str, str] | None:
+        """Return (reason, detail) if the container broke a limit that only we watch."""
+
+    @abc.abstractmethod
+    def kill(self) -> None:
+        """Kill everything in the container."""
+
+    @abc.abstractmethod
+    def usage(self) -> Usage:
+        """Return what the dead container used."""
+
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """Return a descriptor of the dead container's /out."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the dead container: nothing of it is left alive."""

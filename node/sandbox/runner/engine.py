@@ -1,0 +1,265 @@
+"""A container of the Docker driver, seen through the engine's socket with stdlib alone.
+
+The daemon created the container; the runner attaches, starts, waits and kills. An engine that
+does not answer makes the container's state unknown, never failed: we ask again.
+
+Spec: specs/execution.md#docker-driver.
+"""
+
+import http.client
+import json
+import os
+import socket
+import time
+
+from node.sandbox.runner import cgroups, joblog
+from node.sandbox.runner.container import Container, StartFailed, Usage
+from node.sandbox.runner.records import Fields
+
+API = "/v1.41/containers/"
+REQUEST_SECONDS = 60.0
+HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
+MEASURE_SECONDS = 1.0
+ENTRIES_MAX = 50_000
+FAULTS = (OSError, http.client.HTTPException)
+"""What a request raises when the engine is gone or talks nonsense."""
+
+
+class Call(http.client.HTTPConnection):
+    """One request over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=REQUEST_SECONDS)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket instead of to the host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Engine(Container):
+    """One container of the engine."""
+
+    __slots__ = (
+        "attached", "code", "fields", "frame_left", "group", "header", "measured", "never",
+        "peak", "spent", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = fields
+        self.code: int | None = None
+        self.header = b""
+        self.frame_left = 0
+        self.measured = 0.0
+        self.spent: int | None = None
+        self.peak: int | None = None
+        self.group = cgroups.Group({}, set())
+        self.never, self.silent = os.pipe2(os.O_CLOEXEC)  # Nobody writes: never ready.
+        self.attached = _attach(fields)
+        self.log_source = self.attached.fileno()
+        self.waiting: socket.socket | None = None
+        self.answer = b""
+        self.exit_source = os.dup(self.never)
+
+    def read_log(self) -> bytes | None:
+        try:
+            data = self.attached.recv(joblog.CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            return None
+        return self._unframe(data) if data else None
+
+    def drain_log(self) -> bool:
+        time.sleep(joblog.DRAIN_PAUSE_SECONDS)
+        try:
+            return bool(self.attached.recv(joblog.DRAIN_BYTES))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def exit_code(self) -> int | None:
+        if self.code is None:
+            self._sample()
+            self._ask_for_exit()
+        return self.code
+
+    def excess(self) -> tuple[str, str] | None:
+        if self.fields.one("sized") == "1" or time.monotonic() < self.measured + MEASURE_SECONDS:
+            return None
+        self.measured = time.monotonic()
+        mib = self.fields.number("output_mib")
+        if _size_of(self.fields.one("out"), mib << 20) <= mib << 20:
+            return None
+        return ("disk", f"the job wrote more than its {mib} MiB to /out; ask for more")
+
+    def kill(self) -> None:
+        self._sample()
+        try:  # A client that stops reading makes kill hang.
+            self.attached.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            self.header = b""  # It has hung up itself.
+        _ask(self.fields, "POST", "/kill?signal=KILL")
+        if os.geteuid() == 0:
+            self.group.kill()
+
+    def usage(self) -> Usage:
+        if os.geteuid() == 0:
+            self.group.kill()  # The engine says that it is dead; we look.
+        state = _inspect(self.fields).get("State") or {}
+        return Usage(self.spent, self.peak, bool(state.get("OOMKilled")))
+
+    def outputs(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self.fields.one("out"), flags)
+
+    def close(self) -> None:
+        self.attached.close()
+
+    def watch(self) -> None:
+        """Learn where the engine put the started container."""
+        state = _inspect(self.fields).get("State") or {}
+        if state.get("Pid"):
+            self.group = cgroups.of_process(state["Pid"])
+
+    def _sample(self) -> None:
+        """Note what the container used up to now: its group goes when it dies."""
+        self.spent = self.group.cpu_ms() or self.spent
+        self.peak = self.group.memory_peak_mib() or self.peak
+
+    def _ask_for_exit(self) -> None:
+        """Take what has come of the answer to our question for the exit, or ask it again.
+
+        The engine sends the answer's head at once and its body at the container's end.
+        """
+        if self.waiting is None:
+            self._ask_again()
+            return
+        try:
+            data = self.waiting.recv(joblog.CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self.answer += data
+        if data:
+            return
+        body = self.answer.partition(b"\r\n\r\n")[2]
+        self._forget_question()
+        try:
+            self.code = int(json.loads(body)["StatusCode"])
+        except (KeyError, ValueError, TypeError):
+            return  # The engine went away; we ask again at the next tick.
+
+    def _ask_again(self) -> None:
+        """Ask to be told of the exit; without an engine we try at the next tick."""
+        question = f"POST {API}{self.fields.one('name')}/wait HTTP/1.0\r\n\r\n"
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(REQUEST_SECONDS)
+            sock.connect(self.fields.one("socket"))
+            sock.sendall(question.encode())
+        except OSError:
+            sock.close()
+            return
+        sock.setblocking(False)
+        self.waiting = sock
+        os.dup2(sock.fileno(), self.exit_source, inheritable=False)
+
+    def _forget_question(self) -> None:
+        """Let nothing wake us by the connection that has ended."""
+        if self.waiting is not None:
+            self.waiting.close()
+        self.waiting = None
+        self.answer = b""
+        os.dup2(self.never, self.exit_source, inheritable=False)
+
+    def _unframe(self, data: bytes) -> bytes:
+        """Return the payload in a piece of the attached stream."""
+        payload = b""
+        while data:
+            if self.frame_left:
+                piece = data[: self.frame_left]
+                payload += piece
+                self.frame_left -= len(piece)
+                data = data[len(piece) :]
+                continue
+            wanted = HEADER_BYTES - len(self.header)
+            self.header += data[:wanted]
+            data = data[wanted:]
+            if len(self.header) == HEADER_BYTES:
+                self.frame_left = int.from_bytes(self.header[4:])
+                self.header = b""
+        return payload
+
+
+def start(fields: Fields) -> Engine:
+    """Attach to the created container and start it; StartFailed says why it does not run."""
+    try:
+        container = Engine(fields)
+    except FAULTS as fault:
+        raise StartFailed(f"Docker Engine does not answer: {fault}") from fault
+    status, answer = _ask(fields, "POST", "/start")
+    if status not in (204, 304):
+        why = str(answer.get("message", f"status {status}"))
+        raise StartFailed("Docker Engine: " + " ".join(why.split())[:300])
+    container.watch()
+    container.exit_code()
+    return container
+
+
+def _attach(fields: Fields) -> socket.socket:
+    """Return a socket on which the container's output will come."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(REQUEST_SECONDS)
+    sock.connect(fields.one("socket"))
+    path = API + fields.one("name") + "/attach?stream=1&stdout=1&stderr=1"
+    lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Upgrade: tcp", "Connection: Upgrade")
+    sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = sock.recv(1)
+        if not byte or len(head) > 16_384:
+            raise OSError("the engine ended the attach stream")
+        head += byte
+    if b" 101 " not in head.split(b"\r\n")[0]:
+        raise OSError(head.split(b"\r\n")[0].decode(errors="replace"))
+    sock.setblocking(False)
+    return sock
+
+
+def _ask(fields: Fields, method: str, what: str) -> tuple[int, dict[str, object]]:
+    """Return the status and the JSON of one request; status 0 if the engine is not there."""
+    call = Call(fields.one("socket"))
+    try:
+        call.request(method, API + fields.one("name") + what)
+        answer = call.getresponse()
+        body = answer.read()
+        return answer.status, json.loads(body) if body else {}
+    except (*FAULTS, ValueError) as fault:
+        return 0, {"message": str(fault)}
+    finally:
+        call.close()
+
+
+def _inspect(fields: Fields) -> dict[str, dict[str, int]]:
+    """Return what the engine knows of the container."""
+    return _ask(fields, "GET", "/json")[1]  # type: ignore[return-value]
+
+
+def _size_of(folder: str, enough: int) -> int:
+    """Return how many bytes of disk a folder takes, counting no further than `enough`."""
+    total = entries = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            entries += 1
+            try:
+                total += os.lstat(f"{path}/{name}").st_blocks * 512
+            except OSError:
+                continue
+            if total > enough or entries > ENTRIES_MAX:
+                return enough + 1
+    return total

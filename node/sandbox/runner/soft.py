@@ -1,0 +1,62 @@
+"""A memory limit without control groups: look, and kill.
+
+RLIMIT_AS bounds one process; many processes, or files in the container's memory, add up. Four
+times a second we add up what the kernel says. A fast hog can be ahead of us by what it takes in
+that time: the capability record calls this limit soft.
+
+Spec: specs/execution.md#soft-memory.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH115, PTH123, PTH208
+
+import os
+
+from node.sandbox.runner.container import MEMORY_LINE
+
+FOLDERS = ("tmp", "dev/shm", "out")
+
+
+class SoftMemory:
+    """The memory of one PID namespace and of the file systems in its mount namespace."""
+
+    __slots__ = ("folders", "limit", "namespace")
+
+    def __init__(self, init: int, memory_mib: int) -> None:
+        self.limit = memory_mib << 20
+        self.namespace = _namespace(str(init))
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self.folders = [os.open(f"/proc/{init}/root/{name}", flags) for name in FOLDERS]
+
+    def excess(self) -> tuple[str, str] | None:
+        """Return a verdict if the container has more than its memory."""
+        used = 0
+        for folder in self.folders:
+            room = os.statvfs(folder)
+            used += (room.f_blocks - room.f_bfree) * room.f_frsize
+        for process in os.listdir("/proc"):
+            if process.isdigit() and _namespace(process) == self.namespace:
+                used += _proportional_bytes(process)
+        if used <= self.limit:
+            return None
+        return ("memory", MEMORY_LINE.format(self.limit >> 20))
+
+
+def _namespace(process: str) -> str:
+    """Return the name of the process's PID namespace, "" if it is gone or not ours to see."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/pid")
+    except OSError:
+        return ""
+
+
+def _proportional_bytes(process: str) -> int:
+    """Return the process's share of memory; 0 if it is gone."""
+    try:
+        with open(f"/proc/{process}/smaps_rollup") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) << 10
+    except OSError:
+        return 0
+    return 0

@@ -1,0 +1,183 @@
+"""Watch one container to its end: log, time-out, budget, kill, then outputs and the result.
+
+Everything is decided here by one loop that sleeps in poll(2) and looks around four times a
+second, so that a container ends in time with no daemon alive.
+
+Spec: specs/execution.md#runner.
+"""
+
+# pathlib takes 10 ms to import.
+# ruff: noqa: PTH123
+
+import os
+import select
+import time
+
+from node.sandbox.runner import collect, joblog, records
+from node.sandbox.runner.container import MEMORY_LINE, Container, Usage
+from node.sandbox.runner.records import Fields
+
+TICK_MS = 250
+DEATH_MS = 10_000
+LOG_TAIL_MS = 500
+
+Verdict = tuple[str, str]  # A reason and one line for the user.
+
+
+class Watch:
+    """A container with its clock and its log."""
+
+    __slots__ = ("container", "control", "fields", "log", "log_open", "poll", "started_ms")
+
+    def __init__(self, container: Container, fields: Fields, control: int) -> None:
+        self.container = container
+        self.fields = fields
+        self.control = control
+        self.log = joblog.JobLog(records.LOG, fields.number("log_mib", 1))
+        self.log_open = True
+        self.started_ms = now_ms()
+        self.poll = select.poll()
+        for descriptor in (container.log_source, container.exit_source, control):
+            self.poll.register(descriptor, select.POLLIN)
+
+    def age_ms(self) -> int:
+        """Return how long the container has been running."""
+        return now_ms() - self.started_ms
+
+    def take_log(self) -> None:
+        """Take what the container printed; called when there is something."""
+        more: bool
+        if self.log.full:
+            more = self.container.drain_log()
+        else:
+            data = self.container.read_log()
+            more = data is not None
+            self.log.add(data or b"")
+        if not more:
+            self.log_open = False
+            self.poll.unregister(self.container.log_source)
+
+
+def supervise(watch: Watch) -> None:
+    """Run until the container is dead and its result is written."""
+    container = watch.container
+    verdict = _watch_to_end(watch)
+    code = container.exit_code()
+    if code is None:
+        container.kill()
+        code = _await_death(watch)
+    usage_ms = watch.age_ms()
+    _finish_log(watch)
+    usage = container.usage()
+    verdict = verdict or _judge(code, usage, watch.fields)
+    refused: list[str] = []
+    try:
+        source = container.outputs()
+        refused = collect.collect(
+            source, records.OUTPUTS, watch.fields.number("output_mib") << 20
+        ).refused
+    except OSError as fault:
+        verdict = ("failed", f"the outputs could not be kept: {fault.strerror}")
+    container.close()
+    write_result(code, verdict, (usage_ms, usage), refused)
+
+
+def write_result(code: int, verdict: Verdict, used: tuple[int, Usage], refused: list[str]) -> None:
+    """Write how the container ended, for good."""
+    usage_ms, usage = used
+    numbers = {
+        "exit_code": code,
+        "usage_ms": usage_ms,
+        "cpu_ms": usage.cpu_ms,
+        "memory_peak_mib": usage.memory_peak_mib,
+    }
+    pairs = [(key, str(value)) for key, value in numbers.items() if value is not None]
+    pairs += [("reason", verdict[0]), ("detail", verdict[1])]
+    records.write(records.RESULT, pairs + [("refused", line) for line in refused])
+
+
+def now_ms() -> int:
+    """Return a clock that nobody sets."""
+    return time.monotonic_ns() // 1_000_000
+
+
+def _watch_to_end(watch: Watch) -> Verdict | None:
+    """Return None when the container ended by itself, else why it has to end."""
+    container = watch.container
+    while container.exit_code() is None:
+        verdict, left_ms = _overdue(watch)
+        if verdict:
+            return verdict
+        for descriptor, _ in watch.poll.poll(min(TICK_MS, left_ms)):
+            if descriptor == container.log_source and watch.log_open:
+                watch.take_log()
+            elif descriptor == watch.control and b"k" in os.read(watch.control, 4096):
+                return ("killed", "the job was stopped")
+        verdict = container.excess()
+        if verdict:
+            return verdict
+    return None
+
+
+def _overdue(watch: Watch) -> tuple[Verdict | None, int]:
+    """Return why the container's time is over, if it is, and the time left in ms."""
+    timeout_ms = watch.fields.number("timeout_ms")
+    age_ms = watch.age_ms()
+    budget = records.read(records.BUDGET)
+    budget_ms = budget.number("ms") if budget else timeout_ms
+    if age_ms >= timeout_ms:
+        return ("timeout", f"the job ran longer than its time-out of {_seconds(timeout_ms)}"), 0
+    if age_ms >= budget_ms:
+        return ("budget", f"the paid time of {_seconds(budget_ms)} is over"), 0
+    return None, min(timeout_ms, budget_ms) - age_ms
+
+
+def _await_death(watch: Watch) -> int:
+    """Return the exit code of a container that was killed; 137 if the kernel won't tell."""
+    deadline_ms = now_ms() + DEATH_MS
+    while now_ms() < deadline_ms:
+        code = watch.container.exit_code()
+        if code is not None:
+            return code
+        for descriptor, _ in watch.poll.poll(TICK_MS):
+            if descriptor == watch.container.log_source and watch.log_open:
+                watch.take_log()
+            elif descriptor == watch.control:
+                os.read(watch.control, 4096)  # It is being killed already.
+    return 137
+
+
+def _finish_log(watch: Watch) -> None:
+    """Take what the dead container left in the pipe."""
+    deadline_ms = now_ms() + LOG_TAIL_MS
+    while watch.log_open and not watch.log.full and now_ms() < deadline_ms:
+        ready = [descriptor for descriptor, _ in watch.poll.poll(0)]
+        if watch.container.log_source not in ready:
+            break
+        watch.take_log()
+    watch.log.close()
+
+
+def _judge(code: int, usage: Usage, fields: Fields) -> Verdict:
+    """Return how a container ended that nobody killed but perhaps the kernel."""
+    if code == 0:
+        return ("exited", "")
+    if usage.out_of_memory:
+        return ("memory", MEMORY_LINE.format(fields.number("memory_mib")))
+    if code > 128:
+        return ("exited", f"the command ended by signal {code - 128}")
+    return ("exited", _missing_command(fields) or f"the command ended with exit code {code}")
+
+
+def _missing_command(fields: Fields) -> str:
+    """Say that the command could not be executed if the log ends with bwrap's word for it."""
+    with open(records.LOG, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+        last = file.read().rstrip().rpartition(b"\n")[2].decode(errors="replace")
+    mark = "bwrap: "
+    return last.removeprefix(mark)[:300] if last.startswith(mark) else ""
+
+
+def _seconds(duration_ms: int) -> str:
+    """Return a duration as a user reads it."""
+    return f"{duration_ms / 1000:g} s"

@@ -1,0 +1,244 @@
+"""A driver's self-test: real containers that attack, so that a node offers what it proved.
+
+The containers run this machine's own Python from its own /usr, bound read-only into an empty
+root, so that the test needs no image. It takes about a second and runs at the daemon's start.
+
+Spec: specs/execution.md#self-test.
+"""
+
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from node.sandbox import runfolder
+from node.sandbox.bwrap import Extra
+from node.sandbox.docker_driver import DockerDriver
+from node.sandbox.driver import Driver, Exit, Launch, Probe, log_path, outputs_path
+from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.policy import MOUNT_POINTS, NAME_PREFIX
+from protocol.values.errors import SandboxUnavailable
+from protocol.values.ids import Digest
+from protocol.wire.job import Resources, Workload
+
+CHECK_SECONDS: Final = 60.0
+LIMIT_MIB: Final = 64
+LIMIT_PROCESSES: Final = 16
+TIMEOUT_MS: Final = 700
+CPU_SLACK: Final = 1.5
+
+WALLS: Final = """
+import os, socket
+def refused(act, *words):
+    try:
+        act(*words)
+    except OSError:
+        return True
+    return False
+assert os.getuid() == 65532, "the user id"
+assert refused(socket.socket, 40, socket.SOCK_STREAM), "a socket to the hypervisor"
+assert refused(os.mkdir, "/home-of-a-job"), "writing to the image"
+assert refused(os.mknod, "/tmp/device", 0o20666, os.makedev(1, 1)), "making a device"
+assert len(os.listdir("/sys/class/net")) == 1 if os.path.exists("/sys/class/net") else True
+assert [x for x in os.listdir("/proc") if x.isdigit()].__len__() < 8, "seeing others' processes"
+open("/out/proof", "w").write("walls")
+"""
+MEMORY: Final = f"""
+import os
+held = []
+try:
+    file = os.memfd_create("hog")
+except OSError:
+    file = None
+for _ in range({LIMIT_MIB} * 4):
+    if file is None:
+        held.append(bytearray(os.urandom(1) * 2**20))
+    else:
+        os.write(file, b"x" * 2**20)
+"""
+PROCESSES: Final = f"""
+import os, time
+count = 1
+try:
+    while count < {LIMIT_PROCESSES} * 4:
+        if os.fork() == 0:
+            time.sleep(30)
+        count += 1
+except OSError:
+    pass
+os._exit(0 if count <= {LIMIT_PROCESSES} else 9)
+"""
+CPU: Final = """
+import os, time
+end = time.monotonic() + 0.5
+os.fork()
+while time.monotonic() < end:
+    pass
+"""
+TIME: Final = """
+import os, signal, time
+for number in range(1, 65):
+    if number not in (9, 19, 32, 33):
+        signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+time.sleep(60)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attack and what must come of it."""
+
+    limit: str
+    code: str
+    timeout_ms: int
+    held: Callable[[Exit], bool]
+
+
+TRIALS: Final = (
+    Trial("walls", WALLS, 20_000, lambda end: end.exit_code == 0),
+    Trial("memory", MEMORY, 20_000, lambda end: end.exit_code != 0 and end.reason != "timeout"),
+    Trial("pids", PROCESSES, 20_000, lambda end: end.exit_code == 0),
+    Trial("cpu", CPU, 20_000, lambda end: (end.cpu_ms or 0) <= CPU_SLACK * end.usage_ms),
+    Trial("time", TIME, TIMEOUT_MS, lambda end: end.reason == "timeout"),
+)
+Start = Callable[[Launch, Path], Awaitable[None]]
+
+
+async def check_embedded(driver: EmbeddedDriver) -> Probe:
+    """Run all trials through the embedded driver."""
+    scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
+    try:
+        await trio.to_thread.run_sync(lambda: scratch.mkdir(mode=0o700, parents=True))
+        rootfs, extra = host_rootfs(scratch / "rootfs")
+
+        async def start(launch: Launch, folder: Path) -> None:
+            await driver.start_with(replace(launch, rootfs=rootfs), folder, extra)
+
+        ends = await run_trials(start, scratch)
+    except SandboxUnavailable as fault:
+        return Probe(ok=False, why=str(fault))
+    except OSError as fault:
+        return Probe(ok=False, why=f"the self-test cannot work in {scratch}: {fault.strerror}")
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
+            await _clean(driver, scratch)
+    return judge(ends, frozenset({"memory", "pids", "cpu"}) - driver.hard_limits())
+
+
+async def check_docker(driver: DockerDriver) -> Probe:
+    """Run all trials through Docker Engine."""
+    scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
+    try:
+        await trio.to_thread.run_sync(lambda: scratch.mkdir(mode=0o700, parents=True))
+        _, extra = host_rootfs(scratch / "rootfs")
+        image = await driver.selftest_image()
+
+        async def start(launch: Launch, folder: Path) -> None:
+            await driver.start_with(launch, folder, (image, extra))
+
+        ends = await run_trials(start, scratch)
+    except SandboxUnavailable as fault:
+        return Probe(ok=False, why=str(fault))
+    except OSError as fault:
+        return Probe(ok=False, why=f"the self-test cannot work in {scratch}: {fault.strerror}")
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
+            await _clean(driver, scratch)
+            await driver.remove_selftest_image()
+    return judge(ends, frozenset())
+
+
+def judge(ends: dict[str, Exit], soft: frozenset[str]) -> Probe:
+    """Return what the trials proved; limits in `soft` held only because somebody watched."""
+    held = {trial.limit for trial in TRIALS if trial.held(ends[trial.limit])}
+    for limit in ("walls", "time", "memory"):
+        if limit not in held:
+            end = ends[limit]
+            return Probe(ok=False, why=f"the self-test of {limit} failed: {end.detail or end}")
+    if ends["memory"].reason != "memory":
+        soft |= {"memory"}  # The hog was stopped, but not by the limit that we wanted to see.
+    limits = tuple(trial.limit for trial in TRIALS if trial.limit in held - soft - {"walls"})
+    return Probe(ok=True, why="", limits=limits)
+
+
+async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
+    """Run all trials at once, each in a folder of its own; SandboxUnavailable if one can't."""
+    ends: dict[str, Exit] = {}
+
+    async def run(trial: Trial) -> None:
+        folder = scratch / trial.limit
+        folder.mkdir(mode=0o700)
+        await start(_launch(trial), folder)
+        ends[trial.limit] = await runfolder.wait(folder)
+
+    with trio.move_on_after(CHECK_SECONDS) as scope:
+        await run(TRIALS[0])  # Alone: if this one can't start, the others need not try.
+        await _require_proof(scratch / TRIALS[0].limit)
+        async with trio.open_nursery() as nursery:
+            for trial in TRIALS[1:]:
+                nursery.start_soon(run, trial)
+    if scope.cancelled_caught:
+        raise SandboxUnavailable(f"the self-test did not end within {CHECK_SECONDS:g} s")
+    return ends
+
+
+def host_rootfs(folder: Path) -> tuple[Path, Extra]:
+    """Make an empty root into which this machine's programs and its Python are bound."""
+    for name in (*MOUNT_POINTS, "etc"):
+        (folder / name).mkdir(parents=True)
+    binds = []
+    for name in ("usr", "bin", "lib", "lib64"):  # Docker puts its init into /sbin.
+        host = Path("/") / name
+        if host.is_symlink():
+            (folder / name).symlink_to(host.readlink())
+        elif host.is_dir():
+            (folder / name).mkdir()
+            binds.append((host, f"/{name}"))
+    prefix = Path(sys.base_prefix).resolve()
+    if not prefix.is_relative_to("/usr"):
+        (folder / prefix.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        binds.append((prefix, str(prefix)))
+    return folder, Extra(binds=tuple(binds))
+
+
+def python_command(code: str) -> tuple[str, ...]:
+    """Return the command that runs the code in a container of `host_rootfs`."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return (f"{Path(sys.base_prefix).resolve()}/bin/{name}", "-I", "-S", "-E", "-c", code)
+
+
+def _launch(trial: Trial) -> Launch:
+    """Return a small container that runs the trial."""
+    workload = Workload(
+        image=Digest(bytes(32)),
+        command=python_command(trial.code),
+        resources=Resources(cpus=1, memory_mib=LIMIT_MIB, disk_mib=8),
+        timeout_ms=trial.timeout_ms,
+        output_mib=1,
+        log_mib=1,
+        processes=LIMIT_PROCESSES,
+    )
+    name = NAME_PREFIX + secrets.token_hex(16)
+    return Launch(name=name, workload=workload, rootfs=None, image_archive=None)
+
+
+async def _require_proof(folder: Path) -> None:
+    """Make sure that the first container did its work and that its output came out."""
+    proof = outputs_path(folder) / "proof"
+    if not proof.is_file():
+        log = log_path(folder).read_text(errors="replace").strip().splitlines()
+        raise SandboxUnavailable(f"the self-test failed: {log[-1] if log else 'no output'}")
+    await trio.lowlevel.checkpoint()
+
+
+async def _clean(driver: Driver, scratch: Path) -> None:
+    """Remove the trials' containers and folders."""
+    for trial in TRIALS:
+        await driver.remove(scratch / trial.limit)
+    await runfolder.remove_files(scratch)

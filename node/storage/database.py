@@ -1,0 +1,130 @@
+"""A SQLite file for trio: units of work that are wholly done or leave nothing.
+
+    async with open_database(path, migrate) as database:
+
+        async def pay(connection: aiosqlite.Connection) -> None:
+            await connection.execute("UPDATE …")
+            await connection.execute("INSERT …")
+
+        await database.write(pay)  # Returns after the commit: it is on the disk.
+
+Cancellation is exact: a unit that still waits is withdrawn, one that runs is waited for, so the
+caller always knows what became of it. The asyncio side is node/storage/island.py.
+Spec: specs/storage.md#units-of-work.
+"""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+from node.storage.island import Island, Request, Unit
+from node.storage.sqlite_errors import translated
+
+T = TypeVar("T")
+
+
+class Database:
+    """An open database: hand it units of work. `open_database` makes it.
+
+    What is queued is bounded by the callers: each waits for its own unit.
+    """
+
+    def __init__(self, path: Path, prepare: Unit[None]) -> None:
+        self._path = path
+        self._island = Island(path, prepare)
+        self._thread = threading.Thread(target=self._serve, name="database")
+        self._token = trio.lowlevel.current_trio_token()
+        self._waiting: dict[Request, trio.lowlevel.Task] = {}
+        self._open = trio.Event()
+        self._ended: outcome.Outcome[None] | None = None
+
+    async def start(self) -> None:
+        """Open the file and wait until it can be used; raise what prevents it."""
+        self._thread.start()
+        await self._open.wait()
+        if self._ended is not None:
+            await trio.to_thread.run_sync(self._thread.join)
+            with translated(self._path):
+                self._ended.unwrap()
+
+    async def close(self) -> None:
+        """Wait for what was handed in before and close the file."""
+        if self._ended is None:
+            self._island.stop()
+        await trio.to_thread.run_sync(self._thread.join)
+        assert self._ended is not None, "a thread that ended has said so"
+        self._ended.unwrap()
+
+    async def write(self, unit: Unit[T]) -> T:
+        """Run the unit in a transaction and return its result after the commit.
+
+        Whatever the unit raises is raised here, and nothing of it was written. Raises StorageFull
+        or DatabaseUnusable. Other units may share the commit, never the fate.
+        """
+        return await self._submit(unit, self._island.write)
+
+    async def read(self, unit: Unit[T]) -> T:
+        """Run a unit that only reads; all its statements see one state. Raises as `write`."""
+        return await self._submit(unit, self._island.read)
+
+    async def _submit(self, unit: Unit[T], queue: Callable[[Request], None]) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        assert self._open.is_set(), f"{self._path} is not open yet"
+        assert self._ended is None, f"{self._path} is not open any more"
+
+        def answer(result: outcome.Outcome[T]) -> None:
+            self._token.run_sync_soon(self._settle, request, result)
+
+        def withdraw(_: object) -> trio.lowlevel.Abort:
+            if not request.take():
+                return trio.lowlevel.Abort.FAILED  # It runs: its result will come.
+            del self._waiting[request]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        request = Request(unit, answer)
+        self._waiting[request] = trio.lowlevel.current_task()
+        queue(request)
+        with translated(self._path):
+            result: T = await trio.lowlevel.wait_task_rescheduled(withdraw)
+        return result
+
+    def _settle(self, request: Request, result: outcome.Outcome[Any]) -> None:
+        trio.lowlevel.reschedule(self._waiting.pop(request), result)
+
+    def _serve(self) -> None:
+        """Run the island: the body of its thread."""
+        result = outcome.capture(self._island.run, self._tell_open)
+        self._token.run_sync_soon(self._end, result)
+
+    def _tell_open(self) -> None:
+        self._token.run_sync_soon(self._open.set)
+
+    def _end(self, result: outcome.Outcome[None]) -> None:
+        """Wake all who wait: after a bug in the island nobody else would."""
+        self._ended = result
+        self._open.set()
+        for request in tuple(self._waiting):
+            self._settle(request, outcome.Error(RuntimeError("the thread of the database ended")))
+
+
+@asynccontextmanager
+async def open_database(path: Path, prepare: Unit[None]) -> AsyncIterator[Database]:
+    """Open the file, made if need be with mode 0600; `prepare` runs first, outside a transaction.
+
+    Raises what `prepare` raises, StorageFull or DatabaseUnusable. Leaving waits for the units
+    that run; then the file is closed and no thread is left.
+    """
+    database = Database(path, prepare)
+    # Shielded, for a thread cannot be cancelled; SQLite's busy_timeout bounds the wait.
+    with trio.CancelScope(shield=True):
+        await database.start()
+    try:
+        yield database
+    finally:
+        with trio.CancelScope(shield=True):
+            await database.close()

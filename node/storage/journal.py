@@ -1,0 +1,287 @@
+"""The journal: what the node must still know after a crash, and the messages it still owes.
+
+A `Commit` holds a change of state and the exact bytes that it causes to be sent (a transactional
+outbox): after a crash the node either has both or neither.
+Spec: specs/storage.md#journal.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import aiosqlite
+
+from node.storage import statements as sql
+from node.storage.database import Database, open_database
+from node.storage.migrations import migrate
+from protocol.values.errors import NotFound
+from protocol.values.ids import Digest, JobId, LeaseId, PeerId
+
+TABLES: Final = ("job", "auction", "lease", "serving")
+"""What a snapshot may be of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of one machine; the newest of its table and key counts."""
+
+    table: str
+    """One of TABLES."""
+    key: bytes
+    state: str
+    """The name of the state, for people and queries."""
+    data: bytes | None
+    """The state itself; None deletes the snapshot, and with a job its events."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job as it was last written."""
+
+    job_id: JobId
+    state: str
+    data: bytes
+    created_ms: int
+    """When its first snapshot was written, in milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """Something to tell the user about a job."""
+
+    job_id: JobId
+    at_ms: int
+    kind: str
+    detail: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEventRow:
+    """An event as it was written."""
+
+    job_id: JobId
+    seq: int
+    """1, 2, 3 … within the job."""
+    at_ms: int
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """A receipt; the newest of its lease and role counts."""
+
+    lease_id: LeaseId
+    role: Literal["requester", "provider"]
+    """Our own role in the lease."""
+    peer: PeerId
+    """The other side."""
+    usage_ms: int
+    amount: int
+    """Nano-credits."""
+    at_ms: int
+    proposal: bytes
+    """The provider's signed account, as it was sent."""
+    countersign: bytes
+    """The requester's signature on it; empty until it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be sent once the commit that holds it is on the disk."""
+
+    peer: PeerId
+    envelope: bytes
+    until_ms: int
+    """From this instant on it is of no use any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that is not known to have arrived."""
+
+    row: int
+    """Names the message for ever; a later one has a greater number."""
+    peer: PeerId
+    envelope: bytes
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One unit: all of it is written, or nothing."""
+
+    snapshots: tuple[Snapshot, ...] = ()
+    events: tuple[NewEvent, ...] = ()
+    receipts: tuple[ReceiptRow, ...] = ()
+    outbox: tuple[NewMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The numbers that the parts of a commit were given, in the commit's order."""
+
+    outbox_rows: tuple[int, ...]
+    event_seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sums of all receipts, in nano-credits."""
+
+    earned: int
+    spent: int
+
+
+class Journal:
+    """The tables of the node's file. `open_journal` opens it.
+
+    Every method may raise StorageFull or DatabaseUnusable, and then wrote nothing. When one that
+    writes returns, its work is on the disk.
+    """
+
+    def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
+        self._database = database
+        self._clock_ms = clock_ms
+
+    async def commit(self, commit: Commit) -> CommitResult:
+        """Write all parts of the commit in one transaction."""
+        now_ms = self._clock_ms()
+
+        async def unit(connection: aiosqlite.Connection) -> CommitResult:
+            for snapshot in commit.snapshots:
+                await _write_snapshot(connection, snapshot, now_ms)
+            for receipt in commit.receipts:
+                await connection.execute(sql.WRITE_RECEIPT, _values(receipt))
+            events = [await _insert(connection, sql.ADD_EVENT, event) for event in commit.events]
+            rows = [await _insert(connection, sql.ADD_MESSAGE, new) for new in commit.outbox]
+            return CommitResult(outbox_rows=tuple(rows), event_seqs=tuple(events))
+
+        return await self._database.write(unit)
+
+    async def snapshots(self, table: str) -> tuple[Snapshot, ...]:
+        """Return the snapshots of a table: jobs in the order they came, others by key."""
+        assert table in TABLES, table
+        if table == "job":
+            rows = await self._read(sql.ALL_JOBS)
+        else:
+            rows = await self._read(sql.MACHINES, table)
+        return tuple(Snapshot(table, *row) for row in rows)
+
+    async def jobs(self, limit: int = 100, before: JobId | None = None) -> tuple[JobRow, ...]:
+        """Return the newest jobs, or the newest that came before one; NotFound if that is gone."""
+        if before is None:
+            return tuple(JobRow(*row) for row in await self._read(sql.NEWEST_JOBS, limit))
+        if not await self._read(sql.HAS_JOB, before):
+            raise NotFound(f"there is no job {before.hex()}")
+        return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BEFORE, before, limit))
+
+    async def events(self, job_id: JobId, after: int = 0) -> tuple[JobEventRow, ...]:
+        """Return the events of a job whose `seq` is greater than `after`, in order."""
+        rows = await self._read(sql.EVENTS, job_id, after)
+        return tuple(JobEventRow(*row) for row in rows)
+
+    async def receipts(self, limit: int = 100) -> tuple[ReceiptRow, ...]:
+        """Return the newest receipts, the newest first."""
+        return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
+
+    async def totals(self) -> Totals:
+        """Return what this node has earned and spent, by all its receipts, countersigned or not."""
+        sums = {role: (high << 32) + low for role, high, low in await self._read(sql.TOTALS)}
+        return Totals(earned=sums.get("provider", 0), spent=sums.get("requester", 0))
+
+    async def outbox(self) -> tuple[OutboxRow, ...]:
+        """Return the messages that are still to be sent, the oldest first."""
+        return tuple(OutboxRow(*row) for row in await self._read(sql.OUTBOX))
+
+    async def sent(self, row: int) -> None:
+        """Forget a message of the outbox, for it has arrived. Nothing happens if it is gone."""
+        await self._write(sql.FORGET_MESSAGE, row)
+
+    async def drop_expired(self, now_ms: int) -> tuple[OutboxRow, ...]:
+        """Forget the messages whose time is over, and return them, the oldest first."""
+        rows = await self._write(sql.DROP_EXPIRED, now_ms)
+        return tuple(sorted((OutboxRow(*row) for row in rows), key=lambda message: message.row))
+
+    async def record_blob(self, digest: Digest, size: int, kind: str) -> None:
+        """Note that we hold a blob of `size` bytes; the last note counts."""
+        await self._write(sql.RECORD_BLOB, digest, size, kind)
+
+    async def forget_blob(self, digest: Digest) -> None:
+        """Note that we do not hold a blob. Nothing happens if that is known."""
+        await self._write(sql.FORGET_BLOB, digest)
+
+    async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
+        """Return digest, size in bytes and kind of the blobs we hold, by digest."""
+        return tuple((Digest(row[0]), row[1], row[2]) for row in await self._read(sql.BLOBS))
+
+    async def fact(self, name: str) -> bytes | None:
+        """Return what was last set under a name; None if nothing was."""
+        rows = await self._read(sql.FACT, name)
+        return bytes(rows[0][0]) if rows else None
+
+    async def set_fact(self, name: str, value: bytes) -> None:
+        """Keep a value under a name, in place of the one before."""
+        await self._write(sql.SET_FACT, name, value)
+
+    async def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return await self._database.read(lambda connection: _fetch(connection, statement, values))
+
+    async def _write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return await self._database.write(lambda connection: _fetch(connection, statement, values))
+
+
+@asynccontextmanager
+async def open_journal(
+    path: Path, clock_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
+) -> AsyncIterator[Journal]:
+    """Open the node's database file, made if need be; raise StorageFull or DatabaseUnusable.
+
+    `clock_ms` gives the instants at which jobs are first written.
+    """
+    async with open_database(path, migrate) as database:
+        yield Journal(database, clock_ms)
+
+
+async def _write_snapshot(
+    connection: aiosqlite.Connection, snapshot: Snapshot, now_ms: int
+) -> None:
+    assert snapshot.table in TABLES, snapshot.table
+    table, key, state, data = _values(snapshot)
+    match table, data:
+        case "job", None:
+            await connection.execute(sql.FORGET_EVENTS, (key,))
+            await connection.execute(sql.FORGET_JOB, (key,))
+        case "job", _:
+            # Not an upsert: that would use up a number each time (AUTOINCREMENT).
+            known = await _fetch(connection, sql.UPDATE_JOB, (state, data, key))
+            if not known:
+                await connection.execute(sql.ADD_JOB, (key, state, data, now_ms))
+        case _, None:
+            await connection.execute(sql.FORGET_MACHINE, (table, key))
+        case _:
+            await connection.execute(sql.WRITE_MACHINE, (table, key, state, data))
+
+
+async def _insert(
+    connection: aiosqlite.Connection, statement: str, new: NewEvent | NewMessage
+) -> int:
+    """Insert a row and return the number that it was given."""
+    ((number,),) = await _fetch(connection, statement, _values(new))
+    assert isinstance(number, int)
+    return number
+
+
+async def _fetch(
+    connection: aiosqlite.Connection, statement: str, values: Iterable[object]
+) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await connection.execute_fetchall(statement, tuple(values))]
+
+
+def _values(row: Snapshot | NewEvent | ReceiptRow | NewMessage) -> tuple[Any, ...]:
+    """Return the fields in their order, which is that of the statement's columns."""
+    return tuple(getattr(row, field.name) for field in fields(row))

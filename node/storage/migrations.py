@@ -1,0 +1,120 @@
+"""The schema, as the numbered steps that lead to it from an empty file.
+
+The file says in `PRAGMA user_version` which step it has reached. A step is one transaction: it is
+done or it is not. Never change a step that was released; append another, and freeze a file of the
+version before it beside tests/node/storage/test_migrations.py.
+Spec: specs/storage.md#schema.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+import aiosqlite
+
+from node.storage.sqlite_errors import DatabaseUnusable
+
+Migration = tuple[str, ...]
+"""The statements of one step."""
+
+SQLITE_MIN: Final = (3, 37, 0)
+"""STRICT tables: a column holds what its type says."""
+
+FIRST: Final[Migration] = (
+    # `number` is the order in which the jobs came: a clock may be set back, this never.
+    """CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_id BLOB NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        data BLOB NOT NULL,
+        created_ms INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE job_events (
+        job_id BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        PRIMARY KEY (job_id, seq)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE machines (
+        kind TEXT NOT NULL,
+        key BLOB NOT NULL,
+        state TEXT NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE receipts (
+        lease_id BLOB NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('requester', 'provider')),
+        peer TEXT NOT NULL,
+        usage_ms INTEGER NOT NULL CHECK (usage_ms >= 0),
+        amount INTEGER NOT NULL CHECK (amount >= 0),
+        at_ms INTEGER NOT NULL,
+        proposal BLOB NOT NULL,
+        countersign BLOB NOT NULL,
+        PRIMARY KEY (lease_id, role)
+    ) STRICT""",
+    "CREATE INDEX receipts_by_time ON receipts (at_ms)",
+    "CREATE INDEX receipts_by_role ON receipts (role, amount)",
+    # AUTOINCREMENT: the number of a message that was sent must never name another.
+    """CREATE TABLE outbox (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        peer TEXT NOT NULL,
+        envelope BLOB NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE INDEX outbox_by_end ON outbox (until_ms)",
+    """CREATE TABLE blobs (
+        digest BLOB PRIMARY KEY,
+        size INTEGER NOT NULL CHECK (size >= 0),
+        kind TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST,)
+"""Step n (from 1) leads from version n-1 to version n."""
+
+
+async def migrate(
+    connection: aiosqlite.Connection, migrations: Sequence[Migration] = MIGRATIONS
+) -> None:
+    """Bring the file up to the newest version; raise DatabaseUnusable if it is newer still.
+
+    A file that is newer is not changed. A step that fails leaves the version before it.
+    """
+    if sqlite3.sqlite_version_info < SQLITE_MIN:
+        raise DatabaseUnusable(
+            f"this Python brings SQLite {sqlite3.sqlite_version}, 3.37 or newer is needed:"
+            " run the node with another Python"
+        )
+    version = await schema_version(connection)
+    if version > len(migrations):
+        raise DatabaseUnusable(
+            f"{await _file_of(connection)} was written by a newer version of mutirao (schema"
+            f" {version}, this one knows {len(migrations)}): install that version again"
+        )
+    for number, statements in enumerate(migrations[version:], start=version + 1):
+        await _take(connection, number, statements)
+
+
+async def schema_version(connection: aiosqlite.Connection) -> int:
+    """Return how many steps the file has taken; 0 for an empty one."""
+    ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+    assert isinstance(version, int)
+    return version
+
+
+async def _take(connection: aiosqlite.Connection, number: int, statements: Migration) -> None:
+    """Take one step. If it fails the caller closes the connection, which undoes it."""
+    await connection.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.execute(f"PRAGMA user_version={number}")
+    await connection.execute("COMMIT")
+
+
+async def _file_of(connection: aiosqlite.Connection) -> str:
+    ((_, _, file),) = await connection.execute_fetchall("PRAGMA database_list")
+    return str(file)

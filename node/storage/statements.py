@@ -1,0 +1,75 @@
+"""The SQL of the journal, one statement each; a test asks SQLite which index each of them uses.
+
+Columns stand in the order of the fields of the rows in node/storage/journal.py.
+Spec: specs/storage.md#schema.
+"""
+
+from typing import Final
+
+ADD_JOB: Final = "INSERT INTO jobs (job_id, state, data, created_ms) VALUES (?, ?, ?, ?)"
+UPDATE_JOB: Final = "UPDATE jobs SET state = ?, data = ? WHERE job_id = ? RETURNING number"
+FORGET_JOB: Final = "DELETE FROM jobs WHERE job_id = ?"
+HAS_JOB: Final = "SELECT 1 FROM jobs WHERE job_id = ?"
+ALL_JOBS: Final = "SELECT job_id, state, data FROM jobs ORDER BY number"
+NEWEST_JOBS: Final = "SELECT job_id, state, data, created_ms FROM jobs ORDER BY number DESC LIMIT ?"
+JOBS_BEFORE: Final = (
+    "SELECT job_id, state, data, created_ms FROM jobs"
+    " WHERE number < (SELECT number FROM jobs WHERE job_id = ?) ORDER BY number DESC LIMIT ?"
+)
+
+ADD_EVENT: Final = (
+    "INSERT INTO job_events (job_id, seq, at_ms, kind, detail)"
+    " SELECT ?1, coalesce(max(seq), 0) + 1, ?2, ?3, ?4 FROM job_events WHERE job_id = ?1"
+    " RETURNING seq"
+)
+EVENTS: Final = (
+    "SELECT job_id, seq, at_ms, kind, detail FROM job_events"
+    " WHERE job_id = ? AND seq > ? ORDER BY seq"
+)
+FORGET_EVENTS: Final = "DELETE FROM job_events WHERE job_id = ?"
+
+WRITE_MACHINE: Final = (
+    "INSERT INTO machines (kind, key, state, data) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (kind, key) DO UPDATE SET state = excluded.state, data = excluded.data"
+)
+FORGET_MACHINE: Final = "DELETE FROM machines WHERE kind = ? AND key = ?"
+MACHINES: Final = "SELECT key, state, data FROM machines WHERE kind = ? ORDER BY key"
+
+WRITE_RECEIPT: Final = (
+    "INSERT INTO receipts"
+    " (lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (lease_id, role) DO UPDATE SET peer = excluded.peer,"
+    " usage_ms = excluded.usage_ms, amount = excluded.amount, at_ms = excluded.at_ms,"
+    " proposal = excluded.proposal, countersign = excluded.countersign"
+)
+RECEIPTS: Final = (
+    "SELECT lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign"
+    " FROM receipts ORDER BY at_ms DESC, rowid DESC LIMIT ?"
+)
+# In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.
+TOTALS: Final = (
+    "SELECT role, sum(amount >> 32), sum(amount & 0xffffffff) FROM receipts GROUP BY role"
+)
+
+ADD_MESSAGE: Final = (
+    "INSERT INTO outbox (peer, envelope, until_ms) VALUES (?, ?, ?) RETURNING number"
+)
+OUTBOX: Final = "SELECT number, peer, envelope, until_ms FROM outbox ORDER BY number"
+FORGET_MESSAGE: Final = "DELETE FROM outbox WHERE number = ?"
+DROP_EXPIRED: Final = (
+    "DELETE FROM outbox WHERE until_ms <= ? RETURNING number, peer, envelope, until_ms"
+)
+
+RECORD_BLOB: Final = (
+    "INSERT INTO blobs (digest, size, kind) VALUES (?, ?, ?)"
+    " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, kind = excluded.kind"
+)
+FORGET_BLOB: Final = "DELETE FROM blobs WHERE digest = ?"
+BLOBS: Final = "SELECT digest, size, kind FROM blobs ORDER BY digest"
+
+FACT: Final = "SELECT value FROM facts WHERE name = ?"
+SET_FACT: Final = (
+    "INSERT INTO facts (name, value) VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)

@@ -1,0 +1,27 @@
+"""From a draft to the JSON of a request. Spec: specs/rpc.md#job-request."""
+
+from node.cli.draft import Draft, request_of
+from node.cli.inputs import Uploaded
+from node.rpc.requests import JobRequest, job_spec_of
+
+FULL = Draft(
+    image="base", command=("a", "b"), env=(("K", "V"),), name="n", cpus=2, memory_mib=64,
+    disk_mib=5, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
+    max_price="0.5", profile="quick", region="europe", retries=0, drivers=("docker",),
+)  # fmt: skip
+
+
+def test_what_is_not_given_is_not_sent():
+    assert request_of(Draft("base", ("a",), max_price="1"), ()) == {
+        "image": "base", "command": ["a"], "env": {}, "inputs": [], "drivers": [], "max_price": "1",
+    }  # fmt: skip
+
+
+def test_the_node_understands_all_of_it():
+    request = request_of(FULL, (Uploaded("p", "ab" * 32, 3),))
+    spec = job_spec_of(JobRequest(**request), "cd" * 32, "")
+    assert spec.workload.resources.vram_mib == 6
+    assert spec.workload.inputs[0].path == "p"
+    assert (spec.workload.timeout_ms, spec.workload.output_mib) == (7000, 8)
+    assert (spec.terms.region, spec.terms.retries, spec.terms.drivers) == ("europe", 0, ("docker",))
+    assert spec.name == "n"

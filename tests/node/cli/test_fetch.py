@@ -1,0 +1,61 @@
+"""Fetching what a job left. Spec: specs/rpc.md#command-line."""
+
+from dataclasses import replace
+
+import pytest
+
+from node.cli.connection import Connection
+from node.cli.failure import Failure
+from node.cli.fetch import fetch_outputs
+from tests.node.rpc.recorded import BASE
+
+
+@pytest.fixture
+def job(daemon):
+    node = Connection(daemon.socket)
+    return node.post("/jobs", {"image": "base", "command": ["true"], "max_price": "1"})["id"]
+
+
+def test_files_arrive_whole(daemon, job, tmp_path):
+    data = bytes(range(256)) * 4096
+    daemon.do(daemon.service.leave, job, "deep/é 1?#%", data)
+    daemon.do(daemon.service.leave, job, "empty", b"")
+    found = fetch_outputs(Connection(daemon.socket), job[:6], tmp_path / "new" / "out")
+    assert [each["path"] for each in found] == ["deep/é 1?#%", "empty"]
+    assert (tmp_path / "new" / "out" / "deep" / "é 1?#%").read_bytes() == data
+    files = [each.name for each in (tmp_path / "new").rglob("*") if each.is_file()]
+    assert sorted(files) == ["empty", "é 1?#%"]
+
+
+@pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/../../x"])
+def test_a_path_that_would_leave_the_folder(daemon, job, tmp_path, path):
+    daemon.do(daemon.service.leave, job, path, b"x")
+    with pytest.raises(Failure, match="not safe"):
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_in_the_folder_is_not_followed_out(daemon, job, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "d").symlink_to(tmp_path)
+    daemon.do(daemon.service.leave, job, "d/x", b"x")
+    with pytest.raises(Failure, match="link that leads out"):
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_bytes_are_not_kept(daemon, job, tmp_path):
+    daemon.do(daemon.service.leave, job, "a", b"x")
+    files = daemon.service.files[job]
+    files[0] = replace(files[0], digest=BASE)
+    (daemon.service.folder / BASE).write_bytes(b"y")
+    with pytest.raises(Failure, match="not those of its digest"):
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(daemon, job, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Failure, match="cannot write") as caught:
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "file" / "out")
+    assert caught.value.hint

@@ -1,0 +1,97 @@
+"""Following a job to its end. Spec: specs/rpc.md#command-line."""
+
+import io
+import json
+import sys
+import threading
+
+import pytest
+import trio
+
+from node.cli import follow
+from node.cli.connection import Connection
+from node.cli.failure import Failure
+from node.cli.follow import LogPrinter, follow_job
+from node.cli.progress import Silence
+
+JOB = {"image": "base", "command": ["true"], "max_price": "1"}
+
+
+class Recording(Silence):
+    def __init__(self):
+        self.kinds, self.log_began = [], False
+
+    def reach(self, kind, detail):
+        self.kinds.append(kind)
+
+    def log_begins(self):
+        self.log_began = True
+
+
+class Gone(io.RawIOBase):
+    """A stdout whose reader has left."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise BrokenPipeError
+
+
+def test_log_and_events(daemon, capfdbinary):
+    node, progress = Connection(daemon.socket), Recording()
+    job = node.post("/jobs", JOB)["id"]
+    threading.Timer(0.05, daemon.do, [daemon.service.whole_run, job]).start()
+    ended = follow_job(node, job, LogPrinter(as_json=False), progress)
+    assert ended["phase"] == "done"
+    assert progress.kinds == ["announced", "bids", "awarded", "fetching", "running", "done"]
+    assert progress.log_began
+    assert capfdbinary.readouterr().out == b"hello from the job\n"
+
+
+def test_bytes_are_printed_as_they_are(capfdbinary):
+    LogPrinter(as_json=False).write(b"\xff\x00\x1b")
+    assert capfdbinary.readouterr().out == b"\xff\x00\x1b"
+
+
+def test_json_does_not_cut_characters(capsys):
+    printer = LogPrinter(as_json=True)
+    text = "é\n".encode()
+    printer.write(text[:1])
+    printer.write(text[1:] + b"\xc3")
+    printer.end()
+    found = [json.loads(line)["log"] for line in capsys.readouterr().out.splitlines()]
+    assert "".join(found) == "é\n\ufffd"
+
+
+def test_a_daemon_that_stops(mortal_daemon):
+    node = Connection(mortal_daemon.socket)
+    job = node.post("/jobs", JOB)["id"]
+    threading.Timer(0.05, mortal_daemon.stop).start()
+    with pytest.raises(Failure, match="the daemon stopped") as caught:
+        follow_job(node, job, LogPrinter(as_json=False), Silence())
+    assert "jobs go on" in caught.value.hint
+
+
+def test_a_log_that_does_not_end(daemon, monkeypatch):
+    async def endless(reference, offset, follow):
+        await trio.sleep_forever()
+        yield b""
+
+    monkeypatch.setattr(daemon.service, "logs", endless)
+    monkeypatch.setattr(follow, "LOG_TAIL_S", 0.05)
+    node = Connection(daemon.socket)
+    job = node.post("/jobs", JOB)["id"]
+    daemon.do(daemon.service.whole_run, job)
+    with pytest.raises(Failure, match="the end of the log did not come"):
+        follow_job(node, job, LogPrinter(as_json=False), Silence())
+    assert [thread.name for thread in threading.enumerate()].count("log") == 0
+
+
+def test_a_reader_of_stdout_that_leaves(daemon, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Gone(), 1)))
+    node = Connection(daemon.socket)
+    job = node.post("/jobs", JOB)["id"]
+    daemon.do(daemon.service.say, job, b"some text")
+    with pytest.raises(BrokenPipeError):
+        follow_job(node, job, LogPrinter(as_json=False), Silence())

@@ -1,0 +1,21 @@
+"""Commands about images. Spec: specs/rpc.md#command-line."""
+
+from tests.node.rpc.recorded import BASE
+
+
+def test_import(cli, tmp_path):
+    (tmp_path / "py.tar").write_bytes(b"x")
+    found = cli("image", "import", "py.tar")  # Relative to the user's folder, not the daemon's.
+    assert found.code == 0
+    assert "names   py\n" in found.out
+    assert cli("image", "import", "py.tar", "--json").json["digest"] == BASE
+    assert cli("image", "import", "none.tar").code == 2
+
+
+def test_build_base_and_list(cli):
+    assert BASE in cli("image", "build-base").out
+    listed = cli("image", "list")
+    assert listed.out.splitlines()[1].split() == [
+        "base", BASE, "28.6", "MiB", "2027-01-15", "08:00:00Z",
+    ]  # fmt: skip
+    assert cli("image", "list", "--json").lines[0]["names"] == ["base"]

@@ -1,0 +1,90 @@
+"""Commands about jobs that were submitted. Spec: specs/rpc.md#command-line."""
+
+import pytest
+
+from node.cli.connection import Connection
+from tests.node.cli.conftest import start_cli
+
+
+@pytest.fixture
+def job(daemon):
+    body = {"image": "base", "command": ["sh", "-c", "a b"], "max_price": "1", "name": "n"}
+    return Connection(daemon.socket).post("/jobs", body)["id"]
+
+
+@pytest.fixture
+def done(daemon, job):
+    daemon.do(daemon.service.whole_run, job)
+    return job
+
+
+def test_jobs(cli, daemon, done):
+    line = cli("jobs").out.splitlines()[1]
+    assert line.startswith(done[:12])
+    assert line.endswith("sh -c 'a b'")
+    assert cli("jobs", "--json").lines[0]["id"] == done
+    assert cli("jobs", "--before", done, "--json").lines == []
+    assert cli("jobs", "--limit", "0").code == 2
+
+
+def test_show(cli, done):
+    text = cli("show", done[:6]).out
+    assert "steps      announce 500 ms, award 20 ms, start 180 ms, run 2.5 s" in text
+    assert "price      0.5000 credits an hour" in text
+    assert "BID OF" in text
+    assert cli("show", done, "--json").json["exit_code"] == 0
+
+
+@pytest.mark.parametrize("command", [["show"], ["logs"], ["cancel"], ["outputs"]])
+def test_an_unknown_job(cli, command):
+    arguments = [*command, "abcdef"] + (["dir"] if command == ["outputs"] else [])
+    failed = cli(*arguments)
+    assert (failed.code, failed.out) == (4, "")
+    assert failed.err == "error: no job 'abcdef' here; see `mutirao jobs`\n"
+    assert cli(*arguments, "--json").err.startswith('{"error": {"code": "not-found"')
+
+
+def test_logs(cli, daemon, done):
+    assert cli("logs", done).out == "hello from the job\n"
+    assert cli("logs", done, "--offset", "6").out == "from the job\n"
+    assert cli("logs", done, "--json").lines == [{"log": "hello from the job\n"}]
+
+
+def test_logs_follow(daemon, job):
+    daemon.do(daemon.service.say, job, b"one\n")
+    process = start_cli("logs", "-f", job, socket=daemon.socket)
+    assert process.stdout.readline() == b"one\n"
+    daemon.do(daemon.service.whole_run, job)
+    rest, err = process.communicate(timeout=10)
+    assert (rest, err, process.returncode) == (b"hello from the job\n", b"", 0)
+
+
+def test_logs_of_a_daemon_that_stops(mortal_daemon, tmp_path):
+    body = {"image": "base", "command": ["true"], "max_price": "1"}
+    job = Connection(mortal_daemon.socket).post("/jobs", body)["id"]
+    mortal_daemon.do(mortal_daemon.service.say, job, b"one\n")
+    process = start_cli("logs", "-f", job, socket=mortal_daemon.socket)
+    assert process.stdout.readline() == b"one\n"
+    mortal_daemon.stop()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 3
+    assert err.startswith(b"error: the daemon stopped\n  jobs go on")
+
+
+def test_cancel(cli, job):
+    assert cli("cancel", job[:6]).err == f"job {job[:12]}: cancelled\n"
+    assert cli("cancel", job, "--json").json["phase"] == "cancelled"
+
+
+def test_cancel_of_a_job_that_ended(cli, done):
+    assert "had ended already: done" in cli("cancel", done).err
+
+
+def test_outputs(cli, done, tmp_path):
+    assert cli("outputs", done, "out").out == "out/result/answer.txt\n"
+    assert (tmp_path / "out" / "result" / "answer.txt").read_text() == "42\n"
+    assert cli("outputs", done, "out", "--json").lines[0]["size"] == 3
+
+
+def test_no_outputs(cli, job):
+    assert cli("outputs", job, "out").err == "the job left no files\n"

@@ -1,0 +1,92 @@
+"""Commands about the node. Spec: specs/rpc.md#command-line."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from node.cli.program import run
+from tests.node.cli.conftest import run_cli
+from tests.node.rpc.recorded import PEER
+
+
+def test_status(cli):
+    text = cli("status")
+    assert text.code == 0
+    assert f"peer      {PEER}\n" in text.out
+    assert "sandbox   embedded (no Docker Engine answers)" in text.out
+    assert "jobs      1 running" in text.out
+    assert cli("status", "--json").json["peer_id"] == PEER
+
+
+def test_peers_and_offers(cli):
+    assert PEER in cli("peers").out
+    assert cli("peers", "--json").lines[0]["direction"] == "outbound"
+    offers = cli("offers")
+    assert "europe?[31m" in offers.out
+    assert "1 x h200 (143771 MiB)" in offers.out
+    assert cli("offers", "--json").lines[0]["region"] == "europe\x1b[31m"
+
+
+def test_stop(cli, daemon):
+    assert cli("stop").err == "the node is stopping\n"
+    assert daemon.service.stopped
+    assert cli("stop", "--json").json == {"stopping": True}
+
+
+def test_socket_and_data_options(daemon, tmp_path):
+    assert run_cli("status", "--socket", daemon.socket).code == 0
+    assert run_cli("status", "--data", daemon.socket.parent).code == 0
+    missing = run_cli("status", "--data", tmp_path)
+    assert (missing.code, missing.out) == (3, "")
+    assert missing.err.startswith(f"error: no daemon answers on {tmp_path}/api.sock")
+
+
+def test_config(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text('[provider]\nregion = "europe"\n')
+    text = run_cli("config", "--config", file, "--data", tmp_path)
+    assert f'data_dir = "{tmp_path}"  # command line\n' in text.out
+    assert 'provider.region = "europe"  # ' in text.out
+    assert "provider.cpus = (decided at the start)" in text.out
+    lines = {each["key"]: each for each in run_cli("config", "--config", file, "--json").lines}
+    assert lines["provider.region"]["value"] == "europe"
+    assert str(file) in lines["provider.region"]["origin"]
+
+
+def test_a_wrong_configuration(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text('[provider]\nregoin = "europe"\n')
+    for command in ("config", "up"):
+        failed = run_cli(command, "--config", file)
+        assert (failed.code, failed.out) == (78, "")
+        assert "regoin" in failed.err
+        assert "'provider.region'" in failed.err or "'region'" in failed.err
+
+
+def test_version(capsys):
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out == "mutirao 0.1.0, protocol 1\n"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_up_runs_the_daemon_with_the_flags(monkeypatch, tmp_path, code):
+    seen = []
+    stand_in = SimpleNamespace(run_daemon=lambda config: seen.append(config) or code)
+    monkeypatch.setitem(sys.modules, "node.daemon", stand_in)
+    peer = f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}"
+    flags = [
+        "--data",
+        str(tmp_path),
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--listen",
+        "/ip6/::1/tcp/0",
+    ]
+    assert run(["up", *flags, "--bootstrap", peer, "--json"]) == code
+    (config,) = seen
+    assert config.data_dir == tmp_path
+    assert config.socket == tmp_path / "api.sock"
+    assert config.network.listen == ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
+    assert config.network.bootstrap == (peer,)
+    assert config.log_format == "json"

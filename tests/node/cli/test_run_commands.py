@@ -1,0 +1,183 @@
+"""run and submit, as processes. Spec: specs/rpc.md#command-line."""
+
+import os
+import pty
+import signal
+
+import pytest
+
+from tests.node.cli.conftest import start_cli
+from tests.node.rpc.recorded import BASE
+
+RUN = ["run", "--max-price", "1", "base", "--"]
+
+
+@pytest.fixture
+def runs(daemon):
+    """Jobs run as soon as they are submitted."""
+
+    def set_script(exit_code=0):
+        service = daemon.service
+        daemon.do(setattr, service, "script", lambda job_id: service.whole_run(job_id, exit_code))
+
+    return set_script
+
+
+def read_line(process, wanted: bytes) -> bytes:
+    while line := process.stderr.readline():
+        if wanted in line:
+            return line
+    raise AssertionError(f"never said {wanted!r}")
+
+
+@pytest.mark.parametrize("exit_code", [0, 7, 130])
+def test_run_to_the_jobs_own_exit_code(cli, runs, exit_code):
+    runs(exit_code)
+    found = cli(*RUN, "echo", "--json", "hi")
+    assert (found.code, found.out) == (exit_code, "hello from the job\n")
+    assert f"done: exit code {exit_code}, ran 2.5 s, paid 0.000347222 credits" in found.err
+    assert "the job left 1 file; to fetch: mutirao outputs" in found.err
+
+
+def test_every_option_arrives(cli, daemon, runs, tmp_path):
+    runs()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("x")
+    found = cli(
+        "run", "--name", "n", "--cpus", "2", "--memory", "2G", "--disk", "4G", "--gpus", "1",
+        "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
+        "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
+        "--env", "A=b=c", "--env", "E=", "--output", "out", "--key", "mine", "base", "--", "cmd", "-x",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    (spec,) = daemon.service.specs
+    work, terms = spec.workload, spec.terms
+    assert (work.resources.memory_mib, work.resources.vram_mib) == (2048, 20_480)
+    assert [(each.name, each.value) for each in work.env] == [("A", "b=c"), ("E", "")]
+    assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d/x", 600_000)
+    assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)
+    assert (spec.name, spec.key) == ("n", b"mine")
+    assert (tmp_path / "out" / "result" / "answer.txt").read_text() == "42\n"
+
+
+def test_price_and_retries_of_the_configuration(cli, daemon, runs):
+    runs()
+    settings = {"MUTIRAO_REQUESTER__PRICE_MAX_HOUR": "7.2", "MUTIRAO_REQUESTER__RETRIES": "5"}
+    assert cli("run", "base", "x", **settings).code == 0
+    terms = daemon.service.specs[0].terms
+    assert (terms.rate_max, terms.retries) == (2 * 10**6, 5)
+
+
+def test_run_as_json(cli, runs):
+    runs(3)
+    found = cli("run", "--json", *RUN[1:], "x")
+    assert (found.code, found.err) == (3, "")
+    kinds = {next(iter(line)) for line in found.lines}
+    assert kinds == {"log", "event", "job"}
+    assert found.lines[-1]["job"]["exit_code"] == 3
+
+
+def test_detach(cli, daemon):
+    found = cli("run", "--detach", *RUN[1:], "x")
+    assert found.out.strip() in daemon.service.jobs_by_id
+    assert cli("run", "--detach", "--json", *RUN[1:], "x").json["phase"] == "announced"
+
+
+def test_ctrl_c_cancels_the_job(daemon):
+    process = start_cli(*RUN, "x", socket=daemon.socket)
+    read_line(process, b"announced")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert b"cancelling the job" in err
+    assert b": cancelled" in err
+    assert [job.phase for job in daemon.service.jobs_by_id.values()] == ["cancelled"]
+
+
+def test_a_job_that_could_not_be_run(cli, daemon):
+    def fail(job_id):
+        daemon.service.advance(job_id, "failed", reason="no-bids", why="no provider made a bid")
+
+    daemon.do(setattr, daemon.service, "script", fail)
+    found = cli(*RUN, "x")
+    assert found.code == 6
+    assert "error: the job did not run to its end: no provider made a bid\n" in found.err
+    assert "see `mutirao show" in found.err
+    assert '"job-not-run"' in cli("run", "--json", *RUN[1:], "x").err
+
+
+def test_a_job_that_ran_out_of_time_has_its_code(cli, daemon):
+    def fail(job_id):
+        why = "ended after 10 s, its time-out"
+        daemon.service.advance(job_id, "failed", reason="timeout", why=why, exit_code=137)
+
+    daemon.do(setattr, daemon.service, "script", fail)
+    found = cli(*RUN, "x")
+    assert found.code == 137
+    assert "the job was ended: ended after 10 s" in found.err
+
+
+@pytest.mark.parametrize(
+    "arguments,code,why",
+    [
+        (["run", "--max-price", "0", "base", "x"], 5, "pays nothing"),
+        (["run", "--gpu-class", "h200", "base", "x"], 5, "no GPU is"),
+        (["run", "bsae", "x"], 4, "no image 'bsae' here; see `mutirao image list`"),
+        (["run", "--input", "none", "base", "x"], 5, "no such file"),
+        (["run", "--env", "A", "base", "x"], 2, "not NAME=VALUE"),
+    ],
+)
+def test_what_is_refused(cli, daemon, arguments, code, why):
+    found = cli(*arguments)
+    assert (found.code, found.out) == (code, "")
+    assert why.split(";")[0].replace("no GPU is", "no GPU") in found.err
+    assert not daemon.service.specs
+
+
+def test_a_reader_of_stdout_that_leaves_does_not_cancel(daemon):
+    read_end, write_end = os.pipe()
+    process = start_cli(*RUN, "x", socket=daemon.socket, stdout=write_end)
+    os.close(write_end)
+    os.close(read_end)
+    read_line(process, b"announced")
+    (job_id,) = daemon.service.jobs_by_id
+    daemon.do(daemon.service.say, job_id, b"nobody reads this\n")
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (1, b"")
+    assert daemon.service.jobs_by_id[job_id].phase == "announced"
+
+
+def test_progress_on_a_terminal(daemon, runs):
+    runs()
+    ours, theirs = pty.openpty()
+    process = start_cli(*RUN, "x", socket=daemon.socket, stderr=theirs, TERM="xterm")
+    os.close(theirs)
+    out, _ = process.communicate(timeout=10)
+    shown = os.read(ours, 65_536).decode()
+    os.close(ours)
+    assert (process.returncode, out) == (0, b"hello from the job\n")
+    assert "running" in shown
+    assert "done: exit code 0" in shown
+
+
+def test_submit(cli, daemon, runs, tmp_path):
+    runs(4)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "in.txt").write_text("x")
+    file = tmp_path / "jobs" / "job.toml"
+    file.write_text('image = "base"\ncommand = ["x"]\ninputs = ["in.txt"]\nmax_price = "1"\n')
+    assert cli("submit", str(file)).out.strip() in daemon.service.jobs_by_id
+    assert daemon.service.specs[0].workload.image.hex() == BASE
+    assert daemon.service.specs[0].workload.inputs[0].path == "in.txt"
+    followed = cli("submit", str(file), "--output", "out")
+    assert (followed.code, followed.out) == (4, "hello from the job\n")
+    assert (tmp_path / "out" / "result" / "answer.txt").exists()
+    again = [cli("submit", str(file), "--key", "k").out for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_submit_of_a_file_with_a_typing_error(cli, tmp_path):
+    (tmp_path / "job.toml").write_text('image = "base"\ncomand = ["x"]\n')
+    found = cli("submit", "job.toml")
+    assert (found.code, found.out) == (5, "")
+    assert found.err == "error: job.toml:2: comand: unknown key; did you mean 'command'?\n"

@@ -1,0 +1,81 @@
+"""Each kind of value is read as it was meant, or the user is told what it should be.
+
+Spec: specs/configuration.md#values.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from node.config.convert import Unfit, convert, nearest
+from node.config.sections import Credits, GpuUuid, Multiaddress
+
+Color = Literal["red", "green"]
+
+
+@pytest.mark.parametrize(
+    "value,wanted,expected",
+    [
+        (True, bool, True),
+        ("No", bool, False),
+        (7, int, 7),
+        ("7", int, 7),
+        ("", int | None, None),
+        (None, int | None, None),
+        (3, int | None, 3),
+        ("word", str, "word"),
+        ("/a/b", Path, Path("/a/b")),
+        (Path("/a"), Path, Path("/a")),
+        ("", Path, Path()),
+        ("a", Path, Path.cwd() / "a"),
+        ("~/a", Path, Path.home() / "a"),
+        (Decimal("0.5"), Credits, "0.5"),
+        (2, Credits, "2"),
+        ("0.02", Credits, "0.02"),
+        ("/ip4/1.2.3.4/tcp/1, /ip6/::1/tcp/1", tuple[Multiaddress, ...], None),
+        ([], tuple[Multiaddress, ...], ()),
+        ("", tuple[Multiaddress, ...], ()),
+        ("red", Color, "red"),
+        ("all", Literal["all"] | tuple[GpuUuid, ...], "all"),
+        ("GPU-1,MIG-2", Literal["all"] | tuple[GpuUuid, ...], ("GPU-1", "MIG-2")),
+    ],
+)
+def test_value_is_read(value, wanted, expected) -> None:
+    if value and wanted == tuple[Multiaddress, ...]:
+        expected = ("/ip4/1.2.3.4/tcp/1", "/ip6/::1/tcp/1")
+    assert convert(value, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    "value,wanted,advice",
+    [
+        ("maybe", bool, "true or false"),
+        (True, int, "a whole number"),
+        (-1, int, "a whole number"),
+        (1.5, int, "a whole number"),
+        ("9" * 30, int, "a whole number"),
+        ("many", int | None, "a whole number"),
+        ("two\nlines", str, "one line"),
+        (5, str, "one line"),
+        ("\0", Path, "path"),
+        ("~nobody-of-that-name/x", Path, "path"),
+        (True, Credits, "amount of credits"),
+        ("free", Credits, "amount of credits"),
+        ("-1", Credits, "amount of credits"),
+        (Decimal("NaN"), Credits, "amount of credits"),
+        ("localhost:80", tuple[Multiaddress, ...], "a multiaddress"),
+        (5, tuple[Multiaddress, ...], "a list, and each of it a multiaddress"),
+        ("gren", Color, r"'red', 'green' \(did you mean 'green'\?\)"),
+        (["red"], Color, "'red', 'green'"),
+        ("al", Literal["all"] | tuple[GpuUuid, ...], "'all'.* or the uuid of a GPU"),
+    ],
+)
+def test_value_that_does_not_fit_is_told(value, wanted, advice: str) -> None:
+    with pytest.raises(Unfit, match=advice):
+        convert(value, wanted)
+
+
+def test_no_hint_where_nothing_is_near() -> None:
+    assert nearest("zzz", ("red", "green")) == ""

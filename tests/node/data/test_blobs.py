@@ -1,0 +1,210 @@
+"""The blob folder keeps whole blobs only, within its budget, across crashes.
+
+Spec: specs/data.md#on-disk.
+"""
+
+import io
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from node.data.blobs import Blobs
+from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
+from protocol.values.ids import digest_of
+
+MIB = 1024 * 1024
+
+
+async def test_a_file_is_kept_by_its_digest(tmp_path: Path, index) -> None:
+    blobs = Blobs(tmp_path / "blobs", index, 64)
+    await blobs.reconcile()
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(3 * MIB + 5))
+    ref = await blobs.put_file(source, "input")
+    data = source.read_bytes()
+    assert ref.digest == digest_of(data)
+    assert ref.size == len(data)
+    name = ref.digest.hex()
+    path = tmp_path / "blobs" / "sha256" / name[:2] / name
+    assert blobs.path(ref.digest) == path
+    assert path.read_bytes() == data
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    assert index.rows == {ref.digest: (len(data), "input")}
+    assert not list((tmp_path / "blobs" / "incoming").iterdir())
+
+
+async def test_a_blob_does_not_change_with_its_source(tmp_path: Path, open_blobs) -> None:
+    blobs = await open_blobs()
+    source = tmp_path / "source"
+    source.write_bytes(b"before")
+    ref = await blobs.put_file(source, "input")
+    source.write_bytes(b"after!")
+    assert await blobs.read(ref.digest) == b"before"
+
+
+async def test_the_same_bytes_are_one_blob(open_blobs) -> None:
+    blobs = await open_blobs()
+    first = await blobs.put_bytes(b"x", "image")
+    assert await blobs.put_bytes(b"x", "output") == first
+    assert blobs.used_bytes() == 1
+    assert blobs.of_kind("image") == (first,)  # Once of an image, always.
+
+
+@pytest.mark.parametrize("what", ["missing", "folder", "fifo"])
+async def test_only_a_readable_file_is_put(tmp_path: Path, open_blobs, what: str) -> None:
+    blobs = await open_blobs()
+    if what == "folder":
+        (tmp_path / what).mkdir()
+    if what == "fifo":
+        os.mkfifo(tmp_path / what)
+    with pytest.raises(InvalidRequest, match="cannot read"):
+        await blobs.put_file(tmp_path / what, "input")
+
+
+async def test_absent_too_long_and_damaged_blobs_are_not_read(open_blobs) -> None:
+    blobs = await open_blobs()
+    with pytest.raises(BlobUnavailable, match="not here"):
+        await blobs.read(digest_of(b"nowhere"))
+    ref = await blobs.put_bytes(b"12345", "log")
+    with pytest.raises(InvalidRequest, match="more than 4 bytes"):
+        await blobs.read(ref.digest, limit=4)
+    path = blobs.path(ref.digest)
+    path.chmod(0o600)
+    path.write_bytes(b"12346")
+    with pytest.raises(BlobUnavailable, match="damaged"):
+        await blobs.read(ref.digest)
+    assert blobs.path(ref.digest) is None
+    assert not path.exists()
+
+
+async def test_a_blob_removed_by_hand_is_absent(open_blobs) -> None:
+    blobs = await open_blobs()
+    ref = await blobs.put_bytes(b"x", "log")
+    blobs.path(ref.digest).unlink()
+    assert blobs.path(ref.digest) is None
+    assert blobs.ref(ref.digest) is None
+
+
+async def test_a_wrong_digest_leaves_nothing(tmp_path: Path, open_blobs) -> None:
+    blobs = await open_blobs()
+    with pytest.raises(InvalidRequest, match="damaged"):
+        await blobs.put_stream(io.BytesIO(b"x"), 1, "image", expected=digest_of(b"y"))
+    with pytest.raises(InvalidRequest, match="grew"):
+        await blobs.put_stream(io.BytesIO(b"xx"), 1, "image")
+    assert blobs.used_bytes() == 0
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_the_oldest_unpinned_blob_goes_first(open_blobs) -> None:
+    blobs = await open_blobs(budget_mib=3)
+    first, second, third = [await blobs.put_bytes(bytes([n]) * MIB, "input") for n in range(3)]
+    blobs.pin("job", first.digest)
+    blobs.path(second.digest)  # Used: now the third is the oldest.
+    fourth = await blobs.put_bytes(b"4" * MIB, "input")
+    assert [blobs.ref(ref.digest) is not None for ref in (first, second, third, fourth)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    blobs.pin("job", second.digest, fourth.digest)
+    with pytest.raises(StorageFull, match=r"storage\.blobs_mib"):
+        await blobs.put_bytes(b"5" * MIB, "input")
+    blobs.unpin("job")
+    await blobs.put_bytes(b"5" * MIB, "input")
+    assert blobs.used_bytes() == 3 * MIB
+
+
+async def test_room_that_is_promised_is_not_given_twice(open_blobs) -> None:
+    blobs = await open_blobs(budget_mib=2)
+    async with blobs.room(2 * MIB):
+        with pytest.raises(StorageFull):
+            await blobs.put_bytes(b"x", "log")
+    await blobs.put_bytes(b"x", "log")
+
+
+async def test_the_disk_is_believed_at_the_start(tmp_path: Path, index) -> None:
+    blobs = Blobs(tmp_path, index, 64)
+    await blobs.reconcile()
+    kept = await blobs.put_bytes(b"kept", "image")
+    lost = await blobs.put_bytes(b"lost", "input")
+    unrecorded = await blobs.put_bytes(b"unrecorded", "output")
+    blobs.path(lost.digest).unlink()
+    await index.forget_blob(unrecorded.digest)
+    incoming = tmp_path / "incoming"
+    resumable = incoming / f"{digest_of(b'big').hex()}.partial"
+    stale = incoming / f"{digest_of(b'old').hex()}.partial"
+    torn = incoming / "0123.tmp"
+    for path in (resumable, stale, torn):
+        path.write_bytes(b"half")
+    os.utime(stale, (1, 1))
+
+    again = Blobs(tmp_path, index, 64)
+    await again.reconcile()
+    assert index.rows == {kept.digest: (4, "image"), unrecorded.digest: (10, "input")}
+    assert again.ref(lost.digest) is None
+    assert await again.read(unrecorded.digest) == b"unrecorded"
+    assert [resumable.exists(), stale.exists(), torn.exists()] == [True, False, False]
+    assert again.used_bytes() == 4 + 10 + 4
+
+
+async def test_interrupted_transfers_make_room_first(open_blobs, tmp_path: Path) -> None:
+    blobs = await open_blobs(budget_mib=1)
+    async with blobs.partial(digest_of(b"big"), MIB) as path:
+        path.write_bytes(b"h" * (MIB // 2))
+    kept = await blobs.put_bytes(b"k" * (MIB // 2), "input")
+    assert path.exists()
+    await blobs.put_bytes(b"l" * (MIB // 2), "input")
+    assert not path.exists()
+    assert blobs.ref(kept.digest) is not None
+
+
+async def test_cancelling_leaves_nothing(tmp_path: Path, open_blobs) -> None:
+    blobs = await open_blobs(budget_mib=10_000)
+
+    class Endless:
+        def read(self, size: int) -> bytes:
+            return bytes(1024)
+
+    with trio.move_on_after(0.05):
+        await blobs.put_stream(Endless(), 2**33, "input")
+    assert blobs.used_bytes() == 0
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+FULL_DISK = """
+import resource, sys, trio
+from pathlib import Path
+from node.data.blobs import Blobs
+from protocol.values.errors import StorageFull
+class Index:
+    async def record_blob(self, *_): ...
+    async def forget_blob(self, *_): ...
+    async def known_blobs(self): return ()
+async def main():
+    blobs = Blobs(Path(sys.argv[1]), Index(), 64)
+    await blobs.reconcile()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    try:
+        await blobs.put_bytes(bytes(2 << 20), "input")
+    except StorageFull as error:
+        print(error)
+    await blobs.put_bytes(b"small", "input")
+    print(blobs.used_bytes(), [p.name for p in Path(sys.argv[1]).glob("incoming/*")])
+trio.run(main)
+"""
+
+
+def test_a_full_disk_is_storage_full(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for the disk; it needs a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=True
+    )
+    said, after = result.stdout.splitlines()
+    assert "is full: free some space" in said
+    assert after == "5 []"

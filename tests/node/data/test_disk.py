@@ -1,0 +1,62 @@
+"""A file is final only when it is whole, and a full disk has one name.
+
+Spec: specs/data.md#on-disk.
+"""
+
+import errno
+import io
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from node.data.disk import (
+    copy_hashed,
+    create_private,
+    full_disk_as_storage_full,
+    make_final,
+    open_regular,
+)
+from protocol.values.errors import InvalidRequest, StorageFull
+from protocol.values.ids import digest_of
+
+
+async def test_copy_hashes_and_bounds() -> None:
+    target = io.BytesIO()
+    copied = await trio.to_thread.run_sync(copy_hashed, io.BytesIO(b"data"), target, 4)
+    assert copied == (digest_of(b"data"), 4)
+    assert target.getvalue() == b"data"
+    with pytest.raises(InvalidRequest, match="grew beyond 3 bytes"):
+        await trio.to_thread.run_sync(copy_hashed, io.BytesIO(b"data"), target, 3)
+
+
+def test_final_files_are_read_only(tmp_path: Path) -> None:
+    with create_private(tmp_path / "t") as file:
+        file.write(b"x")
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+        make_final(file, tmp_path / "t", tmp_path / "folder" / "f")
+    assert (tmp_path / "folder" / "f").read_bytes() == b"x"
+    assert (tmp_path / "folder" / "f").stat().st_mode & 0o777 == 0o400
+    assert not (tmp_path / "t").exists()
+    with pytest.raises(FileExistsError):
+        create_private(tmp_path / "folder" / "f")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_space_is_storage_full(tmp_path: Path, number: int) -> None:
+    with pytest.raises(StorageFull), full_disk_as_storage_full(tmp_path):
+        raise OSError(number, "full")
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="broken"), full_disk_as_storage_full(tmp_path):
+        raise OSError(errno.EIO, "broken")
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    with open_regular(tmp_path / "f") as file:
+        assert file.read() == b"x"
+    with pytest.raises(InvalidRequest, match="not a regular file"):
+        open_regular(Path("/dev/null"))

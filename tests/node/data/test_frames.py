@@ -1,0 +1,89 @@
+"""The blob protocol has one encoding for each message, and refuses all others.
+
+Spec: specs/data.md#wire.
+"""
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.data.frames import (
+    Answer,
+    ChunkRequest,
+    ListRequest,
+    Status,
+    chunk_count,
+    decode_answer,
+    decode_request,
+    encode_answer,
+    encode_request,
+)
+from protocol.values.errors import MalformedMessage
+from protocol.values.ids import Digest, PeerId
+
+PEER = PeerId("peer")
+DIGEST = Digest(bytes(range(32)))
+REQUESTS = {
+    "820001" + "01c420" + DIGEST.hex(): ListRequest(DIGEST),
+    "840002" + "01c420" + DIGEST.hex() + "0207" + "0340": ChunkRequest(DIGEST, 7, 64),
+}
+ANSWERS = {
+    "82000001ce00100001": Answer(Status.HERE, 2**20 + 1),
+    "8200010100": Answer(Status.ABSENT),
+    "8200020100": Answer(Status.BUSY),
+}
+
+
+@pytest.mark.parametrize("vector", REQUESTS)
+def test_requests_have_these_bytes(vector: str) -> None:
+    assert encode_request(REQUESTS[vector]).hex() == vector
+    assert decode_request(PEER, bytes.fromhex(vector)) == REQUESTS[vector]
+
+
+@pytest.mark.parametrize("vector", ANSWERS)
+def test_answers_have_these_bytes(vector: str) -> None:
+    assert encode_answer(ANSWERS[vector]).hex() == vector
+    assert decode_answer(PEER, bytes.fromhex(vector)) == ANSWERS[vector]
+
+
+BAD_REQUESTS = {
+    "empty": b"",
+    "no map": msgpack.packb([1, DIGEST]),
+    "unknown kind": msgpack.packb({0: 3, 1: DIGEST}),
+    "short digest": msgpack.packb({0: 1, 1: DIGEST[:31]}),
+    "text digest": msgpack.packb({0: 1, 1: "d" * 32}),
+    "more fields": msgpack.packb({0: 1, 1: DIGEST, 2: 0}),
+    "wrong order": msgpack.packb({1: DIGEST, 0: 1}),
+    "boolean": msgpack.packb({0: True, 1: DIGEST}),
+    "float": msgpack.packb({0: 1.0, 1: DIGEST}),
+    "no chunk": msgpack.packb({0: 2, 1: DIGEST, 2: 0, 3: 0}),
+    "too many chunks": msgpack.packb({0: 2, 1: DIGEST, 2: 0, 3: 65}),
+    "negative": msgpack.packb({0: 2, 1: DIGEST, 2: -1, 3: 1}),
+    "long integer": bytes.fromhex("8200cc0101c420") + DIGEST,
+    "trailing": encode_request(ListRequest(DIGEST)) + b"\0",
+    "list as a key": bytes.fromhex("81900000"),
+    "deep": b"\x91" * 128,
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_anything_else_is_malformed(name: str) -> None:
+    with pytest.raises(MalformedMessage):
+        decode_request(PEER, BAD_REQUESTS[name])
+    with pytest.raises(MalformedMessage):
+        decode_answer(PEER, BAD_REQUESTS[name])
+
+
+@given(st.binary(max_size=128))
+def test_strangers_bytes_are_a_message_or_malformed(data: bytes) -> None:
+    for decode, encode in ((decode_request, encode_request), (decode_answer, encode_answer)):
+        try:
+            message = decode(PEER, data)
+        except MalformedMessage:
+            continue
+        assert encode(message) == data
+
+
+def test_chunks_are_counted() -> None:
+    assert [chunk_count(size) for size in (0, 1, 2**20, 2**20 + 1)] == [0, 1, 1, 2]

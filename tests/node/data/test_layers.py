@@ -1,0 +1,61 @@
+"""A layer's bytes are counted and hashed on both sides of the decompression.
+
+Spec: specs/data.md#unpacking.
+"""
+
+import gzip
+import io
+import os
+
+import pytest
+import trio
+
+from node.data.blobs import BlobRef
+from node.data.layers import Allowance, LayerReader
+from node.data.manifest import Layer
+from protocol.values.errors import InvalidRequest
+from protocol.values.ids import digest_of
+
+DATA = os.urandom(1000) + bytes(3_000_000)
+
+
+def drain(blob: bytes, layer: Layer, allowance: Allowance) -> bytes:
+    reader = LayerReader(io.BytesIO(blob), layer, allowance)
+    data = b"".join(iter(lambda: reader.read(99_999), b""))
+    reader.finish()
+    return data
+
+
+async def drained(blob: bytes, packing: str, data: bytes = DATA, outer: bytes = b"") -> bytes:
+    layer = Layer(BlobRef(digest_of(outer or blob), len(blob)), packing, digest_of(data))
+    return await trio.to_thread.run_sync(drain, blob, layer, Allowance())
+
+
+@pytest.mark.parametrize("packing", ["tar", "gzip"])
+async def test_the_right_bytes_come_out(packing: str) -> None:
+    blob = gzip.compress(DATA) if packing == "gzip" else DATA
+    assert await drained(blob, packing) == DATA
+
+
+async def test_empty_layers() -> None:
+    assert await drained(b"", "tar", b"", b"") == b""
+    assert await drained(gzip.compress(b""), "gzip", b"") == b""
+    with pytest.raises(InvalidRequest, match="too early"):
+        await drained(b"", "gzip", b"")
+
+
+async def test_wrong_digests() -> None:
+    with pytest.raises(InvalidRequest, match="is damaged"):
+        await drained(DATA, "tar", outer=b"other")
+    with pytest.raises(InvalidRequest, match="config names"):
+        await drained(DATA, "tar", b"other")
+
+
+def test_an_allowance_ends() -> None:
+    allowance = Allowance(bytes_left=5, entries_left=1)
+    allowance.take_bytes(5)
+    allowance.take_entry()
+    with pytest.raises(InvalidRequest, match="more bytes"):
+        allowance.take_bytes(1)
+    with pytest.raises(InvalidRequest, match="more files"):
+        allowance.take_entry()

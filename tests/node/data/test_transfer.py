@@ -1,0 +1,275 @@
+"""A blob comes whole or not at all, from whoever has it, and goes on where it was.
+
+Spec: specs/data.md#transfer.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from node.data.frames import (
+    CHUNK,
+    Answer,
+    ChunkRequest,
+    ListRequest,
+    Status,
+    decode_request,
+    encode_answer,
+    read_frame_or_end,
+    send_frame,
+)
+from node.data.transfer import BlobFetcher, BlobServer
+from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken, StorageFull
+from protocol.values.ids import PeerId, digest_of
+
+HOLDER, LIAR, OTHER = PeerId("holder"), PeerId("liar"), PeerId("other")
+MIB = 1024 * 1024
+DATA = os.urandom(5 * MIB + 11)
+
+
+class Holder:
+    """A holder that answers by the rules, except where a test changes it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
+        self.hashes = [hashlib.sha256(chunk).digest() for chunk in self.chunks]
+        self.size = len(data)
+        self.sent: list[int] = []  # Numbers of the chunks it was asked for.
+        self.stop_at: int | None = None  # Breaks off before this chunk,
+        self.hang_at: int | None = None  # or says nothing more.
+
+    async def serve(self, peer: PeerId, stream) -> None:
+        while frame := await read_frame_or_end(stream, peer, 128):
+            match decode_request(peer, frame):
+                case ListRequest():
+                    await send_frame(stream, encode_answer(Answer(Status.HERE, self.size)))
+                    await send_frame(stream, b"".join(self.hashes))
+                case ChunkRequest(_, first, count):
+                    await send_frame(stream, encode_answer(Answer(Status.HERE, self.size)))
+                    for number in range(first, first + count):
+                        await self.send(stream, number)
+
+    async def send(self, stream, number: int) -> None:
+        if number == self.stop_at:
+            raise PeerUnreachable("killed")
+        if number == self.hang_at:
+            await trio.sleep_forever()
+        self.sent.append(number)
+        await send_frame(stream, self.chunks[number])
+
+
+@pytest.fixture
+async def blobs(open_blobs):
+    return await open_blobs("fetcher")
+
+
+def leftovers(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "fetcher" / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB, MIB + 1, 5 * MIB + 11])
+async def test_from_one_blob_folder_to_another(open_blobs, blobs, peers, size) -> None:
+    theirs = await open_blobs("holder")
+    ref = await theirs.put_bytes(DATA[:size], "output")
+    peers.handlers[HOLDER] = BlobServer(theirs).serve
+    told: list[tuple[int, int]] = []
+    fetcher = BlobFetcher(blobs, peers.open_stream)
+    got = await fetcher.fetch(
+        ref.digest, [HOLDER], "input", 8 * MIB, lambda *done: told.append(done)
+    )
+    assert got == ref
+    assert await blobs.read(ref.digest, 8 * MIB) == DATA[:size]
+    assert told[-1] == (size, size)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    await fetcher.fetch(ref.digest, [], "input", 8 * MIB)  # Here: nobody is asked.
+    assert peers.opened == [HOLDER]
+
+
+async def test_it_goes_on_where_the_holder_died(tmp_path: Path, blobs, peers) -> None:
+    holder = Holder(DATA)
+    holder.stop_at = 3
+    peers.handlers[HOLDER] = holder.serve
+    fetcher = BlobFetcher(blobs, peers.open_stream)
+    with pytest.raises(BlobUnavailable, match="holder: the stream"):
+        await fetcher.fetch(digest_of(DATA), [HOLDER], "input", 8 * MIB)
+    assert blobs.used_bytes() == 3 * MIB  # Kept, and counted.
+    other = Holder(DATA)
+    peers.handlers[OTHER] = other.serve
+    await fetcher.fetch(digest_of(DATA), [HOLDER, OTHER], "input", 8 * MIB)
+    assert other.sent == [3, 4, 5]
+    assert not leftovers(tmp_path)
+
+
+async def test_it_goes_on_where_we_died(tmp_path: Path, open_blobs, blobs, peers) -> None:
+    holder = Holder(DATA)
+    holder.hang_at = 4
+    peers.handlers[HOLDER] = holder.serve
+    with trio.CancelScope() as life:
+        await BlobFetcher(blobs, peers.open_stream).fetch(
+            digest_of(DATA),
+            [HOLDER],
+            "input",
+            8 * MIB,
+            lambda done, _: life.cancel() if done == 4 * MIB else None,
+        )
+    assert life.cancelled_caught
+    (partial,) = leftovers(tmp_path)
+    with partial.open("ab") as file:
+        file.write(b"torn by the power cut")
+    reborn = await open_blobs("fetcher")
+    holder.sent, holder.hang_at = [], None
+    await BlobFetcher(reborn, peers.open_stream).fetch(digest_of(DATA), [HOLDER], "input", 8 * MIB)
+    assert holder.sent == [4, 5]
+    assert await reborn.read(digest_of(DATA), 8 * MIB) == DATA
+
+
+async def test_a_liar_is_blamed_and_the_next_is_asked(tmp_path: Path, blobs, peers) -> None:
+    """The liar's chunks agree with its list, and the list is of something else."""
+    peers.handlers[LIAR] = Holder(b"x" * len(DATA)).serve
+    peers.handlers[HOLDER] = Holder(DATA).serve
+    blamed = []
+    fetcher = BlobFetcher(blobs, peers.open_stream, blamed.append)
+    with pytest.raises(BlobUnavailable, match="liar: its chunk list is not that"):
+        await fetcher.fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
+    assert not leftovers(tmp_path)
+    assert blobs.used_bytes() == 0
+    await fetcher.fetch(digest_of(DATA), [LIAR, HOLDER], "input", 8 * MIB)
+    assert await blobs.read(digest_of(DATA), 8 * MIB) == DATA
+    assert [(type(fault), fault.peer) for fault in blamed] == [(RuleBroken, LIAR)] * 2
+
+
+async def test_a_wrong_chunk_is_noticed_when_it_arrives(blobs, peers) -> None:
+    liar, honest = Holder(DATA), Holder(DATA)
+    liar.chunks[2] = bytes(CHUNK)
+    peers.handlers |= {LIAR: liar.serve, HOLDER: honest.serve}
+    blamed = []
+    fetcher = BlobFetcher(blobs, peers.open_stream, blamed.append)
+    await fetcher.fetch(digest_of(DATA), [LIAR, HOLDER], "input", 8 * MIB)
+    assert "chunk 2 is not what its list says" in blamed[0].why
+    assert honest.sent == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("chunk", [b"", b"short", bytes(CHUNK + 1)])
+async def test_a_chunk_of_the_wrong_size_is_a_fault(blobs, peers, chunk) -> None:
+    liar = Holder(DATA)
+    liar.chunks[0] = chunk
+    peers.handlers[LIAR] = liar.serve
+    blamed = []
+    with pytest.raises(BlobUnavailable, match="liar: a frame of"):
+        await BlobFetcher(blobs, peers.open_stream, blamed.append).fetch(
+            digest_of(DATA), [LIAR], "input", 8 * MIB
+        )
+    assert [fault.peer for fault in blamed] == [LIAR]
+
+
+async def test_a_short_list_is_a_fault(blobs, peers) -> None:
+    liar = Holder(DATA)
+    liar.hashes.pop()
+    peers.handlers[LIAR] = liar.serve
+    with pytest.raises(BlobUnavailable, match="160 bytes instead of 192"):
+        await BlobFetcher(blobs, peers.open_stream).fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
+
+
+async def test_a_size_claim_is_checked_before_anything_is_written(
+    tmp_path: Path, blobs, peers
+) -> None:
+    liar = Holder(DATA)
+    liar.size = 2**40
+    peers.handlers[LIAR] = liar.serve
+    fetcher = BlobFetcher(blobs, peers.open_stream)
+    with pytest.raises(BlobUnavailable, match="over the allowed 8388608"):
+        await fetcher.fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
+    assert not leftovers(tmp_path)
+    here = await blobs.put_bytes(DATA, "input")
+    with pytest.raises(BlobUnavailable, match="over 10"):
+        await fetcher.fetch(here.digest, [], "input", 10)
+
+
+@pytest.mark.parametrize("hang_at", [0, 3])
+async def test_a_hung_holder_costs_bounded_time(blobs, peers, hang_at: int) -> None:
+    """On the real clock: a mock clock would jump while a worker thread writes."""
+    hung, honest = Holder(DATA), Holder(DATA)
+    hung.hang_at = hang_at
+    peers.handlers |= {OTHER: hung.serve, HOLDER: honest.serve}
+    fetcher = BlobFetcher(blobs, peers.open_stream, patience_s=0.5)
+    with trio.fail_after(10):
+        await fetcher.fetch(digest_of(DATA), [OTHER, HOLDER], "input", 8 * MIB)
+    assert honest.sent == list(range(hang_at, 6))
+
+
+async def test_nothing_answers_for_ever(blobs, autojump_clock) -> None:
+    async def hang(_peer, _protocol):
+        await trio.sleep_forever()
+
+    with trio.fail_after(31), pytest.raises(BlobUnavailable, match="kept us waiting for 30 s"):
+        await BlobFetcher(blobs, hang).fetch(digest_of(DATA), [HOLDER], "input", 1)
+
+
+async def test_absent_busy_and_unreachable_holders(open_blobs, blobs, peers) -> None:
+    async def busy(_peer, stream) -> None:
+        await send_frame(stream, encode_answer(Answer(Status.BUSY)))
+
+    peers.handlers[HOLDER] = BlobServer(await open_blobs("holder")).serve
+    peers.handlers[OTHER] = busy
+    with pytest.raises(BlobUnavailable) as caught:
+        await BlobFetcher(blobs, peers.open_stream).fetch(
+            digest_of(DATA), [HOLDER, OTHER, LIAR, LIAR, LIAR], "input", 1
+        )
+    line = str(caught.value)
+    assert line.startswith("blob sha256:")
+    assert "holder: does not have it" in line
+    assert "other: is busy" in line
+    assert "liar: no address answers; and 2 more" in line
+    with pytest.raises(BlobUnavailable, match="nobody is known to have it"):
+        await BlobFetcher(blobs, peers.open_stream).fetch(digest_of(DATA), [], "input", 1)
+
+
+async def test_no_room_is_ours_to_solve(open_blobs, peers, tmp_path: Path) -> None:
+    blobs = await open_blobs("fetcher", budget_mib=3)
+    peers.handlers |= {HOLDER: Holder(DATA).serve, OTHER: Holder(DATA).serve}
+    with pytest.raises(StorageFull):
+        await BlobFetcher(blobs, peers.open_stream).fetch(
+            digest_of(DATA), [HOLDER, OTHER], "input", 8 * MIB
+        )
+    assert peers.opened == [HOLDER]
+    assert not leftovers(tmp_path)
+
+
+async def test_two_who_want_the_same_share_one_transfer(blobs, peers) -> None:
+    holder = Holder(DATA)
+    peers.handlers[HOLDER] = holder.serve
+    fetcher = BlobFetcher(blobs, peers.open_stream)
+    heard: list[list[int]] = [[], []]
+    async with trio.open_nursery() as nursery:
+        for ears in heard:
+            nursery.start_soon(
+                fetcher.fetch,
+                digest_of(DATA),
+                [HOLDER],
+                "input",
+                8 * MIB,
+                lambda done, _, ears=ears: ears.append(done),
+            )
+    assert holder.sent == list(range(6))
+    assert heard[0] == heard[1]
+    assert not fetcher._transfers
+
+
+async def test_the_second_takes_over_when_the_first_gives_up(blobs, peers) -> None:
+    holder = Holder(DATA)
+    peers.handlers[HOLDER] = holder.serve
+    fetcher = BlobFetcher(blobs, peers.open_stream)
+
+    async def first() -> None:
+        with trio.CancelScope() as scope:
+            await fetcher.fetch(
+                digest_of(DATA), [HOLDER], "input", 8 * MIB, lambda *_: scope.cancel()
+            )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        nursery.start_soon(fetcher.fetch, digest_of(DATA), [HOLDER], "input", 8 * MIB)
+    assert await blobs.read(digest_of(DATA), 8 * MIB) == DATA

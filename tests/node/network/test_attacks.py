@@ -1,0 +1,116 @@
+"""Attacks from another process: each costs the attacker, and the node still answers others.
+
+Spec: specs/network.md.
+"""
+
+import os
+import signal
+
+import pytest
+import trio
+
+from protocol.rules.verdict import Verdict
+from tests.node.network.devnet import attacker, echo, opened, said, slower, until
+
+pytestmark = pytest.mark.slow
+
+
+async def sleep(peer, stream):
+    await trio.sleep_forever()
+
+
+def resident_mib() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 2**20
+
+
+@pytest.fixture
+async def victim():
+    async with opened("victim", tuning=slower(handler_timeout_ms=2_000)) as node:
+        node.on_request(echo)
+        node.on_stream("/mutirao/sleep/1", sleep)
+        node.subscribe("calls", lambda peer, data: Verdict.ACCEPT)
+        yield node
+
+
+async def answers_an_honest_peer(victim, name="honest"):
+    heard = []
+    async with opened(name, victim.addresses()[0]) as honest:
+        victim.subscribe("calls", lambda peer, data: heard.append(data) or Verdict.ACCEPT)
+        with trio.fail_after(10):
+            assert await honest.request(victim.peer_id, b"hello") == b"hello"
+            assert await honest.put_record(f"{honest.peer_id} 1".encode())
+            while b"news" not in heard:
+                await honest.publish("calls", b"news")
+                await trio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "attack, is_blamed",
+    [
+        ("garbage_on_tcp", False),  # Nobody has said who it is.
+        ("gossip_garbage", True),
+        ("gossip_bad_key", True),
+        ("message_garbage", True),
+        ("message_huge", True),
+        ("idle_streams", False),
+        ("many_streams", False),
+        ("stalled_reader", False),
+    ],
+)
+async def test_the_node_survives(victim, attack, is_blamed):
+    blamed = []
+    blame = victim._context.scores.blame
+    victim._context.scores.blame = lambda fault: blamed.append(fault.peer) or blame(fault)
+    async with attacker(attack, victim.addresses()[0]) as process:
+        line = await said(process)
+        if line == "ready":
+            await until(lambda: victim.peers())
+            evil = victim.peers()[0].peer_id
+            line = await said(process)
+        assert line.startswith(("done", "over"))
+        if is_blamed:
+            await until(lambda: evil in blamed)
+        await answers_an_honest_peer(victim)
+    await until(lambda: not victim.peers())
+    assert victim.peer_id not in blamed
+
+
+async def test_half_open_connections_do_not_keep_others_out(victim):
+    async with attacker("half_open", victim.addresses()[0]) as process:
+        assert await said(process) == "done"
+        # The honest peer comes from the same address: it gets in when the others have timed out.
+        await answers_an_honest_peer(victim)
+
+
+async def test_flow_control_is_enforced(victim):
+    before_mib = resident_mib()
+    async with attacker("ignores_flow_control", victim.addresses()[0]) as process:
+        assert await said(process) == "ready"
+        await until(lambda: victim.peers())
+        await said(process)
+        await until(lambda: not victim.peers())
+        assert resident_mib() - before_mib < 30
+        await answers_an_honest_peer(victim)
+
+
+async def test_a_stopped_peer_is_noticed(victim):
+    async with attacker("nothing", victim.addresses()[0]) as process:
+        assert await said(process) == "ready"
+        await until(lambda: victim.peers())
+        process.send_signal(signal.SIGSTOP)
+        started_s = trio.current_time()
+        await until(lambda: not victim.peers(), 5)
+        assert trio.current_time() - started_s < 3  # A ping each 0.5 s, an answer within 1 s.
+        await answers_an_honest_peer(victim)
+
+
+async def test_plaintext_is_refused(victim):
+    stream = await trio.open_tcp_stream("127.0.0.1", int(victim.addresses()[0].split("/")[4]))
+    async with stream:
+        await stream.send_all(b"\x13/multistream/1.0.0\n\x11/plaintext/2.0.0\n")
+        answer = b""
+        with trio.move_on_after(5):
+            while b"na\n" not in answer and (data := await stream.receive_some(1000)):
+                answer += data
+        assert b"\x03na\n" in answer

@@ -1,0 +1,274 @@
+"""The network as its user sees it: nodes of one process over the loopback interface.
+
+Spec: specs/network.md.
+"""
+
+import pytest
+import trio
+
+from node.network.interface import AddressTaken
+from protocol.rules.verdict import Verdict
+from protocol.values.errors import InvalidRequest, MalformedMessage, PeerUnreachable
+from protocol.values.ids import PeerId, peer_id_of
+from tests.node.network.devnet import Diary, circle, echo, opened, seed, slower, until
+
+
+async def test_two_nodes_talk():
+    async with opened("a") as a, opened("b", a.addresses()[0]) as b:
+        a.on_request(echo)
+        await until(lambda: len(a.peers()) == len(b.peers()) == 1)
+        assert await b.request(a.peer_id, b"hello") == b"hello"
+        assert b.peers()[0].direction == "out"
+        assert a.peers()[0].direction == "in"
+
+
+async def test_five_nodes_find_each_other_and_gossip():
+    heard = []
+    async with circle(5) as nodes:
+        for i, node in enumerate(nodes):
+
+            def rule(peer, data, i=i):
+                heard.append((i, data))
+                return Verdict.ACCEPT
+
+            node.subscribe("calls", rule)
+        await trio.sleep(1)
+        for i, node in enumerate(nodes):
+            await node.publish("calls", b"%d" % i)
+        await until(lambda: len(heard) >= 20)
+        assert sorted(heard) == sorted((i, b"%d" % j) for i in range(5) for j in range(5) if i != j)
+
+
+async def test_a_request_dials_a_known_peer_and_finds_an_unknown_one():
+    quiet = {"tuning": slower(connections_wanted=0)}
+    async with opened(0) as hub, opened(1, hub.addresses()[0], **quiet) as a:
+        async with opened(2, hub.addresses()[0], **quiet) as b:
+            b.on_request(echo)
+            await until(lambda: len(hub.peers()) == 2)
+            assert [peer.peer_id for peer in a.peers()] == [hub.peer_id]
+            await until_answered(a, b.peer_id)
+
+
+async def test_requests_to_one_peer_keep_their_order():
+    seen = []
+
+    async def note(peer, data):
+        seen.append(data)
+        await trio.sleep(0)
+        return data
+
+    async with circle(2) as (a, b):
+        a.on_request(note)
+        async with trio.open_nursery() as nursery:
+            for i in range(50):
+                nursery.start_soon(b.request, a.peer_id, bytes([i]))
+                await trio.lowlevel.checkpoint()
+        assert seen == [bytes([i]) for i in range(50)]
+
+
+async def test_five_peers_request_at_once():
+    async with circle(6) as (hub, *others):
+        hub.on_request(echo)
+        answers = []
+
+        async def ask(node):
+            for i in range(20):
+                data = node.peer_id.encode() + bytes([i]) * 1000
+                answers.append(await node.request(hub.peer_id, data) == data)
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for node in others:
+                    nursery.start_soon(ask, node)
+        assert answers == [True] * 100
+
+
+async def test_the_largest_request_comes_through():
+    async with circle(2) as (a, b):
+        a.on_request(echo)
+        data = bytes(128 * 1024)
+        assert await b.request(a.peer_id, data) == data
+
+
+async def test_a_peer_that_is_nowhere_is_unreachable():
+    async with circle(2) as (a, _), opened("gone") as gone:
+        stranger = gone.peer_id
+    async with circle(2) as (a, _):
+        with pytest.raises(PeerUnreachable):
+            await a.request(stranger, b"")
+
+
+async def test_a_slow_answer_is_given_up():
+    async def never(peer, data):
+        await trio.sleep_forever()
+
+    async with circle(2, tuning=slower(request_timeout_ms=300)) as (a, b):
+        a.on_request(never)
+        started_s = trio.current_time()
+        with pytest.raises(PeerUnreachable):
+            await b.request(a.peer_id, b"")
+        assert trio.current_time() - started_s < 2
+        a.on_request(echo)  # The connection is as good as before.
+        assert await b.request(a.peer_id, b"again") == b"again"
+
+
+async def test_a_fault_in_a_request_costs_the_peer_its_connection():
+    diary = Diary()
+
+    async def fussy(peer, data):
+        raise MalformedMessage(peer, "nothing is good enough")
+
+    async with opened("a", diary=diary) as a, opened("b", a.addresses()[0]) as b:
+        a.on_request(fussy)
+        await until(lambda: a.peers())
+        for _ in range(10):
+            with pytest.raises(PeerUnreachable):
+                await b.request(a.peer_id, b"")
+        await until(lambda: not a.peers())
+        assert diary.lines == [("came", b.peer_id), ("went", b.peer_id)]
+        with pytest.raises(PeerUnreachable):  # And it is kept out.
+            await b.request(a.peer_id, b"")
+
+
+async def test_streams_carry_bytes_both_ways():
+    async def shout(peer, stream):
+        while data := await stream.read_some(65536):
+            await stream.write(data.upper())
+
+    async with circle(2) as (a, b):
+        a.on_stream("/mutirao/shout/1", shout)
+        stream = await b.open_stream(a.peer_id, "/mutirao/shout/1")
+        await stream.write(b"hello")
+        assert await stream.read_exactly(5) == b"HELLO"
+        await stream.write(b"bye")
+        await stream.close()
+        assert await stream.read_exactly(3) == b"BYE"
+        assert await stream.read_some(1) == b""
+        with pytest.raises(PeerUnreachable):
+            await b.open_stream(a.peer_id, "/mutirao/nobody/1")
+
+
+async def test_a_bug_in_a_handler_stops_the_node():
+    async def buggy(peer, data):
+        raise LookupError("a bug")
+
+    async with opened("a") as a:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with opened("b", a.addresses()[0]) as b:
+                b.on_request(buggy)
+                await until(lambda: a.peers())
+                with pytest.raises(PeerUnreachable):
+                    await a.request(b.peer_id, b"")
+                await trio.sleep(5)
+        assert caught.group_contains(LookupError, match="a bug")
+
+
+async def test_a_bug_in_a_rule_stops_the_node():
+    def buggy(peer, data):
+        raise LookupError("a bug")
+
+    async with opened("a") as a:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with opened("b", a.addresses()[0]) as b:
+                b.subscribe("calls", buggy)
+                with trio.fail_after(10):
+                    while True:
+                        await a.publish("calls", b"x")
+                        await trio.sleep(0.1)
+        assert caught.group_contains(LookupError, match="a bug")
+
+
+async def test_records():
+    async with circle(3) as (a, b, c):
+        assert await a.get_record(b.peer_id) is None
+        one, two = (f"{b.peer_id} {number}".encode() for number in (1, 2))
+        assert await b.put_record(one)
+        assert await a.get_record(b.peer_id) == one
+        assert await b.put_record(two)
+        assert await a.get_record(b.peer_id) == two  # Not the copy that it holds itself.
+        assert await c.get_record(b.peer_id) == two
+        assert await b.get_record(b.peer_id) == two
+
+
+async def test_networks_of_other_names_stay_apart():
+    heard = []
+    async with opened("a") as a, opened("b", a.addresses()[0], network_name="other") as b:
+        a.subscribe("calls", lambda peer, data: heard.append(data) or Verdict.ACCEPT)
+        await until(lambda: a.peers() and b.peers())
+        record = f"{b.peer_id} 1".encode()
+        assert not await b.put_record(record)
+        assert await a.get_record(b.peer_id) is None
+        for _ in range(10):
+            await b.publish("calls", b"x")
+            await trio.sleep(0.1)
+        assert heard == []
+
+
+async def test_a_taken_port_is_refused():
+    async with opened("a") as a:
+        taken = a.addresses()[0].partition("/p2p/")[0]
+        with pytest.raises(AddressTaken, match="cannot listen"):
+            async with opened("b", listen=(taken,)):
+                pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"listen": ("nonsense",)},
+        {"listen": ("/ip4/127.0.0.1/udp/1",)},
+        {"bootstrap": ("/ip4/127.0.0.1/tcp/1",)},
+        {"bootstrap": ("/ip4/127.0.0.1/tcp/1/p2p/me",)},
+        {"announce": ("localhost:4788",)},
+    ],
+)
+async def test_bad_addresses_are_refused(change):
+    with pytest.raises(InvalidRequest):
+        async with opened("a", **change):
+            pass
+
+
+async def test_leaving_is_quick_and_leaves_nothing():
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with circle(5) as nodes:
+        addresses = [node.addresses()[0] for node in nodes]
+        started_s = trio.current_time()
+    assert trio.current_time() - started_s < 5 * 2
+    assert trio.lowlevel.current_statistics().tasks_living <= before + 1
+    for address in addresses:
+        with pytest.raises(OSError):
+            await trio.open_tcp_stream("127.0.0.1", int(address.split("/")[4]))
+
+
+async def test_leaving_by_cancellation():
+    before = trio.lowlevel.current_statistics().tasks_living
+    with trio.move_on_after(60) as scope:
+        async with circle(2) as (a, b):
+            a.on_request(echo)
+            await b.request(a.peer_id, b"")
+            started_s = trio.current_time()
+            scope.cancel()
+            await trio.sleep_forever()
+    assert trio.current_time() - started_s < 4
+    assert trio.lowlevel.current_statistics().tasks_living <= before + 1
+
+
+async def test_the_peer_id_is_that_of_the_seed():
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.from_private_bytes(seed("a")).public_key().public_bytes_raw()
+    async with opened("a") as a:
+        assert a.peer_id == peer_id_of(key)
+        assert a.addresses()[0].endswith(f"/p2p/{a.peer_id}")
+
+
+async def until_answered(node, peer: PeerId):
+    """Ask until the peer's address has come round."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                assert await node.request(peer, b"?") == b"?"
+            except PeerUnreachable:
+                await trio.sleep(0.2)
+            else:
+                return

@@ -1,0 +1,102 @@
+"""Finding each other, coming back, and dialling at the same time.
+
+Spec: specs/network.md.
+"""
+
+import pytest
+import trio
+
+from protocol.values.errors import PeerUnreachable
+from tests.node.network.devnet import Diary, circle, echo, opened, slower, until
+
+
+async def test_a_bootstrap_peer_may_start_later_and_come_back():
+    async with opened("hub") as hub:
+        address = hub.addresses()[0]
+    listen = (address.partition("/p2p/")[0],)
+    diary = Diary()
+    async with opened("a", address, diary=diary) as a:
+        await trio.sleep(0.5)
+        assert a.peers() == ()
+        for _ in range(2):
+            async with opened("hub", listen=listen) as hub:
+                started_s = trio.current_time()
+                await until(lambda: a.peers())
+                assert trio.current_time() - started_s < 5
+                assert a.peers()[0].peer_id == hub.peer_id
+            await until(lambda: not a.peers())
+    assert diary.lines == [("came", hub.peer_id), ("went", hub.peer_id)] * 2
+
+
+async def test_a_peer_that_comes_back_at_another_port():
+    async with opened("hub") as hub, opened("a", hub.addresses()[0]) as a:
+        async with opened("b", hub.addresses()[0]) as b:
+            b.on_request(echo)
+            await until(lambda: len(a.peers()) == 2)
+            assert await a.request(b.peer_id, b"1") == b"1"
+        await until(lambda: len(a.peers()) == 1)
+        async with opened("b", hub.addresses()[0]) as b:
+            b.on_request(echo)
+            await until(lambda: len(a.peers()) == 2, 15)
+            assert await a.request(b.peer_id, b"2") == b"2"
+
+
+async def test_dialling_at_the_same_time():
+    diaries = [Diary(), Diary()]
+    quiet = slower(connections_wanted=0)
+    async with opened("a", tuning=quiet, diary=diaries[0]) as a:
+        async with opened("b", tuning=quiet, diary=diaries[1]) as b:
+            a.on_request(echo)
+            b.on_request(echo)
+            meet(a, b)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(a.request, b.peer_id, b"x")
+                nursery.start_soon(b.request, a.peer_id, b"y")
+            await until(lambda: len(a.peers()) == len(b.peers()) == 1)
+            for _ in range(20):
+                assert await a.request(b.peer_id, b"x") == b"x"
+                assert await b.request(a.peer_id, b"y") == b"y"
+            assert diaries[0].lines == [("came", b.peer_id)]
+            assert diaries[1].lines == [("came", a.peer_id)]
+
+
+async def test_one_dead_address_does_not_hide_the_living_one():
+    async with opened("a") as a, opened("b") as b:
+        b.on_request(echo)
+        learn(a, b.peer_id, "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.2/tcp/1", bare(b))
+        assert await a.request(b.peer_id, b"x") == b"x"
+
+
+async def test_connections_stop_at_the_number_wanted():
+    async with opened(0) as hub:
+        tuning = slower(connections_wanted=1)
+        async with opened(1, hub.addresses()[0], tuning=tuning) as a:
+            async with opened(2, hub.addresses()[0], tuning=tuning) as b:
+                await until(lambda: len(hub.peers()) == 2)
+                await trio.sleep(1)
+                assert len(a.peers()) == len(b.peers()) == 1
+
+
+async def test_a_refused_peer_is_not_dialled():
+    async with circle(2) as (a, b):
+        from protocol.values.errors import BadSignature
+
+        a.blame(BadSignature(b.peer_id, "forged"))
+        await until(lambda: not a.peers())
+        with pytest.raises(PeerUnreachable, match="kept out"):
+            await a.request(b.peer_id, b"x")
+
+
+def meet(a, b):
+    learn(a, b.peer_id, bare(b))
+    learn(b, a.peer_id, bare(a))
+
+
+def learn(node, peer, *addresses):
+    from multiaddr import Multiaddr
+
+    node._keeper._book.learn(peer, [Multiaddr(text) for text in addresses])
+
+
+def bare(node) -> str:
+    return node.addresses()[0].partition("/p2p/")[0]

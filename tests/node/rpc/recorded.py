@@ -1,0 +1,230 @@
+"""A service in memory that stands in for the daemon in the tests of the API and of the CLI.
+
+It takes jobs on and lets the test say what happens to them. Spec: specs/rpc.md#service.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import trio
+
+from node.rpc.views import (
+    BidView,
+    BlobView,
+    GpuView,
+    ImageView,
+    JobEventView,
+    JobView,
+    OfferView,
+    OutputView,
+    PeerView,
+    PhaseCounts,
+    ProviderView,
+    ReceiptView,
+    ResourcesView,
+    StatusView,
+    StepsView,
+)
+from protocol.values.errors import Conflict, InvalidRequest, NotFound
+from protocol.wire.job import JobSpec
+
+BASE = hashlib.sha256(b"base").hexdigest()
+PEER = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
+FREE = ResourcesView(cpus=4, memory_mib=8192, disk_mib=100_000, gpus=1)
+GPU = GpuView("h200", "NVIDIA H200", 1, 143_771)
+ENDED = {"done", "failed", "cancelled"}
+
+
+class RecordedService:
+    """Jobs run when the test calls `advance`, or by `script` as soon as they are submitted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.specs: list[JobSpec] = []
+        self.jobs_by_id: dict[str, JobView] = {}
+        self.happened: dict[str, list[JobEventView]] = {}
+        self.log: dict[str, bytes] = {}
+        self.files: dict[str, list[OutputView]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.keys: dict[bytes, str] = {}
+        self.open_streams = 0
+        self.stopped = False
+        self.bug: Exception | None = None
+        self.script = None
+        self.changed = trio.Event()
+
+    def reset(self) -> None:
+        self.__init__(self.folder)
+
+    # What a test does.
+
+    def advance(self, job_id: str, phase: str, **changes) -> None:
+        """Let a job reach a phase."""
+        self.jobs_by_id[job_id] = replace(self.jobs_by_id[job_id], phase=phase, **changes)
+        self._happen(job_id, phase, {"provider": PEER} if phase == "awarded" else {})
+
+    def say(self, job_id: str, data: bytes) -> None:
+        self.log[job_id] += data
+        self._wake()
+
+    def leave(self, job_id: str, path: str, data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest()
+        (self.folder / digest).write_bytes(data)
+        self.files[job_id].append(OutputView(path, len(data), digest))
+
+    def finish(self, job_id: str, exit_code: int = 0) -> None:
+        receipt = ReceiptView(2500, "0.000347222", "ab" * 64, "cd" * 64)
+        self.advance(
+            job_id, "done", exit_code=exit_code, ended_ms=1_800_000_003_000, amount="0.000347222",
+            usage_ms=2500, receipt=receipt, output_digest="ee" * 32,
+            steps=StepsView(500, 20, 180, 2500, 40),
+        )  # fmt: skip
+
+    def whole_run(self, job_id: str, exit_code: int = 0) -> None:
+        """Let a job do everything at once."""
+        self.advance(job_id, "bids", bids=(BidView(PEER, "0.5000", True),))
+        self.advance(job_id, "awarded", provider=PEER, price_hour="0.5000")
+        self.advance(job_id, "fetching")
+        self.advance(job_id, "running")
+        self.say(job_id, b"hello from the job\n")
+        self.leave(job_id, "result/answer.txt", b"42\n")
+        self.finish(job_id, exit_code)
+
+    # What the API asks.
+
+    def status(self) -> StatusView:
+        if self.bug is not None:
+            raise self.bug
+        provider = ProviderView(
+            True, False, "embedded", "no Docker Engine answers", FREE, FREE, (GPU,)
+        )
+        return StatusView(
+            PEER, "0.1.0", ("/ip4/127.0.0.1/tcp/4788",), 1, 61_000, PhaseCounts(running=1),
+            "1.500000000", "0.000000000", provider, "/data",
+        )  # fmt: skip
+
+    def peers(self) -> tuple[PeerView, ...]:
+        return (PeerView(PEER, "/ip4/127.0.0.1/tcp/4789", "outbound", 61_000),)
+
+    def offers(self) -> tuple[OfferView, ...]:
+        return (
+            OfferView(
+                PEER, False, 4, 8192, 100_000, (GPU,), ("embedded",), "europe\x1b[31m", "0.0100",
+                "0.0020", "0.5000", FREE, 7, 120_000, (BASE,),
+            ),
+        )  # fmt: skip
+
+    async def submit(self, spec: JobSpec) -> JobView:
+        if spec.key and spec.key in self.keys:
+            known = self.jobs_by_id[self.keys[spec.key]]
+            if known.command != spec.workload.command:
+                raise Conflict("this key was used for another job: give another key")
+            return known
+        job_id = f"{len(self.jobs_by_id) + 1:032x}"[::-1]
+        self.keys[spec.key] = job_id
+        self.specs.append(spec)
+        self.jobs_by_id[job_id] = JobView(
+            job_id,
+            spec.name,
+            "announced",
+            spec.workload.image.hex(),
+            spec.workload.command,
+            1_800_000_000_000,
+        )
+        self.log[job_id], self.files[job_id], self.happened[job_id] = b"", [], []
+        self._happen(job_id, "announced", {})
+        if self.script is not None:
+            self.script(job_id)
+        return self.jobs_by_id[job_id]
+
+    async def jobs(self, limit: int, before: str | None) -> tuple[JobView, ...]:
+        newest = list(reversed(self.jobs_by_id.values()))
+        start = next((n + 1 for n, job in enumerate(newest) if job.id == before), 0)
+        return tuple(newest[start : start + limit])
+
+    async def job(self, reference: str) -> JobView:
+        found = [job for job in self.jobs_by_id.values() if job.id.startswith(reference)]
+        if len(reference) < 6 or len(found) != 1:
+            raise NotFound(f"no job {reference!r} here; see `mutirao jobs`")
+        return found[0]
+
+    async def cancel(self, reference: str) -> JobView:
+        job = await self.job(reference)
+        if job.phase not in ENDED:
+            self.advance(job.id, "cancelled", reason="cancelled", why="cancelled by the user")
+        return await self.job(reference)
+
+    async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
+        with self._open_stream():
+            while True:
+                for event in self.happened[reference][after:]:
+                    yield event
+                    after = event.seq
+                if self.jobs_by_id[reference].phase in ENDED:
+                    return
+                await self.changed.wait()
+
+    async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:
+        with self._open_stream():
+            while True:
+                if more := self.log[reference][offset:]:
+                    yield more
+                    offset += len(more)
+                elif not follow or self.jobs_by_id[reference].phase in ENDED:
+                    return
+                else:
+                    await self.changed.wait()
+
+    async def outputs(self, reference: str) -> tuple[OutputView, ...]:
+        return tuple(self.files[(await self.job(reference)).id])
+
+    async def output_file(self, digest: str) -> Path:
+        return self.folder / digest
+
+    async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
+        data = b"".join([chunk async for chunk in chunks])
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return BlobView(digest, len(data))
+
+    async def import_image(self, path: Path) -> ImageView:
+        if not await trio.Path(path).exists():
+            raise InvalidRequest(f"{path}: there is no such file")
+        return ImageView(BASE, (path.stem,), 1024, None)
+
+    async def build_base(self) -> ImageView:
+        return ImageView(BASE, ("base",), 30_000_000, 1_800_000_000_000)
+
+    async def images(self) -> tuple[ImageView, ...]:
+        return (await self.build_base(),)
+
+    async def resolve_image(self, reference: str) -> str:
+        if reference not in {"base", BASE, f"sha256:{BASE}"}:
+            raise NotFound(f"no image {reference!r} here; see `mutirao image list`")
+        return BASE
+
+    def request_stop(self) -> None:
+        self.stopped = True
+
+    # How it does it.
+
+    def _happen(self, job_id: str, kind: str, detail: dict) -> None:
+        events = self.happened[job_id]
+        events.append(JobEventView(len(events) + 1, 1_800_000_000_000 + len(events), kind, detail))
+        self._wake()
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    @contextmanager
+    def _open_stream(self):
+        self.open_streams += 1
+        try:
+            yield
+        finally:
+            self.open_streams -= 1
+            self._wake()

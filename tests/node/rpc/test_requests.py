@@ -1,0 +1,70 @@
+"""From JSON to a job spec. Spec: specs/rpc.md#job-request."""
+
+import pytest
+from pydantic import ValidationError
+
+from node.rpc.requests import JobRequest, digest_of_hex, job_spec_of
+from protocol.values.errors import InvalidRequest
+from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, Resources, Workload
+
+IMAGE = "ab" * 32
+LEAST = {"image": "base", "command": ["true"], "max_price": "0.5"}
+
+
+def spec_of(key: str = "", **more):
+    return job_spec_of(JobRequest(**(LEAST | more)), IMAGE, key)
+
+
+def test_what_is_left_out_has_the_protocols_default():
+    spec = spec_of()
+    assert spec.workload == Workload(digest_of_hex(IMAGE), ("true",))
+    assert (spec.terms.rate_max, spec.terms.profile, spec.terms.retries) == (138_888, VICKREY, 2)
+    assert spec.key == b""
+
+
+def test_everything_arrives():
+    spec = spec_of(
+        key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
+        gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5, profile="quick",
+        region="europe", retries=0, drivers=["docker"], queue_ms=6,
+        inputs=[{"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3}],
+    )  # fmt: skip
+    work, terms = spec.workload, spec.terms
+    assert work.resources == Resources(2, 64, 9, 1, "h200", 7)
+    assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
+    assert work.env == (EnvVar("A", "1"),)
+    assert work.inputs == (FileRef("d/a", BlobRef(digest_of_hex("cd" * 32), 3)),)
+    assert (terms.profile, terms.region, terms.retries, terms.queue_ms) == (QUICK, "europe", 0, 6)
+    assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
+
+
+@pytest.mark.parametrize(
+    "more,why",
+    [
+        ({"command": []}, "needs a command"),
+        ({"max_price": "0"}, "pays nothing"),
+        ({"max_price": "cheap"}, "max_price: not a price"),
+        ({"max_price": "NaN"}, "max_price: "),
+        ({"max_price": "9e999999"}, "max_price: not a price"),
+        ({"cpus": 0}, "cpus: expected an integer from 1"),
+        ({"timeout_ms": 1}, "timeout_ms: expected"),
+        ({"vram_mib": 5}, "no GPU"),
+        ({"inputs": [{"path": "../x", "digest": IMAGE, "size": 1}]}, "without .."),
+        ({"env": {"A": "\0"}}, "control characters"),
+        ({"name": "x" * 129}, "name: expected text"),
+    ],
+)
+def test_what_the_protocol_forbids_is_said_in_a_line(more, why):
+    with pytest.raises(InvalidRequest, match=why) as caught:
+        spec_of(**more)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"cpu": 1}, {"cpus": "2"}, {"cpus": True}, {"cpus": 1.0}, {"profile": "x"}, {"command": "ls"},
+     {"inputs": [{"path": "a", "digest": "zz", "size": 1}]}],
+)  # fmt: skip
+def test_json_of_another_form_is_refused(more):
+    with pytest.raises(ValidationError):
+        JobRequest(**(LEAST | more))

@@ -1,0 +1,88 @@
+"""Containers for tests: this machine's own programs in an empty root, as in the self-test.
+
+Spec: specs/execution.md#self-test.
+"""
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from node.sandbox.bwrap import Extra
+from node.sandbox.driver import Exit, Launch, log_path
+from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.selftest import host_rootfs, python_command
+from protocol.values.ids import Digest
+from protocol.wire.job import Resources, Workload
+
+
+def workload(*command: str, **fields) -> Workload:
+    resources = Resources(memory_mib=fields.pop("memory_mib", 64), disk_mib=16)
+    small = {"timeout_ms": 20_000, "output_mib": 2, "log_mib": 1, "processes": 16}
+    return Workload(Digest(bytes(32)), command, resources=resources, **(small | fields))
+
+
+def launch_of(job: Workload, **fields) -> Launch:
+    name = "mutirao-" + secrets.token_hex(16)
+    return Launch(**({"name": name, "rootfs": None, "image_archive": None, "workload": job} | fields))
+
+
+@dataclass
+class Room:
+    """A driver with a rootfs, whose run folders lie below a folder that is ours alone."""
+
+    driver: EmbeddedDriver
+    rootfs: Path
+    extra: Extra
+
+    def folder(self) -> Path:
+        folder = self.driver.runs / secrets.token_hex(8)
+        folder.mkdir(parents=True, mode=0o700)
+        return folder
+
+    async def start(self, launch: Launch) -> Path:
+        folder = self.folder()
+        await self.driver.start_with(replace(launch, rootfs=self.rootfs), folder, self.extra)
+        return folder
+
+    async def run(self, launch: Launch) -> tuple[Exit, str, Path]:
+        folder = await self.start(launch)
+        end = await self.driver.wait(folder)
+        return end, log_path(folder).read_text(errors="replace"), folder
+
+    async def run_python(self, code: str, **fields) -> tuple[Exit, str, Path]:
+        return await self.run(launch_of(workload(*python_command(code), **fields)))
+
+    async def run_shell(self, line: str, **fields) -> tuple[Exit, str, Path]:
+        return await self.run(launch_of(workload("/bin/sh", "-c", line, **fields)))
+
+
+async def make_room(place: Path, cgroup_root: str | None = None) -> Room:
+    place.mkdir(mode=0o700)
+    driver = EmbeddedDriver(place / "runs", *([] if cgroup_root is None else [cgroup_root]))
+    driver.runs.mkdir()
+    rootfs, extra = host_rootfs(place / "rootfs")
+    place.chmod(0o700)
+    return Room(driver, rootfs, extra)
+
+
+@pytest.fixture
+async def room(tmp_path):
+    room = await make_room(tmp_path / "data")
+    yield room
+    await close(room)
+
+
+@pytest.fixture
+async def bare_room(tmp_path):
+    """The same without control groups."""
+    room = await make_room(tmp_path / "data", "/nowhere")
+    yield room
+    await close(room)
+
+
+async def close(room: Room) -> None:
+    for folder in list(room.driver.runs.iterdir()):
+        await room.driver.remove(folder)
+    await room.driver.reap(frozenset())

@@ -1,0 +1,93 @@
+"""Control groups, on file systems made of files and on this machine.
+
+Spec: specs/execution.md#limits.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from node.sandbox.runner import cgroups
+
+
+@pytest.fixture
+def version_2(tmp_path, monkeypatch):
+    """A made-up hierarchy: a folder made there gets its files at once."""
+    (tmp_path / "cgroup.controllers").write_text("memory pids cpu")
+    files = ("cgroup.procs", "cgroup.subtree_control", "cgroup.kill", "memory.max", "pids.max",
+             "cpu.max", "memory.swap.max", "memory.oom.group")  # fmt: skip
+    real = cgroups.os.makedirs
+
+    def makedirs(path, exist_ok):
+        real(path, exist_ok=exist_ok)
+        for name in files:
+            open(f"{path}/{name}", "a").close()
+
+    monkeypatch.setattr(cgroups.os, "makedirs", makedirs)
+    monkeypatch.setattr(cgroups, "bases_2", lambda root: [root])
+    return tmp_path
+
+
+def test_version_2_gets_all_limits(version_2):
+    group = cgroups.create("mutirao/me/name", 64, 18, 2, str(version_2))
+    folder = version_2 / "mutirao/me/name"
+    assert group.hard == {"memory", "pids", "cpu"}
+    assert (folder / "memory.max").read_text() == str(64 << 20)
+    assert (folder / "memory.swap.max").read_text() == "0"
+    assert (folder / "memory.oom.group").read_text() == "1"
+    assert (folder / "pids.max").read_text() == "18"
+    assert (folder / "cpu.max").read_text() == "200000 100000"
+    assert (version_2 / "mutirao/me/cgroup.subtree_control").read_text() != ""
+    assert cgroups.find("mutirao/me/name", str(version_2)).folders == {"": str(folder)}
+    assert cgroups.children("mutirao/me", str(version_2)) == ["name"]
+
+
+def test_version_2_is_read(tmp_path):
+    (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 3\n")
+    (tmp_path / "cpu.stat").write_text("usage_usec 5000123\nuser_usec 1\n")
+    (tmp_path / "memory.peak").write_text("1048577\n")
+    group = cgroups.Group({"": str(tmp_path)}, set())
+    assert group.out_of_memory_kills() == 3
+    assert group.cpu_ms() == 5000
+    assert group.memory_peak_mib() == 2
+
+
+def test_without_any_hierarchy_nothing_is_claimed(tmp_path):
+    group = cgroups.create("mutirao/me/name", 64, 18, 2, str(tmp_path / "none"))
+    assert (group.folders, group.hard, group.members()) == ({}, set(), [])
+    assert (group.cpu_ms(), group.memory_peak_mib(), group.out_of_memory_kills()) == (None, None, 0)
+    group.kill()
+    group.remove()
+
+
+def test_bases_begin_with_what_was_delegated(monkeypatch):
+    monkeypatch.setattr(cgroups, "_read", lambda path: "0::/system.slice/mutirao.service/node\n")
+    assert cgroups.bases_2("/c") == [
+        "/c/system.slice/mutirao.service", "/c/system.slice/mutirao.service/node", "/c"]  # fmt: skip
+
+
+def test_a_real_group_is_killed_and_removed():
+    group = cgroups.create(f"mutirao/test-{os.getpid()}/one", 64, 8, 1)
+    if not group.folders:
+        pytest.skip("control groups are not ours to make here")
+    code = "import time; time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], preexec_fn=group.join)
+    try:
+        assert process.pid in group.members()
+        assert set(cgroups.of_process(process.pid).folders) >= group.hard
+        group.kill()
+        assert process.wait(10) == -9
+        assert group.members() == []
+    finally:
+        process.kill()
+        process.wait()
+        group.remove()
+        parent = cgroups.find(f"mutirao/test-{os.getpid()}")
+        parent.remove()
+    assert not any(os.path.exists(folder) for folder in parent.folders.values())
+
+
+def test_killing_nobody_is_no_fault():
+    cgroups.kill_process(2**22 - 1)

@@ -1,0 +1,34 @@
+"""A job's log.
+
+Spec: specs/execution.md#log.
+"""
+
+import os
+
+from node.sandbox.runner.joblog import JobLog, drain_pipe
+
+
+def test_the_log_is_cut_once(tmp_path):
+    log = JobLog(str(tmp_path / "log"), 1)
+    log.add(b"a" * (1 << 20))
+    assert not log.full
+    log.add(b"b")
+    log.add(b"c")
+    assert log.full
+    log.close()
+    text = (tmp_path / "log").read_text()
+    assert text == "a" * (1 << 20) + "\n… log truncated at 1 MiB\n"
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_is_drained_until_its_writers_are_gone():
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    sink = os.open("/dev/null", os.O_WRONLY)
+    os.write(writer, b"x" * 1000)
+    assert drain_pipe(reader, sink)
+    assert drain_pipe(reader, sink)  # Empty, but somebody may write.
+    os.close(writer)
+    assert not drain_pipe(reader, sink)
+    os.close(reader)
+    os.close(sink)

@@ -1,0 +1,83 @@
+"""The policy in bwrap's words.
+
+Spec: specs/execution.md#embedded-driver.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from node.sandbox.bwrap import Extra, Host, existing, record_of
+from tests.node.sandbox.conftest import launch_of, workload
+
+HOST = Host(Path("/b/bwrap"), Path("/b/libs"), ("/proc/keys",), 1_900_000_000, None,
+            frozenset({"memory", "pids", "cpu"}))  # fmt: skip
+
+
+def record(host=HOST, extra=Extra(), **fields):
+    launch = launch_of(workload("run", "-x"), rootfs=Path("/data/rootfs"), **fields)
+    return record_of(launch, host, extra, "mutirao/me/name")
+
+
+def one(pairs, key):
+    return next((value for name, value in pairs if name == key), None)
+
+
+def options(pairs):
+    return [value for name, value in pairs if name in {"arg", "path"}]
+
+
+def test_all_walls_are_up():
+    words = options(record())
+    for wall in ("user", "ipc", "pid", "net", "uts"):
+        assert f"--unshare-{wall}" in words
+    assert {"--disable-userns", "--die-with-parent", "--new-session", "--clearenv"} <= set(words)
+    assert words[words.index("--cap-drop") + 1] == "ALL"
+    assert "--bind" not in words  # Nothing of the machine is writable.
+
+
+def test_command_is_no_option():
+    pairs = record()
+    assert [value for key, value in pairs if key == "command"] == ["run", "-x"]
+    assert "-x" not in options(pairs)
+
+
+def test_inputs_and_extras_are_read_only_and_by_path():
+    extra = Extra(("/dev/nvidia0",), ((Path("/usr"), "/usr"),), (("K", "v"),))
+    pairs = record(extra=extra, inputs=(("a/b", Path("/blobs/1")),))
+    assert [value for key, value in pairs if key == "path"] == ["/data/rootfs", "/usr", "/blobs/1"]
+    words = options(pairs)
+    assert words[words.index("/blobs/1") - 1 : words.index("/blobs/1") + 2] == [
+        "--ro-bind", "/blobs/1", "/in/a/b"]  # fmt: skip
+    assert words[words.index("/dev/nvidia0") - 1] == "--dev-bind"
+    assert words.index("/dev/nvidia0") < words.index("--remount-ro")
+    assert words[words.index("K") + 1] == "v"
+
+
+def test_folders_in_memory_have_sizes():
+    words = options(record())
+    for folder, mib in (("/tmp", 16), ("/out", 2), ("/dev/shm", 32)):
+        place = words.index(folder)
+        assert words[place - 2 : place] == [str(mib << 20), "--tmpfs"]
+
+
+def test_numbers():
+    pairs = record()
+    assert one(pairs, "uid") == "1900000000"
+    assert one(pairs, "processes") == "18"
+    assert one(pairs, "as") is None
+    assert one(pairs, "nproc") is None
+    assert one(pairs, "cgroup") == "mutirao/me/name"
+    assert one(pairs, "library") == "/b/libs"
+
+
+def test_without_control_groups_the_address_space_is_bounded():
+    soft = replace(HOST, hard=frozenset(), processes_max=99, library=None, user=None)
+    pairs = record(soft)
+    assert one(pairs, "as") == str(64 << 20)
+    assert one(pairs, "nproc") == "99"
+    assert (one(pairs, "uid"), one(pairs, "library")) == (None, None)
+    assert one(record(soft, gpus=("GPU-1",)), "as") is None
+
+
+def test_existing():
+    assert existing(["/proc/self", "/no/such"]) == ("/proc/self",)

@@ -1,0 +1,58 @@
+"""Which driver is taken.
+
+Spec: specs/execution.md#drivers.
+"""
+
+import pytest
+
+from node.sandbox import choice
+from node.sandbox.driver import Probe
+from node.sandbox.runner import records
+from protocol.values.errors import SandboxUnavailable
+
+
+class Fake:
+    isolation = 1
+
+    def __init__(self, name, probe):
+        self.name, self.probe, self.kept = name, probe, None
+
+    async def check(self):
+        return self.probe
+
+    async def reap(self, names):
+        self.kept = names
+
+
+GOOD, BAD = Probe(ok=True, why="", limits=("time",)), Probe(ok=False, why="no luck")
+
+
+async def test_the_first_that_works_is_taken():
+    drivers = [Fake("a", BAD), Fake("b", GOOD), Fake("c", GOOD)]
+    assert await choice.first_that_works(drivers) == (drivers[1], GOOD)
+
+
+async def test_every_complaint_and_what_to_do_is_said():
+    with pytest.raises(SandboxUnavailable, match=r"a: no luck; b: no luck.*install"):
+        await choice.first_that_works([Fake("a", BAD), Fake("b", BAD)])
+
+
+async def test_the_embedded_driver_can_be_chosen(tmp_path):
+    driver, probe = await choice.choose_driver("embedded", tmp_path / "runs")
+    assert driver.name == "embedded"
+    assert "time" in probe.limits
+    assert list((tmp_path / "runs").iterdir()) == []
+    await choice.reap([driver], [])
+
+
+async def test_docker_is_asked_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(SandboxUnavailable, match="docker: Docker Engine"):
+        await choice.choose_driver("docker", tmp_path / "runs")
+
+
+async def test_known_containers_are_kept(tmp_path):
+    records.write(str(tmp_path / records.LAUNCH), [("name", "mutirao-1")])
+    driver = Fake("a", GOOD)
+    await choice.reap([driver], [tmp_path])
+    assert driver.kept == frozenset({"mutirao-1"})

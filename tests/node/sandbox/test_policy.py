@@ -1,0 +1,62 @@
+"""What a job gets, and what no job may be.
+
+Spec: specs/execution.md#policy.
+"""
+
+import pytest
+
+from node.sandbox.policy import environment_of, limits_of, name_of, require_runnable
+from protocol.values.errors import SandboxUnavailable
+from protocol.values.ids import LeaseId
+from protocol.wire.job import EnvVar
+from tests.node.sandbox.conftest import launch_of, workload
+
+
+def test_a_name_is_the_leases():
+    assert name_of(LeaseId(bytes(range(32)))) == "mutirao-000102030405060708090a0b0c0d0e0f"
+
+
+def test_limits_are_the_workloads():
+    limits = limits_of(launch_of(workload("x", memory_mib=100), budget_ms=7))
+    assert (limits.memory_mib, limits.temp_mib, limits.shared_mib) == (100, 16, 50)
+    assert (limits.timeout_ms, limits.budget_ms, limits.output_mib) == (20_000, 7, 2)
+
+
+def test_the_jobs_variables_win():
+    launch = launch_of(workload("x", env=(EnvVar("A", "job"),)), env=(("A", "image"), ("PATH", "/p")))
+    environment = environment_of(launch)
+    assert (environment["A"], environment["PATH"], environment["HOME"]) == ("job", "/p", "/tmp")
+
+
+def test_the_gpu_runtime_is_not_spoken_to_by_images():
+    env = (("LD_PRELOAD", "/evil.so"), ("NVIDIA_VISIBLE_DEVICES", "all"), ("KEPT", "1"))
+    assert "LD_PRELOAD" in environment_of(launch_of(workload("x"), env=env))
+    environment = environment_of(launch_of(workload("x"), env=env, gpus=("GPU-1",)))
+    assert environment.keys() & {"LD_PRELOAD", "NVIDIA_VISIBLE_DEVICES", "KEPT"} == {"KEPT"}
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        launch_of(workload()),
+        launch_of(workload("")),
+        launch_of(workload("x", "a\0--bind\0/\0/host")),
+        launch_of(workload("x", env=(EnvVar("A", "\0--bind"),))),
+        launch_of(workload("x", env=(EnvVar("A=B", "c"),))),
+        launch_of(workload("x"), env=(("", "c"),)),
+        launch_of(workload("x"), working_dir="relative"),
+        launch_of(workload("x"), working_dir="/a\0--bind"),
+        launch_of(workload("x"), inputs=(("../out", None),)),
+        launch_of(workload("x"), inputs=(("/etc", None),)),
+        launch_of(workload("x"), inputs=(("a", None), ("a", None))),
+        launch_of(workload("x"), name="mutirao-/../x"),
+        launch_of(workload("x"), name="other"),
+    ],
+)
+def test_what_could_mislead_a_program_is_refused(launch):
+    with pytest.raises(SandboxUnavailable):
+        require_runnable(launch)
+
+
+def test_an_honest_launch_may_run():
+    require_runnable(launch_of(workload("x", "--bind", "/", "/"), inputs=(("a/b", None),)))

@@ -1,0 +1,52 @@
+"""The daemon's end of a run folder, without a container.
+
+Spec: specs/execution.md#run-folder.
+"""
+
+import os
+
+import pytest
+import trio
+
+from node.sandbox import runfolder
+from node.sandbox.driver import Exit
+from node.sandbox.runner import records
+from protocol.values.errors import SandboxUnavailable
+
+
+async def test_a_result_is_read(tmp_path):
+    pairs = [("exit_code", "3"), ("usage_ms", "40"), ("reason", "exited"), ("detail", "a=b"),
+             ("cpu_ms", "12"), ("refused", "x: y"), ("refused", "z: w")]  # fmt: skip
+    runfolder.write_record(tmp_path, records.RESULT, pairs)
+    assert await runfolder.wait(tmp_path) == Exit(3, "exited", "a=b", 40, 12, None)
+    assert runfolder.outputs_refused(tmp_path) == ("x: y", "z: w")
+    assert runfolder.is_known(tmp_path)
+
+
+async def test_a_folder_without_a_result_failed(tmp_path):
+    assert (await runfolder.wait(tmp_path)).reason == "failed"
+    assert runfolder.outputs_refused(tmp_path) == ()
+    assert not runfolder.is_known(tmp_path)
+    assert runfolder.name_in(tmp_path) == ""
+
+
+async def test_killing_and_extending_what_does_not_run(tmp_path):
+    await runfolder.kill(tmp_path)
+    os.mkfifo(tmp_path / records.CONTROL)
+    await runfolder.kill(tmp_path)
+    await runfolder.extend(tmp_path, 500)
+    assert records.read(str(tmp_path / records.BUDGET)).number("ms") == 500
+
+
+async def test_a_runner_that_cannot_start_says_why(tmp_path):
+    with trio.fail_after(30), pytest.raises(SandboxUnavailable, match="runner died"):
+        await runfolder.run_runner(tmp_path)  # There is no launch record.
+    assert "the daemon writes the launch record" in (tmp_path / records.FAULT).read_text()
+
+
+async def test_files_are_removed_once_and_for_all(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "deep").mkdir(parents=True)
+    await runfolder.remove_files(folder)
+    assert not folder.exists()
+    await runfolder.remove_files(folder)
