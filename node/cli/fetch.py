@@ -6,22 +6,18 @@ Spec: specs/rpc.md#command-line.
 import hashlib
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+from node.cli.connection import Connection, quoted
 from node.cli.failure import Failure
 
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
 
-
-def fetch_outputs(node: "Connection", job: str, folder: Path) -> list[dict[str, Any]]:
+def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, Any]]:
     """Write a job's files below the folder and return what was fetched: path, size, digest.
 
     Raises Failure if a path would leave the folder, a digest differs or the disk refuses.
     """
-    from node.cli.connection import quoted
-
     path = f"/jobs/{quoted(job)}/outputs"
     found: list[dict[str, Any]] = node.get(path)
     for output in found:
@@ -44,7 +40,7 @@ def _check_path(path: str) -> None:
         raise Failure("failure", f"the job left a file with a path that is not safe: {path!r}")
 
 
-def _fetch(node: "Connection", path: str, folder: Path, output: dict[str, Any]) -> None:
+def _fetch(node: Connection, path: str, folder: Path, output: dict[str, Any]) -> None:
     final = folder / output["path"]
     final.parent.mkdir(parents=True, exist_ok=True)
     if not final.parent.resolve().is_relative_to(folder.resolve()):

@@ -8,13 +8,11 @@ import codecs
 import json
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from node.cli.connection import Connection, quoted
 from node.cli.failure import Failure
-
-if TYPE_CHECKING:
-    from node.cli.progress import Progress
+from node.cli.progress import Progress
 
 LOG_TAIL_S: Final = 30.0
 """How long the log may be silent once the job has ended."""
@@ -51,7 +49,7 @@ class LogPrinter:
 
 
 def follow_job(
-    node: Connection, job_id: str, printer: LogPrinter, progress: "Progress"
+    node: Connection, job_id: str, printer: LogPrinter, progress: Progress
 ) -> dict[str, Any]:
     """Print a job's log and progress until it has ended; return the job as it is then.
 
@@ -76,7 +74,7 @@ def follow_job(
 
 class _LogThread(threading.Thread):
     def __init__(
-        self, node: Connection, job_id: str, printer: LogPrinter, progress: "Progress"
+        self, node: Connection, job_id: str, printer: LogPrinter, progress: Progress
     ) -> None:
         super().__init__(name="log", daemon=True)
         self._node = node

@@ -4,15 +4,13 @@ Spec: specs/rpc.md#command-line.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from node.cli.connection import LONG_S, Connection
 from node.cli.options import reaches_node
 from node.cli.output import instant, show_fields, show_json, show_table
-
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
 
 
 @click.group(no_args_is_help=False)
@@ -26,32 +24,28 @@ def image() -> None:
 @image.command("import")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @reaches_node
-def import_image(*, path: Path, node: "Connection", as_json: bool) -> None:
+def import_image(*, path: Path, node: Connection, as_json: bool) -> None:
     """Import an image from a `docker save` archive, an OCI archive or an OCI folder.
 
     Example: docker save python:3.12 -o python.tar && mutirao image import python.tar
     """
-    from node.cli.connection import LONG_S
-
     view = node.post("/images", {"path": str(path.absolute())}, timeout_s=LONG_S)
     _show(view, as_json=as_json)
 
 
 @image.command("build-base")
 @reaches_node
-def build_base(*, node: "Connection", as_json: bool) -> None:
+def build_base(*, node: Connection, as_json: bool) -> None:
     """Build a small image from this machine's own Python and shell.
 
     Example: mutirao image build-base && mutirao run base -- python3 --version
     """
-    from node.cli.connection import LONG_S
-
     _show(node.post("/images/base", timeout_s=LONG_S), as_json=as_json)
 
 
 @image.command("list")
 @reaches_node
-def list_images(*, node: "Connection", as_json: bool) -> None:
+def list_images(*, node: Connection, as_json: bool) -> None:
     """List the images that the node keeps.
 
     Example: mutirao image list

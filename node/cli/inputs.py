@@ -9,12 +9,10 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
+from node.cli.connection import Connection
 from node.cli.failure import Failure
-
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
 
 FILES_MAX: Final = 256
 CHUNK_BYTES: Final = 2**18
@@ -54,7 +52,7 @@ def find_inputs(given: tuple[str, ...], folder: Path) -> tuple[Found, ...]:
 
 
 def upload_inputs(
-    node: "Connection", found: tuple[Found, ...], tell: Callable[[str], None]
+    node: Connection, found: tuple[Found, ...], tell: Callable[[str], None]
 ) -> tuple[Uploaded, ...]:
     """Give the files to the node and return them as blobs; `tell` hears of each."""
     uploaded = []
@@ -88,7 +86,7 @@ def _split(text: str, folder: Path) -> tuple[Path, str]:
     return whole, whole.resolve().name
 
 
-def _upload(node: "Connection", found: Found) -> Uploaded:
+def _upload(node: Connection, found: Found) -> Uploaded:
     digest = hashlib.sha256()
     try:
         with found.file.open("rb") as file:

@@ -4,10 +4,11 @@ Spec: specs/rpc.md#command-line.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
+from node.cli.connection import Connection, quoted
 from node.cli.options import reaches_node
 from node.cli.output import (
     duration,
@@ -20,9 +21,6 @@ from node.cli.output import (
     show_table,
 )
 
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
-
 ID_DIGITS: Final = 12
 """So many digits of a job's id are shown in tables; they are enough to name it."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
@@ -34,7 +32,7 @@ job_argument = click.argument("job")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, help="At most so many.")
 @click.option("--before", metavar="JOB", help="Only jobs older than this one.")
 @reaches_node
-def jobs(*, limit: int, before: str | None, node: "Connection", as_json: bool) -> None:
+def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> None:
     """List your jobs, newest first.
 
     Example: mutirao jobs --limit 5
@@ -56,15 +54,13 @@ def jobs(*, limit: int, before: str | None, node: "Connection", as_json: bool) -
 @click.command()
 @job_argument
 @reaches_node
-def show(*, job: str, node: "Connection", as_json: bool) -> None:
+def show(*, job: str, node: Connection, as_json: bool) -> None:
     """Show a job: its bids, its price, its steps, its receipt.
 
     JOB is an id, or its first six digits or more.
 
     Example: mutirao show 3f9a0c
     """
-    from node.cli.connection import quoted
-
     view = node.get(f"/jobs/{quoted(job)}")
     if as_json:
         show_json(view)
@@ -110,12 +106,11 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the job has ended.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Skip so many bytes.")
 @reaches_node
-def logs(*, job: str, follow: bool, offset: int, node: "Connection", as_json: bool) -> None:
+def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool) -> None:
     """Print a job's log, as the job wrote it.
 
     Example: mutirao logs -f 3f9a0c
     """
-    from node.cli.connection import quoted
     from node.cli.follow import LogPrinter
 
     printer = LogPrinter(as_json=as_json)
@@ -130,13 +125,11 @@ def logs(*, job: str, follow: bool, offset: int, node: "Connection", as_json: bo
 @click.command()
 @job_argument
 @reaches_node
-def cancel(*, job: str, node: "Connection", as_json: bool) -> None:
+def cancel(*, job: str, node: Connection, as_json: bool) -> None:
     """Cancel a job. What it has used until then is paid.
 
     Example: mutirao cancel 3f9a0c
     """
-    from node.cli.connection import quoted
-
     view = node.post(f"/jobs/{quoted(job)}/cancel")
     if as_json:
         show_json(view)
@@ -150,7 +143,7 @@ def cancel(*, job: str, node: "Connection", as_json: bool) -> None:
 @job_argument
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @reaches_node
-def outputs(*, job: str, folder: Path, node: "Connection", as_json: bool) -> None:
+def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     """Fetch the files that a job left into a folder.
 
     Example: mutirao outputs 3f9a0c ./result

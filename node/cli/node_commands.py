@@ -5,16 +5,14 @@ Spec: specs/rpc.md#command-line.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from node.cli.connection import Connection
 from node.cli.failure import Failure
 from node.cli.options import effective_config, json_option, reaches_node
 from node.cli.output import duration, say, short_peer, show_fields, show_json, show_table
-
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
 
 config_option = click.option(
     "--config", "file", type=click.Path(path_type=Path), help="Read this file and no other."
@@ -50,7 +48,7 @@ def up(
 
 @click.command()
 @reaches_node
-def stop(*, node: "Connection", as_json: bool) -> None:
+def stop(*, node: Connection, as_json: bool) -> None:
     """Ask the node to stop. Its jobs go on when it runs again.
 
     Example: mutirao stop
@@ -64,7 +62,7 @@ def stop(*, node: "Connection", as_json: bool) -> None:
 
 @click.command()
 @reaches_node
-def status(*, node: "Connection", as_json: bool) -> None:
+def status(*, node: Connection, as_json: bool) -> None:
     """Show what the node is and does.
 
     Example: mutirao status --json
@@ -102,7 +100,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
 
 @click.command()
 @reaches_node
-def peers(*, node: "Connection", as_json: bool) -> None:
+def peers(*, node: Connection, as_json: bool) -> None:
     """List the peers that the node is connected with.
 
     Example: mutirao peers
@@ -118,7 +116,7 @@ def peers(*, node: "Connection", as_json: bool) -> None:
 
 @click.command()
 @reaches_node
-def offers(*, node: "Connection", as_json: bool) -> None:
+def offers(*, node: Connection, as_json: bool) -> None:
     """List what the providers that the node knows can run, and for how much an hour.
 
     Example: mutirao offers

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from node.cli.connection import Connection
 from node.cli.failure import Failure
 
-if TYPE_CHECKING:  # The commands that need no daemon must not pay for http.client.
+if TYPE_CHECKING:  # Its import takes as long as all the rest of a command.
     from node.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,8 +34,6 @@ def reaches_node(command: Command) -> Command:
 
     @wraps(command)
     def found(*args: Any, socket: Path | None, data: Path | None, **options: Any) -> Any:
-        from node.cli.connection import Connection
-
         return command(*args, node=Connection(find_socket(socket, data)), **options)
 
     for option in (

@@ -6,12 +6,9 @@ Spec: specs/rpc.md#command-line.
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from node.cli.output import plain, say, short_peer
-
-if TYPE_CHECKING:
-    from rich.status import Status
 
 SAYING: Final[dict[str, str]] = {
     "announced": "announced, waiting for bids",
@@ -67,7 +64,7 @@ class LiveLine:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._live: Status | None = None
+        self._live: Any = None
         self._reached: list[str] = []
         self._log_began = False
 

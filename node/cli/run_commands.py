@@ -5,19 +5,17 @@ Spec: specs/rpc.md#command-line.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from node.cli import exits
+from node.cli.connection import Connection
+from node.cli.draft import Draft, request_of
 from node.cli.failure import Failure
 from node.cli.options import effective_config, reaches_node
 from node.cli.output import duration, say, show_json
 from node.cli.quantities import Duration, Size
-
-if TYPE_CHECKING:
-    from node.cli.connection import Connection
-    from node.cli.draft import Draft
 
 ID_DIGITS: Final = 12
 
@@ -61,8 +59,6 @@ def run_job(
       mutirao run base -- python3 -c 'print(6 * 7)'
       mutirao run --gpus 1 --input train.py --output ./result base -- python3 /in/train.py
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    from node.cli.draft import Draft
-
     node, as_json = options.pop("node"), options.pop("as_json")
     draft = Draft(env=tuple(_variable(text) for text in env), **options)
     job = _send(node, draft, Path.cwd(), key)
@@ -100,12 +96,11 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _send(node: "Connection", draft: "Draft", folder: Path, key: str | None) -> dict[str, Any]:
+def _send(node: Connection, draft: Draft, folder: Path, key: str | None) -> dict[str, Any]:
     """Upload the inputs and submit the job; return it."""
     import secrets
     from dataclasses import replace
 
-    from node.cli.draft import request_of
     from node.cli.inputs import find_inputs, upload_inputs
 
     defaults = effective_config(None, {}).requester
@@ -132,7 +127,7 @@ def _print_id(job: dict[str, Any], *, as_json: bool) -> int:
     return exits.OK
 
 
-def _follow(node: "Connection", job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
+def _follow(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
     from node.cli.fetch import fetch_outputs
     from node.cli.follow import LogPrinter, follow_job
     from node.cli.progress import choose_progress
@@ -154,7 +149,7 @@ def _follow(node: "Connection", job: dict[str, Any], output: Path | None, *, as_
 
 
 def _cancel(
-    node: "Connection", job_id: str, clear: Callable[[], None], tell: Callable[[str], None]
+    node: Connection, job_id: str, clear: Callable[[], None], tell: Callable[[str], None]
 ) -> int:
     clear()
     tell("interrupted: cancelling the job (once more to leave at once)")

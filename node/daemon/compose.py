@@ -64,7 +64,7 @@ def run_daemon(config: Config) -> int:
     Raises the NodeError that kept it from starting or going on.
     """
     assert __debug__, "never run the node with python -O: its assertions are part of it"
-    os.umask(0o077)
+    os.umask(0o022)  # Jobs run as another user and read what we unpack; our folders are 0700.
     failure: NodeError | None = None
     with logging_to(level=config.log_level, log_format=config.log_format):
         try:

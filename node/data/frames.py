@@ -17,6 +17,7 @@ import trio
 
 from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
 from protocol.values.ids import Digest, PeerId
+from protocol.wire.job import BLOB_SIZE_MAX
 
 PROTOCOL: Final = "/mutirao/blob/1"
 CHUNK: Final = 1024 * 1024
@@ -26,8 +27,7 @@ HASHES_PER_FRAME: Final = 256
 CHUNKS_PER_REQUEST_MAX: Final = 64
 MESSAGE_MAX: Final = 128
 """Bytes of a request or an answer at most."""
-SIZE_MAX: Final = 2**40
-"""Bytes of a blob at most."""
+SIZE_MAX: Final = BLOB_SIZE_MAX
 LENGTH_BYTES: Final = 4
 # What msgpack raises on bytes that are not msgpack: its own, and what building the value raises.
 MSGPACK_ERRORS: Final = (ValueError, TypeError, msgpack.UnpackException)

@@ -34,9 +34,7 @@ class Guard:
         self.error: Exception | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close"})  # hypercorn answers 403.
-            return
+        assert scope["type"] == "http", "server.py opens no other kind of connection"
         exchange = _Exchange(receive, send, scope["path"] in UNBOUNDED)
         if bug := await exchange.run(self._app, scope):
             self.error = bug

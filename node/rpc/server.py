@@ -17,6 +17,8 @@ from typing import Any, Final, cast
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
@@ -95,7 +97,8 @@ class _Connections:
         state = ConnectionState(cast("Any", {}))
         try:
             # hypercorn declares a TLS stream; the code takes either.
-            await TCPServer(self._app, self._config, self._context, state, cast("Any", stream))
+            connection = _Http1(self._app, self._config, self._context, state, cast("Any", stream))
+            await connection.run()
         finally:
             self._open.discard(stream)
             self._fewer.set()
@@ -111,6 +114,38 @@ class _Connections:
         """Close every connection under the feet of hypercorn, whose writes cannot be cancelled."""
         for stream in self._open:
             stream.socket.close()
+
+
+class _Http1(TCPServer):
+    """hypercorn's care of one connection, less HTTP/2 and WebSocket: odd bytes break them."""
+
+    async def run(self) -> None:
+        try:
+            async with TaskGroup() as handlers:
+                self._task_group = handlers
+                self.protocol = cast("Any", _Http1Protocol)(
+                    self.app, self.config, self.context, handlers, self.state,
+                    ssl=False, client=None, server=None, send=self.protocol_send,
+                )  # fmt: skip
+                await self.idle_task.restart(handlers, self._idle_timeout)
+                await self._read_data()
+        finally:
+            await self._close()
+
+
+class _Http1Protocol(H11Protocol):
+    async def _check_protocol(self, event: Any) -> None:
+        """Take up no offer to speak HTTP/2: RFC 9110 lets a server answer in HTTP/1.1."""
+
+    async def _create_stream(self, request: Any) -> None:
+        headers = [item for item in request.headers.raw_items() if item[0].lower() != b"upgrade"]
+        plain = type(request)(
+            method=request.method,
+            headers=headers,
+            target=request.target,
+            http_version=request.http_version,
+        )
+        await super()._create_stream(plain)
 
 
 def _hypercorn_config() -> Config:

@@ -9,6 +9,7 @@ Spec: specs/execution.md#docker-driver.
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -32,7 +33,9 @@ from protocol.values.errors import SandboxUnavailable
 FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 """What docker-py raises when the engine refuses, fails, hangs or is not there."""
 REQUEST_SECONDS: Final = 60
-UNIX: Final = "http+docker://localhost"
+API_VERSION: Final = "1.41"
+"""That of Docker Engine 20.10; newer engines speak it too."""
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REPOSITORY: Final = "mutirao"
 SELFTEST_TAG: Final = "selftest"
 OUT: Final = "out"
@@ -121,7 +124,11 @@ class DockerDriver:
     def _engine(self) -> Any:
         """Return the connection to the engine."""
         if self.client is None:
-            self.client = docker.from_env(timeout=REQUEST_SECONDS)
+            path = engine_socket()
+            _require_listener(path)
+            self.client = docker.DockerClient(
+                base_url=f"unix://{path}", version=API_VERSION, timeout=REQUEST_SECONDS
+            )
         return self.client
 
     def _require_engine(self) -> None:
@@ -133,14 +140,6 @@ class DockerDriver:
             raise SandboxUnavailable(f"Docker Engine {version} is too old; install 20.10 or newer")
         if not any("seccomp" in option for option in engine.info()["SecurityOptions"]):
             raise SandboxUnavailable("Docker Engine has no seccomp; its kernel must support it")
-        self._socket()
-
-    def _socket(self) -> str:
-        """Return the path of the engine's socket."""
-        if self._engine().api.base_url != UNIX:
-            raise SandboxUnavailable("DOCKER_HOST is not a Unix socket; use the embedded sandbox")
-        host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        return "/" + host.removeprefix("unix://").lstrip("/")
 
     async def _image(self, launch: Launch, folder: Path) -> str:
         """Return the engine's id of the launch's image, loading it if the engine lacks it."""
@@ -204,7 +203,7 @@ class DockerDriver:
             "memory_mib": limits.memory_mib,
             "sized": int(sized),
         }
-        pairs = [("driver", "docker"), ("name", launch.name), ("socket", self._socket())]
+        pairs = [("driver", "docker"), ("name", launch.name), ("socket", engine_socket())]
         pairs += [("out", str(place.out))]
         pairs += [(key, str(value)) for key, value in numbers.items()]
         runfolder.write_record(folder, records.LAUNCH, pairs)
@@ -241,6 +240,21 @@ class DockerDriver:
             buffer.getvalue(), repository=REPOSITORY, tag=SELFTEST_TAG
         )
         return str(engine.images.get(f"{REPOSITORY}:{SELFTEST_TAG}").id)
+
+
+def engine_socket() -> str:
+    """Return the path of the engine's socket; SandboxUnavailable if DOCKER_HOST names none."""
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    if not host.startswith("unix:///"):
+        raise SandboxUnavailable("DOCKER_HOST is not a Unix socket; use the embedded sandbox")
+    return host.removeprefix("unix://")
+
+
+def _require_listener(path: str) -> None:
+    """Raise OSError if nobody listens: docker-py would leave its socket open."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(REQUEST_SECONDS)
+        sock.connect(path)
 
 
 def _make_out(place: Path, size_mib: int) -> bool:

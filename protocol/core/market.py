@@ -45,10 +45,9 @@ class Market:
         self._buckets: dict[PeerId, Bucket] = {}
 
     def left(self, total: Capacity) -> Capacity:
-        """Return what of the node's capacity is promised to nobody."""
-        held = [serving.reserved(state) for state in self.servings.values()]
+        """Return what of the node's capacity is promised to nobody: no lease and no open bid."""
         bound = [bidding.reserved(state) for state in self.biddings.values()]
-        return left_of(total, [item for item in (*held, *bound) if item is not None])
+        return left_of(self._unleased(total), [item for item in bound if item is not None])
 
     def states(self) -> Iterable[Any]:
         """Return every state that has a deadline."""
@@ -112,6 +111,10 @@ class Market:
             self.biddings[call_id] = state
         return list(effects)
 
+    def _unleased(self, total: Capacity) -> Capacity:
+        held = [serving.reserved(state) for state in self.servings.values()]
+        return left_of(total, [item for item in held if item is not None])
+
     def _may_call(self, requester: PeerId, now_ms: int) -> bool:
         if len(self._buckets) >= BIDDINGS_MAX:
             oldest = min(self._buckets, key=lambda peer: self._buckets[peer].filled_ms)
@@ -135,7 +138,8 @@ class Market:
             return [_decline(lease_id, event, Decline.EVIDENCE, context)]
         del self.biddings[award.call_id]
         bid = revealed.bidding
-        reservation = reserve(self.left(context.policy.capacity), bid.call.resources)
+        # Bids may have been opened for the same capacity: the first award gets it.
+        reservation = reserve(self._unleased(context.policy.capacity), bid.call.resources)
         if reservation is None:
             return [_decline(lease_id, event, Decline.BUSY, context)]
         hold = serving.Hold(

@@ -38,18 +38,18 @@ class Reservation:
 
 
 def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
-    """Return what no reservation has taken."""
+    """Return what no reservation has taken; nothing where more is reserved than is there.
+
+    That happens if open bids compete for the same capacity, or if the owner lends less than before.
+    """
     taken = list(reservations)
     busy = {uuid for reservation in taken for uuid in reservation.devices}
-    left = Capacity(
-        total.cpus - sum(item.resources.cpus for item in taken),
-        total.memory_mib - sum(item.resources.memory_mib for item in taken),
-        total.disk_mib - sum(item.resources.disk_mib for item in taken),
+    return Capacity(
+        max(0, total.cpus - sum(item.resources.cpus for item in taken)),
+        max(0, total.memory_mib - sum(item.resources.memory_mib for item in taken)),
+        max(0, total.disk_mib - sum(item.resources.disk_mib for item in taken)),
         tuple(device for device in total.devices if device.uuid not in busy),
     )
-    assert left.cpus >= 0, "more CPUs are promised than there are"
-    assert left.memory_mib >= 0, "more memory is promised than there is"
-    return left
 
 
 def reserve(left: Capacity, wanted: Resources) -> Reservation | None:

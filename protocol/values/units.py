@@ -4,7 +4,7 @@ Spec: specs/parameters.md#units. One credit is 10^9 nano-credits. A rate is nano
 second for the whole slot. People write and read credits per hour.
 """
 
-from decimal import ROUND_FLOOR, Decimal, InvalidOperation
+from decimal import ROUND_FLOOR, Decimal, DecimalException
 from typing import Final
 
 NANO: Final = 10**9
@@ -19,7 +19,7 @@ def rate_of_hourly(credits_per_hour: str | Decimal) -> int:
     """Return nano-credits per second from credits per hour, rounded down; ValueError if absurd."""
     try:
         rate = Decimal(credits_per_hour) * NANO / SECONDS_PER_HOUR
-    except InvalidOperation:
+    except DecimalException:
         raise ValueError(f"not a price: {credits_per_hour!r}") from None
     if not rate.is_finite() or not 0 <= rate <= RATE_MAX:
         raise ValueError(f"a price is between 0 and 3,600,000 an hour: {credits_per_hour}")

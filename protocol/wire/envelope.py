@@ -126,9 +126,11 @@ def _is_small_order(point: bytes) -> bool:
 
 def _parts(plain: object) -> tuple[int, bytes, bytes, bytes]:
     match plain:
-        case [1, int(number), bytes(key), bytes(body), bytes(signature)] if (
-            type(number) is int and len(key) == 32 and len(signature) == 64
-        ):
+        case [int(version), int(number), bytes(key), bytes(body), bytes(signature)] if (
+            # To Python True is 1; to us there is one encoding of each envelope.
+            type(version) is int and version == VERSION
+            and type(number) is int and len(key) == 32 and len(signature) == 64
+        ):  # fmt: skip
             return number, key, body, signature
         case _:
             raise ValueError("not an envelope")

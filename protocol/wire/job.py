@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from protocol.values.ids import Digest
+from protocol.values.limits import ENVELOPE_BYTES_MAX
+from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, MILLIS, RATE, Bytes, Int, Key, Many, Record, Text
 
 INPUTS_MAX: Final = 256
 ARGUMENTS_MAX: Final = 256
+WORKLOAD_BYTES_MAX: Final = ENVELOPE_BYTES_MAX - 256
+"""A workload must fit into the message that deploys it."""
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 BLOB_SIZE_MAX: Final = 2**43
 
@@ -113,6 +117,10 @@ def faults(spec: JobSpec) -> list[str]:
         lines.append("command: a job needs a command; give it after --")
     if spec.terms.rate_max == 0:
         lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
+    size = len(encode(workload))
+    if size > WORKLOAD_BYTES_MAX:
+        lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
+                     "give long texts as input files")  # fmt: skip
     paths = [file.path for file in workload.inputs]
     lines += [f"input {path!r}: paths are relative, without .. or empty parts"
               for path in paths if not is_safe_path(path)]  # fmt: skip

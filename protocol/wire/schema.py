@@ -10,6 +10,7 @@ import functools
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 EXTENSION_KEY_MIN: Final = 64
@@ -34,7 +35,8 @@ class Int:
     high: int = 2**63 - 1
 
     def to_wire(self, value: Any) -> Any:
-        return self.from_wire(value)
+        # Our own reasons are members of an IntEnum; from the wire comes a plain integer.
+        return self.from_wire(value.value if isinstance(value, IntEnum) else value)
 
     def from_wire(self, value: Any) -> int:
         """Return the integer; ValueError if it is none or out of bounds."""
@@ -95,6 +97,13 @@ class Text:
         if any(unicodedata.category(c) in {"Cc", "Cs"} and c not in welcome for c in value):
             raise ValueError("expected text without control characters")
         return value
+
+
+def text_within(value: str, most: int) -> str:
+    """Return any text as a `Text` of at most so many bytes: one line, cut where it is too long."""
+    unwelcome = {"Cc", "Cs"}
+    line = "".join(" " if unicodedata.category(c) in unwelcome else c for c in value)
+    return line.encode()[:most].decode(errors="ignore")
 
 
 @dataclass(frozen=True, slots=True)

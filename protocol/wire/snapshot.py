@@ -28,7 +28,7 @@ def from_snapshot(declared: Any, data: bytes) -> Any:
     """
     try:
         return _value(declared, msgpack.unpackb(data, raw=False, strict_map_key=False))
-    except (msgpack.UnpackException, TypeError, KeyError) as error:
+    except (msgpack.UnpackException, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"not a snapshot: {error}") from None
 
 

@@ -76,6 +76,10 @@ from protocol.wire.messages import (
     Started,
     Voucher,
 )
+from protocol.wire.schema import text_within
+
+DETAIL_BYTES: Final = 512
+"""How much of an explanation travels."""
 
 
 def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> Step:
@@ -164,10 +168,13 @@ def say_started(state: Serving, event: ContainerStarted, context: Context) -> St
 def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> Step:
     """Report the usage; stop a container that runs beyond what is paid and the exposure limit."""
     hold = state.hold
+    if state.killed:
+        return _release(hold, Release.SANDBOX_FAILED, "the container did not stop", context)
     usage_ms = context.now_ms - state.started_ms
     if usage_ms >= state.paid_ms + EXPOSURE_MS:
         # What has run is billed when the container has exited.
-        return replace(state, deadline_ms=context.now_ms + STOP_MS), (Kill(hold.lease_id),)
+        following = replace(state, killed=True, deadline_ms=context.now_ms + STOP_MS)
+        return following, (Kill(hold.lease_id),)
     beat = Heartbeat(hold.lease_id, state.beat, RUNNING, usage_ms)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
     return following, (Send(hold.requester, context.signer.sign(beat).envelope, 0),)
@@ -192,8 +199,8 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
     receipt = _receipt(hold, state.contract, usage_ms, (event.exit_code, outputs), context)
     proposal = context.signer.sign(receipt).envelope
     completed = context.signer.sign(Completed(
-        hold.lease_id, event.exit_code, event.reason, event.detail[:500], usage_ms,
-        event.outputs, proposal,
+        hold.lease_id, event.exit_code, event.reason, text_within(event.detail, DETAIL_BYTES),
+        usage_ms, event.outputs, proposal,
     ))  # fmt: skip
     following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt)
     until_ms = context.now_ms + SETTLEMENT_MS
@@ -343,7 +350,7 @@ def _receipt(
 
 
 def _release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
-    said = context.signer.sign(LeaseRelease(hold.lease_id, reason, why[:500]))
+    said = context.signer.sign(LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)))
     ended = Ended(hold)
     until_ms = context.now_ms + MESSAGE_MS
     send = Send(hold.requester, said.envelope, until_ms)

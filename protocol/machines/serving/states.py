@@ -81,6 +81,8 @@ class Serving:
     paid_ms: int
     """The usage that vouchers cover."""
     vouchers: int
+    killed: bool = False
+    """Whether the container was told to stop, for lack of vouchers."""
 
 
 @dataclass(frozen=True, slots=True)

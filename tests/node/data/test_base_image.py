@@ -44,7 +44,7 @@ def test_it_is_the_same_in_another_process(layer) -> None:
     built, path = layer
     assert built.size == path.stat().st_size
     said = subprocess.check_output(
-        [sys.executable, "-c", DIGEST], env={"PYTHONHASHSEED": "7"}, text=True
+        [sys.executable, "-c", DIGEST], env={**os.environ, "PYTHONHASHSEED": "7"}, text=True
     )
     assert said.strip() == built.diff_id.hex()
 

@@ -83,7 +83,10 @@ BAD_MANIFESTS = [
     {**MANIFEST, "layers": [LAYER] * (LAYERS_MAX + 1)},
     {**MANIFEST, "layers": ["x"]},
     {**MANIFEST, "layers": [{**LAYER, "mediaType": "foreign"}]},
-    *({**MANIFEST, "layers": [{**LAYER, "size": size}]} for size in (-1, 1.5, True, "7", 2**41)),
+    *(
+        {**MANIFEST, "layers": [{**LAYER, "size": size}]}
+        for size in (-1, 1.5, True, "7", 2**43 + 1)
+    ),
     *(
         {**MANIFEST, "config": {**LAYER, "digest": digest}}
         for digest in (None, "md5:00", "sha256:../../etc", DIGEST.upper(), DIGEST + "0")

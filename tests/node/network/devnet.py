@@ -15,7 +15,7 @@ import trio
 
 from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, Tuning
-from protocol.values.errors import BadSignature
+from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import PeerId
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -112,3 +112,15 @@ async def said(process: subprocess.Popen, seconds: float = 30) -> str:
 
 def slower(**changes) -> Tuning:
     return replace(QUICK, **changes)
+
+
+async def until_answered(node, peer: PeerId):
+    """Ask until the peer's address has come round."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                assert await node.request(peer, b"?") == b"?"
+            except PeerUnreachable:
+                await trio.sleep(0.2)
+            else:
+                return

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from protocol.rules.verdict import Verdict
-from tests.node.network.devnet import attacker, echo, opened, said, slower, until
+from tests.node.network.devnet import attacker, echo, opened, said, slower, until, until_answered
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ async def answers_an_honest_peer(victim, name="honest"):
     async with opened(name, victim.addresses()[0]) as honest:
         victim.subscribe("calls", lambda peer, data: heard.append(data) or Verdict.ACCEPT)
         with trio.fail_after(10):
-            assert await honest.request(victim.peer_id, b"hello") == b"hello"
+            await until_answered(honest, victim.peer_id)
             assert await honest.put_record(f"{honest.peer_id} 1".encode())
             while b"news" not in heard:
                 await honest.publish("calls", b"news")

@@ -5,8 +5,10 @@ Spec: specs/network.md.
 
 import pytest
 import trio
+from multiaddr import Multiaddr
 
-from protocol.values.errors import PeerUnreachable
+from protocol.values.errors import BadSignature, PeerUnreachable
+from protocol.values.ids import peer_id_of
 from tests.node.network.devnet import Diary, circle, echo, opened, slower, until
 
 
@@ -67,20 +69,21 @@ async def test_one_dead_address_does_not_hide_the_living_one():
         assert await a.request(b.peer_id, b"x") == b"x"
 
 
-async def test_connections_stop_at_the_number_wanted():
-    async with opened(0) as hub:
-        tuning = slower(connections_wanted=1)
-        async with opened(1, hub.addresses()[0], tuning=tuning) as a:
-            async with opened(2, hub.addresses()[0], tuning=tuning) as b:
-                await until(lambda: len(hub.peers()) == 2)
-                await trio.sleep(1)
-                assert len(a.peers()) == len(b.peers()) == 1
+async def test_only_so_many_peers_are_dialled_and_bootstrap_peers_always():
+    async with opened("a", tuning=slower(connections_wanted=1, keeper_every_ms=60_000)) as a:
+        others = [f"/ip4/127.0.0.1/tcp/{port}" for port in range(1, 4)]
+        names = [peer_id_of(bytes([number]) * 32) for number in range(1, 4)]
+        for name, address in zip(names, others, strict=True):
+            learn(a, name, address)
+        (chosen,) = a._keeper._wanted()
+        assert chosen in names
+        a._keeper._book.learn_bootstrap(names[0], Multiaddr(others[0]))
+        a._keeper._tuning = slower(connections_wanted=0)
+        assert a._keeper._wanted() == [names[0]]
 
 
 async def test_a_refused_peer_is_not_dialled():
     async with circle(2) as (a, b):
-        from protocol.values.errors import BadSignature
-
         a.blame(BadSignature(b.peer_id, "forged"))
         await until(lambda: not a.peers())
         with pytest.raises(PeerUnreachable, match="kept out"):
@@ -93,8 +96,6 @@ def meet(a, b):
 
 
 def learn(node, peer, *addresses):
-    from multiaddr import Multiaddr
-
     node._keeper._book.learn(peer, [Multiaddr(text) for text in addresses])
 
 

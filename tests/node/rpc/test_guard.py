@@ -87,17 +87,6 @@ async def test_a_large_blob_passes(caller):
     assert caller.service.blobs[answer.json["digest"]] == data
 
 
-async def test_what_is_no_http_request_is_refused(caller):
-    upgrade = {"upgrade": "websocket", "sec_websocket_version": "13"}
-    stream = await trio.open_unix_socket(caller.path)
-    lines = ["GET /v1/status HTTP/1.1", "host: n", "connection: upgrade"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in upgrade.items()]
-    lines.append("sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==")
-    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
-    with trio.fail_after(5):
-        assert (await read_answer(stream)).status == 403
-
-
 @pytest.mark.parametrize(
     "body",
     [

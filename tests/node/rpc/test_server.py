@@ -1,7 +1,9 @@
 """The socket, the drain, the bug that stops the node. Spec: specs/rpc.md#connections."""
 
+import random
 import socket
 import stat
+from contextlib import suppress
 
 import pytest
 import trio
@@ -61,6 +63,52 @@ async def test_a_request_is_answered_before_the_end(caller, nursery):
     gate.set()
     assert b"201" in await read_until(stream, b"size")
     await stream.aclose()
+
+
+@pytest.mark.parametrize("offer", ["websocket", "h2c"])
+async def test_an_offer_of_another_protocol_is_answered_in_http_1(caller, offer):
+    more = {
+        "upgrade": offer, "sec_websocket_version": "13", "http2_settings": "AAMAAABkAAQAAP__",
+        "sec_websocket_key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+    }  # fmt: skip
+    stream = await trio.open_unix_socket(caller.path)
+    lines = ["GET /v1/peers HTTP/1.1", "host: n", "connection: upgrade, http2-settings"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+    data = await read_until(stream, b"]")
+    assert data.startswith(b"HTTP/1.1 200")
+    await stream.aclose()
+
+
+async def test_random_bytes_do_not_stop_the_node(caller):
+    chance = random.Random(7)
+    for _ in range(150):
+        data = bytearray(b"".join(chance.choice(REQUESTS) for _ in range(chance.randint(1, 3))))
+        for _ in range(chance.randint(0, 6)):
+            place = chance.randrange(len(data))
+            data[place : place + chance.randint(0, 3)] = chance.randbytes(chance.randint(1, 3))
+        stream = await trio.open_unix_socket(caller.path)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(bytes(data))
+            await stream.send_eof()
+            with trio.move_on_after(0.5):
+                while await stream.receive_some():
+                    pass
+        await stream.aclose()
+    assert (await caller.ask("GET", "/v1/peers")).status == 200
+
+
+REQUESTS = [
+    b"GET /v1/status HTTP/1.1\r\nhost: n\r\n\r\n",
+    b"GET /v1/jobs/aaaaaa/events HTTP/1.1\r\nhost: n\r\nlast-event-id: 3\r\n\r\n",
+    b"POST /v1/blobs HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    b"POST /v1/images HTTP/1.1\r\nhost: n\r\ncontent-length: 12\r\n\r\n" + b'{"path":"/"}',
+    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+    b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+]
 
 
 async def test_a_stale_socket_is_replaced(service, tmp_path, nursery):

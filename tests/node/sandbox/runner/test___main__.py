@@ -1,0 +1,54 @@
+"""The runner's start: quick, alone, and outliving whoever started it.
+
+Spec: specs/execution.md#runner.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from node.sandbox.runfolder import RUNNER
+
+LIST = """
+import sys, runpy
+sys.argv = ["runner"]
+before = set(sys.modules)
+space = runpy.run_path(sys.argv[0] and {main!r}, run_name="not_main")
+space["stand_alone"]()
+from node.sandbox.runner import bubblewrap, supervise, lock
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_it_needs_little_of_the_standard_library_and_nothing_else():
+    code = LIST.format(main=str(RUNNER / "__main__.py"))
+    done = subprocess.run([sys.executable, "-I", "-S", "-E", "-c", code],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    loaded = set(done.stdout.split())
+    slow = {"typing", "json", "signal", "subprocess", "dataclasses", "pathlib", "re", "enum", "socket"}
+    assert not slow & (loaded - {"re", "enum"})
+    assert {name for name in loaded if name.startswith("node")} > {"node.sandbox.runner.supervise"}
+    assert "site" not in loaded
+
+
+def test_a_folder_that_is_not_there():
+    done = subprocess.run([sys.executable, "-I", "-S", "-E", str(RUNNER), "/no/such/folder"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert Path("/no/such/folder").name in done.stderr
+
+
+async def test_a_container_survives_who_started_it(room):
+    """Another process starts it and ends; we wait for it."""
+    from node.sandbox import runfolder
+    from tests.node.sandbox.conftest import launch_of, workload
+
+    folder = room.folder()
+    launch = launch_of(workload("/bin/sh", "-c", "sleep 0.7; echo done"), rootfs=room.rootfs)
+    room.driver._prepare(launch, folder, room.extra)
+    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), str(folder)]
+    starter = f"import subprocess; subprocess.run({command!r}, check=True)"
+    subprocess.run([sys.executable, "-c", starter], check=True)
+    assert runfolder.is_alive(folder)
+    assert (await room.driver.wait(folder)).exit_code == 0
+    assert (folder / "log").read_text() == "done\n"

@@ -1,0 +1,53 @@
+"""bwrap as a container; the attacks are in test_embedded.py.
+
+Spec: specs/execution.md#embedded-driver.
+"""
+
+import os
+import resource
+
+import pytest
+
+from node.sandbox.runner import bubblewrap
+from node.sandbox.runner.container import StartFailed
+from node.sandbox.runner.records import Fields
+
+
+def test_limits_are_in_a_child_and_never_above_ours():
+    child = os.fork()
+    if child == 0:
+        try:
+            bubblewrap._take_limits(Fields([("nofile", "77"), ("core", "0")]))
+            right = resource.getrlimit(resource.RLIMIT_NOFILE) == (77, 77)
+            bubblewrap._take_limits(Fields([("nofile", "99")]))
+            right = right and resource.getrlimit(resource.RLIMIT_NOFILE) == (77, 77)
+        finally:
+            os._exit(0 if right else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartFailed, match="cannot start bwrap: No such file"):
+        bubblewrap.start(Fields([("program", "/no/such/bwrap"), ("output_mib", "1")]))
+
+
+def test_a_program_that_is_no_bwrap(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartFailed, match="bwrap ended without a word"):
+        bubblewrap.start(Fields([("program", "/bin/true"), ("output_mib", "1")]))
+
+
+def test_limits_that_cannot_be_set_stop_the_start(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bubblewrap.cgroups, "ROOT", str(tmp_path))
+    pairs = [("cgroup", "mutirao/x/y"), ("hard", "no-such-controller"), ("memory_mib", "16"),
+             ("processes", "3"), ("cpus", "1")]  # fmt: skip
+    with pytest.raises(StartFailed, match="limits cannot be set"):
+        bubblewrap.start(Fields(pairs))
+    for controller in ("memory", "pids", "cpu", "cpuacct", "unified"):
+        folder = f"/sys/fs/cgroup/{controller}/mutirao/x"
+        if os.path.isdir(folder):
+            if os.path.isdir(folder + "/y"):
+                os.rmdir(folder + "/y")
+            os.rmdir(folder)

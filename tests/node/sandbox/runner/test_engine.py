@@ -1,0 +1,136 @@
+"""The engine's socket, with an engine made of a thread; a real one is in test_docker_driver.py.
+
+Spec: specs/execution.md#docker-driver.
+"""
+
+import os
+import socket
+import threading
+
+import pytest
+
+from node.sandbox.runner import engine
+from node.sandbox.runner.container import StartFailed
+from node.sandbox.runner.records import Fields
+
+
+def serve(path, answers, asked):
+    """Answer each connection by the first word of `answers` that its request line has."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def loop():
+        while True:
+            try:
+                sock = listener.accept()[0]
+            except OSError:
+                return
+            with sock:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += sock.recv(4096)
+                asked.append(head.split(b"\r\n")[0].decode())
+                sock.sendall(next(v for k, v in answers.items() if k in asked[-1]))
+
+    thread = threading.Thread(target=loop, daemon=True)
+    thread.start()
+    return listener, thread
+
+
+@pytest.fixture
+def fields(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("out", str(tmp_path)),
+                   ("output_mib", "1"), ("sized", "0")])  # fmt: skip
+
+
+def answer(status, body=b"{}"):
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (
+        status, len(body), body)  # fmt: skip
+
+
+ANSWERS = {
+    "/attach": b"HTTP/1.1 101 UPGRADED\r\n\r\n\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01!",
+    "/start": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "/wait": b"HTTP/1.0 200 OK\r\n\r\n" + b'{"StatusCode":3}\n',
+    "/kill": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "/json": answer(b"200 OK", b'{"State":{"OOMKilled":true,"Pid":0}}'),
+}
+
+
+def test_a_container_is_started_and_followed(fields):
+    asked = []
+    listener, thread = serve("engine.sock", ANSWERS, asked)
+    container = engine.start(fields)
+    assert [line.split()[1].rpartition("/")[2].split("?")[0] for line in asked[:3]] == [
+        "attach", "start", "json"]  # fmt: skip
+    log = b""
+    while (piece := container.read_log()) is not None:
+        log += piece
+    assert log == b"hello!"
+    while container.exit_code() is None:
+        assert container.code is None
+    assert container.exit_code() == 3
+    assert container.usage().out_of_memory
+    container.kill()
+    os.close(container.outputs())
+    close(container, listener, thread)
+
+
+def test_a_refused_start_says_why(fields):
+    refusal = {"/start": answer(b"400 Bad Request", b'{"message":"no such\\n program"}')}
+    listener, thread = serve("engine.sock", ANSWERS | refusal, [])
+    with pytest.raises(StartFailed, match="Docker Engine: no such program"):
+        engine.start(fields)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+
+
+def test_an_engine_that_is_gone_is_unknown_not_failed(fields):
+    listener, thread = serve("engine.sock", ANSWERS | {"/wait": b"HTTP/1.0 200 OK\r\n\r\n"}, [])
+    container = engine.start(fields)
+    for _ in range(20):
+        assert container.exit_code() is None
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
+    os.unlink("engine.sock")
+    assert container.exit_code() is None
+    close(container)
+
+
+def test_no_engine_at_all(fields):
+    with pytest.raises(StartFailed, match="does not answer"):
+        engine.start(fields)
+
+
+def test_frames_come_in_any_pieces(fields):
+    listener, thread = serve("engine.sock", ANSWERS, [])
+    container = engine.start(fields)
+    stream = b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\x01\x00" + b"x" * 256 + b"\x01\0\0\0\0\0\0\0"
+    for size in (1, 3, 7, 300):
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        assert b"".join(map(container._unframe, pieces)) == b"hello" + b"x" * 256
+    close(container, listener, thread)
+
+
+def test_a_folder_on_disk_is_measured(fields, tmp_path):
+    listener, thread = serve("engine.sock", ANSWERS, [])
+    container = engine.start(fields)
+    container.measured = -1e9
+    assert container.excess() is None
+    (tmp_path / "big").write_bytes(bytes(2 << 20))
+    assert container.excess() is None  # Not so soon again.
+    container.measured = -1e9
+    assert container.excess()[0] == "disk"
+    close(container, listener, thread)
+
+
+def close(container, listener=None, thread=None):
+    container.close()
+    if listener:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)

@@ -1,0 +1,124 @@
+"""The loop that watches a container, with a container made of pipes.
+
+Spec: specs/execution.md#runner.
+"""
+
+import os
+
+import pytest
+
+from node.sandbox.runner import records, supervise
+from node.sandbox.runner.container import Container, Usage
+from node.sandbox.runner.records import Fields
+
+
+class Fake(Container):
+    def __init__(self, out):
+        self.log_source, self.log = os.pipe()
+        self.exit_source, self.alive = os.pipe()
+        self.code, self.killed, self.out, self.broken = None, False, out, None
+        self.oom = False
+
+    def read_log(self):
+        return os.read(self.log_source, 65536) or None
+
+    def drain_log(self):
+        return bool(os.read(self.log_source, 65536))
+
+    def exit_code(self):
+        return self.code
+
+    def excess(self):
+        return self.broken
+
+    def kill(self):
+        self.killed, self.code = True, 137
+
+    def usage(self):
+        return Usage(5, 6, self.oom)
+
+    def outputs(self):
+        return os.open(self.out, os.O_RDONLY)
+
+    def close(self):
+        for descriptor in (self.log_source, self.exit_source, self.alive):
+            os.close(descriptor)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    return Fake(tmp_path / "there")
+
+
+def watch(fake, control=None, **numbers):
+    fields = {"timeout_ms": 60_000, "log_mib": 1, "output_mib": 1, "memory_mib": 64} | numbers
+    pairs = [(key, str(value)) for key, value in fields.items()]
+    made = supervise.Watch(fake, Fields(pairs), os.pipe()[0] if control is None else control)
+    return made
+
+
+def run(fake, **fields):
+    supervise.supervise(watch(fake, **fields))
+    return records.read(records.RESULT)
+
+
+def test_an_exit_with_log_and_outputs(fake, tmp_path):
+    (tmp_path / "there" / "x").write_text("data")
+    os.write(fake.log, b"hello")
+    os.close(fake.log)
+    fake.code = 0
+    result = run(fake)
+    assert (result.number("exit_code", 9), result.one("reason")) == (0, "exited")
+    assert (result.number("cpu_ms"), result.number("memory_peak_mib")) == (5, 6)
+    assert (tmp_path / "log").read_text() == "hello"
+    assert (tmp_path / "outputs" / "x").read_text() == "data"
+
+
+def test_a_time_out(fake):
+    result = run(fake, timeout_ms=50)
+    assert fake.killed
+    assert result.one("reason") == "timeout"
+    assert "0.05 s" in result.one("detail")
+
+
+def test_a_budget_counts_from_the_start(fake):
+    records.write(records.BUDGET, [("ms", "50")])
+    assert run(fake).one("reason") == "budget"
+
+
+def test_a_word_from_the_daemon_kills(fake):
+    control, daemon = os.pipe()
+    os.write(daemon, b"bk")
+    assert run(fake, control=control).one("reason") == "killed"
+
+
+def test_a_broken_limit_kills(fake):
+    fake.broken = ("disk", "too much")
+    result = run(fake)
+    assert (result.one("reason"), result.one("detail")) == ("disk", "too much")
+    assert fake.killed
+
+
+def test_memory_is_told_from_other_deaths(fake):
+    fake.code, fake.oom = 137, True
+    assert run(fake).one("reason") == "memory"
+
+
+def test_signals_and_missing_commands_are_told(fake, tmp_path):
+    fake.code = 139
+    assert "signal 11" in run(fake).one("detail")
+
+
+def test_bwraps_last_word_is_the_detail(fake):
+    os.write(fake.log, b"bwrap: execvp nothing: No such file or directory\n")
+    os.close(fake.log)
+    fake.code = 1
+    assert run(fake).one("detail") == "execvp nothing: No such file or directory"
+
+
+def test_outputs_that_cannot_be_kept(fake, tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    fake.code = 0
+    assert run(fake).one("reason") == "failed"
