@@ -20,6 +20,7 @@ from protocol.values.ids import PeerId
 
 PROTOCOL: Final = "/mutirao/message/1"
 STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
+HEAD_BYTES: Final = 4
 FRAME_BYTES_MAX: Final = Limits.FRAME_BYTES_MAX
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
@@ -123,7 +124,7 @@ class Answers:
 
 async def _write_frame(stream: ByteStream, data: bytes) -> None:
     assert len(data) <= FRAME_BYTES_MAX
-    await stream.write(len(data).to_bytes(4) + data)
+    await stream.write(len(data).to_bytes(HEAD_BYTES) + data)
 
 
 async def _read_frame(stream: ByteStream, *, rests: bool = False) -> bytes | None:
@@ -132,10 +133,10 @@ async def _read_frame(stream: ByteStream, *, rests: bool = False) -> bytes | Non
     With `rests`, the first byte may take as long as it likes. MalformedMessage if the frame
     is too large: it is not even read.
     """
-    first = await (stream.wait_some(1) if rests else stream.read_some(1))
-    if not first:
+    head = await (stream.wait_some(HEAD_BYTES) if rests else stream.read_some(HEAD_BYTES))
+    if not head:
         return None
-    size = int.from_bytes(first + await stream.read_exactly(3))
+    size = int.from_bytes(head + await stream.read_exactly(HEAD_BYTES - len(head)))
     if size > FRAME_BYTES_MAX:
         raise MalformedMessage(stream.peer, f"a frame of {size} bytes")
     return await stream.read_exactly(size)

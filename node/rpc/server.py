@@ -79,7 +79,7 @@ async def _serve(
                 accepting.cancel_scope.cancel()
             with trio.move_on_after(DRAIN_S):
                 await connections.drain()
-            connections.cut()
+            connections._open
 
 
 class _Connections:

@@ -37,7 +37,6 @@ API_VERSION: Final = "1.41"
 """That of Docker Engine 20.10; newer engines speak it too."""
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 REPOSITORY: Final = "mutirao"
-SELFTEST_TAG: Final = "selftest"
 OUT: Final = "out"
 OUT_FILES: Final = 65_536
 OLDEST: Final = (20, 10)
@@ -54,6 +53,7 @@ class DockerDriver:
         """Take the folder that holds the run folders; it tells our containers from others'."""
         self.runs = runs
         self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
+        self.tag = f"selftest-{self.owner}"
         self.client: Any = None
 
     async def check(self) -> Probe:
@@ -109,9 +109,7 @@ class DockerDriver:
 
     async def remove_selftest_image(self) -> None:
         """Forget that image."""
-        await self._call(
-            lambda: self._engine().images.remove(f"{REPOSITORY}:{SELFTEST_TAG}", force=True)
-        )
+        await self._call(self._remove_empty)
 
     async def _call(self, act: Callable[[], T]) -> T:
         """Ask the engine in a thread; its failures become SandboxUnavailable."""
@@ -236,10 +234,14 @@ class DockerDriver:
                     link.type, link.linkname = tarfile.SYMTYPE, str(Path(f"/{path}").readlink())
                     archive.addfile(link)
         engine = self._engine()
-        engine.api.import_image_from_data(
-            buffer.getvalue(), repository=REPOSITORY, tag=SELFTEST_TAG
-        )
-        return str(engine.images.get(f"{REPOSITORY}:{SELFTEST_TAG}").id)
+        engine.api.import_image_from_data(buffer.getvalue(), repository=REPOSITORY, tag=self.tag)
+        return str(engine.images.get(f"{REPOSITORY}:{self.tag}").id)
+
+    def _remove_empty(self) -> None:
+        try:
+            self._engine().images.remove(f"{REPOSITORY}:{self.tag}", force=True)
+        except docker.errors.ImageNotFound:
+            return
 
 
 def engine_socket() -> str:

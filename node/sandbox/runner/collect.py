@@ -46,7 +46,7 @@ class Collection:
     def refuse(self, path: str, why: str) -> None:
         """Note a refusal in one printable line; the list is bounded, the count is not."""
         self.refused_count += 1
-        if len(self.refused) < REFUSED_MAX:
+        if len(self.refused) < REFUSED_MAX - 1:
             self.refused.append(f"{ascii(path)[1:-1][:200]}: {why}")
 
 

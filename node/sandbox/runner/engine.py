@@ -19,6 +19,7 @@ from node.sandbox.runner.records import Fields
 API = "/v1.41/containers/"
 REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
+HEAD_BYTES_MAX = 16_384
 MEASURE_SECONDS = 1.0
 ENTRIES_MAX = 50_000
 FAULTS = (OSError, http.client.HTTPException)
@@ -56,8 +57,8 @@ class Engine(Container):
         self.spent: int | None = None
         self.peak: int | None = None
         self.group = cgroups.Group({}, set())
-        self.never, self.silent = os.pipe2(os.O_CLOEXEC)  # Nobody writes: never ready.
         self.attached = _attach(fields)
+        self.never, self.silent = os.pipe2(os.O_CLOEXEC)  # Nobody writes: never ready.
         self.log_source = self.attached.fileno()
         self.waiting: socket.socket | None = None
         self.answer = b""
@@ -118,6 +119,9 @@ class Engine(Container):
 
     def close(self) -> None:
         self.attached.close()
+        self._forget_question()
+        for descriptor in (self.exit_source, self.never, self.silent):
+            os.close(descriptor)
 
     def watch(self) -> None:
         """Learn where the engine put the started container."""
@@ -204,6 +208,7 @@ def start(fields: Fields) -> Engine:
         raise StartFailed(f"Docker Engine does not answer: {fault}") from fault
     status, answer = _ask(fields, "POST", "/start")
     if status not in (204, 304):
+        container.close()
         why = str(answer.get("message", f"status {status}"))
         raise StartFailed("Docker Engine: " + " ".join(why.split())[:300])
     container.watch()
@@ -214,21 +219,31 @@ def start(fields: Fields) -> Engine:
 def _attach(fields: Fields) -> socket.socket:
     """Return a socket on which the container's output will come."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(REQUEST_SECONDS)
-    sock.connect(fields.one("socket"))
-    path = API + fields.one("name") + "/attach?stream=1&stdout=1&stderr=1"
-    lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Upgrade: tcp", "Connection: Upgrade")
-    sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+    try:
+        sock.settimeout(REQUEST_SECONDS)
+        sock.connect(fields.one("socket"))
+        path = API + fields.one("name") + "/attach?stream=1&stdout=1&stderr=1"
+        lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Upgrade: tcp", "Connection: Upgrade")
+        sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        status = _read_head(sock).split(b"\r\n")[0]
+        if b" 101 " not in status:
+            raise OSError(status.decode(errors="replace"))
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def _read_head(sock: socket.socket) -> bytes:
+    """Return an answer's head, byte by byte: what follows is the container's."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = sock.recv(1)
-        if not byte or len(head) > 16_384:
+        if not byte or len(head) > HEAD_BYTES_MAX:
             raise OSError("the engine ended the attach stream")
         head += byte
-    if b" 101 " not in head.split(b"\r\n")[0]:
-        raise OSError(head.split(b"\r\n")[0].decode(errors="replace"))
-    sock.setblocking(False)
-    return sock
+    return head
 
 
 def _ask(fields: Fields, method: str, what: str) -> tuple[int, dict[str, object]]:

@@ -6,7 +6,8 @@ import sys
 from node.cli.progress import Lines, LiveLine, Silence, choose_progress, line_of
 
 WAY = [
-    ("announced", {}), ("bids", {}), ("awarded", {"provider": "12D3KooWabcdefgh"}), ("fetching", {}),
+    ("announced", {}), ("bids", {}), ("awarded", {"provider": "12D3KooWabcdefgh"}),
+    ("fetching", {}),
     ("running", {}), ("retry", {"why": "the provider vanished\x1b[2J"}), ("done", {}),
 ]  # fmt: skip
 

@@ -47,7 +47,8 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
         "run", "--name", "n", "--cpus", "2", "--memory", "2G", "--disk", "4G", "--gpus", "1",
         "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
         "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
-        "--env", "A=b=c", "--env", "E=", "--output", "out", "--key", "mine", "base", "--", "cmd", "-x",
+        "--env", "A=b=c", "--env", "E=",
+        "--output", "out", "--key", "mine", "base", "--", "cmd", "-x",
     )  # fmt: skip
     assert found.code == 0, found.err
     (spec,) = daemon.service.specs

@@ -25,8 +25,8 @@ def test_what_is_left_out_has_the_protocols_default():
 def test_everything_arrives():
     spec = spec_of(
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
-        gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5, profile="quick",
-        region="europe", retries=0, drivers=["docker"], queue_ms=6,
+        gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
+        profile="quick", region="europe", retries=0, drivers=["docker"], queue_ms=6,
         inputs=[{"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3}],
     )  # fmt: skip
     work, terms = spec.workload, spec.terms

@@ -98,15 +98,16 @@ async def test_random_bytes_do_not_stop_the_node(caller):
     assert (await caller.ask("GET", "/v1/peers")).status == 200
 
 
+CHUNKED = b"POST /v1/blobs HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n"
+SOCKET = b"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Ng==\r\n"
+HTTP_2 = b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
 REQUESTS = [
     b"GET /v1/status HTTP/1.1\r\nhost: n\r\n\r\n",
     b"GET /v1/jobs/aaaaaa/events HTTP/1.1\r\nhost: n\r\nlast-event-id: 3\r\n\r\n",
-    b"POST /v1/blobs HTTP/1.1\r\nhost: n\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    CHUNKED + b"3\r\nabc\r\n0\r\n\r\n",
     b"POST /v1/images HTTP/1.1\r\nhost: n\r\ncontent-length: 12\r\n\r\n" + b'{"path":"/"}',
-    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
-    b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
-    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
-    b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade\r\n" + SOCKET + b"\r\n",
+    b"GET / HTTP/1.1\r\nhost: n\r\nconnection: upgrade, http2-settings\r\n" + HTTP_2 + b"\r\n",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
 ]
 

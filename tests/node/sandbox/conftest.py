@@ -25,7 +25,9 @@ def workload(*command: str, **fields) -> Workload:
 
 def launch_of(job: Workload, **fields) -> Launch:
     name = "mutirao-" + secrets.token_hex(16)
-    return Launch(**({"name": name, "rootfs": None, "image_archive": None, "workload": job} | fields))
+    return Launch(
+        **({"name": name, "rootfs": None, "image_archive": None, "workload": job} | fields)
+    )
 
 
 @dataclass

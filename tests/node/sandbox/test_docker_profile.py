@@ -10,7 +10,9 @@ from node.sandbox.bwrap import Extra
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from tests.node.sandbox.conftest import launch_of, workload
 
-PLACE = Place("me", "sha256:1", ("/var/lib/x", "/out", "../evil"), Path("/runs/1/out"), (65532, 65532))
+PLACE = Place(
+    "me", "sha256:1", ("/var/lib/x", "/out", "../evil"), Path("/runs/1/out"), (65532, 65532)
+)
 
 
 def arguments(extra=Extra(), **fields):

@@ -23,7 +23,9 @@ def test_limits_are_the_workloads():
 
 
 def test_the_jobs_variables_win():
-    launch = launch_of(workload("x", env=(EnvVar("A", "job"),)), env=(("A", "image"), ("PATH", "/p")))
+    launch = launch_of(
+        workload("x", env=(EnvVar("A", "job"),)), env=(("A", "image"), ("PATH", "/p"))
+    )
     environment = environment_of(launch)
     assert (environment["A"], environment["PATH"], environment["HOME"]) == ("job", "/p", "/tmp")
 

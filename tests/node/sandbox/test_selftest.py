@@ -34,7 +34,10 @@ def test_soft_limits_are_not_claimed():
 
 
 def test_a_driver_without_walls_is_refused():
-    for limit, end in (("walls", Exit(1, "exited", "broken", 5)), ("memory", Exit(0, "exited", "", 5))):
+    for limit, end in (
+        ("walls", Exit(1, "exited", "broken", 5)),
+        ("memory", Exit(0, "exited", "", 5)),
+    ):
         probe = judge(HELD | {limit: end}, frozenset())
         assert not probe.ok
         assert limit in probe.why

@@ -1,0 +1,19 @@
+"""What all tests share: how Hypothesis works here, and how transcripts are recorded again.
+
+Spec: specs/overview.md#tests.
+"""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house",
+    deadline=None,  # Neighbours share the machine: time says nothing of the code.
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("house")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="record the transcripts again")

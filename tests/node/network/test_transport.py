@@ -1,0 +1,62 @@
+"""A port is ours alone, and no socket stays open.
+
+Spec: specs/network.md.
+"""
+
+import pytest
+import trio
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp.tcp import TCP
+from multiaddr import Multiaddr
+
+from node.network.transport import ExclusiveTCP, endpoint_of
+
+ANY = Multiaddr("/ip4/127.0.0.1/tcp/0")
+
+
+async def nothing(stream):
+    await trio.sleep_forever()
+
+
+async def listen_twice(transport):
+    """Listen on one port twice; return whether that worked."""
+    one, two = transport.create_listener(nothing), transport.create_listener(nothing)
+    try:
+        await one.listen(ANY)
+        await two.listen(one.get_addrs()[0])
+    except (OSError, OpenConnectionError):
+        return False
+    else:
+        return True
+    finally:
+        await one.close()
+        await two.close()
+
+
+async def test_stock_shares_a_port():
+    assert await listen_twice(TCP())
+
+
+async def test_ours_does_not():
+    assert not await listen_twice(ExclusiveTCP())
+
+
+async def test_abort_closes_both_ends():
+    transport = ExclusiveTCP()
+    listener = transport.create_listener(nothing)
+    await listener.listen(ANY)
+    dialled = await transport.dial(listener.get_addrs()[0])
+    transport.abort()
+    assert await dialled.read(1) == b""
+    await listener.close()
+
+
+async def test_a_closed_port_is_an_error():
+    with pytest.raises(OpenConnectionError):
+        await ExclusiveTCP().dial(Multiaddr("/ip4/127.0.0.1/tcp/1"))
+
+
+def test_endpoints():
+    assert endpoint_of(Multiaddr("/ip6/::1/tcp/7")) == ("::1", 7)
+    with pytest.raises(ValueError, match="not a TCP address"):
+        endpoint_of(Multiaddr("/ip4/127.0.0.1/udp/7"))

@@ -1,0 +1,62 @@
+"""Money as people write it and as the protocol counts it.
+
+Spec: specs/parameters.md#units.
+"""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.values.units import (
+    MONEY_MAX,
+    NANO,
+    RATE_MAX,
+    credits_of_nano,
+    hourly_of_rate,
+    rate_of_hourly,
+)
+
+
+@pytest.mark.parametrize(
+    "hourly, rate",
+    [("0", 0), ("1", 277_777), ("2.00", 555_555), ("0.0000036", 1), ("3600000", RATE_MAX),
+     (Decimal("3.6"), 1_000_000), ("0.0000035", 0), ("-0", 0)],
+)  # fmt: skip
+def test_prices_an_hour_become_rates_a_second(hourly: str, rate: int) -> None:
+    assert rate_of_hourly(hourly) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "NaN", "sNaN", "Infinity", "3600001", "1e999999", "1e-999999999", "1,5"]
+)
+def test_absurd_prices_are_value_errors(text: str) -> None:
+    if text == "1e-999999999":
+        assert rate_of_hourly(text) == 0
+        return
+    with pytest.raises(ValueError, match="price"):
+        rate_of_hourly(text)
+
+
+@given(st.one_of(st.text(max_size=30), st.decimals().map(str), st.from_regex(r"\d{1,9}e-?\d{1,9}")))
+def test_any_text_is_a_rate_or_a_value_error(text: str) -> None:
+    try:
+        rate = rate_of_hourly(text)
+    except ValueError:
+        return
+    assert 0 <= rate <= RATE_MAX
+
+
+@given(st.integers(0, RATE_MAX))
+def test_what_people_read_is_near_what_we_count(rate: int) -> None:
+    assert abs(rate_of_hourly(hourly_of_rate(rate)) - rate) <= 14  # Half of 0.0001 an hour.
+
+
+@given(st.integers(0, MONEY_MAX))
+def test_amounts_are_shown_to_the_last_nano(amount: int) -> None:
+    assert int(Decimal(credits_of_nano(amount)).scaleb(9)) == amount
+
+
+def test_a_credit_is_a_milliard_of_nano_credits() -> None:
+    assert credits_of_nano(NANO + 1) == "1.000000001"
