@@ -8,7 +8,6 @@ Spec: specs/overview.md#demo.
 import argparse
 import contextlib
 import hashlib
-import json
 import subprocess
 import sys
 import tempfile
@@ -129,7 +128,10 @@ def compute_here(target: Path) -> str:
 
 def tell_story(story: dict[str, Any]) -> None:
     """Print the story for people."""
-    print(f"\njob {story['job'][:12]}: {story['phase']}" + (f" ({story['why']})" if story["why"] else ""))
+    print(
+        f"\njob {story['job'][:12]}: {story['phase']}"
+        + (f" ({story['why']})" if story["why"] else "")
+    )
     for bid in sorted(story["bids"], key=lambda bid: bid["ask_hour"]):
         won = "  <- won" if bid["peer"] == story["provider"] else ""
         print(f"  {bid['name']:8} bid {bid['ask_hour']} credits an hour{won}")

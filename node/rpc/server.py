@@ -79,7 +79,7 @@ async def _serve(
                 accepting.cancel_scope.cancel()
             with trio.move_on_after(DRAIN_S):
                 await connections.drain()
-            connections._open
+            connections.cut()
 
 
 class _Connections:

@@ -15,7 +15,7 @@ from typing import Final
 import trio
 
 from node.sandbox import nvidia, runfolder, seccomp
-from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, existing, record_of
+from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
 from node.sandbox.driver import CONTAINER, Exit, Launch, Probe
 from node.sandbox.policy import MOUNT_POINTS, require_runnable
 from node.sandbox.runner import cgroups, records
@@ -103,7 +103,7 @@ class EmbeddedDriver:
         host = Host(
             program=find_bwrap(),
             library=find_libraries(),
-            leaks=existing(LEAKS),
+            leaks=readable(LEAKS),
             user=user,
             processes_max=None if "pids" in hard else self._processes_max(launch, user),
             hard=hard,

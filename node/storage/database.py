@@ -117,7 +117,7 @@ async def open_database(path: Path, prepare: Unit[None]) -> AsyncIterator[Databa
     """Open the file, made if need be with mode 0600; `prepare` runs first, outside a transaction.
 
     Raises what `prepare` raises, StorageFull or DatabaseUnusable. Leaving waits for the units
-    that run; then the file is closed and no thread is left.
+    that run; then the file is closed and the threads have ended their work.
     """
     database = Database(path, prepare)
     # Shielded, for a thread cannot be cancelled; SQLite's busy_timeout bounds the wait.

@@ -225,9 +225,7 @@ def _attach(fields: Fields) -> socket.socket:
         path = API + fields.one("name") + "/attach?stream=1&stdout=1&stderr=1"
         lines = (f"POST {path} HTTP/1.1", "Host: localhost", "Upgrade: tcp", "Connection: Upgrade")
         sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-        status = _read_head(sock).split(b"\r\n")[0]
-        if b" 101 " not in status:
-            raise OSError(status.decode(errors="replace"))
+        _require_stream(sock)
     except OSError:
         sock.close()
         raise
@@ -235,15 +233,17 @@ def _attach(fields: Fields) -> socket.socket:
     return sock
 
 
-def _read_head(sock: socket.socket) -> bytes:
-    """Return an answer's head, byte by byte: what follows is the container's."""
+def _require_stream(sock: socket.socket) -> None:
+    """Read the answer's head, byte by byte: what follows is the container's."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = sock.recv(1)
         if not byte or len(head) > HEAD_BYTES_MAX:
             raise OSError("the engine ended the attach stream")
         head += byte
-    return head
+    status = head.split(b"\r\n")[0]
+    if b" 101 " not in status:
+        raise OSError(status.decode(errors="replace"))
 
 
 def _ask(fields: Fields, method: str, what: str) -> tuple[int, dict[str, object]]:

@@ -111,7 +111,7 @@ async def test_strange_bodies_are_refused_and_the_node_goes_on(caller, path, bod
 @pytest.mark.parametrize(
     "data",
     [
-        b"\x00\xff" * 5000, b"GET", b"GET / HTTP/9.9\r\n\r\n", 
+        b"\x00\xff" * 5000, b"GET", b"GET / HTTP/9.9\r\n\r\n",
         b"GET /\xff HTTP/1.1\r\nhost: n\r\n\r\n",
         b"GET /%ff%ed%a0%80?a=%ff HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100,

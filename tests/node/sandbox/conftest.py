@@ -3,6 +3,8 @@
 Spec: specs/execution.md#self-test.
 """
 
+# ruff: noqa: ASYNC240
+
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -6,14 +6,15 @@ Spec: specs/execution.md#embedded-driver.
 from dataclasses import replace
 from pathlib import Path
 
-from node.sandbox.bwrap import Extra, Host, existing, record_of
+from node.sandbox.bwrap import Extra, Host, readable, record_of
 from tests.node.sandbox.conftest import launch_of, workload
 
 HOST = Host(Path("/b/bwrap"), Path("/b/libs"), ("/proc/keys",), 1_900_000_000, None,
             frozenset({"memory", "pids", "cpu"}))  # fmt: skip
+NOTHING = Extra()
 
 
-def record(host=HOST, extra=Extra(), **fields):
+def record(host=HOST, extra=NOTHING, **fields):
     launch = launch_of(workload("run", "-x"), rootfs=Path("/data/rootfs"), **fields)
     return record_of(launch, host, extra, "mutirao/me/name")
 
@@ -79,5 +80,9 @@ def test_without_control_groups_the_address_space_is_bounded():
     assert one(record(soft, gpus=("GPU-1",)), "as") is None
 
 
-def test_existing():
-    assert existing(["/proc/self", "/no/such"]) == ("/proc/self",)
+def test_only_what_strangers_may_read_is_masked(tmp_path):
+    for name, mode in (("open", 0o444), ("private", 0o400)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    paths = [str(tmp_path / name) for name in ("open", "private", "none")]
+    assert readable(paths) == (paths[0],)

@@ -3,6 +3,8 @@
 Spec: specs/execution.md#docker-driver.
 """
 
+# ruff: noqa: PTH110
+
 import os
 import secrets
 

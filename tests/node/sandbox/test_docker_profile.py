@@ -13,9 +13,10 @@ from tests.node.sandbox.conftest import launch_of, workload
 PLACE = Place(
     "me", "sha256:1", ("/var/lib/x", "/out", "../evil"), Path("/runs/1/out"), (65532, 65532)
 )
+NOTHING = Extra()
 
 
-def arguments(extra=Extra(), **fields):
+def arguments(extra=NOTHING, **fields):
     return arguments_of(launch_of(workload("run", "-x"), **fields), PLACE, extra)
 
 

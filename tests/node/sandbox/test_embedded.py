@@ -3,6 +3,8 @@
 Spec: specs/execution.md#embedded-driver.
 """
 
+# ruff: noqa: ASYNC110, ASYNC240
+
 import os
 import subprocess
 import sys
@@ -10,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from tests.node.sandbox.conftest import launch_of, workload
 
 from node.sandbox import runfolder
 from node.sandbox.driver import log_path, outputs_path
@@ -18,6 +19,7 @@ from node.sandbox.embedded import FIRST_JOB_UID, find_bwrap, find_libraries, job
 from node.sandbox.runner import cgroups, lock
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import EnvVar
+from tests.node.sandbox.conftest import launch_of, workload
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -4,6 +4,7 @@ Spec: specs/parameters.md.
 """
 
 import ast
+import itertools
 from pathlib import Path
 
 from protocol.values import limits as at
@@ -11,7 +12,7 @@ from protocol.values import limits as at
 
 def test_every_limit_says_what_it_limits() -> None:
     body = ast.parse(Path(at.__file__).read_text()).body
-    for limit, comment in zip(body, body[1:], strict=False):
+    for limit, comment in itertools.pairwise(body):
         if isinstance(limit, ast.AnnAssign):
             assert isinstance(comment, ast.Expr), ast.unparse(limit)
             assert ast.unparse(comment).rstrip("'\"").endswith((".", "...")), ast.unparse(limit)

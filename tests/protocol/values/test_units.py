@@ -22,19 +22,16 @@ from protocol.values.units import (
 @pytest.mark.parametrize(
     "hourly, rate",
     [("0", 0), ("1", 277_777), ("2.00", 555_555), ("0.0000036", 1), ("3600000", RATE_MAX),
-     (Decimal("3.6"), 1_000_000), ("0.0000035", 0), ("-0", 0)],
+     (Decimal("3.6"), 1_000_000), ("0.0000035", 0), ("-0", 0), ("1e-999999999", 0)],
 )  # fmt: skip
 def test_prices_an_hour_become_rates_a_second(hourly: str, rate: int) -> None:
     assert rate_of_hourly(hourly) == rate
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "-1", "NaN", "sNaN", "Infinity", "3600001", "1e999999", "1e-999999999", "1,5"]
+    "text", ["", "x", "-1", "NaN", "sNaN", "Infinity", "3600001", "1e999999", "1,5"]
 )
 def test_absurd_prices_are_value_errors(text: str) -> None:
-    if text == "1e-999999999":
-        assert rate_of_hourly(text) == 0
-        return
     with pytest.raises(ValueError, match="price"):
         rate_of_hourly(text)
 

@@ -74,13 +74,13 @@ def test_an_enumeration_comes_back_as_one() -> None:
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_snapshot_is_a_value_error(plain: object) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         from_snapshot(New, msgpack.packb(plain))
 
 
 @given(st.sampled_from(TABLES), st.binary(max_size=60))
 def test_any_bytes_are_a_snapshot_or_a_value_error(table: object, data: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         from_snapshot(table, data)
 
 

@@ -3,6 +3,8 @@
 Spec: specs/execution.md#runner.
 """
 
+# ruff: noqa: ASYNC221
+
 import subprocess
 import sys
 from pathlib import Path

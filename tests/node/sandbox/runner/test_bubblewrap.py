@@ -3,6 +3,8 @@
 Spec: specs/execution.md#embedded-driver.
 """
 
+# ruff: noqa: PTH106, PTH112
+
 import os
 import resource
 

@@ -3,6 +3,8 @@
 Spec: specs/execution.md#limits.
 """
 
+# ruff: noqa: PTH110, PTH123, PLW1509
+
 import os
 import subprocess
 import sys

@@ -3,6 +3,8 @@
 Spec: specs/execution.md#docker-driver.
 """
 
+# ruff: noqa: PTH108
+
 import os
 import socket
 import threading

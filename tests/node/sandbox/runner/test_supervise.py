@@ -55,8 +55,7 @@ def fake(tmp_path, monkeypatch):
 def watch(fake, control=None, **numbers):
     fields = {"timeout_ms": 60_000, "log_mib": 1, "output_mib": 1, "memory_mib": 64} | numbers
     pairs = [(key, str(value)) for key, value in fields.items()]
-    made = supervise.Watch(fake, Fields(pairs), os.pipe()[0] if control is None else control)
-    return made
+    return supervise.Watch(fake, Fields(pairs), os.pipe()[0] if control is None else control)
 
 
 def run(fake, **fields):

@@ -1,0 +1,117 @@
+"""Topics: subscribing, judging and forwarding.
+
+Spec: specs/gossip.md.
+"""
+
+from contextlib import AsyncExitStack
+
+import trio
+
+from protocol.rules.verdict import Verdict
+from protocol.values.errors import RuleBroken
+from tests.node.network.devnet import circle, opened, slower, until
+
+
+class Ear:
+    """A rule that remembers what it was asked, and says the same each time."""
+
+    def __init__(self, verdict=Verdict.ACCEPT):
+        self.heard = []
+        self.verdict = verdict
+
+    def __call__(self, peer, data):
+        self.heard.append((peer, data))
+        return self.verdict
+
+    def data(self):
+        return [data for _, data in self.heard]
+
+
+async def hears(ear, speaker, topic="calls"):
+    """Speak until the ear hears, then forget what it heard."""
+    with trio.fail_after(10):
+        while b"probe" not in ear.data():
+            await speaker.publish(topic, b"probe")
+            await trio.sleep(0.05)
+
+
+async def test_each_message_is_judged_once_though_it_comes_from_many():
+    ears = [Ear() for _ in range(5)]
+    async with circle(5) as nodes:
+        for node, ear in zip(nodes, ears, strict=True):
+            node.subscribe("calls", ear)
+        for ear in ears[1:]:
+            await hears(ear, nodes[0])
+        for number in range(20):
+            await nodes[0].publish("calls", b"%d" % number)
+        expected = sorted(b"%d" % number for number in range(20))
+        for ear in ears[1:]:
+            await until(lambda ear=ear: len(set(ear.data()) & set(expected)) == 20)
+        await trio.sleep(0.3)
+        for ear in ears[1:]:
+            assert sorted(data for data in ear.data() if data != b"probe") == expected
+        assert ears[0].heard == []  # Our own words do not come back.
+
+
+async def line(exits, **changes):
+    """Three nodes in a line: a — b — c."""
+    quiet = slower(connections_wanted=0)
+    b = await exits.enter_async_context(opened("b", tuning=quiet))
+    ends = []
+    for name in ("a", "c"):
+        node = await exits.enter_async_context(opened(name, b.addresses()[0], tuning=quiet))
+        node._stack.swarm.refuses = lambda peer, b=b: peer.to_base58() != b.peer_id
+        ends.append(node)
+    await until(lambda: len(b.peers()) == 2)
+    return ends[0], b, ends[1]
+
+
+async def test_what_is_accepted_is_forwarded_and_what_is_ignored_is_not():
+    async with AsyncExitStack() as exits:
+        a, b, c = await line(exits)
+        middle, end = Ear(), Ear()
+        b.subscribe("calls", middle)
+        c.subscribe("calls", end)
+        await hears(end, a)
+        assert all(peer == a.peer_id for peer, _ in middle.heard)
+        assert all(peer == b.peer_id for peer, _ in end.heard)  # The forwarding peer.
+        middle.verdict = Verdict.IGNORE
+        await a.publish("calls", b"ignored")
+        await until(lambda: b"ignored" in middle.data())
+        middle.verdict = Verdict.ACCEPT
+        await a.publish("calls", b"last")
+        await until(lambda: b"last" in end.data())
+        assert b"ignored" not in end.data()
+        assert b._context.scores.penalty(a.peer_id) == 0
+
+
+async def test_what_is_rejected_costs_the_sender():
+    async with circle(2) as (a, b):
+        ear = Ear(Verdict.REJECT)
+        b.subscribe("calls", ear)
+        await hears(ear, a)
+        assert b._context.scores.penalty(a.peer_id) >= RuleBroken.penalty - 1
+        with trio.fail_after(10):
+            while b.peers():
+                await a.publish("calls", b"again")
+                await trio.sleep(0.01)
+
+
+async def test_forty_topics_at_once_and_none_after_unsubscribing():
+    async with circle(2) as (a, b):
+        ears = {f"topic {number}": Ear() for number in range(40)}
+        for topic, ear in ears.items():
+            b.subscribe(topic, ear)
+        for topic, ear in ears.items():
+            await hears(ear, a, topic)
+        b.unsubscribe("topic 0")
+        heard = len(ears["topic 0"].heard)
+        await a.publish("topic 0", b"x")
+        await a.publish("topic 1", b"x")
+        await until(lambda: b"x" in ears["topic 1"].data())
+        assert len(ears["topic 0"].heard) == heard
+
+
+async def test_nobody_needs_to_listen():
+    async with opened("a") as a:
+        await a.publish("calls", b"x")

@@ -1,0 +1,43 @@
+"""The DHT is our own, and idle streams do not turn it off.
+
+Spec: specs/dht.md.
+"""
+
+from libp2p.peer.id import ID
+
+from node.network.kademlia import STREAMS_PER_PEER_MAX, protocol_of
+from tests.node.network.devnet import circle, opened, until
+
+
+async def test_idle_streams_cost_only_their_peer():
+    async with circle(3) as (a, b, c):
+        streams = []
+        for _ in range(3 * STREAMS_PER_PEER_MAX):
+            streams.append(await b.open_stream(a.peer_id, protocol_of("mutirao")))
+        await until(lambda: a._stack.dht._streams[ID.from_base58(b.peer_id)])
+        assert a._stack.dht._inbound_limiter.borrowed_tokens <= STREAMS_PER_PEER_MAX + 1
+        record = f"{c.peer_id} 1".encode()
+        assert await c.put_record(record)
+        assert await a.get_record(c.peer_id) == record
+
+
+async def test_our_dht_is_not_the_public_one():
+    async with opened("a") as a:
+        protocols = a._stack.host.get_mux().handlers
+        assert protocol_of("mutirao") in protocols
+        assert not any("/ipfs/kad" in str(protocol) for protocol in protocols)
+
+
+async def test_connected_nodes_are_in_the_routing_table():
+    async with circle(3) as nodes:
+        for node in nodes:
+            table = node._stack.dht.routing_table
+            await until(lambda table=table: table.size() == 2)
+
+
+async def test_provider_records_are_not_kept():
+    async with opened("a") as a:
+        store = a._stack.dht.provider_store
+        store.add_provider(b"key", None)
+        assert store.get_providers(b"key") == []
+        assert store.size() == {"providers": 0, "keys": 0} or store.providers == {}

@@ -1,0 +1,29 @@
+"""A peer comes once and goes once, however many connections it has.
+
+Spec: specs/network.md.
+"""
+
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from tests.node.network.devnet import Diary, opened, until
+
+
+async def test_two_connections_are_one_peer():
+    diary = Diary()
+    async with opened("a", diary=diary) as a, opened("b") as b:
+        address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
+        peer = ID.from_base58(a.peer_id)
+        connections = [await b._stack.swarm.dial_addr(address, peer) for _ in range(2)]
+        await until(lambda: len(a._stack.swarm.get_connections()) == 2)
+        assert diary.lines == [("came", b.peer_id)]
+        (seen,) = a.peers()
+        assert (seen.peer_id, seen.direction) == (b.peer_id, "in")
+        assert seen.address.startswith("/ip4/127.0.0.1/tcp/")
+        assert 0 <= seen.connected_ms < 60_000
+        await connections[0].close()
+        await until(lambda: len(a._stack.swarm.get_connections()) == 1)
+        assert diary.lines == [("came", b.peer_id)]
+        await connections[1].close()
+        await until(lambda: not a.peers())
+        assert diary.lines == [("came", b.peer_id), ("went", b.peer_id)]

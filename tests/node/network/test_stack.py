@@ -1,0 +1,119 @@
+"""What libp2p is built of, and how it ends.
+
+Spec: specs/network.md.
+"""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from libp2p import new_host
+from libp2p.network.exceptions import SwarmException
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
+from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from multiaddr import Multiaddr
+
+from protocol.values.errors import PeerUnreachable
+from tests.node.network.devnet import circle, echo, opened, until
+
+ROOT = Path(__file__).parents[3]
+CRASH = """
+import sys, trio
+from libp2p import new_host
+from libp2p.peer.peerinfo import PeerInfo
+from multiaddr import Multiaddr
+
+async def crash(stream):
+    raise ValueError("in a handler")
+
+async def main():
+    one, two = new_host(), new_host()
+    any_port = [Multiaddr("/ip4/127.0.0.1/tcp/0")]
+    async with one.run(listen_addrs=any_port), two.run(listen_addrs=any_port):
+        one.set_stream_handler("/x", crash)
+        await two.connect(PeerInfo(one.get_id(), one.get_addrs()))
+        await two.new_stream(one.get_id(), ["/x"])
+        await trio.sleep(5)
+    print("alive")
+
+trio.run(main)
+"""
+NODE = """
+import trio
+from tests.node.network.devnet import opened, until
+
+async def main():
+    async with opened("a") as a, opened("b", a.addresses()[0]) as b:
+        await until(lambda: a.peers() and b.peers())
+        print("ready", flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_stock_dies_of_an_exception_in_a_handler():
+    done = subprocess.run([sys.executable, "-c", CRASH], capture_output=True, timeout=30)
+    assert done.returncode
+    assert b"in a handler" in done.stderr
+    assert b"alive" not in done.stdout
+
+
+async def test_ours_resets_the_stream_and_lives():
+    async def crash(stream):
+        raise ValueError("in a handler")
+
+    async with circle(2) as (a, b):
+        a._stack.host.set_stream_handler("/x", crash)
+        a.on_request(echo)
+        stream = await b.open_stream(a.peer_id, "/x")
+        with pytest.raises(PeerUnreachable):
+            await stream.read_exactly(1)
+        assert await b.request(a.peer_id, b"still here") == b"still here"
+
+
+async def test_a_peer_that_speaks_only_plaintext_is_refused():
+    async with opened("a") as a:
+        address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
+        host = new_host()
+        host = new_host(
+            sec_opt={PLAINTEXT_PROTOCOL_ID: InsecureTransport(host.get_peerstore())}
+        )
+        async with host.run(listen_addrs=[]):
+            info = PeerInfo(ID.from_base58(a.peer_id), [address])
+            with pytest.raises((SwarmException, PeerStoreError)), trio.fail_after(20):
+                await host.connect(info)
+            await host.close()
+        assert not a.peers()
+
+
+async def test_announced_addresses_are_told():
+    announced = "/ip4/192.0.2.7/tcp/4788"
+    async with opened("a", announce=(announced,)) as a, opened("b", a.addresses()[0]) as b:
+        await until(lambda: b.peers())
+        store = b._stack.host.peerstore
+        peer = ID.from_base58(a.peer_id)
+        await until(lambda: any(announced in str(address) for address in store.addrs(peer)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_quickly(number):
+    command = [sys.executable, "-c", NODE]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=5)
+    text = errors.decode()
+    assert "Exception ignored" not in text
+    assert "Warning" not in text
+    if number == signal.SIGINT:
+        assert text.strip().endswith("KeyboardInterrupt") or "KeyboardInterrupt" in text
+    assert "libp2p" not in text.replace("site-packages/libp2p", "", 0) or number == signal.SIGTERM

@@ -1,0 +1,97 @@
+"""Byte streams: bounded, and honest about the end.
+
+Spec: specs/network.md.
+"""
+
+import pytest
+import trio
+
+from protocol.values.errors import MalformedMessage, PeerUnreachable
+from tests.node.network.devnet import circle, slower, until
+
+PROTOCOL = "/mutirao/test/1"
+
+
+async def test_a_reset_is_not_an_end():
+    async def break_off(peer, stream):
+        await stream.write(b"half")
+        await stream.reset()
+
+    async with circle(2) as (a, b):
+        a.on_stream(PROTOCOL, break_off)
+        stream = await b.open_stream(a.peer_id, PROTOCOL)
+        with pytest.raises(PeerUnreachable):
+            await stream.read_exactly(5)
+
+
+async def test_an_early_end_is_an_error():
+    async def say_little(peer, stream):
+        await stream.write(b"half")
+
+    async with circle(2) as (a, b):
+        a.on_stream(PROTOCOL, say_little)
+        stream = await b.open_stream(a.peer_id, PROTOCOL)
+        with pytest.raises(PeerUnreachable, match="4 of 5"):
+            await stream.read_exactly(5)
+
+
+async def test_silence_ends_a_read_and_a_full_window_a_write():
+    async def sleep(peer, stream):
+        await trio.sleep_forever()
+
+    async with circle(2, tuning=slower(stream_timeout_ms=300)) as (a, b):
+        a.on_stream(PROTOCOL, sleep)
+        stream = await b.open_stream(a.peer_id, PROTOCOL)
+        with pytest.raises(PeerUnreachable):
+            await stream.read_some(1)
+        with pytest.raises(PeerUnreachable):
+            await stream.write(bytes(10**6))
+        await stream.reset()
+        other = await b.open_stream(a.peer_id, PROTOCOL)  # The connection is none the worse.
+        await other.write(b"x")
+
+
+async def test_many_megabytes():
+    async def count(peer, stream):
+        size = 0
+        while data := await stream.read_some(2**18):
+            size += len(data)
+        await stream.write(size.to_bytes(8))
+
+    async with circle(2) as (a, b):
+        a.on_stream(PROTOCOL, count)
+        stream = await b.open_stream(a.peer_id, PROTOCOL)
+        with trio.fail_after(60):
+            for _ in range(16):
+                await stream.write(bytes(2**20))
+            await stream.close()
+            assert int.from_bytes(await stream.read_exactly(8)) == 2**24
+
+
+async def test_a_lost_peer_ends_its_streams():
+    ended = trio.Event()
+
+    async def wait(peer, stream):
+        try:
+            await stream.wait_some(1)
+        except PeerUnreachable:
+            ended.set()
+            raise
+
+    async with circle(2) as (a, b):
+        a.on_stream(PROTOCOL, wait)
+        await b.open_stream(a.peer_id, PROTOCOL)
+        await until(lambda: a.peers())
+        await b._disconnect(a.peer_id)
+        with trio.fail_after(10):
+            await ended.wait()
+
+
+async def test_a_fault_in_a_handler_is_blamed():
+    async def fussy(peer, stream):
+        raise MalformedMessage(peer, "anything")
+
+    async with circle(2) as (a, b):
+        a.on_stream(PROTOCOL, fussy)
+        await b.open_stream(a.peer_id, PROTOCOL)
+        await until(lambda: a._context.scores.penalty(b.peer_id) > 0)

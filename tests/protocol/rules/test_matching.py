@@ -1,0 +1,127 @@
+"""Matching: who can serve a job, and a sentence for each reason why not.
+
+Spec: specs/auction.md#matching.
+"""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.rules.capacity import Capacity, Device, reserve
+from protocol.rules.matching import (
+    Demand,
+    demand_of_call,
+    demand_of_job,
+    explain,
+    mismatches,
+    sentence_of_refusals,
+)
+from protocol.values.reasons import Mismatch, Refusal
+from protocol.wire.job import JobSpec, Resources, Terms, Workload
+from protocol.wire.messages import Call, CapabilityRecord, GpuGroup, Prices
+from tests.strategies import records
+
+RECORD = CapabilityRecord(
+    1, 0, 60_000, (), True, "eu", 8, 16_384, 50_000,
+    (GpuGroup("rtx-4090", 2, 24_564), GpuGroup("rtx-3060", 1, 12_288)),
+    ("embedded",), Prices(1_000, 100, 50_000),
+)  # fmt: skip
+DEMAND = Demand(Resources(), 10**6, "", ())
+GPUS = st.lists(
+    st.builds(GpuGroup, st.sampled_from(["a", "b"]), st.integers(1, 3), st.sampled_from([8, 80])),
+    max_size=3,
+)
+
+
+def wanting(**resources: object) -> Demand:
+    return replace(DEMAND, resources=Resources(**resources))
+
+
+@pytest.mark.parametrize(
+    "demand, reasons",
+    [
+        (DEMAND, ()),
+        (wanting(cpus=9), (Mismatch.CPUS,)),
+        (wanting(memory_mib=16_385), (Mismatch.MEMORY,)),
+        (wanting(disk_mib=50_001), (Mismatch.DISK,)),
+        (wanting(gpus=4), (Mismatch.GPUS,)),
+        (wanting(gpus=3), ()),
+        (wanting(gpus=1, gpu_class="h200"), (Mismatch.GPU_CLASS,)),
+        (wanting(gpus=2, gpu_class="rtx-3060"), (Mismatch.GPU_CLASS,)),
+        (wanting(gpus=3, vram_mib=20_000), (Mismatch.VRAM,)),
+        (wanting(gpus=2, vram_mib=20_000), ()),
+        (replace(DEMAND, region="br"), (Mismatch.REGION,)),
+        (replace(DEMAND, region="eu"), ()),
+        (replace(DEMAND, drivers=("docker",)), (Mismatch.DRIVER,)),
+        (replace(DEMAND, drivers=("docker", "embedded")), ()),
+        (replace(DEMAND, rate_max=1_049), (Mismatch.PRICE,)),
+        (replace(DEMAND, rate_max=1_050), ()),
+        (replace(wanting(cpus=9), region="br"), (Mismatch.CPUS, Mismatch.REGION)),
+    ],
+)
+def test_each_constraint_has_its_reason(demand: Demand, reasons: tuple[Mismatch, ...]) -> None:
+    assert mismatches(demand, RECORD) == reasons
+
+
+def test_a_node_that_does_not_provide_has_that_reason_only() -> None:
+    record = replace(RECORD, providing=False)
+    assert mismatches(wanting(cpus=99), record) == (Mismatch.NOT_PROVIDING,)
+
+
+@given(GPUS, st.integers(0, 4), st.sampled_from(["", "a", "b"]), st.sampled_from([0, 8, 80]))
+def test_an_idle_node_matches_exactly_if_it_can_reserve(
+    groups: list[GpuGroup], gpus: int, gpu_class: str, vram_mib: int
+) -> None:
+    """The record says of a node what its own capacity says of it."""
+    record = replace(RECORD, gpus=tuple(groups))
+    wanted = Resources(gpus=gpus, gpu_class=gpu_class, vram_mib=vram_mib)
+    devices = [Device(f"{place}-{number}", group.gpu_class, group.vram_mib)
+               for place, group in enumerate(groups) for number in range(group.count)]  # fmt: skip
+    capacity = Capacity(record.cpus, record.memory_mib, record.disk_mib, tuple(devices))
+    demand = replace(DEMAND, resources=wanted)
+    if gpus or not (gpu_class or vram_mib):
+        assert bool(mismatches(demand, record)) == (reserve(capacity, wanted) is None)
+
+
+def test_a_call_asks_for_what_its_job_asks_for() -> None:
+    spec = JobSpec(
+        "job", Workload(bytes(32), ("a",), resources=Resources(3)), Terms(9, 2, "eu", 0, ("d",))
+    )
+    call = Call(
+        bytes(16), 2, 0, Resources(3), 9, 1_000, 100, 0, 2_000, 0, bytes(32), 0, "eu", ("d",)
+    )
+    assert demand_of_call(call) == demand_of_job(spec) == Demand(Resources(3), 9, "eu", ("d",))
+
+
+def test_the_most_frequent_reason_comes_first() -> None:
+    small, far = replace(RECORD, cpus=1), replace(RECORD, cpus=2, region="br")
+    told = explain(replace(wanting(cpus=4), region="eu"), [RECORD, small, far])
+    assert (told.nodes, told.eligible) == (3, 1)
+    assert told.reasons == ((Mismatch.CPUS, 2), (Mismatch.REGION, 1))
+    assert told.why == (
+        "1 of 3 known nodes can serve this job: "
+        "2 have too few CPUs (asked 4, most 8); 1 are not in region eu"
+    )
+
+
+def test_nobody_known_is_said_plainly() -> None:
+    assert explain(DEMAND, []).why == "0 of 0 known nodes can serve this job"
+
+
+@given(records(JobSpec), st.lists(records(CapabilityRecord), max_size=4))
+def test_any_demand_and_records_are_explained(
+    spec: JobSpec, known: list[CapabilityRecord]
+) -> None:
+    told = explain(demand_of_job(spec), known)
+    assert told.nodes == len(known)
+    assert told.eligible == sum(not mismatches(demand_of_job(spec), record) for record in known)
+    assert "\n" not in told.why
+    assert told.why.startswith(f"{told.eligible} of {told.nodes} known nodes")
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    told = sentence_of_refusals([Refusal.BUSY, 99, Refusal.BUSY])
+    assert told == "2 refused: busy with other jobs; 1 refused: reason 99"
+    assert sentence_of_refusals([]) == ""

@@ -1,0 +1,174 @@
+"""Selection: who wins and what it is paid, as properties that no case may break.
+
+Spec: specs/auction.md#selection.
+"""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.rules.commitment import commitment_of
+from protocol.rules.selection import Offer, award_fault, price_of_first, rank
+from protocol.values.ids import CallId, ContentId
+from protocol.wire.envelope import Signed
+from protocol.wire.job import QUICK, VICKREY, Resources
+from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet
+from tests.strategies import SIGNERS
+
+CALL_ID, NONCE = CallId(bytes(32)), bytes([7]) * 32
+TIE_BREAK = ContentId(bytes([9]) * 32)
+CALL = Call(
+    bytes(16), VICKREY, 0, Resources(), 100, 1_000, 100, 100, 2_000, 1, bytes(32), 0
+)  # fmt: skip
+ASKS = st.lists(st.integers(0, 120), min_size=1, max_size=len(SIGNERS))
+SHIFTS = st.integers(0, CALL.shift_cap)
+
+
+def bid(ask: int) -> Bid:
+    return Bid(ask, "embedded", 1, 10_000, 35_000, 0)
+
+
+def offers(asks: list[int]) -> list[Offer]:
+    peers = [signer.peer_id for signer in SIGNERS]
+    return [Offer(peer, bid(ask), peer.encode()) for peer, ask in zip(peers, asks, strict=False)]
+
+
+def outcome(asks: list[int], shift: int = 0, profile: int = VICKREY) -> tuple[str, int] | None:
+    """Return the winner and what it is paid."""
+    call = replace(CALL, profile=profile)
+    ranking = rank(call, TIE_BREAK, offers(asks))
+    return (ranking[0].peer, price_of_first(call, ranking, shift).rate) if ranking else None
+
+
+@given(ASKS, SHIFTS, st.sampled_from([QUICK, VICKREY]))
+def test_nobody_is_paid_less_than_it_asks_or_more_than_the_ceiling(
+    asks: list[int], shift: int, profile: int
+) -> None:
+    sold = outcome(asks, shift, profile)
+    assert (sold is None) == (min(asks) > CALL.rate_max)
+    if sold:
+        winner = next(offer for offer in offers(asks) if offer.peer == sold[0])
+        assert winner.bid.ask == min(asks)
+        assert winner.bid.ask <= sold[1] <= CALL.rate_max
+
+
+@given(ASKS, st.data())
+def test_the_order_of_arrival_decides_nothing(asks: list[int], data: st.DataObject) -> None:
+    arrived = offers(asks)
+    shuffled = data.draw(st.permutations(arrived))
+    assert rank(CALL, TIE_BREAK, arrived) == rank(CALL, TIE_BREAK, shuffled)
+
+
+@given(ASKS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 120), SHIFTS)
+def test_a_lower_ask_never_loses(asks: list[int], place: int, lower: int, shift: int) -> None:
+    place %= len(asks)
+    before = outcome(asks, shift)
+    if before and before[0] == SIGNERS[place].peer_id and lower <= asks[place]:
+        changed = [*asks[:place], lower, *asks[place + 1:]]  # fmt: skip
+        after = outcome(changed, shift)
+        assert after == before  # The winner's own ask does not set its price either.
+
+
+@given(ASKS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 130))
+def test_no_lie_pays_when_every_commitment_opens(asks: list[int], place: int, lie: int) -> None:
+    """With no shift, asking its cost is a provider's best strategy (Vickrey 1961)."""
+    place %= len(asks)
+    cost, own = asks[place], SIGNERS[place].peer_id
+
+    def profit(sold: tuple[str, int] | None) -> int:
+        return sold[1] - cost if sold and sold[0] == own else 0
+
+    lied = [*asks[:place], lie, *asks[place + 1:]]  # fmt: skip
+    assert profit(outcome(lied)) <= profit(outcome(asks))
+    assert profit(outcome(asks)) >= 0
+
+
+@given(ASKS)
+def test_failed_commitments_move_the_price_up_and_never_down(asks: list[int]) -> None:
+    plain, shifted = outcome(asks, 0), outcome(asks, 1)
+    if plain and shifted:
+        assert plain[0] == shifted[0]
+        assert plain[1] <= shifted[1]
+
+
+def test_prices_of_a_small_auction() -> None:
+    assert outcome([30, 50, 70])[1] == 50
+    assert outcome([30, 50, 70], shift=1)[1] == 70
+    assert outcome([30, 50], shift=1)[1] == CALL.rate_max
+    assert outcome([30])[1] == CALL.rate_max
+    assert outcome([30, 101])[1] == CALL.rate_max
+    assert outcome([30, 50, 70], profile=QUICK)[1] == 30
+    assert outcome([101]) is None
+
+
+def test_ties_depend_on_what_nobody_chose_alone() -> None:
+    winners = {rank(CALL, ContentId(bytes([n]) * 32), offers([5, 5, 5]))[0].peer for n in range(64)}
+    assert winners == {signer.peer_id for signer in SIGNERS[:3]}
+
+
+def test_a_shift_beyond_the_cap_is_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        price_of_first(CALL, rank(CALL, TIE_BREAK, offers([1])), 2)
+
+
+# What a winner checks.
+
+
+def setter(ask: int, signer: int = 1) -> Signed[BidReveal]:
+    return SIGNERS[signer].sign(BidReveal(CALL_ID, NO_ID, bid(ask), NONCE))
+
+
+def commit_set(*asks: int) -> CommitSet:
+    peers = [signer.peer_id for signer in SIGNERS]
+    digests = [commitment_of(CALL_ID, peer, bid(ask), NONCE)
+               for peer, ask in zip(peers, asks, strict=False)]  # fmt: skip
+    return CommitSet(CALL_ID, tuple(sorted(digests)))
+
+
+def award(rate: int, call_id: CallId = CALL_ID) -> Award:
+    return Award(call_id, NO_ID, 0, 0, 0, rate, 0, b"")
+
+
+QUICK_CALL = replace(CALL, profile=QUICK)
+OTHER_CALL = CallId(bytes([1]) * 32)
+FAULTS = [
+    (CALL, commit_set(30, 50), award(50), setter(50), ""),
+    (CALL, commit_set(30, 50), award(100), None, ""),
+    (CALL, commit_set(30, 50), award(29), None, "the award pays less than was asked"),
+    (CALL, commit_set(30, 50), award(50), None, "the price has no evidence"),
+    (CALL, commit_set(30, 50), award(49), setter(49), "the bid that set the price was not commit"),
+    (CALL, commit_set(30, 50), award(49), setter(50), "the evidence does not give the price"),
+    (CALL, commit_set(30), award(50), setter(50), "the bid that set the price was not committed"),
+    (CALL, None, award(50), setter(50), "the bid that set the price was not committed to"),
+    (CALL, commit_set(30, 50), award(50), setter(50, 2), "the bid that set the price was not"),
+    (CALL, commit_set(30, 50), award(50, OTHER_CALL), setter(50), "the evidence does not give"),
+    (QUICK_CALL, None, award(30), None, ""),
+    (QUICK_CALL, None, award(31), None, "Profile Q pays what was asked"),
+    (QUICK_CALL, None, award(29), None, "the award pays less than was asked"),
+]
+
+
+@pytest.mark.parametrize("call, known, given_award, evidence, fault", FAULTS)
+def test_a_winner_sees_what_is_wrong_with_its_price(
+    call: Call, known: CommitSet | None, given_award: Award, evidence: object, fault: str
+) -> None:
+    found = award_fault(call, known, bid(30), given_award, evidence)
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
+
+
+@given(ASKS, SHIFTS)
+def test_an_honest_award_has_no_fault(asks: list[int], shift: int) -> None:
+    peers = [signer.peer_id for signer in SIGNERS]
+    reveals = [setter(ask, number) for number, ask in enumerate(asks)]
+    opened = [Offer(peer, reveal.message.bid, reveal.envelope)
+              for peer, reveal in zip(peers, reveals, strict=False)]  # fmt: skip
+    ranking = rank(CALL, TIE_BREAK, opened)
+    if not ranking:
+        return
+    price = price_of_first(CALL, ranking, shift)
+    proof = next((reveal for reveal in reveals if reveal.envelope == price.evidence), None)
+    fair = award_fault(CALL, commit_set(*asks), ranking[0].bid, award(price.rate), proof)
+    assert fair == ""
