@@ -26,6 +26,7 @@ LISTEN: Final = "/ip4/127.0.0.1/tcp/0"
 READY_S: Final = 60.0
 ACQUAINTED_S: Final = 60.0
 STOP_S: Final = 6.0
+COMMAND_S: Final = 300.0
 POLL_S: Final = 0.1
 
 
@@ -54,11 +55,13 @@ class NodeProcess:
         return self.data.with_suffix(".log")
 
     def start(self) -> None:
-        """Start the process; `wait_ready` says when it can be used."""
+        """Start the process, again at its old address; `wait_ready` says when it can be used."""
         assert self.process is None
+        listen = self.address.partition("/p2p/")[0] or LISTEN
+        place = ["--data", str(self.data), "--listen", listen]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node", "up", "--data", str(self.data), *self.arguments],
+                [sys.executable, "-m", "node", "up", *place, *self.arguments],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -95,12 +98,14 @@ class NodeProcess:
         return "\n".join(lines[-20:])
 
     def mutirao(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line against this node."""
+        """Run a command of the command line against this node; it may take COMMAND_S."""
+        options = {"text": True, "capture_output": True, "timeout": COMMAND_S, **options}
+        return subprocess.run(**self.command(*arguments), check=False, **options)
+
+    def command(self, *arguments: str) -> dict[str, Any]:
+        """Return what subprocess needs to run a command of the command line against this node."""
         environment = {**os.environ, "MUTIRAO_SOCKET": str(self.data / "api.sock")}
-        line = [sys.executable, "-m", "node", *arguments]
-        return subprocess.run(
-            line, env=environment, text=True, capture_output=True, check=False, **options
-        )
+        return {"args": [sys.executable, "-m", "node", *arguments], "env": environment}
 
     def stop(self) -> int:
         """Stop the process as a user would; return its exit code, or -9 if it had to be killed."""
@@ -136,9 +141,7 @@ class Devnet:
             "MUTIRAO_" + key.upper().replace(".", "__"): value
             for key, value in (settings or {}).items()
         }
-        arguments = ["--listen", LISTEN]
-        if self.nodes:
-            arguments += ["--bootstrap", self.nodes[0].address]
+        arguments = ["--bootstrap", self.nodes[0].address] if self.nodes else []
         node = NodeProcess(name, self.folder / name, environment, arguments)
         self.nodes.append(node)
         node.start()

@@ -14,7 +14,7 @@ from typing import Any, Final, get_args
 
 from protocol.machines import auction, bidding, lease, serving
 
-MACHINES: Final = {
+MACHINES: Final[dict[str, tuple[Any, Any]]] = {
     "auction": (auction, auction.open_auction),
     "bidding": (bidding, bidding.answer_call),
     "lease": (lease, lease.begin),

@@ -42,8 +42,12 @@ def up(
     }
     config = effective_config(file, flags)
     from node.daemon import run_daemon
+    from protocol.values.errors import NodeError
 
-    return run_daemon(config)
+    try:
+        return run_daemon(config)
+    except NodeError as error:
+        raise Failure(error.code, str(error)) from None
 
 
 @click.command()

@@ -89,6 +89,8 @@ class Stale(NodeError):
 class Unavailable(NodeError):
     """Something outside of this program did not do its part."""
 
+    code = "unavailable"
+
 
 class PeerUnreachable(Unavailable):
     """No address of the peer answers, or it did not answer in time."""

@@ -24,6 +24,7 @@ from node.sandbox.runner.stage import Stage
 
 PIPE_BYTES = 1 << 20
 SETUP_SECONDS = 20.0
+DEATH_MS = 5_000
 OUT = "out"
 LIMITS = (
     ("nofile", resource.RLIMIT_NOFILE),
@@ -53,12 +54,23 @@ class Pipes:
 class Bubblewrap(Container):
     """bwrap, its init and the job below it."""
 
-    __slots__ = ("group", "init", "out", "process", "sink", "soft", "status", "used_cpu_ms")
+    __slots__ = (
+        "group",
+        "init",
+        "init_end",
+        "out",
+        "process",
+        "sink",
+        "soft",
+        "status",
+        "used_cpu_ms",
+    )
 
     def __init__(self, process: int, group: cgroups.Group, log: int) -> None:
         self.process = process
         self.group = group
         self.init = 0
+        self.init_end = -1
         self.out = -1
         self.status: int | None = None
         self.used_cpu_ms = 0
@@ -92,13 +104,17 @@ class Bubblewrap(Container):
         return self.soft.excess() if self.soft else None
 
     def kill(self) -> None:
-        for process in (self.init, self.process):
-            if process and self.status is None:
-                cgroups.kill_process(process)
+        if self.init_end >= 0 and not _ends(self.init_end, 0):  # Its number is still its own.
+            cgroups.kill_process(self.init)
+        if self.status is None:
+            cgroups.kill_process(self.process)
         self.group.kill()
 
     def usage(self) -> Usage:
-        self.group.kill()  # The PID namespace is dead already; this is the second lock.
+        if self.init_end >= 0 and not _ends(self.init_end, DEATH_MS):
+            cgroups.kill_process(self.init)  # With its init a PID namespace dies whole.
+            _ends(self.init_end, DEATH_MS)
+        self.group.kill()  # Nobody is left in it; this is the second lock.
         cpu_ms = self.group.cpu_ms()
         return Usage(
             self.used_cpu_ms if cpu_ms is None else cpu_ms,
@@ -110,8 +126,9 @@ class Bubblewrap(Container):
         return self.out
 
     def close(self) -> None:
-        if self.out >= 0:
-            os.close(self.out)
+        for descriptor in (self.out, self.init_end):
+            if descriptor >= 0:
+                os.close(descriptor)
         self.group.remove()
 
 
@@ -154,6 +171,10 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
     if not found:
         raise StartFailed(_complaint(container))
     container.init = int(rest.split(",")[0].split("}")[0])
+    try:
+        container.init_end = os.pidfd_open(container.init)
+    except ProcessLookupError:
+        raise StartFailed(_complaint(container)) from None
     size = fields.number("output_mib") << 20
     deadline = time.monotonic() + SETUP_SECONDS
     while container.exit_code() is None and time.monotonic() < deadline:
@@ -179,6 +200,13 @@ def _open_out(init: int, size: int) -> int:
         return descriptor
     os.close(descriptor)
     return -1
+
+
+def _ends(process: int, within_ms: int) -> bool:
+    """Say whether the process behind the descriptor is dead, or dies within that time."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(within_ms))
 
 
 def _complaint(container: Bubblewrap) -> str:

@@ -17,6 +17,12 @@ CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 PERIOD_US = 100_000
 KILL_ROUNDS = 200
 ROUND_SECONDS = 0.005
+OURS = "mutirao/"  # All groups of ours are below this one.
+MARK_CHARACTERS = 32
+
+
+OWNER_LENGTH_MIN = 12
+"""Nothing shorter names a container beyond doubt."""
 
 
 class Group:
@@ -41,7 +47,11 @@ class Group:
         return sorted(found)
 
     def kill(self) -> None:
-        """Kill all members, those they fork meanwhile included; return when the group is empty."""
+        """Kill all members, those they fork meanwhile included; return when the group is empty.
+
+        A group that holds ourselves is none of ours to kill: it would be the whole machine's.
+        """
+        assert os.getpid() not in self.members(), "a group that we are in is not a container's"
         if "" in self.folders:
             _try_write(self.folders[""] + "/cgroup.kill", "1")
         for _ in range(KILL_ROUNDS):
@@ -90,13 +100,11 @@ def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = RO
     if os.path.exists(root + "/cgroup.controllers"):
         return _create_2(path, (memory, str(processes), f"{quota} {PERIOD_US}"), root)
     group = Group({}, set())
-    for controller in CONTROLLERS:
-        folder = f"{root}/{controller}/{path}"
-        if _try_make(folder):
-            group.folders[controller] = folder
-    unified = f"{root}/unified/{path}"  # On hybrid machines, for cgroup.kill alone.
-    if os.path.exists(root + "/unified/cgroup.procs") and _try_make(unified):
-        group.folders[""] = unified
+    for controller in (*CONTROLLERS, "unified"):  # The last on hybrid machines, for cgroup.kill.
+        hierarchy = f"{root}/{controller}"
+        if os.path.exists(hierarchy + "/cgroup.procs") and _try_make(f"{hierarchy}/{path}"):
+            name = "" if controller == "unified" else controller
+            group.folders[name] = f"{hierarchy}/{path}"
     limits = (
         ("memory", "memory.limit_in_bytes", memory),
         ("pids", "pids.max", str(processes)),
@@ -112,6 +120,8 @@ def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = RO
 
 def find(path: str, root: str = ROOT) -> Group:
     """Return the group as far as it exists."""
+    assert path.startswith(OURS), "we touch no groups but our own"
+    assert ".." not in path
     if os.path.exists(root + "/cgroup.controllers"):
         made = [f"{base}/{path}" for base in bases_2(root) if os.path.isdir(f"{base}/{path}")]
         return Group({"": made[0]} if made else {}, set())
@@ -120,16 +130,24 @@ def find(path: str, root: str = ROOT) -> Group:
     return Group({k: v for k, v in places.items() if os.path.isdir(v)}, set())
 
 
-def of_process(process: int, root: str = ROOT) -> Group:
-    """Return the group that somebody else made for a process, to look at and to kill."""
+def of_process(process: int, owner: str, root: str = ROOT) -> Group:
+    """Return the group that somebody else made for a process, to look at and to kill.
+
+    Only a group with `owner` in its path counts, such as the id of the process's container: a
+    process id may have passed to another process by now, and one in the root group (v1 has a
+    hierarchy for every controller) would make the whole machine the group's members.
+    """
+    assert len(owner) >= OWNER_LENGTH_MIN
     folders = {}
     for line in _read(f"/proc/{process}/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
+        if owner not in path:
+            continue
         place = f"{root}/unified{path}" if os.path.exists(root + "/unified") else root + path
         for controller in controllers.split(","):
             if controller in CONTROLLERS:
                 folders[controller] = f"{root}/{controller}{path}"
-            elif number == "0" and path != "/":
+            elif number == "0":
                 folders[""] = place
     return Group({k: v for k, v in folders.items() if os.path.isdir(v)}, set())
 

@@ -125,9 +125,10 @@ class Engine(Container):
 
     def watch(self) -> None:
         """Learn where the engine put the started container."""
-        state = _inspect(self.fields).get("State") or {}
-        if state.get("Pid"):
-            self.group = cgroups.of_process(state["Pid"])
+        found = _inspect(self.fields)
+        process, mark = (found.get("State") or {}).get("Pid"), str(found.get("Id") or "")
+        if process and len(mark) >= cgroups.MARK_CHARACTERS:
+            self.group = cgroups.of_process(process, mark)
 
     def _sample(self) -> None:
         """Note what the container used up to now: its group goes when it dies."""

@@ -3,10 +3,9 @@
 Spec: specs/execution.md#docker-driver.
 """
 
-# ruff: noqa: PTH110
-
 import os
 import secrets
+import socket
 
 import pytest
 import trio
@@ -14,11 +13,17 @@ import trio
 from node.sandbox import runfolder, selftest
 from node.sandbox.docker_driver import DockerDriver, engine_socket
 from node.sandbox.driver import log_path, outputs_path
+from protocol.values.errors import SandboxUnavailable
 from tests.node.sandbox.conftest import launch_of, workload
 
 
 def answers() -> bool:
-    return os.path.exists(engine_socket())
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(engine_socket())
+    except (OSError, SandboxUnavailable):
+        return False
+    return True
 
 
 needs_engine = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")

@@ -61,7 +61,10 @@ def test_mounts_are_private_and_inputs_read_only():
     extra = Extra(binds=((Path("/usr"), "/usr"),))
     mounts = arguments(extra, inputs=(("a/b", Path("/blobs/1")),))["mounts"]
     assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in mounts] == [
-        ("/runs/1/out", "/out", False), ("/blobs/1", "/in/a/b", True), ("/usr", "/usr", True)]  # fmt: skip
+        ("/runs/1/out", "/out", False),
+        ("/blobs/1", "/in/a/b", True),
+        ("/usr", "/usr", True),
+    ]
     assert {m["BindOptions"]["Propagation"] for m in mounts} == {"rprivate"}
 
 

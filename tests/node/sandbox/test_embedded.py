@@ -106,7 +106,8 @@ async def test_a_memory_hog_without_control_groups_is_stopped(bare_room):
 async def test_files_in_memory_count_without_control_groups(bare_room):
     code = (
         "import time\nfor n in range(3):\n"
-        " open(f'/dev/shm/{n}','wb').write(bytes(10<<20)); open(f'/tmp/{n}','wb').write(bytes(5<<20))\n"
+        " open(f'/dev/shm/{n}', 'wb').write(bytes(10 << 20))\n"
+        " open(f'/tmp/{n}', 'wb').write(bytes(5 << 20))\n"
         "x = bytearray(25 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\ntime.sleep(20)"
     )
     end, _, _ = await bare_room.run_python(code)

@@ -18,7 +18,7 @@ def test_a_slot_costs_the_sum_of_its_parts() -> None:
 
 def test_memory_is_rounded_up_in_the_providers_favour() -> None:
     assert floor_rate(Prices(memory_gib=1), Resources(memory_mib=16)) == 1
-    assert floor_rate(Prices(memory_gib=1), Resources(memory_mib=1_025)) == 3 - 1
+    assert floor_rate(Prices(memory_gib=1), Resources(memory_mib=1_025)) == 2
 
 
 @given(records(Prices), records(Resources))

@@ -6,6 +6,7 @@ Spec: specs/execution.md#limits.
 # ruff: noqa: PTH110, PTH123, PLW1509
 
 import os
+import secrets
 import subprocess
 import sys
 
@@ -62,23 +63,28 @@ def test_without_any_hierarchy_nothing_is_claimed(tmp_path):
     assert (group.cpu_ms(), group.memory_peak_mib(), group.out_of_memory_kills()) == (None, None, 0)
     group.kill()
     group.remove()
+    assert not (tmp_path / "none").exists()
 
 
 def test_bases_begin_with_what_was_delegated(monkeypatch):
     monkeypatch.setattr(cgroups, "_read", lambda path: "0::/system.slice/mutirao.service/node\n")
     assert cgroups.bases_2("/c") == [
-        "/c/system.slice/mutirao.service", "/c/system.slice/mutirao.service/node", "/c"]  # fmt: skip
+        "/c/system.slice/mutirao.service",
+        "/c/system.slice/mutirao.service/node",
+        "/c",
+    ]
 
 
 def test_a_real_group_is_killed_and_removed():
-    group = cgroups.create(f"mutirao/test-{os.getpid()}/one", 64, 8, 1)
+    mark = secrets.token_hex(16)
+    group = cgroups.create(f"mutirao/test-{os.getpid()}/{mark}", 64, 8, 1)
     if not group.folders:
         pytest.skip("control groups are not ours to make here")
     code = "import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], preexec_fn=group.join)
     try:
         assert process.pid in group.members()
-        assert set(cgroups.of_process(process.pid).folders) >= group.hard
+        assert set(cgroups.of_process(process.pid, mark).folders) >= group.hard
         group.kill()
         assert process.wait(10) == -9
         assert group.members() == []
@@ -93,3 +99,29 @@ def test_a_real_group_is_killed_and_removed():
 
 def test_killing_nobody_is_no_fault():
     cgroups.kill_process(2**22 - 1)
+
+
+def test_a_group_that_we_are_in_is_never_killed(tmp_path):
+    """The root group, say, which a process is in when it has just died."""
+    with subprocess.Popen(["/bin/sleep", "60"]) as neighbour:
+        (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n{neighbour.pid}\n")
+        (tmp_path / "cgroup.kill").touch()
+        group = cgroups.Group({"": str(tmp_path)}, set())
+        with pytest.raises(AssertionError, match="that we are in"):
+            group.kill()
+        assert neighbour.poll() is None
+        assert (tmp_path / "cgroup.kill").read_text() == ""
+        neighbour.kill()
+
+
+def test_a_process_in_somebody_elses_group_gives_none():
+    assert cgroups.of_process(os.getpid(), secrets.token_hex(32)).folders == {}
+    assert cgroups.of_process(2**22 - 1, secrets.token_hex(32)).folders == {}
+    with pytest.raises(AssertionError):
+        cgroups.of_process(os.getpid(), "")
+
+
+@pytest.mark.parametrize("path", ["", "/", "docker/x", "mutirao/../x", "system.slice"])
+def test_groups_of_others_are_not_found(path):
+    with pytest.raises(AssertionError):
+        cgroups.find(path)

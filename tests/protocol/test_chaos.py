@@ -1,0 +1,171 @@
+"""Chaos from a seed: a bad network, nodes that crash anywhere, and what must hold all the same.
+
+Spec: specs/core.md#recovery. First everything goes wrong for a while, and safety is checked at each
+step; then the network heals, and everything must come to an end. A failing seed names itself.
+"""
+
+import random
+from collections import defaultdict
+
+import pytest
+
+from protocol.core.jobs import Ending
+from protocol.machines import serving
+from protocol.machines.effects import Effect, Launch, Settle
+from protocol.machines.events import Done, Failed
+from protocol.values.ids import JobId, LeaseId
+from protocol.values.limits import RETAIN_MS
+from protocol.wire.messages import Receipt, Voucher
+from tests.world import Node, World, job_spec, provider_policy
+
+SEEDS = 300
+TROUBLE_MS = 60_000
+CRASHES_MAX = 6
+CANCELLED_PERCENT = 15
+
+
+class Chaos:
+    """A world in which things go wrong, and those who watch it."""
+
+    def __init__(self, seed: int) -> None:
+        dice = self.dice = random.Random(seed)
+        delay_ms = (5, dice.choice([20, 200, 800, 2_000]))
+        loss, doubled = dice.choice([0.0, 0.1, 0.2]), dice.choice([0.0, 0.1])
+        job_ms = dice.choice([500, 5_000, 40_000])
+        self.world = World(seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms)
+        self.providers = [
+            self.world.add(name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.randint(1, 2)))
+            for name in ("ben", "cleo", "dan")
+        ]
+        # A node may be both: amy asks others and serves others.
+        self.requesters = [self.world.add("ann"), self.world.add("amy", provider_policy(cpus=1))]
+        self.jobs: list[tuple[Node, JobId]] = []
+        self.crashes = 0
+        self.crash_percent = dice.choice([0, 1, 4])
+        self.world.meet()
+        self.world.crash_point = self.watch
+
+    def trouble(self) -> None:
+        """Submit jobs while nodes crash and come back."""
+        world, dice = self.world, self.dice
+        for _ in range(3):
+            node = dice.choice(self.requesters)
+            if node.alive:
+                spec = job_spec(cpus=dice.randint(1, 2), profile=dice.randint(1, 2))
+                job_id = world.submit(node, spec)
+                self.jobs.append((node, job_id))
+                if dice.randrange(100) < CANCELLED_PERCENT:
+                    at_ms = dice.randint(0, 10_000)
+                    world.after(at_ms, lambda node=node, job_id=job_id: world.cancel(node, job_id))
+            world.run(dice.randint(0, 4_000))
+        if self.crash_percent:
+            for _ in range(2):
+                node = dice.choice(list(world.nodes.values()))
+                world.after(dice.randint(0, 20_000), lambda node=node: self.fell(node))
+        world.run_until(lambda: all(world.ended(*job) for job in self.jobs), TROUBLE_MS)
+
+    def peace(self) -> None:
+        """Heal everything: now all jobs must end, and nothing may be left."""
+        world = self.world
+        world.loss = world.doubled = 0.0
+        self.crash_percent = 0
+        world.run(61_000)  # The last of the crashed come back.
+        assert all(node.alive for node in world.nodes.values())
+        ended = world.run_until(lambda: all(world.ended(*job) for job in self.jobs), 3_600_000)
+        assert ended, "a job goes on for ever"
+        world.run(120_000)
+        world.sleep(RETAIN_MS)
+        world.run(5_000)
+
+    def fell(self, node: Node) -> None:
+        if node.alive:
+            self.world.crash(node, machine=self.dice.random() < 0.3)
+            self.expect(node)
+
+    def expect(self, node: Node) -> None:
+        away_ms = self.dice.choice([1, 700, 5_000, 20_000, 60_000])
+        self.world.after(away_ms, lambda: node.alive or self.world.restart(node))
+
+    def watch(self, node: Node, todo: list[Effect]) -> int | None:
+        """Check what must always hold, and let the node crash between writing and speaking."""
+        check_capacity(node)
+        for effect in todo:
+            if isinstance(effect, Launch):
+                assert ("serving", effect.lease_id) in node.disk.saved, "launched before written"
+        unlucky = todo and self.dice.randrange(100) < self.crash_percent
+        if not unlucky or self.crashes == CRASHES_MAX:
+            return None
+        self.crashes += 1
+        self.expect(node)
+        return self.dice.randint(0, len(todo))
+
+
+def check_capacity(node: Node) -> None:
+    held = [serving.reserved(state) for state in node.core.market.servings.values()]
+    cpus = sum(reservation.resources.cpus for reservation in held if reservation)
+    assert cpus <= node.policy.capacity.cpus, "capacity is promised twice"
+
+
+def check_jobs(chaos: Chaos) -> None:
+    for node, job_id in chaos.jobs:
+        story = node.disk.events[job_id]
+        ends = [event for event in story if isinstance(event, Done | Failed)]
+        assert len(ends) == 1, "a job ends once"
+        assert ends[0] is story[-1]
+        match node.job(job_id).ending, ends[0]:
+            case Ending.DONE, Done() as done:
+                assert not done.dispute
+            case Ending.FAILED | Ending.CANCELLED, Failed() as failed:
+                assert failed.why
+            case ending:
+                raise AssertionError(ending)
+
+
+def check_nothing_is_left(world: World) -> None:
+    for node in world.nodes.values():
+        core = node.core
+        left = [core.auctions, core.leases, core.jobs, core.market.servings, core.market.biddings,
+                node.containers, node.disk.outbox]  # fmt: skip
+        assert not any(left), f"{node.name} holds something for ever"
+        assert {table for table, _ in node.disk.saved} <= {"job"}
+        assert core.market.left(node.policy.capacity) == node.policy.capacity
+
+
+def check_money(world: World) -> None:
+    """What both signed is the same, and what was promised by voucher is what was billed."""
+    paid: dict[LeaseId, Settle] = {}
+    earned: dict[LeaseId, Settle] = {}
+    for node in world.nodes.values():
+        for lease_id, receipt in node.disk.receipts.items():
+            (earned if receipt.provider == node.peer_id else paid)[lease_id] = receipt
+    settled = {lease_id: receipt for lease_id, receipt in earned.items() if receipt.countersign}
+    assert settled == paid, "the two sides disagree"
+    promised = vouchers(world)
+    for lease_id, receipt in paid.items():
+        assert promised[lease_id] == receipt.amount
+
+
+def vouchers(world: World) -> dict[LeaseId, int]:
+    """Return the highest amount that was promised for each lease; it never went down."""
+    found: dict[LeaseId, list[tuple[int, int]]] = defaultdict(list)
+    for signed in world._opened.values():
+        if isinstance(signed.message, Voucher):
+            voucher = signed.message
+            found[voucher.lease_id].append((voucher.sequence, voucher.amount))
+        elif isinstance(signed.message, Receipt):
+            assert signed.signer == signed.message.payer
+    for steps in found.values():
+        steps.sort()
+        assert [amount for _, amount in steps] == sorted(amount for _, amount in steps)
+        assert len({sequence for sequence, _ in steps}) == len(steps), "two vouchers, one number"
+    return {lease_id: steps[-1][1] for lease_id, steps in found.items()}
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_chaos(seed: int) -> None:
+    chaos = Chaos(seed)
+    chaos.trouble()
+    chaos.peace()
+    check_jobs(chaos)
+    check_nothing_is_left(chaos.world)
+    check_money(chaos.world)

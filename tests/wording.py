@@ -1,0 +1,70 @@
+"""What happened in a world, in words that a reviewer can follow.
+
+Spec: specs/core.md#job-events.
+"""
+
+from collections.abc import Callable
+
+from protocol.machines import events
+from protocol.machines.events import JobEvent
+from protocol.values.ids import PeerId
+from protocol.values.reasons import Decline, Refusal, Release
+from protocol.wire import messages as wire
+from protocol.wire.messages import Message
+
+Naming = Callable[[PeerId], str]
+
+
+def of_message(message: Message, name_of: Naming) -> str:
+    """Return the name of a message and what matters of its content."""
+    name = type(message).__name__
+    match message:
+        case wire.BidRefusal():
+            return f"{name} {Refusal(message.reason).name}"
+        case wire.AwardDecline():
+            return f"{name} {Decline(message.reason).name}"
+        case wire.LeaseRelease():
+            return f"{name} {Release(message.reason).name}"
+        case wire.CommitSet():
+            return f"{name} of {len(message.commitments)}"
+        case wire.BidReveal():
+            return f"{name} ask={message.bid.ask}"
+        case wire.Outcome():
+            return f"{name} {name_of(message.winner)} clearing={message.clearing}"
+        case wire.Award():
+            return f"{name} offer={message.offer} rate={message.rate}"
+        case wire.Heartbeat():
+            state = {wire.PREPARING: "preparing", wire.READY: "ready", wire.RUNNING: "running"}
+            return f"{name} {state[message.state]} usage_ms={message.usage_ms}"
+        case wire.Voucher():
+            return f"{name} {message.sequence} usage_ms={message.usage_ms} amount={message.amount}"
+        case wire.Completed():
+            return f"{name} exit_code={message.exit_code} usage_ms={message.usage_ms}"
+        case wire.Released():
+            return f"{name} usage_ms={message.usage_ms}"
+        case wire.Receipt():
+            return f"{name} amount={message.amount}"
+    return name
+
+
+def of_event(event: JobEvent, name_of: Naming) -> str:
+    """Return the name of what a user is told, and what matters of its content."""
+    name = f"*{type(event).__name__}*"
+    match event:
+        case events.Announced():
+            return f"{name} attempt={event.attempt} nodes={event.nodes} eligible={event.eligible}"
+        case events.BidsOpened():
+            asks = ", ".join(f"{name_of(bid.peer)} {bid.bid.ask}" for bid in event.bids)
+            return f"{name} {asks or 'none'}; unopened={event.unopened}"
+        case events.Awarded():
+            return f"{name} {name_of(event.provider)} rate={event.rate} ask={event.ask}"
+        case events.Fetching() | events.Starting() | events.Running():
+            return f"{name} {name_of(event.provider)}"
+        case events.Returning():
+            return f"{name} exit_code={event.exit_code} usage_ms={event.usage_ms}"
+        case events.Done():
+            signed = "countersigned" if event.countersign else f"disputed: {event.dispute}"
+            return f"{name} exit_code={event.exit_code} amount={event.amount} {signed}"
+        case events.Retrying() | events.Failed():
+            return f"{name} {event.reason.value}: {event.why}"
+    return name
