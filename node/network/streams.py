@@ -8,6 +8,7 @@ from typing import Final
 import trio
 from libp2p.abc import INetStream
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from node.network.foreign import contained, reaching
 from protocol.values.errors import PeerUnreachable
@@ -71,4 +72,8 @@ class ByteStream:
         try:
             return await self._stream.read(size_max)
         except StreamEOF:
+            # libp2p says so too when the connection is lost, and then the peer has not said it.
+            muxed = self._stream.muxed_conn
+            if isinstance(muxed, Yamux) and muxed.event_shutting_down.is_set():
+                raise
             return b""

@@ -190,7 +190,7 @@ class Journal:
         return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
 
     async def totals(self) -> Totals:
-        """Return what this node has earned and spent, by all its receipts, countersigned or not."""
+        """Return what this node has earned and spent, by the receipts that both sides signed."""
         sums = {role: (high << 32) + low for role, high, low in await self._read(sql.TOTALS)}
         return Totals(earned=sums.get("provider", 0), spent=sums.get("requester", 0))
 

@@ -49,7 +49,8 @@ RECEIPTS: Final = (
 )
 # In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.
 TOTALS: Final = (
-    "SELECT role, sum(amount >> 32), sum(amount & 0xffffffff) FROM receipts GROUP BY role"
+    "SELECT role, sum(amount >> 32), sum(amount & 0xffffffff) FROM receipts"
+    " WHERE length(countersign) > 0 GROUP BY role"
 )
 
 ADD_MESSAGE: Final = (

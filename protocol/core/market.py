@@ -8,12 +8,12 @@ from typing import Any
 
 from protocol.core.presence import record_of
 from protocol.machines import bidding, serving
-from protocol.machines.context import Context
+from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.machines.table import step
 from protocol.rules.bucket import Bucket, draw, full_bucket
-from protocol.rules.capacity import Capacity, left_of, reserve
+from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
 from protocol.rules.selection import award_fault
 from protocol.values.errors import PeerFault
@@ -105,7 +105,8 @@ class Market:
             return []
         if not self._may_call(event.signer, context.now_ms):
             return []
-        left = self.left(context.policy.capacity)
+        full = len(self._reservations()) >= context.policy.jobs_max
+        left = NO_CAPACITY if full else self.left(context.policy.capacity)
         state, effects = bidding.answer_call(event, left, context)
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
@@ -114,6 +115,11 @@ class Market:
     def _unleased(self, total: Capacity) -> Capacity:
         held = [serving.reserved(state) for state in self.servings.values()]
         return left_of(total, [item for item in held if item is not None])
+
+    def _reservations(self) -> list[Reservation]:
+        held = [serving.reserved(state) for state in self.servings.values()]
+        bound = [bidding.reserved(state) for state in self.biddings.values()]
+        return [item for item in (*held, *bound) if item is not None]
 
     def _may_call(self, requester: PeerId, now_ms: int) -> bool:
         if len(self._buckets) >= BIDDINGS_MAX:

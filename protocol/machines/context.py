@@ -24,6 +24,8 @@ class Policy:
     region: str = ""
     driver: str = ""
     isolation: int = 1
+    jobs_max: int = 64
+    """Leases and open bids that this node has at one time."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""

@@ -104,6 +104,7 @@ class Fetched:
     completed: Completed
     seen_ms: int
     """The time that we saw pass between the start message and the end."""
+    paid_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class Releasing:
     deadline_ms: int
     since_ms: int
     vouchers: int
+    paid_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +198,10 @@ def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
 def take_result(state: MayRun, event: Signed[Completed], context: Context) -> Step:
     """Fetch log and outputs of a container that has exited."""
     lease, completed = state.lease, event.message
-    vouchers = state.vouchers if isinstance(state, Executing) else 0
+    vouchers, paid_ms = _paid(state)
     seen_ms = context.now_ms - state.since_ms
     following = Fetched(
-        lease, context.now_ms + RETURN_MS, state.since_ms, vouchers, completed, seen_ms
+        lease, context.now_ms + RETURN_MS, state.since_ms, vouchers, completed, seen_ms, paid_ms
     )
     return following, (
         _save(following),
@@ -218,7 +220,6 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     signed, dispute = countersign(bill, completed.receipt, context.signer)
     usage_ms = min(completed.usage_ms, bill.usage_ms_max)
     amount = amount_of(lease.rate, usage_ms)
-    voucher = _voucher(lease, state.vouchers + 1, usage_ms, context)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms, amount,
         completed.outputs.digest, completed.receipt, signed, dispute,
@@ -230,7 +231,7 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
         _save(closed),
         Report(lease.job_id, done),
         _settle(lease, context, usage_ms, amount, (completed.receipt, signed)),
-        Send(lease.provider, voucher, until_ms),
+        *_last_voucher(state, usage_ms, context),
         *receipt,
     )
 
@@ -267,8 +268,7 @@ def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) ->
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
     """Release a lease and wait for the bill of what has run."""
     lease = state.lease
-    vouchers = state.vouchers if isinstance(state, Executing) else 0
-    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, vouchers)
+    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *_paid(state))
     release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
     until_ms = context.now_ms + MESSAGE_MS
     return following, (_save(following), Send(lease.provider, release.envelope, until_ms))
@@ -286,12 +286,11 @@ def settle_release(state: Releasing, event: Signed[Released], context: Context) 
     if not signed:
         return broken, (_save(broken),)
     amount = amount_of(lease.rate, released.usage_ms)
-    voucher = _voucher(lease, state.vouchers + 1, released.usage_ms, context)
     until_ms = context.now_ms + SETTLEMENT_MS
     return broken, (
         _save(broken),
         _settle(lease, context, released.usage_ms, amount, (released.receipt, signed)),
-        Send(lease.provider, voucher, until_ms),
+        *_last_voucher(state, released.usage_ms, context),
         Send(lease.provider, signed, until_ms),
     )
 
@@ -358,6 +357,19 @@ def _break(
     said = context.signer.sign(LeaseRelease(lease.lease_id, release))
     until_ms = context.now_ms + 10 * MESSAGE_MS
     return broken, (_save(broken), Send(lease.provider, said.envelope, until_ms))
+
+
+def _paid(state: MayRun) -> tuple[int, int]:
+    return (state.vouchers, state.paid_ms) if isinstance(state, Executing) else (0, 0)
+
+
+def _last_voucher(
+    state: Fetched | Releasing, usage_ms: int, context: Context
+) -> tuple[Effect, ...]:
+    if usage_ms <= state.paid_ms:
+        return NOTHING  # What we promised never goes down; the receipt says what is due.
+    voucher = _voucher(state.lease, state.vouchers + 1, usage_ms, context)
+    return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
 
 
 def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> bytes:

@@ -78,7 +78,7 @@ class Chaos:
         world.run(5_000)
 
     def fell(self, node: Node) -> None:
-        if node.alive:
+        if node.alive and self.crash_percent:
             self.world.crash(node, machine=self.dice.random() < 0.3)
             self.expect(node)
 

@@ -159,10 +159,11 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
 
 
 def say_started(state: Serving, event: ContainerStarted, context: Context) -> Step:
-    """Tell the requester that usage counts from here on."""
+    """Tell the requester that usage counts from here on. A container taken over counts on."""
+    begun = state if state.started else replace(state, started=True, started_ms=context.now_ms)
     started = context.signer.sign(Started(state.hold.lease_id))
     until_ms = context.now_ms + MESSAGE_MS
-    return state, (Send(state.hold.requester, started.envelope, until_ms),)
+    return begun, (_save(begun), Send(state.hold.requester, started.envelope, until_ms))
 
 
 def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> Step:
@@ -175,7 +176,7 @@ def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> St
         # What has run is billed when the container has exited.
         following = replace(state, killed=True, deadline_ms=context.now_ms + STOP_MS)
         return following, (Kill(hold.lease_id),)
-    beat = Heartbeat(hold.lease_id, state.beat, RUNNING, usage_ms)
+    beat = Heartbeat(hold.lease_id, state.beat, RUNNING, usage_ms if state.started else 0)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
     return following, (Send(hold.requester, context.signer.sign(beat).envelope, 0),)
 

@@ -77,12 +77,15 @@ class Serving:
     contract: ContentId
     workload: Workload
     started_ms: int
+    """When the container started; as long as it has not, when it was told to."""
     beat: int
     paid_ms: int
     """The usage that vouchers cover."""
     vouchers: int
     killed: bool = False
     """Whether the container was told to stop, for lack of vouchers."""
+    started: bool = False
+    """Whether the container has started: nothing before that is usage."""
 
 
 @dataclass(frozen=True, slots=True)

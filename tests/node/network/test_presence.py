@@ -6,12 +6,13 @@ Spec: specs/network.md.
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from tests.node.network.devnet import Diary, opened, until
+from tests.node.network.devnet import Diary, opened, slower, until
 
 
 async def test_two_connections_are_one_peer():
     diary = Diary()
-    async with opened("a", diary=diary) as a, opened("b") as b:
+    quiet = slower(connections_wanted=0, keeper_every_ms=60_000)
+    async with opened("a", diary=diary, tuning=quiet) as a, opened("b", tuning=quiet) as b:
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
         peer = ID.from_base58(a.peer_id)
         connections = [await b._stack.swarm.dial_addr(address, peer) for _ in range(2)]

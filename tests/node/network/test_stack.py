@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import trio
 from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.peer.peerstore import PeerStoreError
 from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
 from multiaddr import Multiaddr
 
 from protocol.values.errors import PeerUnreachable
 from tests.node.network.devnet import circle, echo, opened, until
 
+ANY = Multiaddr("/ip4/127.0.0.1/tcp/0")
 ROOT = Path(__file__).parents[3]
 CRASH = """
 import sys, trio
@@ -78,19 +79,18 @@ async def test_ours_resets_the_stream_and_lives():
         assert await b.request(a.peer_id, b"still here") == b"still here"
 
 
-async def test_a_peer_that_speaks_only_plaintext_is_refused():
-    async with opened("a") as a:
+async def test_plaintext_is_for_stock_only():
+    key_pair = create_new_key_pair()
+    plain = {PLAINTEXT_PROTOCOL_ID: InsecureTransport(key_pair)}
+    stock, liar = new_host(), new_host(key_pair=key_pair, sec_opt=plain)
+    async with opened("a") as a, stock.run(listen_addrs=[ANY]), liar.run(listen_addrs=[ANY]):
+        await liar.connect(PeerInfo(stock.get_id(), stock.get_addrs()))
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
-        host = new_host()
-        host = new_host(
-            sec_opt={PLAINTEXT_PROTOCOL_ID: InsecureTransport(host.get_peerstore())}
-        )
-        async with host.run(listen_addrs=[]):
-            info = PeerInfo(ID.from_base58(a.peer_id), [address])
-            with pytest.raises((SwarmException, PeerStoreError)), trio.fail_after(20):
-                await host.connect(info)
-            await host.close()
+        with pytest.raises(SwarmException), trio.fail_after(20):
+            await liar.connect(PeerInfo(ID.from_base58(a.peer_id), [address]))
         assert not a.peers()
+        await stock.close()
+        await liar.close()
 
 
 async def test_announced_addresses_are_told():
@@ -99,6 +99,7 @@ async def test_announced_addresses_are_told():
         await until(lambda: b.peers())
         store = b._stack.host.peerstore
         peer = ID.from_base58(a.peer_id)
+        await until(lambda: peer in store.peer_ids())
         await until(lambda: any(announced in str(address) for address in store.addrs(peer)))
 
 
@@ -114,6 +115,8 @@ def test_a_signal_ends_a_node_quickly(number):
     text = errors.decode()
     assert "Exception ignored" not in text
     assert "Warning" not in text
-    if number == signal.SIGINT:
-        assert text.strip().endswith("KeyboardInterrupt") or "KeyboardInterrupt" in text
-    assert "libp2p" not in text.replace("site-packages/libp2p", "", 0) or number == signal.SIGTERM
+    if number == signal.SIGINT:  # Whoever runs a node catches this; nothing else may be seen.
+        assert text.count("Traceback") <= 1
+        assert text.strip().endswith("KeyboardInterrupt")
+    else:
+        assert not text

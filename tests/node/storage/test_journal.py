@@ -162,9 +162,11 @@ async def test_totals_are_exact_beyond_64_bits(journal: Journal) -> None:
     assert await journal.totals() == Totals(earned=0, spent=0)
     great = 2**63 - 1
     leases = [LeaseId(bytes([n]) * 32) for n in range(3)]
-    earned = tuple(replace(RECEIPT, lease_id=lease, amount=great) for lease in leases)
-    spent = replace(RECEIPT, role="requester", amount=5)
-    await journal.commit(Commit(receipts=(*earned, spent)))
+    signed = replace(RECEIPT, countersign=b"signature")
+    earned = tuple(replace(signed, lease_id=lease, amount=great) for lease in leases)
+    spent = replace(signed, role="requester", amount=5)
+    owed = replace(RECEIPT, lease_id=LeaseId(bytes([9]) * 32), amount=7)
+    await journal.commit(Commit(receipts=(*earned, spent, owed)))
     assert await journal.totals() == Totals(earned=3 * great, spent=5)
 
 

@@ -1,0 +1,140 @@
+"""A job from the command line to its receipt: inputs, outputs, prices, signatures.
+
+Spec: specs/overview.md#way-of-a-job.
+"""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from tests.end_to_end.stage import (
+    job_of,
+    lease_of,
+    named,
+    newest,
+    opened,
+    owner_of,
+    receipt_of,
+    run,
+    until,
+)
+
+
+def blobs_in(folder) -> dict[str, int]:
+    """Every blob in a folder and the file that holds it: a blob fetched again is another file."""
+    files = [path for path in folder.rglob("*") if path.is_file() and len(path.name) == 64]
+    return {path.name: path.stat().st_ino for path in files}
+
+
+def test_inputs_reach_the_job_and_outputs_come_back(requester, tmp_path):
+    (tmp_path / "one.txt").write_text("first\n")
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "folder/deep/two.txt").write_text("second\n")
+    script = "cat /in/one.txt /in/d/deep/two.txt | tee /out/all.txt; mkdir /out/x; id >/out/x/y"
+    ran = run(
+        requester, f"--input={tmp_path}/one.txt", f"--input={tmp_path}/folder:d",
+        f"--output={tmp_path}/result", "base", "--", "sh", "-c", script,
+    )  # fmt: skip
+    assert ran.stdout == "first\nsecond\n"
+    assert (tmp_path / "result/all.txt").read_text() == "first\nsecond\n"
+    assert (tmp_path / "result/x/y").read_text().startswith("uid=")
+    assert "2 files written" in ran.stderr
+
+
+def test_the_jobs_own_exit_code_is_ours(requester):
+    ran = run(requester, "base", "--", "sh", "-c", "echo to stderr >&2; exit 7", code=7)
+    assert "to stderr" in ran.stdout, "the log has both streams"
+    view = newest(requester)
+    assert (view["phase"], view["exit_code"], view["reason"]) == ("done", 7, None)
+
+
+def test_the_environment_is_the_jobs_and_not_the_providers(requester):
+    ran = run(requester, "--env=COLOUR=light blue", "base", "--", "env")
+    assert "COLOUR=light blue\n" in ran.stdout
+    assert "MUTIRAO" not in ran.stdout
+
+
+def test_the_cheapest_wins_and_is_paid_the_second_price(requester, network):
+    run(requester, "base", "--", "true")
+    view = newest(requester)
+    asks = sorted(view["bids"], key=lambda bid: float(bid["ask_hour"]))
+    assert [owner_of(network, bid["peer"]) for bid in asks] == ["bruno", "ana", "carla", "davi"]
+    assert all(bid["eligible"] for bid in asks)
+    assert owner_of(network, view["provider"]) == "bruno"
+    assert view["price_hour"] == view["runner_up_hour"] == asks[1]["ask_hour"]
+    hours = view["usage_ms"] / 3_600_000
+    assert float(view["amount"]) == pytest.approx(hours * float(view["price_hour"]), rel=0.01)
+
+
+def test_in_the_quick_profile_the_cheapest_is_paid_what_it_asks(requester, network):
+    run(requester, "--profile=quick", "base", "--", "true")
+    view = newest(requester)
+    cheapest = min(view["bids"], key=lambda bid: float(bid["ask_hour"]))
+    assert owner_of(network, view["provider"]) == "bruno"
+    assert view["price_hour"] == cheapest["ask_hour"]
+
+
+def test_both_sides_keep_the_same_receipt_and_both_signatures_verify(requester, network):
+    run(requester, "base", "--", "true")
+    view = newest(requester)
+    provider = named(network, owner_of(network, view["provider"]))
+    lease = lease_of(requester, view["id"])
+    ours = receipt_of(requester, "requester", lease)
+    until(lambda: receipt_of(provider, "provider", lease).countersign, "the countersigned receipt")
+    assert receipt_of(provider, "provider", lease) == ours
+
+    proposal, countersign = opened(ours.proposal, provider), opened(ours.countersign, requester)
+    assert proposal.message == countersign.message
+    receipt = proposal.message
+    assert (receipt.payer, receipt.payee) == (requester.peer_id, provider.peer_id)
+    assert (receipt.usage_ms, receipt.amount) == (ours.usage_ms, ours.amount)
+    shown = view["receipt"]
+    assert proposal.envelope.endswith(bytes.fromhex(shown["provider_signature"]))
+    assert countersign.envelope.endswith(bytes.fromhex(shown["requester_signature"]))
+    assert float(shown["amount"]) * 1e9 == pytest.approx(receipt.amount)
+
+
+def test_what_one_pays_the_other_earns(requester, network):
+    provider = named(network, "bruno")
+    before = (float(requester.status()["spent"]), float(provider.status()["earned"]))
+    run(requester, "base", "--", "sleep", "0.3")
+    amount = float(newest(requester)["amount"])
+    assert amount > 0
+    until(
+        lambda: float(provider.status()["earned"]) == pytest.approx(before[1] + amount),
+        "the provider to count its income",
+    )
+    until(
+        lambda: float(requester.status()["spent"]) == pytest.approx(before[0] + amount),
+        "the requester to count its expense",
+    )
+
+
+def test_the_same_job_again_fetches_nothing_again(requester, network, image, tmp_path):
+    data = os.urandom(3_000_000)
+    (tmp_path / "data").write_bytes(data)
+    wanted = {hashlib.sha256(data).hexdigest(), *blobs_in(image)}
+    arguments = (f"--input={tmp_path}/data", "base", "--", "sha256sum", "/in/data")
+    first = run(requester, *arguments)
+    provider = named(network, owner_of(network, newest(requester)["provider"]))
+    before = blobs_in(provider.data / "blobs")
+    assert wanted <= before.keys()
+    second = run(requester, *arguments)
+    assert second.stdout == first.stdout
+    assert newest(requester)["provider"] == provider.peer_id
+    after = blobs_in(provider.data / "blobs")
+    assert {blob: before[blob] for blob in wanted} == {blob: after[blob] for blob in wanted}
+
+
+def test_json_is_one_object_a_line_and_ends_with_the_job(requester):
+    ran = run(requester, "--json", "base", "--", "echo", "hello")
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert "".join(line.get("log", "") for line in lines) == "hello\n"
+    kinds = [line["event"]["kind"] for line in lines if "event" in line]
+    for kind in ("announced", "bids", "awarded", "fetching", "running", "returning", "done"):
+        assert kind in kinds
+    last = lines[-1]["job"]
+    assert last["phase"] == "done"
+    assert last == job_of(requester, last["id"])
