@@ -112,6 +112,12 @@ class NodeProcess:
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
+        return self.wait_stopped()
+
+    def wait_stopped(self) -> int:
+        """Wait for the end of a process that was told to stop; return its exit code as `stop`."""
+        if self.process is None:
+            return 0
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -165,7 +171,8 @@ class Devnet:
         for node in self.nodes:
             if node.process is not None:
                 node.process.send_signal(signal.SIGTERM)
-        return {node.name: node.stop() for node in self.nodes}
+        # Once only: a second SIGTERM would mean "at once".
+        return {node.name: node.wait_stopped() for node in self.nodes}
 
 
 @contextmanager

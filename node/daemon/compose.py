@@ -164,7 +164,7 @@ class Node:
         )
         postman = Postman(network.request, self._journal, self._clock)
         self._nudge = postman.nudge
-        past = await recall(self._journal, shop)
+        past = await recall(self._journal, shop, self._clock.now_ms())
         parts = Parts(
             self._config, self._clock, self._driver, self._journal, network, blobs, images,
             results, sandbox.driver.name if sandbox.driver else "", sandbox.why, self._stop,
@@ -182,7 +182,7 @@ class Node:
             nursery.start_soon(self._driver.run, ports, first)
             nursery.start_soon(ports.publish)
             nursery.start_soon(ports.advertise)
-            nursery.start_soon(ports.count, self._journal)
+            nursery.start_soon(ports.count)
             nursery.start_soon(
                 look_up_strangers, self._core, network, self._door, self._clock.now_ms
             )

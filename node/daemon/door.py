@@ -21,7 +21,9 @@ LOG: Final = logging.getLogger(__name__)
 TAKEN: Final = b"\x00"
 LATE: Final = b"\x01"
 SEEN_MAX: Final = 8_192
-"""Announcements that we remember, to pass each on once."""
+"""Announcements that we remember, not to pass them on for ever."""
+REPEATS_MAX: Final = 2
+"""A requester that hears nothing publishes its call once more; it must reach those behind us."""
 
 
 class Door:
@@ -31,7 +33,7 @@ class Door:
         self._driver = driver
         self._network = signer.network_id
         self._clock = clock
-        self._seen: OrderedDict[ContentId, None] = OrderedDict()
+        self._seen: OrderedDict[ContentId, int] = OrderedDict()
 
     async def answer(self, peer: PeerId, data: bytes) -> bytes:
         """Take a message over a stream; raise PeerFault if the peer broke the spec."""
@@ -54,9 +56,10 @@ class Door:
         except PeerFault as fault:
             LOG.warning("bad gossip: %s", fault)
             return Verdict.REJECT
-        if signed.content_id in self._seen:
+        times = self._seen.get(signed.content_id, 0)
+        if times >= REPEATS_MAX:
             return Verdict.IGNORE
-        self._seen[signed.content_id] = None
+        self._seen[signed.content_id] = times + 1
         if len(self._seen) > SEEN_MAX:
             self._seen.popitem(last=False)
         return Verdict.ACCEPT if self._driver.give(signed) else Verdict.IGNORE

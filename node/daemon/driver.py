@@ -20,7 +20,19 @@ from protocol.machines.effects import Effect, Report, Save, Send, Settle
 from protocol.machines.inputs import DeadlineReached, Input
 
 INBOX_MAX: Final = 4_096
-"""Inputs that wait for their turn; what strangers send beyond that is dropped."""
+"""Inputs that wait for their turn: beyond that, gossip is dropped and all else waits outside."""
+
+
+class Inbox(Protocol):
+    """Where those who do things tell what came of it."""
+
+    def give(self, event: Input) -> bool:
+        """Queue an input that may be lost; say whether there was room."""
+        ...
+
+    async def take(self, event: Input) -> None:
+        """Queue an input and wait until what it causes is on the disk and begun."""
+        ...
 
 
 class Ports(Protocol):
@@ -55,7 +67,7 @@ class Driver:
         self._outbox, self._inbox = trio.open_memory_channel[_Turn](INBOX_MAX)
 
     def give(self, event: Input) -> bool:
-        """Queue an input; say whether there was room."""
+        """Queue an input that may be lost; say whether there was room."""
         try:
             self._outbox.send_nowait(_Turn(event, None))
         except trio.WouldBlock:

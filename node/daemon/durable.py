@@ -53,4 +53,5 @@ def _receipt(effect: Settle, own: PeerId, now_ms: int) -> ReceiptRow:
         now_ms,
         effect.proposal,
         effect.countersign,
+        effect.voucher,
     )

@@ -5,72 +5,70 @@ time; what comes of it goes back to the core as an input.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from node.daemon.listing import pin_listing
-from node.data.blobs import Blobs
-from node.data.images import Images
-from node.data.transfer import BlobFetcher
+from node.daemon.collecting import collect
+from node.daemon.driver import Inbox
+from node.daemon.preparing import prepare
+from node.daemon.roots import note_use, sweep_roots
+from node.daemon.workshop import Workshop, pins_of
+from node.data.disk import full_disk_as_storage_full
+from node.sandbox import runfolder
 from node.sandbox.driver import Driver as SandboxDriver
-from node.sandbox.driver import Exit, log_path, outputs_path
+from node.sandbox.driver import Exit, log_path
 from node.sandbox.driver import Launch as ContainerLaunch
 from node.sandbox.policy import name_of
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
     BlobUnavailable,
     InvalidRequest,
-    PeerFault,
     SandboxUnavailable,
     StorageFull,
 )
-from protocol.values.ids import LeaseId, PeerId
-from protocol.wire.codec import encode
-from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
+from protocol.values.ids import Digest, LeaseId, PeerId
+from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
-MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
-NOT_TO_BE_HAD: Final = (
-    BlobUnavailable, InvalidRequest, PeerFault, SandboxUnavailable, StorageFull,
-)  # fmt: skip
-"""Why image or inputs cannot be had: a bad image, a lying holder, a full disk."""
-PROGRESS_BYTES: Final = 4 * 1024 * 1024
-"""The core hears of the fetching in steps of this."""
+NOT_TO_BE_HAD: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
+"""Why an execution fails: a bad image, a holder without its blobs, a sandbox, a full disk."""
+REFUSED_TOLD_MAX: Final = 3
+"""Outputs that were not kept, of which the user is told by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """Where executions happen, and with what."""
+@dataclass(slots=True)
+class _Task:
+    """What is being done for a lease; it can be cancelled before it has begun."""
 
-    blobs: Blobs
-    images: Images
-    fetcher: BlobFetcher
-    sandbox: SandboxDriver | None
-    """None if no sandbox works here: then no lease is ever served."""
-    runs: Path
-    """Run folders, one a lease."""
-    roots: Path
-    """Unpacked images."""
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    done: trio.Event = field(default_factory=trio.Event)
 
-    def run_folder(self, lease_id: LeaseId) -> Path:
-        """Return where the execution of a lease lives."""
-        return self.runs / lease_id.hex()[:32]
+
+@dataclass(slots=True)
+class _Known:
+    """What we must remember of a lease until it is dropped."""
+
+    image: Digest | None = None
+    requester: PeerId | None = None
+    """Who may read the log; None before the container was asked for."""
+    budget_ms: int = 0
+    runs: bool = False
 
 
 class Executions:
     """The executions of this node."""
 
-    def __init__(self, workshop: Workshop, give: Callable[[inputs.Input], object]) -> None:
+    def __init__(self, workshop: Workshop, inbox: Inbox) -> None:
         self._shop = workshop
-        self._give = give
+        self._inbox = inbox
         self._nursery: trio.Nursery | None = None
-        self._scopes: dict[LeaseId, trio.CancelScope] = {}
-        self._requesters: dict[LeaseId, PeerId] = {}
+        self._tasks: dict[LeaseId, _Task] = {}
+        self._known: dict[LeaseId, _Known] = {}
         self._dropping = 0
         self._dropped = trio.Event()
 
@@ -81,91 +79,99 @@ class Executions:
             task_status.started()
             await trio.sleep_forever()
 
-    def log_of(self, lease_id: LeaseId, requester: PeerId) -> tuple[Path, bool] | None:
-        """Return where the log grows and whether it still may; None if it is not for this peer."""
-        folder = self._folder(lease_id)
-        if self._requesters.get(lease_id) != requester or not folder.exists():
-            return None
-        return log_path(folder), lease_id in self._scopes
-
     def perform(self, effect: effects.Effect) -> None:
         """Begin what the core asks for."""
         match effect:
-            case effects.Prepare(lease_id, requester, workload):
-                self._start(lease_id, partial(self._prepare, lease_id, requester, workload))
-            case effects.Launch(lease_id, requester):
-                self._requesters[lease_id] = requester
+            case effects.Prepare(lease_id, _, workload):
+                self._know(lease_id).image = workload.image
+                self._start(lease_id, partial(self._prepare, effect))
+            case effects.Launch(lease_id, requester, workload):
+                known = self._know(lease_id)
+                known.image, known.requester = workload.image, requester
+                known.budget_ms = max(known.budget_ms, effect.budget_ms)
                 self._start(lease_id, partial(self._execute, effect))
             case effects.Extend(lease_id, budget_ms):
-                self._soon(partial(self._extend, self._folder(lease_id), budget_ms))
+                # Budgets only grow, in whatever order the tasks that write them come.
+                known = self._know(lease_id)
+                known.budget_ms = max(known.budget_ms, budget_ms)
+                self._soon(partial(self._extend, lease_id))
             case effects.Kill(lease_id):
-                self._soon(partial(self._sandbox.kill, self._folder(lease_id)))
+                self._soon(partial(self._kill, lease_id))
+                if lease_id not in self._tasks:  # An earlier run of the node started it.
+                    self._start(lease_id, partial(self._see_the_end, lease_id))
             case effects.Drop(lease_id):
+                self._dropping += 1
                 self._soon(partial(self._drop, lease_id))
 
-    def _folder(self, lease_id: LeaseId) -> Path:
-        return self._shop.run_folder(lease_id)
+    def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
+        """Return who may read a log, where it grows and whether it still may; None if unknown."""
+        known, folder = self._known.get(lease_id), self._folder(lease_id)
+        if known is None or known.requester is None:
+            return None
+        return known.requester, log_path(folder), lease_id in self._tasks
 
-    @property
-    def _sandbox(self) -> SandboxDriver:
-        assert self._shop.sandbox is not None
-        return self._shop.sandbox
+    async def wait_dropped(self) -> None:
+        """Wait until everything that was to be removed is removed."""
+        while self._dropping:
+            await self._dropped.wait()
 
-    def _soon(self, action: Callable[[], Awaitable[object]]) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(action)
+    # --- the steps of an execution --------------------------------------------------------
 
-    def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
-        self._soon(partial(self._scoped, lease_id, action))
-
-    async def _scoped(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
-        with trio.CancelScope() as scope:
-            self._scopes[lease_id] = scope
-            await action()
-        if self._scopes.get(lease_id) is scope:
-            del self._scopes[lease_id]
-
-    async def _prepare(self, lease_id: LeaseId, requester: PeerId, workload: Workload) -> None:
-        shop, owner = self._shop, f"lease {lease_id.hex()}"
-        inputs_ = [file.blob for file in workload.inputs]
-        shop.blobs.pin(owner, workload.image, *(blob.digest for blob in inputs_))
-        total = workload.image_bytes + sum(blob.size for blob in inputs_)
-        progress = _Progress(lease_id, total, self._give)
+    async def _prepare(self, effect: effects.Prepare) -> None:
+        lease_id = effect.lease_id
         try:
-            await shop.fetcher.fetch(workload.image, [requester], "image", MANIFEST_BYTES_MAX)
-            for part in await shop.images.missing(workload.image):
-                shop.blobs.pin(owner, part.digest)
-                await self._fetch(part, requester, "image", progress)
-            for blob in inputs_:
-                await self._fetch(blob, requester, "input", progress)
-            await shop.images.unpack(workload.image, shop.roots)
+            self._sandbox()
+            await prepare(self._shop, effect, self._inbox.give)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
-            self._give(inputs.PrepareFailed(lease_id, str(error)))
-        else:
-            self._give(inputs.Prepared(lease_id))
-
-    async def _fetch(self, blob: BlobRef, holder: PeerId, kind: str, progress: "_Progress") -> None:
-        await self._shop.fetcher.fetch(blob.digest, [holder], kind, blob.size, progress.note)
-        progress.finish(blob.size)
+            await self._inbox.take(inputs.PrepareFailed(lease_id, str(error)))
+            return
+        note_use(self._shop.roots / effect.workload.image.hex())
+        await self._inbox.take(inputs.Prepared(lease_id))
+        await sweep_roots(self._shop.roots, self._uses)
 
     async def _execute(self, effect: effects.Launch) -> None:
         lease_id = effect.lease_id
-        folder = self._folder(lease_id)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            await self._sandbox.start(await self._launch(effect), folder)
-            self._give(inputs.ContainerStarted(lease_id))
-            ended = await self._sandbox.wait(folder)
-            if ended.reason == "failed":
-                raise SandboxUnavailable(ended.detail)
-            outputs = await self._collect(folder)
+            await self._begin(effect)
         except NOT_TO_BE_HAD as error:
-            LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
-            self._give(inputs.ContainerFailed(lease_id, str(error)))
+            await self._fail(lease_id, error)
             return
-        await pin_listing(self._shop.blobs, f"lease {lease_id.hex()}", outputs.digest)
-        self._give(_exited(lease_id, ended, outputs))
+        await self._inbox.take(inputs.ContainerStarted(lease_id))
+        await self._see_the_end(lease_id)
+
+    async def _begin(self, effect: effects.Launch) -> None:
+        """Start the container, or take over the one that runs or ran."""
+        known, folder = self._know(effect.lease_id), self._folder(effect.lease_id)
+        sandbox = self._sandbox()
+        with full_disk_as_storage_full(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if runfolder.name_in(folder) and not runfolder.is_known(folder):
+                # It must not run twice, and what it did is gone.
+                raise SandboxUnavailable("the container was lost when its machine went down")
+            launch = await self._launch(effect)
+            with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
+                await sandbox.start(launch, folder)
+            known.runs = True
+            await sandbox.extend(folder, known.budget_ms)
+
+    async def _see_the_end(self, lease_id: LeaseId) -> None:
+        """Wait for the container's end, keep what it left, and tell the core."""
+        folder, owner = self._folder(lease_id), pins_of(lease_id)
+        try:
+            ended = await self._sandbox().wait(folder)
+            if ended.reason == "failed":
+                raise SandboxUnavailable(ended.detail or "the sandbox failed")
+            outputs = await collect(self._shop.blobs, owner, folder)
+        except NOT_TO_BE_HAD as error:
+            await self._fail(lease_id, error)
+            return
+        refused = runfolder.outputs_refused(folder)
+        await self._inbox.take(_exited(lease_id, ended, outputs, refused))
+
+    async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
+        LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
+        await self._inbox.take(inputs.ContainerFailed(lease_id, str(error)))
 
     async def _launch(self, effect: effects.Launch) -> ContainerLaunch:
         shop, workload = self._shop, effect.workload
@@ -189,70 +195,86 @@ class Executions:
             budget_ms=effect.budget_ms,
         )
 
-    async def _collect(self, folder: Path) -> BlobRef:
-        """Keep log and outputs as blobs; return the blob that lists them."""
-        blobs, root = self._shop.blobs, outputs_path(folder)
-        log = await blobs.put_file(log_path(folder), "log")
-        files = []
-        for path in sorted(path for path in root.rglob("*") if path.is_file()):
-            ref = await blobs.put_file(path, "output")
-            name = path.relative_to(root).as_posix()
-            files.append(FileRef(name, BlobRef(ref.digest, ref.size)))
-        listing = Outputs(tuple(files), BlobRef(log.digest, log.size))
-        kept = await blobs.put_bytes(encode(listing), "output")
-        return BlobRef(kept.digest, kept.size)
+    async def _extend(self, lease_id: LeaseId) -> None:
+        known = self._known.get(lease_id)
+        if known is None or not known.runs:  # If it does not run yet, its start will do it.
+            return
+        try:
+            with full_disk_as_storage_full(self._shop.runs):
+                await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
+        except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
+            LOG.warning("cannot prolong lease %s: %s", lease_id.hex()[:12], error)
 
-    async def _extend(self, folder: Path, budget_ms: int) -> None:
-        if await trio.Path(folder).exists():
-            await self._sandbox.extend(folder, budget_ms)
+    async def _kill(self, lease_id: LeaseId) -> None:
+        try:
+            await self._sandbox().kill(self._folder(lease_id))
+        except SandboxUnavailable as error:  # The core's deadline ends the lease.
+            LOG.warning("cannot stop the container of lease %s: %s", lease_id.hex()[:12], error)
 
-    async def wait_dropped(self) -> None:
-        """Wait until everything that was to be removed is removed."""
-        while self._dropping:
-            await self._dropped.wait()
+    # --- the end of a lease ---------------------------------------------------------------
 
     async def _drop(self, lease_id: LeaseId) -> None:
-        self._dropping += 1
-        try:
-            await self._remove(lease_id)
-        finally:
-            self._dropping -= 1
-            self._dropped.set()
-            self._dropped = trio.Event()
+        with trio.CancelScope(shield=True):  # A stopping node leaves no container behind.
+            try:
+                await self._remove(lease_id)
+            except SandboxUnavailable as error:  # The next start of the node tries again.
+                LOG.warning("something of lease %s stays: %s", lease_id.hex()[:12], error)
+        self._dropping -= 1
+        self._dropped.set()
+        self._dropped = trio.Event()
 
     async def _remove(self, lease_id: LeaseId) -> None:
-        scope = self._scopes.pop(lease_id, None)
-        if scope is not None:
-            scope.cancel()
-        self._requesters.pop(lease_id, None)
-        self._shop.blobs.unpin(f"lease {lease_id.hex()}")
+        self._known.pop(lease_id, None)
+        task = self._tasks.get(lease_id)
+        if task is not None:
+            task.scope.cancel()
+            await task.done.wait()  # It must not write into a folder that is being removed.
+        self._shop.blobs.unpin(pins_of(lease_id))
         folder = self._folder(lease_id)
         if await trio.Path(folder).exists():
-            with trio.CancelScope(shield=True):  # A stopping node leaves no container behind.
-                await self._sandbox.remove(folder)
+            await self._sandbox().remove(folder)
 
+    # --- details --------------------------------------------------------------------------
 
-class _Progress:
-    """Tells the core how far the fetching is, in steps."""
+    def _folder(self, lease_id: LeaseId) -> Path:
+        return self._shop.run_folder(lease_id)
 
-    def __init__(
-        self, lease_id: LeaseId, total: int, give: Callable[[inputs.Input], object]
+    def _sandbox(self) -> SandboxDriver:
+        if self._shop.sandbox is None:
+            raise SandboxUnavailable("this node has no sandbox any more")
+        return self._shop.sandbox
+
+    def _uses(self, image: Digest) -> bool:
+        return any(known.image == image for known in self._known.values())
+
+    def _know(self, lease_id: LeaseId) -> _Known:
+        return self._known.setdefault(lease_id, _Known())
+
+    def _soon(self, action: Callable[[], Awaitable[object]]) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(action)
+
+    def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
+        task = self._tasks[lease_id] = _Task()
+        self._soon(partial(self._do, lease_id, task, action))
+
+    async def _do(
+        self, lease_id: LeaseId, task: _Task, action: Callable[[], Awaitable[object]]
     ) -> None:
-        self._lease_id, self._total, self._give = lease_id, total, give
-        self._finished = 0
-        self._told = 0
-
-    def note(self, done: int, _size: int) -> None:
-        if self._finished + done >= self._told + PROGRESS_BYTES:
-            self._told = self._finished + done
-            self._give(inputs.FetchProgressed(self._lease_id, self._told, self._total))
-
-    def finish(self, size: int) -> None:
-        self._finished += size
+        try:
+            with task.scope:
+                await action()
+        finally:
+            task.done.set()
+            if self._tasks.get(lease_id) is task:
+                del self._tasks[lease_id]
 
 
-def _exited(lease_id: LeaseId, ended: Exit, outputs: BlobRef) -> inputs.ContainerExited:
+def _exited(
+    lease_id: LeaseId, ended: Exit, outputs: BlobRef, refused: Sequence[str]
+) -> inputs.ContainerExited:
+    detail = ended.detail
+    if refused and not detail:
+        detail = f"not everything in /out was kept: {'; '.join(refused[:REFUSED_TOLD_MAX])}"
     code = ended.exit_code % 256
-    return inputs.ContainerExited(
-        lease_id, code, ended.reason, ended.detail, ended.usage_ms, outputs
-    )
+    return inputs.ContainerExited(lease_id, code, ended.reason, detail, ended.usage_ms, outputs)

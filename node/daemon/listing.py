@@ -5,27 +5,49 @@ Spec: specs/execution.md#outputs.
 
 from typing import Final
 
+import trio
+
 from node.data.blobs import Blobs
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.codec import decode
-from protocol.wire.job import Outputs
+from protocol.wire.job import Outputs, Workload, is_safe_path
 
 LISTING_BYTES_MAX: Final = 16 * 1024 * 1024
+MIB: Final = 1024 * 1024
+LOG_NOTE_BYTES: Final = 256
+"""Room for the sandbox's own line that says that a log was truncated."""
 
 
 async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
     """Return a listing; BlobUnavailable if it is not here or is none."""
     data = await blobs.read(digest, LISTING_BYTES_MAX)
     try:
-        return decode(Outputs, data)
+        return await trio.to_thread.run_sync(decode, Outputs, data)
     except ValueError as error:
         raise BlobUnavailable(f"the list of outputs is broken: {error}") from None
 
 
-async def pin_listing(blobs: Blobs, owner: str, digest: Digest) -> None:
-    """Keep a listing and everything that it names, as far as it is here, for an owner."""
-    blobs.pin(owner, digest)
-    if blobs.ref(digest) is not None:
-        outputs = await read_listing(blobs, digest)
-        blobs.pin(owner, outputs.log.digest, *(file.blob.digest for file in outputs.files))
+def log_bytes_max(workload: Workload) -> int:
+    """Return how many bytes the log of a workload may have."""
+    return workload.log_mib * MIB + LOG_NOTE_BYTES
+
+
+def fault_of(outputs: Outputs, workload: Workload) -> str:
+    """Return why a provider that keeps the rules cannot have made this listing, "" if it can."""
+    paths = {file.path for file in outputs.files}
+    size = sum(file.blob.size for file in outputs.files)
+    if size > workload.output_mib * MIB:
+        return f"it claims {size} bytes of outputs, and {workload.output_mib} MiB were agreed"
+    if outputs.log.size > log_bytes_max(workload):
+        return f"it claims a log of {outputs.log.size} bytes, over {workload.log_mib} MiB"
+    if not all(is_safe_path(path) for path in paths):
+        return "it lists an output whose path leads out of its folder"
+    folders = {path[:cut] for path in paths for cut in _slashes(path)}
+    if len(paths) < len(outputs.files) or paths & folders:
+        return "it lists two outputs of the same name"
+    return ""
+
+
+def _slashes(path: str) -> list[int]:
+    return [place for place, letter in enumerate(path) if letter == "/"]

@@ -38,6 +38,6 @@ def policy_of(config: Config, inventory: Inventory, driver: str, isolation: int)
 
 def _capacity(share: Share) -> Capacity:
     devices = tuple(
-        Device(gpu.uuid, gpu.gpu_class, gpu.vram_mib or 0, gpu.name[:64]) for gpu in share.gpus
+        Device(gpu.uuid, gpu.gpu_class, gpu.vram_mib or 0, gpu.name[:48]) for gpu in share.gpus
     )
     return Capacity(share.cpus, share.memory_mib, share.disk_mib, devices)

@@ -10,8 +10,9 @@ import trio
 
 from node.daemon.executions import Executions
 from node.daemon.postman import Postman
+from node.daemon.recovery import SEQUENCE_FACT
 from node.daemon.user import Parts, User
-from node.storage.journal import Journal, OutboxRow
+from node.storage.journal import OutboxRow
 from protocol.core.jobs import Ending, Job
 from protocol.machines import effects
 
@@ -27,6 +28,7 @@ class NodePorts:
         self._core = parts.driver.core
         self._network = parts.network
         self._results = parts.results
+        self._journal = parts.journal
         self._postman = postman
         self._executions = executions
         self._user = user
@@ -78,15 +80,17 @@ class NodePorts:
         while True:
             await self._record_changed.wait()
             self._record_changed = trio.Event()
+            sequence = self._core.presence.sequence
+            await self._journal.set_fact(SEQUENCE_FACT, sequence.to_bytes(8))
             if not await self._network.put_record(self._record):
                 LOG.debug("the capability record did not reach the DHT; trying again")
                 with trio.move_on_after(ADVERTISE_RETRY_S):
                     await self._record_changed.wait()
                 self._record_changed.set()
 
-    async def count(self, journal: Journal) -> None:
+    async def count(self) -> None:
         """Keep the user's sums up to date, until cancelled."""
         while True:
             await self._settled.wait()
             self._settled = trio.Event()
-            self._user.settled(await journal.totals())
+            self._user.settled(await self._journal.totals())

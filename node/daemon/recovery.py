@@ -23,6 +23,7 @@ from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.snapshot import from_snapshot
 
+SEQUENCE_FACT: Final = "record-sequence"
 LOG: Final = logging.getLogger(__name__)
 
 
@@ -35,16 +36,21 @@ class Past:
     leases: tuple[lease.State, ...]
     servings: tuple[serving.State, ...]
     outbox: tuple[OutboxRow, ...]
+    sequence: int
+    """The sequence number of our last capability record."""
 
 
-async def recall(journal: Journal, shop: Workshop) -> Past:
+async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
+    for late in await journal.drop_expired(now_ms):
+        LOG.info("a message for %s is dropped: its time is over", late.peer)
     past = Past(
         await _states(journal, "job", Job),
         await _states(journal, "auction", auction.State),
         await _states(journal, "lease", lease.State),
         await _states(journal, "serving", serving.State),
         await journal.outbox(),
+        int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
     )
     await _tidy_runs(past, shop)
     await _keep_blobs(past, shop)
@@ -53,6 +59,7 @@ async def recall(journal: Journal, shop: Workshop) -> Past:
 
 def resume(core: Core, past: Past, context: Context) -> Sequence[Effect]:
     """Give the core what it must know; return what has to be done for it."""
+    core.presence.sequence = past.sequence
     return [
         *core.handle(PolicyChanged(context.policy), context.now_ms),
         *core.market.recover(past.servings, context),

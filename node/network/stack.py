@@ -25,7 +25,7 @@ from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
-from trio import TaskStatus  # type: ignore[attr-defined]
+from trio import TaskStatus
 
 from node.network.addresses import reachable
 from node.network.foreign import contained
@@ -42,7 +42,7 @@ from node.network.pubsub import (
 )
 from node.network.records import RecordValidator
 from node.network.swarm import CONNECTIONS_PER_PEER_MAX, RepairedSwarm
-from node.network.transport import ExclusiveTCP
+from node.network.transport import ExclusiveListener, ExclusiveTCP
 
 NEGOTIATION_S: Final = 10.0
 SPARE_CONNECTIONS: Final = 32  # Above the mark where libp2p prunes: room while it does.
@@ -139,6 +139,7 @@ async def run_stack(
             task_status.started(None)
             await stack.stopping.wait()
             scope.deadline = trio.current_time() + tuning.close_timeout_ms / 1000
+            await _stop_listening(stack.swarm)
             await _close_connections(stack.swarm)
 
 
@@ -175,6 +176,13 @@ def _not_listening(swarm: RepairedSwarm, listen: Sequence[Multiaddr]) -> Multiad
     """Return an address that libp2p could not listen on: it says nothing of it."""
     missing = (address for address in listen if str(address) not in swarm.listeners)
     return next(missing, None)
+
+
+async def _stop_listening(swarm: RepairedSwarm) -> None:
+    """Stop before the connections are closed: a peer that lost us would be back at once."""
+    for listener in swarm.listeners.values():
+        if isinstance(listener, ExclusiveListener):
+            await listener.stop_accepting()
 
 
 async def _close_connections(swarm: RepairedSwarm) -> None:

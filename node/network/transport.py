@@ -7,8 +7,8 @@ being made when it had to stop.
 Spec: specs/network.md.
 """
 
+import logging
 import socket
-from functools import partial
 from typing import Final
 
 import trio
@@ -23,6 +23,7 @@ from multiaddr import Multiaddr
 from node.network.foreign import contained
 
 BACKLOG: Final = 128
+LOG: Final = logging.getLogger(__name__)
 
 
 class ExclusiveTCP(TCP):
@@ -80,9 +81,20 @@ class ExclusiveListener(TCPListener):
             if self._nursery is None:
                 await self._spawn_background_task()
             assert self._nursery is not None
-            serve = partial(trio.serve_listeners, self._serve, [listener])
-            await self._nursery.start(serve)
+            self._nursery.start_soon(self._accept, listener, self._nursery)
             self.listeners.append(listener)
+
+    async def stop_accepting(self) -> None:
+        """Take no more connections; those that there are stay."""
+        for listener in self.listeners:
+            await listener.aclose()
+        self.listeners.clear()
+
+    async def _accept(self, listener: trio.SocketListener, handlers: trio.Nursery) -> None:
+        try:
+            await trio.serve_listeners(self._serve, [listener], handler_nursery=handlers)
+        except* trio.ClosedResourceError:
+            LOG.debug("no longer listening")
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         with contained("inbound connection"):

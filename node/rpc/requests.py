@@ -29,7 +29,7 @@ from protocol.wire.schema import to_plain
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
-TERMS: Final = ("region", "retries", "queue_ms")
+TERMS: Final = ("region", "retries")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -67,7 +67,6 @@ class JobRequest(BaseModel):
     region: str | None = None
     retries: int | None = None
     drivers: list[str] = []
-    queue_ms: int | None = None
 
 
 class ImageRequest(BaseModel):

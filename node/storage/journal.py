@@ -88,6 +88,8 @@ class ReceiptRow:
     """The provider's signed account, as it was sent."""
     countersign: bytes
     """The requester's signature on it; empty until it came."""
+    voucher: bytes = b""
+    """The newest voucher for the lease; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)

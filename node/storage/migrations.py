@@ -53,6 +53,7 @@ FIRST: Final[Migration] = (
         at_ms INTEGER NOT NULL,
         proposal BLOB NOT NULL,
         countersign BLOB NOT NULL,
+        voucher BLOB NOT NULL,
         PRIMARY KEY (lease_id, role)
     ) STRICT""",
     "CREATE INDEX receipts_by_time ON receipts (at_ms)",

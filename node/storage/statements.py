@@ -37,14 +37,15 @@ MACHINES: Final = "SELECT key, state, data FROM machines WHERE kind = ? ORDER BY
 
 WRITE_RECEIPT: Final = (
     "INSERT INTO receipts"
-    " (lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " (lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign, voucher)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (lease_id, role) DO UPDATE SET peer = excluded.peer,"
     " usage_ms = excluded.usage_ms, amount = excluded.amount, at_ms = excluded.at_ms,"
-    " proposal = excluded.proposal, countersign = excluded.countersign"
+    " proposal = excluded.proposal, countersign = excluded.countersign,"
+    " voucher = excluded.voucher"
 )
 RECEIPTS: Final = (
-    "SELECT lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign"
+    "SELECT lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign, voucher"
     " FROM receipts ORDER BY at_ms DESC, rowid DESC LIMIT ?"
 )
 # In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.

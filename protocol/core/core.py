@@ -174,11 +174,11 @@ class Core:
             return []
         state, effects = step(auction.TRANSITIONS, self.auctions[call_id], event, context)
         match state:
-            case auction.Won(called, provider, lease_id, contract, rate):
+            case auction.Won(called, provider, lease_id, contract, rate, voucher_ms):
                 del self.auctions[call_id]
                 terms = lease.Lease(
                     called.job_id, lease_id, provider, contract, rate,
-                    called.call.attempt, called.spec.workload,
+                    called.call.attempt, called.spec.workload, voucher_ms,
                 )  # fmt: skip
                 self.leases[lease_id], following = lease.begin(terms, context)
                 return [*effects, *following]

@@ -19,7 +19,7 @@ from protocol.rules.selection import award_fault
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import BIDDINGS_MAX, CALLS_BURST, CALLS_PER_MINUTE, MESSAGE_MS
-from protocol.values.reasons import Decline, Release
+from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.messages import (
     Award,
@@ -101,7 +101,8 @@ class Market:
         full = len(self.biddings) >= BIDDINGS_MAX
         if event.signer == own or call_id in self.biddings or full:
             return []
-        if mismatches(demand_of_call(event.message), record_of(context, 1)):
+        lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
+        if set(lacks) - {Mismatch.PRICE}:  # Who is merely too expensive says so.
             return []
         if not self._may_call(event.signer, context.now_ms):
             return []

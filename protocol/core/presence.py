@@ -71,7 +71,7 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         for gpu_class, vram_mib, name in [kind]
     )  # fmt: skip
     return CapabilityRecord(
-        sequence, context.now_ms, RECORD_TTL_MS, policy.addresses[:6], policy.providing,
+        sequence, context.now_ms, RECORD_TTL_MS, policy.addresses[:4], policy.providing,
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
         policy.agent,

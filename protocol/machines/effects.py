@@ -42,7 +42,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Keep a receipt. `countersign` is empty as long as the requester has not signed."""
+    """Keep a receipt. `countersign` is empty as long as the requester has not signed.
+
+    `voucher` is the envelope of the newest voucher that a provider has; a requester keeps none.
+    """
 
     lease_id: LeaseId
     provider: PeerId
@@ -51,6 +54,7 @@ class Settle:
     amount: int
     proposal: bytes
     countersign: bytes
+    voucher: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

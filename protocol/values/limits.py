@@ -7,7 +7,7 @@ from typing import Final
 
 ENVELOPE_BYTES_MAX: Final = 128 * 1024
 """No message of any kind is larger than this."""
-GOSSIP_BYTES_MAX: Final = 1_200
+GOSSIP_BYTES_MAX: Final = 2_000
 """What travels by gossip is an announcement: its envelope is no larger than this."""
 CLOCK_SKEW_MS: Final = 60_000
 """An announcement issued further than this from our clock is stale or from the future."""

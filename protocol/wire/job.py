@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from protocol.values.ids import Digest
 from protocol.values.limits import ENVELOPE_BYTES_MAX
 from protocol.wire.codec import encode
-from protocol.wire.schema import DIGEST, MILLIS, RATE, Bytes, Int, Key, Many, Record, Text
+from protocol.wire.schema import DIGEST, RATE, Bytes, Int, Key, Many, Record, Text
 
 INPUTS_MAX: Final = 256
 ARGUMENTS_MAX: Final = 256
@@ -95,7 +95,6 @@ class Terms:
     region: Annotated[str, Key(3), Text(32)] = ""
     retries: Annotated[int, Key(4), Int(0, 16)] = 2
     drivers: Annotated[tuple[str, ...], Key(5), Many(Text(32, 1), 8)] = ()
-    queue_ms: Annotated[int, Key(6), MILLIS] = 0
 
 
 @dataclass(frozen=True, slots=True)

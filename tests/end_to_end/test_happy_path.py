@@ -65,7 +65,7 @@ def test_the_cheapest_wins_and_is_paid_the_second_price(requester, network):
     assert owner_of(network, view["provider"]) == "bruno"
     assert view["price_hour"] == view["runner_up_hour"] == asks[1]["ask_hour"]
     hours = view["usage_ms"] / 3_600_000
-    assert float(view["amount"]) == pytest.approx(hours * float(view["price_hour"]), rel=0.01)
+    assert float(view["amount"]) == pytest.approx(hours * float(view["price_hour"]), abs=2e-9)
 
 
 def test_in_the_quick_profile_the_cheapest_is_paid_what_it_asks(requester, network):

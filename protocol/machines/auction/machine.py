@@ -141,7 +141,10 @@ def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step
     provider = awarding.winner
     if (event.signer, event.message.contract) != (provider, state.contract):
         return state, NOTHING
-    won = Won(awarding.auction, provider, awarding.lease_id, state.contract, awarding.rate)
+    voucher_ms = awarding.ranking.offers[0].bid.voucher_ms
+    won = Won(
+        awarding.auction, provider, awarding.lease_id, state.contract, awarding.rate, voucher_ms
+    )
     return won, (Save("auction", awarding.auction.call_id, None),)
 
 

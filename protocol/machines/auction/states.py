@@ -1,6 +1,6 @@
 """The states of an auction, as its requester sees it.
 
-Spec: specs/auction.md#states.
+Spec: specs/machines.md#auction.
 """
 
 from dataclasses import dataclass
@@ -118,6 +118,8 @@ class Won:
     lease_id: LeaseId
     contract: ContentId
     rate: int
+    voucher_ms: int
+    """In steps of how much usage the provider wants to be paid."""
 
 
 @dataclass(frozen=True, slots=True)

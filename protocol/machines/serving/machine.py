@@ -153,7 +153,7 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
         return state, NOTHING
     following = Serving(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, state.workload,
-        started_ms=context.now_ms, beat=0, paid_ms=0, vouchers=0,
+        started_ms=context.now_ms, beat=0, paid_ms=0, vouchers=0, voucher=b"",
     )  # fmt: skip
     return following, (_save(following), _launch(following))
 
@@ -188,7 +188,7 @@ def take_voucher(state: Serving, event: Signed[Voucher], context: Context) -> St
     if voucher.contract != state.contract or voucher.sequence <= state.vouchers or not honest:
         return state, NOTHING
     paid_ms = max(state.paid_ms, voucher.usage_ms)
-    following = replace(state, paid_ms=paid_ms, vouchers=voucher.sequence)
+    following = replace(state, paid_ms=paid_ms, vouchers=voucher.sequence, voucher=event.envelope)
     return following, (_save(following), Extend(state.hold.lease_id, paid_ms + EXPOSURE_MS))
 
 
@@ -203,7 +203,7 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
         hold.lease_id, event.exit_code, event.reason, text_within(event.detail, DETAIL_BYTES),
         usage_ms, event.outputs, proposal,
     ))  # fmt: skip
-    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt)
+    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         _save(following),
@@ -224,7 +224,7 @@ def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Co
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:
     """Stop the container."""
-    following = Stopping(state.hold, context.now_ms + STOP_MS, state.contract)
+    following = Stopping(state.hold, context.now_ms + STOP_MS, state.contract, state.voucher)
     return following, (_save(following), Kill(state.hold.lease_id))
 
 
@@ -235,7 +235,7 @@ def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> St
     receipt = _receipt(hold, state.contract, usage_ms, (event.exit_code, b""), context)
     proposal = context.signer.sign(receipt).envelope
     said = context.signer.sign(Released(hold.lease_id, usage_ms, proposal))
-    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt)
+    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         _save(following),
@@ -250,6 +250,15 @@ def give_up_stopping(
 ) -> Step:
     """End without a bill: the sandbox cannot say what was used."""
     return _say_released(state.hold, 0, b"", context)
+
+
+def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
+    """Keep a voucher that covers the whole bill: it is a debt even without a countersign."""
+    voucher, receipt = event.message, state.receipt
+    if voucher.contract != receipt.contract or voucher.amount < receipt.amount:
+        return state, NOTHING
+    following = replace(state, voucher=event.envelope)
+    return following, (_save(following), _settle(following, b""))
 
 
 def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
@@ -306,6 +315,7 @@ TRANSITIONS: Final[Transitions] = {
     (Stopping, ContainerFailed): give_up_stopping,
     (Stopping, DeadlineReached): give_up_stopping,
     (Settling, Receipt): settle,
+    (Settling, Voucher): keep_voucher,
     (Settling, DeadlineReached): give_up_settling,
 }
 INPUTS: Final = (
@@ -370,7 +380,8 @@ def _settle(state: Settling, countersign: bytes) -> Settle:
     receipt, hold = state.receipt, state.hold
     parties = (receipt.payee, receipt.payer)
     amounts = (receipt.usage_ms, receipt.amount)
-    return Settle(hold.lease_id, *parties, *amounts, state.proposal, countersign)
+    envelopes = (state.proposal, countersign, state.voucher)
+    return Settle(hold.lease_id, *parties, *amounts, *envelopes)
 
 
 def _save(state: State) -> Save:

@@ -1,6 +1,6 @@
 """The states of a lease, as its provider sees it.
 
-Spec: specs/lease.md#provider-states.
+Spec: specs/machines.md#serving.
 """
 
 from dataclasses import dataclass
@@ -82,6 +82,8 @@ class Serving:
     paid_ms: int
     """The usage that vouchers cover."""
     vouchers: int
+    voucher: bytes
+    """The envelope of the newest voucher: the requester's debt. Empty before the first."""
     killed: bool = False
     """Whether the container was told to stop, for lack of vouchers."""
     started: bool = False
@@ -95,6 +97,7 @@ class Stopping:
     hold: Hold
     deadline_ms: int
     contract: ContentId
+    voucher: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class Settling:
     deadline_ms: int
     proposal: bytes
     receipt: Receipt
+    voucher: bytes
+    """As in Serving; the one for the whole usage comes with the countersigned receipt."""
 
 
 @dataclass(frozen=True, slots=True)

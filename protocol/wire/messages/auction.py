@@ -33,7 +33,7 @@ class Call:
     region: Annotated[str, Key(13), Text(32)] = ""
     drivers: Annotated[tuple[str, ...], Key(14), Many(Text(32, 1), 8)] = ()
     attempt: Annotated[int, Key(15), Int(0, 65_535)] = 0
-    addresses: Annotated[tuple[str, ...], Key(16), Many(Text(160, 1), 3)] = ()
+    addresses: Annotated[tuple[str, ...], Key(16), Many(Text(128, 1), 3)] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class GpuGroup:
     gpu_class: Annotated[str, Key(1), Text(32, 1)]
     count: Annotated[int, Key(2), Int(1, 64)]
     vram_mib: Annotated[int, Key(3), Int(0, 2**24)]
-    name: Annotated[str, Key(4), Text(64)] = ""
+    name: Annotated[str, Key(4), Text(48)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class CapabilityRecord:
     sequence: Annotated[int, Key(1), Int(1)]
     issued_ms: Annotated[int, Key(2), Int()]
     ttl_ms: Annotated[int, Key(3), Int(0, RECORD_TTL_MS_MAX)]
-    addresses: Annotated[tuple[str, ...], Key(4), Many(Text(160, 1), 6)]
+    addresses: Annotated[tuple[str, ...], Key(4), Many(Text(128, 1), 4)]
     providing: Annotated[bool, Key(5), Flag()]
     region: Annotated[str, Key(6), Text(32)] = ""
     cpus: Annotated[int, Key(7), Int(0, 4096)] = 0

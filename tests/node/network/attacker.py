@@ -21,7 +21,8 @@ DHT = "/mutirao/mutirao/kad/1.0.0"
 
 
 def say(word: str) -> None:
-    print(word, flush=True)
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
 
 
 def endpoint(address: str) -> tuple[str, int]:

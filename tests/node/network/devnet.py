@@ -83,7 +83,7 @@ async def circle(size: int, **changes) -> AsyncIterator[list[Network]]:
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Wait for a condition; TooSlowError if it does not come true."""
     with trio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - no event tells of what tests look at.
             await trio.sleep(0.01)
 
 
@@ -96,7 +96,8 @@ async def attacker(*arguments: str) -> AsyncIterator[subprocess.Popen]:
     """The attacker's process, started with arguments of attacker.py."""
     script = Path(__file__).with_name("attacker.py")
     command = [sys.executable, str(script), *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:  # noqa: ASYNC220 - a moment.
         try:
             yield process
         finally:

@@ -29,7 +29,9 @@ def test_good_addresses(text):
     assert parse_peer_address(f"{text}/p2p/{ADA}") == (ADA, Multiaddr(text))
 
 
-@pytest.mark.parametrize("text", ["", "x", "/ip4/1.2.3.4", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/udp/1"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "/ip4/1.2.3.4", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/udp/1"]
+)
 def test_bad_addresses(text):
     with pytest.raises(InvalidRequest):
         parse_address(text)

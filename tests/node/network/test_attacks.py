@@ -5,6 +5,7 @@ Spec: specs/network.md.
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,8 +21,8 @@ async def sleep(peer, stream):
 
 
 def resident_mib() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 2**20
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") // 2**20
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ async def test_the_node_survives(victim, attack, is_blamed):
     async with attacker(attack, victim.addresses()[0]) as process:
         line = await said(process)
         if line == "ready":
-            await until(lambda: victim.peers())
+            await until(victim.peers)
             evil = victim.peers()[0].peer_id
             line = await said(process)
         assert line.startswith(("done", "over"))
@@ -87,7 +88,7 @@ async def test_flow_control_is_enforced(victim):
     before_mib = resident_mib()
     async with attacker("ignores_flow_control", victim.addresses()[0]) as process:
         assert await said(process) == "ready"
-        await until(lambda: victim.peers())
+        await until(victim.peers)
         await said(process)
         await until(lambda: not victim.peers())
         assert resident_mib() - before_mib < 30
@@ -97,7 +98,7 @@ async def test_flow_control_is_enforced(victim):
 async def test_a_stopped_peer_is_noticed(victim):
     async with attacker("nothing", victim.addresses()[0]) as process:
         assert await said(process) == "ready"
-        await until(lambda: victim.peers())
+        await until(victim.peers)
         process.send_signal(signal.SIGSTOP)
         started_s = trio.current_time()
         await until(lambda: not victim.peers(), 5)

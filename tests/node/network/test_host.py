@@ -3,14 +3,26 @@
 Spec: specs/network.md.
 """
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
+import trio.lowlevel
 
 from node.network.interface import AddressTaken
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import InvalidRequest, MalformedMessage, PeerUnreachable
 from protocol.values.ids import peer_id_of
-from tests.node.network.devnet import Diary, circle, echo, opened, seed, slower, until, until_answered
+from tests.node.network.devnet import (
+    Diary,
+    circle,
+    echo,
+    opened,
+    seed,
+    slower,
+    until,
+    until_answered,
+)
 
 
 async def test_two_nodes_talk():
@@ -41,11 +53,15 @@ async def test_five_nodes_find_each_other_and_gossip():
 
 async def test_a_request_dials_a_known_peer_and_finds_an_unknown_one():
     quiet = {"tuning": slower(connections_wanted=0)}
-    async with opened(0) as hub, opened(1, hub.addresses()[0], **quiet) as a:
-        async with opened(2, hub.addresses()[0], **quiet) as b:
-            b.on_request(echo)
-            await until(lambda: len(hub.peers()) == 2)
-            await until_answered(a, b.peer_id)
+    async with AsyncExitStack() as exits:
+        hub = await exits.enter_async_context(opened(0))
+        a, b = [
+            await exits.enter_async_context(opened(name, hub.addresses()[0], **quiet))
+            for name in (1, 2)
+        ]
+        b.on_request(echo)
+        await until(lambda: len(hub.peers()) == 2)
+        await until_answered(a, b.peer_id)
 
 
 async def test_requests_to_one_peer_keep_their_order():
@@ -53,7 +69,7 @@ async def test_requests_to_one_peer_keep_their_order():
 
     async def note(peer, data):
         seen.append(data)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return data
 
     async with circle(2) as (a, b):
@@ -119,7 +135,7 @@ async def test_a_fault_in_a_request_costs_the_peer_its_connection():
 
     async with opened("a", diary=diary) as a, opened("b", a.addresses()[0]) as b:
         a.on_request(fussy)
-        await until(lambda: a.peers())
+        await until(a.peers)
         for _ in range(10):
             with pytest.raises(PeerUnreachable):
                 await b.request(a.peer_id, b"")
@@ -155,7 +171,7 @@ async def test_a_bug_in_a_handler_stops_the_node():
         with pytest.raises(BaseExceptionGroup) as caught:
             async with opened("b", a.addresses()[0]) as b:
                 b.on_request(buggy)
-                await until(lambda: a.peers())
+                await until(a.peers)
                 with pytest.raises(PeerUnreachable):
                     await a.request(b.peer_id, b"")
                 await trio.sleep(5)

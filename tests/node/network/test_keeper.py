@@ -23,7 +23,7 @@ async def test_a_bootstrap_peer_may_start_later_and_come_back():
         for _ in range(2):
             async with opened("hub", listen=listen) as hub:
                 started_s = trio.current_time()
-                await until(lambda: a.peers())
+                await until(a.peers)
                 assert trio.current_time() - started_s < 5
                 assert a.peers()[0].peer_id == hub.peer_id
             await until(lambda: not a.peers())
@@ -46,20 +46,20 @@ async def test_a_peer_that_comes_back_at_another_port():
 async def test_dialling_at_the_same_time():
     diaries = [Diary(), Diary()]
     quiet = slower(connections_wanted=0)
-    async with opened("a", tuning=quiet, diary=diaries[0]) as a:
-        async with opened("b", tuning=quiet, diary=diaries[1]) as b:
-            a.on_request(echo)
-            b.on_request(echo)
-            meet(a, b)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(a.request, b.peer_id, b"x")
-                nursery.start_soon(b.request, a.peer_id, b"y")
-            await until(lambda: len(a.peers()) == len(b.peers()) == 1)
-            for _ in range(20):
-                assert await a.request(b.peer_id, b"x") == b"x"
-                assert await b.request(a.peer_id, b"y") == b"y"
-            assert diaries[0].lines == [("came", b.peer_id)]
-            assert diaries[1].lines == [("came", a.peer_id)]
+    one = opened("a", tuning=quiet, diary=diaries[0])
+    async with one as a, opened("b", tuning=quiet, diary=diaries[1]) as b:
+        a.on_request(echo)
+        b.on_request(echo)
+        meet(a, b)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.request, b.peer_id, b"x")
+            nursery.start_soon(b.request, a.peer_id, b"y")
+        await until(lambda: len(a.peers()) == len(b.peers()) == 1)
+        for _ in range(20):
+            assert await a.request(b.peer_id, b"x") == b"x"
+            assert await b.request(a.peer_id, b"y") == b"y"
+        assert diaries[0].lines == [("came", b.peer_id)]
+        assert diaries[1].lines == [("came", a.peer_id)]
 
 
 async def test_one_dead_address_does_not_hide_the_living_one():

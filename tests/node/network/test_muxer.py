@@ -69,9 +69,8 @@ async def test_a_cancelled_write_leaves_whole_frames_only(wire, kind, is_whole):
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection._write_frame, bytes(100))
         await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(release, wire)
         nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            nursery.start_soon(release, wire)
     assert (len(wire.written) == 100) is is_whole
 
 

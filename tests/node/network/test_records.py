@@ -61,12 +61,12 @@ async def test_alone_a_record_goes_nowhere_and_is_not_lost():
         assert not await a.put_record(mine)
         assert await a.get_record(a.peer_id) == mine
         async with opened("b", a.addresses()[0]) as b:
-            await until(lambda: b.peers())
+            await until(b.peers)
             assert await b.get_record(a.peer_id) == mine  # Asked of its owner.
 
 
 async def test_an_old_record_is_refused():
-    async with circle(2) as (a, b):
+    async with circle(2) as (a, _b):
         assert await a.put_record(record(2, a.peer_id))
         a._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())
         assert not await a.put_record(record(1, a.peer_id))

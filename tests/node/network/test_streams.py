@@ -81,7 +81,7 @@ async def test_a_lost_peer_ends_its_streams():
     async with circle(2) as (a, b):
         a.on_stream(PROTOCOL, wait)
         await b.open_stream(a.peer_id, PROTOCOL)
-        await until(lambda: a.peers())
+        await until(a.peers)
         await b._disconnect(a.peer_id)
         with trio.fail_after(10):
             await ended.wait()

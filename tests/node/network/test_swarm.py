@@ -20,7 +20,7 @@ async def test_an_inbound_connection_gives_its_slot_back():
     async with opened("a") as a:
         limiter = a._stack.swarm._inbound_limiter
         async with opened("b", a.addresses()[0]):
-            await until(lambda: a.peers())
+            await until(a.peers)
             assert limiter.borrowed_tokens == 1
         await until(lambda: limiter.borrowed_tokens == 0)  # Stock: when the swarm ends.
 

@@ -26,7 +26,7 @@ def test_everything_arrives():
     spec = spec_of(
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
-        profile="quick", region="europe", retries=0, drivers=["docker"], queue_ms=6,
+        profile="quick", region="europe", retries=0, drivers=["docker"],
         inputs=[{"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3}],
     )  # fmt: skip
     work, terms = spec.workload, spec.terms
@@ -34,7 +34,7 @@ def test_everything_arrives():
     assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
     assert work.env == (EnvVar("A", "1"),)
     assert work.inputs == (FileRef("d/a", BlobRef(digest_of_hex("cd" * 32), 3)),)
-    assert (terms.profile, terms.region, terms.retries, terms.queue_ms) == (QUICK, "europe", 0, 6)
+    assert (terms.profile, terms.region, terms.retries) == (QUICK, "europe", 0)
     assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
 
 

@@ -30,6 +30,7 @@ CREATE TABLE receipts (
     at_ms INTEGER NOT NULL,
     proposal BLOB NOT NULL,
     countersign BLOB NOT NULL,
+    voucher BLOB NOT NULL,
     PRIMARY KEY (lease_id, role)
 ) STRICT;
 CREATE INDEX receipts_by_time ON receipts (at_ms);
@@ -50,7 +51,7 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT 
 INSERT INTO jobs VALUES (3, x'0102', 'Running', x'aa', 1000);
 INSERT INTO job_events VALUES (x'0102', 1, 1000, 'submitted', '{}');
 INSERT INTO machines VALUES ('lease', x'03', 'Leased', x'bb');
-INSERT INTO receipts VALUES (x'04', 'provider', 'ada', 1, 2, 3, x'05', x'');
+INSERT INTO receipts VALUES (x'04', 'provider', 'ada', 1, 2, 3, x'05', x'06', x'');
 INSERT INTO outbox VALUES (7, 'bea', x'06', 99);
 INSERT INTO blobs VALUES (x'07', 8, 'input');
 INSERT INTO facts VALUES ('sequence', x'09');

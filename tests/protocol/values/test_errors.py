@@ -25,7 +25,7 @@ def test_every_error_that_is_raised_has_a_stable_code_of_its_own() -> None:
     codes = [cls.code for cls in coded]
     assert len(set(codes)) == len(codes)
     bare = {cls.__name__ for cls in ours()} - {cls.__name__ for cls in coded}
-    assert bare == {"PeerFault", "Unavailable"}  # Only their kinds are raised.
+    assert bare == {"PeerFault"}  # Only its kinds are raised.
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

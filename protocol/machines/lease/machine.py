@@ -4,7 +4,7 @@ Spec: specs/lease.md#requester. A lease that may have started is fenced before a
 begins. Vouchers follow the usage that the provider claims, as far as we saw that time pass.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from protocol.machines.context import Context
@@ -20,10 +20,22 @@ from protocol.machines.effects import (
 )
 from protocol.machines.events import Done, Fetching, Returning, Running, Starting
 from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.lease.states import (
+    Broken,
+    Closed,
+    Deploying,
+    Executing,
+    Fetched,
+    Launching,
+    Lease,
+    MayRun,
+    Releasing,
+    State,
+    Step,
+)
 from protocol.machines.receipts import Bill, countersign
 from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
 from protocol.rules.metering import amount_of, usage_seen_max
-from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import (
     MESSAGE_MS,
     PREPARE_MS,
@@ -32,11 +44,9 @@ from protocol.values.limits import (
     SETTLEMENT_MS,
     SILENCE_MS,
     STARTED_MS,
-    VOUCHER_MS,
 )
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
-from protocol.wire.job import Workload
 from protocol.wire.messages import (
     Completed,
     Deploy,
@@ -48,96 +58,6 @@ from protocol.wire.messages import (
     Started,
     Voucher,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """What stays the same from the contract to the receipt."""
-
-    job_id: JobId
-    lease_id: LeaseId
-    provider: PeerId
-    contract: ContentId
-    rate: int
-    attempt: int
-    workload: Workload
-
-
-@dataclass(frozen=True, slots=True)
-class Deploying:
-    """The provider fetches image and inputs."""
-
-    lease: Lease
-    deadline_ms: int
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Launching:
-    """The start message is out: from here on the job may run."""
-
-    lease: Lease
-    deadline_ms: int
-    since_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Executing:
-    """The container runs."""
-
-    lease: Lease
-    deadline_ms: int
-    since_ms: int
-    paid_ms: int
-    """The usage that our last voucher covers."""
-    vouchers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The container has exited and its outputs are on their way to us."""
-
-    lease: Lease
-    deadline_ms: int
-    since_ms: int
-    vouchers: int
-    completed: Completed
-    seen_ms: int
-    """The time that we saw pass between the start message and the end."""
-    paid_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Releasing:
-    """Our user does not want the job any more; we wait for the provider's last word."""
-
-    lease: Lease
-    deadline_ms: int
-    since_ms: int
-    vouchers: int
-    paid_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The job is done and paid."""
-
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The lease ended without a result."""
-
-    lease: Lease
-    reason: Failure
-    why: str
-
-
-Live = Deploying | Launching | Executing | Fetched | Releasing
-MayRun = Launching | Executing
-State = Deploying | Launching | Executing | Fetched | Releasing | Closed | Broken
-Step = tuple[State, tuple[Effect, ...]]
 
 
 def begin(lease: Lease, context: Context) -> Step:
@@ -185,14 +105,15 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
 
 def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
     """Sign a voucher for the usage, in steps, as far as we saw the time pass."""
+    lease = state.lease
     alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS)
-    usage_ms = min(event.message.usage_ms, usage_seen_max(context.now_ms - state.since_ms))
-    if usage_ms < state.paid_ms + VOUCHER_MS // 2:
+    usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
+    if usage_ms < state.paid_ms + lease.voucher_ms:
         return alive, NOTHING
     following = replace(alive, paid_ms=usage_ms, vouchers=state.vouchers + 1)
-    voucher = _voucher(state.lease, following.vouchers, usage_ms, context)
+    voucher = _voucher(lease, following.vouchers, usage_ms, context)
     until_ms = context.now_ms + MESSAGE_MS
-    return following, (_save(following), Send(state.lease.provider, voucher, until_ms))
+    return following, (_save(following), Send(lease.provider, voucher, until_ms))
 
 
 def take_result(state: MayRun, event: Signed[Completed], context: Context) -> Step:
@@ -215,7 +136,7 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     lease, completed = state.lease, state.completed
     bill = Bill(
         lease.lease_id, lease.contract, lease.provider, lease.rate,
-        completed.usage_ms, usage_seen_max(state.seen_ms),
+        completed.usage_ms, _usage_max(lease, state.seen_ms),
     )  # fmt: skip
     signed, dispute = countersign(bill, completed.receipt, context.signer)
     usage_ms = min(completed.usage_ms, bill.usage_ms_max)
@@ -253,7 +174,13 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
     return broken, (_save(broken),)
 
 
-def fence(state: Deploying | MayRun | Fetched, event: DeadlineReached, context: Context) -> Step:
+def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
+    """Give up on outputs that are too long on their way."""
+    why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
+    return _break(state, Failure.OUTPUTS_LOST, why, context)
+
+
+def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
     """Fence a provider that fell silent: what it still runs counts for nothing."""
     seconds = SILENCE_MS // 1000
     why = f"the provider was silent for {seconds} s"
@@ -278,7 +205,7 @@ def settle_release(state: Releasing, event: Signed[Released], context: Context) 
     """Pay what ran before our user cancelled."""
     lease, released = state.lease, event.message
     broken = Broken(lease, Failure.CANCELLED, "cancelled by the user")
-    seen_ms = usage_seen_max(context.now_ms - state.since_ms)
+    seen_ms = _usage_max(lease, context.now_ms - state.since_ms)
     bill = Bill(
         lease.lease_id, lease.contract, lease.provider, lease.rate, released.usage_ms, seen_ms
     )
@@ -319,7 +246,7 @@ TRANSITIONS: Final[Transitions] = {
     (Executing, JobCancelled): cancel,
     (Fetched, OutputsFetched): finish,
     (Fetched, OutputsLost): lose_outputs,
-    (Fetched, DeadlineReached): fence,
+    (Fetched, DeadlineReached): give_up_fetching,
     (Releasing, Released): settle_release,
     (Releasing, DeadlineReached): stop_waiting,
 }
@@ -372,6 +299,11 @@ def _last_voucher(
     return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
 
 
+def _usage_max(lease: Lease, seen_ms: int) -> int:
+    """Return the most usage that we pay: no more than we saw pass, and than the job may use."""
+    return min(usage_seen_max(seen_ms), lease.workload.timeout_ms)
+
+
 def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> bytes:
     amount = amount_of(lease.rate, usage_ms)
     voucher = Voucher(lease.lease_id, lease.contract, sequence, usage_ms, amount)
@@ -379,7 +311,11 @@ def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> by
 
 
 def _settle(
-    lease: Lease, context: Context, usage_ms: int, amount: int, envelopes: tuple[bytes, bytes]
+    lease: Lease,
+    context: Context,
+    usage_ms: int,
+    amount: int,
+    envelopes: tuple[bytes, bytes],
 ) -> Settle:
     requester = context.signer.peer_id
     return Settle(lease.lease_id, lease.provider, requester, usage_ms, amount, *envelopes)

@@ -1,0 +1,84 @@
+"""Fetches image and inputs of an execution from its requester, and unpacks the image.
+
+Spec: specs/execution.md#executions. A holder that is busy or just out of reach is asked again a
+few times; a job whose image is larger than it said is refused before its layers are fetched.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from node.daemon.workshop import Workshop
+from protocol.machines.effects import Prepare
+from protocol.machines.inputs import FetchProgressed, Input
+from protocol.values.errors import BlobUnavailable, InvalidRequest
+from protocol.values.ids import LeaseId, PeerId
+from protocol.wire.job import BlobRef, Workload
+
+MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
+ATTEMPTS: Final = 5
+PAUSE_S: Final = 0.5
+"""Before the second attempt; it doubles."""
+PROGRESS_BYTES: Final = 4 * 1024 * 1024
+"""The core hears of the fetching in steps of this."""
+
+Give = Callable[[Input], object]
+
+
+async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
+    """Have everything that an execution needs; `give` is told how far the fetching is.
+
+    BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull say why it cannot be had.
+    """
+    shop.pin_inputs(effect.lease_id, effect.workload)
+    for attempt in range(ATTEMPTS):
+        try:
+            await _fetch_all(shop, effect, give)
+            break
+        except BlobUnavailable:
+            if attempt == ATTEMPTS - 1:
+                raise
+        await trio.sleep(PAUSE_S * 2**attempt)
+    await shop.images.unpack(effect.workload.image, shop.roots)
+
+
+async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:
+    workload, holder = effect.workload, effect.requester
+    progress = _Progress(effect.lease_id, workload, give)
+    await shop.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
+    parts = await shop.images.parts(workload.image)
+    size = sum(part.size for part in parts)
+    if size > workload.image_bytes:
+        raise InvalidRequest(f"the image has {size} bytes, the job says {workload.image_bytes}")
+    shop.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
+    for part in await shop.images.missing(workload.image):
+        await _fetch(shop, part, (holder, "image"), progress)
+    for file in workload.inputs:
+        await _fetch(shop, file.blob, (holder, "input"), progress)
+
+
+async def _fetch(
+    shop: Workshop, blob: BlobRef, source: tuple[PeerId, str], progress: "_Progress"
+) -> None:
+    holder, kind = source
+    await shop.fetcher.fetch(blob.digest, [holder], kind, blob.size, progress.note)
+    progress.finish(blob.size)
+
+
+class _Progress:
+    """Tells the core how far the fetching is, in steps."""
+
+    def __init__(self, lease_id: LeaseId, workload: Workload, give: Give) -> None:
+        self._lease_id, self._give = lease_id, give
+        self._total = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
+        self._finished = 0
+        self._told = 0
+
+    def note(self, done: int, _size: int) -> None:
+        if self._finished + done >= self._told + PROGRESS_BYTES:
+            self._told = self._finished + done
+            self._give(FetchProgressed(self._lease_id, self._told, self._total))
+
+    def finish(self, size: int) -> None:
+        self._finished += size

@@ -1,0 +1,36 @@
+"""The requester's side of one lease.
+
+Spec: specs/lease.md#requester.
+"""
+
+from protocol.machines.lease.machine import IGNORED, INPUTS, TRANSITIONS, begin, resume
+from protocol.machines.lease.states import (
+    Broken,
+    Closed,
+    Deploying,
+    Executing,
+    Fetched,
+    Launching,
+    Lease,
+    MayRun,
+    Releasing,
+    State,
+)
+
+__all__ = [
+    "IGNORED",
+    "INPUTS",
+    "TRANSITIONS",
+    "Broken",
+    "Closed",
+    "Deploying",
+    "Executing",
+    "Fetched",
+    "Launching",
+    "Lease",
+    "MayRun",
+    "Releasing",
+    "State",
+    "begin",
+    "resume",
+]
