@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final
 
 import trio
@@ -19,9 +18,9 @@ from node.config import Config
 from node.daemon.clock import Clock
 from node.daemon.door import Door
 from node.daemon.driver import Driver
-from node.daemon.executions import Executions, Workshop
+from node.daemon.executions import Executions
 from node.daemon.logs import PROTOCOL as LOG_PROTOCOL
-from node.daemon.logs import serve_log
+from node.daemon.logs import LogServer
 from node.daemon.owner import policy_of
 from node.daemon.ports import NodePorts
 from node.daemon.postman import Postman
@@ -29,6 +28,7 @@ from node.daemon.recovery import Past, recall, resume
 from node.daemon.results import Results
 from node.daemon.strangers import look_up_strangers
 from node.daemon.user import Parts, User
+from node.daemon.workshop import Workshop
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
@@ -49,7 +49,7 @@ from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import PeerConnected, StopRequested
 from protocol.rules.topics import topics_of
-from protocol.values.errors import NodeError, SandboxUnavailable
+from protocol.values.errors import InvalidRequest, NodeError, SandboxUnavailable
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 
@@ -63,7 +63,8 @@ def run_daemon(config: Config) -> int:
 
     Raises the NodeError that kept it from starting or going on.
     """
-    assert __debug__, "never run the node with python -O: its assertions are part of it"
+    if not __debug__:  # An assertion would be left out just when it is needed.
+        raise InvalidRequest("the node's assertions are part of it: run it without python -O")
     os.umask(0o022)  # Jobs run as another user and read what we unpack; our folders are 0700.
     failure: NodeError | None = None
     with logging_to(level=config.log_level, log_format=config.log_format):
@@ -158,9 +159,9 @@ class Node:
             blobs, images, fetcher, sandbox.driver,
             private_dir(folder / "runs"), private_dir(folder / "roots"),
         )  # fmt: skip
-        executions = Executions(shop, self._driver.give)
+        executions = Executions(shop, self._driver)
         results = Results(
-            private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver.give
+            private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver
         )
         postman = Postman(network.request, self._journal, self._clock)
         self._nudge = postman.nudge
@@ -169,12 +170,12 @@ class Node:
             self._config, self._clock, self._driver, self._journal, network, blobs, images,
             results, sandbox.driver.name if sandbox.driver else "", sandbox.why, self._stop,
         )  # fmt: skip
-        user = User(parts, past.jobs, await self._journal.totals())
+        user = User(parts, past, await self._journal.totals())
         ports = NodePorts(parts, postman, executions, user)
         first = await self._begin(network, sandbox, past)
         network.on_request(self._door.answer)
         network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
-        network.on_stream(LOG_PROTOCOL, partial(serve_log, executions.log_of))
+        network.on_stream(LOG_PROTOCOL, LogServer(executions.log_of).serve)
         async with trio.open_nursery() as nursery:
             await nursery.start(executions.run)
             await nursery.start(results.run)
@@ -190,7 +191,7 @@ class Node:
             await nursery.start(serve_api, user, self._config.socket)
             self._say_ready(network, sandbox)
             await self._stop.wait()
-            await self._say_goodbye(postman, executions)
+            await self._say_goodbye(postman, executions, ports)
             nursery.cancel_scope.cancel()
 
     async def _begin(self, network: Network, sandbox: _Sandbox, past: Past) -> Sequence[Effect]:
@@ -214,12 +215,15 @@ class Node:
             LOG.info("listening on %s", address)
         LOG.info("sandbox: %s", sandbox.driver.name if sandbox.driver else f"none: {sandbox.why}")
 
-    async def _say_goodbye(self, postman: Postman, executions: Executions) -> None:
+    async def _say_goodbye(
+        self, postman: Postman, executions: Executions, ports: NodePorts
+    ) -> None:
         notify("STOPPING=1")
         LOG.info("stopping")
-        await self._driver.take(StopRequested())
         with trio.move_on_after(GOODBYE_S):
+            await self._driver.take(StopRequested())
             await executions.wait_dropped()
+            await ports.wait_published()
             await postman.wait_empty()
 
     async def _listen_for_signals(

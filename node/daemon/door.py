@@ -40,7 +40,7 @@ class Door:
         try:
             signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
         except Stale as stale:
-            LOG.info("late message from %s: %s", peer, stale)
+            LOG.debug("late message from %s: %s", peer, stale)
             return LATE
         LOG.debug("%s from %s", type(signed.message).__name__, peer)
         await self._driver.take(signed)
@@ -51,7 +51,7 @@ class Door:
         try:
             signed = admit(data, peer, Carrier.GOSSIP, self._network, self._clock.now_ms())
         except Stale as stale:
-            LOG.info("late gossip through %s: %s", peer, stale)
+            LOG.debug("late gossip through %s: %s", peer, stale)
             return Verdict.IGNORE
         except PeerFault as fault:
             LOG.warning("bad gossip: %s", fault)

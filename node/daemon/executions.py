@@ -6,13 +6,14 @@ time; what comes of it goes back to the core as an input.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from node.daemon.activity import Activity
 from node.daemon.collecting import collect
 from node.daemon.driver import Inbox
 from node.daemon.preparing import prepare
@@ -42,14 +43,6 @@ REFUSED_TOLD_MAX: Final = 3
 
 
 @dataclass(slots=True)
-class _Task:
-    """What is being done for a lease; it can be cancelled before it has begun."""
-
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    done: trio.Event = field(default_factory=trio.Event)
-
-
-@dataclass(slots=True)
 class _Known:
     """What we must remember of a lease until it is dropped."""
 
@@ -67,7 +60,7 @@ class Executions:
         self._shop = workshop
         self._inbox = inbox
         self._nursery: trio.Nursery | None = None
-        self._tasks: dict[LeaseId, _Task] = {}
+        self._active: dict[LeaseId, Activity] = {}
         self._known: dict[LeaseId, _Known] = {}
         self._dropping = 0
         self._dropped = trio.Event()
@@ -97,7 +90,7 @@ class Executions:
                 self._soon(partial(self._extend, lease_id))
             case effects.Kill(lease_id):
                 self._soon(partial(self._kill, lease_id))
-                if lease_id not in self._tasks:  # An earlier run of the node started it.
+                if lease_id not in self._active:  # An earlier run of the node started it.
                     self._start(lease_id, partial(self._see_the_end, lease_id))
             case effects.Drop(lease_id):
                 self._dropping += 1
@@ -108,7 +101,7 @@ class Executions:
         known, folder = self._known.get(lease_id), self._folder(lease_id)
         if known is None or known.requester is None:
             return None
-        return known.requester, log_path(folder), lease_id in self._tasks
+        return known.requester, log_path(folder), lease_id in self._active
 
     async def wait_dropped(self) -> None:
         """Wait until everything that was to be removed is removed."""
@@ -225,10 +218,10 @@ class Executions:
 
     async def _remove(self, lease_id: LeaseId) -> None:
         self._known.pop(lease_id, None)
-        task = self._tasks.get(lease_id)
-        if task is not None:
-            task.scope.cancel()
-            await task.done.wait()  # It must not write into a folder that is being removed.
+        activity = self._active.get(lease_id)
+        if activity is not None:
+            activity.stop()
+            await activity.wait_over()  # It must not write into a folder that is being removed.
         self._shop.blobs.unpin(pins_of(lease_id))
         folder = self._folder(lease_id)
         if await trio.Path(folder).exists():
@@ -255,19 +248,15 @@ class Executions:
         self._nursery.start_soon(action)
 
     def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
-        task = self._tasks[lease_id] = _Task()
-        self._soon(partial(self._do, lease_id, task, action))
+        activity = self._active[lease_id] = Activity()
+        self._soon(partial(self._do, lease_id, activity, action))
 
     async def _do(
-        self, lease_id: LeaseId, task: _Task, action: Callable[[], Awaitable[object]]
+        self, lease_id: LeaseId, activity: Activity, action: Callable[[], Awaitable[object]]
     ) -> None:
-        try:
-            with task.scope:
-                await action()
-        finally:
-            task.done.set()
-            if self._tasks.get(lease_id) is task:
-                del self._tasks[lease_id]
+        await activity.run(action)
+        if self._active.get(lease_id) is activity:
+            del self._active[lease_id]
 
 
 def _exited(

@@ -3,6 +3,7 @@
 Spec: specs/execution.md#outputs.
 """
 
+from itertools import pairwise
 from typing import Final
 
 import trio
@@ -28,6 +29,11 @@ async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
         raise BlobUnavailable(f"the list of outputs is broken: {error}") from None
 
 
+def pin_listing(blobs: Blobs, owner: str, digest: Digest, outputs: Outputs) -> None:
+    """Keep a listing and everything that it names, here already or not, for an owner."""
+    blobs.pin(owner, digest, outputs.log.digest, *(file.blob.digest for file in outputs.files))
+
+
 def log_bytes_max(workload: Workload) -> int:
     """Return how many bytes the log of a workload may have."""
     return workload.log_mib * MIB + LOG_NOTE_BYTES
@@ -35,19 +41,15 @@ def log_bytes_max(workload: Workload) -> int:
 
 def fault_of(outputs: Outputs, workload: Workload) -> str:
     """Return why a provider that keeps the rules cannot have made this listing, "" if it can."""
-    paths = {file.path for file in outputs.files}
     size = sum(file.blob.size for file in outputs.files)
     if size > workload.output_mib * MIB:
         return f"it claims {size} bytes of outputs, and {workload.output_mib} MiB were agreed"
     if outputs.log.size > log_bytes_max(workload):
         return f"it claims a log of {outputs.log.size} bytes, over {workload.log_mib} MiB"
-    if not all(is_safe_path(path) for path in paths):
+    if not all(is_safe_path(file.path) for file in outputs.files):
         return "it lists an output whose path leads out of its folder"
-    folders = {path[:cut] for path in paths for cut in _slashes(path)}
-    if len(paths) < len(outputs.files) or paths & folders:
+    # Sorted so that a file stands just before what would lie in a folder of its name.
+    names = sorted(file.path.replace("/", "\0") for file in outputs.files)
+    if any(f"{after}\0".startswith(f"{name}\0") for name, after in pairwise(names)):
         return "it lists two outputs of the same name"
     return ""
-
-
-def _slashes(path: str) -> list[int]:
-    return [place for place, letter in enumerate(path) if letter == "/"]

@@ -15,6 +15,7 @@ from node.daemon.user import Parts, User
 from node.storage.journal import OutboxRow
 from protocol.core.jobs import Ending, Job
 from protocol.machines import effects
+from protocol.values.ids import LeaseId
 
 LOG: Final = logging.getLogger(__name__)
 PUBLICATIONS_MAX: Final = 256
@@ -35,6 +36,8 @@ class NodePorts:
         self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
             PUBLICATIONS_MAX
         )
+        self._unpublished = 0
+        self._published_one = trio.Event()
         self._record = b""
         self._record_changed = trio.Event()
         self._settled = trio.Event()
@@ -47,8 +50,12 @@ class NodePorts:
             case effects.Report():
                 LOG.info("job %s: %s", effect.job_id.hex()[:12], type(effect.event).__name__)
                 self._user.reported(effect)
-            case effects.Save("job", _, Job() as job) if job.ending is not Ending.OPEN:
+            case effects.Save("job", _, Job() as job) if job.ending is Ending.OPEN:
+                self._user.opened(job)
+            case effects.Save("job", _, Job() as job):
                 self._user.ended(job)
+            case effects.Save("lease", key, None):
+                self._results.forget(LeaseId(key))
             case effects.Settle():
                 self._settled.set()
 
@@ -57,6 +64,7 @@ class NodePorts:
             case effects.Publish():
                 try:
                     self._to_publish.send_nowait(effect)
+                    self._unpublished += 1
                 except trio.WouldBlock:
                     LOG.warning("too much to publish: an announcement is dropped")
             case effects.Advertise(envelope):
@@ -74,6 +82,14 @@ class NodePorts:
         """Publish what there is to publish, in order, until cancelled."""
         async for publication in self._published:
             await self._network.publish(publication.topic, publication.envelope)
+            self._unpublished -= 1
+            self._published_one.set()
+            self._published_one = trio.Event()
+
+    async def wait_published(self) -> None:
+        """Wait until everything that was to be published is on its way."""
+        while self._unpublished:
+            await self._published_one.wait()
 
     async def advertise(self) -> None:
         """Keep our newest capability record in the DHT, until cancelled."""

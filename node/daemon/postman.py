@@ -4,6 +4,7 @@ Spec: specs/core.md#outbox. One queue a peer, in order; a message is forgotten w
 has acknowledged it, which it does after its own commit. What is not in the outbox is tried once.
 """
 
+import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,11 +17,14 @@ from node.storage.journal import Journal, OutboxRow
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
+LOG: Final = logging.getLogger(__name__)
 Request = Callable[[PeerId, bytes], Awaitable[bytes]]
 PAUSE_S_MIN: Final = 0.2
 PAUSE_S_MAX: Final = 20.0
 QUEUE_MAX: Final = 4_096
-"""Messages that wait for one peer; beyond that, those that are not in the outbox are dropped."""
+"""Messages that wait for one peer; a peer that does not take so many gets no more for now."""
+TIDY_S: Final = 60.0
+"""Messages of no more use, whose turn did not come, are removed from the disk this often."""
 IDLE_S: Final = 30.0
 """A peer's queue is closed after this long without a message."""
 
@@ -34,6 +38,7 @@ class Postman:
         self._clock = clock
         self._queues: dict[PeerId, deque[OutboxRow]] = {}
         self._woken: dict[PeerId, trio.Event] = {}
+        self._nudged: dict[PeerId, trio.Event] = {}
         self._nursery: trio.Nursery | None = None
         self._delivered = trio.Event()
 
@@ -46,7 +51,9 @@ class Postman:
             for message in waiting:
                 self.send(message)
             task_status.started()
-            await trio.sleep_forever()
+            while True:
+                await trio.sleep(TIDY_S)
+                await self._journal.drop_expired(self._clock.now_ms())
 
     def send(self, message: OutboxRow) -> None:
         """Queue a message for its peer."""
@@ -55,15 +62,20 @@ class Postman:
         if queue is None:
             queue = self._queues[message.peer] = deque()
             self._woken[message.peer] = trio.Event()
+            self._nudged[message.peer] = trio.Event()
             self._nursery.start_soon(self._serve, message.peer, queue)
-        if message.row or len(queue) < QUEUE_MAX:
+        if len(queue) < QUEUE_MAX:
             queue.append(message)
             self._woken[message.peer].set()
+        elif message.row:
+            # It stays on the disk until its time is over, or the next start: else a stranger who
+            # makes us talk and does not listen would fill our memory.
+            LOG.debug("peer %s does not take its messages: one waits on the disk", message.peer)
 
     def nudge(self, peer: PeerId) -> None:
         """Try at once: the peer is connected again."""
-        if peer in self._woken:
-            self._woken[peer].set()
+        if peer in self._nudged:
+            self._nudged[peer].set()
 
     async def wait_empty(self) -> None:
         """Wait until every peer that answers has everything."""
@@ -77,7 +89,7 @@ class Postman:
             if message.row and self._clock.now_ms() > message.until_ms:
                 await self._forget(queue)
                 continue
-            self._woken[peer] = trio.Event()
+            self._nudged[peer] = trio.Event()
             try:
                 await self._request(peer, message.envelope)
             except PeerUnreachable:
@@ -85,12 +97,12 @@ class Postman:
                     await self._forget(queue)
                     continue
                 with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311
-                    await self._woken[peer].wait()
+                    await self._nudged[peer].wait()
                 pause_s = min(2 * pause_s, PAUSE_S_MAX)
             else:
                 pause_s = PAUSE_S_MIN
                 await self._forget(queue)
-        del self._queues[peer], self._woken[peer]
+        del self._queues[peer], self._woken[peer], self._nudged[peer]
 
     async def _wait_for_message(self, peer: PeerId, queue: deque[OutboxRow]) -> bool:
         """Say whether there is one; an idle queue is closed."""

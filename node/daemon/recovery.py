@@ -4,14 +4,17 @@ Spec: specs/core.md#recovery.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
-from node.daemon.executions import Workshop
-from node.daemon.listing import pin_listing
+from node.daemon.listing import pin_listing, read_listing
+from node.daemon.story import phase_of
+from node.daemon.workshop import Workshop, pins_of
+from node.data.images import Images
+from node.sandbox.policy import name_of
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Core
 from protocol.core.jobs import Ending, Job
@@ -19,8 +22,8 @@ from protocol.machines import auction, lease, serving
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import PolicyChanged
-from protocol.values.errors import BlobUnavailable
-from protocol.values.ids import Digest
+from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
+from protocol.values.ids import Digest, JobId
 from protocol.wire.snapshot import from_snapshot
 
 SEQUENCE_FACT: Final = "record-sequence"
@@ -38,19 +41,23 @@ class Past:
     outbox: tuple[OutboxRow, ...]
     sequence: int
     """The sequence number of our last capability record."""
+    phases: Mapping[JobId, str]
+    """The phases of open jobs, as their user sees them."""
 
 
 async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is dropped: its time is over", late.peer)
+    jobs: tuple[Job, ...] = await _states(journal, "job", Job)
     past = Past(
-        await _states(journal, "job", Job),
+        jobs,
         await _states(journal, "auction", auction.State),
         await _states(journal, "lease", lease.State),
         await _states(journal, "serving", serving.State),
         await journal.outbox(),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
+        {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN},
     )
     await _tidy_runs(past, shop)
     await _keep_blobs(past, shop)
@@ -75,28 +82,54 @@ async def _states(journal: Journal, table: str, declared: Any) -> tuple[Any, ...
     )
 
 
+async def _phase(journal: Journal, job: Job) -> str:
+    return phase_of(await journal.events(job.job_id))
+
+
 async def _tidy_runs(past: Past, shop: Workshop) -> None:
     if shop.sandbox is None:
         return
     wanted = {shop.run_folder(state.hold.lease_id) for state in past.servings}
     found = [shop.runs / entry.name for entry in await trio.Path(shop.runs).iterdir()]
-    for folder in found:
-        if folder not in wanted:
-            LOG.info("removing the run folder %s: its lease is over", folder.name)
-            await shop.sandbox.remove(folder)
-    await shop.sandbox.reap(frozenset(folder.name for folder in found if folder in wanted))
+    names = frozenset(name_of(state.hold.lease_id) for state in past.servings)
+    try:
+        for folder in found:
+            if folder not in wanted:
+                LOG.info("removing the run folder %s: its lease is over", folder.name)
+                await shop.sandbox.remove(folder)
+        await shop.sandbox.reap(names)
+    except SandboxUnavailable as error:  # The next start tries again.
+        LOG.warning("something of an earlier run stays: %s", error)
 
 
 async def _keep_blobs(past: Past, shop: Workshop) -> None:
-    blobs = shop.blobs
     for job in past.jobs:
         if job.ending is Ending.OPEN:
-            inputs = [file.blob.digest for file in job.spec.workload.inputs]
-            blobs.pin(f"input {job.job_id.hex()}", job.spec.workload.image, *inputs)
+            workload = job.spec.workload
+            inputs = [file.blob.digest for file in workload.inputs]
+            parts = await _parts(shop.images, workload.image)
+            shop.blobs.pin(f"input {job.job_id.hex()}", workload.image, *parts, *inputs)
     for state in past.servings:
-        if isinstance(state, serving.Settling) and state.receipt.outputs:
-            owner = f"lease {state.hold.lease_id.hex()}"
-            try:
-                await pin_listing(blobs, owner, Digest(state.receipt.outputs))
-            except BlobUnavailable as error:
-                LOG.warning("outputs that a requester has not fetched are gone: %s", error)
+        lease_id = state.hold.lease_id
+        match state:
+            case serving.Waiting() | serving.Serving():
+                parts = await _parts(shop.images, state.workload.image)
+                shop.pin_inputs(lease_id, state.workload, *parts)
+            case serving.Settling() if state.receipt.outputs:
+                await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), shop)
+
+
+async def _parts(images: Images, image: Digest) -> list[Digest]:
+    """Return what an image is made of, as far as we know it."""
+    try:
+        return [part.digest for part in await images.parts(image)]
+    except (BlobUnavailable, InvalidRequest) as error:
+        LOG.warning("an image that is still needed: %s", error)
+        return []
+
+
+async def _keep_outputs(digest: Digest, owner: str, shop: Workshop) -> None:
+    try:
+        pin_listing(shop.blobs, owner, digest, await read_listing(shop.blobs, digest))
+    except BlobUnavailable as error:
+        LOG.warning("outputs that a requester has not fetched are gone: %s", error)

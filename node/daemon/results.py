@@ -6,6 +6,7 @@ verified whole when it has ended.
 
 import logging
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -13,22 +14,30 @@ from typing import Any, Final
 
 import trio
 
-from node.daemon.listing import LISTING_BYTES_MAX, pin_listing, read_listing
-from node.daemon.logs import PROTOCOL, follow_log
+from node.daemon.activity import Activity
+from node.daemon.driver import Inbox
+from node.daemon.listing import (
+    LISTING_BYTES_MAX,
+    fault_of,
+    log_bytes_max,
+    pin_listing,
+    read_listing,
+)
+from node.daemon.logs import PROTOCOL, Stream, follow_log
 from node.data.blobs import Blobs
+from node.data.disk import full_disk_as_storage_full
 from node.data.transfer import BlobFetcher
-from node.network.streams import ByteStream
 from protocol.machines import effects, inputs
-from protocol.values.errors import BlobUnavailable, PeerFault, StorageFull
-from protocol.values.ids import JobId, PeerId
-from protocol.values.units import GIB
+from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
+from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.job import BlobRef, Workload
 
 LOG: Final = logging.getLogger(__name__)
 FETCH_ATTEMPTS: Final = 8
 FETCH_PAUSE_S: Final = 0.5
+"""Before the second attempt; it doubles."""
 
-OpenStream = Callable[[PeerId, str], Awaitable[ByteStream]]
+OpenStream = Callable[[PeerId, str], Awaitable[Stream]]
 
 
 class Results:
@@ -40,14 +49,15 @@ class Results:
         blobs: Blobs,
         fetcher: BlobFetcher,
         open_stream: OpenStream,
-        give: Callable[[inputs.Input], object],
+        inbox: Inbox,
     ) -> None:
         self._folder = folder
         self._blobs = blobs
         self._fetcher = fetcher
         self._open_stream = open_stream
-        self._give = give
-        self._following: dict[JobId, trio.CancelScope] = {}
+        self._inbox = inbox
+        self._following: dict[LeaseId, Activity] = {}
+        self._fetching: dict[LeaseId, Activity] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -63,60 +73,118 @@ class Results:
 
     def perform(self, effect: effects.Effect, workload: Workload | None) -> None:
         """Begin to follow a log or to fetch outputs; the job's workload bounds their size."""
-        assert self._nursery is not None
         match effect:
-            case effects.FollowLog():
-                self._nursery.start_soon(self._follow, effect)
+            case effects.FollowLog() if workload is not None:
+                follow = partial(self._follow, effect, workload)
+                self._start(self._following, effect.lease_id, follow)
             case effects.FetchOutputs() if workload is not None:
-                self._nursery.start_soon(self._fetch, effect, workload)
+                fetch = partial(self._fetch, effect, workload)
+                self._start(self._fetching, effect.lease_id, fetch)
 
-    async def _follow(self, effect: effects.FollowLog) -> None:
-        path = self.log_path(effect.job_id)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_bytes(b"")  # What an earlier attempt wrote is not this one's.
-        with trio.CancelScope() as scope:
-            self._following[effect.job_id] = scope
-            opener = partial(self._open_stream, effect.provider, PROTOCOL)
-            await follow_log(opener, effect.lease_id, path)
-        if self._following.get(effect.job_id) is scope:
-            del self._following[effect.job_id]
+    def forget(self, lease_id: LeaseId) -> None:
+        """Stop what is being done for a lease that has ended; its outputs are not pinned more."""
+        for running in (self._following, self._fetching):
+            activity = running.pop(lease_id, None)
+            if activity is not None:
+                activity.stop()
+        self._blobs.unpin(_pins_of(lease_id))
+
+    def _start(
+        self,
+        running: dict[LeaseId, Activity],
+        lease_id: LeaseId,
+        action: Callable[[], Awaitable[object]],
+    ) -> None:
+        assert self._nursery is not None
+        activity = running[lease_id] = Activity()
+        self._nursery.start_soon(activity.run, action)
+
+    async def _follow(self, effect: effects.FollowLog, workload: Workload) -> None:
+        path, lease_id = self.log_path(effect.job_id), effect.lease_id
+        opener = partial(self._open_stream, effect.provider, PROTOCOL)
+        try:
+            await trio.to_thread.run_sync(_begin_log, path, lease_id)
+            await follow_log(opener, lease_id, path, log_bytes_max(workload))
+        except StorageFull as error:  # The job goes on, and so does its log at the provider.
+            LOG.warning("cannot follow the log of job %s: %s", effect.job_id.hex()[:12], error)
 
     async def _fetch(self, effect: effects.FetchOutputs, workload: Workload) -> None:
+        lease_id = effect.lease_id
+        why = await self._fetch_patiently(effect, workload)
+        if why:
+            lost = inputs.OutputsLost(lease_id, f"the outputs cannot be fetched: {why}")
+            await self._inbox.take(lost)
+        else:
+            await self._inbox.take(inputs.OutputsFetched(lease_id))
+
+    async def _fetch_patiently(self, effect: effects.FetchOutputs, workload: Workload) -> str:
+        """Fetch log and outputs; return why they cannot be had, "" if they are here."""
+        why = ""
         for attempt in range(FETCH_ATTEMPTS):
             try:
                 await self._fetch_once(effect, workload)
-            except (BlobUnavailable, StorageFull, PeerFault) as error:
+            except PeerFault as fault:  # Another attempt would find the same.
+                LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], fault)
+                return fault.why
+            except (BlobUnavailable, StorageFull) as error:
                 LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], error)
                 why = str(error)
-                await trio.sleep(FETCH_PAUSE_S * 2**attempt)
             else:
-                self._give(inputs.OutputsFetched(effect.lease_id))
-                return
-        self._give(inputs.OutputsLost(effect.lease_id, f"the outputs cannot be fetched: {why}"))
+                return ""
+            if attempt < FETCH_ATTEMPTS - 1:
+                await trio.sleep(FETCH_PAUSE_S * 2**attempt)
+        return why
 
     async def _fetch_once(self, effect: effects.FetchOutputs, workload: Workload) -> None:
-        owner, holders = f"job {effect.job_id.hex()}", [effect.provider]
+        owner, holders = _pins_of(effect.lease_id), [effect.provider]
         digest = effect.outputs.digest
         self._blobs.pin(owner, digest)
         await self._fetcher.fetch(digest, holders, "output", LISTING_BYTES_MAX)
         outputs = await read_listing(self._blobs, digest)
-        claimed = sum(file.blob.size for file in outputs.files)
-        if claimed > workload.output_mib * GIB * GIB:
-            raise BlobUnavailable(f"the provider claims {claimed} bytes of outputs, over the limit")
-        await pin_listing(self._blobs, owner, digest)
+        fault = fault_of(outputs, workload)
+        if fault:
+            raise RuleBroken(effect.provider, fault)
+        pin_listing(self._blobs, owner, digest, outputs)
         for ref, kind in [(outputs.log, "log"), *((file.blob, "output") for file in outputs.files)]:
             await self._fetcher.fetch(ref.digest, holders, kind, ref.size)
-        self._finish_log(effect.job_id, outputs.log)
+        await self._finish_log(effect, outputs.log)
 
-    def _finish_log(self, job_id: JobId, log: BlobRef) -> None:
+    async def _finish_log(self, effect: effects.FetchOutputs, log: BlobRef) -> None:
         """Put the verified log in the place of what was followed; readers see no gap."""
-        scope = self._following.pop(job_id, None)
-        if scope is not None:
-            scope.cancel()
-        whole, path = self._blobs.path(log.digest), self.log_path(job_id)
-        assert whole is not None
+        following = self._following.pop(effect.lease_id, None)
+        if following is not None:
+            following.stop()
+            await following.wait_over()  # It must not write to what will be one file with a blob.
+        whole = self._blobs.path(log.digest)
+        if whole is None:
+            raise BlobUnavailable("the log has gone from our own disk")
+        await trio.to_thread.run_sync(_end_log, whole, self.log_path(effect.job_id))
+
+
+def _pins_of(lease_id: LeaseId) -> str:
+    return f"outputs {lease_id.hex()}"
+
+
+def _begin_log(path: Path, lease_id: LeaseId) -> None:
+    """Make room for a lease's log; what we have of the same lease already is kept."""
+    mark = path.with_suffix(".lease")
+    with full_disk_as_storage_full(path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        link = path.with_suffix(".whole")
-        link.unlink(missing_ok=True)
-        os.link(whole, link)
-        link.replace(path)
+        if not mark.exists() or mark.read_bytes() != lease_id:
+            path.unlink(missing_ok=True)  # Never truncated: it may be one file with a blob.
+            mark.write_bytes(lease_id)
+
+
+def _end_log(whole: Path, path: Path) -> None:
+    draft = path.with_suffix(".whole")
+    with full_disk_as_storage_full(path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.with_suffix(".lease").unlink(missing_ok=True)  # Nobody appends to it any more.
+        draft.unlink(missing_ok=True)
+        try:
+            os.link(whole, draft)
+        except FileNotFoundError:
+            raise BlobUnavailable("the log has gone from our own disk") from None
+        except OSError:  # Blobs lie on another disk, or this one has no links.
+            shutil.copyfile(whole, draft)
+        draft.replace(path)

@@ -35,7 +35,7 @@ def note_use(root: Path) -> None:
 
 async def sweep_roots(folder: Path, is_used: Callable[[Digest], bool]) -> None:
     """Remove unpacked images that are too many, but none that is used at that moment."""
-    for leftover in folder.glob(f"{LEAVING}*"):
+    for leftover in _leaving(folder):
         await _remove(leftover)
     for root in _oldest_first(folder):
         if not _is_crowded(folder):
@@ -52,6 +52,10 @@ async def sweep_roots(folder: Path, is_used: Callable[[Digest], bool]) -> None:
 def _is_crowded(folder: Path) -> bool:
     few = shutil.disk_usage(folder).free < FREE_BYTES_MIN
     return few or len(_oldest_first(folder)) > ROOTS_MAX
+
+
+def _leaving(folder: Path) -> list[Path]:
+    return list(folder.glob(f"{LEAVING}*"))
 
 
 def _oldest_first(folder: Path) -> list[Path]:

@@ -45,6 +45,14 @@ def detail_of(event: events.JobEvent) -> str:
     return json.dumps(dataclasses.asdict(event), default=bytes.hex)
 
 
+def phase_of(rows: Iterable[JobEventRow]) -> str:
+    """Return the phase that a job is in, as its user sees it."""
+    phase = "announced"
+    for row in rows:
+        phase = PHASES.get(row.kind, row.kind)
+    return phase
+
+
 def event_view(row: JobEventRow) -> JobEventView:
     """Return an event as the API shows it."""
     return JobEventView(row.seq, row.at_ms, row.kind, json.loads(row.detail))
@@ -76,7 +84,10 @@ def _changes(kind: str, detail: dict[str, Any]) -> dict[str, Any]:
     match kind:
         case "announced":
             # What an earlier attempt said does not hold any more.
-            fresh = {"bids": (), "provider": None, "price_hour": None, "runner_up_hour": None}
+            fresh = {
+                "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
+                "exit_code": None, "usage_ms": None,
+            }  # fmt: skip
             return {**phase, **fresh, "attempts": detail["attempt"] + 1}
         case "bids":
             bids = tuple(
@@ -124,7 +135,14 @@ def _result(detail: dict[str, Any]) -> dict[str, Any]:
 
 
 def _signature(envelope: bytes) -> str:
-    return bytes(unpack(envelope)[4]).hex() if envelope else ""
+    """Return the signature of an envelope in hex; "" if a provider sent us none in its bill."""
+    try:
+        match unpack(envelope):
+            case [_, _, _, _, bytes(signature)]:
+                return signature.hex()
+    except ValueError:
+        return ""
+    return ""
 
 
 def _steps(submitted_ms: int, marks: Mapping[str, int]) -> StepsView:

@@ -3,11 +3,12 @@
 Spec: specs/rpc.md#service.
 """
 
+import os
 import secrets
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,10 @@ from node.daemon.clock import Clock
 from node.daemon.driver import Driver
 from node.daemon.listing import read_listing
 from node.daemon.offers import offer_view, resources_view
+from node.daemon.recovery import Past
 from node.daemon.results import Results
 from node.data.blobs import Blobs
+from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
 from node.network.host import Network
 from node.rpc.views import (
@@ -81,10 +84,10 @@ class Parts:
 class User:
     """Implements node.rpc.service.Service."""
 
-    def __init__(self, parts: Parts, jobs: Iterable[Job], totals: Totals) -> None:
+    def __init__(self, parts: Parts, past: Past, totals: Totals) -> None:
         self._parts = parts
-        self._jobs = {job.job_id: job for job in jobs}
-        self._phases: dict[JobId, str] = {}
+        self._jobs = {job.job_id: job for job in past.jobs}
+        self._phases = dict(past.phases)
         self._totals = totals
         self._started_ms = parts.clock.now_ms()
         self._news: dict[JobId, trio.Event] = {}
@@ -133,17 +136,23 @@ class User:
             known = self._same_key(spec)
             if known is not None:
                 return await self._view(known)
-            whole = await self._checked(spec)
+            whole, needed = await self._checked(spec)
             job_id = JobId(secrets.token_bytes(16))
-            self._jobs[job_id] = Job(job_id, whole, self._parts.clock.now_ms())
-            self._pin_inputs(job_id, whole)
-            await self._parts.driver.take(JobSubmitted(job_id, whole))
+            self._parts.blobs.pin(_pins_of(job_id), *needed)
+            try:
+                # The job is ours when the driver has written it down: see `opened`.
+                await self._parts.driver.take(JobSubmitted(job_id, whole))
+            finally:
+                if job_id not in self._jobs:
+                    self._parts.blobs.unpin(_pins_of(job_id))
         return await self._view(self._jobs[job_id])
 
     async def jobs(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         last = None if before is None else self._find(before).job_id
         rows = await self._parts.journal.jobs(limit, last)
-        return tuple([await self._view(self._jobs[row.job_id]) for row in rows])
+        # One that is being written at this moment is not ours yet.
+        known = [self._jobs[row.job_id] for row in rows if row.job_id in self._jobs]
+        return tuple([await self._view(job) for job in known])
 
     async def job(self, reference: str) -> JobView:
         return await self._view(self._find(reference))
@@ -154,29 +163,31 @@ class User:
         return await self._view(job)
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
-        job_id = self._find(reference).job_id
+        job_id, shown = self._find(reference).job_id, None
         while True:
-            news = self._news.setdefault(job_id, trio.Event())
-            rows = await self._parts.journal.events(job_id, after)
-            for row in rows:
+            # Looked at first: an ended job's events are all on the disk.
+            ended, news = self._has_ended(job_id), self._news_of(job_id)
+            for row in await self._parts.journal.events(job_id, after):
                 after = row.seq
                 yield story.event_view(row)
-            if self._has_ended(job_id):
-                if not await self._parts.journal.events(job_id, after):
-                    return
-                continue
-            await news.wait()
-            progress = self._progress.pop(job_id, None)
-            if progress is not None:
+            if ended:
+                return
+            progress = self._progress.get(job_id)
+            if progress is not None and progress is not shown:
+                shown = progress
                 detail = {"fetched": progress.fetched, "total": progress.total}
                 yield JobEventView(after, self._parts.clock.now_ms(), "progress", detail)
+            await news.wait()
 
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
         job_id = self._find(reference).job_id
         path = self._parts.results.log_path(job_id)
         while True:
             ended = self._has_ended(job_id)
-            chunk = await trio.to_thread.run_sync(_read_at, path, offset)
+            chunk, size = await trio.to_thread.run_sync(_read_at, path, offset)
+            if follow and size < offset:
+                offset = 0  # Another attempt has begun, with a log of its own.
+                continue
             offset += len(chunk)
             if chunk:
                 yield chunk
@@ -204,14 +215,15 @@ class User:
     # --- content --------------------------------------------------------------------------
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
-        folder = self._parts.config.data_dir
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-") as file:
-            try:
-                async for chunk in chunks:
-                    await trio.to_thread.run_sync(file.write, chunk)
-                file.flush()
-            except OSError as error:
-                raise StorageFull(f"no room for the upload: {error.strerror}") from None
+        # What is left there by a crash is removed at the next start.
+        folder = self._parts.config.data_dir / "blobs" / "incoming"
+        with (
+            full_disk_as_storage_full(folder),
+            tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as file,
+        ):
+            async for chunk in chunks:
+                await trio.to_thread.run_sync(file.write, chunk)
+            file.flush()
             ref = await self._parts.blobs.put_file(Path(file.name), "input")
         return BlobView(ref.digest.hex(), ref.size)
 
@@ -232,6 +244,10 @@ class User:
 
     # --- what the driver tells ------------------------------------------------------------
 
+    def opened(self, job: Job) -> None:
+        """Take note that a job is open, in its first or a later attempt."""
+        self._jobs[job.job_id] = job
+
     def reported(self, report: Report) -> None:
         """Take note that something happened to a job, and wake those who wait for it."""
         kind = story.kind_of(report.event)
@@ -247,7 +263,8 @@ class User:
         """Take note that a job has ended."""
         self._jobs[job.job_id] = job
         self._phases.pop(job.job_id, None)
-        self._parts.blobs.unpin(f"input {job.job_id.hex()}")
+        self._progress.pop(job.job_id, None)
+        self._parts.blobs.unpin(_pins_of(job.job_id))
         self._wake(job.job_id)
 
     def settled(self, totals: Totals) -> None:
@@ -260,6 +277,12 @@ class User:
         news = self._news.pop(job_id, None)
         if news is not None:
             news.set()
+
+    def _news_of(self, job_id: JobId) -> trio.Event:
+        """Return what is set at the next news of a job; of an ended one there are none."""
+        if self._has_ended(job_id):
+            return trio.Event()
+        return self._news.setdefault(job_id, trio.Event())
 
     def _has_ended(self, job_id: JobId) -> bool:
         return self._jobs[job_id].ending is not Ending.OPEN
@@ -284,8 +307,11 @@ class User:
                 return job
         return None
 
-    async def _checked(self, spec: JobSpec) -> JobSpec:
-        """Return the job with the size of its image; raise if it cannot be taken on."""
+    async def _checked(self, spec: JobSpec) -> tuple[JobSpec, list[Digest]]:
+        """Return the job with the size of its image, and what blobs it needs.
+
+        Raises what Service.submit says if the job cannot be taken on.
+        """
         wrong = faults(spec)
         if wrong:
             raise InvalidRequest("; ".join(wrong))
@@ -304,11 +330,8 @@ class User:
             if held is None or held.size != file.blob.size:
                 raise NotFound(f"input {file.path!r}: upload its bytes first (POST /v1/blobs)")
         size = sum(part.size for part in parts)
-        return replace(spec, workload=replace(workload, image_bytes=size))
-
-    def _pin_inputs(self, job_id: JobId, spec: JobSpec) -> None:
-        digests = [file.blob.digest for file in spec.workload.inputs]
-        self._parts.blobs.pin(f"input {job_id.hex()}", spec.workload.image, *digests)
+        needed = [ref.digest for ref in (*parts, *(file.blob for file in workload.inputs))]
+        return replace(spec, workload=replace(workload, image_bytes=size)), needed
 
     async def _view(self, job: Job) -> JobView:
         return story.job_view(job, await self._parts.journal.events(job.job_id))
@@ -347,10 +370,16 @@ def _no_image(image: Digest) -> NotFound:
     )
 
 
-def _read_at(path: Path, offset: int) -> bytes:
+def _pins_of(job_id: JobId) -> str:
+    return f"input {job_id.hex()}"
+
+
+def _read_at(path: Path, offset: int) -> tuple[bytes, int]:
+    """Return what stands in a file from an offset on, and the file's size."""
     try:
         with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(LOG_CHUNK)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(min(offset, size))
+            return file.read(LOG_CHUNK), size
     except FileNotFoundError:  # Nothing was written yet.
-        return b""
+        return b"", 0

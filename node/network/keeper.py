@@ -36,18 +36,19 @@ class Keeper:
         self._book = book
         self._refuses = refuses
         self._tuning = tuning
+        self._dialling: set[PeerId] = set()
         self._refresh_at_ms = 0
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
 
     async def run(self) -> None:
         """Look after the connections, at once and then again and again."""
-        while True:
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._refresh_for_ever)
+            while True:
                 for peer in self._wanted():
-                    nursery.start_soon(self._dial, peer)
-                nursery.start_soon(self._refresh)
-            every_s = self._tuning.keeper_every_ms / 1000
-            await trio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311 - not for secrets.
+                    self._dialling.add(peer)
+                    nursery.start_soon(self._dial_wanted, peer)  # A slow one holds no other up.
+                await trio.sleep(self._pause_s())
 
     async def reach(self, peer: PeerId) -> None:
         """Return when the peer is connected; PeerUnreachable if no address answers."""
@@ -77,12 +78,14 @@ class Keeper:
         bootstrap, others = self._book.due(monotonic_ms())
         missing = [peer for peer in bootstrap if self._is_wanted(peer)]
         others = [peer for peer in others if self._is_wanted(peer)]
-        room = self._tuning.connections_wanted - len(self._stack.swarm.connections)
+        busy = len(self._stack.swarm.connections) + len(self._dialling)
+        room = self._tuning.connections_wanted - busy
         return missing + random.sample(others, max(0, min(room, len(others))))
 
     def _is_wanted(self, peer: PeerId) -> bool:
         own = str(self._stack.host.get_id())
-        return peer != own and not self._is_connected(peer) and not self._refuses(peer)
+        busy = peer in self._dialling or self._is_connected(peer)
+        return peer != own and not busy and not self._refuses(peer)
 
     def _is_connected(self, peer: PeerId) -> bool:
         return self._stack.swarm.living(ID.from_base58(peer)) is not None
@@ -90,6 +93,16 @@ class Keeper:
     def _learn_from_table(self) -> None:
         for info in self._stack.dht.routing_table.get_peer_infos():
             self._book.learn(PeerId(info.peer_id.to_base58()), info.addrs)
+
+    def _pause_s(self) -> float:
+        every_s = self._tuning.keeper_every_ms / 1000
+        return every_s * random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets.
+
+    async def _dial_wanted(self, peer: PeerId) -> None:
+        try:
+            await self._dial(peer)
+        finally:
+            self._dialling.discard(peer)
 
     async def _dial(self, peer: PeerId) -> bool:
         """Dial a peer at the addresses of the book; return whether it is connected now."""
@@ -109,6 +122,11 @@ class Keeper:
         with contained("DHT lookup of a peer"), trio.move_on_after(FIND_S):
             info = await self._stack.dht.find_peer(ID.from_base58(peer))
         return [] if info is None else list(info.addrs)
+
+    async def _refresh_for_ever(self) -> None:
+        while True:
+            await self._refresh()
+            await trio.sleep(self._pause_s())
 
     async def _refresh(self) -> None:
         """Fill the routing table: soon after a new connection, then ever more rarely."""

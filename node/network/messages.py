@@ -53,15 +53,20 @@ class Requests:
         """
         assert len(data) <= FRAME_BYTES_MAX
         line = self._lines.setdefault(peer, _Line())
-        with trio.move_on_after(self._timeout_s):
-            async with line.lock:
-                answer = await self._exchange(line, data)
-                if answer is None:
-                    line.stream = await self._open_stream(peer, PROTOCOL)
+        answer = None
+        try:
+            with trio.move_on_after(self._timeout_s):
+                async with line.lock:
                     answer = await self._exchange(line, data)
-                if answer is not None:
-                    return answer
-        raise PeerUnreachable(f"{peer} did not answer")
+                    if answer is None:
+                        line.stream = await self._open_stream(peer, PROTOCOL)
+                        answer = await self._exchange(line, data)
+        finally:
+            if line.stream is None and not line.lock.locked():
+                self._lines.pop(peer, None)
+        if answer is None:
+            raise PeerUnreachable(f"{peer} did not answer")
+        return answer
 
     async def forget(self, peer: PeerId) -> None:
         """Drop the stream to a peer whose last connection is gone."""

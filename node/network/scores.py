@@ -11,7 +11,7 @@ from typing import Final
 from protocol.values.errors import PeerFault
 from protocol.values.ids import PeerId
 
-PENALTY_LIMIT: Final = 100  # Ten small faults, or one forged signature.
+PENALTY_LIMIT: Final = 100  # One forged signature, or eleven small faults in a minute.
 HEALED_PER_MINUTE: Final = 10
 PEERS_MAX: Final = 10_000  # Beyond it the oldest memories go: identities cost nothing.
 

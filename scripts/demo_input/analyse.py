@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 
-def main(source="/in/weather.csv", target="/out/report.json"):
+def main(source: str = "/in/weather.csv", target: str = "/out/report.json") -> None:
     """Make the report."""
     stations = defaultdict(list)
     with Path(source).open(newline="") as file:
@@ -25,7 +25,7 @@ def main(source="/in/weather.csv", target="/out/report.json"):
     print(f"warming fastest: {warmest}, {report[warmest]['warming_per_century']} degrees a century")
 
 
-def summary(rows):
+def summary(rows: list[tuple[int, int]]) -> dict[str, float]:
     """Return extremes, mean and the least-squares trend of one station."""
     days = [day for day, _ in rows]
     tenths = [value for _, value in rows]

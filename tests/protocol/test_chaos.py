@@ -5,8 +5,8 @@ step; then the network heals, and everything must come to an end. A failing seed
 """
 
 import random
-from dataclasses import replace
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +35,9 @@ class Chaos:
         job_ms = dice.choice([500, 5_000, 40_000])
         self.world = World(seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms)
         self.providers = [
-            self.world.add(name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.randint(1, 2)))
+            self.world.add(
+                name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.randint(1, 2))
+            )
             for name in ("ben", "cleo", "dan")
         ]
         # A node may be both: amy asks others and serves others.

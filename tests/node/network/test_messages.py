@@ -91,6 +91,7 @@ async def test_a_new_stream_that_breaks_is_not_tried_again():
     made = requests(Script(breaks=True), Script(frame(b"never")))
     with pytest.raises(PeerUnreachable):
         await made.request(ADA, b"a")
+    assert not made._lines  # Peers that are nowhere leave nothing behind.
 
 
 async def test_an_answer_too_large_is_blamed():

@@ -111,9 +111,7 @@ def test_nobody_known_is_said_plainly() -> None:
 
 
 @given(records(JobSpec), st.lists(records(CapabilityRecord), max_size=4))
-def test_any_demand_and_records_are_explained(
-    spec: JobSpec, known: list[CapabilityRecord]
-) -> None:
+def test_any_demand_and_records_are_explained(spec: JobSpec, known: list[CapabilityRecord]) -> None:
     told = explain(demand_of_job(spec), known)
     assert told.nodes == len(known)
     assert told.eligible == sum(not mismatches(demand_of_job(spec), record) for record in known)

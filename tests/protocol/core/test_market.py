@@ -1,0 +1,310 @@
+"""The provider's side of a node: who is answered, and what is never promised twice.
+
+Spec: specs/core.md#market.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from protocol.core.market import Market
+from protocol.machines import serving
+from protocol.machines.bidding import Revealed
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Send
+from protocol.machines.inputs import DeadlineReached, StopRequested
+from protocol.rules.capacity import Capacity
+from protocol.rules.commitment import commitment_of
+from protocol.values.ids import CallId, LeaseId, lease_id_of
+from protocol.values.limits import CALLS_BURST
+from protocol.values.reasons import Decline, Refusal, Release
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.job import QUICK, VICKREY, Resources
+from protocol.wire.messages import (
+    NO_ID,
+    Award,
+    AwardAccept,
+    AwardDecline,
+    Bid,
+    BidCommit,
+    BidRefusal,
+    BidReveal,
+    Call,
+    Cancel,
+    CommitSet,
+    LeaseConfirm,
+    LeaseRelease,
+    Message,
+    Outcome,
+    Start,
+)
+from tests.driven import POLICY, START_MS
+from tests.strategies import SIGNERS
+
+CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
+ANN, AMY, EVE = SIGNERS[1:4]
+CALL = Call(
+    bytes(16), QUICK, START_MS, Resources(3), 9_000, 600_000, 1_200, 0, 6_000, 0, bytes(32), 0
+)
+
+
+def later(ms: int) -> Context:
+    return replace(CONTEXT, now_ms=START_MS + ms)
+
+
+def call(who: Any = ANN, **more: Any) -> Signed[Call]:
+    return who.sign(replace(CALL, **more))
+
+
+def said(effects: list[Any]) -> list[Message]:
+    return [
+        open_envelope(effect.envelope, SIGNERS[0].network_id, effect.peer).message
+        for effect in effects if isinstance(effect, Send)
+    ]  # fmt: skip
+
+
+def award_of(called: Signed[Call], who: Any = ANN, rate: int = 3_000, **more: Any) -> Signed[Award]:
+    fields = {"evidence": b"", **more}
+    return who.sign(Award(CallId(called.content_id), NO_ID, 0, 0, 0, rate, 0, **fields))
+
+
+def won(market: Market, who: Any = ANN, context: Context = CONTEXT, **more: Any) -> LeaseId:
+    """Let the market win a quick auction."""
+    called = call(who, **more)
+    market.hear(called, context)
+    market.hear(award_of(called, who), context)
+    return lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+
+
+# Calls.
+
+
+def test_a_call_that_fits_gets_a_bid_once() -> None:
+    market = Market()
+    (bid,) = said(market.hear(call(), CONTEXT))
+    assert isinstance(bid, BidReveal)
+    assert bid.bid.ask == 3_000
+    assert market.hear(call(), CONTEXT) == []
+    assert market.left(POLICY.capacity).cpus == 1
+
+
+@pytest.mark.parametrize(
+    "called, policy",
+    [
+        (call(SIGNERS[0]), POLICY),
+        (call(resources=Resources(5)), POLICY),
+        (call(region="br"), POLICY),
+        (call(rate_max=2_999), POLICY),
+        (call(), Policy()),
+    ],
+    ids=["our own", "too large", "elsewhere", "too cheap", "not providing"],
+)
+def test_a_call_that_our_record_rules_out_gets_no_answer(
+    called: Signed[Call], policy: Policy
+) -> None:
+    assert Market().hear(called, replace(CONTEXT, policy=policy)) == []
+
+
+def test_who_is_busy_says_so() -> None:
+    market = Market()
+    market.hear(call(), CONTEXT)
+    assert said(market.hear(call(AMY), CONTEXT)) == [
+        BidRefusal(CallId(call(AMY).content_id), Refusal.BUSY)
+    ]
+
+
+def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
+    market, context = Market(), replace(CONTEXT, policy=replace(POLICY, jobs_max=1))
+    small = {"resources": Resources(1)}
+    assert isinstance(said(market.hear(call(**small), context))[0], BidReveal)
+    assert isinstance(said(market.hear(call(AMY, **small), context))[0], BidRefusal)
+
+
+def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
+    market = Market()
+    calls = [call(nonce=number.to_bytes(16), rate_max=3_000) for number in range(CALLS_BURST + 1)]
+    answers = [market.hear(each, CONTEXT) for each in calls]
+    assert [bool(answer) for answer in answers] == [True] * CALLS_BURST + [False]
+    assert market.hear(call(AMY), CONTEXT), "others are not hurt"
+    assert market.hear(calls[-1], later(1_000))
+
+
+# Awards.
+
+
+def test_an_award_makes_a_lease_and_holds_capacity() -> None:
+    market = Market()
+    called = call()
+    market.hear(called, CONTEXT)
+    award = award_of(called)
+    (accept,) = said(market.hear(award, CONTEXT))
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    assert accept == AwardAccept(lease_id, award.content_id)
+    assert market.left(POLICY.capacity).cpus == 1
+    assert market.hear(award, CONTEXT) == [], "a repeated award changes nothing"
+
+
+@pytest.mark.parametrize(
+    "award, reason",
+    [
+        (award_of(call(), EVE), Decline.POLICY),
+        (award_of(call(AMY)), Decline.POLICY),
+        (award_of(call(), rate=2_999), Decline.EVIDENCE),
+        (award_of(call(), rate=3_001), Decline.EVIDENCE),
+        (award_of(call(), evidence=b"noise"), Decline.EVIDENCE),
+        (award_of(call(), evidence=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
+    ],
+)
+def test_a_wrong_award_is_declined(award: Signed[Award], reason: Decline) -> None:
+    market = Market()
+    market.hear(call(), CONTEXT)
+    (decline,) = said(market.hear(award, CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    assert (decline.award, decline.reason) == (award.content_id, reason)
+    assert not market.servings
+
+
+def test_a_bid_that_binds_no_longer_is_not_awarded() -> None:
+    market = Market()
+    market.hear(call(), CONTEXT)
+    (bidding,) = market.biddings.values()
+    assert isinstance(bidding, Revealed)
+    over_ms = bidding.deadline_ms - START_MS
+    (decline,) = said(market.hear(award_of(call()), later(over_ms)))
+    assert isinstance(decline, AwardDecline)
+
+
+def vickrey(market: Market, who: Any, other: Bid) -> Signed[CommitSet]:
+    """Take the market through a commit-reveal auction with one other bidder."""
+    called = call(who, profile=VICKREY, reveal_ms=900)
+    call_id = CallId(called.content_id)
+    (commit,) = said(market.hear(called, CONTEXT))
+    assert isinstance(commit, BidCommit)
+    theirs = commitment_of(call_id, EVE.peer_id, other, bytes(32))
+    closed = who.sign(CommitSet(call_id, tuple(sorted([commit.commitment, theirs]))))
+    assert isinstance(said(market.hear(closed, CONTEXT))[0], BidReveal)
+    return closed
+
+
+def test_two_open_bids_for_the_same_capacity_and_the_first_award_gets_it() -> None:
+    """Commitments reserve nothing, so that both may be opened: nobody crashes, one declines."""
+    market = Market()
+    first, second = (call(who, profile=VICKREY, reveal_ms=900) for who in (ANN, AMY))
+    commits = [said(market.hear(each, CONTEXT))[0].commitment for each in (first, second)]
+    for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True):
+        market.hear(who.sign(CommitSet(CallId(called.content_id), (commitment,))), CONTEXT)
+    assert market.left(POLICY.capacity).cpus == 0
+    (accept,) = said(market.hear(award_of(first, rate=9_000), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+    (decline,) = said(market.hear(award_of(second, AMY, rate=9_000), CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    assert decline.reason == Decline.BUSY
+
+
+def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
+    market, other = Market(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(market, ANN, other)
+    call_id = closed.message.call_id
+    called = call(profile=VICKREY, reveal_ms=900)
+    shill = replace(other, ask=3_001)
+    forged = EVE.sign(BidReveal(call_id, closed.content_id, shill, bytes(32))).envelope
+    (decline,) = said(market.hear(award_of(called, rate=3_001, evidence=forged), CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
+    (accept,) = said(market.hear(award_of(called, rate=4_000, evidence=fair), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+
+
+def test_our_own_bid_is_no_evidence() -> None:
+    market, other = Market(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(market, ANN, other)
+    (bidding,) = market.biddings.values()
+    own = bidding.bidding
+    reveal = BidReveal(own.call_id, closed.content_id, own.bid, own.nonce)
+    proof = SIGNERS[0].sign(reveal).envelope
+    called = call(profile=VICKREY, reveal_ms=900)
+    (decline,) = said(market.hear(award_of(called, rate=3_000, evidence=proof), CONTEXT))
+    assert isinstance(decline, AwardDecline)
+
+
+# Leases.
+
+
+def test_strangers_do_not_touch_a_lease() -> None:
+    market = Market()
+    lease_id = won(market)
+    before = dict(market.servings)
+    for message in (LeaseRelease(lease_id, 1), Start(lease_id, 0)):
+        assert market.hear(EVE.sign(message), CONTEXT) == []
+    assert market.servings == before
+
+
+def test_who_goes_on_with_a_lease_that_is_gone_is_told() -> None:
+    gone = LeaseId(bytes(32))
+    for message in (LeaseConfirm(gone, bytes(32), 0), Start(gone, 0)):
+        (told,) = said(Market().hear(ANN.sign(message), CONTEXT))
+        assert told == LeaseRelease(gone, Release.EXPIRED, "the hold is over")
+    assert Market().hear(ANN.sign(LeaseRelease(gone, 1)), CONTEXT) == [], "no answer to an answer"
+
+
+def test_capacity_comes_back_with_the_release() -> None:
+    market = Market()
+    lease_id = won(market)
+    market.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    assert not market.servings
+    assert market.left(POLICY.capacity) == POLICY.capacity
+
+
+def test_a_hold_that_nobody_confirms_ends_by_itself() -> None:
+    market = Market()
+    won(market)
+    (held,) = market.servings.values()
+    (told,) = said(market.handle(DeadlineReached(), later(held.deadline_ms - START_MS)))
+    assert isinstance(told, LeaseRelease)
+    assert not market.servings
+
+
+def test_an_owner_that_lends_less_stops_nobody() -> None:
+    """Less capacity than is leased: the lease goes on, nothing more is promised."""
+    market = Market()
+    won(market)
+    less = Capacity(2, 4_096, 50_000)
+    context = replace(CONTEXT, policy=replace(POLICY, capacity=less))
+    assert market.left(less).cpus == 0
+    refused = call(AMY, resources=Resources(1))
+    assert isinstance(said(market.hear(refused, context))[0], BidRefusal)
+
+
+def test_stopping_gives_every_lease_back() -> None:
+    market = Market()
+    won(market, resources=Resources(1))
+    won(market, AMY, resources=Resources(1))
+    assert len(said(market.handle(StopRequested(), CONTEXT))) == 2
+    assert not market.servings
+
+
+def test_the_loser_keeps_its_bid_ready_and_its_capacity_free() -> None:
+    market = Market()
+    called = call()
+    market.hear(called, CONTEXT)
+    call_id = CallId(called.content_id)
+    market.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
+    assert market.left(POLICY.capacity) == POLICY.capacity
+    (accept,) = said(market.hear(award_of(called), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+
+
+def test_a_cancelled_auction_is_forgotten() -> None:
+    market = Market()
+    market.hear(call(), CONTEXT)
+    market.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
+    assert not market.biddings
+
+
+def test_leases_go_on_after_a_restart() -> None:
+    market, again = Market(), Market()
+    lease_id = won(market)
+    assert again.recover(market.servings.values(), CONTEXT) == []
+    assert isinstance(again.servings[lease_id], serving.Held)
+    assert again.left(POLICY.capacity) == market.left(POLICY.capacity)

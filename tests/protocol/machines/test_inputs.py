@@ -1,0 +1,48 @@
+"""Inputs: a core takes each of them in any state of ignorance.
+
+Spec: specs/core.md#inputs.
+"""
+
+from typing import get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.core.core import Core
+from protocol.machines.effects import Save
+from protocol.machines.inputs import Input, JobSubmitted, PolicyChanged
+from protocol.wire.envelope import Signed
+from protocol.wire.messages import Message
+from tests.driven import POLICY, START_MS
+from tests.strategies import SIGNERS, messages, snapshots
+from tests.world import job_spec
+
+PLAIN = [member for member in get_args(Input) if get_origin(member) is not Signed]
+
+
+@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_any_input_out_of_nowhere_is_taken(kind: type, data: st.DataObject) -> None:
+    core = Core(SIGNERS[0], POLICY)
+    special = {PolicyChanged: st.just(PolicyChanged(POLICY)),
+               JobSubmitted: st.builds(JobSubmitted, st.binary(min_size=16, max_size=16),
+                                       st.just(job_spec()))}  # fmt: skip
+    event = data.draw(special[kind] if kind in special else snapshots(kind))
+    effects = core.handle(event, START_MS)
+    saved = [effect for effect in effects if isinstance(effect, Save)]
+    assert bool(saved) == (kind is JobSubmitted)
+
+
+@given(messages(), st.integers(1, len(SIGNERS) - 1))
+def test_any_message_out_of_nowhere_leaves_nothing_written(message: Message, who: int) -> None:
+    core = Core(SIGNERS[0], POLICY)
+    try:
+        signed = SIGNERS[who].sign(message)
+    except AssertionError:  # Too large for its envelope: no honest node sends it.
+        return
+    effects = core.handle(signed, START_MS)
+    assert not any(isinstance(effect, Save) for effect in effects)
+    assert not core.auctions
+    assert not core.leases
+    assert not core.market.servings
