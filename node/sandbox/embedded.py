@@ -24,7 +24,6 @@ from protocol.values.errors import SandboxUnavailable
 FIRST_JOB_UID: Final = 0x7000_0000
 """From here to 0x7fff_ffff nobody else takes user ids: systemd's list of them calls it unused."""
 JOB_UIDS: Final = 0x1000_0000
-SPARE_PROCESSES: Final = 4
 
 
 class EmbeddedDriver:
@@ -105,7 +104,7 @@ class EmbeddedDriver:
             library=find_libraries(),
             leaks=readable(LEAKS),
             user=user,
-            processes_max=None if "pids" in hard else self._processes_max(launch, user),
+            processes_max=None if "pids" in hard else launch.workload.processes + OWN_PROCESSES,
             hard=hard,
         )
         group = f"{self.group}/{launch.name}" if hard else ""
@@ -131,11 +130,6 @@ class EmbeddedDriver:
                 place.mkdir()
             if place.is_symlink() or not place.is_dir():
                 raise SandboxUnavailable(f"the image's /{name} is not a folder")
-
-    def _processes_max(self, launch: Launch, user: int | None) -> int:
-        """Return RLIMIT_NPROC: it counts all processes of a user, ours are on top."""
-        others = 0 if user is not None else _processes_of(os.getuid())
-        return others + launch.workload.processes + OWN_PROCESSES + SPARE_PROCESSES
 
 
 def find_bwrap() -> Path:
@@ -183,15 +177,3 @@ def _open_to_readers(rootfs: Path, inputs: list[Path]) -> None:
         mode = path.stat().st_mode & 0o7777
         if mode & bits != bits:
             path.chmod(mode | bits)
-
-
-def _processes_of(user: int) -> int:
-    """Return how many threads a user has now."""
-    count = 0
-    for place in Path("/proc").iterdir():
-        try:
-            if place.name.isdigit() and place.stat().st_uid == user:
-                count += len(list((place / "task").iterdir()))
-        except OSError:
-            continue  # It ended while we looked.
-    return count

@@ -170,19 +170,26 @@ def judge(ends: dict[str, Exit], soft: frozenset[str]) -> Probe:
 async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
     """Run all trials at once, each in a folder of its own; SandboxUnavailable if one can't."""
     ends: dict[str, Exit] = {}
+    failed: list[SandboxUnavailable] = []
 
     async def run(trial: Trial) -> None:
         folder = scratch / trial.limit
         folder.mkdir(mode=0o700)
-        await start(_launch(trial), folder)
-        ends[trial.limit] = await runfolder.wait(folder)
+        try:
+            await start(_launch(trial), folder)
+            ends[trial.limit] = await runfolder.wait(folder)
+        except SandboxUnavailable as fault:
+            failed.append(fault)
 
     with trio.move_on_after(CHECK_SECONDS) as scope:
         await run(TRIALS[0])  # Alone: if this one can't start, the others need not try.
-        await _require_proof(scratch / TRIALS[0].limit)
-        async with trio.open_nursery() as nursery:
-            for trial in TRIALS[1:]:
-                nursery.start_soon(run, trial)
+        if not failed:
+            await _require_proof(scratch / TRIALS[0].limit)
+            async with trio.open_nursery() as nursery:
+                for trial in TRIALS[1:]:
+                    nursery.start_soon(run, trial)
+    if failed:
+        raise failed[0]
     if scope.cancelled_caught:
         raise SandboxUnavailable(f"the self-test did not end within {CHECK_SECONDS:g} s")
     return ends

@@ -3,19 +3,12 @@
 Spec: specs/discovery.md#own-record.
 """
 
-from dataclasses import replace
-from typing import Final
-
 from protocol.machines.context import Context
 from protocol.machines.effects import Advertise, Effect, Publish, Send
 from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
 from protocol.rules.topics import RECORDS
-from protocol.values.limits import GOSSIP_BYTES_MAX, RECORD_REFRESH_MS, RECORD_TTL_MS
-from protocol.wire.codec import encode
+from protocol.values.limits import RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
-
-RECORD_BYTES_MAX: Final = GOSSIP_BYTES_MAX - 128
-"""What an envelope leaves for the record."""
 
 
 class Presence:
@@ -49,8 +42,8 @@ class Presence:
         return self._announce(record, context)
 
     def _announce(self, record: CapabilityRecord, context: Context) -> list[Effect]:
-        signed = context.signer.sign(within_gossip(record))
-        self.envelope, self.record = signed.envelope, signed.message
+        signed = context.signer.sign(record)
+        self.envelope, self.record = signed.envelope, record
         return [Publish(RECORDS, signed.envelope), Advertise(signed.envelope)]
 
     def _next_sequence(self, context: Context) -> int:
@@ -76,15 +69,3 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
         policy.agent,
     )  # fmt: skip
-
-
-def within_gossip(record: CapabilityRecord) -> CapabilityRecord:
-    """Return the record without the end of its longest lists, so that it may travel by gossip."""
-    while len(encode(record)) > RECORD_BYTES_MAX:
-        if record.images:
-            record = replace(record, images=record.images[:-1])
-        elif len(record.addresses) > 1:
-            record = replace(record, addresses=record.addresses[:-1])
-        else:
-            record = replace(record, gpus=record.gpus[:-1])
-    return record

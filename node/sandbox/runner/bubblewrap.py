@@ -149,6 +149,7 @@ def start(fields: Fields) -> Bubblewrap:
     container = Bubblewrap(process, group, pipes.log[0])
     try:
         _await_setup(container, fields, pipes)
+        _limit_processes(container, fields)
     except StartFailed:
         container.kill()
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
@@ -248,7 +249,7 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
 def _take_limits(fields: Fields) -> None:
     """Set the resource limits; never above what we have ourselves."""
     for key, number in LIMITS:
-        if not fields.one(key):
+        if not fields.one(key) or (key == "nproc" and not fields.one("uid")):
             continue
         ours = resource.getrlimit(number)[1]
         value = fields.number(key)
@@ -256,6 +257,17 @@ def _take_limits(fields: Fields) -> None:
         resource.setrlimit(number, (value, value))
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")
+
+
+def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
+    """Limit the processes of a container without a user of its own, before the job begins.
+
+    RLIMIT_NPROC counts a user's processes in a user namespace (Linux 5.14), so a limit set inside
+    counts the container's alone; set outside it would count everything that our user runs.
+    """
+    if fields.one("nproc") and not fields.one("uid"):
+        limit = fields.number("nproc")
+        resource.prlimit(container.init, resource.RLIMIT_NPROC, (limit, limit))
 
 
 def _take_user(fields: Fields) -> None:

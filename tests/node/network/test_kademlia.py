@@ -3,7 +3,9 @@
 Spec: specs/dht.md.
 """
 
+from libp2p.kad_dht.routing_table import RoutingTable
 from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from node.network.kademlia import STREAMS_PER_PEER_MAX, protocol_of
 from tests.node.network.devnet import circle, opened, until
@@ -33,6 +35,16 @@ async def test_connected_nodes_are_in_the_routing_table():
         for node in nodes:
             table = node._stack.dht.routing_table
             await until(lambda table=table: table.size() == 2)
+
+
+async def test_a_peer_that_does_not_speak_the_public_protocol_is_taken():
+    async with opened("a") as a, opened("b") as b:
+        host, peer = a._stack.host, ID.from_base58(b.peer_id)
+        store = host.peerstore
+        store.add_addrs(peer, [Multiaddr("/ip4/127.0.0.1/tcp/1")], 60)
+        store.add_protocols(peer, [str(protocol_of("mutirao"))])
+        assert not await RoutingTable(host.get_id(), host).add_peer(peer)  # Stock.
+        assert await a._stack.dht.routing_table.add_peer(peer)
 
 
 async def test_provider_records_are_not_kept():

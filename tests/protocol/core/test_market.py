@@ -95,15 +95,21 @@ def test_a_call_that_fits_gets_a_bid_once() -> None:
         (call(SIGNERS[0]), POLICY),
         (call(resources=Resources(5)), POLICY),
         (call(region="br"), POLICY),
-        (call(rate_max=2_999), POLICY),
         (call(), Policy()),
     ],
-    ids=["our own", "too large", "elsewhere", "too cheap", "not providing"],
+    ids=["our own", "too large", "elsewhere", "not providing"],
 )
 def test_a_call_that_our_record_rules_out_gets_no_answer(
     called: Signed[Call], policy: Policy
 ) -> None:
     assert Market().hear(called, replace(CONTEXT, policy=policy)) == []
+
+
+def test_who_is_too_expensive_says_so() -> None:
+    cheap = call(rate_max=2_999)
+    assert said(Market().hear(cheap, CONTEXT)) == [
+        BidRefusal(CallId(cheap.content_id), Refusal.PRICE)
+    ]
 
 
 def test_who_is_busy_says_so() -> None:
@@ -278,8 +284,10 @@ def test_an_owner_that_lends_less_stops_nobody() -> None:
 
 def test_stopping_gives_every_lease_back() -> None:
     market = Market()
-    won(market, resources=Resources(1))
-    won(market, AMY, resources=Resources(1))
+    for who in (ANN, AMY):
+        called = call(who, resources=Resources(1))
+        market.hear(called, CONTEXT)
+        market.hear(award_of(called, who, rate=1_000), CONTEXT)
     assert len(said(market.handle(StopRequested(), CONTEXT))) == 2
     assert not market.servings
 

@@ -7,7 +7,6 @@ from typing import get_args
 
 import pytest
 
-from protocol.core.presence import RECORD_BYTES_MAX
 from protocol.values.limits import ENVELOPE_BYTES_MAX, GOSSIP_BYTES_MAX
 from protocol.wire.codec import encode
 from protocol.wire.job import WORKLOAD_BYTES_MAX
@@ -15,7 +14,6 @@ from protocol.wire.messages import (
     NUMBER_OF,
     RETIRED,
     WIRE,
-    CapabilityRecord,
     Carrier,
     Deploy,
     Message,
@@ -26,7 +24,6 @@ from tests.strategies import SIGNERS, largest
 ENVELOPE = 107
 """What an envelope adds to a body of more than 255 bytes."""
 BOUNDED_ELSEWHERE = {
-    CapabilityRecord: RECORD_BYTES_MAX,  # Presence leaves out what does not fit.
     Deploy: WORKLOAD_BYTES_MAX + 64,  # Jobs that are too large are refused at submission.
 }
 

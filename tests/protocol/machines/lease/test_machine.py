@@ -40,9 +40,11 @@ PROVIDER = SIGNERS[1]
 LEASE = LeaseId(digest_of(b"lease"))
 CONTRACT = ContentId(digest_of(b"contract"))
 RATE = 3_333
+TIMEOUT_MS = 90_000
 TERMS = lease.Lease(
-    JobId(bytes(16)), LEASE, PROVIDER.peer_id, CONTRACT, RATE, 3, Workload(bytes(32), ("a",))
-)
+    JobId(bytes(16)), LEASE, PROVIDER.peer_id, CONTRACT, RATE, 3,
+    Workload(bytes(32), ("a",), timeout_ms=TIMEOUT_MS), 10_000,
+)  # fmt: skip
 OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
 USAGES = st.integers(0, 200_000)
 LIES = st.sampled_from([{}, {}, {"rate": 1}, {"amount": 10**9}, {"usage_ms": 5}])
@@ -134,6 +136,7 @@ class LeaseMachine(Driven):
         for voucher in vouchers:
             assert self.started_ms is not None
             assert voucher.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
+            assert voucher.usage_ms <= TIMEOUT_MS, "no more than the job may use"
             assert voucher.amount == amount_of(RATE, voucher.usage_ms)
             assert voucher.contract == CONTRACT
 
@@ -160,6 +163,7 @@ class LeaseMachine(Driven):
             assert signed.amount == amount_of(RATE, signed.usage_ms)
             assert self.started_ms is not None
             assert signed.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
+            assert signed.usage_ms <= TIMEOUT_MS
 
     @invariant()
     def is_done_once_with_outputs_here(self) -> None:

@@ -67,6 +67,8 @@ class ServingMachine(Driven):
     union = serving.State
     written_first = (AwardAccept, LeaseActive, Ready, Completed, Released, LeaseRelease)
 
+    silent_steps_max = 400  # Half an hour of heartbeats while it fetches.
+
     @initialize()
     def hold(self) -> None:
         self.launches = 0
@@ -76,7 +78,8 @@ class ServingMachine(Driven):
 
     @property
     def contract(self) -> ContentId:
-        return getattr(self.state, "contract", ContentId(bytes(32)))
+        known = getattr(self.state, "receipt", self.state)
+        return getattr(known, "contract", ContentId(bytes(32)))
 
     def hear(self, message: Any) -> tuple[Any, ...]:
         return self.take(REQUESTER.sign(message))

@@ -1,0 +1,111 @@
+"""A requester that dies or stops while its job is somewhere: it comes back, and the job ends well.
+
+Spec: specs/core.md#recovery.
+"""
+
+import pytest
+
+from tests.end_to_end.stage import (
+    ended,
+    log_of,
+    named,
+    nap,
+    network_of,
+    offers_of,
+    processes_with,
+    reached,
+    run,
+    sleepers,
+    start,
+    until,
+)
+
+
+@pytest.fixture(scope="module")
+def small(image):
+    prices = {"ana": "0.01", "bruno": "0.02"}
+    settings = {name: {"price.cpu_hour": price} for name, price in prices.items()}
+    with network_of(settings, image) as network:
+        yield network
+
+
+def napping(seconds: int) -> tuple[str, str]:
+    """A command that says something before and after it sleeps, and what to find it by."""
+    mark = nap().replace("600", str(seconds))
+    return f"echo begin; {mark}; echo end; echo kept >/out/kept", mark
+
+
+def restart(node) -> None:
+    """Start a node that is dead; it must be who it was, where it was."""
+    before = (node.peer_id, node.address)
+    node.start()
+    node.wait_ready()
+    assert (node.peer_id, node.address) == before
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_job_outlives_its_requesters_daemon(small, how, tmp_path):
+    requester = named(small, "requester")
+    earlier = [job["id"] for job in requester.api.get("/jobs")]
+    script, mark = napping(4)
+    job = start(requester, "base", "--", "sh", "-c", script)
+    reached(requester, job, "running")
+    until(lambda: sleepers(mark) == 1, "the container to sleep")
+    if how == "killed":
+        requester.kill()
+    else:
+        assert requester.stop() == 0
+    restart(requester)
+    assert sleepers(mark) <= 1
+    assert [each["id"] for each in requester.api.get("/jobs")] == [job, *earlier]
+    view = ended(requester, job)
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
+    assert log_of(requester, job) == "begin\nend\n"
+    fetched = requester.mutirao("outputs", job, str(tmp_path / "result"))
+    assert fetched.returncode == 0, fetched.stderr
+    assert (tmp_path / "result/kept").read_text() == "kept\n"
+
+
+def test_a_job_that_ended_meanwhile_is_fetched_later(small):
+    requester = named(small, "requester")
+    script, mark = napping(1)
+    job = start(requester, "base", "--", "sh", "-c", script)
+    until(lambda: sleepers(mark) == 1, "the container to sleep")
+    requester.kill()
+    until(lambda: not processes_with(mark), "the container to end while nobody is there")
+    restart(requester)
+    view = ended(requester, job)
+    assert (view["phase"], view["attempts"]) == ("done", 1)
+    assert log_of(requester, job) == "begin\nend\n"
+
+
+def test_a_job_is_not_lost_when_its_requester_dies_at_once(small):
+    requester = named(small, "requester")
+    script, mark = napping(1)
+    job = start(requester, "base", "--", "sh", "-c", script)
+    requester.kill()
+    restart(requester)
+    view = ended(requester, job)
+    assert (view["phase"], view["exit_code"]) == ("done", 0)
+    assert log_of(requester, job) == "begin\nend\n"
+    until(lambda: not processes_with(mark), "no container to be left")
+
+
+def test_a_bootstrap_node_that_comes_back_is_found_by_the_others(small):
+    bootstrap = named(small, "requester")
+    bootstrap.kill()
+    restart(bootstrap)
+    until(lambda: bootstrap.status()["peers"] == 2, "the others to reconnect", 40)
+    until(lambda: len(offers_of(bootstrap)) == 3, "it to know their offers again", 40)
+    run(bootstrap, "base", "--", "true")
+
+
+def test_history_survives_and_what_is_paid_too(small):
+    requester = named(small, "requester")
+    run(requester, "base", "--", "sleep", "0.2")
+    jobs, spent = requester.api.get("/jobs"), requester.status()["spent"]
+    assert float(spent) > 0
+    requester.kill()
+    restart(requester)
+    assert requester.api.get("/jobs") == jobs
+    assert requester.status()["spent"] == spent

@@ -1,0 +1,198 @@
+"""Providers that win a job and vanish: the job ends well elsewhere, and nobody is harmed.
+
+A silent provider costs its requester 30 s before the lease is fenced. So everything happens at
+once, each to a provider of its own: the tests then look at what became of each job.
+Spec: specs/lease.md#requester, specs/core.md#recovery.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from scripts.devnet import Devnet, NodeProcess
+from tests.end_to_end.stage import (
+    ended,
+    job_of,
+    log_of,
+    named,
+    nap,
+    network_of,
+    newest,
+    offers_of,
+    owner_of,
+    processes_with,
+    reached,
+    receipt_of,
+    run,
+    sleepers,
+    start,
+    story_of,
+    until,
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+VICTIMS = {"fetching": "0.010", "stopped": "0.011", "frozen": "0.012", "killed": "0.013",
+           "crashed": "0.014"}  # fmt: skip
+"""Providers with one processor each, and their prices: each takes the next of the jobs."""
+NAP_S = 8
+INPUT_BYTES = 60_000_000
+
+
+@dataclass
+class Accident:
+    """The jobs by the provider that each was on, and what was seen while things happened."""
+
+    network: Devnet
+    jobs: dict[str, str] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
+    stop_code: int = -1
+    stop_s: float = 0
+    meanwhile: dict = field(default_factory=dict)
+    doubled: list[str] = field(default_factory=list)
+
+    @property
+    def requester(self) -> NodeProcess:
+        return named(self.network, "requester")
+
+    def node(self, name: str) -> NodeProcess:
+        return named(self.network, name)
+
+    def end_of(self, name: str) -> dict:
+        """How the job ended that was on a provider; and it must have been there."""
+        view = ended(self.requester, self.jobs[name], limit_s=90)
+        awards = [e for e in story_of(self.requester, view["id"]) if e["kind"] == "awarded"]
+        assert owner_of(self.network, awards[0]["detail"]["provider"]) == name
+        return view
+
+    def retries_of(self, name: str) -> list[dict]:
+        story = story_of(self.requester, self.jobs[name])
+        return [event["detail"] for event in story if event["kind"] == "retry"]
+
+
+@pytest.fixture(scope="module")
+def accident(image, tmp_path_factory):
+    settings = {
+        name: {"price.cpu_hour": price, "provider.cpus": "1"} for name, price in VICTIMS.items()
+    }
+    settings |= {name: {"price.cpu_hour": "0.05"} for name in ("solid", "granite")}
+    with network_of(settings, image) as network:
+        accident = Accident(network)
+        large = tmp_path_factory.mktemp("input") / "large"
+        large.write_bytes(os.urandom(INPUT_BYTES))
+        begin_jobs(accident, str(large))
+        let_it_happen(accident)
+        yield accident
+        accident.node("frozen").process.send_signal(signal.SIGCONT)
+
+
+def begin_jobs(accident: Accident, large: str) -> None:
+    requester = accident.requester
+    accident.jobs["fetching"] = start(requester, f"--input={large}", "base", "--", "wc", "-c",
+                                      "/in/large")  # fmt: skip
+    reached(requester, accident.jobs["fetching"], "fetching")
+    accident.node("fetching").kill()
+    for name in list(VICTIMS)[1:]:
+        command = nap().replace("600", str(NAP_S))
+        script = f"echo begin; {command}; echo end | tee /out/end"
+        accident.commands[name] = command
+        accident.jobs[name] = start(requester, "base", "--", "sh", "-c", script)
+        reached(requester, accident.jobs[name], "running")
+
+
+def let_it_happen(accident: Accident) -> None:
+    for name, command in accident.commands.items():
+        until(lambda command=command: sleepers(command) == 1, f"{name}'s container to sleep")
+    accident.node("frozen").process.send_signal(signal.SIGSTOP)
+    accident.node("killed").kill()
+    accident.node("crashed").kill()
+    accident.node("crashed").start()
+    begin = time.monotonic()
+    accident.stop_code = accident.node("stopped").stop()
+    accident.stop_s = time.monotonic() - begin
+    accident.doubled = [name for name, command in accident.commands.items()
+                        if sleepers(command) > 1]  # fmt: skip
+    run(accident.requester, "base", "--", "true")
+    accident.meanwhile = newest(accident.requester)
+
+
+def test_a_provider_that_dies_while_it_fetches_is_replaced(accident):
+    view = accident.end_of("fetching")
+    assert (view["phase"], view["attempts"]) == ("done", 2)
+    assert owner_of(accident.network, view["provider"]) not in VICTIMS
+    assert log_of(accident.requester, view["id"]).split()[0] == str(INPUT_BYTES)
+    assert [retry["reason"] for retry in accident.retries_of("fetching")] == ["provider-lost"]
+
+
+def test_a_provider_that_is_killed_is_replaced(accident):
+    view = accident.end_of("killed")
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
+    assert [retry["reason"] for retry in accident.retries_of("killed")] == ["provider-lost"]
+    assert "silent for 30 s" in accident.retries_of("killed")[0]["why"]
+    assert log_of(accident.requester, view["id"]) == "begin\nend\n", "of the second attempt only"
+
+
+def test_a_provider_that_stops_gives_its_job_back_at_once(accident):
+    assert accident.stop_code == 0, accident.node("stopped").tail()
+    assert accident.stop_s < 5
+    assert "Traceback" not in accident.node("stopped").log.read_text()
+    assert processes_with(str(accident.node("stopped").data)) == []
+    view = accident.end_of("stopped")
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
+    assert view["ended_ms"] - view["submitted_ms"] < 30_000
+    assert [retry["reason"] for retry in accident.retries_of("stopped")] == ["provider-stopped"]
+
+
+def test_a_daemon_that_crashes_and_restarts_takes_its_container_over(accident):
+    view = accident.end_of("crashed")
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
+    assert log_of(accident.requester, view["id"]) == "begin\nend\n"
+    assert accident.retries_of("crashed") == []
+    assert view["usage_ms"] >= NAP_S * 1000
+    assert accident.doubled == [], "never two containers for one lease"
+    provider = accident.node("crashed")
+    provider.wait_ready()
+    assert provider.peer_id == view["provider"], "its identity is the same"
+
+
+def test_other_jobs_do_not_wait_for_those_that_are_lost(accident):
+    view = accident.meanwhile
+    assert (view["phase"], view["attempts"]) == ("done", 1)
+    took_ms = view["ended_ms"] - view["submitted_ms"]
+    assert took_ms < 10_000, "bidders that do not answer cost a window, not 30 s"
+    peers = {bid["peer"] for bid in view["bids"]}
+    assert accident.node("frozen").peer_id not in peers
+
+
+def test_a_provider_that_was_frozen_counts_for_nothing_when_it_wakes(accident):
+    view = accident.end_of("frozen")
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
+    assert [retry["reason"] for retry in accident.retries_of("frozen")] == ["provider-lost"]
+    winner, frozen = view["provider"], accident.node("frozen")
+    frozen.process.send_signal(signal.SIGCONT)
+    until(lambda: frozen.status(), "the frozen daemon to answer again")
+    until(lambda: not processes_with(accident.commands["frozen"]), "its container to be gone")
+    provider = frozen.status()["provider"]
+    until(lambda: provider["free"] == provider["total"], "its capacity to be free")
+    assert job_of(accident.requester, view["id"])["provider"] == winner
+    first = story_of(accident.requester, view["id"])
+    lease = next(e["detail"]["lease_id"] for e in first if e["kind"] == "awarded")
+    assert receipt_of(accident.requester, "requester", lease) is None, "nothing is paid for it"
+    until(lambda: frozen.peer_id in offers_of(accident.requester), "its offer to be known again")
+
+
+def test_a_killed_provider_comes_back_with_all_its_capacity(accident):
+    accident.end_of("killed")
+    killed = accident.node("killed")
+    killed.start()
+    killed.wait_ready()
+
+    def is_free() -> bool:
+        provider = killed.status()["provider"]
+        return provider["free"] == provider["total"]
+
+    until(is_free, "its capacity to be free")
+    assert processes_with(accident.commands["killed"]) == []

@@ -1,0 +1,421 @@
+"""Executions begin, end, are taken over and removed, whatever happens in between.
+
+Spec: specs/execution.md#executions.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.daemon.executions import Executions
+from node.daemon.listing import read_listing
+from node.daemon.workshop import pins_of
+from node.sandbox import runfolder
+from node.sandbox.driver import Exit, Launch, log_path
+from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.policy import name_of
+from node.sandbox.runner import records
+from node.sandbox.selftest import host_rootfs, python_command
+from protocol.machines import effects, inputs
+from protocol.values.errors import SandboxUnavailable, StorageFull
+from protocol.values.ids import LeaseId
+from protocol.wire.job import Workload
+from tests.node.daemon.scene import ADA, LEASE, RESERVATION, Place, until
+
+
+@asynccontextmanager
+async def running(executions: Executions) -> AsyncIterator[Executions]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(executions.run)
+        yield executions
+        nursery.cancel_scope.cancel()
+
+
+def launch_of(workload: Workload, budget_ms: int = 35_000) -> effects.Launch:
+    return effects.Launch(LEASE, ADA.peer_id, workload, RESERVATION, budget_ms)
+
+
+def prepare_of(workload: Workload) -> effects.Prepare:
+    return effects.Prepare(LEASE, ADA.peer_id, workload)
+
+
+async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
+    workload = await ada.workload(("data", b"input"))
+    async with running(bea.executions()) as executions:
+        executions.perform(prepare_of(workload))
+        await bea.inbox.wait_for(inputs.Prepared)
+        assert (bea.shop.roots / workload.image.hex() / "file").read_bytes() == b"hello"
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        folder = bea.run_folder()
+        box = bea.sandbox.boxes[folder]
+        assert box.launch.name == name_of(LEASE)
+        assert [(name, path.read_bytes()) for name, path in box.launch.inputs] == [("data", b"input")]
+        log_path(folder).write_bytes(b"hello from the job\n")
+        bea.sandbox.finish(folder, Exit(3, "exited", "", 1_234), result=b"42")
+        ended = await bea.inbox.wait_for(inputs.ContainerExited)
+        assert (ended.exit_code, ended.reason, ended.usage_ms) == (3, "exited", 1_234)
+        listing = await read_listing(bea.blobs, ended.outputs.digest)
+        assert [file.path for file in listing.files] == ["result"]
+        assert await bea.blobs.read(listing.log.digest) == b"hello from the job\n"
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        assert not folder.exists()
+        assert pins_of(LEASE) not in bea.blobs._pins
+
+
+async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        bea.sandbox.finish(bea.run_folder(), Exit(-9, "killed", "", 1))
+        assert (await bea.inbox.wait_for(inputs.ContainerExited)).exit_code == 247
+
+
+@pytest.mark.parametrize(
+    "error", [SandboxUnavailable("no namespaces"), StorageFull("no room"), OSError(28, "full")]
+)
+async def test_a_sandbox_that_cannot_start_fails_the_lease_and_no_more(
+    bea: Place, error: Exception
+) -> None:
+    workload = await bea.workload()
+    bea.sandbox.refuses = error
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        assert (await bea.inbox.wait_for(inputs.ContainerFailed)).why
+
+
+async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        bea.sandbox.finish(bea.run_folder(), Exit(137, "failed", "the runner died", 0))
+        failed = await bea.inbox.wait_for(inputs.ContainerFailed)
+        assert failed.why == "the runner died"
+
+
+async def test_an_image_that_is_gone_fails_the_lease(bea: Place) -> None:
+    workload = await bea.workload()
+    await bea.blobs.drop(workload.image)
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        assert "is not here" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
+
+
+async def test_a_container_that_was_lost_does_not_run_again(bea: Place) -> None:
+    workload, folder = await bea.workload(), bea.run_folder()
+    folder.mkdir()
+    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        failed = await bea.inbox.wait_for(inputs.ContainerFailed)
+        assert "the container was lost" in failed.why
+        assert bea.sandbox.started == []
+
+
+async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: Place) -> None:
+    workload, folder = await bea.workload(), bea.run_folder()
+    folder.mkdir()
+    async with running(bea.executions(sandbox=None)) as executions:
+        executions.perform(prepare_of(workload))
+        assert "no sandbox" in (await bea.inbox.wait_for(inputs.PrepareFailed)).why
+        executions.perform(launch_of(workload))
+        assert "no sandbox" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
+        executions.perform(effects.Kill(LEASE))
+        await bea.inbox.wait_for(inputs.ContainerFailed)
+        executions.perform(effects.Extend(LEASE, 1))
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+
+
+async def test_budgets_only_grow(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload, 35_000))
+        executions.perform(effects.Extend(LEASE, 40_000))  # It has not started yet.
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        assert bea.sandbox.budgets[-1] == 40_000
+        executions.perform(effects.Extend(LEASE, 60_000))
+        executions.perform(effects.Extend(LEASE, 50_000))
+        await until(lambda: len(bea.sandbox.budgets) >= 3)
+        assert bea.sandbox.budgets == sorted(bea.sandbox.budgets)
+        assert bea.sandbox.budgets[-1] == 60_000
+
+
+async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        executions.perform(effects.Drop(LEASE))
+        executions.perform(effects.Extend(LEASE, 99_000))
+        await executions.wait_dropped()
+        await trio.testing.wait_all_tasks_blocked()
+        assert 99_000 not in bea.sandbox.budgets or bea.sandbox.removed
+
+
+async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
+    workload = await bea.workload()
+    bea.sandbox.starts = trio.Event()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await until(bea.run_folder().exists)
+        executions.perform(effects.Drop(LEASE))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert bea.sandbox.removed == []  # The start is under way: nobody pulls its folder away.
+        bea.sandbox.starts.set()
+        await executions.wait_dropped()
+        assert not bea.run_folder().exists()
+        assert bea.inbox.events == []
+
+
+async def test_a_drop_right_after_the_launch_starts_nothing(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        assert bea.sandbox.started == []
+        assert not bea.run_folder().exists()
+
+
+async def test_a_stopping_node_finishes_its_drops(bea: Place) -> None:
+    workload = await bea.workload()
+    async with trio.open_nursery() as nursery:
+        executions = bea.executions()
+        await nursery.start(executions.run)
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        executions.perform(effects.Drop(LEASE))
+        nursery.cancel_scope.cancel()  # Before the drop has had a chance to begin.
+    assert not bea.run_folder().exists()
+    assert bea.sandbox.removed == [bea.run_folder()]
+
+
+async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+    assert bea.run_folder().exists()
+    assert not bea.sandbox.killed
+
+
+async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        bea.sandbox.refuses = SandboxUnavailable("the engine does not answer")
+        executions.perform(effects.Kill(LEASE))
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+    assert bea.run_folder().exists()  # For the next start.
+
+
+async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+    async with running(bea.executions()) as executions:  # A new node, in the state Stopping.
+        executions.perform(effects.Kill(LEASE))
+        ended = await bea.inbox.wait_for(inputs.ContainerExited)
+        assert ended.reason == "killed"
+
+
+async def test_outputs_that_were_refused_are_named(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        folder = bea.run_folder()
+        runfolder.write_record(folder, records.RESULT, [("refused", "link: a symbolic link")])
+        bea.sandbox.finish(folder)
+        ended = await bea.inbox.wait_for(inputs.ContainerExited)
+        assert ended.detail == "not everything in /out was kept: link: a symbolic link"
+
+
+async def test_a_log_is_its_requesters_until_the_drop(bea: Place) -> None:
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        assert executions.log_of(LEASE) is None
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        log = log_path(bea.run_folder())
+        assert executions.log_of(LEASE) == (ADA.peer_id, log, True)
+        bea.sandbox.finish(bea.run_folder())
+        await bea.inbox.wait_for(inputs.ContainerExited)
+        await until(lambda: executions.log_of(LEASE) == (ADA.peer_id, log, False))
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        assert executions.log_of(LEASE) is None
+
+
+async def test_an_unpacked_image_in_use_is_not_swept(
+    bea: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.daemon.roots.ROOTS_MAX", 0)
+    workload = await bea.workload()
+    async with running(bea.executions()) as executions:
+        executions.perform(prepare_of(workload))
+        await bea.inbox.wait_for(inputs.Prepared)
+        await until(lambda: not executions._active)
+        assert (bea.shop.roots / workload.image.hex()).exists()
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        other = replace(prepare_of(await bea.workload()), lease_id=LeaseId(b"M" * 32))
+        executions.perform(replace(other, workload=replace(other.workload, image=await bea.image(b"2"))))
+        await bea.inbox.wait_for(inputs.Prepared)
+        await until(lambda: not (bea.shop.roots / workload.image.hex()).exists())
+
+
+# --- with real containers -----------------------------------------------------------------
+
+
+class HostDriver(EmbeddedDriver):
+    """Runs this machine's own programs, as the self-test does, whatever the image."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place / "runs")
+        self._host, self._extra = host_rootfs(place / "host")
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        await self.start_with(replace(launch, rootfs=self._host), folder, self._extra)
+
+
+@pytest.fixture
+async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
+    """The provider with the embedded sandbox."""
+    (tmp_path / "bea").chmod(0o700)
+    driver = HostDriver(tmp_path / "bea")
+    place = replace(bea, shop=replace(bea.shop, sandbox=driver))
+    probe = tmp_path / "bea/runs/probe"
+    probe.mkdir(mode=0o700)
+    job = await bea.workload(command=("/bin/sh", "-c", "exit 0"))
+    try:
+        await driver.start(_launch(job, "mutirao-probe"), probe)
+    except SandboxUnavailable as error:
+        pytest.skip(f"no embedded sandbox here: {error}")
+    await driver.wait(probe)
+    await driver.remove(probe)
+    yield place
+    for folder in list(place.shop.runs.iterdir()):
+        await driver.remove(folder)
+    await driver.reap(frozenset())
+
+
+def _launch(job: Workload, name: str) -> Launch:
+    return Launch(name=name, workload=job, rootfs=None, image_archive=None)
+
+
+async def python_job(place: Place, code: str, **changes: Any) -> Workload:
+    return replace(await place.workload(), command=tuple(python_command(code)), **changes)
+
+
+async def run_real(place: Place, workload: Workload) -> inputs.ContainerExited:
+    async with running(place.executions()) as executions:
+        executions.perform(launch_of(workload))
+        return await place.inbox.wait_for(inputs.ContainerExited)
+
+
+async def test_real_many_outputs_in_folders(real: Place) -> None:
+    code = (
+        "import os\n"
+        "for n in range(300):\n"
+        "    os.makedirs(f'/out/d{n % 7}', exist_ok=True)\n"
+        "    open(f'/out/d{n % 7}/{n}', 'w').write(str(n))\n"
+    )
+    ended = await run_real(real, await python_job(real, code, output_mib=16))
+    assert ended.exit_code == 0, ended
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert len(listing.files) == 300
+    assert [file.path for file in listing.files] == sorted(f"d{n % 7}/{n}" for n in range(300))
+
+
+async def test_real_no_outputs_at_all(real: Place) -> None:
+    ended = await run_real(real, await python_job(real, "print('quiet')"))
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert listing.files == ()
+    assert await real.blobs.read(listing.log.digest) == b"quiet\n"
+    assert ended.detail == ""
+
+
+async def test_real_odd_outputs_are_left_out_and_named(real: Place) -> None:
+    code = "import os; os.symlink('/etc/passwd', '/out/link'); open('/out/good', 'w').write('x')"
+    ended = await run_real(real, await python_job(real, code))
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert [file.path for file in listing.files] == ["good"]
+    assert "link: a symbolic link" in ended.detail
+
+
+async def test_real_more_output_than_agreed(real: Place) -> None:
+    code = "open('/out/big', 'wb').write(bytes(3 * 2**20))"
+    ended = await run_real(real, await python_job(real, code))
+    assert ended.exit_code != 0  # The job itself sees that /out is full.
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert sum(file.blob.size for file in listing.files) <= 2**20
+    assert b"No space left" in await real.blobs.read(listing.log.digest)
+
+
+async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Place) -> None:
+    code = (
+        "import os, time\n"
+        "print('begun', flush=True)\n"
+        "while not os.path.exists('/in/go') or not open('/in/go').read(): time.sleep(0.01)\n"
+        "print('done')\n"
+    )
+    empty = await real.blobs.put_bytes(b"", "input")
+    workload = await python_job(real, code)
+    workload = replace(workload, inputs=((await real.workload(("go", b""))).inputs))
+    log = log_path(real.run_folder())
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        await until(lambda: b"begun" in log.read_bytes(), "the job to begin")
+    async with running(real.executions()) as executions:
+        # As in recovery: others' control groups go, this one stays.
+        await real.shop.sandbox.reap(frozenset({name_of(LEASE)}))
+        executions.perform(launch_of(workload, 40_000))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        path = real.blobs.path(empty.digest)
+        assert path is not None
+        path.chmod(0o644)
+        path.write_bytes(b"go")  # The job sees the file of ours that it waits for.
+        ended = await real.inbox.wait_for(inputs.ContainerExited)
+    assert (ended.exit_code, log.read_bytes()) == (0, b"begun\ndone\n")
+
+
+async def test_real_drop_ends_a_running_container(real: Place) -> None:
+    workload = await python_job(real, "import time; time.sleep(60)")
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        assert runfolder.is_alive(real.run_folder())
+        executions.perform(effects.Drop(LEASE))
+        with trio.fail_after(5):
+            await executions.wait_dropped()
+        assert not real.run_folder().exists()
+
+
+async def test_real_container_killed_with_its_machine(real: Place) -> None:
+    workload = await python_job(real, "import time; time.sleep(60)")
+    folder = real.run_folder()
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+    await real.shop.sandbox.kill(folder)
+    (folder / records.RESULT).unlink()  # The machine went down before it was written.
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        failed = await real.inbox.wait_for(inputs.ContainerFailed)
+    assert "lost when its machine went down" in failed.why
+
+

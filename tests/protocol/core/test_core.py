@@ -1,0 +1,188 @@
+"""The core: every input finds its machine, and a restart goes on where the disk stands.
+
+Spec: specs/core.md.
+"""
+
+import pytest
+
+from protocol.core.core import Core
+from protocol.core.jobs import Ending
+from protocol.machines.context import Policy
+from protocol.machines.effects import Publish, Report, Save, Send
+from protocol.machines.events import Announced, Awarded, Done, Failed, Fetching
+from protocol.machines.inputs import (
+    DeadlineReached,
+    JobCancelled,
+    JobSubmitted,
+    PolicyChanged,
+    StopRequested,
+)
+from protocol.values.ids import JobId
+from protocol.values.limits import RECORD_REFRESH_MS
+from protocol.values.reasons import Failure
+from protocol.wire.envelope import open_envelope
+from protocol.wire.messages import AwardAccept, LeaseRelease, Ready
+from tests.driven import POLICY, START_MS
+from tests.strategies import SIGNERS
+from tests.world import Node, World, job_spec, provider_policy
+
+JOB = JobId(bytes(16))
+
+
+def world_of_two() -> tuple[World, Node, Node]:
+    world = World()
+    ann, ben = world.add("ann"), world.add("ben", provider_policy())
+    world.meet()
+    return world, ann, ben
+
+
+def happened(node: Node, kind: type) -> bool:
+    return any(isinstance(event, kind) for story in node.disk.events.values() for event in story)
+
+
+def test_a_submitted_job_is_written_down_before_its_call_is_out() -> None:
+    core = Core(SIGNERS[0], Policy())
+    effects = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    assert [type(effect) for effect in effects] == [Save, Report, Publish]
+    assert effects[0].key == JOB
+    assert isinstance(effects[1].event, Announced)
+
+
+def test_one_identifier_is_one_job() -> None:
+    core = Core(SIGNERS[0], Policy())
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    with pytest.raises(AssertionError):
+        core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+
+
+def test_it_wakes_for_the_first_deadline_of_all() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    assert core.next_deadline_ms() is None
+    core.handle(PolicyChanged(POLICY), START_MS)
+    assert core.next_deadline_ms() == START_MS + RECORD_REFRESH_MS
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    (auction,) = core.auctions.values()
+    assert core.next_deadline_ms() == auction.deadline_ms
+
+
+def test_waking_early_changes_nothing() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    core.handle(PolicyChanged(POLICY), START_MS)
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    before = dict(core.auctions)
+    assert core.handle(DeadlineReached(), START_MS) == []
+    assert core.auctions == before
+
+
+def test_nobody_there_ends_the_job_with_the_reason() -> None:
+    world = World()
+    ann = world.add("ann")
+    job_id = world.submit(ann)
+    assert world.run_until(lambda: world.ended(ann, job_id))
+    failed = ann.disk.events[job_id][-1]
+    assert isinstance(failed, Failed)
+    assert failed.reason is Failure.NO_PEERS
+    assert ann.job(job_id).ending is Ending.FAILED
+    assert not ann.core.auctions
+
+
+def test_a_policy_that_changes_is_announced_and_obeyed() -> None:
+    core = Core(SIGNERS[0], Policy())
+    effects = core.handle(PolicyChanged(POLICY), START_MS)
+    assert any(isinstance(effect, Publish) for effect in effects)
+    assert core.policy == POLICY
+
+
+def test_stopping_withdraws_the_record() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    core.handle(PolicyChanged(POLICY), START_MS)
+    core.handle(StopRequested(), START_MS)
+    assert core.presence.record is not None
+    assert core.presence.record.ttl_ms == 0
+
+
+def test_cancelling_what_is_not_there_does_nothing() -> None:
+    assert Core(SIGNERS[0], POLICY).handle(JobCancelled(JOB), START_MS) == []
+
+
+def test_a_stranger_cannot_speak_for_the_provider() -> None:
+    world, ann, _ = world_of_two()
+    world.submit(ann)
+    assert world.run_until(lambda: happened(ann, Fetching))
+    (lease_id,) = ann.core.leases
+    before = dict(ann.core.leases)
+    stranger = SIGNERS[5]
+    for message in (Ready(lease_id), LeaseRelease(lease_id, 1)):
+        assert ann.core.handle(stranger.sign(message), world.now_ms) == []
+    assert ann.core.leases == before
+
+
+def test_an_answer_to_another_award_finds_no_auction() -> None:
+    world, ann, ben = world_of_two()
+    world.submit(ann)
+    assert world.run_until(lambda: happened(ann, Awarded))
+    accept = ben.signer.sign(AwardAccept(bytes(32), bytes(32)))
+    assert ann.core.handle(accept, world.now_ms) == []
+
+
+def test_two_jobs_at_once_are_two_stories() -> None:
+    world, ann, _ = world_of_two()
+    jobs = [world.submit(ann), world.submit(ann)]
+    assert world.run_until(lambda: all(world.ended(ann, job_id) for job_id in jobs))
+    for job_id in jobs:
+        assert isinstance(ann.disk.events[job_id][-1], Done)
+
+
+def test_cancelling_one_job_leaves_the_other() -> None:
+    world, ann, _ = world_of_two()
+    kept, dropped = world.submit(ann), world.submit(ann)
+    assert world.run_until(lambda: len(ann.core.leases) == 2)
+    world.cancel(ann, dropped)
+    assert world.run_until(lambda: world.ended(ann, kept) and world.ended(ann, dropped))
+    assert ann.job(kept).ending is Ending.DONE
+    assert ann.job(dropped).ending is Ending.CANCELLED
+
+
+def test_a_job_whose_auction_was_not_decided_gets_a_new_one() -> None:
+    world, ann, _ = world_of_two()
+    world.drop = lambda sender, receiver, message: True
+    job_id = world.submit(ann)
+    world.run(100)
+    (old,) = ann.core.auctions
+    world.crash(ann)
+    world.drop = lambda sender, receiver, message: False
+    world.run(100)
+    world.restart(ann)
+    (new,) = ann.core.auctions
+    assert new != old
+    assert world.run_until(lambda: world.ended(ann, job_id))
+    assert ann.job(job_id).ending is Ending.DONE
+
+
+def test_an_ended_job_is_not_begun_again() -> None:
+    world, ann, _ = world_of_two()
+    job_id = world.submit(ann)
+    assert world.run_until(lambda: world.ended(ann, job_id))
+    world.crash(ann)
+    world.restart(ann)
+    assert not ann.core.jobs
+    assert not ann.core.auctions
+
+
+def test_every_durable_word_names_its_deadline() -> None:
+    """A message without a deadline is one that may be lost: heartbeats and greetings."""
+    world, ann, ben = world_of_two()
+    once: set[str] = set()
+
+    def watch(node: Node, todo: list[object]) -> None:
+        for effect in todo:
+            if isinstance(effect, Send) and effect.until_ms == 0:
+                signed = open_envelope(effect.envelope, node.signer.network_id, node.peer_id)
+                once.add(type(signed.message).__name__)
+
+    world.job_ms = 20_000
+    job_id = world.submit(ann)
+    world.crash_point = watch
+    assert world.run_until(lambda: world.ended(ann, job_id))
+    assert ben.launched
+    assert once == {"Heartbeat"}

@@ -1,0 +1,183 @@
+"""Stories between nodes, written down: what one does, a line, and everything that happened.
+
+Spec: specs/overview.md#tests. `pytest --rewrite` records the stories in tests/transcripts again;
+read the difference like prose before you keep it. Times are seconds since the world began.
+"""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from protocol.machines.effects import Effect, Report, Save
+from protocol.values.ids import JobId
+from protocol.wire.job import QUICK, VICKREY
+from tests.world import Node, World, job_spec, provider_policy
+
+FOLDER = Path(__file__).parent.parent / "transcripts"
+STORIES = sorted(FOLDER.glob("*.txt"))
+LINE = "----"
+PROFILES = {"quick": QUICK, "vickrey": VICKREY}
+
+
+class Stage:
+    """A world that obeys lines of text. Each public method is a command."""
+
+    def __init__(self) -> None:
+        self._world = World(1)
+        self._nodes: dict[str, Node] = {}
+        self._jobs: list[tuple[Node, JobId]] = []
+        self._read = 0
+        self._mute: list[tuple[str, str, str]] = []
+        self._world.drop = self._drops
+        self._world.crash_point = lambda node, todo: None
+
+    def do(self, line: str) -> None:
+        name, *words = line.split()
+        command: Callable[..., None] = getattr(self, name.replace("-", "_"))
+        plain = [word for word in words if "=" not in word]
+        options = dict(word.split("=") for word in words if "=" in word)
+        command(*plain, **options)
+
+    def news(self) -> str:
+        """Return what happened since the last time that somebody asked."""
+        lines, self._read = self._world.log[self._read:], len(self._world.log)  # fmt: skip
+        return "".join(f"{at_ms / 1000:8.3f}  {line}\n" for at_ms, line in lines)
+
+    # Who is there.
+
+    def requester(self, name: str) -> None:
+        self._nodes[name] = self._world.add(name)
+
+    def provider(self, name: str, cpu: str = "1000", cpus: str = "4") -> None:
+        self._nodes[name] = self._world.add(name, provider_policy(int(cpu), int(cpus)))
+
+    def meet(self) -> None:
+        self._world.meet()
+
+    # What its user does.
+
+    def submit(self, name: str, profile: str = "vickrey", **terms: str) -> None:
+        numbers = {key: int(value) for key, value in terms.items()}
+        spec = job_spec(profile=PROFILES[profile], **numbers)
+        self._jobs.append((self._nodes[name], self._world.submit(self._nodes[name], spec)))
+
+    def cancel(self, name: str) -> None:
+        self._world.cancel(self._nodes[name], self._jobs[-1][1])
+
+    # How the world is.
+
+    def jobs_take(self, job_ms: str) -> None:
+        self._world.job_ms = int(job_ms)
+
+    def exits_with(self, name: str, code: str) -> None:
+        self._world.exit_codes[name] = int(code)
+
+    def delay(self, low_ms: str, high_ms: str) -> None:
+        self._world.delay_ms = (int(low_ms), int(high_ms))
+
+    def double(self) -> None:
+        self._world.doubled = 1.0
+
+    def cannot_prepare(self, name: str) -> None:
+        self._world.prepare_fails.add(name)
+
+    def mute(self, sender: str, receiver: str, message: str) -> None:
+        """Lose what one says to another; a star stands for anybody or anything."""
+        self._mute.append((sender, receiver, message))
+
+    def heal(self) -> None:
+        self._mute.clear()
+
+    def crash(self, name: str) -> None:
+        self._world.crash(self._nodes[name])
+
+    def crash_once_written(self, name: str, what: str) -> None:
+        """Crash when a state or an event of this class is on the disk, and nothing is sent yet."""
+
+        def crash_point(node: Node, todo: list[Effect]) -> int | None:
+            written = {type(effect.state).__name__ for effect in todo if isinstance(effect, Save)}
+            told = {type(effect.event).__name__ for effect in todo if isinstance(effect, Report)}
+            if node.name != name or what not in written | told:
+                return None
+            self._world.crash_point = lambda node, todo: None
+            return 0
+
+        self._world.crash_point = crash_point
+
+    def restart(self, name: str) -> None:
+        self._world.restart(self._nodes[name])
+
+    # How time passes.
+
+    def run(self, duration_ms: str) -> None:
+        self._world.run(int(duration_ms))
+
+    def until(self, *words: str) -> None:
+        """Let time pass until a line with these words is in the story."""
+        wanted, begun = " ".join(words), len(self._world.log)
+        log = self._world.log
+        found = self._world.run_until(lambda: any(wanted in line for _, line in log[begun:]))
+        assert found, f"waited for {wanted!r} in vain:\n{self.news()}"
+
+    def until_ended(self) -> None:
+        over = self._world.run_until(lambda: all(n.alive and self._world.ended(n, j)
+                                                 for n, j in self._jobs))  # fmt: skip
+        assert over, f"the jobs do not end:\n{self.news()}"
+        self._world.run(2_000)
+
+    def holds_nothing(self) -> None:
+        """No node has anything left of any auction or lease, but bills that nobody took."""
+        self._world.run(120_000)
+        for node in self._nodes.values():
+            core = node.core
+            assert not core.auctions
+            assert not core.leases
+            assert not core.market.biddings
+            assert core.market.left(node.policy.capacity) == node.policy.capacity
+            assert not [lease for lease, c in node.containers.items() if c.exited is None]
+
+    def _drops(self, sender: str, receiver: str, message: object) -> bool:
+        found = (sender, receiver, type(message).__name__)
+        return any(
+            all(want in {"*", have} for want, have in zip(rule, found, strict=True))
+            for rule in self._mute
+        )
+
+
+def played(story: str) -> str:
+    """Return the story as it happens now."""
+    stage, told, listening = Stage(), "", True
+    for line in story.splitlines():
+        if line == LINE:
+            told += f"{LINE}\n{stage.news()}"
+            listening = False
+        elif not line.strip():
+            told += "" if told.endswith("\n\n") else "\n"
+            listening = True
+        elif listening:
+            told += f"{line}\n"
+            if not line.startswith("#"):
+                stage.do(line)
+    return told
+
+
+@pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
+def test_transcript(path: Path, request: pytest.FixtureRequest) -> None:
+    recorded = path.read_text()
+    happened = played(recorded)
+    if request.config.getoption("--rewrite"):
+        path.write_text(happened)
+    else:
+        assert happened.splitlines() == recorded.splitlines()
+
+
+def test_every_command_is_used() -> None:
+    commands = {
+        name.replace("_", "-") for name, _ in inspect.getmembers(Stage, inspect.isfunction)
+        if not name.startswith("_") and name not in {"do", "news"}
+    }  # fmt: skip
+    used = {line.split()[0] for path in STORIES for line in path.read_text().splitlines()
+            if line and not line.startswith((" ", "#", LINE))}  # fmt: skip
+    assert used == commands
