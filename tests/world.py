@@ -174,6 +174,12 @@ class World:
         if machine:
             node.containers.clear()
 
+    def stop(self, node: Node) -> None:
+        """Let the owner stop a node: it gives back what it holds, and says so."""
+        self._give(node, inputs.StopRequested())
+        if node.alive:
+            self.crash(node)
+
     def restart(self, node: Node) -> None:
         self._say(f"{node.name}: comes back")
         node.alive = True

@@ -231,7 +231,8 @@ class User:
         return await self._image(await self._parts.images.import_path(path))
 
     async def build_base(self) -> ImageView:
-        return await self._image(await self._parts.images.build_base())
+        with full_disk_as_storage_full(self._parts.config.data_dir / "blobs"):
+            return await self._image(await self._parts.images.build_base())
 
     async def images(self) -> tuple[ImageView, ...]:
         return tuple(

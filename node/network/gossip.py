@@ -17,7 +17,7 @@ from protocol.values.errors import NodeError, PeerFault, RuleBroken
 from protocol.values.ids import PeerId
 
 Rule = Callable[[PeerId, bytes], Verdict]
-WAKE_S: Final = 60.0
+GREET_EVERY_S: Final = 15.0
 
 
 class Gossip:
@@ -63,8 +63,10 @@ class Gossip:
             for topic in heard - self._rules.keys():
                 await self._pubsub.unsubscribe(topic)
             if set(self._pubsub.topic_ids) == self._rules.keys():
-                with trio.move_on_after(WAKE_S):
+                with trio.move_on_after(GREET_EVERY_S) as pause:
                     await self._changed.wait()
+                if pause.cancelled_caught:
+                    self._pubsub.greet_again()
 
     def _judge(self, forwarder: ID, topic: str, data: bytes) -> Verdict:
         rule = self._rules.get(topic)

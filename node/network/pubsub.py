@@ -2,7 +2,9 @@
 
 Defects that are repaired here by subclass (network.md, 3 and 7): bytes that are no protobuf, or
 a key that is none, end the service and with it the process; an invalid message is judged again
-for each copy; all messages wait in a queue that nobody needs here, besides the verdict.
+for each copy; all messages wait in a queue that nobody needs here, besides the verdict; a peer
+does not hear of a topic that we subscribe to while we greet it, and forgets all our topics when
+one of two connections is closed.
 
 Spec: specs/gossip.md.
 """
@@ -123,6 +125,22 @@ class RepairedPubsub(Pubsub):
             with contained("gossip stream"):
                 await stream.reset()
                 self._handle_dead_peer(peer_id)
+
+    def greet_again(self) -> None:
+        """Tell all peers our topics once more; those that know them already lose nothing."""
+        for peer_id in tuple(self.peer_queues):
+            self._greet(peer_id)
+
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        await super()._handle_new_peer(peer_id)
+        # The greeting may be older than our last subscription, which was not announced to a peer
+        # that was not yet on the list.
+        self._greet(peer_id)
+
+    def _greet(self, peer_id: ID) -> None:
+        queue = self.peer_queues.get(peer_id)
+        if queue is not None and self.topic_ids:
+            queue.push(self.get_hello_packet())
 
     async def _replay_recent_messages(self, peer_id: ID, topic: str) -> None:
         with contained("gossip to a new subscriber"):

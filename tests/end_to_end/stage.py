@@ -47,7 +47,7 @@ def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Itera
 
 def give_image(data: Path, image: Path) -> None:
     """Let a node that has not been started yet have the base image."""
-    data.mkdir(mode=0o700)
+    data.mkdir(mode=0o700, exist_ok=True)
     shutil.copytree(image, data / "blobs")
 
 
@@ -132,6 +132,12 @@ def story_of(node: NodeProcess, job: str) -> list[dict[str, Any]]:
 
 def log_of(node: NodeProcess, job: str) -> str:
     return b"".join(node.api.download(f"/jobs/{job}/logs")).decode(errors="replace")
+
+
+def is_free(node: NodeProcess) -> bool:
+    """Whether all that a node lends is free."""
+    provider = node.status().get("provider")
+    return provider is not None and provider["free"] == provider["total"]
 
 
 # --- processes --------------------------------------------------------------------------------

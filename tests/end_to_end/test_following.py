@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end.stage import (
     ended,
+    is_free,
     job_of,
     log_of,
     named,
@@ -46,12 +47,6 @@ def following():
         process.communicate()
 
 
-def is_free(node) -> bool:
-    """Whether all that the node lends is free again."""
-    provider = node.status()["provider"]
-    return provider["free"] == provider["total"]
-
-
 def test_run_prints_each_line_when_it_is_written(requester, following):
     process = following(requester, "base", "--", "sh", "-c", "echo one; sleep 2; echo two")
     assert process.stdout.readline() == b"one\n"
@@ -64,7 +59,7 @@ def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_pa
     (tmp_path / "in.txt").write_text("input\n")
     (tmp_path / "job.toml").write_text(
         'name = "filed"\nimage = "base"\ninputs = ["in.txt"]\nmax_price = "0.5"\n'
-        'command = ["sh", "-c", "cat /in/in.txt; echo $WORD; sleep 1; cp /in/in.txt /out/out.txt"]\n'
+        'command = ["sh", "-c", "cat /in/in.txt; echo $WORD; sleep 1; cp /in/in.txt /out/o.txt"]\n'
         '[env]\nWORD = "said"\n[resources]\nmemory = "128M"\noutput = "1M"\n'
     )
     submitted = requester.mutirao("submit", str(tmp_path / "job.toml"))
@@ -81,7 +76,7 @@ def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_pa
         assert word in shown
     fetched = requester.mutirao("outputs", job, str(tmp_path / "result"))
     assert fetched.returncode == 0, fetched.stderr
-    assert (tmp_path / "result/out.txt").read_text() == "input\n"
+    assert (tmp_path / "result/o.txt").read_text() == "input\n"
 
 
 def test_submit_follow_is_like_run(requester, tmp_path):

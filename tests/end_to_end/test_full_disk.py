@@ -5,6 +5,7 @@ Spec: specs/storage.md, specs/errors.md.
 
 import os
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -33,9 +34,8 @@ def small_disks(tmp_path_factory):
     def make(size_mib: int) -> str:
         folder = tmp_path_factory.mktemp("disk")
         options = f"size={size_mib}m,mode=0700"
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
-        )
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, check=False, capture_output=True)
         if done.returncode:
             pytest.skip("only root can mount a small disk")
         mounted.append(folder)
@@ -74,13 +74,9 @@ def full(cramped):
     """The requester with a disk without a byte left, for the time of a test."""
     requester = named(cramped, "requester")
     filler = requester.data / "filler"
-    with filler.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(2**20))
-                file.flush()
-        except OSError:
-            pass
+    with filler.open("wb", buffering=0) as file, suppress(OSError):  # Until it is full.
+        while True:
+            file.write(bytes(2**20))
     yield requester
     filler.unlink()
 

@@ -47,6 +47,8 @@ class Chaos:
         self.crash_percent = dice.choice([0, 1, 4])
         self.world.meet()
         self.world.crash_point = self.watch
+        self.parted: set[tuple[str, str]] = set()
+        self.world.drop = lambda sender, receiver, message: (sender, receiver) in self.parted
 
     def trouble(self) -> None:
         """Submit jobs while nodes crash and come back."""
@@ -65,12 +67,15 @@ class Chaos:
             for _ in range(2):
                 node = dice.choice(list(world.nodes.values()))
                 world.after(dice.randint(0, 20_000), lambda node=node: self.fell(node))
+        if dice.random() < 0.3:
+            world.after(dice.randint(0, 10_000), self.part)
         world.run_until(lambda: all(world.ended(*job) for job in self.jobs), TROUBLE_MS)
 
     def peace(self) -> None:
         """Heal everything: now all jobs must end, and nothing may be left."""
         world = self.world
         world.loss = world.doubled = 0.0
+        self.parted.clear()
         self.crash_percent = 0
         world.run(61_000)  # The last of the crashed come back.
         assert all(node.alive for node in world.nodes.values())
@@ -82,8 +87,18 @@ class Chaos:
 
     def fell(self, node: Node) -> None:
         if node.alive and self.crash_percent:
-            self.world.crash(node, machine=self.dice.random() < 0.3)
+            how = self.dice.choice(["stopped", "killed", "killed", "without power"])
+            if how == "stopped":
+                self.world.stop(node)
+            else:
+                self.world.crash(node, machine=how == "without power")
             self.expect(node)
+
+    def part(self) -> None:
+        """Cut the way between two nodes for a while, in one direction or in both."""
+        one, other = self.dice.sample([node.name for node in self.world.nodes.values()], 2)
+        self.parted |= {(one, other)} | ({(other, one)} if self.dice.random() < 0.7 else set())
+        self.world.after(self.dice.randint(1_000, 50_000), self.parted.clear)
 
     def expect(self, node: Node) -> None:
         away_ms = self.dice.choice([1, 700, 5_000, 20_000, 60_000])

@@ -17,6 +17,7 @@
 | anybody may claim to be anybody over plaintext                | stack.py (noise only)      |
 | two daemons share one port, and each loses half               | transport.py (subclass)    |
 | malformed gossip ends the node                                | pubsub.py (subclass)       |
+| a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
 | our DHT mixes with the public one                             | stack.py, kademlia.py      |
 

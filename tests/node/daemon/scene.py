@@ -57,6 +57,7 @@ class Line:
         self.peer = peer
         self._end = end
         self._rest = b""
+        self.other = self
         self.was_reset = False
 
     async def read_exactly(self, size: int, /) -> bytes:
@@ -73,6 +74,8 @@ class Line:
             self._rest = self._rest or bytes(await self._end.receive_some(65_536))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise PeerUnreachable("the stream broke") from error
+        if self.was_reset:
+            raise PeerUnreachable("the stream was reset")
         data, self._rest = self._rest[:size_max], self._rest[size_max:]
         return data
 
@@ -91,9 +94,10 @@ class Line:
             raise PeerUnreachable("the stream broke") from error
 
     async def reset(self) -> None:
-        self.was_reset = True
         # What is on its way is lost, and the other side sees no clean end.
-        self._end.send_stream.close()
+        for line in (self, self.other):
+            line.was_reset = True
+            line._end.send_stream.close()
         self._end.receive_stream.close()
         await trio.lowlevel.checkpoint()
 
@@ -118,10 +122,11 @@ class Wires:
             if handler is None:
                 raise PeerUnreachable("no address answers")
             ours, theirs = trio.testing.memory_stream_pair()
-            line = Line(own, theirs)
+            line, mine = Line(own, theirs), Line(peer, ours)
+            line.other, mine.other = mine, line
             self.lines.append(line)
             self._nursery.start_soon(self._serve, handler, own, line)
-            return Line(peer, ours)
+            return mine
 
         return open_stream
 
@@ -213,9 +218,9 @@ class ObedientSandbox:
             self.finish(folder, Exit(137, "killed", "", 5))
 
     async def extend(self, folder: Path, budget_ms: int) -> None:
-        await trio.lowlevel.checkpoint()
         assert folder.exists()
         self.budgets.append(budget_ms)
+        await trio.lowlevel.checkpoint()
 
     async def remove(self, folder: Path) -> None:
         if self.refuses is not None:

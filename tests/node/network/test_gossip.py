@@ -6,7 +6,11 @@ Spec: specs/gossip.md.
 from contextlib import AsyncExitStack
 
 import trio
+from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
+from multiaddr import Multiaddr
 
+from node.network import gossip
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import RuleBroken
 from tests.node.network.devnet import circle, opened, slower, until
@@ -110,6 +114,33 @@ async def test_forty_topics_at_once_and_none_after_unsubscribing():
         await a.publish("topic 1", b"x")
         await until(lambda: b"x" in ears["topic 1"].data())
         assert len(ears["topic 0"].heard) == heard
+
+
+async def test_a_topic_that_the_greeting_missed_is_told_after_it(monkeypatch):
+    async with opened("a") as a, opened("b") as b:
+        pubsub = b._stack.pubsub
+        b.subscribe("calls", Ear())
+        await until(lambda: pubsub.topic_ids)
+        true_greeting = pubsub.get_hello_packet
+        greetings = iter([rpc_pb2.RPC])  # The first says nothing: it was made too early.
+
+        def greeting():
+            return next(greetings, true_greeting)()
+
+        monkeypatch.setattr(pubsub, "get_hello_packet", greeting)
+        b._keeper._book.learn(a.peer_id, [Multiaddr(a.addresses()[0].partition("/p2p/")[0])])
+        await until(lambda: a._stack.pubsub.peer_topics, 5)
+
+
+async def test_forgotten_topics_are_told_again(monkeypatch):
+    monkeypatch.setattr(gossip, "GREET_EVERY_S", 0.2)
+    async with circle(2) as (a, b):
+        b.subscribe("calls", Ear())
+        hearer, speaker = a._stack.pubsub, ID.from_base58(b.peer_id)
+        await until(lambda: hearer.peer_topics)
+        hearer._forget_all_subscriptions(speaker)  # As libp2p does when a connection is closed.
+        assert not hearer.peer_topics
+        await until(lambda: hearer.peer_topics, 5)
 
 
 async def test_nobody_needs_to_listen():

@@ -1,6 +1,6 @@
 """The wire table: numbers for ever, sizes that hold.
 
-Spec: specs/messages.md#wire-table.
+Spec: specs/messages.md#wire.
 """
 
 from typing import get_args

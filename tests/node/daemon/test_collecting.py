@@ -1,0 +1,58 @@
+"""What an execution left is kept, pinned, and listed in order.
+
+Spec: specs/execution.md#outputs.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from node.daemon.collecting import collect
+from node.daemon.listing import read_listing
+from node.sandbox.driver import log_path, outputs_path
+from protocol.values.errors import InvalidRequest, StorageFull
+from protocol.values.ids import digest_of
+from tests.node.daemon.scene import Place
+
+
+def fill(place: Place, **files: bytes) -> Path:
+    folder = place.run_folder()
+    folder.mkdir(parents=True)
+    log_path(folder).write_bytes(b"log")
+    for name, data in files.items():
+        path = outputs_path(folder) / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+async def test_files_of_all_folders_are_listed_by_path(bea: Place) -> None:
+    folder = fill(bea, z=b"1", a__b__c=b"2", a__a=b"", same=b"1")
+    ref = await collect(bea.blobs, "owner", folder)
+    listing = await read_listing(bea.blobs, ref.digest)
+    found = [(file.path, await bea.blobs.read(file.blob.digest)) for file in listing.files]
+    assert found == [("a/a", b""), ("a/b/c", b"2"), ("same", b"1"), ("z", b"1")]
+    assert listing.log.digest == digest_of(b"log")
+    assert bea.blobs._pins["owner"] == {
+        ref.digest, digest_of(b"log"), digest_of(b"1"), digest_of(b"2"), digest_of(b""),
+    }  # fmt: skip
+
+
+async def test_a_job_that_left_nothing(bea: Place) -> None:
+    ref = await collect(bea.blobs, "owner", fill(bea))
+    assert (await read_listing(bea.blobs, ref.digest)).files == ()
+
+
+async def test_a_folder_without_a_log_is_no_execution(bea: Place) -> None:
+    folder = fill(bea)
+    log_path(folder).unlink()
+    with pytest.raises(InvalidRequest):
+        await collect(bea.blobs, "owner", folder)
+
+
+async def test_what_was_kept_does_not_make_room_for_the_rest(bea: Place) -> None:
+    bea.blobs._budget = 1_500_000
+    folder = fill(bea, a=b"a" * 600_000, b=b"b" * 600_000, c=b"c" * 600_000)
+    with pytest.raises(StorageFull):
+        await collect(bea.blobs, "owner", folder)
+    assert bea.blobs.ref(digest_of(b"a" * 600_000)) is not None
