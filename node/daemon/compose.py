@@ -222,6 +222,7 @@ class Node:
         LOG.info("stopping")
         with trio.move_on_after(GOODBYE_S):
             await self._driver.take(StopRequested())
+            ports.tell_peers()
             await executions.wait_dropped()
             await ports.wait_published()
             await postman.wait_empty()

@@ -70,7 +70,10 @@ class Executions:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
 
     def perform(self, effect: effects.Effect) -> None:
         """Begin what the core asks for."""
@@ -93,8 +96,7 @@ class Executions:
                 if lease_id not in self._active:  # An earlier run of the node started it.
                     self._start(lease_id, partial(self._see_the_end, lease_id))
             case effects.Drop(lease_id):
-                self._dropping += 1
-                self._soon(partial(self._drop, lease_id))
+                self._dropping += self._soon(partial(self._drop, lease_id))
 
     def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
         """Return who may read a log, where it grows and whether it still may; None if unknown."""
@@ -243,9 +245,12 @@ class Executions:
     def _know(self, lease_id: LeaseId) -> _Known:
         return self._known.setdefault(lease_id, _Known())
 
-    def _soon(self, action: Callable[[], Awaitable[object]]) -> None:
-        assert self._nursery is not None
+    def _soon(self, action: Callable[[], Awaitable[object]]) -> bool:
+        """Begin something and return True; a node that ends leaves it to its next start."""
+        if self._nursery is None:
+            return False
         self._nursery.start_soon(action)
+        return True
 
     def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
         activity = self._active[lease_id] = Activity()

@@ -86,6 +86,12 @@ class NodePorts:
             self._published_one.set()
             self._published_one = trio.Event()
 
+    def tell_peers(self) -> None:
+        """Send our record, as it is now, to all who are connected: gossip may not know them yet."""
+        envelope = self._core.presence.envelope
+        for peer in self._network.peers() if envelope else ():
+            self._postman.send(OutboxRow(0, peer.peer_id, envelope, 0))
+
     async def wait_published(self) -> None:
         """Wait until everything that was to be published is on its way."""
         while self._unpublished:

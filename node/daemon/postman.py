@@ -51,13 +51,15 @@ class Postman:
             for message in waiting:
                 self.send(message)
             task_status.started()
-            while True:
-                await trio.sleep(TIDY_S)
-                await self._journal.drop_expired(self._clock.now_ms())
+            try:
+                await self._tidy()
+            finally:
+                self._nursery = None  # What is sent from now on goes out after the next start.
 
     def send(self, message: OutboxRow) -> None:
         """Queue a message for its peer."""
-        assert self._nursery is not None
+        if self._nursery is None:
+            return
         queue = self._queues.get(message.peer)
         if queue is None:
             queue = self._queues[message.peer] = deque()
@@ -81,6 +83,11 @@ class Postman:
         """Wait until every peer that answers has everything."""
         while any(self._queues.values()):
             await self._delivered.wait()
+
+    async def _tidy(self) -> None:
+        while True:
+            await trio.sleep(TIDY_S)
+            await self._journal.drop_expired(self._clock.now_ms())
 
     async def _serve(self, peer: PeerId, queue: deque[OutboxRow]) -> None:
         pause_s = PAUSE_S_MIN

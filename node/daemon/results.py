@@ -65,7 +65,10 @@ class Results:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # A node that ends leaves the rest to its next start.
 
     def log_path(self, job_id: JobId) -> Path:
         """Return where a job's log is, once it has one."""
@@ -95,9 +98,9 @@ class Results:
         lease_id: LeaseId,
         action: Callable[[], Awaitable[object]],
     ) -> None:
-        assert self._nursery is not None
-        activity = running[lease_id] = Activity()
-        self._nursery.start_soon(activity.run, action)
+        if self._nursery is not None:
+            activity = running[lease_id] = Activity()
+            self._nursery.start_soon(activity.run, action)
 
     async def _follow(self, effect: effects.FollowLog, workload: Workload) -> None:
         path, lease_id = self.log_path(effect.job_id), effect.lease_id

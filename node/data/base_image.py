@@ -99,12 +99,16 @@ def write_layer(target: BinaryIO) -> BuiltLayer:
     with full_disk_as_storage_full(Path.cwd()):
         with gzip.GzipFile("", "wb", compresslevel=6, fileobj=target, mtime=0) as packed:
             hashing = _Hashing(packed)
-            with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.GNU_FORMAT) as archive:
-                for name in plan.names():
-                    trio.from_thread.check_cancelled()
-                    _add(archive, name, plan)
+            _write_archive(hashing, plan)
         target.flush()
     return BuiltLayer(target.tell(), Digest(hashing.whole.digest()))
+
+
+def _write_archive(target: "_Hashing", plan: Plan) -> None:
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.GNU_FORMAT) as archive:
+        for name in plan.names():
+            trio.from_thread.check_cancelled()
+            _add(archive, name, plan)
 
 
 def config_of(layer: BuiltLayer) -> bytes:
@@ -185,15 +189,19 @@ def _standard_library() -> Iterator[tuple[str, Path]]:
     base = {"platbase": sys.base_exec_prefix, "base": sys.base_prefix}
     roots = {sysconfig.get_path(name, vars=base) for name in ("stdlib", "platstdlib")}
     for root in sorted(roots):
-        for folder, inner, names in os.walk(root):
-            inner[:] = sorted(
-                name for name in set(inner) - SKIPPED_FOLDERS if not name.startswith("config-")
-            )
-            for name in sorted(names):
-                path = Path(folder, name)
-                kept = path.suffix not in SKIPPED_SUFFIXES and not name.startswith(SKIPPED_STARTS)
-                if kept and path.is_file():
-                    yield f"usr/{sys.platlibdir}/{VERSION}/{path.relative_to(root)}", path
+        for path in _library_files(root):
+            yield f"usr/{sys.platlibdir}/{VERSION}/{path.relative_to(root)}", path
+
+
+def _library_files(root: str) -> Iterator[Path]:
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(
+            name for name in set(inner) - SKIPPED_FOLDERS if not name.startswith("config-")
+        )
+        for path in (Path(folder, name) for name in sorted(names)):
+            kept = path.suffix not in SKIPPED_SUFFIXES
+            if kept and not path.name.startswith(SKIPPED_STARTS) and path.is_file():
+                yield path
 
 
 def _add_module(plan: Plan, name: str, path: Path) -> None:

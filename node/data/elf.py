@@ -95,10 +95,10 @@ def _configured(config: Path) -> Iterator[str]:
     for line in config.read_text().splitlines():
         words = line.partition("#")[0].split()
         if words[:1] == ["include"]:
-            for pattern in words[1:]:
-                absolute = str(config.parent / pattern)
-                for included in sorted(Path("/").glob(absolute.lstrip("/"))):
-                    yield from _configured(included)
+            patterns = [str(config.parent / pattern).lstrip("/") for pattern in words[1:]]
+            included = [path for pattern in patterns for path in sorted(Path("/").glob(pattern))]
+            for path in included:
+                yield from _configured(path)
         elif words:
             yield words[0]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
-import msgpack
 import trio
 
 from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
 from protocol.values.ids import Digest, PeerId
+from protocol.wire.codec import pack, unpack
 from protocol.wire.job import BLOB_SIZE_MAX
 
 PROTOCOL: Final = "/mutirao/blob/1"
@@ -29,8 +29,6 @@ MESSAGE_MAX: Final = 128
 """Bytes of a request or an answer at most."""
 SIZE_MAX: Final = BLOB_SIZE_MAX
 LENGTH_BYTES: Final = 4
-# What msgpack raises on bytes that are not msgpack: its own, and what building the value raises.
-MSGPACK_ERRORS: Final = (ValueError, TypeError, msgpack.UnpackException)
 
 
 class ByteStream(Protocol):
@@ -103,9 +101,9 @@ def encode_request(request: ListRequest | ChunkRequest) -> bytes:
     """Return the one encoding of a request."""
     match request:
         case ListRequest(digest):
-            return _pack({0: 1, 1: digest})
+            return pack({0: 1, 1: digest})
         case ChunkRequest(digest, first, count):
-            return _pack({0: 2, 1: digest, 2: first, 3: count})
+            return pack({0: 2, 1: digest, 2: first, 3: count})
 
 
 def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
@@ -125,7 +123,7 @@ def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
 
 def encode_answer(answer: Answer) -> bytes:
     """Return the one encoding of an answer."""
-    return _pack({0: int(answer.status), 1: answer.size})
+    return pack({0: int(answer.status), 1: answer.size})
 
 
 def decode_answer(peer: PeerId, data: bytes) -> Answer:
@@ -176,20 +174,14 @@ async def _read_body(stream: ByteStream, peer: PeerId, length: bytes, limit: int
     return await stream.read_exactly(size) if size else b""
 
 
-def _pack(fields: dict[int, int | bytes]) -> bytes:
-    """Encode fields whose keys stand in ascending order."""
-    packed: bytes = msgpack.packb(fields, use_bin_type=True)
-    return packed
-
-
 def _unpack(peer: PeerId, data: bytes) -> dict[int, object]:
     """Decode a map with integer keys that is encoded in the one allowed way."""
     try:
-        fields = msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except MSGPACK_ERRORS:
-        raise MalformedMessage(peer, "this is not msgpack") from None
+        fields = unpack(data)
+    except ValueError as error:
+        raise MalformedMessage(peer, str(error)) from None
     if not isinstance(fields, dict) or any(type(v) not in {int, bytes} for v in fields.values()):
         raise MalformedMessage(peer, "this is not a map of integers and bytes")
-    if list(fields) != list(range(len(fields))) or _pack(fields) != data:
+    if list(fields) != list(range(len(fields))):
         raise MalformedMessage(peer, "this is not canonical")
     return fields

@@ -101,16 +101,20 @@ def _unpack_layer(root: int, layer: Layer, path: Path, allowance: Allowance) -> 
         writer = _Writer(root, archive)
         for entry in archive:
             allowance.take_entry()
-            try:
-                writer.write(entry)
-            except OSError as error:
-                if error.errno not in PATH_ERRORS or error.errno in NO_SPACE:
-                    raise
-                line = f"layer {layer}: cannot make {entry.name!r:.120}: {error.strerror}"
-                raise InvalidRequest(line) from error
-            finally:
-                writer.close()
+            _write_entry(writer, entry, layer)
         reader.finish()
+
+
+def _write_entry(writer: "_Writer", entry: Entry, layer: Layer) -> None:
+    try:
+        writer.write(entry)
+    except OSError as error:
+        if error.errno not in PATH_ERRORS or error.errno in NO_SPACE:
+            raise
+        line = f"layer {layer}: cannot make {entry.name!r:.120}: {error.strerror}"
+        raise InvalidRequest(line) from error
+    finally:
+        writer.close()
 
 
 def _make_mount_point(root: int, name: str) -> None:

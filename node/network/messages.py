@@ -57,10 +57,7 @@ class Requests:
         try:
             with trio.move_on_after(self._timeout_s):
                 async with line.lock:
-                    answer = await self._exchange(line, data)
-                    if answer is None:
-                        line.stream = await self._open_stream(peer, PROTOCOL)
-                        answer = await self._exchange(line, data)
+                    answer = await self._exchange_anew(line, peer, data)
         finally:
             if line.stream is None and not line.lock.locked():
                 self._lines.pop(peer, None)
@@ -75,6 +72,14 @@ class Requests:
             del self._lines[peer]
             if line.stream is not None:
                 await line.stream.reset()
+
+    async def _exchange_anew(self, line: _Line, peer: PeerId, data: bytes) -> bytes | None:
+        """Return the answer over the stream that there is, or else over a new one."""
+        answer = await self._exchange(line, data)
+        if answer is None:
+            line.stream = await self._open_stream(peer, PROTOCOL)
+            answer = await self._exchange(line, data)
+        return answer
 
     async def _exchange(self, line: _Line, data: bytes) -> bytes | None:
         """Return the answer; None if there is no stream, or it broke and is gone now."""

@@ -68,11 +68,14 @@ class LiveBytes(Response):
     ) -> None:
         with parts, producing:
             try:
-                async with aclosing(self._source) as source:
-                    async for part in source:
-                        await parts.send(part)
+                await self._send_all(parts)
             except NodeError as error:
                 failed(error)
+
+    async def _send_all(self, parts: trio.MemorySendChannel[bytes]) -> None:
+        async with aclosing(self._source) as source:
+            async for part in source:
+                await parts.send(part)
 
     async def _forward(self, parts: trio.MemoryReceiveChannel[bytes], send: Send) -> None:
         while True:

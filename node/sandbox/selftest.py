@@ -185,9 +185,9 @@ async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
         await run(TRIALS[0])  # Alone: if this one can't start, the others need not try.
         if not failed:
             await _require_proof(scratch / TRIALS[0].limit)
-            async with trio.open_nursery() as nursery:
-                for trial in TRIALS[1:]:
-                    nursery.start_soon(run, trial)
+        async with trio.open_nursery() as nursery:
+            for trial in () if failed else TRIALS[1:]:
+                nursery.start_soon(run, trial)
     if failed:
         raise failed[0]
     if scope.cancelled_caught:

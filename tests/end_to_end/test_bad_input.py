@@ -110,7 +110,7 @@ def test_rubbish_is_no_image(requester, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name, saying in (
         ("rubbish.tar", "not a tar archive"),
-        ("empty.tar", "archive"),
+        ("empty.tar", "image"),
         ("folder", "folder"),
         ("pipe", "not a regular file"),
     ):

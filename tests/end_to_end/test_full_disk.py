@@ -106,9 +106,9 @@ def test_a_provider_without_room_gives_the_job_back(cramped, tmp_path):
     requester = named(cramped, "requester")
     ran = run(requester, f"--input={tmp_path}/large", "base", "--", "wc", "-c", "/in/large")
     view = newest(requester)
-    assert owner_of(cramped, view["provider"]) == "roomy"
+    assert owner_of(cramped, view["provider"]) == "roomy", view
     retries = [e["detail"] for e in story_of(requester, view["id"]) if e["kind"] == "retry"]
-    assert [retry["reason"] for retry in retries] == ["prepare-failed"]
+    assert [retry["reason"] for retry in retries] == ["prepare-failed"], view["bids"]
     assert "full" in retries[0]["why"]
     assert ran.stdout.split()[0] == str(INPUT_MIB * 2**20)
     assert named(cramped, "cramped").status()["peers"] == 2

@@ -36,10 +36,10 @@ from tests.end_to_end.stage import (
 
 pytestmark = pytest.mark.timeout(240)
 
-VICTIMS = {"fetching": "0.010", "stopped": "0.011", "frozen": "0.012", "killed": "0.013",
-           "crashed": "0.014"}  # fmt: skip
+VICTIMS = {"stopped": "0.010", "frozen": "0.011", "killed": "0.012", "crashed": "0.013",
+           "fetching": "0.014"}  # fmt: skip
 """Providers with one processor each, and their prices: each takes the next of the jobs."""
-NAP_S = 8
+NAP_S = 12
 INPUT_BYTES = 60_000_000
 
 
@@ -92,21 +92,19 @@ def accident(image, tmp_path_factory):
 
 def begin_jobs(accident: Accident, large: str) -> None:
     requester = accident.requester
-    accident.jobs["fetching"] = start(requester, f"--input={large}", "base", "--", "wc", "-c",
-                                      "/in/large")  # fmt: skip
-    reached(requester, accident.jobs["fetching"], "fetching")
-    accident.node("fetching").kill()
-    for name in list(VICTIMS)[1:]:
+    for name in list(VICTIMS)[:-1]:
         command = nap().replace("600", str(NAP_S))
         script = f"echo begin; {command}; echo end | tee /out/end"
         accident.commands[name] = command
         accident.jobs[name] = start(requester, "base", "--", "sh", "-c", script)
-        reached(requester, accident.jobs[name], "running")
+        until(lambda command=command: sleepers(command) == 1, f"{name}'s container to sleep")
+    fetch = ("base", "--", "wc", "-c", "/in/large")
+    accident.jobs["fetching"] = start(requester, f"--input={large}", *fetch)
+    reached(requester, accident.jobs["fetching"], "fetching")
 
 
 def let_it_happen(accident: Accident) -> None:
-    for name, command in accident.commands.items():
-        until(lambda command=command: sleepers(command) == 1, f"{name}'s container to sleep")
+    accident.node("fetching").kill()
     accident.node("frozen").process.send_signal(signal.SIGSTOP)
     accident.node("killed").kill()
     accident.node("crashed").kill()

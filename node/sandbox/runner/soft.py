@@ -54,9 +54,7 @@ def _proportional_bytes(process: str) -> int:
     """Return the process's share of memory; 0 if it is gone."""
     try:
         with open(f"/proc/{process}/smaps_rollup") as file:
-            for line in file:
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) << 10
+            shares = [line for line in file if line.startswith("Pss:")]
     except OSError:
         return 0
-    return 0
+    return int(shares[0].split()[1]) << 10 if shares else 0

@@ -1,0 +1,263 @@
+"""A node that starts again goes on with everything that it wrote down, whatever state it is in.
+
+The states are real: they come from the world of tests/world.py, which is stopped at the right time.
+Spec: specs/core.md#recovery.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from node.daemon.durable import commit_of
+from node.daemon.recovery import SEQUENCE_FACT, Past, recall, resume
+from node.daemon.workshop import pins_of
+from node.sandbox.policy import name_of
+from node.storage.journal import Commit, Journal, NewMessage, Snapshot
+from protocol.core.core import Core
+from protocol.core.jobs import Ending, Job
+from protocol.machines import auction, effects, inputs, lease, serving
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Effect, Report, Save
+from protocol.machines.events import Announced, Running
+from protocol.values.errors import SandboxUnavailable
+from protocol.values.ids import Digest, LeaseId, digest_of
+from protocol.wire.codec import encode
+from protocol.wire.job import Outputs
+from protocol.wire.snapshot import from_snapshot, to_snapshot
+from tests.node.daemon.scene import ADA, BEA, JOB, LEASE, Place, ref_of, spec_of
+from tests.world import Node, World, provider_policy
+
+Halves = tuple[World, Node, Node]
+
+
+def halted(state: type) -> Halves:
+    """Return a world, its requester and its provider, when one of them is in this state."""
+    world = World()
+    ada, bea = world.add("ada"), world.add("bea", provider_policy())
+    world.meet()
+    job_id = world.submit(ada)
+
+    def there() -> bool:
+        core = ada.core
+        states = (*core.auctions.values(), *core.leases.values(), *bea.core.market.servings.values())
+        return any(isinstance(found, state) for found in states)
+
+    if state in {serving.Stopping, lease.Releasing}:
+        assert world.run_until(lambda: any(
+            isinstance(found, lease.Executing) for found in ada.core.leases.values()))
+        world.give(ada, inputs.JobCancelled(job_id))
+    assert world.run_until(there), state
+    return world, ada, bea
+
+
+async def write(node: Node, journal: Journal) -> None:
+    """Let a journal hold what a node of the world wrote."""
+    saved = node.disk.saved.items()
+    snapshots = tuple(Snapshot(table, key, "state", data) for (table, key), data in saved)
+    await journal.commit(Commit(snapshots))
+
+
+async def resumed(place: Place, node: Node, policy: Policy) -> tuple[Core, list[Effect]]:
+    """Return a new core after the recovery, and what is to be done."""
+    past = await recall(place.journal, place.shop, 0)
+    core = Core(node.signer, Policy())
+    # The world has a clock of its own: for the new life it stands still.
+    context = Context(_latest_ms(past), node.signer, policy)
+    return core, list(resume(core, past, context))
+
+
+def _latest_ms(past: Past) -> int:
+    return min([state.deadline_ms for state in (*past.leases, *past.servings, *past.auctions)],
+               default=1_800_000_000_000) - 1  # fmt: skip
+
+
+def kinds(wanted: list[Effect]) -> list[str]:
+    about_us = (effects.Publish, effects.Advertise)
+    return [type(effect).__name__ for effect in wanted if not isinstance(effect, about_us)]
+
+
+@pytest.mark.parametrize("state, wanted", [
+    (serving.Held, []),
+    (serving.Active, []),
+    (serving.Preparing, ["Prepare"]),
+    (serving.Waiting, []),
+    (serving.Serving, ["Launch"]),
+    (serving.Stopping, ["Kill"]),
+    (serving.Settling, []),
+])  # fmt: skip
+async def test_leases_that_we_serve(bea: Place, state: type, wanted: list[str]) -> None:
+    _, _, provider = halted(state)
+    await write(provider, bea.journal)
+    core, done = await resumed(bea, provider, provider.policy)
+    assert kinds(done) == wanted
+    (found,) = core.market.servings.values()
+    assert isinstance(found, state)
+    assert core.next_deadline_ms() is not None
+    taken = core.policy.capacity.cpus - core.market.left(core.policy.capacity).cpus
+    assert taken == (0 if state is serving.Settling else 1)
+
+
+@pytest.mark.parametrize("state, wanted", [
+    (auction.Awarding, []),
+    (auction.Confirming, []),
+    (lease.Deploying, []),
+    (lease.Launching, []),
+    (lease.Executing, ["FollowLog"]),
+    (lease.Fetched, ["FetchOutputs"]),
+    (lease.Releasing, []),
+])  # fmt: skip
+async def test_auctions_and_leases_of_our_own(ada: Place, state: type, wanted: list[str]) -> None:
+    _, requester, _ = halted(state)
+    await write(requester, ada.journal)
+    core, done = await resumed(ada, requester, Policy())
+    assert kinds(done) == wanted
+    (found,) = (*core.auctions.values(), *core.leases.values())
+    assert isinstance(found, state)
+    assert len(core.jobs) == 1
+
+
+@pytest.mark.parametrize("state", [auction.Calling, auction.Opening])
+async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, state: type) -> None:
+    _, requester, _ = halted(state)
+    await write(requester, ada.journal)
+    core, done = await resumed(ada, requester, Policy())
+    (announced,) = [e.event for e in done if isinstance(e, Report)]
+    assert isinstance(announced, Announced)
+    assert announced.attempt == 0
+    assert len(core.auctions) == 1
+    assert any(isinstance(effect, effects.Publish) for effect in done)
+
+
+async def test_jobs_that_have_ended_rest(ada: Place) -> None:
+    workload = await ada.workload()
+    ended = [
+        Job(JOB[:15] + bytes([number]), spec_of(workload), 1, ending=ending)
+        for number, ending in enumerate([Ending.DONE, Ending.FAILED, Ending.CANCELLED])
+    ]
+    for job in ended:
+        await ada.journal.commit(commit_of([Save("job", job.job_id, job)], ADA.peer_id, 1))
+    past = await recall(ada.journal, ada.shop, 0)
+    assert past.jobs == tuple(ended)
+    assert past.phases == {}
+    core = Core(ADA, Policy())
+    assert kinds(list(resume(core, past, Context(5, ADA, Policy())))) == []
+    assert core.jobs == {}
+    assert ada.blobs._pins == {}
+
+
+async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: Place) -> None:
+    workload = await ada.workload(("a", b"1"))
+    job = Job(JOB, spec_of(workload), 1)
+    saved = [Save("job", JOB, job), Report(JOB, Running(BEA.peer_id))]
+    await ada.journal.commit(commit_of(saved, ADA.peer_id, 1))
+    past = await recall(ada.journal, ada.shop, 0)
+    assert past.phases == {JOB: "running"}
+    parts = {part.digest for part in await ada.images.parts(workload.image)}
+    (pinned,) = ada.blobs._pins.values()
+    assert pinned == parts | {digest_of(b"1")}
+
+
+@pytest.mark.parametrize("state", [serving.Waiting, serving.Serving])
+async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> None:
+    _, _, provider = halted(state)
+    (found,) = provider.core.market.servings.values()
+    workload = await bea.workload(("a", b"1"))
+    state_here = replace(found, workload=workload)
+    lease_id = found.hold.lease_id
+    snapshot = Snapshot("serving", lease_id, "state", to_snapshot(state_here))
+    await bea.journal.commit(Commit((snapshot,)))
+    await recall(bea.journal, bea.shop, 0)
+    parts = {part.digest for part in await bea.images.parts(workload.image)}
+    assert bea.blobs._pins[pins_of(lease_id)] == parts | {digest_of(b"1")}
+
+
+async def settling(bea: Place, digest: Digest) -> LeaseId:
+    _, _, provider = halted(serving.Settling)
+    (found,) = provider.core.market.servings.values()
+    state = replace(found, receipt=replace(found.receipt, outputs=digest))
+    snapshot = Snapshot("serving", found.hold.lease_id, "state", to_snapshot(state))
+    await bea.journal.commit(Commit((snapshot,)))
+    return found.hold.lease_id
+
+
+async def test_outputs_that_were_not_fetched_yet_are_pinned(bea: Place) -> None:
+    log = await bea.blobs.put_bytes(b"log", "log")
+    listing = await bea.blobs.put_bytes(encode(Outputs((), log)), "output")
+    lease_id = await settling(bea, listing.digest)
+    await recall(bea.journal, bea.shop, 0)
+    assert bea.blobs._pins[pins_of(lease_id)] == {listing.digest, log.digest}
+
+
+async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
+    bea: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    await settling(bea, ref_of(b"gone").digest)
+    await recall(bea.journal, bea.shop, 0)
+    assert "outputs that a requester has not fetched are gone" in caplog.text
+
+
+# --- run folders --------------------------------------------------------------------------
+
+
+async def test_run_folders_of_leases_that_are_over_go(bea: Place) -> None:
+    _, _, provider = halted(serving.Serving)
+    await write(provider, bea.journal)
+    (lease_id,) = provider.core.market.servings
+    mine, others = bea.shop.run_folder(lease_id), bea.run_folder()
+    mine.mkdir()
+    others.mkdir()
+    await recall(bea.journal, bea.shop, 0)
+    assert bea.sandbox.removed == [others]
+    assert mine.exists()
+    # The sandbox knows containers by their names: with others it would kill what we go on with.
+    assert bea.sandbox.reaped == [frozenset({name_of(lease_id)})]
+
+
+async def test_a_folder_that_cannot_be_removed_does_not_keep_the_node_from_starting(
+    bea: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    bea.run_folder().mkdir()
+    bea.sandbox.refuses = SandboxUnavailable("it is stuck")
+    await recall(bea.journal, bea.shop, 0)
+    assert "it is stuck" in caplog.text
+
+
+async def test_without_a_sandbox_folders_stay(bea: Place) -> None:
+    bea.run_folder().mkdir()
+    await recall(bea.journal, replace(bea.shop, sandbox=None), 0)
+    assert bea.run_folder().exists()
+
+
+# --- the rest -----------------------------------------------------------------------------
+
+
+async def test_messages_that_are_owed_and_those_that_are_late(bea: Place) -> None:
+    messages = [NewMessage(ADA.peer_id, b"late", 10), NewMessage(ADA.peer_id, b"owed", 1_000)]
+    await bea.journal.commit(Commit(outbox=tuple(messages)))
+    past = await recall(bea.journal, bea.shop, 100)
+    assert [row.envelope for row in past.outbox] == [b"owed"]
+
+
+async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: Place) -> None:
+    await bea.journal.set_fact(SEQUENCE_FACT, (2**50).to_bytes(8))
+    past = await recall(bea.journal, bea.shop, 0)
+    core = Core(BEA, Policy())
+    resume(core, past, Context(5, BEA, provider_policy()))
+    assert core.presence.record is not None
+    assert core.presence.record.sequence > 2**50
+
+
+async def test_the_first_start_of_all(bea: Place) -> None:
+    past = await recall(bea.journal, bea.shop, 0)
+    assert past == Past((), (), (), (), (), 0, {})
+
+
+async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:
+    _, _, provider = halted(serving.Serving)
+    for (table, key), data in provider.disk.saved.items():
+        assert table == "serving"
+        state: Any = from_snapshot(serving.State, data)
+        assert state.hold.lease_id == key != LEASE
+    await trio.lowlevel.checkpoint()
