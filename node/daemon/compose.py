@@ -148,7 +148,7 @@ class Node:
         except SandboxUnavailable as error:
             LOG.warning("this node only submits jobs: %s", error)
             return _Sandbox(None, str(error))
-        return _Sandbox(driver, probe.why)
+        return _Sandbox(driver, f"hard limits: {', '.join(probe.limits) or 'none'}")
 
     async def _serve(
         self, network: Network, blobs: Blobs, images: Images, sandbox: _Sandbox

@@ -61,6 +61,6 @@ async def test_its_errors_are_its_callers() -> None:
         raise ValueError
 
     activity = Activity()
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         await activity.run(action)
     await activity.wait_over()

@@ -137,13 +137,12 @@ async def test_a_step_that_was_begun_is_finished(
     journal = SlowJournal(ports)
     driver = Driver(core, journal, clock)
     core.answer = lambda event: ASKED
-    async with trio.open_nursery() as outer:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.run, ports, [])
-            driver.give(PeerConnected(BEA.peer_id))
-            await until(lambda: core.events)
-            nursery.cancel_scope.cancel()
-            outer.start_soon(_set_when_blocked, journal.free)
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, ports, [])
+        driver.give(PeerConnected(BEA.peer_id))
+        await until(lambda: core.events)
+        nursery.cancel_scope.cancel()
+        outer.start_soon(_set_when_blocked, journal.free)
     assert ports.log == DONE
 
 

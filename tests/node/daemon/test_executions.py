@@ -55,7 +55,9 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         folder = bea.run_folder()
         box = bea.sandbox.boxes[folder]
         assert box.launch.name == name_of(LEASE)
-        assert [(name, path.read_bytes()) for name, path in box.launch.inputs] == [("data", b"input")]
+        assert [(name, path.read_bytes()) for name, path in box.launch.inputs] == [
+            ("data", b"input")
+        ]
         log_path(folder).write_bytes(b"hello from the job\n")
         bea.sandbox.finish(folder, Exit(3, "exited", "", 1_234), result=b"42")
         ended = await bea.inbox.wait_for(inputs.ContainerExited)
@@ -272,7 +274,9 @@ async def test_an_unpacked_image_in_use_is_not_swept(
         executions.perform(effects.Drop(LEASE))
         await executions.wait_dropped()
         other = replace(prepare_of(await bea.workload()), lease_id=LeaseId(b"M" * 32))
-        executions.perform(replace(other, workload=replace(other.workload, image=await bea.image(b"2"))))
+        executions.perform(
+            replace(other, workload=replace(other.workload, image=await bea.image(b"2")))
+        )
         await bea.inbox.wait_for(inputs.Prepared)
         await until(lambda: not (bea.shop.roots / workload.image.hex()).exists())
 
@@ -417,5 +421,3 @@ async def test_real_container_killed_with_its_machine(real: Place) -> None:
         executions.perform(launch_of(workload))
         failed = await real.inbox.wait_for(inputs.ContainerFailed)
     assert "lost when its machine went down" in failed.why
-
-

@@ -170,9 +170,7 @@ async def test_a_provider_cannot_fill_our_disk(
     assert copy.stat().st_size <= 100_000
 
 
-async def test_a_full_disk_ends_the_following(
-    source: Source, opener: Opener, wires: Wires
-) -> None:
+async def test_a_full_disk_ends_the_following(source: Source, opener: Opener, wires: Wires) -> None:
     source.say(b"x")
     with pytest.raises(StorageFull):
         await follow_log(opener, LEASE, Path("/dev/full"), 100_000)

@@ -58,13 +58,17 @@ async def running(postman: Postman, *waiting: OutboxRow) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def written(journal: Journal, *data: bytes, peer: PeerId = BEA.peer_id, until_ms: int = FAR_MS):
+async def written(
+    journal: Journal, *data: bytes, peer: PeerId = BEA.peer_id, until_ms: int = FAR_MS
+):
     commit = Commit(outbox=tuple(NewMessage(peer, item, until_ms) for item in data))
     rows = (await journal.commit(commit)).outbox_rows
     return [OutboxRow(row, peer, item, until_ms) for row, item in zip(rows, data, strict=True)]
 
 
-async def test_in_order_and_then_forgotten(postman: Postman, peers: Peers, journal: Journal) -> None:
+async def test_in_order_and_then_forgotten(
+    postman: Postman, peers: Peers, journal: Journal
+) -> None:
     rows = await written(journal, b"1", b"2", b"3")
     async with running(postman, *rows[:2]):
         postman.send(rows[2])

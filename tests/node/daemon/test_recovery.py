@@ -17,7 +17,7 @@ from node.sandbox.policy import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot
 from protocol.core.core import Core
 from protocol.core.jobs import Ending, Job
-from protocol.machines import auction, effects, inputs, lease, serving
+from protocol.machines import auction, effects, lease, serving
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save
 from protocol.machines.events import Announced, Running
@@ -41,13 +41,18 @@ def halted(state: type) -> Halves:
 
     def there() -> bool:
         core = ada.core
-        states = (*core.auctions.values(), *core.leases.values(), *bea.core.market.servings.values())
+        states = (
+            *core.auctions.values(),
+            *core.leases.values(),
+            *bea.core.market.servings.values(),
+        )
         return any(isinstance(found, state) for found in states)
 
     if state in {serving.Stopping, lease.Releasing}:
-        assert world.run_until(lambda: any(
-            isinstance(found, lease.Executing) for found in ada.core.leases.values()))
-        world.give(ada, inputs.JobCancelled(job_id))
+        assert world.run_until(
+            lambda: any(isinstance(found, lease.Executing) for found in ada.core.leases.values())
+        )
+        world.cancel(ada, job_id)
     assert world.run_until(there), state
     return world, ada, bea
 

@@ -25,7 +25,9 @@ SIGNED = BEA.sign(Heartbeat(LEASE, 0, 1, 0)).envelope
 CALL = CallId(b"c" * 32)
 ANNOUNCED = events.Announced(CALL, 0, 3, 2)
 BIDS = events.BidsOpened(
-    (events.BidSeen(BEA.peer_id, Bid(277_777, 0, 1, 1, 1, 1), eligible=True),), 0, ((ADA.peer_id, 1),)
+    (events.BidSeen(BEA.peer_id, Bid(277_777, "embedded", 1, 10_000, 35_000, 0), eligible=True),),
+    0,
+    ((ADA.peer_id, 1),),
 )
 AWARDED = events.Awarded(BEA.peer_id, LeaseId(b"l" * 32), 277_777, 270_000, 300_000)
 WAY = (ANNOUNCED, BIDS, AWARDED, events.Fetching(BEA.peer_id), events.Starting(BEA.peer_id),

@@ -59,7 +59,7 @@ class Pair:
     async def phase(self, job: str, *phases: str) -> Any:
         """Wait until a job is in one of these phases."""
         with trio.fail_after(15):
-            while (view := await self.user.job(job)).phase not in phases:
+            while (view := await self.user.job(job)).phase not in phases:  # noqa: ASYNC110
                 await trio.sleep(0.005)
         return view
 

@@ -231,3 +231,85 @@ class AuctionMachine(Driven):
 
 TestAuction = AuctionMachine.TestCase
 TestAuction.settings = settings(max_examples=120, stateful_step_count=30)
+
+
+# The same machine, step by step.
+
+
+def after(steps: int, profile: int = VICKREY) -> AuctionMachine:
+    machine = AuctionMachine()
+    machine.open(profile=profile, eligible=7, shift_cap=1, ahead=steps)
+    return machine
+
+
+def test_the_undisturbed_way() -> None:
+    way = [auction.Calling, auction.Opening, auction.Awarding, auction.Confirming]
+    assert [type(after(steps).state) for steps in range(4)] == way
+    machine = after(3)
+    machine.activates(honest=True, contract=True)
+    assert isinstance(machine.state, auction.Won)
+    assert (machine.state.provider, machine.state.rate) == (SIGNERS[1].peer_id, 20)
+    assert machine.state.voucher_ms == bid(0).voucher_ms
+
+
+def test_only_the_winner_answers_and_only_this_award() -> None:
+    for honest, right in ((False, True), (True, False)):
+        machine = after(2)
+        machine.accepts(honest, right)
+        machine.declines(honest, right)
+        assert isinstance(machine.state, auction.Awarding)
+        machine = after(3)
+        machine.activates(honest, right)
+        assert isinstance(machine.state, auction.Confirming)
+    machine.releases(honest=False)
+    assert isinstance(machine.state, auction.Confirming)
+
+
+def test_the_award_passes_on_when_the_winner_declines_falls_silent_or_gives_up() -> None:
+    declined, silent, released, dead = after(2), after(2), after(3), after(3)
+    declined.declines(honest=True, award=True)
+    silent.deadline_is_reached(0)
+    released.releases(honest=True)
+    dead.deadline_is_reached(0)
+    for machine, fences in ((declined, 0), (silent, 1), (released, 0), (dead, 1)):
+        assert machine.state.winner == SIGNERS[2].peer_id
+        assert len(machine.sent_of(LeaseRelease)) == fences
+        machine.never_has_two_awards_open()
+
+
+def test_a_bid_that_opens_no_commitment_is_not_taken() -> None:
+    machine = after(1)
+    machine.reveals(1, 5, honest=False)
+    machine.reveals(4, 5, honest=True)
+    machine.reveals_for_another_set(2)
+    assert machine.state.offers == ()
+
+
+def test_the_avoided_and_ourselves_are_not_heard() -> None:
+    machine = after(0)
+    for who in (0, AVOIDED):
+        machine.commits(who, 1)
+    assert machine.state.commitments == ()
+    quick = after(0, QUICK)
+    for who in (0, AVOIDED):
+        quick.reveals(who, 1, honest=True)
+    assert quick.state.offers == ()
+
+
+def test_a_user_may_cancel_at_any_time() -> None:
+    for steps in range(4):
+        machine = after(steps)
+        machine.user_cancels()
+        machine.never_has_two_awards_open()
+        told = {peer for peer, message in machine.sent if isinstance(message, Cancel)}
+        assert len(told) == (3 if steps == 1 else 0)
+        assert len(machine.sent_of(LeaseRelease)) == (steps > 1)
+
+
+def test_nobody_answers_and_it_calls_once_more() -> None:
+    machine = after(0)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, auction.Calling)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, auction.Lost)
+    assert len([effect for effect in machine.effects if isinstance(effect, Publish)]) == 2

@@ -196,3 +196,66 @@ class LeaseMachine(Driven):
 
 TestLease = LeaseMachine.TestCase
 TestLease.settings = settings(max_examples=120, stateful_step_count=30)
+
+
+# The same machine, step by step.
+
+
+def after(steps: int) -> LeaseMachine:
+    machine = LeaseMachine()
+    machine.begin_lease(ahead=steps)
+    return machine
+
+
+def test_the_undisturbed_way() -> None:
+    way = [Deploying, lease.Launching, Executing, Executing, lease.Fetched]
+    assert [type(after(steps).state) for steps in range(5)] == way
+    machine = after(4)
+    machine.outputs(here=True)
+    assert isinstance(machine.state, Closed)
+    assert [type(message) for _, message in machine.sent] == [
+        Deploy, Start, Voucher, Voucher, Receipt,
+    ]  # fmt: skip
+
+
+def test_no_more_is_paid_than_the_job_may_use() -> None:
+    machine = after(2)
+    for _ in range(10):
+        machine.time_passes(20_000)
+        machine.heartbeat(RUNNING, 200_000, 1)
+    assert machine.sent_of(Voucher)[-1].usage_ms == TIMEOUT_MS
+    machine.completed(TIMEOUT_MS + 1, {})
+    machine.outputs(here=True)
+    assert not machine.sent_of(Receipt)
+    assert machine.sent_of(Voucher)[-1].usage_ms == TIMEOUT_MS
+
+
+def test_a_bill_below_what_was_promised_is_signed_without_another_voucher() -> None:
+    machine = after(3)
+    machine.completed(11_000, {})
+    machine.outputs(here=True)
+    assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)] == [12_000]
+    assert [bill.usage_ms for bill in machine.sent_of(Receipt)] == [11_000]
+
+
+def test_outputs_that_stay_away_end_the_lease_and_say_so() -> None:
+    machine = after(4)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Broken)
+    assert machine.state.why == "the outputs could not be fetched in 30 minutes"
+
+
+def test_a_silent_provider_is_fenced() -> None:
+    machine = after(2)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Broken)
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [2]
+
+
+def test_what_ran_before_the_user_cancelled_is_paid() -> None:
+    machine = after(3)
+    machine.user_cancels()
+    machine.released(14_000, signed=True)
+    assert isinstance(machine.state, Broken)
+    assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)] == [12_000, 14_000]
+    assert [bill.usage_ms for bill in machine.sent_of(Receipt)] == [14_000]

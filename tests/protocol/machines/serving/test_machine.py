@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.machines import serving
-from protocol.machines.effects import Drop, Extend, Launch, Save, Settle
+from protocol.machines.effects import Drop, Extend, Kill, Launch, Save, Settle
 from protocol.machines.inputs import (
     ContainerExited,
     ContainerFailed,
@@ -25,7 +25,7 @@ from protocol.machines.serving import Ended, Hold, Serving, Settling
 from protocol.rules.capacity import Reservation
 from protocol.rules.metering import amount_of
 from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
-from protocol.values.limits import EXPOSURE_MS, STOP_MS
+from protocol.values.limits import EXPOSURE_MS, HEARTBEAT_MS, STOP_MS
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import BlobRef, Resources, Workload
 from protocol.wire.messages import (
@@ -249,3 +249,108 @@ class ServingMachine(Driven):
 
 TestServing = ServingMachine.TestCase
 TestServing.settings = settings(max_examples=120, stateful_step_count=30)
+
+
+# The same machine, step by step.
+
+
+def after(steps: int) -> ServingMachine:
+    machine = ServingMachine()
+    machine.hold(ahead=steps)
+    return machine
+
+
+def test_the_undisturbed_way() -> None:
+    states = [type(after(steps).state) for steps in range(7)]
+    way = [serving.Held, serving.Active, serving.Preparing, serving.Waiting, Serving, Serving]
+    assert states == [*way, Settling]
+    assert not after(4).state.started
+    assert after(5).state.started
+
+
+def test_a_wrong_word_changes_nothing() -> None:
+    held, waiting, running, settling = (after(steps) for steps in (0, 3, 5, 6))
+    held.confirmed(False)
+    assert isinstance(held.state, serving.Held)
+    waiting.told_to_start(ATTEMPT + 1)
+    assert isinstance(waiting.state, serving.Waiting)
+    running.vouched(5_000, 1, short=True)
+    assert running.state.paid_ms == 0
+    settling.countersigned(own=False)
+    assert isinstance(settling.state, Settling)
+
+
+def test_an_old_voucher_changes_nothing() -> None:
+    machine = after(5)
+    machine.vouched(9_000, 2, short=False)
+    before = machine.state
+    machine.vouched(80_000, 2, short=False)
+    machine.vouched(80_000, 1, short=False)
+    assert machine.state == before
+    machine.vouched(3_000, 3, short=False)
+    assert machine.state.paid_ms == 9_000
+
+
+def test_a_larger_job_than_the_contract_is_given_back() -> None:
+    for cpus, longer_ms in ((3, 0), (2, 1)):
+        machine = after(1)
+        machine.deployed(cpus, longer_ms)
+        assert isinstance(machine.state, Ended)
+        assert machine.sent_of(LeaseRelease)
+
+
+def test_nobody_pays_so_the_container_is_stopped_and_billed() -> None:
+    machine = after(5)
+    while not machine.state.killed:
+        machine.deadline_is_reached(0)
+    # The sandbox stops it at the very instant; we look when it is time for a heartbeat.
+    assert 0 <= machine.now_ms - machine.state.started_ms - EXPOSURE_MS < HEARTBEAT_MS
+    machine.container_exits(137, EXPOSURE_MS, "")
+    assert isinstance(machine.state, Settling)
+
+
+def test_a_sandbox_that_does_not_stop_is_given_up_unbilled() -> None:
+    machine = after(5)
+    while not machine.state.killed:
+        machine.deadline_is_reached(0)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Ended)
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [4]
+
+
+def test_who_was_released_stops_and_bills_what_ran() -> None:
+    machine = after(5)
+    machine.given_up()
+    assert isinstance(machine.state, serving.Stopping)
+    _, effects = serving.resume(machine.state, machine.context)
+    assert [type(effect) for effect in effects] == [Kill], "also after a restart"
+    machine.container_exits(137, 7_000, "")
+    assert [said.usage_ms for said in machine.sent_of(Released)] == [7_000]
+
+
+def test_who_was_released_and_has_no_answer_of_its_sandbox_bills_nothing() -> None:
+    for silent in (True, False):
+        machine = after(5)
+        machine.given_up()
+        machine.deadline_is_reached(0) if silent else machine.container_fails("broken")
+        assert isinstance(machine.state, Ended)
+        assert [said.receipt for said in machine.sent_of(Released)] == [b""]
+
+
+def test_usage_counts_from_the_start_of_the_container_and_not_again() -> None:
+    machine = after(4)
+    machine.time_passes(3_000)
+    machine.container_starts()
+    started_ms = machine.state.started_ms
+    assert started_ms == machine.now_ms
+    machine.time_passes(1_000)
+    machine.container_starts()
+    assert machine.state.started_ms == started_ms
+
+
+def test_a_voucher_for_the_whole_bill_is_kept() -> None:
+    machine = after(6)
+    machine.vouched(8_999, 1, short=False)
+    assert machine.state.voucher == b""
+    machine.vouched(9_000, 2, short=False)
+    assert machine.state.voucher
