@@ -38,6 +38,7 @@ EXIT_OF_CODE: Final[dict[str, int]] = {
     "method-not-allowed": REFUSED,
     "job-not-run": NOT_RUN,
     "config": CONFIGURATION,
+    "identity": CONFIGURATION,
     "interrupted": INTERRUPTED,
 }
 """From the code of an error to the exit code; any other error is FAILURE."""

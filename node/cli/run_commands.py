@@ -172,7 +172,8 @@ def _exit_code(ended: dict[str, Any]) -> int:
 
 def _summary(ended: dict[str, Any]) -> str:
     paid = f", paid {ended['amount']} credits" if ended["amount"] else ""
-    return f"done: exit code {ended['exit_code']}, ran {duration(ended['usage_ms'])}{paid}"
+    why = f" ({ended['why']})" if ended["reason"] else ""
+    return f"done: exit code {ended['exit_code']}{why}, ran {duration(ended['usage_ms'])}{paid}"
 
 
 def _tell_of_files(

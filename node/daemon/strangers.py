@@ -15,7 +15,7 @@ from protocol.core.core import Core
 from protocol.values.errors import PeerFault, Stale
 
 LOG: Final = logging.getLogger(__name__)
-EVERY_S: Final = 15.0
+EVERY_S: Final = 5.0
 
 
 async def look_up_strangers(

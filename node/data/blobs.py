@@ -10,6 +10,7 @@ Spec: specs/data.md#on-disk.
 import io
 import os
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -39,6 +40,8 @@ READ_MAX: Final = 4 * 1024 * 1024
 """Bytes that `read` returns at most, unless it is told otherwise: manifests and logs are small."""
 KINDS: Final = frozenset({"image", "input", "output", "log"})
 PARTIAL: Final = ".partial"
+DISK_RESERVE: Final = 16 * 1024 * 1024
+"""Blobs leave this much of the disk free: the node must still be able to write its journal."""
 PARTIAL_KEPT_S: Final = 7 * 24 * 3600
 """An interrupted transfer that nobody took up for a week is removed at the start."""
 
@@ -196,6 +199,8 @@ class Blobs:
         """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
         if self.used_bytes() + size > self._budget:
             await self.sweep(size)
+        if shutil.disk_usage(self._incoming).free < size + DISK_RESERVE:
+            raise StorageFull(f"the disk has no room for {size} bytes: free some space")
         if self.used_bytes() + size > self._budget:
             line = f"{size} bytes do not fit into the blob budget of {self._budget} bytes"
             raise StorageFull(f"{line}: raise storage.blobs_mib, or remove images or results")

@@ -9,9 +9,9 @@ from typing import Final
 
 from protocol.machines.auction import Auction
 from protocol.machines.context import Context
-from protocol.rules.matching import demand_of_job, explain
+from protocol.rules.matching import demand_of_job, explain, mismatches
 from protocol.values.ids import CallId, JobId, PeerId
-from protocol.values.limits import COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
+from protocol.values.limits import BIDS_MAX, COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, JobSpec
 from protocol.wire.messages import Call, Listing
@@ -72,12 +72,15 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
         addresses=context.policy.addresses[:3],
     )
     signed = context.signer.sign(call)
-    others = [item.record for item in listings
+    others = [item for item in listings
               if item.peer != context.signer.peer_id and item.peer not in job.avoid]  # fmt: skip
-    explanation = explain(demand_of_job(job.spec), others)
+    demand = demand_of_job(job.spec)
+    explanation = explain(demand, [item.record for item in others])
+    able = tuple(item.peer for item in others if not mismatches(demand, item.record))
+    expected = able if len(able) <= BIDS_MAX else ()
     return Auction(
         job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
-        len(others), explanation.eligible, explanation.why, job.avoid,
+        len(others), explanation.eligible, explanation.why, expected, job.avoid,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Advertise, Effect, Publish, Send
 from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
 from protocol.rules.topics import RECORDS
-from protocol.values.limits import RECORD_REFRESH_MS, RECORD_TTL_MS
+from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 
 
@@ -26,7 +26,8 @@ class Presence:
         """Announce a changed record, greet a peer with it, or refresh it when it is time."""
         match event:
             case PeerConnected(peer):
-                return [Send(peer, self.envelope, 0)] if self.envelope else []
+                until_ms = context.now_ms + GREETING_MS
+                return [Send(peer, self.envelope, until_ms)] if self.envelope else []
             case DeadlineReached() if self.refresh_ms is None or context.now_ms < self.refresh_ms:
                 return []
             case _:

@@ -18,6 +18,8 @@ RECORD_TTL_MS_MAX: Final = 24 * 3_600_000
 """No record may claim to last longer."""
 RECORD_REFRESH_MS: Final = 300_000
 """A node announces its capability record again this often."""
+GREETING_MS: Final = 15_000
+"""A peer that has just been met is told our capability record, tried for this long."""
 RECORDS_MAX: Final = 20_000
 """The directory keeps this many records; the soonest to expire gives way."""
 

@@ -72,10 +72,6 @@ def test_a_job_that_nobody_can_serve_says_how_many_lack_what(requester, options,
     assert newest(requester)["reason"] == "no-match"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a refusal of a node that is no eligible bidder closes the auction before bids are in",
-)
 def test_a_price_between_two_floors_keeps_the_dear_ones_out(requester):
     run(requester, "--max-price=0.0125", "base", "--", "true")
     view = newest(requester)

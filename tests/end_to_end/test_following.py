@@ -170,7 +170,6 @@ def test_the_time_out_ends_a_job(requester):
     until(lambda: not processes_with(command), "the container to be gone")
 
 
-@pytest.mark.xfail(strict=True, reason="`run` tells the exit code 137 and not why")
 def test_run_says_that_the_time_out_ended_the_job(requester):
     ran = run(requester, "--timeout=1s", "base", "--", "sleep", "60", code=137)
     assert "time-out of 1 s" in ran.stderr

@@ -106,9 +106,6 @@ def test_with_room_again_all_goes_on(cramped):
     assert owner_of(cramped, newest(requester)["provider"]) == "roomy", "cramped offers no room"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a fetch fills the disk to the last byte; the journal then ends the node"
-)
 def test_a_provider_without_room_gives_the_job_back(cramped, tmp_path):
     (tmp_path / "large").write_bytes(os.urandom(INPUT_MIB * 2**20))
     requester = named(cramped, "requester")

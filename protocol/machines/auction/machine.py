@@ -29,6 +29,7 @@ from protocol.rules.commitment import commitment_of
 from protocol.rules.metering import amount_of
 from protocol.rules.selection import Offer
 from protocol.rules.topics import call_topic
+from protocol.values.ids import PeerId
 from protocol.values.limits import ACTIVE_MS, BIDS_MAX
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
@@ -76,7 +77,8 @@ def close_commitments(state: Calling, event: DeadlineReached, context: Context) 
     """Close the set. Nobody committed: call once more, and then give up."""
     if state.commitments:
         return _close_set(state, context)
-    worth_waiting = state.auction.eligible > len(state.refused) or not state.auction.eligible
+    refused = {refusal.peer for refusal in state.refused}
+    worth_waiting = not state.auction.eligible or not _all_answered(state.auction, refused)
     if state.extended or not worth_waiting:
         return lose(state.auction, Failure.NO_BIDS, no_bids(state.auction, state.refused))
     longer = replace(
@@ -212,9 +214,14 @@ IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 def _close_early(state: Calling, context: Context) -> Step:
     answers = {c.peer for c in state.commitments} | {r.peer for r in state.refused}
-    if not state.auction.eligible or len(answers) < state.auction.eligible:
+    if not _all_answered(state.auction, answers):
         return state, NOTHING
     return close_commitments(state, DeadlineReached(), context)
+
+
+def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
+    """Say whether everybody has answered who is expected to; strangers' answers do not count."""
+    return bool(auction.expected) and answers.issuperset(auction.expected)
 
 
 def _close_set(state: Calling, context: Context) -> Step:
@@ -230,7 +237,7 @@ def _close_set(state: Calling, context: Context) -> Step:
 def _decide_early(state: Opening, context: Context) -> Step:
     if state.auction.call.profile == QUICK:
         answers = {o.peer for o in state.offers} | {r.peer for r in state.refused}
-        complete = 0 < state.auction.eligible <= len(answers)
+        complete = _all_answered(state.auction, answers)
     else:
         complete = len(state.offers) == len(state.commitments)
     return decide(state, context) if complete else (state, NOTHING)

@@ -25,9 +25,11 @@ class Auction:
     nodes: int
     """How many other nodes we know."""
     eligible: int
-    """How many nodes that we know can serve the call: when all have answered, we wait no longer."""
+    """How many of them can serve the call, by their records."""
     why: str
     """How the nodes that we know relate to the call, for people."""
+    expected: tuple[PeerId, ...] = ()
+    """The eligible nodes, if they are so few that all may be waited for."""
     avoid: tuple[PeerId, ...] = ()
     """Providers that have failed this job before."""
 

@@ -11,7 +11,10 @@ import trio
 
 from node.daemon.clock import Clock
 from node.storage.journal import Journal, open_journal
+from protocol.machines.context import Policy
+from tests.node.daemon.machine import Machine, Pair, open_town
 from tests.node.daemon.scene import ADA, BEA, ObedientSandbox, Place, Wires, make_place, serve_blobs
+from tests.world import provider_policy
 
 
 @pytest.fixture
@@ -48,3 +51,10 @@ async def ada(tmp_path: Path, wires: Wires) -> AsyncIterator[Place]:
         place = await make_place(tmp_path / "ada", own, wires.of(ADA.peer_id), None)
         serve_blobs(wires, ADA.peer_id, place.blobs)
         yield place
+
+
+@pytest.fixture
+async def pair(ada: Place, bea: Place, wires: Wires) -> AsyncIterator[Pair]:
+    machines = Machine(ADA, ada, Policy()), Machine(BEA, bea, provider_policy())
+    async with open_town(wires, *machines) as town:
+        yield Pair(town, *machines)

@@ -23,13 +23,14 @@ from node.daemon.recovery import recall, resume
 from node.daemon.results import Results
 from node.daemon.user import Parts, User
 from node.network.interface import Peer
+from node.sandbox.driver import Exit
 from protocol.core.core import Core
 from protocol.machines.context import Context, Policy
 from protocol.machines.inputs import PeerConnected
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
-from tests.node.daemon.scene import Line, Place, Wires, until
+from tests.node.daemon.scene import Line, ObedientSandbox, Place, Wires, spec_of, until
 
 
 class FakeNetwork:
@@ -177,3 +178,43 @@ async def open_town(wires: Wires, *machines: Machine) -> AsyncIterator[Town]:
         await town.acquainted()
         yield town
         nursery.cancel_scope.cancel()
+
+
+class Pair:
+    """A requester and a provider that know each other."""
+
+    def __init__(self, town: Town, ada: Machine, bea: Machine) -> None:
+        self.town, self.ada, self.bea = town, ada, bea
+
+    @property
+    def user(self) -> Any:
+        return self.ada.user
+
+    @property
+    def sandbox(self) -> ObedientSandbox:
+        return self.bea.place.sandbox
+
+    async def submit(self, *inputs: tuple[str, bytes], **changes: Any) -> str:
+        workload = await self.ada.place.workload(*inputs)
+        return (await self.user.submit(spec_of(workload, **changes))).id
+
+    async def phase(self, job: str, *phases: str) -> Any:
+        """Wait until a job is in one of these phases."""
+        with trio.fail_after(15):
+            while (view := await self.user.job(job)).phase not in phases:  # noqa: ASYNC110
+                await trio.sleep(0.005)
+        return view
+
+    async def running(self, **changes: Any) -> str:
+        job = await self.submit(**changes)
+        await self.phase(job, "running")
+        return job
+
+    async def box(self) -> Any:
+        """Return the folder of the one container that runs."""
+        boxes = self.sandbox.boxes
+        return await until(lambda: next((f for f in boxes if not boxes[f].ended.is_set()), None))
+
+    async def finish(self, job: str, code: int = 0, **files: bytes) -> Any:
+        self.sandbox.finish(await self.box(), Exit(code, "exited", "", 1), **files)
+        return await self.phase(job, "done")

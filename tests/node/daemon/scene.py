@@ -6,9 +6,9 @@ Spec: specs/core.md#daemon.
 import hashlib
 import io
 import json
-import os
 import tarfile
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer
 from node.sandbox.driver import Exit, Launch, Probe, log_path, outputs_path
 from node.storage.journal import Journal
+from protocol.machines import effects
 from protocol.machines.inputs import Input
 from protocol.rules.capacity import Reservation
 from protocol.values.errors import PeerFault, PeerUnreachable, Stale, Unavailable
@@ -219,7 +220,7 @@ class ObedientSandbox:
             self.finish(folder, Exit(137, "killed", "", 5))
 
     async def extend(self, folder: Path, budget_ms: int) -> None:
-        assert os.path.lexists(folder)
+        (folder / "budget").write_text(str(budget_ms))
         self.budgets.append(budget_ms)
         await trio.lowlevel.checkpoint()
 
@@ -340,3 +341,15 @@ def ref_of(data: bytes) -> BlobRef:
 
 def _sha(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@asynccontextmanager
+async def running(executions: Executions) -> AsyncIterator[Executions]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(executions.run)
+        yield executions
+        nursery.cancel_scope.cancel()
+
+
+def launch_of(workload: Workload, budget_ms: int = 35_000) -> effects.Launch:
+    return effects.Launch(LEASE, ADA.peer_id, workload, RESERVATION, budget_ms)

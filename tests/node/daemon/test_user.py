@@ -14,10 +14,8 @@ import trio
 from node.daemon import logs
 from node.daemon import user as user_module
 from node.rpc.views import JobEventView
-from node.sandbox.driver import Exit, log_path
-from protocol.machines.context import Policy
+from node.sandbox.driver import log_path
 from protocol.machines.effects import Progress
-from protocol.machines.inputs import StopRequested
 from protocol.values.errors import (
     BlobUnavailable,
     Conflict,
@@ -27,62 +25,14 @@ from protocol.values.errors import (
 )
 from protocol.values.ids import JobId, digest_of
 from protocol.wire.job import JobSpec, Terms
-from tests.node.daemon.machine import Machine, Town, open_town
-from tests.node.daemon.scene import ADA, BEA, ObedientSandbox, Place, Wires, ref_of, spec_of, until
-from tests.world import provider_policy
+from tests.node.daemon.machine import Pair
+from tests.node.daemon.scene import ADA, BEA, ref_of, spec_of, until
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "RETRY_S", 0.01)
     monkeypatch.setattr(logs, "POLL_S", 0.005)
-
-
-class Pair:
-    """A requester and a provider that know each other."""
-
-    def __init__(self, town: Town, ada: Machine, bea: Machine) -> None:
-        self.town, self.ada, self.bea = town, ada, bea
-
-    @property
-    def user(self) -> Any:
-        return self.ada.user
-
-    @property
-    def sandbox(self) -> ObedientSandbox:
-        return self.bea.place.sandbox
-
-    async def submit(self, *inputs: tuple[str, bytes], **changes: Any) -> str:
-        workload = await self.ada.place.workload(*inputs)
-        return (await self.user.submit(spec_of(workload, **changes))).id
-
-    async def phase(self, job: str, *phases: str) -> Any:
-        """Wait until a job is in one of these phases."""
-        with trio.fail_after(15):
-            while (view := await self.user.job(job)).phase not in phases:  # noqa: ASYNC110
-                await trio.sleep(0.005)
-        return view
-
-    async def running(self, **changes: Any) -> str:
-        job = await self.submit(**changes)
-        await self.phase(job, "running")
-        return job
-
-    async def box(self) -> Any:
-        """Return the folder of the one container that runs."""
-        boxes = self.sandbox.boxes
-        return await until(lambda: next((f for f in boxes if not boxes[f].ended.is_set()), None))
-
-    async def finish(self, job: str, code: int = 0, **files: bytes) -> Any:
-        self.sandbox.finish(await self.box(), Exit(code, "exited", "", 1), **files)
-        return await self.phase(job, "done")
-
-
-@pytest.fixture
-async def pair(ada: Place, bea: Place, wires: Wires) -> AsyncIterator[Pair]:
-    machines = Machine(ADA, ada, Policy()), Machine(BEA, bea, provider_policy())
-    async with open_town(wires, *machines) as town:
-        yield Pair(town, *machines)
 
 
 async def read(stream: AsyncIterator[Any]) -> list[Any]:
@@ -367,42 +317,3 @@ async def test_images(pair: Pair) -> None:
     assert await pair.user.resolve_image("tiny") == image.hex()
     (view,) = await pair.user.images()
     assert (view.digest, view.names) == (image.hex(), ("tiny",))
-
-
-# --- crashes ------------------------------------------------------------------------------
-
-
-async def test_the_requester_crashes_while_its_job_runs(pair: Pair) -> None:
-    job = await pair.running()
-    folder = await pair.box()
-    log_path(folder).write_bytes(b"before\n")
-    await pair.ada.crash()
-    with log_path(folder).open("ab") as file:
-        file.write(b"meanwhile\n")
-    await pair.town.start(pair.ada)
-    path = pair.ada.results.log_path(JobId(bytes.fromhex(job)))
-    await until(lambda: path.exists() and path.read_bytes() == b"before\nmeanwhile\n")
-    view = await pair.finish(job, result=b"1")
-    assert view.attempts == 1
-
-
-async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
-    job = await pair.running()
-    await pair.ada.crash()
-    pair.sandbox.finish(await pair.box(), result=b"1")
-    await until(lambda: not pair.bea.executions._active)
-    await pair.town.start(pair.ada)
-    await pair.phase(job, "done")
-    assert len(await pair.user.outputs(job)) == 1
-
-
-async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:
-    job = await pair.running()
-    with trio.fail_after(5):
-        await pair.bea.driver.take(StopRequested())
-        await pair.bea.executions.wait_dropped()
-        await pair.bea.postman.wait_empty()
-        await pair.bea.crash()
-    assert list(pair.bea.place.shop.runs.iterdir()) == []
-    view = await pair.phase(job, "failed")  # Nobody else is there.
-    assert view.attempts > 1

@@ -61,7 +61,8 @@ def test_a_new_peer_is_greeted_with_the_record() -> None:
     presence = Presence()
     assert presence.handle(PeerConnected(PEER), CONTEXT) == []
     presence.handle(PolicyChanged(POLICY), CONTEXT)
-    assert presence.handle(PeerConnected(PEER), CONTEXT) == [Send(PEER, presence.envelope, 0)]
+    greeting = Send(PEER, presence.envelope, CONTEXT.now_ms + GREETING_MS)
+    assert presence.handle(PeerConnected(PEER), CONTEXT) == [greeting]
 
 
 def test_a_withdrawal_is_a_record_that_is_over_at_once() -> None:

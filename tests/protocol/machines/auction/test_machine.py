@@ -63,7 +63,8 @@ class AuctionMachine(Driven):
     def open(self, profile: int, eligible: int, shift_cap: int, ahead: int) -> None:
         spec = job_spec(rate_max=RATE_MAX, profile=profile)
         job = Job(JobId(bytes(16)), spec, self.now_ms, avoid=(SIGNERS[AVOIDED].peer_id,))
-        called = replace(call_for(job, (), self.context), eligible=eligible)
+        expected = tuple(signer.peer_id for signer in SIGNERS[:eligible])
+        called = replace(call_for(job, (), self.context), eligible=eligible, expected=expected)
         self.called = replace(called, call=replace(called.call, shift_cap=shift_cap))
         self.asks: dict[int, int] = {}
         self.open_awards: set[bytes] = set()

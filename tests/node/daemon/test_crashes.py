@@ -1,0 +1,56 @@
+"""Whole daemons that end at a bad time and start again: no job is lost, and nothing runs twice.
+
+Spec: specs/core.md#recovery.
+"""
+
+import pytest
+import trio
+
+from node.daemon import logs
+from node.sandbox.driver import log_path
+from protocol.machines.inputs import StopRequested
+from protocol.values.ids import JobId
+from tests.node.daemon.machine import Pair
+from tests.node.daemon.scene import until
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "RETRY_S", 0.01)
+    monkeypatch.setattr(logs, "POLL_S", 0.005)
+
+
+async def test_the_requester_crashes_while_its_job_runs(pair: Pair) -> None:
+    job = await pair.running()
+    folder = await pair.box()
+    log_path(folder).write_bytes(b"before\n")
+    await pair.ada.crash()
+    with log_path(folder).open("ab") as file:
+        file.write(b"meanwhile\n")
+    await pair.town.start(pair.ada)
+    path = pair.ada.results.log_path(JobId(bytes.fromhex(job)))
+    await until(lambda: path.exists() and path.read_bytes() == b"before\nmeanwhile\n")
+    view = await pair.finish(job, result=b"1")
+    assert view.attempts == 1
+
+
+async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
+    job = await pair.running()
+    await pair.ada.crash()
+    pair.sandbox.finish(await pair.box(), result=b"1")
+    await until(lambda: not pair.bea.executions._active)
+    await pair.town.start(pair.ada)
+    await pair.phase(job, "done")
+    assert len(await pair.user.outputs(job)) == 1
+
+
+async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:
+    job = await pair.running()
+    with trio.fail_after(5):
+        await pair.bea.driver.take(StopRequested())
+        await pair.bea.executions.wait_dropped()
+        await pair.bea.postman.wait_empty()
+        await pair.bea.crash()
+    assert list(pair.bea.place.shop.runs.iterdir()) == []
+    view = await pair.phase(job, "failed")  # Nobody else is there.
+    assert view.attempts > 1
