@@ -200,7 +200,7 @@ class Blobs:
         if self.used_bytes() + size > self._budget:
             await self.sweep(size)
         if shutil.disk_usage(self._incoming).free < size + DISK_RESERVE:
-            raise StorageFull(f"the disk has no room for {size} bytes: free some space")
+            raise StorageFull(f"the disk is too full for {size} bytes: free some space")
         if self.used_bytes() + size > self._budget:
             line = f"{size} bytes do not fit into the blob budget of {self._budget} bytes"
             raise StorageFull(f"{line}: raise storage.blobs_mib, or remove images or results")

@@ -13,7 +13,7 @@ from protocol.machines.effects import Advertise, Publish, Send
 from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
 from protocol.rules.capacity import Capacity, Device
 from protocol.rules.topics import RECORDS
-from protocol.values.limits import GOSSIP_BYTES_MAX, RECORD_REFRESH_MS
+from protocol.values.limits import GOSSIP_BYTES_MAX, GREETING_MS, RECORD_REFRESH_MS
 from protocol.wire.envelope import open_envelope
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 from tests.driven import POLICY, START_MS
