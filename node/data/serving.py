@@ -8,7 +8,8 @@ Spec: specs/data.md#transfer.
 import hashlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -32,7 +33,13 @@ from node.data.frames import (
     read_frame_or_end,
     send_frame,
 )
-from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, RuleBroken
+from protocol.values.errors import (
+    BlobUnavailable,
+    InvalidRequest,
+    PeerFault,
+    PeerUnreachable,
+    RuleBroken,
+)
 from protocol.values.ids import Digest, PeerId
 
 LOG: Final = logging.getLogger(__name__)
@@ -97,8 +104,9 @@ class BlobServer:
             if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
                 raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
             await self._send(peer, stream, encode_answer(Answer(Status.HERE, ref.size)))
-            async for frame in self._frames(request, ref, path):
-                await self._send(peer, stream, frame)
+            async with aclosing(self._frames(request, ref, path)) as frames:
+                async for frame in frames:
+                    await self._send(peer, stream, frame)
 
     async def _send(self, peer: PeerId, stream: ByteStream, frame: bytes) -> None:
         with patience(peer, self._patience_s):
@@ -106,9 +114,9 @@ class BlobServer:
 
     async def _frames(
         self, request: ListRequest | ChunkRequest, ref: BlobRef, path: Path
-    ) -> AsyncIterator[bytes]:
-        """Yield what follows the answer."""
-        with open_regular(path) as file:
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what follows the answer; BlobUnavailable if the blob has just gone."""
+        with _open_blob(path) as file:
             if isinstance(request, ChunkRequest):
                 file.seek(request.first * CHUNK)
                 for _ in range(request.count):
@@ -121,10 +129,11 @@ class BlobServer:
                 for start in range(0, len(known), step):
                     yield known[start : start + step]
                 return
-            async for frame in self._hash_all(ref, file):
-                yield frame
+            async with aclosing(self._hash_all(ref, file)) as frames:
+                async for frame in frames:
+                    yield frame
 
-    async def _hash_all(self, ref: BlobRef, file: BinaryIO) -> AsyncIterator[bytes]:
+    async def _hash_all(self, ref: BlobRef, file: BinaryIO) -> AsyncGenerator[bytes, None]:
         """Yield the chunk list while it is made, and keep it.
 
         BlobUnavailable after the last but one frame if the disk damaged the blob: no peer gets
@@ -145,6 +154,13 @@ class BlobServer:
             self._lists.popitem(last=False)
         if frames:
             yield frames[-1]
+
+
+def _open_blob(path: Path) -> BinaryIO:
+    try:
+        return open_regular(path)
+    except InvalidRequest as error:  # The sweeper was here between the answer and now.
+        raise BlobUnavailable(str(error)) from None
 
 
 def _hash_some(file: BinaryIO, whole: "hashlib._Hash") -> bytes:

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 UNKNOWN: Final = "unknown"
-LENGTH_MAX: Final = 32
+LENGTH_MAX: Final = 40
 
 SILENT: Final = re.compile(
     r"nvidia|geforce|tesla|gpu|generation|edition|graphics|device|with|design"

@@ -18,7 +18,7 @@ from protocol.rules.matching import demand_of_call, mismatches
 from protocol.rules.selection import award_fault
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import BIDDINGS_MAX, CALLS_BURST, CALLS_PER_MINUTE, MESSAGE_MS
+from protocol.values.limits import BIDDINGS_MAX, CALLS_BURST, CALLS_PER_MINUTE
 from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.messages import (
@@ -92,8 +92,9 @@ class Market:
             return self._step_serving(lease_id, event, context)
         if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
             # Our hold was over: the requester must not wait for us.
+            # Said once: what strangers ask for unasked costs us no disk.
             gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
-            return [Send(event.signer, gone.envelope, context.now_ms + MESSAGE_MS)]
+            return [Send(event.signer, gone.envelope, 0)]
         return []
 
     def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
@@ -194,7 +195,7 @@ class Market:
 
 def _decline(lease_id: LeaseId, event: Signed[Award], reason: Decline, context: Context) -> Effect:
     said = context.signer.sign(AwardDecline(lease_id, event.content_id, reason))
-    return Send(event.signer, said.envelope, context.now_ms + MESSAGE_MS)
+    return Send(event.signer, said.envelope, 0)
 
 
 def _due(states: dict[Any, Any], now_ms: int) -> list[Any]:

@@ -65,7 +65,7 @@ class Resources:
     memory_mib: Annotated[int, Key(2), Int(16, 2**30)] = 512
     disk_mib: Annotated[int, Key(3), Int(1, 2**30)] = 1024
     gpus: Annotated[int, Key(4), Int(0, 64)] = 0
-    gpu_class: Annotated[str, Key(5), Text(32)] = ""
+    gpu_class: Annotated[str, Key(5), Text(40)] = ""
     vram_mib: Annotated[int, Key(6), Int(0, 2**24)] = 0
 
 

@@ -89,8 +89,8 @@ def test_text_of_a_peer_cannot_forge_a_line(stream: io.StringIO) -> None:
 def test_libraries_are_quiet() -> None:
     stream = io.StringIO()
     with logging_to(stream, "debug"):
-        logging.getLogger("libp2p.swarm").info("chatter")
-        logging.getLogger("libp2p.swarm").warning("trouble")
+        logging.getLogger("hypercorn.error").info("chatter")
+        logging.getLogger("hypercorn.error").warning("trouble")
     assert "chatter" not in stream.getvalue()
     assert "trouble" in stream.getvalue()
 

@@ -340,7 +340,8 @@ def resume(state: State, context: Context) -> Step:
         case Serving():
             return replace(state, deadline_ms=context.now_ms + HEARTBEAT_MS), (_launch(state),)
         case Stopping():
-            return state, (Kill(state.hold.lease_id),)
+            longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
+            return longer, (Kill(state.hold.lease_id),)
         case _:
             return state, NOTHING
 

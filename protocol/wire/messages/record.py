@@ -15,7 +15,7 @@ from protocol.wire.schema import RATE, Bytes, Flag, Int, Key, Many, Record, Text
 class GpuGroup:
     """GPUs of one kind in one node."""
 
-    gpu_class: Annotated[str, Key(1), Text(32, 1)]
+    gpu_class: Annotated[str, Key(1), Text(40, 1)]
     count: Annotated[int, Key(2), Int(1, 64)]
     vram_mib: Annotated[int, Key(3), Int(0, 2**24)]
     name: Annotated[str, Key(4), Text(48)] = ""

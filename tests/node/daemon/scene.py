@@ -189,6 +189,8 @@ class ObedientSandbox:
         self.started: list[str] = []
         self.budgets: list[int] = []
         self.killed: list[Path] = []
+        self.asked: list[str] = []
+        """Containers that are being started, or were."""
         self.removed: list[Path] = []
         self.reaped: list[frozenset[str]] = []
         self.refuses: Exception | None = None
@@ -200,6 +202,7 @@ class ObedientSandbox:
         return Probe(ok=True, why="it does as it is told")
 
     async def start(self, launch: Launch, folder: Path) -> None:
+        self.asked.append(launch.name)
         await self.starts.wait()
         if self.refuses is not None:
             raise self.refuses

@@ -149,7 +149,7 @@ async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
     bea.sandbox.starts = trio.Event()
     async with running(bea.executions()) as executions:
         executions.perform(launch_of(workload))
-        await until(bea.run_folder().exists)
+        await until(lambda: bool(bea.sandbox.asked))
         executions.perform(effects.Drop(LEASE))
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert bea.sandbox.removed == []  # The start is under way: nobody pulls its folder away.

@@ -97,14 +97,13 @@ async def test_an_image_that_is_none(ada: Place, bea: Place) -> None:
         await prepare(bea.shop, effect_of(workload), ignore)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_an_input_that_is_larger_than_it_was_said(ada: Place, bea: Place) -> None:
     ref = await ada.blobs.put_bytes(b"12345", "input")
     file = FileRef("a", BlobRef(ref.digest, 4))
     workload = replace(await ada.workload(), inputs=(file,))
     with pytest.raises(BlobUnavailable, match="over the allowed"):
         await prepare(bea.shop, effect_of(workload), ignore)
-    gc.collect()  # Today the blob server leaves a generator open when its peer goes away.
+    gc.collect()  # A generator that the blob server had left open would warn now.
 
 
 async def test_no_room(ada: Place, bea: Place) -> None:
