@@ -128,6 +128,8 @@ class Node:
             )
             async with open_network(network_config, seed, self, self._door) as network:
                 await self._serve(network, blobs, images, sandbox)
+            if sandbox.driver is not None:  # Nothing of ours runs any more.
+                await sandbox.driver.reap(frozenset())
             nursery.cancel_scope.cancel()
 
     async def _open_data(self) -> tuple[Blobs, Images]:

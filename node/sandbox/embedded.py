@@ -83,6 +83,7 @@ class EmbeddedDriver:
                 await trio.to_thread.run_sync(self._remove_group, name)
         if not cgroups.children(self.group, self.cgroup_root):
             cgroups.find(self.group, self.cgroup_root).remove()
+            cgroups.tidy(self.cgroup_root)
 
     def _remove_group(self, name: str) -> None:
         """Kill what is left in a container's control group, and remove it."""

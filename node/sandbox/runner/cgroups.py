@@ -16,6 +16,7 @@ ROOT = "/sys/fs/cgroup"
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 PERIOD_US = 100_000
 KILL_ROUNDS = 200
+MAKE_ROUNDS = 3
 ROUND_SECONDS = 0.005
 OURS = "mutirao/"  # All groups of ours are below this one.
 MARK_CHARACTERS = 32
@@ -152,6 +153,12 @@ def of_process(process: int, owner: str, root: str = ROOT) -> Group:
     return Group({k: v for k, v in folders.items() if os.path.isdir(v)}, set())
 
 
+def tidy(root: str = ROOT) -> None:
+    """Remove the folder above all our groups if no node has a group in it."""
+    for name in (*CONTROLLERS, "unified", "."):
+        _try_rmdir(f"{root}/{name}/{OURS}")
+
+
 def children(path: str, root: str = ROOT) -> list[str]:
     """Return the names of the groups inside a group, sorted."""
     names: set[str] = set()
@@ -247,10 +254,14 @@ def _try_write(path: str, value: str) -> bool:
 
 def _try_make(folder: str) -> bool:
     """Make the folder and its parents; say whether we may write there."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        return False
+    for _ in range(MAKE_ROUNDS):
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except FileNotFoundError:  # Another node has just removed an empty parent.
+            continue
+        except OSError:
+            return False
+        break
     return os.access(folder + "/cgroup.procs", os.W_OK)
 
 

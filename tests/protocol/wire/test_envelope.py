@@ -173,8 +173,18 @@ def test_small_order_keys_sign_nothing() -> None:
             assert not sodium(encoded(point), signature, message)
 
 
+def test_nonces_of_small_order_are_refused() -> None:
+    """With the identity as its nonce a signature fulfils the equation; libsodium refuses it."""
+    secret = 12_345
+    key = times(secret, BASE)
+    for point in TORSION:
+        signature = forged(key, point, (secret, 0), b"message")
+        assert not verify(encoded(key), signature, b"message")
+        assert not sodium(encoded(key), signature, b"message")
+
+
 def test_encodings_that_are_not_canonical_are_refused() -> None:
-    for y in range(19):  # The fields's elements that have a second encoding in 255 bits.
+    for y in range(19):  # The field's elements that have a second encoding in 255 bits.
         for sign in (0, 1 << 255):
             key = (y + FIELD_PRIME | sign).to_bytes(32, "little")
             signature = encoded(BASE) + bytes(32)

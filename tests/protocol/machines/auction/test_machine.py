@@ -63,7 +63,7 @@ class AuctionMachine(Driven):
     def open(self, profile: int, eligible: int, shift_cap: int, ahead: int) -> None:
         spec = job_spec(rate_max=RATE_MAX, profile=profile)
         job = Job(JobId(bytes(16)), spec, self.now_ms, avoid=(SIGNERS[AVOIDED].peer_id,))
-        expected = tuple(signer.peer_id for signer in SIGNERS[:eligible])
+        expected = tuple(signer.peer_id for signer in SIGNERS[1 : 1 + eligible])
         called = replace(call_for(job, (), self.context), eligible=eligible, expected=expected)
         self.called = replace(called, call=replace(called.call, shift_cap=shift_cap))
         self.asks: dict[int, int] = {}
@@ -314,3 +314,13 @@ def test_nobody_answers_and_it_calls_once_more() -> None:
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, auction.Lost)
     assert len([effect for effect in machine.effects if isinstance(effect, Publish)]) == 2
+
+
+def test_it_waits_for_whom_it_expects_and_not_for_strangers() -> None:
+    machine = AuctionMachine()
+    machine.open(profile=VICKREY, eligible=2, shift_cap=1, ahead=0)
+    for who in (4, 5, 1):
+        machine.refuses(who)
+        assert isinstance(machine.state, auction.Calling), "a stranger's refusal closes nothing"
+    machine.commits(2, 10)
+    assert isinstance(machine.state, auction.Opening)

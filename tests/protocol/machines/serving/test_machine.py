@@ -6,6 +6,7 @@ Spec: specs/lease.md#provider.
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -360,3 +361,32 @@ def test_a_voucher_for_the_whole_bill_is_kept() -> None:
     assert machine.state.voucher == b""
     machine.vouched(9_000, 2, short=False)
     assert machine.state.voucher
+
+
+def test_nothing_is_claimed_before_the_container_starts() -> None:
+    machine = after(4)
+    machine.deadline_is_reached(0)
+    machine.container_starts()
+    machine.deadline_is_reached(0)
+    assert [beat.usage_ms for beat in machine.sent_of(Heartbeat)] == [0, HEARTBEAT_MS]
+
+
+def test_no_more_is_billed_than_the_contract_allows() -> None:
+    for released in (False, True):
+        machine = after(5)
+        if released:
+            machine.given_up()
+        machine.container_exits(137, USAGE_MS_MAX + 1, "")
+        (said,) = machine.sent_of(Completed, Released)
+        assert said.usage_ms == machine.state.receipt.usage_ms == USAGE_MS_MAX
+
+
+@pytest.mark.parametrize("why", ["é" * 600, "one line\nand another\0", "\ud800", "x" * 10_000])
+def test_whatever_a_sandbox_says_can_be_sent(why: str) -> None:
+    exited, unprepared, failed = after(5), after(2), after(5)
+    exited.container_exits(1, 5, why)
+    unprepared.prepared(failed=True, why=why)
+    failed.container_fails(why)
+    assert exited.sent_of(Completed)
+    assert unprepared.sent_of(LeaseRelease)
+    assert failed.sent_of(LeaseRelease)
