@@ -1,16 +1,19 @@
 # Sourced by the other scripts: makes .venv from the locked requirements, or finds it ready.
 # Why a lock and --no-deps: libp2p pins a package that needs a compiler; the lock overrides it
 # (see [tool.uv] in pyproject.toml). It needs python3 >= 3.11 with pip; no root, no compiler, no venv module's pip.
-# Usage: . scripts/env.sh [dev]      `dev` adds what the linters and tests need.
+# Usage, in bash: . scripts/env.sh [dev]      `dev` adds what the linters and tests need.
+# It leaves the working directory as it is, and a shell that sources it alive if something fails.
 # To renew the locks: scripts/lock
+mutirao_setup() (
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 die() { printf 'error: %s\n' "$1" >&2; exit 1; }
 
 find_python() {
   local candidate
+  PATH=${PATH//"$PWD/.venv/bin:"/}  # Not the one that we made: it has no pip.
   for candidate in ${PYTHON:-} python3.12 python3.11 python3.13 python3; do
     "$candidate" -c 'import sys, pip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-      2>/dev/null && { command -v "$candidate"; return; }
+      2>/dev/null && { "$candidate" -c 'import sys; print(sys.executable)'; return; }
   done
   die 'Python 3.11 to 3.13 with pip is needed (Debian: apt install python3 python3-pip)'
 }
@@ -27,7 +30,6 @@ install_lock() {  # $1: lock file. A stamp of its digest makes the second run a 
 }
 
 PY=$(find_python) || exit 1
-PY=$("$PY" -c 'import sys; print(sys.executable)')
 if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
   rm -rf .venv
   "$PY" -m venv --without-pip .venv || die 'cannot make a virtual environment in .venv'
@@ -41,4 +43,13 @@ if [ "${1:-}" = dev ]; then
   install_lock scripts/requirements-dev.lock
   rm -rf .venv/lib/python*/site-packages/trio-stubs  # They hide the types that trio itself has.
 fi
-export PATH="$PWD/.venv/bin:$PATH"
+)
+
+if mutirao_setup "$@"; then
+  mutirao_venv=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv/bin
+  case ":$PATH:" in *":$mutirao_venv:"*) ;; *) PATH=$mutirao_venv:$PATH ;; esac
+  export PATH
+  unset mutirao_venv
+else
+  false
+fi

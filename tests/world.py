@@ -198,6 +198,10 @@ class World:
         for row in rows:
             self._transmit(node, row)
         self._perform(node, first)
+        for other in self.nodes.values():
+            if other is not node:
+                self._give(node, inputs.PeerConnected(other.peer_id))
+                self._give(other, inputs.PeerConnected(node.peer_id))
 
     # What the ports do.
 
@@ -281,7 +285,7 @@ class World:
         if used_ms >= self.job_ms:
             self._exit(node, lease_id, self.exit_codes.get(node.name, 0), "exited")
         elif used_ms >= container.budget_ms:
-            self._exit(node, lease_id, 137, "unpaid")
+            self._exit(node, lease_id, 137, "budget")
         else:
             self.after(container.budget_ms - used_ms, lambda: self._reach_end(node, lease_id))
 

@@ -37,7 +37,7 @@ key_option = click.option("--key", help="The same key twice is the same job, run
 @click.option("--gpu-class", metavar="CLASS", help="Which GPU, such as rtx-4090 or h200.")
 @click.option("--vram", "vram_mib", type=Size(), help="Memory of each GPU, such as 20G.")
 @click.option("--timeout", "timeout_ms", type=Duration(), help="Such as 90s, 10m or 1h.")
-@click.option("--max-price", metavar="CREDITS", help="At most so many credits an hour.")
+@click.option("--max-price", metavar="CREDITS", help="An hour at most; a lone bidder gets it.")
 @click.option("--profile", type=click.Choice(["quick", "vickrey"]), help="How bids are asked for.")
 @click.option("--region", help="Only providers of this region, such as europe.")
 @click.option("--retries", type=click.IntRange(0), help="Other providers to try after a failure.")

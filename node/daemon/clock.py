@@ -1,7 +1,7 @@
 """The node's one clock: Unix milliseconds when the node started, monotonic from then on.
 
 Spec: specs/core.md#time. Deadlines survive a restart, and nobody who sets the machine's clock
-makes a deadline come early or twice.
+makes a deadline come early or twice. It goes on while the machine sleeps.
 """
 
 import time
@@ -11,7 +11,11 @@ class Clock:
     """Counts milliseconds since 1970 without ever going back."""
 
     def __init__(self) -> None:
-        self._offset_ms = time.time_ns() // 10**6 - time.monotonic_ns() // 10**6
+        self._offset_ms = time.time_ns() // 10**6 - _since_boot_ms()
 
     def now_ms(self) -> int:
-        return self._offset_ms + time.monotonic_ns() // 10**6
+        return self._offset_ms + _since_boot_ms()
+
+
+def _since_boot_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10**6

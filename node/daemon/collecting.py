@@ -7,8 +7,10 @@ from pathlib import Path
 
 import trio
 
+from node.daemon.listing import LISTING_BYTES_MAX
 from node.data.blobs import Blobs
 from node.sandbox.driver import log_path, outputs_path
+from protocol.values.errors import InvalidRequest
 from protocol.wire.codec import encode
 from protocol.wire.job import BlobRef, FileRef, Outputs
 
@@ -25,6 +27,8 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
         for name in await trio.to_thread.run_sync(_names_below, root)
     ]
     data = await trio.to_thread.run_sync(encode, Outputs(tuple(files), log))
+    if len(data) > LISTING_BYTES_MAX:
+        raise InvalidRequest(f"the names of {len(files)} outputs take more than 2 MiB")
     listing = await blobs.put_bytes(data, "output")
     blobs.pin(owner, listing.digest)
     return listing

@@ -40,6 +40,7 @@ from node.network.interface import NetworkConfig
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
+from node.sandbox.policy import name_of
 from node.sdnotify import feed_watchdog, notify
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
@@ -128,8 +129,8 @@ class Node:
             )
             async with open_network(network_config, seed, self, self._door) as network:
                 await self._serve(network, blobs, images, sandbox)
-            if sandbox.driver is not None:  # Nothing of ours runs any more.
-                await sandbox.driver.reap(frozenset())
+            if sandbox.driver is not None:
+                await self._tidy(sandbox.driver)
             nursery.cancel_scope.cancel()
 
     async def _open_data(self) -> tuple[Blobs, Images]:
@@ -228,6 +229,15 @@ class Node:
             await executions.wait_dropped()
             await ports.wait_published()
             await postman.wait_empty()
+
+    async def _tidy(self, driver: SandboxDriver) -> None:
+        """Leave nothing behind but the containers of leases that could not be given back."""
+        kept = frozenset(name_of(lease_id) for lease_id in self._core.market.servings)
+        with trio.move_on_after(GOODBYE_S):
+            try:
+                await driver.reap(kept)
+            except SandboxUnavailable as error:  # The next start tries again.
+                LOG.warning("something of this run stays: %s", error)
 
     async def _listen_for_signals(
         self,

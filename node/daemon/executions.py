@@ -5,6 +5,7 @@ time; what comes of it goes back to the core as an input.
 """
 
 import logging
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from node.daemon.workshop import Workshop, pins_of
 from node.data.disk import full_disk_as_storage_full
 from node.sandbox import runfolder
 from node.sandbox.driver import Driver as SandboxDriver
-from node.sandbox.driver import Exit, log_path
+from node.sandbox.driver import Exit, log_path, outputs_path
 from node.sandbox.driver import Launch as ContainerLaunch
 from node.sandbox.policy import name_of
 from protocol.machines import effects, inputs
@@ -51,6 +52,8 @@ class _Known:
     """Who may read the log; None before the container was asked for."""
     budget_ms: int = 0
     runs: bool = False
+    killed: bool = False
+    """Whether it is to be killed, be it as soon as it runs."""
 
 
 class Executions:
@@ -92,6 +95,7 @@ class Executions:
                 known.budget_ms = max(known.budget_ms, budget_ms)
                 self._soon(partial(self._extend, lease_id))
             case effects.Kill(lease_id):
+                self._know(lease_id).killed = True
                 self._soon(partial(self._kill, lease_id))
                 if lease_id not in self._active:  # An earlier run of the node started it.
                     self._start(lease_id, partial(self._see_the_end, lease_id))
@@ -148,6 +152,8 @@ class Executions:
             with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
                 await sandbox.start(launch, folder)
             known.runs = True
+            if known.killed:
+                await sandbox.kill(folder)
             await sandbox.extend(folder, known.budget_ms)
 
     async def _see_the_end(self, lease_id: LeaseId) -> None:
@@ -163,6 +169,8 @@ class Executions:
             return
         refused = runfolder.outputs_refused(folder)
         await self._inbox.take(_exited(lease_id, ended, outputs, refused))
+        # They are blobs now, and the core knows: once is enough.
+        await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
 
     async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
         LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
@@ -262,6 +270,10 @@ class Executions:
         await activity.run(action)
         if self._active.get(lease_id) is activity:
             del self._active[lease_id]
+
+
+def _remove_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # What stays goes with the run folder.
 
 
 def _exited(

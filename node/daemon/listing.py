@@ -14,7 +14,8 @@ from protocol.values.ids import Digest
 from protocol.wire.codec import decode
 from protocol.wire.job import Outputs, Workload, is_safe_path
 
-LISTING_BYTES_MAX: Final = 16 * 1024 * 1024
+LISTING_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Unpacking takes up to 80 times as much memory: a provider chooses the bytes."""
 MIB: Final = 1024 * 1024
 LOG_NOTE_BYTES: Final = 256
 """Room for the sandbox's own line that says that a log was truncated."""

@@ -6,6 +6,7 @@ Spec: specs/core.md#recovery.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -92,14 +93,12 @@ async def _tidy_runs(past: Past, shop: Workshop) -> None:
     wanted = {shop.run_folder(state.hold.lease_id) for state in past.servings}
     found = [shop.runs / entry.name for entry in await trio.Path(shop.runs).iterdir()]
     names = frozenset(name_of(state.hold.lease_id) for state in past.servings)
-    try:
-        for folder in found:
-            if folder not in wanted:
-                LOG.info("removing the run folder %s: its lease is over", folder.name)
-                await shop.sandbox.remove(folder)
-        await shop.sandbox.reap(names)
-    except SandboxUnavailable as error:  # The next start tries again.
-        LOG.warning("something of an earlier run stays: %s", error)
+    over = [partial(shop.sandbox.remove, folder) for folder in found if folder not in wanted]
+    for tidy in (*over, partial(shop.sandbox.reap, names)):
+        try:
+            await tidy()
+        except SandboxUnavailable as error:  # The next start tries again.
+            LOG.warning("something of an earlier run stays: %s", error)
 
 
 async def _keep_blobs(past: Past, shop: Workshop) -> None:

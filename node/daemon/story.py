@@ -75,6 +75,8 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         view = dataclasses.replace(view, **_changes(row.kind, json.loads(row.detail)))
         if row.kind in LAST:
             view = dataclasses.replace(view, ended_ms=row.at_ms)
+    if sum(bid.eligible for bid in view.bids) < 2:  # Then the job's own limit set the price.
+        view = dataclasses.replace(view, runner_up_hour=None)
     return dataclasses.replace(view, steps=_steps(job.submitted_ms, marks))
 
 

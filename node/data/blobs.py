@@ -182,7 +182,6 @@ class Blobs:
         It does what it can: whether it was enough, `used_bytes` tells.
         """
         before = self.used_bytes()
-        pinned = set().union(*self._pins.values())
         for path in tuple(self._idle):
             if self.used_bytes() + need > self._budget:
                 del self._idle[path]
@@ -190,14 +189,21 @@ class Blobs:
         for digest in tuple(self._entries):
             if self.used_bytes() + need <= self._budget:
                 break
-            if digest not in pinned:
+            # Asked anew each time: somebody may have pinned it while another was removed.
+            if not self._is_pinned(digest):
                 await self.drop(digest)
         return before - self.used_bytes()
+
+    def can_hold(self, size: int) -> bool:
+        """Say whether so many bytes would fit if all that may be swept were gone."""
+        kept = sum(e.size for digest, e in self._entries.items() if self._is_pinned(digest))
+        return kept + self._reserved + size <= self._budget
 
     @asynccontextmanager
     async def room(self, size: int) -> AsyncIterator[None]:
         """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
-        if self.used_bytes() + size > self._budget:
+        # Nothing is swept for what cannot fit in any case: a stranger might ask for it.
+        if self.can_hold(size) and self.used_bytes() + size > self._budget:
             await self.sweep(size)
         if shutil.disk_usage(self._incoming).free < size + DISK_RESERVE:
             raise StorageFull(f"the disk is too full for {size} bytes: free some space")
@@ -247,6 +253,9 @@ class Blobs:
             if digest not in kinds or size_known != size:
                 await self._index.record_blob(digest, size, kind)
             self._entries[digest] = _Entry(size, kind)
+
+    def _is_pinned(self, digest: Digest) -> bool:
+        return any(digest in pins for pins in self._pins.values())
 
     def _path(self, digest: Digest) -> Path:
         name = digest.hex()

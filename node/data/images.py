@@ -198,7 +198,9 @@ class Images:
         ]
         candidates = [digest for digest in candidates if self._is_manifest(digest)]
         if len(name) < PREFIX_MIN or not candidates:
-            known = ", ".join(sorted(self._tags)) or "none yet: build one with `images build`"
+            known = (
+                ", ".join(sorted(self._tags)) or "none yet: `mutirao image build-base` makes one"
+            )
             raise NotFound(f"no image is named {reference!r:.120}; there are: {known}")
         if len(candidates) > 1:
             raise Conflict(f"several images begin with {reference}: give more of the digest")

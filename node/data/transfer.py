@@ -31,7 +31,13 @@ from node.data.frames import (
 )
 from node.data.partial import Partial
 from node.data.serving import BlobServer
-from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, RuleBroken
+from protocol.values.errors import (
+    BlobUnavailable,
+    PeerFault,
+    PeerUnreachable,
+    RuleBroken,
+    StorageFull,
+)
 from protocol.values.ids import Digest, PeerId
 
 __all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "ByteStream"]
@@ -140,7 +146,7 @@ class BlobFetcher:
 
     async def _fetch_from(self, holder: PeerId, wanted: _Wanted, transfer: _Transfer) -> BlobRef:
         async with self._session(holder) as session:
-            size, hashes = await session.chunk_list(wanted)
+            size, hashes = await session.chunk_list(wanted, self._blobs.can_hold)
             ref = BlobRef(wanted.digest, size)
             async with self._blobs.partial(wanted.digest, size) as path:
                 partial = await trio.to_thread.run_sync(Partial.resume, path, size, hashes)
@@ -176,18 +182,25 @@ class _Session:
     holder: PeerId
     patience_s: float
 
-    async def chunk_list(self, wanted: _Wanted) -> tuple[int, bytes]:
-        """Return the size in bytes and the SHA-256 of each chunk, as the holder claims them."""
+    async def chunk_list(
+        self, wanted: _Wanted, can_hold: Callable[[int], bool]
+    ) -> tuple[int, bytes]:
+        """Return the size in bytes and the SHA-256 of each chunk, as the holder claims them.
+
+        StorageFull if so many bytes would never fit here: then the list is not even read.
+        """
         size = await self._ask(ListRequest(wanted.digest))
         if size > wanted.size_max:
             raise BlobUnavailable(f"claims {size} bytes, over the allowed {wanted.size_max}")
-        hashes = b""
+        if not can_hold(size):
+            raise StorageFull(f"{wanted}: {size} bytes do not fit into the blob budget")
+        hashes = bytearray()
         left = chunk_count(size)
         while left:
             expected = min(left, HASHES_PER_FRAME)
             hashes += await self._frame(32 * expected)
             left -= expected
-        return size, hashes
+        return size, bytes(hashes)
 
     async def fill(self, partial: Partial, digest: Digest, report: Progress) -> None:
         """Fetch all missing chunks."""

@@ -29,6 +29,8 @@ from protocol.wire.schema import to_plain
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
+OUTPUT_MIB, LOG_MIB = 256, 16
+"""Limits of outputs and log where the job gives none and its disk is large."""
 TERMS: Final = ("region", "retries")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -102,6 +104,13 @@ def digest_of_hex(text: str) -> Digest:
 
 
 def _workload(request: JobRequest, image: str) -> Workload:
+    resources = Resources(**_given(request, RESOURCES))
+    # Who asks for little disk gets small limits with it, unless they are given.
+    limits = {
+        "output_mib": min(OUTPUT_MIB, max(1, resources.disk_mib // 2)),
+        "log_mib": min(LOG_MIB, max(1, resources.disk_mib // 4)),
+        **_given(request, LIMITS),
+    }
     return Workload(
         image=digest_of_hex(image),
         command=tuple(request.command),
@@ -110,8 +119,8 @@ def _workload(request: JobRequest, image: str) -> Workload:
             FileRef(each.path, BlobRef(digest_of_hex(each.digest), each.size))
             for each in request.inputs
         ),
-        resources=Resources(**_given(request, RESOURCES)),
-        **_given(request, LIMITS),
+        resources=resources,
+        **limits,
     )
 
 

@@ -117,12 +117,12 @@ def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
     pairs = _words(*WALLS, "--uid", UID_INSIDE, "--gid", UID_INSIDE, "--cap-drop", "ALL")
     pairs += _words("--hostname", "job")
     pairs += _bind(launch.rootfs, "/")
-    for source, target in extra.binds:
-        pairs += _bind(source, target)
     pairs += _words("--proc", "/proc", "--dev", "/dev")
     pairs += _memory_folder("/dev/shm", limits.shared_mib)  # noqa: S108 - in the container.
     for device in extra.devices:
         pairs += _words("--dev-bind", device, device)
+    for source, target in extra.binds:  # A GPU's libraries go below /dev: the root is read-only.
+        pairs += _bind(source, target)
     pairs += _words("--remount-ro", "/dev")
     pairs += _memory_folder("/tmp", limits.temp_mib)  # noqa: S108
     pairs += _memory_folder("/out", limits.output_mib)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from node.sandbox import runfolder
 from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.driver import Driver, Probe
 from node.sandbox.embedded import EmbeddedDriver
@@ -44,10 +43,3 @@ async def first_that_works(candidates: Sequence[Driver]) -> tuple[Driver, Probe]
             return driver, probe
         complaints.append(f"{driver.name}: {probe.why}")
     raise SandboxUnavailable(f"no sandbox works here ({'; '.join(complaints)}); {HELP}")
-
-
-async def reap(drivers: Sequence[Driver], folders: Sequence[Path]) -> None:
-    """Remove containers and control groups of this node that belong to none of the run folders."""
-    names = frozenset(runfolder.name_in(folder) for folder in folders)
-    for driver in drivers:
-        await driver.reap(names)

@@ -115,11 +115,19 @@ async def extend(folder: Path, budget_ms: int) -> None:
 async def remove_files(folder: Path) -> None:
     """Remove the folder with all that is in it."""
     try:
-        await trio.to_thread.run_sync(shutil.rmtree, folder)
+        await trio.to_thread.run_sync(_remove_tree, folder)
     except FileNotFoundError:
         return
     except OSError as fault:
         raise SandboxUnavailable(f"{folder} cannot be removed: {fault.strerror}") from fault
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a dead container's folder, whatever modes the job gave to folders in it."""
+    for parent, _, _ in os.walk(folder):
+        if not os.path.islink(parent):  # noqa: PTH114 - as os.walk names it.
+            os.chmod(parent, 0o700)  # noqa: PTH101
+    shutil.rmtree(folder)
 
 
 def _say(folder: Path, word: bytes) -> bool:

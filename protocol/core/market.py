@@ -18,7 +18,14 @@ from protocol.rules.matching import demand_of_call, mismatches
 from protocol.rules.selection import award_fault
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import BIDDINGS_MAX, CALLS_BURST, CALLS_PER_MINUTE
+from protocol.values.limits import (
+    ALL_CALLS_BURST,
+    ALL_CALLS_PER_MINUTE,
+    BIDDINGS_MAX,
+    CALLS_BURST,
+    CALLS_PER_MINUTE,
+    SETTLING_MAX,
+)
 from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.messages import (
@@ -43,6 +50,7 @@ class Market:
         self.biddings: dict[CallId, bidding.State] = {}
         self.servings: dict[LeaseId, serving.State] = {}
         self._buckets: dict[PeerId, Bucket] = {}
+        self._common: Bucket | None = None
 
     def left(self, total: Capacity) -> Capacity:
         """Return what of the node's capacity is promised to nobody: no lease and no open bid."""
@@ -115,13 +123,23 @@ class Market:
         return list(effects)
 
     def _unleased(self, total: Capacity) -> Capacity:
+        return left_of(total, self._leased())
+
+    def _leased(self) -> list[Reservation]:
         held = [serving.reserved(state) for state in self.servings.values()]
-        return left_of(total, [item for item in held if item is not None])
+        return [item for item in held if item is not None]
 
     def _reservations(self) -> list[Reservation]:
-        held = [serving.reserved(state) for state in self.servings.values()]
         bound = [bidding.reserved(state) for state in self.biddings.values()]
-        return [item for item in (*held, *bound) if item is not None]
+        return [*self._leased(), *(item for item in bound if item is not None)]
+
+    def _owes(self, requester: PeerId) -> bool:
+        """Say whether a requester has left too many receipts unsigned: we keep outputs for each."""
+        settling = [
+            state for state in self.servings.values()
+            if isinstance(state, serving.Settling) and state.hold.requester == requester
+        ]  # fmt: skip
+        return len(settling) >= SETTLING_MAX
 
     def _may_call(self, requester: PeerId, now_ms: int) -> bool:
         if len(self._buckets) >= BIDDINGS_MAX:
@@ -130,6 +148,11 @@ class Market:
         fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
         bucket, allowed = draw(self._buckets.get(requester, fresh), now_ms)
         self._buckets[requester] = bucket
+        if not allowed:
+            return False
+        # Keys cost nothing: all strangers together are bounded too.
+        common = self._common or full_bucket(ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, now_ms)
+        self._common, allowed = draw(common, now_ms)
         return allowed
 
     def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:
@@ -148,7 +171,8 @@ class Market:
         bid = revealed.bidding
         # Bids may have been opened for the same capacity: the first award gets it.
         reservation = reserve(self._unleased(context.policy.capacity), bid.call.resources)
-        if reservation is None:
+        full = len(self._leased()) >= context.policy.jobs_max or self._owes(event.signer)
+        if reservation is None or full:
             return [_decline(lease_id, event, Decline.BUSY, context)]
         hold = serving.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,

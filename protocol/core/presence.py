@@ -3,12 +3,16 @@
 Spec: specs/discovery.md#own-record.
 """
 
+from typing import Final
+
 from protocol.machines.context import Context
 from protocol.machines.effects import Advertise, Effect, Publish, Send
 from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
 from protocol.rules.topics import RECORDS
 from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
+
+ADDRESS_BYTES_MAX: Final = 128
 
 
 class Presence:
@@ -57,6 +61,7 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
     """Return the record of what our owner allows."""
     policy = context.policy
     has = policy.capacity
+    addresses = tuple(text for text in policy.addresses if len(text.encode()) <= ADDRESS_BYTES_MAX)
     kinds = {(d.gpu_class, d.vram_mib, d.name) for d in has.devices}
     gpus = tuple(
         GpuGroup(gpu_class, sum((d.gpu_class, d.vram_mib, d.name) == kind for d in has.devices),
@@ -65,7 +70,7 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         for gpu_class, vram_mib, name in [kind]
     )  # fmt: skip
     return CapabilityRecord(
-        sequence, context.now_ms, RECORD_TTL_MS, policy.addresses[:4], policy.providing,
+        sequence, context.now_ms, RECORD_TTL_MS, addresses[:4], policy.providing,
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
         policy.agent,

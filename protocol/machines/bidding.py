@@ -183,5 +183,5 @@ def _reveal(
 
 def _refuse(event: Signed[Call], reason: Refusal, context: Context) -> Step:
     refusal = context.signer.sign(BidRefusal(CallId(event.content_id), reason))
-    until_ms = context.now_ms + event.message.commit_ms
-    return Over(), (Send(event.signer, refusal.envelope, until_ms),)
+    # A courtesy to a stranger: said once, without a trace on our disk.
+    return Over(), (Send(event.signer, refusal.envelope, 0),)

@@ -23,6 +23,8 @@ class Bill:
     usage_ms: int
     usage_ms_max: int
     """The most that can have been used in the time that we saw pass."""
+    result: tuple[int, bytes] | None
+    """Exit code and digest of the outputs; None if we were told of no result."""
 
 
 def countersign(bill: Bill, proposal: bytes, signer: Signer) -> tuple[bytes, str]:
@@ -38,6 +40,8 @@ def countersign(bill: Bill, proposal: bytes, signer: Signer) -> tuple[bytes, str
     stated = (receipt.lease_id, receipt.contract, receipt.payer, receipt.payee, receipt.rate)
     if stated != expected or receipt.usage_ms != bill.usage_ms:
         return b"", "the receipt is not about this lease"
+    if bill.result is not None and (receipt.exit_code, receipt.outputs) != bill.result:
+        return b"", "the receipt is about another result"
     if receipt.usage_ms > bill.usage_ms_max:
         claim = f"{receipt.usage_ms} ms of {bill.usage_ms_max} ms"
         return b"", f"the provider claims more usage than time has passed: {claim}"

@@ -45,6 +45,10 @@ CALLS_BURST: Final = 120
 """A requester may send this many calls at once ..."""
 CALLS_PER_MINUTE: Final = 120
 """... and this many a minute in the long run, before a provider ignores them."""
+ALL_CALLS_BURST: Final = 1_200
+"""All requesters together may send this many calls at once ..."""
+ALL_CALLS_PER_MINUTE: Final = 1_200
+"""... and this many a minute in the long run."""
 BIDDINGS_MAX: Final = 1_024
 """A provider takes part in this many auctions at a time."""
 
@@ -70,6 +74,8 @@ RETURN_MS: Final = 30 * 60_000
 """The requester must have fetched the outputs in this time."""
 RETAIN_MS: Final = 24 * 3_600_000
 """A provider keeps outputs and waits for the countersigned receipt this long."""
+SETTLING_MAX: Final = 64
+"""A requester with this many receipts unsigned gets no further lease."""
 RELEASE_MS: Final = 10_000
 """A requester that gave up a lease waits this long for the provider's last word."""
 MESSAGE_MS: Final = 60_000

@@ -110,12 +110,17 @@ class JobSpec:
 
 def faults(spec: JobSpec) -> list[str]:
     """Return what is wrong with a job beyond the bounds of its fields, a line each."""
-    workload = spec.workload
+    lines = faults_of_workload(spec.workload)
+    if spec.terms.rate_max == 0:
+        lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
+    return lines
+
+
+def faults_of_workload(workload: Workload) -> list[str]:
+    """Return what is wrong with a workload beyond the bounds of its fields, a line each."""
     lines = []
     if not workload.command:
         lines.append("command: a job needs a command; give it after --")
-    if spec.terms.rate_max == 0:
-        lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
     size = len(encode(workload))
     if size > WORKLOAD_BYTES_MAX:
         lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
@@ -123,16 +128,16 @@ def faults(spec: JobSpec) -> list[str]:
     paths = [file.path for file in workload.inputs]
     lines += [f"input {path!r}: paths are relative, without .. or empty parts"
               for path in paths if not is_safe_path(path)]  # fmt: skip
-    lines += [
-        f"input {path!r}: given twice" for path in sorted(set(paths)) if paths.count(path) > 1
-    ]
+    lines += [f"input {path!r}: given twice"
+              for path in sorted(set(paths)) if paths.count(path) > 1]  # fmt: skip
     names = [variable.name for variable in workload.env]
     lines += [f"env {name!r}: an environment variable's name has no '=' and comes once"
               for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip
-    if workload.resources.gpus == 0 and (
-        workload.resources.gpu_class or workload.resources.vram_mib
-    ):
+    wanted = workload.resources
+    if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
         lines.append("gpus: a GPU class or VRAM is asked for, but no GPU; give --gpus 1")
+    if workload.output_mib + workload.log_mib > wanted.disk_mib:
+        lines.append("disk: output and log limits are larger than the disk; give more --disk")
     return lines
 
 

@@ -11,7 +11,7 @@ Spec: specs/execution.md#run-folder.
 
 import os
 
-LOCK = "lock"  # Held by the runner with flock as long as it lives.
+LOCK = "lock"  # A POSIX record lock, held by the runner as long as it lives.
 LAUNCH = "launch"  # What to start: written by the daemon, read by the runner.
 STATE = "state"  # The runner's process id, written when the container runs.
 BUDGET = "budget"  # The budget in ms: rewritten by the daemon, read by the runner.

@@ -59,6 +59,11 @@ from protocol.wire.messages import (
     Voucher,
 )
 
+Claim = tuple[int, tuple[int, bytes] | None, bytes]
+"""Usage in milliseconds, exit code and outputs if there are any, and the provider's receipt."""
+STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
+"""Reasons of an exit that a provider brought about because it was not paid any more."""
+
 
 def begin(lease: Lease, context: Context) -> Step:
     """Send the workload to the provider that holds the active lease."""
@@ -134,27 +139,22 @@ def take_result(state: MayRun, event: Signed[Completed], context: Context) -> St
 def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     """Countersign the receipt if the bill is right, pay, and report."""
     lease, completed = state.lease, state.completed
-    bill = Bill(
-        lease.lease_id, lease.contract, lease.provider, lease.rate,
-        completed.usage_ms, _usage_max(lease, state.seen_ms),
-    )  # fmt: skip
-    signed, dispute = countersign(bill, completed.receipt, context.signer)
-    usage_ms = min(completed.usage_ms, bill.usage_ms_max)
-    amount = amount_of(lease.rate, usage_ms)
+    outputs = completed.outputs.digest
+    claim = (completed.usage_ms, (completed.exit_code, outputs), completed.receipt)
+    bill = _bill(lease, claim, state.seen_ms)
+    signed, dispute, effects = _pay(state, bill, completed.receipt, context)
+    if completed.reason in STOPPED_UNPAID:
+        # We were away and did not pay: that is not how the job ends.
+        why = "the provider stopped the job, since our vouchers did not come"
+        broken = Broken(lease, Failure.PROVIDER_STOPPED, why)
+        return broken, (_save(broken), *effects)
+    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
     done = Done(
-        completed.exit_code, completed.reason, completed.detail, usage_ms, amount,
-        completed.outputs.digest, completed.receipt, signed, dispute,
+        completed.exit_code, completed.reason, completed.detail, usage_ms,
+        amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
     )  # fmt: skip
-    until_ms = context.now_ms + SETTLEMENT_MS
     closed = Closed(lease)
-    receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
-    return closed, (
-        _save(closed),
-        Report(lease.job_id, done),
-        _settle(lease, context, usage_ms, amount, (completed.receipt, signed)),
-        *_last_voucher(state, usage_ms, context),
-        *receipt,
-    )
+    return closed, (_save(closed), Report(lease.job_id, done), *effects)
 
 
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
@@ -182,8 +182,11 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
 
 def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
     """Fence a provider that fell silent: what it still runs counts for nothing."""
-    seconds = SILENCE_MS // 1000
-    why = f"the provider was silent for {seconds} s"
+    why = f"the provider was silent for {SILENCE_MS // 1000} s"
+    if isinstance(state, Launching):
+        why = f"the provider did not start the job in {STARTED_MS // 1000} s"
+    elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
+        why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
     return _break(state, Failure.PROVIDER_LOST, why, context)
 
 
@@ -203,23 +206,16 @@ def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
 
 def settle_release(state: Releasing, event: Signed[Released], context: Context) -> Step:
     """Pay what ran before our user cancelled."""
-    lease, released = state.lease, event.message
-    broken = Broken(lease, Failure.CANCELLED, "cancelled by the user")
-    seen_ms = _usage_max(lease, context.now_ms - state.since_ms)
-    bill = Bill(
-        lease.lease_id, lease.contract, lease.provider, lease.rate, released.usage_ms, seen_ms
-    )
-    signed, _ = countersign(bill, released.receipt, context.signer)
-    if not signed:
-        return broken, (_save(broken),)
-    amount = amount_of(lease.rate, released.usage_ms)
-    until_ms = context.now_ms + SETTLEMENT_MS
-    return broken, (
-        _save(broken),
-        _settle(lease, context, released.usage_ms, amount, (released.receipt, signed)),
-        *_last_voucher(state, released.usage_ms, context),
-        Send(lease.provider, signed, until_ms),
-    )
+    released = event.message
+    return _settle_cancelled(state, (released.usage_ms, None, released.receipt), context)
+
+
+def settle_crossed(state: Releasing, event: Signed[Completed], context: Context) -> Step:
+    """Pay a job that ended by itself while our cancellation was on its way."""
+    completed = event.message
+    result = (completed.exit_code, completed.outputs.digest)
+    claim = (completed.usage_ms, result, completed.receipt)
+    return _settle_cancelled(state, claim, context)
 
 
 def stop_waiting(state: Releasing, event: DeadlineReached, context: Context) -> Step:
@@ -248,6 +244,7 @@ TRANSITIONS: Final[Transitions] = {
     (Fetched, OutputsLost): lose_outputs,
     (Fetched, DeadlineReached): give_up_fetching,
     (Releasing, Released): settle_release,
+    (Releasing, Completed): settle_crossed,
     (Releasing, DeadlineReached): stop_waiting,
 }
 INPUTS: Final = (
@@ -288,6 +285,43 @@ def _break(
 
 def _paid(state: MayRun) -> tuple[int, int]:
     return (state.vouchers, state.paid_ms) if isinstance(state, Executing) else (0, 0)
+
+
+def _bill(lease: Lease, claim: Claim, seen_ms: int) -> Bill:
+    usage_ms, result, _ = claim
+    parties = (lease.lease_id, lease.contract, lease.provider, lease.rate)
+    return Bill(*parties, usage_ms, _usage_max(lease, seen_ms), result)
+
+
+def _pay(
+    state: Fetched | Releasing, bill: Bill, proposal: bytes, context: Context
+) -> tuple[bytes, str, tuple[Effect, ...]]:
+    """Return our countersign, or why there is none, and what pays all that is undisputed."""
+    lease = state.lease
+    signed, dispute = countersign(bill, proposal, context.signer)
+    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
+    amount = amount_of(lease.rate, usage_ms)
+    until_ms = context.now_ms + SETTLEMENT_MS
+    receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
+    return (
+        signed,
+        dispute,
+        (
+            _settle(lease, context, usage_ms, amount, (proposal, signed)),
+            *_last_voucher(state, usage_ms, context),
+            *receipt,
+        ),
+    )
+
+
+def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
+    broken = Broken(state.lease, Failure.CANCELLED, "cancelled by the user")
+    proposal = claim[2]
+    if not proposal:  # Nothing had run.
+        return broken, (_save(broken),)
+    bill = _bill(state.lease, claim, context.now_ms - state.since_ms)
+    _, _, effects = _pay(state, bill, proposal, context)
+    return broken, (_save(broken), *effects)
 
 
 def _last_voucher(

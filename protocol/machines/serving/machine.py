@@ -58,7 +58,8 @@ from protocol.values.limits import (
     STOP_MS,
 )
 from protocol.values.reasons import Release
-from protocol.wire.envelope import Signed
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.job import faults_of_workload as faults
 from protocol.wire.messages import (
     PREPARING,
     RUNNING,
@@ -105,7 +106,11 @@ def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step
 def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
     """Fetch image and inputs of a job that asks for no more than the contract says."""
     hold, workload = state.hold, event.message.workload
-    beyond = workload.resources != hold.resources or workload.timeout_ms > hold.usage_ms_max
+    beyond = (
+        workload.resources != hold.resources
+        or workload.timeout_ms > hold.usage_ms_max
+        or bool(faults(workload))
+    )
     if beyond:
         return _release(hold, Release.PREPARE_FAILED, "the job is not the one called for", context)
     following = Preparing(
@@ -219,7 +224,7 @@ def fail_serving(state: Serving, event: ContainerFailed, context: Context) -> St
 
 def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Context) -> Step:
     """Give the capacity free: nothing has run."""
-    return _say_released(state.hold, 0, b"", context)
+    return _end(state.hold, Released(state.hold.lease_id, 0, b""), context)
 
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:
@@ -249,13 +254,14 @@ def give_up_stopping(
     state: Stopping, event: ContainerFailed | DeadlineReached, context: Context
 ) -> Step:
     """End without a bill: the sandbox cannot say what was used."""
-    return _say_released(state.hold, 0, b"", context)
+    return _end(state.hold, Released(state.hold.lease_id, 0, b""), context)
 
 
 def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
-    """Keep a voucher that covers the whole bill: it is a debt even without a countersign."""
-    voucher, receipt = event.message, state.receipt
-    if voucher.contract != receipt.contract or voucher.amount < receipt.amount:
+    """Keep a voucher for more than the one before: it is a debt even without a countersign."""
+    voucher = event.message
+    known = _promised(state.voucher, context)
+    if voucher.contract != state.receipt.contract or voucher.amount <= known:
         return state, NOTHING
     following = replace(state, voucher=event.envelope)
     return following, (_save(following), _settle(following, b""))
@@ -362,19 +368,23 @@ def _receipt(
 
 
 def _release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
-    said = context.signer.sign(LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)))
+    return _end(hold, LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)), context)
+
+
+def _end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> Step:
     ended = Ended(hold)
-    until_ms = context.now_ms + MESSAGE_MS
-    send = Send(hold.requester, said.envelope, until_ms)
+    said = context.signer.sign(last_word).envelope
+    send = Send(hold.requester, said, context.now_ms + MESSAGE_MS)
     return ended, (_save(ended), send, Drop(hold.lease_id))
 
 
-def _say_released(hold: Hold, usage_ms: int, proposal: bytes, context: Context) -> Step:
-    said = context.signer.sign(Released(hold.lease_id, usage_ms, proposal))
-    ended = Ended(hold)
-    until_ms = context.now_ms + MESSAGE_MS
-    send = Send(hold.requester, said.envelope, until_ms)
-    return ended, (_save(ended), send, Drop(hold.lease_id))
+def _promised(voucher: bytes, context: Context) -> int:
+    """Return the amount of a voucher that we kept; 0 if there is none."""
+    if not voucher:
+        return 0
+    kept = open_envelope(voucher, context.signer.network_id, context.signer.peer_id).message
+    assert isinstance(kept, Voucher)
+    return kept.amount
 
 
 def _settle(state: Settling, countersign: bytes) -> Settle:

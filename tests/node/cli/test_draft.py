@@ -6,7 +6,7 @@ from node.rpc.requests import JobRequest, job_spec_of
 
 FULL = Draft(
     image="base", command=("a", "b"), env=(("K", "V"),), name="n", cpus=2, memory_mib=64,
-    disk_mib=5, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
+    disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
     max_price="0.5", profile="quick", region="europe", retries=0, drivers=("docker",),
 )  # fmt: skip
 

@@ -7,7 +7,6 @@ import pytest
 
 from node.sandbox import choice
 from node.sandbox.driver import Probe
-from node.sandbox.runner import records
 from protocol.values.errors import SandboxUnavailable
 
 
@@ -35,24 +34,3 @@ async def test_the_first_that_works_is_taken():
 async def test_every_complaint_and_what_to_do_is_said():
     with pytest.raises(SandboxUnavailable, match=r"a: no luck; b: no luck.*install"):
         await choice.first_that_works([Fake("a", BAD), Fake("b", BAD)])
-
-
-async def test_the_embedded_driver_can_be_chosen(tmp_path):
-    driver, probe = await choice.choose_driver("embedded", tmp_path / "runs")
-    assert driver.name == "embedded"
-    assert "time" in probe.limits
-    assert list((tmp_path / "runs").iterdir()) == []
-    await choice.reap([driver], [])
-
-
-async def test_docker_is_asked_first(tmp_path, monkeypatch):
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
-    with pytest.raises(SandboxUnavailable, match="docker: Docker Engine"):
-        await choice.choose_driver("docker", tmp_path / "runs")
-
-
-async def test_known_containers_are_kept(tmp_path):
-    records.write(str(tmp_path / records.LAUNCH), [("name", "mutirao-1")])
-    driver = Fake("a", GOOD)
-    await choice.reap([driver], [tmp_path])
-    assert driver.kept == frozenset({"mutirao-1"})

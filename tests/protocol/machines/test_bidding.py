@@ -39,6 +39,7 @@ CALL = Call(
 REQUESTER = 1
 PEERS = st.sampled_from([REQUESTER, REQUESTER, REQUESTER, 2])
 CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
+OTHERS = st.lists(st.binary(min_size=32, max_size=32), max_size=8)
 
 
 class BiddingMachine(Driven):
@@ -55,7 +56,7 @@ class BiddingMachine(Driven):
         self.held_sets = [NO_ID] if profile == QUICK else []
         self.begin(*answer_call(self.call, POLICY.capacity, self.context))
 
-    @rule(who=PEERS, ours=st.booleans(), others=st.lists(st.binary(min_size=32, max_size=32)))
+    @rule(who=PEERS, ours=st.booleans(), others=OTHERS)
     def set_is_closed(self, who: int, ours: bool, others: list[bytes]) -> None:
         own = [commit.commitment for commit in self.sent_of(BidCommit)]
         digests = tuple(sorted({*others, *(own if ours else [])}))

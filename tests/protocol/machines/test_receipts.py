@@ -17,7 +17,7 @@ from tests.strategies import NETWORK, SIGNERS
 REQUESTER, PROVIDER, STRANGER = SIGNERS[:3]
 LEASE, CONTRACT = LeaseId(digest_of(b"lease")), ContentId(digest_of(b"contract"))
 RATE, USAGE_MS = 5_001, 9_999
-BILL = Bill(LEASE, CONTRACT, PROVIDER.peer_id, RATE, USAGE_MS, USAGE_MS)
+BILL = Bill(LEASE, CONTRACT, PROVIDER.peer_id, RATE, USAGE_MS, USAGE_MS, None)
 RIGHT = Receipt(
     LEASE, CONTRACT, REQUESTER.peer_id, PROVIDER.peer_id, RATE, USAGE_MS,
     amount_of(RATE, USAGE_MS), 0, digest_of(b"outputs"),
@@ -47,6 +47,15 @@ def test_a_right_receipt_is_signed_as_it_is() -> None:
 def test_a_wrong_receipt_is_disputed(wrong: dict[str, object], dispute: str) -> None:
     proposal = PROVIDER.sign(replace(RIGHT, **wrong)).envelope
     assert countersign(BILL, proposal, REQUESTER) == (b"", dispute)
+
+
+def test_a_receipt_about_another_result_is_disputed() -> None:
+    told = replace(BILL, result=(RIGHT.exit_code, RIGHT.outputs))
+    proposal = PROVIDER.sign(RIGHT).envelope
+    assert countersign(told, proposal, REQUESTER)[0]
+    for other in ((1, RIGHT.outputs), (RIGHT.exit_code, digest_of(b"other"))):
+        signed, dispute = countersign(replace(BILL, result=other), proposal, REQUESTER)
+        assert (signed, dispute) == (b"", "the receipt is about another result")
 
 
 def test_more_usage_than_time_has_passed_is_disputed() -> None:

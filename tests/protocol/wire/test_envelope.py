@@ -187,7 +187,8 @@ def test_encodings_that_are_not_canonical_are_refused() -> None:
     for y in range(19):  # The field's elements that have a second encoding in 255 bits.
         for sign in (0, 1 << 255):
             key = (y + FIELD_PRIME | sign).to_bytes(32, "little")
-            signature = encoded(BASE) + bytes(32)
+            # The base point and the scalar 1: what the identity, in a second encoding, would sign.
+            signature = encoded(BASE) + (1).to_bytes(32, "little")
             assert not verify(key, signature, b"")
             assert not sodium(key, signature, b"")
             twice = key + bytes(32)
