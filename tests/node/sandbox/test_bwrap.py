@@ -54,6 +54,14 @@ def test_inputs_and_extras_are_read_only_and_by_path():
     assert words[words.index("K") + 1] == "v"
 
 
+def test_a_gpus_libraries_find_a_folder_that_can_still_be_made():
+    """The root is read-only: what goes below /dev is bound after it is there, before it closes."""
+    library = Path("/driver/libcuda.so.1")
+    words = options(record(extra=Extra(binds=((library, "/dev/nvidia-libraries/libcuda.so.1"),))))
+    bound = words.index("/dev/nvidia-libraries/libcuda.so.1")
+    assert words.index("--dev") < bound < words.index("--remount-ro")
+
+
 def test_folders_in_memory_have_sizes():
     words = options(record())
     for folder, mib in (("/tmp", 16), ("/out", 2), ("/dev/shm", 32)):

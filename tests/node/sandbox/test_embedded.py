@@ -8,6 +8,7 @@ Spec: specs/execution.md#embedded-driver.
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -311,3 +312,12 @@ def _runs(command: str) -> bool:
         except OSError:
             continue
     return False
+
+
+async def test_a_gpus_library_is_seen_below_dev(room, tmp_path):
+    library = tmp_path / "libcuda.so.1"
+    library.write_text("the driver's library")
+    bound = (library, "/dev/nvidia-libraries/libcuda.so.1")
+    with_gpu = replace(room, extra=replace(room.extra, binds=(*room.extra.binds, bound)))
+    end, log, _ = await with_gpu.run_python(f"print(open({bound[1]!r}).read())")
+    assert (end.exit_code, log) == (0, "the driver's library\n")
