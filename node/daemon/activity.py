@@ -4,6 +4,7 @@ Spec: specs/core.md#driver.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
@@ -30,3 +31,27 @@ class Activity:
     async def wait_over(self) -> None:
         """Wait until it touches nothing any more."""
         await self._over.wait()
+
+
+class Background:
+    """Holds what goes on beside the loop, as long as the node runs."""
+
+    def __init__(self) -> None:
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold it all, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def begin(self, action: Callable[[], Awaitable[object]]) -> bool:
+        """Begin something and return True; a node that ends leaves it to its next start."""
+        if self._nursery is None:
+            return False
+        self._nursery.start_soon(action)
+        return True

@@ -41,7 +41,7 @@ from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
-from node.sdnotify import feed_watchdog, notify
+from node.sdnotify import READY, STOPPING, feed_watchdog, notify
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
 from protocol.core.core import Core
@@ -212,7 +212,7 @@ class Node:
         return resume(self._core, past, context)
 
     def _say_ready(self, network: Network, sandbox: _Sandbox) -> None:
-        notify("READY=1")
+        notify(READY)
         LOG.info("ready: %s", network.peer_id)
         for address in network.addresses():
             LOG.info("listening on %s", address)
@@ -221,7 +221,7 @@ class Node:
     async def _say_goodbye(
         self, postman: Postman, executions: Executions, ports: NodePorts
     ) -> None:
-        notify("STOPPING=1")
+        notify(STOPPING)
         LOG.info("stopping")
         with trio.move_on_after(GOODBYE_S):
             await self._driver.take(StopRequested())

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from node.daemon.activity import Activity
+from node.daemon.activity import Activity, Background
 from node.daemon.collecting import collect
 from node.daemon.driver import Inbox
 from node.daemon.preparing import prepare
@@ -62,21 +62,15 @@ class Executions:
     def __init__(self, workshop: Workshop, inbox: Inbox) -> None:
         self._shop = workshop
         self._inbox = inbox
-        self._nursery: trio.Nursery | None = None
+        self._background = Background()
         self._active: dict[LeaseId, Activity] = {}
         self._known: dict[LeaseId, _Known] = {}
         self._dropping = 0
         self._dropped = trio.Event()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the nursery of all executions, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
+        """Hold all executions, until cancelled."""
+        await self._background.run(task_status)
 
     def perform(self, effect: effects.Effect) -> None:
         """Begin what the core asks for."""
@@ -93,14 +87,14 @@ class Executions:
                 # Budgets only grow, in whatever order the tasks that write them come.
                 known = self._know(lease_id)
                 known.budget_ms = max(known.budget_ms, budget_ms)
-                self._soon(partial(self._extend, lease_id))
+                self._background.begin(partial(self._extend, lease_id))
             case effects.Kill(lease_id):
                 self._know(lease_id).killed = True
-                self._soon(partial(self._kill, lease_id))
+                self._background.begin(partial(self._kill, lease_id))
                 if lease_id not in self._active:  # An earlier run of the node started it.
                     self._start(lease_id, partial(self._see_the_end, lease_id))
             case effects.Drop(lease_id):
-                self._dropping += self._soon(partial(self._drop, lease_id))
+                self._dropping += self._background.begin(partial(self._drop, lease_id))
 
     def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
         """Return who may read a log, where it grows and whether it still may; None if unknown."""
@@ -253,16 +247,9 @@ class Executions:
     def _know(self, lease_id: LeaseId) -> _Known:
         return self._known.setdefault(lease_id, _Known())
 
-    def _soon(self, action: Callable[[], Awaitable[object]]) -> bool:
-        """Begin something and return True; a node that ends leaves it to its next start."""
-        if self._nursery is None:
-            return False
-        self._nursery.start_soon(action)
-        return True
-
     def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
         activity = self._active[lease_id] = Activity()
-        self._soon(partial(self._do, lease_id, activity, action))
+        self._background.begin(partial(self._do, lease_id, activity, action))
 
     async def _do(
         self, lease_id: LeaseId, activity: Activity, action: Callable[[], Awaitable[object]]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from node.daemon.activity import Activity
+from node.daemon.activity import Activity, Background
 from node.daemon.driver import Inbox
 from node.daemon.listing import (
     LISTING_BYTES_MAX,
@@ -58,17 +58,11 @@ class Results:
         self._inbox = inbox
         self._following: dict[LeaseId, Activity] = {}
         self._fetching: dict[LeaseId, Activity] = {}
-        self._nursery: trio.Nursery | None = None
+        self._background = Background()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the nursery of all transfers, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            task_status.started()
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None  # A node that ends leaves the rest to its next start.
+        """Hold all transfers, until cancelled."""
+        await self._background.run(task_status)
 
     def log_path(self, job_id: JobId) -> Path:
         """Return where a job's log is, once it has one."""
@@ -98,9 +92,9 @@ class Results:
         lease_id: LeaseId,
         action: Callable[[], Awaitable[object]],
     ) -> None:
-        if self._nursery is not None:
-            activity = running[lease_id] = Activity()
-            self._nursery.start_soon(activity.run, action)
+        activity = Activity()
+        if self._background.begin(partial(activity.run, action)):
+            running[lease_id] = activity
 
     async def _follow(self, effect: effects.FollowLog, workload: Workload) -> None:
         path, lease_id = self.log_path(effect.job_id), effect.lease_id

@@ -27,7 +27,7 @@ from protocol.machines.inputs import (
     PolicyChanged,
     StopRequested,
 )
-from protocol.machines.table import step
+from protocol.machines.table import due, step
 from protocol.values.ids import CallId, JobId, LeaseId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer
@@ -220,9 +220,9 @@ class Core:
 
     def _reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
         effects: list[Effect] = []
-        for call_id in _due(self.auctions, context.now_ms):
+        for call_id in due(self.auctions, context.now_ms):
             effects += self._step_auction(call_id, event, context)
-        for lease_id in _due(self.leases, context.now_ms):
+        for lease_id in due(self.leases, context.now_ms):
             effects += self._step_lease(lease_id, event, context)
         effects += self.market.handle(event, context)
         self.directory.expire(context.now_ms)
@@ -243,7 +243,3 @@ def _job_of(state: auction.State) -> JobId:
 
 def _deadlines(states: Iterable[Any]) -> list[int]:
     return [state.deadline_ms for state in states]
-
-
-def _due(states: dict[Any, Any], now_ms: int) -> list[Any]:
-    return [key for key, state in states.items() if state.deadline_ms <= now_ms]

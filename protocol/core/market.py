@@ -11,7 +11,7 @@ from protocol.machines import bidding, serving
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
-from protocol.machines.table import step
+from protocol.machines.table import due, step
 from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
@@ -74,9 +74,9 @@ class Market:
         """Take an input that is no message: a deadline, or news of an execution."""
         effects: list[Effect] = []
         if isinstance(event, DeadlineReached):
-            for call_id in _due(self.biddings, context.now_ms):
+            for call_id in due(self.biddings, context.now_ms):
                 effects += self._step_bidding(call_id, event, context)
-            for lease_id in _due(self.servings, context.now_ms):
+            for lease_id in due(self.servings, context.now_ms):
                 effects += self._step_serving(lease_id, event, context)
         elif isinstance(event, StopRequested):
             for lease_id in list(self.servings):
@@ -220,7 +220,3 @@ class Market:
 def _decline(lease_id: LeaseId, event: Signed[Award], reason: Decline, context: Context) -> Effect:
     said = context.signer.sign(AwardDecline(lease_id, event.content_id, reason))
     return Send(event.signer, said.envelope, 0)
-
-
-def _due(states: dict[Any, Any], now_ms: int) -> list[Any]:
-    return [key for key, state in states.items() if state.deadline_ms <= now_ms]

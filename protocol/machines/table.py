@@ -38,3 +38,8 @@ def step(
 def all_pairs(states: object, inputs: tuple[type, ...]) -> Pairs:
     """Return every pair of a state of the union and an input."""
     return frozenset((state, event) for state in get_args(states) for event in inputs)
+
+
+def due(states: Mapping[Any, Any], now_ms: int) -> list[Any]:
+    """Return the keys of the states whose deadline has come."""
+    return [key for key, state in states.items() if state.deadline_ms <= now_ms]
