@@ -4,8 +4,10 @@ Everything here waits for a condition, for a bounded time, and says what it wait
 Spec: specs/overview.md#tests.
 """
 
+import os
 import secrets
 import shutil
+import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -144,29 +146,66 @@ def is_free(node: NodeProcess) -> bool:
 
 
 def nap() -> str:
-    """A command that sleeps ten minutes, unlike any other: `processes_with` finds it by this."""
+    """A command that sleeps ten minutes, unlike any other: what follows finds it by this.
+
+    A job that has to last sleeps until the test wakes it, so that no test depends on how fast
+    the machine is. Woken, it ends with 143, and the shell that ran it goes on.
+    """
     return f"sleep 600.{secrets.randbelow(10**9):09d}"
-
-
-def processes_with(words: str) -> list[str]:
-    """The command lines of this machine that contain the words, but for those of `mutirao`."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # It ended while we looked.
-            line = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if words in line and " -m node " not in line:
-                found.append(line)
-    return found
 
 
 def sleepers(command: str) -> int:
     """How many containers run this nap: its own process is one, bwrap's are not counted."""
-    return sum(line.strip() == command for line in processes_with(command))
+    return len(_naps(command))
+
+
+def wake(command: str, node: NodeProcess | None = None) -> int:
+    """End this nap in every container, or in those of one node; return how many there were."""
+    naps = [
+        pid for pid in _naps(command)
+        if node is None or any(str(node.data) in line for line in _lineage(pid))
+    ]  # fmt: skip
+    for pid in naps:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    return len(naps)
+
+
+def processes_with(words: str) -> list[str]:
+    """The command lines of this machine that contain the words, but for those of `mutirao`."""
+    return [line for line in _processes().values() if words in line and " -m node " not in line]
 
 
 def left_behind(node: NodeProcess) -> list[str]:
     """Processes that work in a node's data folder: runners and what they started."""
     return processes_with(str(node.data))
+
+
+def _naps(command: str) -> list[int]:
+    return [pid for pid, line in _processes().items() if line.strip() == command]
+
+
+def _lineage(pid: int) -> Iterator[str]:
+    """The command lines of a process's ancestors."""
+    lines = _processes()
+    with suppress(OSError):  # It ended while we looked.
+        while (pid := _parent_of(pid)) in lines:
+            yield lines[pid]
+
+
+def _parent_of(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("PPid:")[2].split(maxsplit=1)[0])
+
+
+def _processes() -> dict[int, str]:
+    """The command line of every process of this machine, by its id."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # It ended while we looked.
+            line = place.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found[int(place.parent.name)] = line
+    return found
 
 
 # --- what lies in the data folder -------------------------------------------------------------

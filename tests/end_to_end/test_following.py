@@ -25,17 +25,21 @@ from tests.end_to_end.stage import (
     sleepers,
     start,
     until,
+    wake,
 )
+
+QUIET = "exec 2>/dev/null;"
+"""Begins a script whose shell shall not say that its nap was ended."""
 
 
 @pytest.fixture
 def following():
-    """Starts `mutirao run` beside the test."""
+    """Starts a command that follows a job, beside the test."""
     processes = []
 
     def begin(node, *arguments) -> subprocess.Popen:
         process = subprocess.Popen(
-            **node.command("run", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            **node.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         processes.append(process)
         return process
@@ -48,18 +52,23 @@ def following():
 
 
 def test_run_prints_each_line_when_it_is_written(requester, following):
-    process = following(requester, "base", "--", "sh", "-c", "echo one; sleep 2; echo two")
+    command = nap()
+    script = f"{QUIET} echo one; {command}; echo two"
+    process = following(requester, "run", "base", "--", "sh", "-c", script)
     assert process.stdout.readline() == b"one\n"
     assert newest(requester)["phase"] == "running"
+    until(lambda: wake(command), "the job to be woken")
     assert process.stdout.readline() == b"two\n"
     assert process.wait(20) == 0
 
 
 def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_path):
+    command = nap()
+    script = f"{QUIET} cat /in/in.txt; echo $WORD; {command}; cp /in/in.txt /out/o.txt"
     (tmp_path / "in.txt").write_text("input\n")
     (tmp_path / "job.toml").write_text(
         'name = "filed"\nimage = "base"\ninputs = ["in.txt"]\nmax_price = "0.5"\n'
-        'command = ["sh", "-c", "cat /in/in.txt; echo $WORD; sleep 1; cp /in/in.txt /out/o.txt"]\n'
+        f'command = ["sh", "-c", "{script}"]\n'
         '[env]\nWORD = "said"\n[resources]\nmemory = "128M"\noutput = "1M"\n'
     )
     submitted = requester.mutirao("submit", str(tmp_path / "job.toml"))
@@ -67,6 +76,7 @@ def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_pa
     job = submitted.stdout.strip()
     assert len(job) == 32
 
+    until(lambda: wake(command), "the job to be woken")
     log = requester.mutirao("logs", "-f", job[:8])
     assert log.stdout == "input\nsaid\n"
     ended(requester, job)
@@ -85,10 +95,15 @@ def test_submit_follow_is_like_run(requester, tmp_path):
     assert (ran.returncode, ran.stdout) == (3, "x\n")
 
 
-def test_a_log_can_be_followed_from_the_middle(requester):
-    job = start(requester, "base", "--", "sh", "-c", "echo 12345; sleep 1; echo 6")
-    reached(requester, job, "running", "returning", "done")
-    assert requester.mutirao("logs", "-f", "--offset=3", job).stdout == "45\n6\n"
+def test_a_log_can_be_followed_from_the_middle(requester, following):
+    command = nap()
+    job = start(requester, "base", "--", "sh", "-c", f"{QUIET} echo 12345; {command}; echo 6")
+    reached(requester, job, "running")
+    process = following(requester, "logs", "-f", "--offset=3", job)
+    assert process.stdout.readline() == b"45\n"
+    until(lambda: wake(command), "the job to be woken")
+    assert process.stdout.read() == b"6\n"
+    assert process.wait(20) == 0
     assert requester.mutirao("logs", job).stdout == "12345\n6\n"
 
 
@@ -118,7 +133,7 @@ def test_cancel_ends_the_container_and_frees_the_provider(requester, network):
 
 def test_run_says_that_its_job_was_cancelled_elsewhere(requester, following):
     command = nap()
-    process = following(requester, "base", "--", *command.split())
+    process = following(requester, "run", "base", "--", *command.split())
     until(lambda: sleepers(command), "the container to sleep")
     requester.mutirao("cancel", newest(requester)["id"])
     _, said = process.communicate(timeout=20)
@@ -129,7 +144,7 @@ def test_run_says_that_its_job_was_cancelled_elsewhere(requester, following):
 
 def test_ctrl_c_in_run_cancels_the_job(requester, following):
     command = nap()
-    process = following(requester, "base", "--", *command.split())
+    process = following(requester, "run", "base", "--", *command.split())
     until(lambda: sleepers(command), "the container to sleep")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)

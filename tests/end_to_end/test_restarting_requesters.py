@@ -18,6 +18,7 @@ from tests.end_to_end.stage import (
     sleepers,
     start,
     until,
+    wake,
 )
 
 
@@ -29,10 +30,10 @@ def small(image):
         yield network
 
 
-def napping(seconds: int) -> tuple[str, str]:
-    """A command that says something before and after it sleeps, and what to find it by."""
-    mark = nap().replace("600", str(seconds))
-    return f"echo begin; {mark}; echo end; echo kept >/out/kept", mark
+def napping() -> tuple[str, str]:
+    """A script that says something before and after it sleeps, and the nap to wake it by."""
+    command = nap()
+    return f"exec 2>/dev/null; echo begin; {command}; echo end; echo kept >/out/kept", command
 
 
 def restart(node) -> None:
@@ -47,17 +48,18 @@ def restart(node) -> None:
 def test_a_job_outlives_its_requesters_daemon(small, how, tmp_path):
     requester = named(small, "requester")
     earlier = [job["id"] for job in requester.api.get("/jobs")]
-    script, mark = napping(4)
+    script, command = napping()
     job = start(requester, "base", "--", "sh", "-c", script)
     reached(requester, job, "running")
-    until(lambda: sleepers(mark) == 1, "the container to sleep")
+    until(lambda: sleepers(command) == 1, "the container to sleep")
     if how == "killed":
         requester.kill()
     else:
         assert requester.stop() == 0
     restart(requester)
-    assert sleepers(mark) <= 1
+    assert sleepers(command) == 1
     assert [each["id"] for each in requester.api.get("/jobs")] == [job, *earlier]
+    wake(command)
     view = ended(requester, job)
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
     assert log_of(requester, job) == "begin\nend\n"
@@ -68,11 +70,12 @@ def test_a_job_outlives_its_requesters_daemon(small, how, tmp_path):
 
 def test_a_job_that_ended_meanwhile_is_fetched_later(small):
     requester = named(small, "requester")
-    script, mark = napping(1)
+    script, command = napping()
     job = start(requester, "base", "--", "sh", "-c", script)
-    until(lambda: sleepers(mark) == 1, "the container to sleep")
+    until(lambda: sleepers(command) == 1, "the container to sleep")
     requester.kill()
-    until(lambda: not processes_with(mark), "the container to end while nobody is there")
+    wake(command)
+    until(lambda: not processes_with(command), "the container to end while nobody is there")
     restart(requester)
     view = ended(requester, job)
     assert (view["phase"], view["attempts"]) == ("done", 1)
@@ -81,14 +84,15 @@ def test_a_job_that_ended_meanwhile_is_fetched_later(small):
 
 def test_a_job_is_not_lost_when_its_requester_dies_at_once(small):
     requester = named(small, "requester")
-    script, mark = napping(1)
+    script, command = napping()
     job = start(requester, "base", "--", "sh", "-c", script)
     requester.kill()
     restart(requester)
+    until(lambda: wake(command), "the container to sleep, and to be woken", 60)
     view = ended(requester, job)
     assert (view["phase"], view["exit_code"]) == ("done", 0)
     assert log_of(requester, job) == "begin\nend\n"
-    until(lambda: not processes_with(mark), "no container to be left")
+    until(lambda: not processes_with(command), "no container to be left")
 
 
 def test_a_bootstrap_node_that_comes_back_is_found_by_the_others(small):

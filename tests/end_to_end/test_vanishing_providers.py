@@ -1,7 +1,8 @@
 """Providers that win a job and vanish: the job ends well elsewhere, and nobody is harmed.
 
 A silent provider costs its requester 30 s before the lease is fenced. So everything happens at
-once, each to a provider of its own: the tests then look at what became of each job.
+once, each to a provider of its own: the tests then look at what became of each job. The jobs sleep
+until the test wakes them, however long all this takes.
 Spec: specs/lease.md#requester, specs/core.md#recovery.
 """
 
@@ -14,7 +15,7 @@ import pytest
 
 from scripts.devnet import Devnet, NodeProcess
 from tests.end_to_end.stage import (
-    ended,
+    ENDED,
     is_free,
     job_of,
     log_of,
@@ -32,6 +33,7 @@ from tests.end_to_end.stage import (
     start,
     story_of,
     until,
+    wake,
 )
 
 pytestmark = pytest.mark.timeout(240)
@@ -39,7 +41,6 @@ pytestmark = pytest.mark.timeout(240)
 VICTIMS = {"stopped": "0.010", "frozen": "0.011", "killed": "0.012", "crashed": "0.013",
            "fetching": "0.014"}  # fmt: skip
 """Providers with one processor each, and their prices: each takes the next of the jobs."""
-NAP_S = 12
 INPUT_BYTES = 60_000_000
 
 
@@ -50,6 +51,7 @@ class Accident:
     network: Devnet
     jobs: dict[str, str] = field(default_factory=dict)
     commands: dict[str, str] = field(default_factory=dict)
+    asleep_since: dict[str, float] = field(default_factory=dict)
     stop_code: int = -1
     stop_s: float = 0
     meanwhile: dict = field(default_factory=dict)
@@ -62,12 +64,31 @@ class Accident:
     def node(self, name: str) -> NodeProcess:
         return named(self.network, name)
 
-    def end_of(self, name: str) -> dict:
-        """How the job ended that was on a provider; and it must have been there."""
-        view = ended(self.requester, self.jobs[name], limit_s=90)
+    def end_of(self, name: str, attempts: int = 2) -> dict:
+        """How the job ended that was on a provider; and it must have been there.
+
+        It is woken in its last attempt only: what an earlier one left must go away by itself.
+        """
+
+        def end() -> dict | None:
+            view = job_of(self.requester, self.jobs[name])
+            sleeps = name in self.commands and view["phase"] == "running"
+            if sleeps and view["attempts"] == attempts:
+                wake(self.commands[name], self.owner(view["provider"]))
+            return view if view["phase"] in ENDED else None
+
+        view = until(end, f"the job that was on {name} to end", 90)
         awards = [e for e in story_of(self.requester, view["id"]) if e["kind"] == "awarded"]
-        assert owner_of(self.network, awards[0]["detail"]["provider"]) == name
+        assert self.owner(awards[0]["detail"]["provider"]).name == name
         return view
+
+    def owner(self, peer: str) -> NodeProcess:
+        return named(self.network, owner_of(self.network, peer))
+
+    def retried_ms(self, name: str) -> int:
+        """When the job was given up on this provider, by the requester's clock."""
+        story = story_of(self.requester, self.jobs[name])
+        return next(event["at_ms"] for event in story if event["kind"] == "retry")
 
     def retries_of(self, name: str) -> list[dict]:
         story = story_of(self.requester, self.jobs[name])
@@ -93,11 +114,12 @@ def accident(image, tmp_path_factory):
 def begin_jobs(accident: Accident, large: str) -> None:
     requester = accident.requester
     for name in list(VICTIMS)[:-1]:
-        command = nap().replace("600", str(NAP_S))
-        script = f"echo begin; {command}; echo end | tee /out/end"
+        command = nap()
+        script = f"exec 2>/dev/null; echo begin; {command}; echo end | tee /out/end"
         accident.commands[name] = command
         accident.jobs[name] = start(requester, "base", "--", "sh", "-c", script)
         until(lambda command=command: sleepers(command) == 1, f"{name}'s container to sleep")
+        accident.asleep_since[name] = time.monotonic()
     fetch = ("base", "--", "wc", "-c", "/in/large")
     accident.jobs["fetching"] = start(requester, f"--input={large}", *fetch)
     reached(requester, accident.jobs["fetching"], "fetching")
@@ -141,16 +163,17 @@ def test_a_provider_that_stops_gives_its_job_back_at_once(accident):
     assert processes_with(str(accident.node("stopped").data)) == []
     view = accident.end_of("stopped")
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
-    assert view["ended_ms"] - view["submitted_ms"] < 30_000
+    assert accident.retried_ms("stopped") < accident.retried_ms("killed"), "it said that it stops"
     assert [retry["reason"] for retry in accident.retries_of("stopped")] == ["provider-stopped"]
 
 
 def test_a_daemon_that_crashes_and_restarts_takes_its_container_over(accident):
-    view = accident.end_of("crashed")
+    awake = time.monotonic()
+    view = accident.end_of("crashed", attempts=1)
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
     assert log_of(accident.requester, view["id"]) == "begin\nend\n"
     assert accident.retries_of("crashed") == []
-    assert view["usage_ms"] >= NAP_S * 1000
+    assert view["usage_ms"] >= (awake - accident.asleep_since["crashed"]) * 1000
     assert accident.doubled == [], "never two containers for one lease"
     provider = accident.node("crashed")
     provider.wait_ready()
@@ -160,8 +183,7 @@ def test_a_daemon_that_crashes_and_restarts_takes_its_container_over(accident):
 def test_other_jobs_do_not_wait_for_those_that_are_lost(accident):
     view = accident.meanwhile
     assert (view["phase"], view["attempts"]) == ("done", 1)
-    took_ms = view["ended_ms"] - view["submitted_ms"]
-    assert took_ms < 10_000, "bidders that do not answer cost a window, not 30 s"
+    assert view["ended_ms"] < accident.retried_ms("killed"), "it did not wait for them"
     peers = {bid["peer"] for bid in view["bids"]}
     assert accident.node("frozen").peer_id not in peers
 
