@@ -3,6 +3,7 @@
 Spec: specs/network.md.
 """
 
+import ipaddress
 import random
 import socket
 from collections.abc import Iterable
@@ -112,6 +113,19 @@ def parse_peer_address(text: str) -> tuple[PeerId, Multiaddr]:
 def bare(address: Multiaddr) -> Multiaddr:
     """Return the address without a peer id at its end."""
     return Multiaddr(str(address).partition("/p2p/")[0])
+
+
+def source_of(host: str) -> str:
+    """Return what one household has of an IP address: all of IPv4, the /64 network of IPv6."""
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:  # A listener on "::" sees IPv4 like this.
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
 def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:

@@ -3,7 +3,7 @@
 Spec: specs/network.md.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,12 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 
 from node.network import messages, repairs
-from node.network.addresses import AddressBook, parse_address, parse_peer_address
+from node.network.addresses import (
+    AddressBook,
+    bare,
+    parse_address,
+    parse_peer_address,
+)
 from node.network.foreign import Escalation, contained, quiet_logging, reaching
 from node.network.gossip import Gossip, Rule
 from node.network.interface import (
@@ -31,7 +36,7 @@ from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
 from node.network.stack import Stack, build_stack, run_stack
 from node.network.streams import ByteStream
-from protocol.values.errors import PeerFault, Stale, Unavailable
+from protocol.values.errors import InvalidRequest, PeerFault, Stale, Unavailable
 from protocol.values.ids import PeerId
 
 __all__ = ["ByteStream", "Network", "NetworkConfig", "Peer", "PeerEvents", "open_network"]
@@ -104,6 +109,7 @@ class Network:
         self.peer_id = PeerId(stack.host.get_id().to_base58())
         self._context = context
         self._stack = stack
+        self._book = book
         self._events = events
         self._records = Records(stack.dht, self.peer_id, validator)
         self._keeper = Keeper(stack, book, context.scores.refuses, context.tuning)
@@ -119,6 +125,23 @@ class Network:
         """Return where we listen, as multiaddrs with the true port and our peer id."""
         found = self._stack.host.get_transport_addrs()
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+
+    def announced(self) -> tuple[str, ...]:
+        """Return where others reach us, as we tell them: without wildcards, with our peer id."""
+        return tuple(f"{bare(each)}/p2p/{self.peer_id}" for each in self._stack.host.get_addrs())
+
+    def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
+        """Remember where a peer says that it listens, behind what we know of it already.
+
+        What is no address, or names another peer, is left out.
+        """
+        for text in addresses:
+            try:
+                named, address = parse_peer_address(text)
+            except InvalidRequest:
+                continue
+            if named == peer != self.peer_id:
+                self._book.learn(peer, [address])
 
     def peers(self) -> tuple[Peer, ...]:
         """Return the connected peers."""

@@ -1,8 +1,8 @@
 """libp2p's DHT, kept apart from the public one and open to everybody at all times.
 
 Defects that are repaired here by subclass (network.md, 2): twelve streams that say nothing
-switch the DHT off; provider records, which we do not use, are kept for anybody; a peer that
-does not speak the public protocol is not taken into the routing table.
+switch the DHT off, whoever holds them; provider records, which we do not use, are kept for
+anybody; a peer that does not speak the public protocol is not taken into the routing table.
 
 Spec: specs/dht.md.
 """
@@ -22,12 +22,15 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.validator import NamespacedValidator, Validator
 
+from node.network.addresses import source_of
 from node.network.foreign import contained
+from node.network.muxer import RepairedYamux
 
 PUBLIC_PROTOCOL: Final[TProtocol] = PROTOCOL_ID
 NAMESPACE: Final = "mutirao"
 STREAMS_MAX: Final = 64
 STREAMS_PER_PEER_MAX: Final = 8
+STREAMS_PER_SOURCE_MAX: Final = 16  # Identities cost nothing, IP addresses do.
 STREAM_S: Final = 20.0  # A stream of the DHT carries a few messages and ends.
 
 
@@ -48,27 +51,29 @@ class RepairedKademlia(KadDHT):
             strict_validation=True,
         )
         self._inbound_limiter = trio.CapacityLimiter(STREAMS_MAX)
-        self._streams: Counter[ID] = Counter()
+        self._streams: Counter[ID | str] = Counter()  # Of each peer, and of each source.
         self.routing_table = _OpenRoutingTable(self.local_peer_id, host)
         self.peer_routing = PeerRouting(host, self.routing_table)
         self.provider_store = _NoProviders(host, self.peer_routing)
 
     async def handle_stream(self, stream: INetStream) -> None:
         """Serve a stream of a peer for a while."""
-        peer_id = stream.muxed_conn.peer_id
-        if self._streams[peer_id] >= STREAMS_PER_PEER_MAX:
+        limits: dict[ID | str, int] = {
+            stream.muxed_conn.peer_id: STREAMS_PER_PEER_MAX,
+            _source_of(stream): STREAMS_PER_SOURCE_MAX,
+        }
+        if any(self._streams[holder] >= limit for holder, limit in limits.items()):
             await stream.reset()
             return
-        self._streams[peer_id] += 1
+        self._streams.update(limits.keys())
         try:
             with contained("DHT stream") as serving, trio.fail_after(STREAM_S):
                 await super().handle_stream(stream)
             if serving.failed:
                 await stream.reset()
         finally:
-            self._streams[peer_id] -= 1
-            if not self._streams[peer_id]:
-                del self._streams[peer_id]
+            self._streams.subtract(limits.keys())
+            self._streams = +self._streams  # Without those that hold none.
 
 
 class _OpenRoutingTable(RoutingTable):
@@ -92,3 +97,12 @@ class _NoProviders(ProviderStore):
     def get_providers(self, key: bytes) -> list[Any]:  # noqa: ARG002
         """Return none."""
         return []
+
+
+def _source_of(stream: INetStream) -> str:
+    """Return where the peer's connection comes from; those of which it cannot be told share."""
+    muxed = stream.muxed_conn
+    remote = None
+    with contained("address of a peer"):
+        remote = muxed.get_remote_address() if isinstance(muxed, RepairedYamux) else None
+    return "unknown" if remote is None else source_of(remote[0])

@@ -19,7 +19,6 @@ from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
@@ -33,6 +32,7 @@ from node.network.interface import NetworkConfig, Tuning
 from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
 from node.network.muxer import PROTOCOL as YAMUX
 from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
+from node.network.peerstore import BoundedPeerStore
 from node.network.pubsub import (
     RPC_BYTES_MAX,
     SEEN_S,
@@ -96,7 +96,8 @@ def build_stack(
 ) -> Stack:
     """Build the parts from the 32-byte seed of the node's key; nothing runs yet."""
     transport = ExclusiveTCP()
-    swarm = _build_swarm(seed, tuning, transport)
+    peerstore = BoundedPeerStore(create_new_key_pair(seed))
+    swarm = _build_swarm(peerstore, tuning, transport)
     swarm.guard(tuning, refuses)
     host = RepairedHost(swarm, config)
     gossipsub = RepairedGossipSub()
@@ -109,6 +110,8 @@ def build_stack(
         max_inbound_rpc_size=RPC_BYTES_MAX,
     )
     dht = RepairedKademlia(host, validator)
+    table = dht.routing_table
+    peerstore.guard(lambda peer: peer in swarm.connections or table.peer_in_table(peer))
     return Stack(swarm, host, dht, gossipsub, pubsub, transport, trio.Event())
 
 
@@ -143,17 +146,15 @@ async def run_stack(
             await _close_connections(stack.swarm)
 
 
-def _build_swarm(seed: bytes, tuning: Tuning, transport: ExclusiveTCP) -> RepairedSwarm:
-    key_pair = create_new_key_pair(seed)
-    own = ID.from_pubkey(key_pair.public_key)
-    peerstore = PeerStore()
-    peerstore.add_key_pair(own, key_pair)
-    noise = Noise(key_pair, noise_privkey=create_new_x25519_key_pair().private_key)
+def _build_swarm(
+    peerstore: BoundedPeerStore, tuning: Tuning, transport: ExclusiveTCP
+) -> RepairedSwarm:
+    noise = Noise(peerstore.key_pair, noise_privkey=create_new_x25519_key_pair().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): RepairedYamux})
     upgrader.muxer_multistream = Muxer(tuning)
     upgrade_s = tuning.upgrade_timeout_ms / 1000
     return RepairedSwarm(
-        own,
+        peerstore.own,
         peerstore,
         upgrader,
         [transport],

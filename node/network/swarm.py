@@ -25,6 +25,7 @@ from libp2p.peer.peerstore import PeerStoreError
 from libp2p.stream_muxer.yamux import yamux
 from multiaddr import Multiaddr
 
+from node.network.addresses import source_of
 from node.network.foreign import contained
 from node.network.interface import Tuning
 
@@ -59,7 +60,7 @@ class RepairedSwarm(Swarm):
     ) -> None:
         """Serve an inbound connection until it is closed; only so long it holds its slot."""
         del failure_event
-        host = (read_write_closer.get_remote_address() or ("unknown", 0))[0]
+        host = source_of((read_write_closer.get_remote_address() or ("unknown", 0))[0])
         try:
             if self._half_open[host] < self.tuning.half_open_per_address_max:
                 connection = await self._upgrade(read_write_closer, maddr, host)

@@ -19,6 +19,8 @@
 | malformed gossip ends the node                                | pubsub.py (subclass)       |
 | a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
+| what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |
+| what a peer tells of itself fills our memory                  | peerstore.py (subclass)    |
 | our DHT mixes with the public one                             | stack.py, kademlia.py      |
 
 Spec: specs/network.md.

@@ -15,6 +15,7 @@ from node.network.addresses import (
     parse_address,
     parse_peer_address,
     reachable,
+    source_of,
 )
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, peer_id_of
@@ -66,6 +67,7 @@ def test_failures_make_a_peer_wait_and_success_ends_it():
         book.dialled(ADA, 0, reached=False)
         book.dialled(PeerId("bob"), 0, reached=False)
     assert book.due(0) == ([], [])
+    assert BOOTSTRAP_BACK_OFF_MAX_MS <= 5_000
     assert book.due(BOOTSTRAP_BACK_OFF_MAX_MS) == ([ADA], [])
     assert book.due(BACK_OFF_MAX_MS) == ([ADA], [PeerId("bob")])
     book.dialled(PeerId("bob"), 0, reached=True)
@@ -78,3 +80,19 @@ def test_wildcards_are_not_told_to_others():
     assert told[0].endswith("/tcp/4788")
     assert "0.0.0.0" not in told[0]
     assert "/ip6/::/" not in str(reachable([Multiaddr("/ip6/::/tcp/1")])[0])
+
+
+@pytest.mark.parametrize(
+    "host, source",
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_a_household_is_one_source(host, source):
+    assert source_of(host) == source

@@ -7,11 +7,19 @@ from libp2p.kad_dht.routing_table import RoutingTable
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from node.network.kademlia import STREAMS_PER_PEER_MAX, protocol_of
+from node.network import kademlia
+from node.network.kademlia import (
+    STREAMS_MAX,
+    STREAMS_PER_PEER_MAX,
+    STREAMS_PER_SOURCE_MAX,
+    protocol_of,
+)
 from tests.node.network.devnet import circle, opened, until
 
+SHARE = STREAMS_PER_PEER_MAX + 2
 
-async def test_idle_streams_cost_only_their_peer():
+
+async def test_idle_streams_cost_only_their_peer(patient_dht):
     async with circle(3) as (a, b, c):
         streams = []
         for _ in range(3 * STREAMS_PER_PEER_MAX):
@@ -21,6 +29,41 @@ async def test_idle_streams_cost_only_their_peer():
         record = f"{c.peer_id} 1".encode()
         assert await c.put_record(record)
         assert await a.get_record(c.peer_id) == record
+
+
+async def test_idle_streams_cost_only_their_source(monkeypatch, patient_dht):
+    monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", SHARE)
+    monkeypatch.setattr(kademlia, "_source_of", lambda stream: source(stream.muxed_conn.peer_id))
+    sybils = []
+
+    def source(peer_id):
+        return "evil" if peer_id.to_base58() in sybils else "good"
+
+    async with circle(4) as (a, b, *others):
+        sybils.extend(other.peer_id for other in others)
+        for other in others:
+            for _ in range(STREAMS_PER_PEER_MAX):
+                await other.open_stream(a.peer_id, protocol_of("mutirao"))
+        dht = a._stack.dht
+        await until(lambda: dht._streams["evil"] == SHARE)
+        record = f"{b.peer_id} 1".encode()
+        assert await b.put_record(record)
+        assert await a.get_record(b.peer_id) == record
+        assert dht._streams["evil"] == SHARE < 2 * STREAMS_PER_PEER_MAX
+    await until(lambda: not dht._streams)
+
+
+def test_several_sources_have_room():
+    assert 4 * STREAMS_PER_SOURCE_MAX <= STREAMS_MAX
+
+
+async def test_a_source_is_the_address_of_the_connection(patient_dht):
+    async with circle(2) as (a, b):
+        stream = await b.open_stream(a.peer_id, protocol_of("mutirao"))
+        peer = ID.from_base58(b.peer_id)
+        await until(lambda: a._stack.dht._streams[peer] == a._stack.dht._streams["127.0.0.1"] > 0)
+        await stream.reset()
+        await until(lambda: not a._stack.dht._streams)
 
 
 async def test_our_dht_is_not_the_public_one():

@@ -10,7 +10,7 @@ import trio.testing
 from node.network.messages import FRAME_BYTES_MAX, STREAMS_PER_PEER_MAX, Answers, Requests
 from protocol.values.errors import MalformedMessage, PeerUnreachable
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import QUICK, echo, slower
+from tests.node.network.devnet import PATIENT, echo, tuned
 
 ADA = PeerId("ada")
 
@@ -66,7 +66,7 @@ def requests(*streams, **changes):
         return left.pop(0)
 
     blamed = []
-    made = Requests(open_stream, blamed.append, slower(**changes) if changes else QUICK)
+    made = Requests(open_stream, blamed.append, tuned(**changes) if changes else PATIENT)
     made.blamed = blamed
     return made
 
@@ -144,21 +144,21 @@ async def test_forgetting_resets_a_stream_that_rests():
 
 async def test_answers_come_in_order():
     stream = Script(frame(b"1") + frame(b"") + frame(b"3"))
-    await Answers(echo, QUICK).serve(ADA, stream)
+    await Answers(echo, PATIENT).serve(ADA, stream)
     assert stream.written == frame(b"1") + frame(b"") + frame(b"3")
 
 
 async def test_a_frame_too_large_is_not_read():
     stream = Script(b"\xff" * 1000)
     with pytest.raises(MalformedMessage):
-        await Answers(echo, QUICK).serve(ADA, stream)
+        await Answers(echo, PATIENT).serve(ADA, stream)
     assert len(stream.data) == 996
 
 
 async def test_half_a_frame_breaks_the_stream():
     for data in (b"\0\0", frame(b"whole")[:-1]):
         with pytest.raises(PeerUnreachable):
-            await Answers(echo, QUICK).serve(ADA, Script(data))
+            await Answers(echo, PATIENT).serve(ADA, Script(data))
 
 
 async def test_a_handler_that_hangs_is_given_up(autojump_clock):
@@ -166,14 +166,14 @@ async def test_a_handler_that_hangs_is_given_up(autojump_clock):
         await trio.sleep_forever()
 
     with pytest.raises(PeerUnreachable, match="too long"):
-        await Answers(hang, QUICK).serve(ADA, Script(frame(b"1")))
+        await Answers(hang, PATIENT).serve(ADA, Script(frame(b"1")))
 
 
 async def test_a_peer_has_few_streams(autojump_clock):
     async def hang(peer, data):
         await trio.sleep_forever()
 
-    answers = Answers(hang, QUICK)
+    answers = Answers(hang, PATIENT)
     streams = [Script(frame(b"1")) for _ in range(STREAMS_PER_PEER_MAX + 1)]
     async with trio.open_nursery() as nursery:
         for stream in streams:

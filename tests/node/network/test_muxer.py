@@ -82,10 +82,13 @@ async def release(wire):
 
 @pytest.mark.parametrize("kind, is_noticed", [(yamux.Yamux, False), (RepairedYamux, True)])
 async def test_silence_is_noticed(wire, kind, is_noticed, autojump_clock):
-    connection = muxed(kind, wire)
+    connection = muxed(kind, wire, ping_every_ms=10_000, ping_timeout_ms=5_000)
+    started_s = trio.current_time()
     with trio.move_on_after(60):
         await connection.start()
     assert connection.is_closed is is_noticed
+    # The first ping after half a second, and nothing within five.
+    assert (trio.current_time() - started_s < 0.5 + 5 + 0.5) is is_noticed
 
 
 async def test_a_peer_that_answers_pings_is_kept(wire, autojump_clock):

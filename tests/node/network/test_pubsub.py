@@ -4,12 +4,14 @@ Spec: specs/gossip.md.
 """
 
 import pytest
+import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 
-from node.network.pubsub import BURST_MAX, TOPIC_BYTES_MAX
+from node.network import pubsub
+from node.network.pubsub import BURST_MAX, RATE_PER_S, TOPIC_BYTES_MAX, _Bucket
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
 from tests.node.network.devnet import opened, seed
@@ -96,10 +98,18 @@ async def test_what_claims_to_come_from_us_is_dropped(door):
     assert door.penalty() == 0
 
 
-async def test_a_flood_is_cut(door):
+async def test_a_flood_is_cut(door, monkeypatch):
+    monkeypatch.setattr(pubsub, "RATE_PER_S", 0)
     for number in range(BURST_MAX + 100):
         await door.push_msg(EVE_ID, message(seqno=number))
-    assert BURST_MAX <= len(door.judged) < BURST_MAX + 90
+    assert len(door.judged) == BURST_MAX
+
+
+async def test_after_a_flood_a_peer_is_heard_again(autojump_clock):
+    bucket = _Bucket()
+    assert [bucket.take() for _ in range(BURST_MAX + 1)] == [True] * BURST_MAX + [False]
+    await trio.sleep(2)
+    assert [bucket.take() for _ in range(2 * RATE_PER_S + 1)] == [True] * 2 * RATE_PER_S + [False]
 
 
 @pytest.mark.parametrize("topic", ["other", "/mutirao/mutirao/" + "x" * TOPIC_BYTES_MAX])

@@ -47,7 +47,7 @@ async def test_bad_records_are_refused(validator, key, value):
     assert not validator.is_valid(key, value)
 
 
-async def test_nobody_can_put_a_record_for_another():
+async def test_nobody_can_put_a_record_for_another(patient_dht):
     async with circle(2) as (a, b):
         forged = record(9, b.peer_id).replace(b" 9", b" nine")
         with pytest.raises(ValueError):
@@ -55,7 +55,7 @@ async def test_nobody_can_put_a_record_for_another():
         assert await b.get_record(a.peer_id) is None
 
 
-async def test_alone_a_record_goes_nowhere_and_is_not_lost():
+async def test_alone_a_record_goes_nowhere_and_is_not_lost(patient_dht):
     async with opened("a") as a:
         mine = record(1, a.peer_id)
         assert not await a.put_record(mine)
@@ -65,7 +65,7 @@ async def test_alone_a_record_goes_nowhere_and_is_not_lost():
             assert await b.get_record(a.peer_id) == mine  # Asked of its owner.
 
 
-async def test_an_old_record_is_refused():
+async def test_an_old_record_is_refused(patient_dht):
     async with circle(2) as (a, _b):
         assert await a.put_record(record(2, a.peer_id))
         a._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from protocol.values.errors import MalformedMessage, PeerUnreachable
-from tests.node.network.devnet import circle, slower, until
+from tests.node.network.devnet import WAIT_S, circle, tuned, until
 
 PROTOCOL = "/mutirao/test/1"
 
@@ -39,7 +39,7 @@ async def test_silence_ends_a_read_and_a_full_window_a_write():
     async def sleep(peer, stream):
         await trio.sleep_forever()
 
-    async with circle(2, tuning=slower(stream_timeout_ms=300)) as (a, b):
+    async with circle(2, tuning=tuned(stream_timeout_ms=300)) as (a, b):
         a.on_stream(PROTOCOL, sleep)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         with pytest.raises(PeerUnreachable):
@@ -48,6 +48,7 @@ async def test_silence_ends_a_read_and_a_full_window_a_write():
             await stream.write(bytes(10**6))
         await stream.reset()
         other = await b.open_stream(a.peer_id, PROTOCOL)  # The connection is none the worse.
+        other._timeout_s = WAIT_S
         await other.write(b"x")
 
 
@@ -61,7 +62,7 @@ async def test_many_megabytes():
     async with circle(2) as (a, b):
         a.on_stream(PROTOCOL, count)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
-        with trio.fail_after(60):
+        with trio.fail_after(WAIT_S):
             for _ in range(16):
                 await stream.write(bytes(2**20))
             await stream.close()
@@ -83,7 +84,7 @@ async def test_a_lost_peer_ends_its_streams():
         await b.open_stream(a.peer_id, PROTOCOL)
         await until(a.peers)
         await b._disconnect(a.peer_id)
-        with trio.fail_after(10):
+        with trio.fail_after(WAIT_S):
             await ended.wait()
 
 

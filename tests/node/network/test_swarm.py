@@ -11,7 +11,7 @@ from multiaddr import Multiaddr
 
 from node.network.swarm import CONNECTIONS_PER_PEER_MAX
 from protocol.values.errors import BadSignature
-from tests.node.network.devnet import opened, slower, until
+from tests.node.network.devnet import WAIT_S, opened, tuned, until
 
 DEAD = [Multiaddr("/ip4/127.0.0.1/tcp/1")]
 
@@ -25,17 +25,43 @@ async def test_an_inbound_connection_gives_its_slot_back():
         await until(lambda: limiter.borrowed_tokens == 0)  # Stock: when the swarm ends.
 
 
-async def test_half_open_connections_are_counted_by_source_and_time_out():
-    async with opened("a", tuning=slower(half_open_per_address_max=3)) as a:
+async def ended(streams, count):
+    """Wait until so many streams are at their end."""
+    at_end = []
+
+    async def read(stream):
+        while await stream.receive_some():
+            pass
+        at_end.append(stream)
+
+    with trio.fail_after(WAIT_S):
+        async with trio.open_nursery() as nursery:
+            for stream in streams:
+                nursery.start_soon(read, stream)
+            await until(lambda: len(at_end) >= count)
+            nursery.cancel_scope.cancel()
+    return len(at_end)
+
+
+async def test_half_open_connections_are_counted_by_source():
+    async with opened("a", tuning=tuned(half_open_per_address_max=3)) as a:
         port = int(a.addresses()[0].split("/")[4])
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
-        await until(lambda: a._stack.swarm._half_open["127.0.0.1"] == 3)
-        with trio.fail_after(5):
-            for stream in streams:
-                while await stream.receive_some():
-                    pass
-                await stream.aclose()
+        assert await ended(streams, 7) == 7
+        assert a._stack.swarm._half_open == {"127.0.0.1": 3}
+        for stream in streams:
+            await stream.aclose()
         await until(lambda: not a._stack.swarm._half_open)
+
+
+async def test_half_open_connections_time_out():
+    async with opened("a", tuning=tuned(upgrade_timeout_ms=300)) as a:
+        port = int(a.addresses()[0].split("/")[4])
+        streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(3)]
+        assert await ended(streams, 3) == 3
+        await until(lambda: not a._stack.swarm._half_open)
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_a_dead_peer_is_not_dialled_again_at_once():

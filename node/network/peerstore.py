@@ -1,0 +1,103 @@
+"""What libp2p remembers of peers, bounded.
+
+Defects that are repaired here by subclass: what libp2p stores of a peer (protocols, a signed
+record of any size, any number of addresses) has no bound, and strangers choose it; the bound
+that it has on the number of peers evicts our own keys first, and then nothing works any more.
+
+Spec: specs/network.md.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from libp2p.crypto.keys import KeyPair
+from libp2p.peer.envelope import Envelope
+from libp2p.peer.id import ID
+from libp2p.peer.peerdata import PeerData
+from libp2p.peer.peerstore import PeerRecordState, PeerStore
+from multiaddr import Multiaddr
+
+PEERS_MAX: Final = 2048
+ADDRESSES_MAX: Final = 8  # Of one peer: as many as are ever dialled.
+ADDRESS_BYTES_MAX: Final = 256
+PROTOCOLS_MAX: Final = 64
+PROTOCOL_LENGTH_MAX: Final = 128
+RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_MAX addresses need.
+
+Keeps = Callable[[ID], bool]
+
+
+class BoundedPeerStore(PeerStore):
+    """Remembers the peers that it heard of last, and those that it must keep."""
+
+    peer_data_map: "_Recent"
+
+    def __init__(self, key_pair: KeyPair) -> None:
+        super().__init__()
+        self.key_pair = key_pair
+        self.own = ID.from_pubkey(key_pair.public_key)
+        self.peer_data_map = _Recent(self.peer_record_map)
+        self.guard(lambda _: False)
+        self.add_key_pair(self.own, key_pair)
+
+    def guard(self, keeps: Keeps) -> None:
+        """Set who must not be forgotten, besides ourselves."""
+        self.peer_data_map.keeps = lambda peer_id: peer_id == self.own or keeps(peer_id)
+
+    def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
+        """Remember addresses of a peer, if it has not told enough of them."""
+        known = self.peer_data_map.get(peer_id)
+        room = ADDRESSES_MAX - (0 if known is None else len(known.get_addrs()))
+        old = set() if known is None else set(known.get_addrs())
+        short = (at for at in addrs if len(at.to_bytes()) <= ADDRESS_BYTES_MAX)
+        new = [at for at in dict.fromkeys(short) if at not in old]
+        super().add_addrs(peer_id, new[: max(0, room)], ttl)
+
+    def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
+        """Remember protocols of a peer; libp2p clears the old ones before."""
+        known = self.get_protocols(peer_id) if self.has_peer(peer_id) else []
+        both = dict.fromkeys([*known, *protocols])
+        self.set_protocols(peer_id, list(both))
+
+    def set_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
+        """Remember the protocols of a peer, the first ones."""
+        short = [name for name in protocols if len(name) <= PROTOCOL_LENGTH_MAX]
+        super().set_protocols(peer_id, short[:PROTOCOLS_MAX])
+
+    def consume_peer_record(self, envelope: Envelope, ttl: int) -> bool:
+        """Take a peer's signed record; return whether it is valid, newer, and not too large."""
+        if len(envelope.raw_payload) > RECORD_BYTES_MAX:
+            return False
+        return super().consume_peer_record(envelope, ttl)
+
+    def _enforce_peer_limit(self) -> None:
+        """Do nothing: new peers have been let in only as old ones went."""
+
+
+class _Recent(dict[ID, PeerData]):
+    """The data of peers, those last heard of at the end. A new peer takes the place of an old."""
+
+    keeps: Keeps
+
+    def __init__(self, records: dict[ID, PeerRecordState]) -> None:
+        super().__init__()
+        self._records = records
+
+    def setdefault(self, peer_id: ID, default: PeerData | None = None) -> PeerData:
+        """Return the data of a peer that there is news of. Libp2p makes all entries by this."""
+        known = self.pop(peer_id, None)
+        if known is None:
+            known = default or PeerData()
+            self._make_room()
+        self[peer_id] = known
+        return known
+
+    def _make_room(self) -> None:
+        if len(self) < PEERS_MAX:
+            return
+        for oldest in tuple(self):  # Ends soon: far fewer are kept than PEERS_MAX.
+            known = self.pop(oldest)
+            if not self.keeps(oldest):
+                self._records.pop(oldest, None)
+                return
+            self[oldest] = known  # To the end: the next search does not meet it again.
