@@ -110,7 +110,7 @@ async def run_bare(rootfs: Path) -> float:
         folder = Path(name) / "run"
         folder.mkdir(mode=0o700)
         workload = Workload(Digest(bytes(32)), COMMAND)
-        launch = Launch("mutirao-bench", workload, rootfs, None, budget_ms=60_000)
+        launch = Launch("mutirao-bench", workload, str(rootfs), budget_ms=60_000)
         begin = time.perf_counter()
         await driver.start(launch, folder)
         await driver.wait(folder)

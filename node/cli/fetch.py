@@ -54,6 +54,8 @@ def _fetch(node: Connection, path: str, folder: Path, output: dict[str, Any]) ->
                 file.write(chunk)
         if digest.hexdigest() != output["digest"]:
             raise Failure("failure", f"{output['path']}: the bytes are not those of its digest")
+        if output["executable"]:
+            partial.chmod(partial.stat().st_mode | 0o100)
         partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)

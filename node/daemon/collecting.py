@@ -3,6 +3,7 @@
 Spec: specs/execution.md#outputs.
 """
 
+import stat
 from pathlib import Path
 
 import trio
@@ -23,7 +24,7 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
     root = outputs_path(folder)
     log = await _keep(blobs, owner, log_path(folder), "log")
     files = [
-        FileRef(name, await _keep(blobs, owner, root / name, "output"))
+        FileRef(name, await _keep(blobs, owner, root / name, "output"), _may_run(root / name))
         for name in await trio.to_thread.run_sync(_names_below, root)
     ]
     data = await trio.to_thread.run_sync(encode, Outputs(tuple(files), log))
@@ -43,3 +44,7 @@ async def _keep(blobs: Blobs, owner: str, path: Path, kind: str) -> BlobRef:
 def _names_below(root: Path) -> list[str]:
     """Return the paths of all files, sorted; none if there is no folder of outputs."""
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
+
+def _may_run(path: Path) -> bool:
+    return bool(path.stat().st_mode & stat.S_IXUSR)

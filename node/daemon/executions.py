@@ -17,8 +17,8 @@ import trio
 from node.daemon.activity import Activity, Background
 from node.daemon.collecting import collect
 from node.daemon.driver import Inbox
-from node.daemon.preparing import prepare
-from node.daemon.roots import note_use, sweep_roots
+from node.daemon.preparing import HeldImage, prepare, sandbox_of
+from node.daemon.roots import sweep_roots
 from node.daemon.workshop import Workshop, pins_of
 from node.data.disk import full_disk_as_storage_full
 from node.sandbox import runfolder
@@ -113,13 +113,12 @@ class Executions:
     async def _prepare(self, effect: effects.Prepare) -> None:
         lease_id = effect.lease_id
         try:
-            self._sandbox()
+            self._sandbox()  # Before anything is fetched in vain.
             await prepare(self._shop, effect, self._inbox.give)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
             await self._inbox.take(inputs.PrepareFailed(lease_id, str(error)))
             return
-        note_use(self._shop.roots / effect.workload.image.hex())
         await self._inbox.take(inputs.Prepared(lease_id))
         await sweep_roots(self._shop.roots, self._uses)
 
@@ -172,8 +171,11 @@ class Executions:
 
     async def _launch(self, effect: effects.Launch) -> ContainerLaunch:
         shop, workload = self._shop, effect.workload
+        image = ""  # What runs already is taken over as it is.
+        if not runfolder.is_known(self._folder(effect.lease_id)):
+            # It was prepared, which costs nothing twice; but it may have gone since.
+            image = await self._sandbox().prepare(HeldImage(workload.image, shop))
         config = await shop.images.config(workload.image)
-        rootfs = await shop.images.unpack(workload.image, shop.roots)
         files = []
         for file in workload.inputs:
             path = shop.blobs.path(file.blob.digest)
@@ -183,8 +185,7 @@ class Executions:
         return ContainerLaunch(
             name=name_of(effect.lease_id),
             workload=workload,
-            rootfs=rootfs,
-            image_archive=partial(shop.images.docker_archive, workload.image),
+            image=image,
             env=config.env,
             working_dir=config.working_dir,
             inputs=tuple(files),
@@ -237,9 +238,7 @@ class Executions:
         return self._shop.run_folder(lease_id)
 
     def _sandbox(self) -> SandboxDriver:
-        if self._shop.sandbox is None:
-            raise SandboxUnavailable("this node has no sandbox any more")
-        return self._shop.sandbox
+        return sandbox_of(self._shop)
 
     def _uses(self, image: Digest) -> bool:
         return any(known.image == image for known in self._known.values())

@@ -1,19 +1,23 @@
-"""Fetches image and inputs of an execution from its requester, and unpacks the image.
+"""Fetches image and inputs of an execution from its requester, and gives the image to the sandbox.
 
 Spec: specs/execution.md#executions. A holder that is busy or just out of reach is asked again a
 few times; a job whose image is larger than it said is refused before its layers are fetched.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import trio
 
+from node.daemon.roots import note_use
 from node.daemon.workshop import Workshop
+from node.sandbox.driver import Driver
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, Input
-from protocol.values.errors import BlobUnavailable, InvalidRequest
-from protocol.values.ids import LeaseId, PeerId
+from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
+from protocol.values.ids import Digest, LeaseId, PeerId
 from protocol.wire.job import BlobRef, Workload
 
 MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -26,8 +30,28 @@ PROGRESS_BYTES: Final = 4 * 1024 * 1024
 Give = Callable[[Input], object]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldImage:
+    """An image of ours, as the sandbox takes it."""
+
+    digest: Digest
+    shop: Workshop
+
+    async def unpack(self) -> Path:
+        """Return its root, unpacked once; errors as of `Images.unpack`."""
+        root = await self.shop.images.unpack(self.digest, self.shop.roots)
+        note_use(root)
+        return root
+
+    async def archive(self, path: Path) -> None:
+        """Write it to a new file, as `docker load` takes it; errors as of `Images.unpack`."""
+        await self.shop.images.docker_archive(self.digest, path)
+
+
 async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
     """Have everything that an execution needs; `give` is told how far the fetching is.
+
+    The sandbox has the image then. All of it counts as preparing, for which a job has its time.
 
     BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull say why it cannot be had.
     """
@@ -40,7 +64,14 @@ async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
             if attempt == ATTEMPTS - 1:
                 raise
         await trio.sleep(PAUSE_S * 2**attempt)
-    await shop.images.unpack(effect.workload.image, shop.roots)
+    await sandbox_of(shop).prepare(HeldImage(effect.workload.image, shop))
+
+
+def sandbox_of(shop: Workshop) -> Driver:
+    """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
+    if shop.sandbox is None:
+        raise SandboxUnavailable("this node has no sandbox any more")
+    return shop.sandbox
 
 
 async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:

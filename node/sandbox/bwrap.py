@@ -113,10 +113,9 @@ def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
 
 def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
     """Return bwrap's options in the order in which it carries them out."""
-    assert launch.rootfs is not None
     pairs = _words(*WALLS, "--uid", UID_INSIDE, "--gid", UID_INSIDE, "--cap-drop", "ALL")
     pairs += _words("--hostname", "job")
-    pairs += _bind(launch.rootfs, "/")
+    pairs += _bind(Path(launch.image), "/")
     pairs += _words("--proc", "/proc", "--dev", "/dev")
     pairs += _memory_folder("/dev/shm", limits.shared_mib)  # noqa: S108 - in the container.
     for device in extra.devices:

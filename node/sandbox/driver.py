@@ -7,17 +7,34 @@ that an earlier daemon started. Which driver to take is decided in choice.py.
 Spec: specs/execution.md#drivers.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from protocol.values.ids import Digest
 from protocol.wire.job import Workload
 
 CONTAINER: Final = 1
 """The isolation that namespaces, seccomp and control groups give: the kernel is shared."""
 
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "disk", "failed")
+
+
+class Image(Protocol):
+    """An image whose parts are all here, and the ways in which drivers take it."""
+
+    @property
+    def digest(self) -> Digest:
+        """Return the digest of its manifest."""
+        ...
+
+    async def unpack(self) -> Path:
+        """Return the root of the image, unpacked once and shared by all containers."""
+        ...
+
+    async def archive(self, path: Path) -> None:
+        """Write the image to a new file, as `docker load` takes it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +47,8 @@ class Launch:
 
     name: str
     workload: Workload
-    rootfs: Path | None
-    """The unpacked image, for the embedded driver."""
-    image_archive: Callable[[Path], Awaitable[None]] | None
-    """Writes a docker-archive of the image to a path, for an engine that does not have it."""
+    image: str
+    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id."""
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()
@@ -79,6 +94,14 @@ class Driver(Protocol):
         """Start real containers and report what held; never raises for a sandbox that fails."""
         ...
 
+    async def prepare(self, image: Image) -> str:
+        """Have the image where containers can start from it; return what Launch.image takes.
+
+        It may take minutes the first time and next to nothing from then on. SandboxUnavailable,
+        and what the image's own methods raise, say why it cannot be had.
+        """
+        ...
+
     async def start(self, launch: Launch, folder: Path) -> None:
         """Return once the container runs; SandboxUnavailable with one clear line if it cannot."""
         ...
@@ -110,5 +133,8 @@ def log_path(folder: Path) -> Path:
 
 
 def outputs_path(folder: Path) -> Path:
-    """Return the folder of collected outputs: after `wait`, regular files of ours, mode 0600."""
+    """Return the folder of collected outputs: after `wait`, regular files of ours.
+
+    Their mode is 0600, or 0700 if the job made them executable.
+    """
     return folder / "outputs"

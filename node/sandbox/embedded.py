@@ -14,9 +14,9 @@ from typing import Final
 
 import trio
 
-from node.sandbox import nvidia, runfolder, seccomp
+from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
-from node.sandbox.driver import CONTAINER, Exit, Launch, Probe
+from node.sandbox.driver import CONTAINER, Image, Launch, Probe
 from node.sandbox.policy import MOUNT_POINTS, require_runnable
 from node.sandbox.runner import cgroups, records
 from protocol.values.errors import SandboxUnavailable
@@ -24,9 +24,11 @@ from protocol.values.errors import SandboxUnavailable
 FIRST_JOB_UID: Final = 0x7000_0000
 """From here to 0x7fff_ffff nobody else takes user ids: systemd's list of them calls it unused."""
 JOB_UIDS: Final = 0x1000_0000
+LIMITS: Final = frozenset({"memory", "pids", "cpu"})
+"""What control groups can bound."""
 
 
-class EmbeddedDriver:
+class EmbeddedDriver(runfolder.RunFolders):
     """Containers by bwrap, one runner process each."""
 
     name = "embedded"
@@ -37,6 +39,7 @@ class EmbeddedDriver:
 
         `cgroup_root` is where control groups are mounted; "" does without.
         """
+        super().__init__()
         self.runs = runs
         self.group = "mutirao/" + hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
         self.cgroup_root = cgroup_root
@@ -44,9 +47,12 @@ class EmbeddedDriver:
         self.machine = platform.machine()
 
     async def check(self) -> Probe:
-        from node.sandbox import selftest  # noqa: PLC0415 - it imports us.
+        return await selftest.check(self)
 
-        return await selftest.check_embedded(self)
+    async def prepare(self, image: Image) -> str:
+        root = await image.unpack()
+        await self.runners.make_spare()
+        return str(root)
 
     async def start(self, launch: Launch, folder: Path) -> None:
         extra = Extra()
@@ -59,31 +65,36 @@ class EmbeddedDriver:
         if not runfolder.is_known(folder):
             require_runnable(launch)
             await trio.to_thread.run_sync(self._prepare, launch, folder, extra)
-        await runfolder.run_runner(folder)
-
-    async def wait(self, folder: Path) -> Exit:
-        return await runfolder.wait(folder)
-
-    async def kill(self, folder: Path) -> None:
-        await runfolder.kill(folder)
-
-    async def extend(self, folder: Path, budget_ms: int) -> None:
-        await runfolder.extend(folder, budget_ms)
+        await self.runners.run(folder)
 
     async def remove(self, folder: Path) -> None:
-        await runfolder.kill(folder)
+        await self.kill(folder)
         name = runfolder.name_in(folder)
         if name:
             await trio.to_thread.run_sync(self._remove_group, name)
         await runfolder.remove_files(folder)
 
     async def reap(self, names: frozenset[str]) -> None:
+        self.runners.end_spare()
         for name in cgroups.children(self.group, self.cgroup_root):
             if name not in names:
                 await trio.to_thread.run_sync(self._remove_group, name)
         if not cgroups.children(self.group, self.cgroup_root):
             cgroups.find(self.group, self.cgroup_root).remove()
             cgroups.tidy(self.cgroup_root)
+
+    def soft_limits(self) -> frozenset[str]:
+        """Return what no control group bounds."""
+        return LIMITS - self.hard_limits()
+
+    async def selftest_image(self, rootfs: Path) -> str:
+        """Return the root itself."""
+        await trio.lowlevel.checkpoint()
+        return str(rootfs)
+
+    async def forget_selftest_image(self) -> None:
+        """Remove nothing: the root lies in the self-test's own folder."""
+        await trio.lowlevel.checkpoint()
 
     def _remove_group(self, name: str) -> None:
         """Kill what is left in a container's control group, and remove it."""
@@ -93,11 +104,11 @@ class EmbeddedDriver:
 
     def _prepare(self, launch: Launch, folder: Path, extra: Extra) -> None:
         """Write what the runner needs to know."""
-        assert launch.rootfs is not None, "the embedded driver runs unpacked images"
-        self._require_mount_points(launch.rootfs)
+        rootfs = Path(launch.image)
+        self._require_mount_points(rootfs)
         user = job_user(launch.name)
         if user is not None:
-            _open_to_readers(launch.rootfs, [path for _, path in launch.inputs])
+            _open_to_readers(rootfs, [path for _, path in launch.inputs])
         hard = self.hard_limits()
         refused = frozenset() if "memory" in hard else frozenset({"memfd_create"})
         host = Host(

@@ -1,4 +1,4 @@
-"""The daemon's end of a run folder: start its runner, wait for it, speak to it.
+"""The daemon's end of a run folder: wait for its runner, speak to it.
 
 Nothing here is particular to a driver, and nothing here remembers: what is known of a container
 is in its folder, so that a new daemon goes on where the old one stopped.
@@ -9,8 +9,6 @@ Spec: specs/execution.md#run-folder.
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +16,9 @@ import trio
 
 from node.sandbox.driver import Exit
 from node.sandbox.runner import cgroups, lock, records
+from node.sandbox.runners import Runners
 from protocol.values.errors import SandboxUnavailable
 
-RUNNER: Final = Path(__file__).parent / "runner"
-START_SECONDS: Final = 120.0
 KILL_SECONDS: Final = 30.0
 LOOK_AGAIN_SECONDS: Final = 60.0
 
@@ -53,25 +50,25 @@ def outputs_refused(folder: Path) -> tuple[str, ...]:
     return tuple(result.every("refused")) if result else ()
 
 
-async def run_runner(folder: Path) -> None:
-    """Start the folder's runner and return when the container runs.
+class RunFolders:
+    """The part of a driver that is the same for all: a container's runner does it."""
 
-    SandboxUnavailable with the runner's own line if it does not.
-    """
-    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), str(folder)]
-    try:
-        with trio.fail_after(START_SECONDS):
-            done = await trio.run_process(
-                command, stdout=subprocess.DEVNULL, capture_stderr=True, check=False
-            )
-    except trio.TooSlowError:
-        raise SandboxUnavailable(f"no container after {START_SECONDS:g} s") from None
-    except OSError as fault:
-        raise SandboxUnavailable(f"cannot start the sandbox's runner: {fault}") from fault
-    if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else f"the runner ended with {done.returncode}"
-        raise SandboxUnavailable(why)
+    name: str
+
+    def __init__(self) -> None:
+        self.runners = Runners(self.name)
+
+    async def wait(self, folder: Path) -> Exit:
+        """Return how the container of the folder ended, whoever started it."""
+        return await wait(folder)
+
+    async def kill(self, folder: Path) -> None:
+        """End the container if it still runs; return when its runner has written the result."""
+        await kill(folder)
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        """Set a new budget, counted from the container's start."""
+        await extend(folder, budget_ms)
 
 
 async def wait(folder: Path) -> Exit:

@@ -9,6 +9,7 @@ Spec: specs/execution.md#system-calls.
 import errno
 import json
 import struct
+from functools import cache
 from typing import Final
 
 from node.sandbox import syscalls
@@ -40,6 +41,7 @@ TERMINAL_TRICKS: Final = (0x5412, 0x541C)
 Instruction = tuple[int, int, int, int]
 
 
+@cache
 def program(machine: str, without: frozenset[str] = frozenset()) -> bytes:
     """Return the filter as an array of struct sock_filter for `bwrap --seccomp`.
 

@@ -11,15 +11,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from node.sandbox import runfolder
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.driver import Driver, Exit, Launch, Probe, log_path, outputs_path
-from node.sandbox.embedded import EmbeddedDriver
 from node.sandbox.policy import MOUNT_POINTS, NAME_PREFIX
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
@@ -110,15 +108,38 @@ TRIALS: Final = (
 Start = Callable[[Launch, Path], Awaitable[None]]
 
 
-async def check_embedded(driver: EmbeddedDriver) -> Probe:
-    """Run all trials through the embedded driver."""
+class Candidate(Driver, Protocol):
+    """A driver as the self-test needs it."""
+
+    runs: Path
+
+    def soft_limits(self) -> frozenset[str]:
+        """Return the limits that hold only because the runner watches."""
+        ...
+
+    async def selftest_image(self, rootfs: Path) -> str:
+        """Return what Launch.image takes for an image with the empty folders of `rootfs`."""
+        ...
+
+    async def forget_selftest_image(self) -> None:
+        """Remove what `selftest_image` made beyond the folder."""
+        ...
+
+    async def start_with(self, launch: Launch, folder: Path, extra: Extra) -> None:
+        """Start with more than the image has."""
+        ...
+
+
+async def check(driver: Candidate) -> Probe:
+    """Run all trials through a driver."""
     scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
     try:
         await trio.to_thread.run_sync(lambda: scratch.mkdir(mode=0o700, parents=True))
         rootfs, extra = host_rootfs(scratch / "rootfs")
+        image = await driver.selftest_image(rootfs)
 
         async def start(launch: Launch, folder: Path) -> None:
-            await driver.start_with(replace(launch, rootfs=rootfs), folder, extra)
+            await driver.start_with(replace(launch, image=image), folder, extra)
 
         ends = await run_trials(start, scratch)
     except SandboxUnavailable as fault:
@@ -128,30 +149,7 @@ async def check_embedded(driver: EmbeddedDriver) -> Probe:
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
             await _clean(driver, scratch)
-    return judge(ends, frozenset({"memory", "pids", "cpu"}) - driver.hard_limits())
-
-
-async def check_docker(driver: DockerDriver) -> Probe:
-    """Run all trials through Docker Engine."""
-    scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
-    try:
-        await trio.to_thread.run_sync(lambda: scratch.mkdir(mode=0o700, parents=True))
-        _, extra = host_rootfs(scratch / "rootfs")
-        image = await driver.selftest_image()
-
-        async def start(launch: Launch, folder: Path) -> None:
-            await driver.start_with(launch, folder, (image, extra))
-
-        ends = await run_trials(start, scratch)
-    except SandboxUnavailable as fault:
-        return Probe(ok=False, why=str(fault))
-    except OSError as fault:
-        return Probe(ok=False, why=f"the self-test cannot work in {scratch}: {fault.strerror}")
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
-            await _clean(driver, scratch)
-            await driver.remove_selftest_image()
-    return judge(ends, frozenset())
+    return judge(ends, driver.soft_limits())
 
 
 def judge(ends: dict[str, Exit], soft: frozenset[str]) -> Probe:
@@ -232,7 +230,7 @@ def _launch(trial: Trial) -> Launch:
         processes=LIMIT_PROCESSES,
     )
     name = NAME_PREFIX + secrets.token_hex(16)
-    return Launch(name=name, workload=workload, rootfs=None, image_archive=None)
+    return Launch(name=name, workload=workload, image="")
 
 
 async def _require_proof(folder: Path) -> None:
@@ -244,8 +242,9 @@ async def _require_proof(folder: Path) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def _clean(driver: Driver, scratch: Path) -> None:
-    """Remove the trials' containers and folders."""
+async def _clean(driver: Candidate, scratch: Path) -> None:
+    """Remove the trials' containers, folders and image."""
     for trial in TRIALS:
         await driver.remove(scratch / trial.limit)
     await runfolder.remove_files(scratch)
+    await driver.forget_selftest_image()

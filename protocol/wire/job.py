@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from protocol.values.ids import Digest
 from protocol.values.limits import ENVELOPE_BYTES_MAX
 from protocol.wire.codec import encode
-from protocol.wire.schema import DIGEST, RATE, Bytes, Int, Key, Many, Record, Text
+from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
 INPUTS_MAX: Final = 256
 ARGUMENTS_MAX: Final = 256
@@ -39,6 +39,8 @@ class FileRef:
 
     path: Annotated[str, Key(1), Text(1024, 1)]
     blob: Annotated[BlobRef, Key(2), Record(BlobRef)]
+    executable: Annotated[bool, Key(3), Flag()] = False
+    """Said of outputs alone: inputs are read-only files of a node, which many jobs may share."""
 
 
 @dataclass(frozen=True, slots=True)

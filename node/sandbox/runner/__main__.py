@@ -1,8 +1,9 @@
-"""Start one runner: `python -I -S -E node/sandbox/runner FOLDER`, with stdlib alone.
+"""Start one runner: `python -I -S -E node/sandbox/runner DRIVER`, with stdlib alone.
 
-The process that the daemon starts forks, waits until the container runs, and exits: 0 if it does
-(or did, or another runner has it), 1 with one line on stderr if it cannot. The fork is the
-runner: in a session of its own, it lives as long as the container.
+The process that the daemon starts imports what the driver needs and waits for the name of a run
+folder on stdin; without one it ends. Then it forks, waits until the container runs, and exits: 0
+if it does (or did, or another runner has it), 1 with one line on stderr if it cannot. The fork is
+the runner: in a session of its own, it lives as long as the container.
 
 Spec: specs/execution.md#runner.
 """
@@ -13,7 +14,15 @@ Spec: specs/execution.md#runner.
 import os
 import sys
 
+TYPE_CHECKING = False  # As of typing, which takes 10 ms to import.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from node.sandbox.runner.container import Container
+    from node.sandbox.runner.records import Fields
+
 HELD_SECONDS = 20.0
+SPARE_MS = 60_000  # A runner that gets no folder in this time ends.
 
 
 def stand_alone() -> None:
@@ -30,13 +39,17 @@ def stand_alone() -> None:
         path = os.path.dirname(path)
 
 
-def main(folder: str) -> None:
+def main(driver: str) -> None:
     """Fork the runner and report its start. Ends the process without Python's own farewell."""
+    start = _start_of(driver)
+    folder = _folder_on_stdin()
+    if not folder:
+        os._exit(1)
     os.chdir(folder)
     reader, writer = os.pipe2(os.O_CLOEXEC)
     if os.fork() == 0:
         os.close(reader)
-        _run(writer)
+        _run(writer, start)
         os._exit(0)
     os.close(writer)
     report = b""
@@ -48,7 +61,34 @@ def main(folder: str) -> None:
     os._exit(1)
 
 
-def _run(report: int) -> None:
+def _start_of(driver: str) -> "Callable[[Fields], Container]":
+    """Return the driver's `start`, with all that it and its runner need imported."""
+    from node.sandbox.runner import lock, records, supervise  # noqa: F401, PLC0415
+
+    if driver == "docker":
+        from node.sandbox.runner import engine  # noqa: PLC0415
+
+        return engine.start
+    from node.sandbox.runner import bubblewrap  # noqa: PLC0415
+
+    if os.geteuid() == 0:
+        import ctypes  # noqa: F401, PLC0415 - 5 ms that only root's stage needs.
+    return bubblewrap.start
+
+
+def _folder_on_stdin() -> bytes:
+    """Return the run folder that the daemon names, b"" if it names none any more."""
+    import select  # noqa: PLC0415
+
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    folder = b""
+    while poll.poll(SPARE_MS) and (piece := os.read(0, 4096)):
+        folder += piece
+    return folder
+
+
+def _run(report: int, start: "Callable[[Fields], Container]") -> None:
     """Be the runner: hold the lock, start the container, watch it, write the result."""
     from node.sandbox.runner import lock, records, supervise  # noqa: PLC0415
     from node.sandbox.runner.container import StartFailed  # noqa: PLC0415
@@ -65,11 +105,7 @@ def _run(report: int) -> None:
     fields = records.read(records.LAUNCH)
     assert fields is not None, "the daemon writes the launch record first"
     try:
-        if fields.one("driver") == "docker":
-            from node.sandbox.runner import engine as driver  # noqa: PLC0415
-        else:
-            from node.sandbox.runner import bubblewrap as driver  # type: ignore[no-redef]  # noqa: PLC0415
-        container = driver.start(fields)
+        container = start(fields)
     except StartFailed as fault:
         os.write(report, str(fault).encode())
         return

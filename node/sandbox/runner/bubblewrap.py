@@ -26,6 +26,8 @@ PIPE_BYTES = 1 << 20
 SETUP_SECONDS = 20.0
 DEATH_MS = 5_000
 OUT = "out"
+MARK = "bwrap: "
+"""Begins bwrap's own lines."""
 LIMITS = (
     ("nofile", resource.RLIMIT_NOFILE),
     ("fsize", resource.RLIMIT_FSIZE),
@@ -122,6 +124,9 @@ class Bubblewrap(Container):
             self.group.out_of_memory_kills() > 0,
         )
 
+    def complaint(self, line: str) -> str:
+        return line.removeprefix(MARK) if line.startswith(MARK) else ""
+
     def outputs(self) -> int:
         return self.out
 
@@ -177,6 +182,9 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
     except ProcessLookupError:
         raise StartFailed(_complaint(container)) from None
     size = fields.number("output_mib") << 20
+    # Now, since the kernel waits for its other processors while bwrap goes on with the walls.
+    for process in (container.process, container.init):
+        _adopt(container.group, process)
     deadline = time.monotonic() + SETUP_SECONDS
     while container.exit_code() is None and time.monotonic() < deadline:
         container.out = _open_out(container.init, size)
@@ -184,6 +192,16 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
             return
         time.sleep(0.0005)
     raise StartFailed(_complaint(container))
+
+
+def _adopt(group: cgroups.Group, process: int) -> None:
+    """Complete a process's move into the group; one that has just died says itself why."""
+    try:
+        group.adopt(process)
+    except ProcessLookupError:
+        return
+    except OSError as fault:
+        raise StartFailed(f"the control group takes no process: {fault.strerror}") from fault
 
 
 def _open_out(init: int, size: int) -> int:

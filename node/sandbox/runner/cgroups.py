@@ -36,9 +36,24 @@ class Group:
         self.hard = hard
 
     def join(self) -> None:
-        """Move the calling process in; OSError if the kernel refuses."""
-        for folder in set(self.folders.values()):
-            _write(folder + "/cgroup.procs", "0")
+        """Move the calling process, which has one thread, in; OSError if the kernel refuses.
+
+        In version 1 a thread that moves itself need not wait for the kernel's other processors,
+        10 ms. Where limits are version 1's, `adopt` does the rest.
+        """
+        for controller, folder in self.folders.items():
+            if controller:
+                _write(folder + "/tasks", "0")
+        if self.folders.keys() == {""}:
+            _write(self.folders[""] + "/cgroup.procs", "0")
+
+    def adopt(self, process: int) -> None:
+        """Move a process that has joined into version 2's group beside version 1's, if any.
+
+        That group limits nothing: it is there to kill all at once. OSError if the kernel refuses.
+        """
+        if "" in self.folders and len(self.folders) > 1:
+            _write(self.folders[""] + "/cgroup.procs", str(process))
 
     def members(self) -> list[int]:
         """Return the process ids in the group."""

@@ -161,17 +161,18 @@ def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.st
         if (opened.st_dev, opened.st_ino) != (collection.device, found.st_ino):
             collection.refuse(path, "it is not what it was")
             return
-        _copy(source, (pair[1], name), found.st_size)
+        mode = 0o700 if opened.st_mode & stat.S_IXUSR else 0o600
+        _copy(source, (pair[1], name, mode), found.st_size)
     finally:
         os.close(source)
     collection.bytes_left -= found.st_size
     collection.files_left -= 1
 
 
-def _copy(source: int, place: tuple[int, str], size: int) -> None:
-    """Write at most `size` bytes to a new file of ours: no owner, mode or attribute travels."""
+def _copy(source: int, place: tuple[int, str, int], size: int) -> None:
+    """Write at most `size` bytes to a new file of ours: no owner or attribute travels."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    target = os.open(place[1], flags, 0o600, dir_fd=place[0])
+    target = os.open(place[1], flags, place[2], dir_fd=place[0])
     try:
         done = 0
         while done < size:

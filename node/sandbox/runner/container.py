@@ -61,6 +61,13 @@ class Container(abc.ABC):
         """Return what the dead container used."""
 
     @abc.abstractmethod
+    def complaint(self, line: str) -> str:
+        """Return what the program that starts the command complains of in a line of the log.
+
+        "" if the line is not that program's.
+        """
+
+    @abc.abstractmethod
     def outputs(self) -> int:
         """Return a descriptor of the dead container's /out."""
 

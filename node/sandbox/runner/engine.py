@@ -22,6 +22,8 @@ HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
 MEASURE_SECONDS = 1.0
 ENTRIES_MAX = 50_000
+INIT_MARK = "[FATAL tini ("
+"""Begins the lines of Docker's init when it cannot go on."""
 FAULTS = (OSError, http.client.HTTPException)
 """What a request raises when the engine is gone or talks nonsense."""
 
@@ -112,6 +114,10 @@ class Engine(Container):
             self.group.kill()  # The engine says that it is dead; we look.
         state = _inspect(self.fields).get("State") or {}
         return Usage(self.spent, self.peak, bool(state.get("OOMKilled")))
+
+    def complaint(self, line: str) -> str:
+        mark, found, why = line.partition("] ")
+        return why if found and mark.startswith(INIT_MARK) else ""
 
     def outputs(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -7,6 +7,7 @@ import os
 import time
 
 CHUNK = 1 << 16
+LINE_BYTES = 4096
 DRAIN_BYTES = 1 << 20
 DRAIN_PAUSE_SECONDS = 0.005
 
@@ -14,7 +15,7 @@ DRAIN_PAUSE_SECONDS = 0.005
 class JobLog:
     """The file that stdout and stderr grow in."""
 
-    __slots__ = ("descriptor", "full", "mib", "room")
+    __slots__ = ("descriptor", "full", "last", "mib", "room")
 
     def __init__(self, path: str, mib: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -22,18 +23,29 @@ class JobLog:
         self.mib = mib
         self.room = (mib << 20) - os.fstat(self.descriptor).st_size
         self.full = self.room <= 0
+        self.last = b""  # Of what was added, its end.
 
     def add(self, data: bytes) -> None:
         """Write the bytes as far as there is room, then say once that the rest is missing."""
         if self.full:
             return
         piece = data[: self.room]
+        self.last = (self.last + piece)[-LINE_BYTES:]
         self.room -= len(piece)
         _write_all(self.descriptor, piece)
         if len(piece) < len(data):
             self.full = True
             note = f"\n… log truncated at {self.mib} MiB\n"
             _write_all(self.descriptor, note.encode())
+
+    def last_line(self) -> str:
+        """Return the last line, or as much of its end as we remember."""
+        return self.last.rstrip().rpartition(b"\n")[2].decode(errors="replace")
+
+    def say(self, line: str) -> None:
+        """Add a line of ours, on a line of its own."""
+        begin = "\n" if self.last and not self.last.endswith(b"\n") else ""
+        self.add(f"{begin}mutirao: {line}\n".encode())
 
     def close(self) -> None:
         """Close the file; the log is complete."""

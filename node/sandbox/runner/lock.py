@@ -12,7 +12,6 @@ Spec: specs/execution.md#run-folder.
 import errno
 import fcntl
 import os
-import struct
 import time
 
 from node.sandbox.runner.records import RESULT, STATE
@@ -39,6 +38,8 @@ def holder(path: str) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    import struct  # noqa: PLC0415 - only the daemon asks; it takes a runner a millisecond.
+
     try:
         query = struct.pack(LAYOUT, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         answer = struct.unpack(LAYOUT, fcntl.fcntl(descriptor, fcntl.F_GETLK, query))

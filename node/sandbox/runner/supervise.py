@@ -6,9 +6,7 @@ second, so that a container ends in time with no daemon alive.
 Spec: specs/execution.md#runner.
 """
 
-# pathlib takes 10 ms to import.
-# ruff: noqa: PTH123
-
+import errno
 import os
 import select
 import time
@@ -20,6 +18,10 @@ from node.sandbox.runner.records import Fields
 TICK_MS = 250
 DEATH_MS = 10_000
 LOG_TAIL_MS = 500
+TOLD_MAX = 10  # Things left out of the outputs that the log names.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # As shells and Docker say it.
+EXECUTION_MARKS = ("execvp {}: ", "exec {} failed: ")
+"""How bwrap and Docker's init begin to say that the command cannot be executed, and why."""
 
 Verdict = tuple[str, str]  # A reason and one line for the user.
 
@@ -67,17 +69,16 @@ def supervise(watch: Watch) -> None:
         container.kill()
         code = _await_death(watch)
     usage_ms = watch.age_ms()
-    _finish_log(watch)
+    _take_tail(watch)
     usage = container.usage()
-    verdict = verdict or _judge(code, usage, watch.fields)
+    if verdict is None:
+        code, verdict = _judge(code, usage, watch)
     refused: list[str] = []
     try:
-        source = container.outputs()
-        refused = collect.collect(
-            source, records.OUTPUTS, watch.fields.number("output_mib") << 20
-        ).refused
+        refused = _collect(watch)
     except OSError as fault:
         verdict = ("failed", f"the outputs could not be kept: {fault.strerror}")
+    watch.log.close()
     container.close()
     write_result(code, verdict, (usage_ms, usage), refused)
 
@@ -147,7 +148,7 @@ def _await_death(watch: Watch) -> int:
     return 137
 
 
-def _finish_log(watch: Watch) -> None:
+def _take_tail(watch: Watch) -> None:
     """Take what the dead container left in the pipe."""
     deadline_ms = now_ms() + LOG_TAIL_MS
     while watch.log_open and not watch.log.full and now_ms() < deadline_ms:
@@ -155,27 +156,41 @@ def _finish_log(watch: Watch) -> None:
         if watch.container.log_source not in ready:
             break
         watch.take_log()
-    watch.log.close()
 
 
-def _judge(code: int, usage: Usage, fields: Fields) -> Verdict:
+def _collect(watch: Watch) -> list[str]:
+    """Take the outputs; what was left out is said in the log, and returned."""
+    size = watch.fields.number("output_mib") << 20
+    refused = collect.collect(watch.container.outputs(), records.OUTPUTS, size).refused
+    if refused:
+        rest = [f"and {len(refused) - TOLD_MAX} more"] if len(refused) > TOLD_MAX else []
+        watch.log.say(f"left out of the outputs: {'; '.join(refused[:TOLD_MAX] + rest)}")
+    return refused
+
+
+def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:
     """Return how a container ended that nobody killed but perhaps the kernel."""
     if code == 0:
-        return ("exited", "")
+        return code, ("exited", "")
     if usage.out_of_memory:
-        return ("memory", MEMORY_LINE.format(fields.number("memory_mib")))
+        return code, ("memory", MEMORY_LINE.format(watch.fields.number("memory_mib")))
     if code > 128:
-        return ("exited", f"the command ended by signal {code - 128}")
-    return ("exited", _missing_command(fields) or f"the command ended with exit code {code}")
+        return code, ("exited", f"the command ended by signal {code - 128}")
+    complaint = watch.container.complaint(watch.log.last_line())
+    for mark in EXECUTION_MARKS:
+        begin = mark.format(watch.fields.one("command"))
+        if complaint.startswith(begin):
+            return _not_executed(watch, complaint.removeprefix(begin))
+    return code, ("exited", complaint[:300] or f"the command ended with exit code {code}")
 
 
-def _missing_command(fields: Fields) -> str:
-    """Say that the command could not be executed if the log ends with bwrap's word for it."""
-    with open(records.LOG, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
-        last = file.read().rstrip().rpartition(b"\n")[2].decode(errors="replace")
-    mark = "bwrap: "
-    return last.removeprefix(mark)[:300] if last.startswith(mark) else ""
+def _not_executed(watch: Watch, why: str) -> tuple[int, Verdict]:
+    """Say that the command could not be executed; return the code that a shell would give."""
+    command = ascii(watch.fields.one("command"))[1:-1][:200]
+    missing = why == os.strerror(errno.ENOENT)
+    line = f"{command}: not found in the image" if missing else f"{command}: {why[:80]}"
+    watch.log.say(line)
+    return NOT_FOUND if missing else NOT_EXECUTABLE, ("exited", line)
 
 
 def _seconds(duration_ms: int) -> str:

@@ -1,5 +1,6 @@
 """Fetching what a job left. Spec: specs/rpc.md#command-line."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,16 @@ def test_files_arrive_whole(daemon, job, tmp_path):
     assert (tmp_path / "new" / "out" / "deep" / "é 1?#%").read_bytes() == data
     files = [each.name for each in (tmp_path / "new").rglob("*") if each.is_file()]
     assert sorted(files) == ["empty", "é 1?#%"]
+
+
+def test_what_may_run_at_the_provider_may_run_here(daemon, job, tmp_path):
+    for path in ("text", "tool"):
+        daemon.do(daemon.service.leave, job, path, b"#!")
+    files = daemon.service.files[job]
+    files[1] = replace(files[1], executable=True)
+    fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+    assert os.access(tmp_path / "out" / "tool", os.X_OK)
+    assert (tmp_path / "out" / "text").stat().st_mode & 0o111 == 0
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/../../x"])

@@ -38,6 +38,16 @@ async def test_files_of_all_folders_are_listed_by_path(bea: Place) -> None:
     }  # fmt: skip
 
 
+async def test_what_may_run_is_told_from_the_rest(bea: Place) -> None:
+    folder = fill(bea, tool=b"#!", text=b"x")
+    (outputs_path(folder) / "tool").chmod(0o700)
+    ref = await collect(bea.blobs, "owner", folder)
+    listing = await read_listing(bea.blobs, ref.digest)
+    assert [(file.path, file.executable) for file in listing.files] == [
+        ("text", False), ("tool", True),
+    ]  # fmt: skip
+
+
 async def test_a_job_that_left_nothing(bea: Place) -> None:
     ref = await collect(bea.blobs, "owner", fill(bea))
     assert (await read_listing(bea.blobs, ref.digest)).files == ()

@@ -52,6 +52,44 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         assert pins_of(LEASE) not in bea.blobs._pins
 
 
+async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Place) -> None:
+    workload = await bea.workload()
+    bea.sandbox.prepares = trio.Event()
+    async with running(bea.executions()) as executions:
+        executions.perform(prepare_of(workload))
+        await until(lambda: bool(bea.sandbox.prepared))
+        await trio.testing.wait_all_tasks_blocked()
+        assert bea.inbox.events == []
+        bea.sandbox.prepares.set()
+        await bea.inbox.wait_for(inputs.Prepared)
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        root = bea.shop.roots / workload.image.hex()
+        assert bea.sandbox.boxes[bea.run_folder()].launch.image == str(root)
+
+
+async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
+    workload = await bea.workload()
+    bea.sandbox.prepares = trio.Event()
+    async with running(bea.executions()) as executions:
+        executions.perform(prepare_of(workload))
+        await until(lambda: bool(bea.sandbox.prepared))
+        executions.perform(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        assert bea.inbox.events == []
+
+
+async def test_what_runs_already_needs_no_image(bea: Place) -> None:
+    workload, folder = await bea.workload(), bea.run_folder()
+    folder.mkdir()
+    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
+    runfolder.write_record(folder, records.RESULT, [("exit_code", "0")])
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        assert bea.sandbox.prepared == []
+
+
 async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:

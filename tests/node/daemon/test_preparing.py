@@ -4,20 +4,24 @@ Spec: specs/execution.md#executions.
 """
 
 import gc
+import os
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import trio
 
 from node.daemon import preparing
-from node.daemon.preparing import prepare
+from node.daemon.preparing import HeldImage, prepare
 from node.daemon.workshop import pins_of
 from node.data.transfer import PROTOCOL
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, Input
-from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
+from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull
 from protocol.values.ids import PeerId
 from protocol.wire.job import BlobRef, FileRef, Workload
-from tests.node.daemon.scene import ADA, LEASE, Line, Place, Wires
+from tests.node.daemon.scene import ADA, LEASE, Line, Place, Wires, until
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +44,35 @@ async def test_everything_is_here_and_pinned(ada: Place, bea: Place) -> None:
     inputs = {file.blob.digest for file in workload.inputs}
     assert bea.blobs._pins[pins_of(LEASE)] == parts | inputs
     assert all(bea.blobs.ref(digest) for digest in parts | inputs)
+
+
+async def test_the_sandbox_takes_the_image_once_all_is_here(ada: Place, bea: Place) -> None:
+    workload = await ada.workload(("a", b"1"))
+    bea.sandbox.prepares = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prepare, bea.shop, effect_of(workload), ignore)
+        await until(lambda: bea.sandbox.prepared == [workload.image])
+        assert bea.blobs.ref(workload.inputs[0].blob.digest) is not None
+        assert list(bea.shop.roots.iterdir()) == []  # Unpacking is the sandbox's, if it wants to.
+        bea.sandbox.prepares.set()
+
+
+async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path: Path) -> None:
+    image = HeldImage(await bea.image(), bea.shop)
+    root = await image.unpack()
+    assert root == bea.shop.roots / image.digest.hex()
+    os.utime(root, (0, 0))
+    await image.unpack()
+    assert root.stat().st_mtime > 0  # It counts as used.
+    await image.archive(tmp_path / "image.tar")
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        assert "manifest.json" in archive.getnames()
+
+
+async def test_a_node_without_a_sandbox_prepares_nothing(bea: Place) -> None:
+    shop = replace(bea.shop, sandbox=None)
+    with pytest.raises(SandboxUnavailable, match="no sandbox"):
+        await prepare(shop, effect_of(await bea.workload()), ignore)
 
 
 async def test_progress_is_told_and_never_beyond_the_total(

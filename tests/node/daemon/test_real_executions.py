@@ -32,7 +32,7 @@ class HostDriver(EmbeddedDriver):
         self._host, self._extra = host_rootfs(place / "host")
 
     async def start(self, launch: Launch, folder: Path) -> None:
-        await self.start_with(replace(launch, rootfs=self._host), folder, self._extra)
+        await self.start_with(replace(launch, image=str(self._host)), folder, self._extra)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
 
 
 def _launch(job: Workload, name: str) -> Launch:
-    return Launch(name=name, workload=job, rootfs=None, image_archive=None)
+    return Launch(name=name, workload=job, image="")
 
 
 async def python_job(place: Place, code: str, **changes: Any) -> Workload:

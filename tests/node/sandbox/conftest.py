@@ -6,17 +6,32 @@ Spec: specs/execution.md#self-test.
 # ruff: noqa: ASYNC240
 
 import secrets
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from node.sandbox.bwrap import Extra
+from node.sandbox.docker_engine import engine_socket
 from node.sandbox.driver import Exit, Launch, log_path
 from node.sandbox.embedded import EmbeddedDriver
 from node.sandbox.selftest import host_rootfs, python_command
+from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
+
+
+def answers() -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(engine_socket())
+    except (OSError, SandboxUnavailable):
+        return False
+    return True
+
+
+needs_engine = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")
 
 
 def workload(*command: str, **fields) -> Workload:
@@ -27,9 +42,7 @@ def workload(*command: str, **fields) -> Workload:
 
 def launch_of(job: Workload, **fields) -> Launch:
     name = "mutirao-" + secrets.token_hex(16)
-    return Launch(
-        **({"name": name, "rootfs": None, "image_archive": None, "workload": job} | fields)
-    )
+    return Launch(**({"name": name, "image": "", "workload": job} | fields))
 
 
 @dataclass
@@ -47,7 +60,7 @@ class Room:
 
     async def start(self, launch: Launch) -> Path:
         folder = self.folder()
-        await self.driver.start_with(replace(launch, rootfs=self.rootfs), folder, self.extra)
+        await self.driver.start_with(replace(launch, image=str(self.rootfs)), folder, self.extra)
         return folder
 
     async def run(self, launch: Launch) -> tuple[Exit, str, Path]:

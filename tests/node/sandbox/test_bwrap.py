@@ -15,7 +15,7 @@ NOTHING = Extra()
 
 
 def record(host=HOST, extra=NOTHING, **fields):
-    launch = launch_of(workload("run", "-x"), rootfs=Path("/data/rootfs"), **fields)
+    launch = launch_of(workload("run", "-x"), image="/data/rootfs", **fields)
     return record_of(launch, host, extra, "mutirao/me/name")
 
 

@@ -5,28 +5,14 @@ Spec: specs/execution.md#docker-driver.
 
 import os
 import secrets
-import socket
+from dataclasses import replace
 
 import pytest
-import trio
 
 from node.sandbox import runfolder, selftest
-from node.sandbox.docker_driver import DockerDriver, engine_socket
+from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.driver import log_path, outputs_path
-from protocol.values.errors import SandboxUnavailable
-from tests.node.sandbox.conftest import launch_of, workload
-
-
-def answers() -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(engine_socket())
-    except (OSError, SandboxUnavailable):
-        return False
-    return True
-
-
-needs_engine = pytest.mark.skipif(not answers(), reason="no Docker Engine answers here")
+from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
 
 @pytest.fixture
@@ -37,15 +23,16 @@ async def engine(tmp_path):
     for folder in list(driver.runs.iterdir()):
         await driver.remove(folder)
     await driver.reap(frozenset())
-    await driver.remove_selftest_image()
-    driver.client.close()
+    await driver.forget_selftest_image()
+    driver.engine.close()
 
 
 async def start(driver, tmp_path, launch):
     folder = driver.runs / secrets.token_hex(4)
     folder.mkdir(mode=0o700)
-    _, extra = selftest.host_rootfs(tmp_path / secrets.token_hex(4))
-    await driver.start_with(launch, folder, (await driver.selftest_image(), extra))
+    rootfs, extra = selftest.host_rootfs(tmp_path / secrets.token_hex(4))
+    image = await driver.selftest_image(rootfs)
+    await driver.start_with(replace(launch, image=image), folder, extra)
     return folder
 
 
@@ -59,11 +46,6 @@ async def test_without_an_engine_the_probe_says_so(tmp_path, monkeypatch):
 async def test_a_remote_engine_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
     assert "Unix socket" in (await DockerDriver(tmp_path).check()).why
-
-
-def test_the_usual_socket(monkeypatch):
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    assert engine_socket() == "/var/run/docker.sock"
 
 
 @pytest.mark.docker
@@ -84,7 +66,9 @@ async def test_a_job_runs_and_its_outputs_come_out(engine, tmp_path):
     folder = await start(engine, tmp_path, launch)
     end = await engine.wait(folder)
     assert (end.exit_code, end.reason) == (7, "exited")
-    assert sorted(log_path(folder).read_text()) == sorted("inpute\n")
+    log, note, rest = log_path(folder).read_text().partition("mutirao: left out of the outputs: ")
+    assert sorted(log.strip()) == sorted("inpute")
+    assert (bool(note), rest) == (True, "y: a symbolic link\n")
     assert [path.name for path in outputs_path(folder).iterdir()] == ["x"]
     assert runfolder.outputs_refused(folder) == ("y: a symbolic link",)
 
@@ -121,30 +105,19 @@ async def test_a_container_whose_runner_died_is_reaped(engine, tmp_path):
     os.kill(lock.holder(str(folder / "lock")), 9)
     assert (await engine.wait(folder)).reason == "failed"
     await engine.reap(frozenset({launch.name}))
-    assert len(engine.client.containers.list(filters={"name": launch.name})) == 1
+    assert len(engine.engine.client().containers.list(filters={"name": launch.name})) == 1
     await engine.remove(folder)
-    assert engine.client.containers.list(all=True, filters={"name": launch.name}) == []
+    assert engine.engine.client().containers.list(all=True, filters={"name": launch.name}) == []
 
 
 @pytest.mark.docker
 @needs_engine
-async def test_an_image_is_loaded_once(engine, tmp_path):
-    loads = []
-
-    async def archive(path):
-        loads.append(path)
-        saved = engine.client.images.get(await engine.selftest_image()).save()
-        await trio.to_thread.run_sync(lambda: path.write_bytes(b"".join(saved)))
-
-    launch = launch_of(workload("/nothing"), image_archive=archive)
-    name = f"mutirao:{launch.workload.image.hex()}"
-    try:
-        for _ in range(2):
-            folder = engine.runs / secrets.token_hex(4)
-            folder.mkdir()
-            await engine.start(launch, folder)
-            assert (await engine.wait(folder)).exit_code == 127
-            await engine.remove(folder)
-        assert len(loads) == 1
-    finally:
-        engine.client.images.remove(name)
+async def test_a_command_that_does_not_exist_or_may_not_run(engine, tmp_path):
+    for command, code, line in (
+        ("/no/such", 127, "/no/such: not found in the image"),
+        ("/etc", 126, "/etc: Permission denied"),
+    ):
+        folder = await start(engine, tmp_path, launch_of(workload(command, "x")))
+        end = await engine.wait(folder)
+        assert (end.exit_code, end.reason, end.detail) == (code, "exited", line)
+        assert log_path(folder).read_text().endswith(f"mutirao: {line}\n")

@@ -5,13 +5,9 @@ Spec: specs/execution.md#run-folder.
 
 import os
 
-import pytest
-import trio
-
 from node.sandbox import runfolder
 from node.sandbox.driver import Exit
 from node.sandbox.runner import records
-from protocol.values.errors import SandboxUnavailable
 
 
 async def test_a_result_is_read(tmp_path):
@@ -36,12 +32,6 @@ async def test_killing_and_extending_what_does_not_run(tmp_path):
     await runfolder.kill(tmp_path)
     await runfolder.extend(tmp_path, 500)
     assert records.read(str(tmp_path / records.BUDGET)).number("ms") == 500
-
-
-async def test_a_runner_that_cannot_start_says_why(tmp_path):
-    with trio.fail_after(30), pytest.raises(SandboxUnavailable, match="runner died"):
-        await runfolder.run_runner(tmp_path)  # There is no launch record.
-    assert "the daemon writes the launch record" in (tmp_path / records.FAULT).read_text()
 
 
 async def test_files_are_removed_once_and_for_all(tmp_path):

@@ -6,7 +6,7 @@ Spec: specs/execution.md#self-test.
 from dataclasses import replace
 
 from node.sandbox.driver import Exit
-from node.sandbox.selftest import check_embedded, judge
+from node.sandbox.selftest import check, judge
 
 HELD = {
     "walls": Exit(0, "exited", "", 50),
@@ -44,12 +44,12 @@ def test_a_driver_without_walls_is_refused():
 
 
 async def test_the_embedded_driver_proves_its_limits(room):
-    probe = await check_embedded(room.driver)
+    probe = await check(room.driver)
     assert probe.ok, probe.why
     assert set(probe.limits) >= room.driver.hard_limits()
 
 
 async def test_without_control_groups_it_claims_less(bare_room):
-    probe = await check_embedded(bare_room.driver)
+    probe = await check(bare_room.driver)
     assert probe.ok, probe.why
     assert probe.limits == ("time",)

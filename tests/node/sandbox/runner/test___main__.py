@@ -5,11 +5,13 @@ Spec: specs/execution.md#runner.
 
 # ruff: noqa: ASYNC221
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 
-from node.sandbox.runfolder import RUNNER
+import pytest
+
+from node.sandbox.runners import RUNNER
 
 LIST = """
 import sys
@@ -42,11 +44,21 @@ def test_it_needs_little_of_the_standard_library_and_nothing_else():
     assert "site" not in loaded
 
 
-def test_a_folder_that_is_not_there():
-    done = subprocess.run([sys.executable, "-I", "-S", "-E", str(RUNNER), "/no/such/folder"],
+def run(driver: str, folder: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-I", "-S", "-E", str(RUNNER), driver], input=folder,
                           capture_output=True, text=True, check=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("driver", ["embedded", "docker"])
+def test_a_folder_that_is_not_there(driver):
+    done = run(driver, "/no/such/folder")
     assert done.returncode == 1
-    assert Path("/no/such/folder").name in done.stderr
+    assert "/no/such/folder" in done.stderr
+
+
+def test_without_a_folder_it_ends_and_starts_nothing():
+    done = run("embedded", "")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
 async def test_a_container_survives_who_started_it(room):
@@ -55,10 +67,12 @@ async def test_a_container_survives_who_started_it(room):
     from tests.node.sandbox.conftest import launch_of, workload
 
     folder = room.folder()
-    launch = launch_of(workload("/bin/sh", "-c", "sleep 0.7; echo done"), rootfs=room.rootfs)
+    launch = launch_of(workload("/bin/sh", "-c", "sleep 0.7; echo done"), image=str(room.rootfs))
     room.driver._prepare(launch, folder, room.extra)
-    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), str(folder)]
-    starter = f"import subprocess; subprocess.run({command!r}, check=True)"
+    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), "embedded"]
+    starter = (
+        f"import subprocess; subprocess.run({command!r}, input={os.fsencode(folder)!r}, check=True)"
+    )
     subprocess.run([sys.executable, "-c", starter], check=True)
     assert runfolder.is_alive(folder)
     assert (await room.driver.wait(folder)).exit_code == 0

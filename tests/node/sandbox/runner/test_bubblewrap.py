@@ -10,7 +10,7 @@ import resource
 
 import pytest
 
-from node.sandbox.runner import bubblewrap
+from node.sandbox.runner import bubblewrap, cgroups
 from node.sandbox.runner.container import StartFailed
 from node.sandbox.runner.records import Fields
 
@@ -32,6 +32,12 @@ def test_a_program_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StartFailed, match="cannot start bwrap: No such file"):
         bubblewrap.start(Fields([("program", "/no/such/bwrap"), ("output_mib", "1")]))
+
+
+def test_a_group_that_takes_no_process_stops_the_start(tmp_path):
+    group = cgroups.Group({"memory": str(tmp_path), "": str(tmp_path / "gone")}, set())
+    with pytest.raises(StartFailed, match="the control group takes no process: No such file"):
+        bubblewrap._adopt(group, 77)
 
 
 def test_a_program_that_is_no_bwrap(tmp_path, monkeypatch):

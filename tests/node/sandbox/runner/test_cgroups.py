@@ -9,6 +9,7 @@ import os
 import secrets
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,27 @@ def test_bases_begin_with_what_was_delegated(monkeypatch):
     ]
 
 
+def test_where_both_versions_are_the_first_is_joined_and_the_second_adopts(tmp_path):
+    for path in ("memory/tasks", "unified/cgroup.procs"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).touch()
+    folders = {"memory": str(tmp_path / "memory"), "": str(tmp_path / "unified")}
+    group = cgroups.Group(folders, {"memory"})
+    group.join()
+    assert (tmp_path / "memory/tasks").read_text() == "0"
+    assert (tmp_path / "unified/cgroup.procs").read_text() == ""
+    group.adopt(77)
+    assert (tmp_path / "unified/cgroup.procs").read_text() == "77"
+
+
+def test_version_2_alone_is_joined_and_adopts_nobody(tmp_path):
+    (tmp_path / "cgroup.procs").touch()
+    group = cgroups.Group({"": str(tmp_path)}, {"memory"})
+    group.join()
+    group.adopt(77)
+    assert (tmp_path / "cgroup.procs").read_text() == "0"
+
+
 def test_a_real_group_is_killed_and_removed():
     mark = secrets.token_hex(16)
     group = cgroups.create(f"mutirao/test-{os.getpid()}/{mark}", 64, 8, 1)
@@ -83,7 +105,9 @@ def test_a_real_group_is_killed_and_removed():
     code = "import time; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], preexec_fn=group.join)
     try:
-        assert process.pid in group.members()
+        group.adopt(process.pid)
+        for folder in set(group.folders.values()):
+            assert str(process.pid) in Path(folder, "cgroup.procs").read_text().split()
         assert set(cgroups.of_process(process.pid, mark).folders) >= group.hard
         group.kill()
         assert process.wait(10) == -9

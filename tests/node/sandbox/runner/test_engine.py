@@ -139,3 +139,11 @@ def close(container, listener=None, thread=None):
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(10)
+
+
+def test_the_words_of_dockers_init_are_told_from_the_jobs():
+    mark = "[FATAL tini (7)] exec nothing failed: No such file or directory"
+    complaint = engine.Engine.complaint
+    assert complaint(None, mark) == "exec nothing failed: No such file or directory"
+    assert complaint(None, "[FATAL tini (7)]") == ""
+    assert complaint(None, "a] b") == ""

@@ -21,6 +21,27 @@ def test_the_log_is_cut_once(tmp_path):
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
+def test_our_own_lines_stand_alone(tmp_path):
+    log = JobLog(str(tmp_path / "log"), 1)
+    log.say("first")
+    log.add(b"one\ntwo")
+    assert log.last_line() == "two"
+    log.say("last")
+    log.close()
+    assert (tmp_path / "log").read_text() == "mutirao: first\none\ntwo\nmutirao: last\n"
+
+
+def test_the_end_of_a_long_line_is_remembered(tmp_path):
+    log = JobLog(str(tmp_path / "log"), 1)
+    assert log.last_line() == ""
+    for _ in range(3):
+        log.add(b"a" * 3000)
+    log.add(b"z\n\n")
+    assert log.last_line().endswith("aaz")
+    assert len(log.last_line()) < 4096
+    log.close()
+
+
 def test_a_pipe_is_drained_until_its_writers_are_gone():
     reader, writer = os.pipe()
     os.set_blocking(reader, False)

@@ -37,6 +37,9 @@ class Fake(Container):
     def usage(self):
         return Usage(5, 6, self.oom)
 
+    def complaint(self, line):
+        return line.removeprefix("bwrap: ") if line.startswith("bwrap: ") else ""
+
     def outputs(self):
         return os.open(self.out, os.O_RDONLY)
 
@@ -110,11 +113,48 @@ def test_signals_and_missing_commands_are_told(fake, tmp_path):
     assert "signal 11" in run(fake).one("detail")
 
 
-def test_bwraps_last_word_is_the_detail(fake):
-    os.write(fake.log, b"bwrap: execvp nothing: No such file or directory\n")
+def say(fake, text, code=1):
+    os.write(fake.log, text.encode())
     os.close(fake.log)
-    fake.code = 1
-    assert run(fake).one("detail") == "execvp nothing: No such file or directory"
+    fake.code = code
+
+
+def test_bwraps_last_word_is_the_detail(fake):
+    say(fake, "bwrap: Can't chdir to /nowhere: No such file or directory\n")
+    result = run(fake)
+    assert (result.number("exit_code"), result.one("reason")) == (1, "exited")
+    assert result.one("detail") == "Can't chdir to /nowhere: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "complaint, code, line",
+    [
+        ("execvp sh\x1b: No such file or directory", 127, "sh\\x1b: not found in the image"),
+        ("exec sh\x1b failed: Permission denied", 126, "sh\\x1b: Permission denied"),
+    ],
+)
+def test_a_command_that_was_not_executed(fake, tmp_path, complaint, code, line):
+    say(fake, f"bwrap: {complaint}\n")
+    result = run(fake, command="sh\x1b")
+    assert (result.number("exit_code"), result.one("reason")) == (code, "exited")
+    assert result.one("detail") == line
+    assert (tmp_path / "log").read_text().endswith(f"\nmutirao: {line}\n")
+
+
+def test_another_program_that_was_not_executed_is_the_jobs_own_affair(fake):
+    say(fake, "bwrap: execvp other: No such file or directory\n")
+    assert run(fake, command="sh").number("exit_code") == 1
+
+
+def test_what_is_left_out_is_said_in_the_log(fake, tmp_path):
+    for number in range(12):
+        (tmp_path / "there" / f"{number:02}").symlink_to("x")
+    say(fake, "no newline", code=0)
+    assert len(run(fake).every("refused")) == 12
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0] == "no newline"
+    assert lines[1].startswith("mutirao: left out of the outputs: 00: a symbolic link; 01: ")
+    assert lines[1].endswith("; 09: a symbolic link; and 2 more")
 
 
 def test_outputs_that_cannot_be_kept(fake, tmp_path):

@@ -1,0 +1,139 @@
+"""The images that Docker Engine has of us: each loaded once, under a name that says its digest.
+
+The name is all that is remembered, and the engine is asked for it each time: what somebody removed
+there is loaded again. Those that were not used for the longest time make room for others.
+
+Spec: specs/execution.md#docker-driver.
+"""
+
+import io
+import tarfile
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+import docker.errors
+import requests
+import trio
+
+from node.sandbox.docker_engine import Engine
+from node.sandbox.driver import Image
+from protocol.values.errors import SandboxUnavailable
+
+REPOSITORY: Final = "mutirao"
+IMAGES_MAX: Final = 16
+"""Images of jobs that the engine keeps, beside those that containers use."""
+DIGEST_CHARACTERS: Final = 64
+
+
+class DockerImages:
+    """Images of jobs and the one of the self-test; `scratch` has room for an archive."""
+
+    def __init__(self, engine: Engine, scratch: Path, selftest: str) -> None:
+        self._engine = engine
+        self._scratch = scratch
+        self._selftest = f"{REPOSITORY}:{selftest}"
+        self._used: OrderedDict[str, None] = OrderedDict()
+        self._loading = trio.Lock()
+
+    async def have(self, image: Image) -> str:
+        """Return the engine's id of an image, loading it if the engine lacks it."""
+        name = f"{REPOSITORY}:{image.digest.hex()}"
+        self._note_use(name)
+        found = await self._engine.ask(lambda: self._find(name))
+        if found is not None:
+            return found
+        async with self._loading:  # Two leases of one image load it once.
+            return await self._load_missing(image, name)
+
+    async def selftest_image(self, rootfs: Path) -> str:
+        """Return the id of an image that is this folder, of folders and links alone."""
+        return await self._engine.ask(lambda: self._import(rootfs))
+
+    async def remove_selftest_image(self) -> None:
+        """Forget that image."""
+        await self._engine.ask(lambda: self._remove(self._selftest))
+
+    async def _load_missing(self, image: Image, name: str) -> str:
+        found = await self._engine.ask(lambda: self._find(name))
+        if found is not None:
+            return found
+        try:
+            with tempfile.TemporaryDirectory(prefix="loading-", dir=self._scratch) as folder:
+                archive = Path(folder) / "image.tar"
+                await image.archive(archive)
+                loaded = await self._engine.ask(lambda: self._load(archive, name), leave=True)
+        except OSError as fault:
+            why = f"cannot write the image's archive to {self._scratch}: {fault.strerror}"
+            raise SandboxUnavailable(why) from fault
+        await self._engine.ask(self._make_room)
+        return loaded
+
+    def _note_use(self, name: str) -> None:
+        self._used[name] = None
+        self._used.move_to_end(name)
+
+    def _find(self, name: str) -> str | None:
+        try:
+            return str(self._engine.client().images.get(name).id)
+        except docker.errors.ImageNotFound:
+            return None
+
+    def _load(self, archive: Path, name: str) -> str:
+        """Load the archive and name its image after the digest that we know it by."""
+        engine = self._engine.patient_client()
+        try:
+            with archive.open("rb") as file:
+                images = engine.images.load(file)
+            if len(images) != 1:
+                raise SandboxUnavailable(f"the archive holds {len(images)} images instead of one")
+            images[0].tag(*name.split(":"))
+            return str(images[0].id)
+        finally:
+            engine.close()
+
+    def _make_room(self) -> None:
+        """Remove the images that are too many, the least recently used first."""
+        known = [name for image in self._engine.client().images.list(REPOSITORY)
+                 for name in image.tags if _is_of_a_job(name)]  # fmt: skip
+        place = {name: number for number, name in enumerate(self._used, 1)}
+        by_use = sorted(known, key=lambda name: place.get(name, 0))  # An earlier daemon's: 0.
+        for name in by_use[: max(0, len(by_use) - IMAGES_MAX)]:
+            self._remove(name)
+            self._used.pop(name, None)
+
+    def _remove(self, name: str) -> None:
+        """Take the name, and with it the image; but not from a container that has it."""
+        try:
+            self._engine.client().images.remove(name)
+        except docker.errors.ImageNotFound:
+            return
+        except docker.errors.APIError as fault:
+            if fault.status_code != requests.codes.conflict:
+                raise
+
+    def _import(self, rootfs: Path) -> str:
+        """Give the engine an image under the self-test's name, if it has none."""
+        known = self._find(self._selftest)
+        if known is not None:
+            return known
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(rootfs, ".", filter=_as_root)
+        repository, tag = self._selftest.split(":")
+        engine = self._engine.client()
+        engine.api.import_image_from_data(buffer.getvalue(), repository=repository, tag=tag)
+        return str(engine.images.get(self._selftest).id)
+
+
+def _is_of_a_job(name: str) -> bool:
+    return len(name) == len(f"{REPOSITORY}:") + DIGEST_CHARACTERS
+
+
+def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Let an entry be root's, and open to all."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755
+    return entry

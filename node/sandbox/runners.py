@@ -1,0 +1,129 @@
+"""Starts runner processes, and keeps one ready for a container that is about to come.
+
+Python takes some 25 ms to start and to import what a runner needs. A spare does that while a job
+is being prepared; then it waits for its folder, a minute at most.
+
+Spec: specs/execution.md#runner.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from protocol.values.errors import SandboxUnavailable
+
+RUNNER: Final = Path(__file__).parent / "runner"
+START_SECONDS: Final = 120.0
+SPARE_SECONDS: Final = 45.0
+"""A spare is not used when it is older: it ends by itself a while later."""
+COMPLAINT_BYTES: Final = 65_536
+
+
+class Runners:
+    """The runners of one driver."""
+
+    def __init__(self, driver: str) -> None:
+        """Take the name of the driver, so that a spare can import what it will need."""
+        self._driver = driver
+        self._spare: subprocess.Popen[bytes] | None = None
+        self._made = 0.0
+
+    async def make_spare(self) -> None:
+        """Have a runner ready; if none can be had now, the next start will say why."""
+        if self._spare is not None and self._spare.poll() is None and self._is_young():
+            return
+        try:
+            spare = await trio.to_thread.run_sync(self._spawn)
+        except OSError:
+            return
+        self.end_spare()  # An old one, or one that another lease made meanwhile.
+        self._spare, self._made = spare, time.monotonic()
+
+    async def run(self, folder: Path) -> None:
+        """Let a runner have the folder and return when its container runs.
+
+        SandboxUnavailable with the runner's own line if it does not.
+        """
+        runner = self._take_spare(folder)
+        if runner is None:
+            try:
+                runner = await trio.to_thread.run_sync(self._spawn)
+            except OSError as fault:
+                raise SandboxUnavailable(f"cannot start the sandbox's runner: {fault}") from fault
+            _hand_over(runner, folder)
+        with runner:
+            complaint = await _wait(runner)
+        if runner.returncode != 0:
+            lines = complaint.decode(errors="replace").strip().splitlines()
+            why = lines[-1] if lines else f"the runner ended with {runner.returncode}"
+            raise SandboxUnavailable(why)
+
+    def end_spare(self) -> None:
+        """Let go of the spare, if there is one: it ends at once."""
+        runner, self._spare = self._spare, None
+        if runner is not None:
+            _close(runner)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", "-S", "-E", str(RUNNER), self._driver]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            bufsize=0,
+        )  # fmt: skip
+
+    def _take_spare(self, folder: Path) -> subprocess.Popen[bytes] | None:
+        """Return the spare, which has the folder now; None if there is none (any more)."""
+        runner, self._spare = self._spare, None
+        if runner is None:
+            return None
+        if self._is_young() and _hand_over(runner, folder):
+            return runner
+        _close(runner)
+        return None
+
+    def _is_young(self) -> bool:
+        return time.monotonic() < self._made + SPARE_SECONDS
+
+
+def _hand_over(runner: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Name the folder to the runner; False if it is gone."""
+    assert runner.stdin is not None
+    try:
+        runner.stdin.write(os.fsencode(folder))
+    except BrokenPipeError:
+        return False
+    finally:
+        runner.stdin.close()
+    return True
+
+
+async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
+    """Return what the process that was started complained of, when it is gone.
+
+    It is gone when the container runs: the runner proper is its child. Cancelled, or too late, it
+    is killed, and what it may have started is found by its lock.
+    """
+    assert runner.stderr is not None
+    ended = os.pidfd_open(runner.pid)
+    try:
+        with trio.fail_after(START_SECONDS):
+            await trio.lowlevel.wait_readable(ended)
+        runner.wait()
+        return runner.stderr.read(COMPLAINT_BYTES) or b""
+    except trio.TooSlowError:
+        raise SandboxUnavailable(f"no container after {START_SECONDS:g} s") from None
+    finally:
+        os.close(ended)
+        runner.kill()  # Of no effect when it has ended.
+
+
+def _close(runner: subprocess.Popen[bytes]) -> None:
+    """Let go of a spare without a folder: it ends at the end of its input."""
+    runner.kill()
+    with runner:
+        runner.wait()
