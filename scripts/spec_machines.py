@@ -69,10 +69,10 @@ def _arrow(target: type, state: type) -> str:
 def targets(function: Callable[..., Any], state: type, states: tuple[type, ...]) -> list[type]:
     """Return the states that a transition may lead to: those that it, or what it calls, makes."""
     found: set[type] = set()
-    todo: list[Any] = [function]
+    pending: list[Any] = [function]
     seen: set[Any] = {function}
-    while todo:
-        current = todo.pop()
+    while pending:
+        current = pending.pop()
         tree = ast.parse(textwrap.dedent(inspect.getsource(current)))
         for node in ast.walk(tree):
             if _stays(node):
@@ -84,7 +84,7 @@ def targets(function: Callable[..., Any], state: type, states: tuple[type, ...])
                 found.add(called)
             elif _is_of_machines(called) and called not in seen:
                 seen.add(called)
-                todo.append(called)
+                pending.append(called)
     return [one for one in states if one in found]
 
 

@@ -35,7 +35,7 @@ FOREIGN: Final = {
     "node/storage": {"aiosqlite"},
     "node/hardware": {"pynvml"},
     "node/rpc": {"fastapi", "starlette", "hypercorn", "pydantic"},
-    "node/cli": {"click", "rich"},
+    "node/cli": {"click", "h11", "rich"},
 }
 """Each foreign library has one home; all others speak to it through that folder."""
 AT_HOME: Final = {"asyncio": "node/storage", "subprocess": "node/sandbox"}

@@ -34,7 +34,7 @@ def of_message(message: Message, name_of: Naming) -> str:
         case wire.Award():
             return f"{name} offer={message.offer} rate={message.rate}"
         case wire.Heartbeat():
-            state = {wire.PREPARING: "preparing", wire.READY: "ready", wire.RUNNING: "running"}
+            state = {wire.PREPARING: "preparing", wire.RUNNING: "running"}
             return f"{name} {state[message.state]} usage_ms={message.usage_ms}"
         case wire.Voucher():
             return f"{name} {message.sequence} usage_ms={message.usage_ms} amount={message.amount}"
@@ -51,6 +51,8 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
     """Return the name of what a user is told, and what matters of its content."""
     name = f"*{type(event).__name__}*"
     match event:
+        case events.Waiting():
+            return f"{name} attempt={event.attempt} wait_ms={event.wait_ms}"
         case events.Announced():
             return f"{name} attempt={event.attempt} nodes={event.nodes} eligible={event.eligible}"
         case events.BidsOpened():
@@ -58,7 +60,7 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
             return f"{name} {asks or 'none'}; unopened={event.unopened}"
         case events.Awarded():
             return f"{name} {name_of(event.provider)} rate={event.rate} ask={event.ask}"
-        case events.Fetching() | events.Starting() | events.Running():
+        case events.Fetching() | events.Starting() | events.Running() | events.Cancelling():
             return f"{name} {name_of(event.provider)}"
         case events.Returning():
             return f"{name} exit_code={event.exit_code} usage_ms={event.usage_ms}"
@@ -66,5 +68,6 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
             signed = "countersigned" if event.countersign else f"disputed: {event.dispute}"
             return f"{name} exit_code={event.exit_code} amount={event.amount} {signed}"
         case events.Retrying() | events.Failed():
-            return f"{name} {event.reason.value}: {event.why}"
+            cost = f" (cost {event.amount})" if event.amount else ""
+            return f"{name} {event.reason.value}: {event.why}{cost}"
     return name

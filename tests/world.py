@@ -110,6 +110,8 @@ class World:
         """After how many performed effects a node crashes; its writes are all on the disk."""
         self.prepare_fails: set[str] = set()
         self.exit_codes: dict[str, int] = {}
+        self.stop_ms = 0
+        """How long a container takes to stop."""
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
         self._order = 0
         self._opened: dict[bytes, Signed[Any]] = {}
@@ -253,7 +255,7 @@ class World:
             case effects.Extend(lease_id, budget_ms) if lease_id in node.containers:
                 node.containers[lease_id].budget_ms = budget_ms
             case effects.Kill(lease_id) if lease_id in node.containers:
-                self._exit(node, lease_id, 137, "killed")
+                self.after(self.stop_ms, lambda: self._kill(node, lease_id))
             case effects.Drop(lease_id):
                 node.containers.pop(lease_id, None)
             case effects.FetchOutputs(_, lease_id):
@@ -288,6 +290,10 @@ class World:
             self._exit(node, lease_id, 137, "budget")
         else:
             self.after(container.budget_ms - used_ms, lambda: self._reach_end(node, lease_id))
+
+    def _kill(self, node: Node, lease_id: LeaseId) -> None:
+        if lease_id in node.containers:
+            self._exit(node, lease_id, 137, "killed")
 
     def _exit(self, node: Node, lease_id: LeaseId, code: int, why: str) -> None:
         container = node.containers[lease_id]

@@ -18,6 +18,7 @@ from node.config import Config
 from node.daemon.clock import Clock
 from node.daemon.door import Door
 from node.daemon.driver import Driver
+from node.daemon.entrance import watch_entrance
 from node.daemon.executions import Executions
 from node.daemon.logs import PROTOCOL as LOG_PROTOCOL
 from node.daemon.logs import LogServer
@@ -190,6 +191,7 @@ class Node:
             nursery.start_soon(
                 look_up_strangers, self._core, network, self._door, self._clock.now_ms
             )
+            nursery.start_soon(watch_entrance, network, self._config.network.bootstrap)
             nursery.start_soon(feed_watchdog)
             await nursery.start(serve_api, user, self._config.socket)
             self._say_ready(network, sandbox)
@@ -202,9 +204,8 @@ class Node:
         driver = sandbox.driver
         inventory = await trio.to_thread.run_sync(take_inventory, self._config.data_dir)
         name, isolation = (driver.name, driver.isolation) if driver else ("", 1)
-        addresses = self._config.network.announce or network.addresses()
         policy = replace(
-            policy_of(self._config, inventory, name, isolation), addresses=tuple(addresses)
+            policy_of(self._config, inventory, name, isolation), addresses=network.announced()
         )
         context = Context(self._clock.now_ms(), self._core.signer, policy)
         for topic in topics_of(record_of(context, 1)):

@@ -11,6 +11,7 @@ import trio
 from node.daemon.executions import Executions
 from node.daemon.postman import Postman
 from node.daemon.recovery import SEQUENCE_FACT
+from node.daemon.telling import Telling
 from node.daemon.user import Parts, User
 from node.storage.journal import OutboxRow
 from protocol.core.jobs import Ending, Job
@@ -33,6 +34,7 @@ class NodePorts:
         self._postman = postman
         self._executions = executions
         self._user = user
+        self._telling = Telling()
         self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
             PUBLICATIONS_MAX
         )
@@ -48,7 +50,7 @@ class NodePorts:
     def written(self, effect: effects.Save | effects.Settle | effects.Report) -> None:
         match effect:
             case effects.Report():
-                LOG.info("job %s: %s", effect.job_id.hex()[:12], type(effect.event).__name__)
+                self._telling.reported(effect)
                 self._user.reported(effect)
             case effects.Save("job", _, Job() as job) if job.ending is Ending.OPEN:
                 self._user.opened(job)
@@ -56,6 +58,8 @@ class NodePorts:
                 self._user.ended(job)
             case effects.Save("lease", key, None):
                 self._results.forget(LeaseId(key))
+            case effects.Save("serving", key, state):
+                self._telling.saved(LeaseId(key), state)
             case effects.Settle():
                 self._settled.set()
 
@@ -70,12 +74,16 @@ class NodePorts:
             case effects.Advertise(envelope):
                 self._record = envelope
                 self._record_changed.set()
+            case effects.Learn(peer, addresses):
+                self._network.learn(peer, addresses)
             case effects.Progress():
                 self._user.progressed(effect)
             case effects.FollowLog(_, lease_id) | effects.FetchOutputs(_, lease_id):
                 held = self._core.leases.get(lease_id)
                 self._results.perform(effect, held.lease.workload if held else None)
             case _:
+                if isinstance(effect, effects.Launch):
+                    self._telling.launched(effect)
                 self._executions.perform(effect)
 
     async def publish(self) -> None:

@@ -8,7 +8,14 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from node.rpc.views import BidView, JobEventView, JobView, ReceiptView, StepsView
+from node.rpc.views import (
+    BidView,
+    FailedAttemptView,
+    JobEventView,
+    JobView,
+    ReceiptView,
+    StepsView,
+)
 from node.storage.journal import JobEventRow
 from protocol.core.jobs import Job
 from protocol.machines import events
@@ -17,12 +24,14 @@ from protocol.values.units import credits_of_nano, hourly_of_rate
 from protocol.wire.codec import unpack
 
 KINDS: Final[Mapping[type, str]] = {
+    events.Waiting: "waiting",
     events.Announced: "announced",
     events.BidsOpened: "bids",
     events.Awarded: "awarded",
     events.Fetching: "fetching",
     events.Starting: "starting",
     events.Running: "running",
+    events.Cancelling: "cancelling",
     events.Returning: "returning",
     events.Done: "done",
     events.Retrying: "retry",
@@ -30,6 +39,8 @@ KINDS: Final[Mapping[type, str]] = {
 }
 LAST: Final = frozenset({"done", "failed"})
 """After these nothing happens to a job any more."""
+FAILURES: Final = frozenset({"retry", "failed"})
+"""Each ends an attempt without a result."""
 PHASES: Final = {"starting": "fetching", "retry": "announced"}
 """Kinds that are no phase of their own for the user."""
 EXIT_REASONS: Final = {"timeout": Failure.TIME_OUT.value, "memory": Failure.OUT_OF_MEMORY.value}
@@ -69,22 +80,24 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         command=spec.workload.command,
         submitted_ms=job.submitted_ms,
     )
-    marks: dict[str, int] = {}
-    for row in rows:
-        marks[row.kind] = row.at_ms
-        view = dataclasses.replace(view, **_changes(row.kind, json.loads(row.detail)))
-        if row.kind in LAST:
-            view = dataclasses.replace(view, ended_ms=row.at_ms)
+    happened = [event_view(row) for row in rows]
+    for event in happened:
+        view = dataclasses.replace(view, **_changes(event.kind, event.detail))
+        if event.kind in LAST:
+            view = dataclasses.replace(view, ended_ms=event.at_ms)
     if sum(bid.eligible for bid in view.bids) < 2:  # Then the job's own limit set the price.
         view = dataclasses.replace(view, runner_up_hour=None)
-    return dataclasses.replace(view, steps=_steps(job.submitted_ms, marks))
+    return dataclasses.replace(
+        view, failed_attempts=_failed_attempts(happened), cost=_cost(happened),
+        steps=_steps(job.submitted_ms, happened),
+    )  # fmt: skip
 
 
-def _changes(kind: str, detail: dict[str, Any]) -> dict[str, Any]:
+def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     """Return which fields of the view an event changes."""
     phase = {"phase": PHASES.get(kind, kind)}
     match kind:
-        case "announced":
+        case "waiting" | "announced":
             # What an earlier attempt said does not hold any more.
             fresh = {
                 "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
@@ -113,12 +126,13 @@ def _changes(kind: str, detail: dict[str, Any]) -> dict[str, Any]:
         case "failed":
             cancelled = detail["reason"] == Failure.CANCELLED
             ended = "cancelled" if cancelled else "failed"
-            return {"phase": ended, "reason": detail["reason"], "why": detail["why"]}
+            used = {"usage_ms": detail["usage_ms"]} if detail.get("usage_ms") else {}
+            return {"phase": ended, "reason": detail["reason"], "why": detail["why"], **used}
         case _:
             return phase
 
 
-def _result(detail: dict[str, Any]) -> dict[str, Any]:
+def _result(detail: Mapping[str, Any]) -> dict[str, Any]:
     proposal, countersign = bytes.fromhex(detail["proposal"]), bytes.fromhex(detail["countersign"])
     receipt = ReceiptView(
         detail["usage_ms"], credits_of_nano(detail["amount"]), _signature(proposal),
@@ -136,6 +150,29 @@ def _result(detail: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _failed_attempts(happened: Iterable[JobEventView]) -> tuple[FailedAttemptView, ...]:
+    failures: list[Any] = [event.detail for event in happened if event.kind in FAILURES]
+    return tuple(
+        FailedAttemptView(
+            number,
+            detail.get("provider") or None,
+            detail["reason"],
+            detail["why"],
+            # Events of an older node do not say what was paid.
+            detail.get("usage_ms", 0),
+            credits_of_nano(detail.get("amount", 0)),
+        )
+        for number, detail in enumerate(failures, 1)
+    )
+
+
+def _cost(happened: Iterable[JobEventView]) -> str | None:
+    """Return what all attempts together cost; None if nothing was used."""
+    endings: list[Any] = [event.detail for event in happened if event.kind in FAILURES | LAST]
+    paid = [detail["amount"] for detail in endings if detail.get("usage_ms")]
+    return credits_of_nano(sum(paid)) if paid else None
+
+
 def _signature(envelope: bytes) -> str:
     """Return the signature of an envelope in hex; "" if a provider sent us none in its bill."""
     try:
@@ -147,18 +184,23 @@ def _signature(envelope: bytes) -> str:
     return ""
 
 
-def _steps(submitted_ms: int, marks: Mapping[str, int]) -> StepsView:
-    """Return how long each step took in the last attempt that reached it."""
+def _steps(submitted_ms: int, happened: Iterable[JobEventView]) -> StepsView:
+    """Return how long each step of the last attempt took."""
+    marks = {"submitted": submitted_ms}
+    for event in happened:
+        if event.kind == "retry":
+            marks = {"submitted": event.at_ms}
+        marks[event.kind] = event.at_ms
 
     def between(begin: str, end: str) -> int | None:
         first, last = marks.get(begin), marks.get(end)
-        return None if first is None or last is None or last < first else last - first
+        return None if first is None or last is None else last - first
 
-    marks = {"submitted": submitted_ms, **marks}
+    # The call is out when the job is announced; the award is confirmed when fetching begins.
     return StepsView(
-        announce_ms=between("announced", "bids"),
-        award_ms=between("submitted", "awarded"),
-        start_ms=between("awarded", "running"),
+        announce_ms=between("submitted", "announced"),
+        award_ms=between("announced", "fetching"),
+        start_ms=between("fetching", "running"),
         run_ms=between("running", "returning"),
         return_ms=between("returning", "done"),
     )

@@ -203,7 +203,8 @@ class User:
         digest = Digest(bytes.fromhex(view.output_digest))
         listing = await read_listing(self._parts.blobs, digest)
         return tuple(
-            OutputView(file.path, file.blob.size, file.blob.digest.hex()) for file in listing.files
+            OutputView(file.path, file.blob.size, file.blob.digest.hex(), file.executable)
+            for file in listing.files
         )
 
     async def output_file(self, digest: str) -> Path:

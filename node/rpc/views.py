@@ -13,11 +13,13 @@ from dataclasses import dataclass
 class PhaseCounts:
     """How many jobs of this node's user are in each phase."""
 
+    waiting: int = 0
     announced: int = 0
     bids: int = 0
     awarded: int = 0
     fetching: int = 0
     running: int = 0
+    cancelling: int = 0
     returning: int = 0
     done: int = 0
     failed: int = 0
@@ -129,22 +131,47 @@ class ReceiptView:
 
 @dataclass(frozen=True, slots=True)
 class StepsView:
-    """How long each step of a job took; None where it was not reached."""
+    """How long each step of a job's last attempt took; None where it has not ended.
+
+    One step begins where the one before ends: what they took adds up to the whole attempt.
+    """
 
     announce_ms: int | None = None
+    """From the submission, or from the failure before, until the call for bids was out."""
     award_ms: int | None = None
+    """Until a provider had won, and held the confirmed contract."""
     start_ms: int | None = None
+    """Until the container ran: image and inputs were fetched."""
     run_ms: int | None = None
+    """Until we heard that the container had exited."""
     return_ms: int | None = None
+    """Until log and outputs were here, verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttemptView:
+    """An attempt at a job that failed or was cancelled, and what it cost all the same.
+
+    `provider` is None if nobody held a lease; `number` counts from 1.
+    """
+
+    number: int
+    provider: str | None
+    reason: str
+    why: str
+    usage_ms: int
+    cost: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
     """A job of this node's user.
 
-    `phase` is "announced", "bids", "awarded", "fetching", "running", "returning", or one of the
-    last three: "done", "failed", "cancelled". A job that ran and exited with another code than 0
-    is done too. `reason` is a stable code and `why` one clear line.
+    `phase` is "waiting" (for peers: no provider is known yet), "announced", "bids", "awarded",
+    "fetching", "running", "cancelling", "returning", or one of the last three: "done", "failed",
+    "cancelled". A job that ran and exited with another code than 0 is done too. `reason` is a
+    stable code and `why` one clear line. `amount` is the receipt's; `cost` is what all attempts
+    together cost, None as long as nothing was paid.
     """
 
     id: str
@@ -159,10 +186,12 @@ class JobView:
     runner_up_hour: str | None = None
     usage_ms: int | None = None
     amount: str | None = None
+    cost: str | None = None
     exit_code: int | None = None
     reason: str | None = None
     why: str | None = None
     attempts: int = 0
+    failed_attempts: tuple[FailedAttemptView, ...] = ()
     bids: tuple[BidView, ...] = ()
     receipt: ReceiptView | None = None
     output_digest: str | None = None
@@ -187,6 +216,7 @@ class OutputView:
     path: str
     size: int
     digest: str
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 from protocol.core.directory import Directory
-from protocol.core.jobs import Ending, Job, after_failure, call_for, failure_of
+from protocol.core.jobs import (
+    Ending,
+    Job,
+    Uncalled,
+    after_failure,
+    call_for,
+    failure_of,
+    may_bid,
+)
 from protocol.core.market import Market
 from protocol.core.presence import Presence
 from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save
-from protocol.machines.events import Announced, Failed, Retrying
+from protocol.machines.events import CANCELLED, Announced, Failed, Retrying, Waiting
 from protocol.machines.inputs import (
     DeadlineReached,
     Input,
@@ -28,7 +36,9 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.machines.table import due, step
-from protocol.values.ids import CallId, JobId, LeaseId, PeerId
+from protocol.rules.metering import amount_of
+from protocol.values.ids import CallId, JobId, LeaseId
+from protocol.values.limits import PEERS_WAIT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.messages import (
@@ -60,6 +70,7 @@ class Core:
         self.signer = signer
         self.policy = policy
         self.jobs: dict[JobId, Job] = {}
+        self.uncalled: dict[JobId, Uncalled] = {}
         self.auctions: dict[CallId, auction.State] = {}
         self.leases: dict[LeaseId, lease.State] = {}
         self.directory = Directory()
@@ -84,6 +95,7 @@ class Core:
             case PolicyChanged() | PeerConnected():
                 return self.presence.handle(event, context)
             case StopRequested():
+                self.policy = replace(self.policy, providing=False)
                 return [*self.market.handle(event, context), *self.presence.withdraw(context)]
             case DeadlineReached():
                 return self._reach_deadlines(event, context)
@@ -93,7 +105,7 @@ class Core:
     def next_deadline_ms(self) -> int | None:
         """Return when the driver has to wake us, if nothing happens before."""
         deadlines = [*_deadlines(self.auctions.values()), *_deadlines(self.leases.values())]
-        deadlines += _deadlines(self.market.states())
+        deadlines += [*_deadlines(self.uncalled.values()), *_deadlines(self.market.states())]
         if self.presence.refresh_ms is not None:
             deadlines.append(self.presence.refresh_ms)
         return min(deadlines, default=None)
@@ -129,8 +141,7 @@ class Core:
     def _hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         match event.message:
             case CapabilityRecord():
-                self.directory.add(event, context.now_ms)
-                return []
+                return self._meet(event, context)
             case BidCommit() | BidReveal() | BidRefusal():
                 return self._step_auction(event.message.call_id, event, context)
             case AwardAccept() | AwardDecline() | LeaseActive():
@@ -151,16 +162,40 @@ class Core:
             return []
         return self._step_lease(event.message.lease_id, event, context)
 
+    def _meet(self, event: Signed[CapabilityRecord], context: Context) -> list[Effect]:
+        """Take a record; call for the jobs that waited for such a node."""
+        effects: list[Effect] = []
+        if self.directory.add(event, context.now_ms):
+            for job_id in list(self.uncalled):
+                if may_bid(self.jobs[job_id], event.signer, event.message, context):
+                    effects += self._call(job_id, context)
+        return effects
+
     def _open(self, job: Job, context: Context) -> list[Effect]:
+        """Call for bids, or wait until somebody is there who might bid."""
         self.jobs[job.job_id] = job
+        save = Save("job", job.job_id, job)
+        listings = self.directory.listings(context.now_ms)
+        if any(may_bid(job, item.peer, item.record, context) for item in listings):
+            return [save, *self._call(job.job_id, context)]
+        self.uncalled[job.job_id] = Uncalled(context.now_ms + PEERS_WAIT_MS)
+        return [save, Report(job.job_id, Waiting(job.attempt, PEERS_WAIT_MS))]
+
+    def _call(self, job_id: JobId, context: Context) -> list[Effect]:
+        job = self.jobs[job_id]
         called = call_for(job, self.directory.listings(context.now_ms), context)
+        if self.uncalled.pop(job_id, None):
+            # We know next to nobody yet, so that we cannot say when everybody has answered.
+            called = replace(called, expected=())
         state, effects = auction.open_auction(called, context)
         self.auctions[called.call_id] = state
         announced = Announced(called.call_id, job.attempt, called.nodes, called.eligible)
-        return [Save("job", job.job_id, job), Report(job.job_id, announced), *effects]
+        return [Report(job_id, announced), *effects]
 
     def _cancel(self, job_id: JobId, event: JobCancelled, context: Context) -> list[Effect]:
         effects: list[Effect] = []
+        if self.uncalled.pop(job_id, None):
+            effects += self._fail(job_id, Failed(Failure.CANCELLED, CANCELLED), context)
         for call_id, state in list(self.auctions.items()):
             if _job_of(state) == job_id:
                 effects += self._step_auction(call_id, event, context)
@@ -184,8 +219,8 @@ class Core:
                 return [*effects, *following]
             case auction.Lost(called, reason, why):
                 del self.auctions[call_id]
-                told = failure_of(called, reason)
-                return [*effects, *self._fail(called.job_id, told, why, None, context)]
+                failed = Failed(failure_of(called, reason), why)
+                return [*effects, *self._fail(called.job_id, failed, context)]
             case _:
                 self.auctions[call_id] = state
                 return list(effects)
@@ -198,21 +233,24 @@ class Core:
             case lease.Closed(terms):
                 del self.leases[lease_id]
                 return [*effects, *self._end(terms.job_id, Ending.DONE)]
-            case lease.Broken(terms, reason, why):
+            case lease.Broken(terms, reason, why, usage_ms):
                 del self.leases[lease_id]
-                failed = self._fail(terms.job_id, reason, why, terms.provider, context)
-                return [*effects, *failed]
+                amount = amount_of(terms.rate, usage_ms)
+                failed = Failed(reason, why, terms.provider, usage_ms, amount)
+                return [*effects, *self._fail(terms.job_id, failed, context)]
             case _:
                 self.leases[lease_id] = state
                 return list(effects)
 
-    def _fail(
-        self, job_id: JobId, reason: Failure, why: str, provider: PeerId | None, context: Context
-    ) -> list[Effect]:
-        job = after_failure(self.jobs[job_id], reason, provider)
+    def _fail(self, job_id: JobId, failed: Failed, context: Context) -> list[Effect]:
+        """End a job with its failed attempt, or open the next one."""
+        job = after_failure(self.jobs[job_id], failed.reason, failed.provider)
         if job.ending is not Ending.OPEN:
-            return [Report(job_id, Failed(reason, why)), *self._end(job_id, job.ending)]
-        return [Report(job_id, Retrying(reason, why)), *self._open(job, context)]
+            return [Report(job_id, failed), *self._end(job_id, job.ending)]
+        retrying = Retrying(
+            failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
+        )
+        return [Report(job_id, retrying), *self._open(job, context)]
 
     def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)
@@ -220,6 +258,8 @@ class Core:
 
     def _reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
         effects: list[Effect] = []
+        for job_id in due(self.uncalled, context.now_ms):
+            effects += self._call(job_id, context)
         for call_id in due(self.auctions, context.now_ms):
             effects += self._step_auction(call_id, event, context)
         for lease_id in due(self.leases, context.now_ms):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from protocol.core.presence import addresses_of
 from protocol.machines.auction import Auction
 from protocol.machines.context import Context
 from protocol.rules.matching import demand_of_job, explain, mismatches
@@ -14,7 +15,7 @@ from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDS_MAX, COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, JobSpec
-from protocol.wire.messages import Call, Listing
+from protocol.wire.messages import Call, CapabilityRecord, Listing
 
 WORTH_RETRYING: Final = frozenset({
     Failure.EXHAUSTED,
@@ -49,6 +50,19 @@ class Job:
     ending: Ending = Ending.OPEN
 
 
+@dataclass(frozen=True, slots=True)
+class Uncalled:
+    """An open job that waits for a provider to appear; at the deadline it calls all the same."""
+
+    deadline_ms: int
+
+
+def may_bid(job: Job, peer: PeerId, record: CapabilityRecord, context: Context) -> bool:
+    """Say whether a node is one to call: another that lends, and has not failed this job."""
+    unwelcome = {context.signer.peer_id, *job.avoid}
+    return record.providing and peer not in unwelcome
+
+
 def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Auction:
     """Return the auction for the next attempt of a job, with its signed call."""
     workload, terms = job.spec.workload, job.spec.terms
@@ -69,27 +83,33 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
         region=terms.region,
         drivers=terms.drivers,
         attempt=job.attempt,
-        addresses=context.policy.addresses[:3],
+        addresses=addresses_of(context)[:3],
     )
     signed = context.signer.sign(call)
-    others = [item for item in listings
-              if item.peer != context.signer.peer_id and item.peer not in job.avoid]  # fmt: skip
+    known = [item for item in listings if item.peer != context.signer.peer_id]
+    others = [item for item in known if item.peer not in job.avoid]
     demand = demand_of_job(job.spec)
-    explanation = explain(demand, [item.record for item in others])
+    explanation = explain(demand, [item.record for item in others], len(known) - len(others))
+    why = explanation.why
+    if not explanation.eligible and context.policy.providing:
+        why += "; this node lends resources, but does not run its own jobs"
     able = tuple(item.peer for item in others if not mismatches(demand, item.record))
     expected = able if len(able) <= BIDS_MAX else ()
     return Auction(
         job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
-        len(others), explanation.eligible, explanation.why, expected, job.avoid,
+        explanation.nodes, explanation.eligible, why, expected, job.avoid,
     )  # fmt: skip
 
 
-def after_failure(job: Job, reason: Failure, provider: PeerId | None) -> Job:
-    """Return the job as it goes on after a failed attempt: ended, or with one more attempt."""
+def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
+    """Return the job as it goes on after a failed attempt: ended, or with one more attempt.
+
+    `provider` is who failed; empty if the attempt came to no lease.
+    """
     if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
         cancelled = reason is Failure.CANCELLED
         return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
-    avoid = job.avoid if provider is None else (*job.avoid, provider)
+    avoid = (*job.avoid, provider) if provider else job.avoid
     return replace(job, attempt=job.attempt + 1, avoid=avoid)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from protocol.core.presence import record_of
 from protocol.machines import bidding, serving
 from protocol.machines.context import NO_CAPACITY, Context
-from protocol.machines.effects import Effect, Send
+from protocol.machines.effects import Effect, Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.machines.table import due, step
 from protocol.rules.bucket import Bucket, draw, full_bucket
@@ -79,6 +79,7 @@ class Market:
             for lease_id in due(self.servings, context.now_ms):
                 effects += self._step_serving(lease_id, event, context)
         elif isinstance(event, StopRequested):
+            self.biddings.clear()  # An award that comes now finds no bid, and is declined.
             for lease_id in list(self.servings):
                 effects += self._step_serving(lease_id, event, context)
         else:
@@ -120,7 +121,9 @@ class Market:
         state, effects = bidding.answer_call(event, left, context)
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
-        return list(effects)
+        # Whom we answer we must reach, and we may never have met.
+        told = event.message.addresses
+        return [*([Learn(event.signer, told)] if told else []), *effects]
 
     def _unleased(self, total: Capacity) -> Capacity:
         return left_of(total, self._leased())

@@ -57,11 +57,17 @@ class Presence:
         return self.sequence
 
 
+def addresses_of(context: Context) -> tuple[str, ...]:
+    """Return where others reach us, as far as it fits into a message."""
+    return tuple(
+        text for text in context.policy.addresses if len(text.encode()) <= ADDRESS_BYTES_MAX
+    )
+
+
 def record_of(context: Context, sequence: int) -> CapabilityRecord:
     """Return the record of what our owner allows."""
     policy = context.policy
     has = policy.capacity
-    addresses = tuple(text for text in policy.addresses if len(text.encode()) <= ADDRESS_BYTES_MAX)
     kinds = {(d.gpu_class, d.vram_mib, d.name) for d in has.devices}
     gpus = tuple(
         GpuGroup(gpu_class, sum((d.gpu_class, d.vram_mib, d.name) == kind for d in has.devices),
@@ -70,7 +76,7 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         for gpu_class, vram_mib, name in [kind]
     )  # fmt: skip
     return CapabilityRecord(
-        sequence, context.now_ms, RECORD_TTL_MS, addresses[:4], policy.providing,
+        sequence, context.now_ms, RECORD_TTL_MS, addresses_of(context)[:4], policy.providing,
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
         policy.agent,

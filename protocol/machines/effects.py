@@ -85,6 +85,14 @@ class Advertise:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """Remember where a peer listens, by its own word. Its messages may need it; it may be wrong."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Fetch image and inputs of a lease from its requester."""
 
@@ -146,6 +154,6 @@ class FetchOutputs:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Send | Publish | Advertise | Prepare | Launch | Extend
-    | Kill | Drop | FollowLog | FetchOutputs
+    Save | Report | Progress | Settle | Send | Publish | Advertise | Learn | Prepare | Launch
+    | Extend | Kill | Drop | FollowLog | FetchOutputs
 )  # fmt: skip

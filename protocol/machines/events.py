@@ -4,10 +4,23 @@ Spec: specs/core.md#job-events. A job's whole story is the fold over its events.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.values.ids import CallId, Digest, LeaseId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.messages import Bid
+
+NOBODY: Final = PeerId("")
+CANCELLED: Final = "cancelled by the user"
+"""Why a job failed that its user did not want any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No provider is known yet: the call waits for one to appear, for a while."""
+
+    attempt: int
+    wait_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,13 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelling:
+    """Our user does not want the job any more: its provider is to stop it and to send its bill."""
+
+    provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class Returning:
     """The container has exited; log and outputs come back."""
 
@@ -102,17 +122,27 @@ class Retrying:
 
     reason: Failure
     why: str
+    provider: PeerId = NOBODY
+    """Whose lease it was; empty if there was no lease."""
+    usage_ms: int = 0
+    """What of it we have paid for, and how much."""
+    amount: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job has not run, and will not."""
+    """The job ended without a result; its last attempt failed, or our user cancelled it."""
 
     reason: Failure
     why: str
+    provider: PeerId = NOBODY
+    """Whose lease it was; empty if there was no lease."""
+    usage_ms: int = 0
+    """What of it we have paid for, and how much."""
+    amount: int = 0
 
 
 JobEvent = (
-    Announced | BidsOpened | Awarded | Fetching | Starting | Running | Returning | Done
-    | Retrying | Failed
+    Waiting | Announced | BidsOpened | Awarded | Fetching | Starting | Running | Cancelling
+    | Returning | Done | Retrying | Failed
 )  # fmt: skip

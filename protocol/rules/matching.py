@@ -38,6 +38,9 @@ class Explanation:
     """One line for people."""
 
 
+NOBODY: Final = "this node knows no other node (`mutirao up --bootstrap` gives it one)"
+
+
 def demand_of_call(call: Call) -> Demand:
     """Return what a call asks for."""
     return Demand(call.resources, call.rate_max, call.region, call.drivers)
@@ -65,18 +68,22 @@ def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]
     return (*(reason for reason, holds in found.items() if holds), *_gpu_mismatches(wanted, record))
 
 
-def explain(demand: Demand, records: Iterable[CapabilityRecord]) -> Explanation:
-    """Count, for every constraint, the nodes that fail it, and say it in one line."""
+def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 0) -> Explanation:
+    """Count, for every constraint, the nodes that fail it, and say it in one line.
+
+    `avoided` nodes are known besides, and do not count since they failed this job before.
+    """
     known = list(records)
     lacks = [mismatches(demand, record) for record in known]
     counts = Counter(reason for lack in lacks for reason in lack)
     reasons = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     eligible = sum(not lack for lack in lacks)
-    parts = [f"{count} {_sentence(reason, demand, known)}" for reason, count in reasons]
-    why = f"{eligible} of {len(known)} known nodes can serve this job"
-    return Explanation(
-        len(known), eligible, reasons, ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
-    )
+    parts = [f"{avoided} failed it before"] if avoided else []
+    parts += [f"{count} {_sentence(reason, demand, known)}" for reason, count in reasons]
+    nodes = len(known) + avoided
+    why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else NOBODY
+    line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
+    return Explanation(nodes, eligible, reasons, line)
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:
@@ -88,8 +95,6 @@ def sentence_of_refusals(reasons: list[int]) -> str:
 _REFUSALS: Final[dict[int, str]] = {
     Refusal.BUSY: "busy with other jobs",
     Refusal.PRICE: "the price is below their floor",
-    Refusal.PAUSED: "paused by their owner",
-    Refusal.POLICY: "not allowed by their owner",
 }
 
 

@@ -23,6 +23,8 @@ GREETING_MS: Final = 15_000
 RECORDS_MAX: Final = 20_000
 """The directory keeps this many records; the soonest to expire gives way."""
 
+PEERS_WAIT_MS: Final = 10_000
+"""A job for which no provider is known yet is called for after this, at the latest."""
 COMMIT_MS: Final = 1_200
 """How long providers may commit to bids, unless all that could have bid have answered."""
 REVEAL_MS: Final = 900
@@ -76,8 +78,9 @@ RETAIN_MS: Final = 24 * 3_600_000
 """A provider keeps outputs and waits for the countersigned receipt this long."""
 SETTLING_MAX: Final = 64
 """A requester with this many receipts unsigned gets no further lease."""
-RELEASE_MS: Final = 10_000
-"""A requester that gave up a lease waits this long for the provider's last word."""
+RELEASE_MS: Final = STOP_MS + 10_000
+"""A requester that gave up a lease waits this long for the bill: stopping takes time, and so does
+telling."""
 MESSAGE_MS: Final = 60_000
 """A message that must arrive is sent again and again for this long ..."""
 SETTLEMENT_MS: Final = RETAIN_MS

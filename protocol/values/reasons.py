@@ -11,8 +11,6 @@ class Refusal(IntEnum):
 
     BUSY = 1
     PRICE = 2
-    PAUSED = 3
-    POLICY = 4
 
 
 class Decline(IntEnum):
@@ -21,7 +19,6 @@ class Decline(IntEnum):
     BUSY = 1
     EVIDENCE = 2
     POLICY = 4
-    STOPPING = 5
 
 
 class Release(IntEnum):
@@ -31,9 +28,9 @@ class Release(IntEnum):
     FENCED = 2
     PREPARE_FAILED = 3
     SANDBOX_FAILED = 4
-    EXPOSURE = 5
     STOPPING = 6
     EXPIRED = 7
+    CONTRACT = 8
 
 
 class Failure(StrEnum):
@@ -42,7 +39,6 @@ class Failure(StrEnum):
     NO_PEERS = "no-peers"
     NO_MATCH = "no-match"
     NO_BIDS = "no-bids"
-    NO_SALE = "no-sale"
     EXHAUSTED = "bids-exhausted"
     PREPARE_FAILED = "prepare-failed"
     SANDBOX_FAILED = "sandbox-failed"

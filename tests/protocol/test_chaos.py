@@ -13,9 +13,10 @@ import pytest
 from protocol.core.jobs import Ending
 from protocol.machines import serving
 from protocol.machines.effects import Effect, Launch, Settle
-from protocol.machines.events import Done, Failed
+from protocol.machines.events import Awarded, Done, Failed, Retrying
 from protocol.values.ids import JobId, LeaseId
 from protocol.values.limits import RETAIN_MS
+from protocol.values.reasons import Failure
 from protocol.wire.messages import Receipt, Voucher
 from tests.world import Node, World, job_spec, provider_policy
 
@@ -34,6 +35,7 @@ class Chaos:
         loss, doubled = dice.choice([0.0, 0.1, 0.2]), dice.choice([0.0, 0.1])
         job_ms = dice.choice([500, 5_000, 40_000])
         self.world = World(seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms)
+        self.world.stop_ms = dice.choice([0, 0, 2_000, 15_000])
         self.providers = [
             self.world.add(
                 name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.randint(1, 2))
@@ -167,6 +169,20 @@ def check_money(world: World) -> None:
         assert promised[lease_id] == receipt.amount
 
 
+def check_costs(chaos: Chaos) -> None:
+    """What a user was told that a job cost is what was promised for its leases."""
+    promised = vouchers(chaos.world)
+    for node, job_id in chaos.jobs:
+        due = 0
+        for event in node.disk.events[job_id]:
+            if isinstance(event, Awarded):
+                due = promised.get(event.lease_id, 0)
+            elif isinstance(event, Retrying | Failed | Done):
+                given_back = event.reason in {Failure.SANDBOX_FAILED, Failure.PROVIDER_STOPPED}
+                assert event.amount == due or (given_back and event.amount == 0)
+                due = 0
+
+
 def vouchers(world: World) -> dict[LeaseId, int]:
     """Return the highest amount that was promised for each lease; it never went down."""
     found: dict[LeaseId, list[tuple[int, int]]] = defaultdict(list)
@@ -191,3 +207,4 @@ def test_chaos(seed: int) -> None:
     check_jobs(chaos)
     check_nothing_is_left(chaos.world)
     check_money(chaos.world)
+    check_costs(chaos)

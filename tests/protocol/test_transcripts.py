@@ -71,6 +71,9 @@ class Stage:
     def jobs_take(self, job_ms: str) -> None:
         self._world.job_ms = int(job_ms)
 
+    def stopping_takes(self, stop_ms: str) -> None:
+        self._world.stop_ms = int(stop_ms)
+
     def exits_with(self, name: str, code: str) -> None:
         self._world.exit_codes[name] = int(code)
 

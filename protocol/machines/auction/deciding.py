@@ -16,7 +16,7 @@ from protocol.machines.auction.states import (
 )
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
-from protocol.machines.events import Awarded, BidSeen, BidsOpened
+from protocol.machines.events import CANCELLED, Awarded, BidSeen, BidsOpened
 from protocol.rules.matching import sentence_of_refusals
 from protocol.rules.selection import price_of_first, rank
 from protocol.values.ids import ContentId, PeerId, lease_id_of
@@ -98,7 +98,7 @@ def call_off(auction: Auction, peers: list[PeerId], context: Context) -> Step:
     """End the auction for our user and tell the peers."""
     cancel = context.signer.sign(Cancel(auction.call_id))
     until_ms = context.now_ms + auction.call.hold_ms
-    lost, effects = lose(auction, Failure.CANCELLED, "cancelled by the user")
+    lost, effects = lose(auction, Failure.CANCELLED, CANCELLED)
     return lost, (*(Send(peer, cancel.envelope, until_ms) for peer in peers), *effects)
 
 
@@ -107,7 +107,7 @@ def _lose_without_bids(state: Opening) -> Step:
     if not state.offers:
         return lose(auction, Failure.NO_BIDS, no_bids(auction, state.refused))
     why = f"all {len(state.offers)} bids ask more than the highest price; raise --max-price"
-    return lose(auction, Failure.NO_SALE, why)
+    return lose(auction, Failure.NO_MATCH, why)
 
 
 def lose(auction: Auction, reason: Failure, why: str) -> Step:
@@ -118,4 +118,4 @@ def lose(auction: Auction, reason: Failure, why: str) -> Step:
 def no_bids(auction: Auction, refused: tuple[Refused, ...]) -> str:
     """Return why there are no bids, in one line."""
     refusals = sentence_of_refusals([item.reason for item in refused])
-    return f"no bids. {auction.why}" + (f"; {refusals}" if refusals else "")
+    return f"no bids: {auction.why}" + (f"; {refusals}" if refusals else "")

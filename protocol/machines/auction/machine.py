@@ -23,6 +23,7 @@ from protocol.machines.auction.states import (
 )
 from protocol.machines.context import Context
 from protocol.machines.effects import Publish, Save, Send
+from protocol.machines.events import CANCELLED
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
 from protocol.rules.commitment import commitment_of
@@ -177,7 +178,7 @@ def cancel_opening(state: Opening, event: JobCancelled, context: Context) -> Ste
 
 def cancel_awarding(state: Awarding, event: JobCancelled, context: Context) -> Step:
     """Release the winner."""
-    lost, effects = lose(state.auction, Failure.CANCELLED, "cancelled by the user")
+    lost, effects = lose(state.auction, Failure.CANCELLED, CANCELLED)
     return lost, (fence(state, context, Release.CANCELLED), *effects)
 
 

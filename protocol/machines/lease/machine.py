@@ -18,7 +18,15 @@ from protocol.machines.effects import (
     Send,
     Settle,
 )
-from protocol.machines.events import Done, Fetching, Returning, Running, Starting
+from protocol.machines.events import (
+    CANCELLED,
+    Cancelling,
+    Done,
+    Fetching,
+    Returning,
+    Running,
+    Starting,
+)
 from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
 from protocol.machines.lease.states import (
     Broken,
@@ -146,9 +154,9 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     if completed.reason in STOPPED_UNPAID:
         # We were away and did not pay: that is not how the job ends.
         why = "the provider stopped the job, since our vouchers did not come"
-        broken = Broken(lease, Failure.PROVIDER_STOPPED, why)
+        broken = Broken(lease, Failure.PROVIDER_STOPPED, why, _due_ms(bill))
         return broken, (_save(broken), *effects)
-    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
+    usage_ms = _due_ms(bill)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
         amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
@@ -170,6 +178,7 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
     }
     reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
     why = event.message.detail or "the provider ended the lease"
+    # It gives the lease back: it bills nothing, and forgets the vouchers that it has.
     broken = Broken(state.lease, reason, why)
     return broken, (_save(broken),)
 
@@ -192,7 +201,7 @@ def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
     """Release a lease under which nothing has started."""
-    return _break(state, Failure.CANCELLED, "cancelled by the user", context, Release.CANCELLED)
+    return _break(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
@@ -201,7 +210,11 @@ def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
     following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *_paid(state))
     release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
     until_ms = context.now_ms + MESSAGE_MS
-    return following, (_save(following), Send(lease.provider, release.envelope, until_ms))
+    return following, (
+        _save(following),
+        Report(lease.job_id, Cancelling(lease.provider)),
+        Send(lease.provider, release.envelope, until_ms),
+    )
 
 
 def settle_release(state: Releasing, event: Signed[Released], context: Context) -> Step:
@@ -220,8 +233,7 @@ def settle_crossed(state: Releasing, event: Signed[Completed], context: Context)
 
 def stop_waiting(state: Releasing, event: DeadlineReached, context: Context) -> Step:
     """End a cancelled lease whose provider says nothing."""
-    broken = Broken(state.lease, Failure.CANCELLED, "cancelled by the user")
-    return broken, (_save(broken),)
+    return _end_cancelled(state, state.paid_ms, NOTHING)
 
 
 TRANSITIONS: Final[Transitions] = {
@@ -277,14 +289,15 @@ def _break(
     release: Release = Release.FENCED,
 ) -> Step:  # fmt: skip
     lease = state.lease
-    broken = Broken(lease, failure, why)
+    broken = Broken(lease, failure, why, _paid(state)[1])
     said = context.signer.sign(LeaseRelease(lease.lease_id, release))
     until_ms = context.now_ms + 10 * MESSAGE_MS
     return broken, (_save(broken), Send(lease.provider, said.envelope, until_ms))
 
 
-def _paid(state: MayRun) -> tuple[int, int]:
-    return (state.vouchers, state.paid_ms) if isinstance(state, Executing) else (0, 0)
+def _paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
+    """Return how many vouchers we have signed, and for how much usage."""
+    return (state.vouchers, state.paid_ms) if isinstance(state, Executing | Fetched) else (0, 0)
 
 
 def _bill(lease: Lease, claim: Claim, seen_ms: int) -> Bill:
@@ -299,7 +312,7 @@ def _pay(
     """Return our countersign, or why there is none, and what pays all that is undisputed."""
     lease = state.lease
     signed, dispute = countersign(bill, proposal, context.signer)
-    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
+    usage_ms = _due_ms(bill)
     amount = amount_of(lease.rate, usage_ms)
     until_ms = context.now_ms + SETTLEMENT_MS
     receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
@@ -315,13 +328,22 @@ def _pay(
 
 
 def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
-    broken = Broken(state.lease, Failure.CANCELLED, "cancelled by the user")
     proposal = claim[2]
-    if not proposal:  # Nothing had run.
-        return broken, (_save(broken),)
+    if not proposal:  # Nothing had run, or the provider cannot say what.
+        return _end_cancelled(state, state.paid_ms, NOTHING)
     bill = _bill(state.lease, claim, context.now_ms - state.since_ms)
     _, _, effects = _pay(state, bill, proposal, context)
+    return _end_cancelled(state, _due_ms(bill), effects)
+
+
+def _end_cancelled(state: Releasing, usage_ms: int, effects: tuple[Effect, ...]) -> Step:
+    broken = Broken(state.lease, Failure.CANCELLED, CANCELLED, usage_ms)
     return broken, (_save(broken), *effects)
+
+
+def _due_ms(bill: Bill) -> int:
+    """Return the usage that we pay, also if we dispute the bill."""
+    return min(bill.usage_ms, bill.usage_ms_max)
 
 
 def _last_voucher(

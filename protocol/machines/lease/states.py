@@ -96,6 +96,8 @@ class Broken:
     lease: Lease
     reason: Failure
     why: str
+    usage_ms: int = 0
+    """What we have paid for."""
 
 
 Live = Deploying | Launching | Executing | Fetched | Releasing

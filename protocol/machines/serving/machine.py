@@ -16,7 +16,6 @@ from protocol.machines.effects import (
     Prepare,
     Save,
     Send,
-    Settle,
 )
 from protocol.machines.inputs import (
     ContainerExited,
@@ -28,6 +27,7 @@ from protocol.machines.inputs import (
     PrepareFailed,
     StopRequested,
 )
+from protocol.machines.serving.billing import promised, receipt_of, settle_of
 from protocol.machines.serving.states import (
     Active,
     Ended,
@@ -58,7 +58,7 @@ from protocol.values.limits import (
     STOP_MS,
 )
 from protocol.values.reasons import Release
-from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.envelope import Signed
 from protocol.wire.job import faults_of_workload as faults
 from protocol.wire.messages import (
     PREPARING,
@@ -91,10 +91,13 @@ def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> 
 
 
 def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step:
-    """Take the contract."""
+    """Take the contract, if its amount is the one that call and award give."""
     if event.message.accept != state.accept:
         return state, NOTHING
     hold = state.hold
+    if event.message.amount_max != amount_of(hold.rate, hold.usage_ms_max):
+        why = "the confirmation names another amount than the award and the call give"
+        return _release(hold, Release.CONTRACT, why, context)
     following = Active(hold, context.now_ms + DEPLOY_WAIT_MS, event.content_id)
     active = context.signer.sign(LeaseActive(hold.lease_id, event.content_id))
     return following, (
@@ -112,7 +115,7 @@ def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
         or bool(faults(workload))
     )
     if beyond:
-        return _release(hold, Release.PREPARE_FAILED, "the job is not the one called for", context)
+        return _release(hold, Release.CONTRACT, "the job is not the one called for", context)
     following = Preparing(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, workload,
         context.now_ms + PREPARE_MS, 0,
@@ -202,7 +205,7 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
     hold = state.hold
     usage_ms = min(event.usage_ms, hold.usage_ms_max)
     outputs = event.outputs.digest
-    receipt = _receipt(hold, state.contract, usage_ms, (event.exit_code, outputs), context)
+    receipt = receipt_of(hold, state.contract, usage_ms, (event.exit_code, outputs), context)
     proposal = context.signer.sign(receipt).envelope
     completed = context.signer.sign(Completed(
         hold.lease_id, event.exit_code, event.reason, text_within(event.detail, DETAIL_BYTES),
@@ -212,7 +215,7 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         _save(following),
-        _settle(following, b""),
+        settle_of(following, b""),
         Send(hold.requester, completed.envelope, until_ms),
     )
 
@@ -229,22 +232,24 @@ def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Co
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:
     """Stop the container."""
-    following = Stopping(state.hold, context.now_ms + STOP_MS, state.contract, state.voucher)
+    used_ms = context.now_ms - state.started_ms if state.started else 0
+    deadline_ms = context.now_ms + STOP_MS
+    following = Stopping(state.hold, deadline_ms, state.contract, state.voucher, used_ms)
     return following, (_save(following), Kill(state.hold.lease_id))
 
 
 def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> Step:
     """Bill what was used until the requester released us."""
     hold = state.hold
-    usage_ms = min(event.usage_ms, hold.usage_ms_max)
-    receipt = _receipt(hold, state.contract, usage_ms, (event.exit_code, b""), context)
+    usage_ms = min(event.usage_ms, hold.usage_ms_max, state.usage_ms_max)
+    receipt = receipt_of(hold, state.contract, usage_ms, (event.exit_code, b""), context)
     proposal = context.signer.sign(receipt).envelope
     said = context.signer.sign(Released(hold.lease_id, usage_ms, proposal))
     following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         _save(following),
-        _settle(following, b""),
+        settle_of(following, b""),
         Send(hold.requester, said.envelope, until_ms),
         Drop(hold.lease_id),
     )
@@ -260,11 +265,11 @@ def give_up_stopping(
 def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
     """Keep a voucher for more than the one before: it is a debt even without a countersign."""
     voucher = event.message
-    known = _promised(state.voucher, context)
+    known = promised(state.voucher, context)
     if voucher.contract != state.receipt.contract or voucher.amount <= known:
         return state, NOTHING
     following = replace(state, voucher=event.envelope)
-    return following, (_save(following), _settle(following, b""))
+    return following, (_save(following), settle_of(following, b""))
 
 
 def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
@@ -272,7 +277,7 @@ def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
     if event.message != state.receipt:
         return state, NOTHING
     ended = Ended(state.hold)
-    return ended, (_save(ended), _settle(state, event.envelope), Drop(state.hold.lease_id))
+    return ended, (_save(ended), settle_of(state, event.envelope), Drop(state.hold.lease_id))
 
 
 def give_up_settling(state: Settling, event: DeadlineReached, context: Context) -> Step:
@@ -358,15 +363,6 @@ def _launch(state: Serving) -> Launch:
     return Launch(hold.lease_id, hold.requester, state.workload, hold.reservation, budget_ms)
 
 
-def _receipt(
-    hold: Hold, contract: ContentId, usage_ms: int, result: tuple[int, bytes], context: Context
-) -> Receipt:
-    amount = amount_of(hold.rate, usage_ms)
-    payee = context.signer.peer_id
-    parties = (hold.requester, payee)
-    return Receipt(hold.lease_id, contract, *parties, hold.rate, usage_ms, amount, *result)
-
-
 def _release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
     return _end(hold, LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)), context)
 
@@ -376,23 +372,6 @@ def _end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> St
     said = context.signer.sign(last_word).envelope
     send = Send(hold.requester, said, context.now_ms + MESSAGE_MS)
     return ended, (_save(ended), send, Drop(hold.lease_id))
-
-
-def _promised(voucher: bytes, context: Context) -> int:
-    """Return the amount of a voucher that we kept; 0 if there is none."""
-    if not voucher:
-        return 0
-    kept = open_envelope(voucher, context.signer.network_id, context.signer.peer_id).message
-    assert isinstance(kept, Voucher)
-    return kept.amount
-
-
-def _settle(state: Settling, countersign: bytes) -> Settle:
-    receipt, hold = state.receipt, state.hold
-    parties = (receipt.payee, receipt.payer)
-    amounts = (receipt.usage_ms, receipt.amount)
-    envelopes = (state.proposal, countersign, state.voucher)
-    return Settle(hold.lease_id, *parties, *amounts, *envelopes)
 
 
 def _save(state: State) -> Save:

@@ -98,6 +98,8 @@ class Stopping:
     deadline_ms: int
     contract: ContentId
     voucher: bytes
+    usage_ms_max: int = 0
+    """What had been used when the requester's release came: no more is billed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from protocol.wire.messages.auction import (
 )
 from protocol.wire.messages.lease import (
     PREPARING,
-    READY,
     RUNNING,
     Award,
     AwardAccept,
@@ -96,7 +95,7 @@ BY_NUMBER: Final = {route.number: route for route in WIRE}
 NUMBER_OF: Final[dict[type, int]] = {route.message: route.number for route in WIRE}
 
 __all__ = [
-    "BY_NUMBER", "NO_ID", "NUMBER_OF", "PREPARING", "READY", "RETIRED", "RUNNING", "WIRE", "Award",
+    "BY_NUMBER", "NO_ID", "NUMBER_OF", "PREPARING", "RETIRED", "RUNNING", "WIRE", "Award",
     "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call", "Cancel",
     "CapabilityRecord", "Carrier", "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat",
     "LeaseActive", "LeaseConfirm", "LeaseRelease", "Listing", "Message", "Outcome", "Prices",

@@ -11,8 +11,8 @@ from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
 from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
 from protocol.wire.schema import DIGEST, MILLIS, MONEY, PEER, RATE, Bytes, Int, Key, Record, Text
 
-PREPARING, READY, RUNNING = 1, 2, 3
-"""What a heartbeat says of an execution."""
+PREPARING, RUNNING = 1, 3
+"""What a heartbeat says of an execution. The number between is not used."""
 
 
 @dataclass(frozen=True, slots=True)

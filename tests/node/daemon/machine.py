@@ -43,6 +43,7 @@ class FakeNetwork:
         self.published: list[tuple[str, bytes]] = []
         self.records: list[bytes] = []
         self.puts_fail = 0
+        self.learnt: list[tuple[PeerId, tuple[str, ...]]] = []
 
     def addresses(self) -> tuple[str, ...]:
         return (f"/ip4/127.0.0.1/tcp/1/p2p/{self.peer_id}",)
@@ -64,6 +65,9 @@ class FakeNetwork:
         self.published.append((topic, data))
         for peer in self._reachable():
             self.others[peer].door.judge(self.peer_id, data)
+
+    def learn(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        self.learnt.append((peer, addresses))
 
     async def put_record(self, data: bytes) -> bool:
         await trio.lowlevel.checkpoint()

@@ -34,7 +34,7 @@ def test_everything_else_is_one_commit() -> None:
         Save("serving", LEASE, HELD),
         Save("job", JOB, job),
         Save("lease", LEASE, None),
-        Report(JOB, Retrying(Failure.PROVIDER_LOST, "silent")),
+        Report(JOB, Retrying(Failure.PROVIDER_LOST, "silent", BEA.peer_id, 5, 7)),
         Send(ADA.peer_id, b"one", 7),
         Send(ADA.peer_id, b"never", 0),
         Send(ADA.peer_id, b"two", 8),
@@ -46,7 +46,10 @@ def test_everything_else_is_one_commit() -> None:
     assert commit.snapshots[2].data is None
     (event,) = commit.events
     assert (event.job_id, event.at_ms, event.kind) == (JOB, 9, "retry")
-    assert json.loads(event.detail) == {"reason": "provider-lost", "why": "silent"}
+    assert json.loads(event.detail) == {
+        "reason": "provider-lost", "why": "silent", "provider": BEA.peer_id, "usage_ms": 5,
+        "amount": 7,
+    }  # fmt: skip
     assert commit.outbox == (
         NewMessage(ADA.peer_id, b"one", 7), NewMessage(ADA.peer_id, b"two", 8),
     )  # fmt: skip

@@ -58,6 +58,11 @@ async def test_the_record_is_put_until_it_is_taken(
     assert int.from_bytes(fact or b"") == alone.core.presence.sequence > 0
 
 
+async def test_addresses_go_to_the_network(alone: Machine) -> None:
+    alone.ports.perform(effects.Learn(BEA.peer_id, ("/ip4/192.0.2.1/tcp/1",)))
+    assert alone.network.learnt == [(BEA.peer_id, ("/ip4/192.0.2.1/tcp/1",))]
+
+
 async def test_messages_go_to_the_postman(alone: Machine) -> None:
     alone.ports.send(OutboxRow(0, BEA.peer_id, b"x", 0))
     assert BEA.peer_id in alone.postman._queues

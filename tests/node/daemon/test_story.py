@@ -3,6 +3,7 @@
 Spec: specs/core.md#job-events.
 """
 
+import dataclasses
 import json
 from dataclasses import fields
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from node.daemon.story import KINDS, LAST, detail_of, event_view, job_view, kind_of, phase_of
-from node.rpc.views import JobView, PhaseCounts
+from node.rpc.views import JobView, PhaseCounts, StepsView
 from node.storage.journal import JobEventRow
 from protocol.core.jobs import Job
 from protocol.machines import events
@@ -30,6 +31,7 @@ BIDS = events.BidsOpened(
     ((ADA.peer_id, 1),),
 )
 AWARDED = events.Awarded(BEA.peer_id, LeaseId(b"l" * 32), 277_777, 270_000, 300_000)
+WAITING = events.Waiting(0, 10_000)
 WAY = (ANNOUNCED, BIDS, AWARDED, events.Fetching(BEA.peer_id), events.Starting(BEA.peer_id),
        events.Running(BEA.peer_id), events.Returning(0, 1_500))  # fmt: skip
 
@@ -57,6 +59,10 @@ def test_every_event_has_a_kind_and_every_phase_a_count() -> None:
     assert set(KINDS) == set(events.JobEvent.__args__)
     assert set(KINDS.values()) >= LAST
     counted = {field.name for field in fields(PhaseCounts)}
+    assert phase_of(rows(WAITING)) == view(WAITING).phase == "waiting"
+    cancelling = (*WAY[:6], events.Cancelling(BEA.peer_id))
+    assert phase_of(rows(*cancelling)) == view(*cancelling).phase == "cancelling"
+    assert counted >= {"waiting", "cancelling"}
     for number in range(1, len(WAY) + 1):
         assert view(*WAY[:number]).phase in counted
         assert phase_of(rows(*WAY[:number])) == view(*WAY[:number]).phase
@@ -76,8 +82,10 @@ def test_the_whole_way() -> None:
     assert found.bids[0].ask_hour == "1.0000"
     steps = found.steps
     assert (steps.announce_ms, steps.award_ms, steps.start_ms, steps.run_ms, steps.return_ms) == (
-        100, 300, 300, 100, 100,
+        100, 300, 200, 100, 100,
     )  # fmt: skip
+    assert sum(filter(None, dataclasses.asdict(steps).values())) == 1_800 - 1_000, "nothing is lost"
+    assert (found.cost, found.failed_attempts) == (found.amount, ())
 
 
 def test_a_new_attempt_forgets_what_the_last_one_said() -> None:
@@ -86,7 +94,31 @@ def test_a_new_attempt_forgets_what_the_last_one_said() -> None:
     assert (found.phase, found.attempts, found.bids, found.provider) == ("announced", 2, (), None)
     assert (found.exit_code, found.usage_ms) == (None, None)
     assert (found.reason, found.why) == ("outputs-lost", "gone")
-    assert found.steps.run_ms is None or found.steps.run_ms >= 0
+    assert found.steps == StepsView(announce_ms=100), "counted from the failure"
+    last = view(*WAY, events.Retrying(Failure.OUTPUTS_LOST, "gone"), *WAY, done()).steps
+    assert last == StepsView(100, 300, 200, 100, 100)
+
+
+def test_what_failed_attempts_cost_is_told() -> None:
+    lost = events.Retrying(Failure.PROVIDER_LOST, "silent", BEA.peer_id, 20_000, 2_000)
+    stopped = events.Failed(Failure.PROVIDER_STOPPED, "stopped", ADA.peer_id, 5_000, 500)
+    found = view(*WAY, lost, *WAY, stopped)
+    assert [dataclasses.astuple(attempt) for attempt in found.failed_attempts] == [
+        (1, BEA.peer_id, "provider-lost", "silent", 20_000, "0.000002000"),
+        (2, ADA.peer_id, "provider-stopped", "stopped", 5_000, "0.000000500"),
+    ]
+    assert (found.usage_ms, found.amount, found.cost) == (5_000, None, "0.000002500")
+    assert view(*WAY, lost, *WAY, done()).cost == "0.000418666"
+    unpaid = view(ANNOUNCED, events.Failed(Failure.NO_BIDS, "nobody"))
+    assert (unpaid.cost, unpaid.usage_ms) == (None, None)
+    assert [attempt.provider for attempt in unpaid.failed_attempts] == [None]
+
+
+def test_events_of_an_older_node_are_read() -> None:
+    old = JobEventRow(JOB, 2, 1_200, "failed", '{"reason": "provider-lost", "why": "silent"}')
+    found = job_view(Job(JOB, SPEC, 1_000), [*rows(ANNOUNCED), old])
+    (attempt,) = found.failed_attempts
+    assert (attempt.provider, attempt.cost, found.cost) == (None, "0.000000000", None)
 
 
 @pytest.mark.parametrize("reason, phase", [
@@ -118,10 +150,10 @@ def test_a_bill_that_is_no_envelope_shows_no_signature(proposal: bytes) -> None:
 
 
 def test_an_event_as_the_api_shows_it() -> None:
-    (row,) = rows(events.Failed(Failure.NO_SALE, 'quotes " and ünïcode'))
+    (row,) = rows(events.Failed(Failure.NO_BIDS, 'quotes " and ünïcode'))
     shown = event_view(row)
     assert (shown.seq, shown.kind, shown.at_ms) == (1, "failed", 1_100)
-    assert shown.detail == {"reason": "no-sale", "why": 'quotes " and ünïcode'}
+    assert (shown.detail["reason"], shown.detail["why"]) == ("no-bids", 'quotes " and ünïcode')
 
 
 def test_details_are_json_for_all_events() -> None:

@@ -97,9 +97,17 @@ async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
 
 async def test_cancelling(pair: Pair) -> None:
     job = await pair.running()
-    await pair.user.cancel(job)
+    (serving,) = pair.bea.core.market.servings.values()
+    clock = pair.bea.driver._clock
+    await until(lambda: clock.now_ms() > serving.started_ms, "it to have run for a moment")
+    assert (await pair.user.cancel(job)).phase == "cancelling"
     view = await pair.phase(job, "cancelled")
     assert (await pair.user.cancel(job)).phase == view.phase == "cancelled"
+    (failed,) = view.failed_attempts
+    assert (failed.reason, failed.provider) == ("cancelled", BEA.peer_id)
+    assert view.usage_ms == failed.usage_ms > 0
+    assert view.cost == failed.cost
+    await until(lambda: pair.user.status().spent == view.cost, "the cost to be counted")
     await until(lambda: not list(pair.bea.place.shop.runs.iterdir()), "the container to go")
 
 

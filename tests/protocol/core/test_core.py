@@ -3,13 +3,17 @@
 Spec: specs/core.md.
 """
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from protocol.core.core import Core
 from protocol.core.jobs import Ending
-from protocol.machines.context import Policy
+from protocol.core.presence import record_of
+from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Publish, Report, Save, Send
-from protocol.machines.events import Announced, Awarded, Done, Failed, Fetching
+from protocol.machines.events import Announced, Awarded, Done, Failed, Fetching, Retrying, Waiting
 from protocol.machines.inputs import (
     DeadlineReached,
     JobCancelled,
@@ -17,11 +21,12 @@ from protocol.machines.inputs import (
     PolicyChanged,
     StopRequested,
 )
+from protocol.rules.metering import amount_of
 from protocol.values.ids import JobId
-from protocol.values.limits import RECORD_REFRESH_MS
+from protocol.values.limits import PEERS_WAIT_MS, RECORD_REFRESH_MS, VOUCHER_MS
 from protocol.values.reasons import Failure
-from protocol.wire.envelope import open_envelope
-from protocol.wire.messages import AwardAccept, LeaseRelease, Ready
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.messages import AwardAccept, CapabilityRecord, LeaseRelease, Ready
 from tests.driven import POLICY, START_MS
 from tests.strategies import SIGNERS
 from tests.world import Node, World, job_spec, provider_policy
@@ -36,16 +41,71 @@ def world_of_two() -> tuple[World, Node, Node]:
     return world, ann, ben
 
 
+def record_from(number: int, **changes: Any) -> Signed[CapabilityRecord]:
+    """Return the record of a provider with this number; 0 is ourselves."""
+    signer = SIGNERS[number]
+    record = record_of(Context(START_MS, signer, POLICY), 1)
+    return signer.sign(replace(record, **changes))
+
+
 def happened(node: Node, kind: type) -> bool:
     return any(isinstance(event, kind) for story in node.disk.events.values() for event in story)
 
 
 def test_a_submitted_job_is_written_down_before_its_call_is_out() -> None:
     core = Core(SIGNERS[0], Policy())
+    core.handle(record_from(1), START_MS)
     effects = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     assert [type(effect) for effect in effects] == [Save, Report, Publish]
     assert effects[0].key == JOB
     assert isinstance(effects[1].event, Announced)
+
+
+def test_a_job_waits_for_a_provider_and_calls_when_one_is_known() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    save, report = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    assert isinstance(save, Save)
+    assert report.event == Waiting(0, PEERS_WAIT_MS)
+    assert core.next_deadline_ms() == START_MS + PEERS_WAIT_MS
+    for useless in (record_from(0), record_from(1, providing=False)):
+        assert core.handle(useless, START_MS) == [], "ourselves, and one that lends nothing"
+    effects = core.handle(record_from(2), START_MS + 100)
+    assert [type(effect) for effect in effects] == [Report, Publish]
+    (called,) = core.auctions.values()
+    assert called.auction.eligible == 1
+    assert called.auction.expected == (), "others may appear while the window is open"
+    assert core.handle(record_from(2), START_MS + 200) == [], "it calls once"
+    assert not core.uncalled
+
+
+def test_a_job_that_nobody_appears_for_is_called_for_in_the_end() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    assert core.handle(DeadlineReached(), START_MS + PEERS_WAIT_MS - 1) == []
+    effects = core.handle(DeadlineReached(), START_MS + PEERS_WAIT_MS)
+    assert [type(effect) for effect in effects] == [Report, Publish]
+
+
+def test_a_job_that_waits_is_cancelled_at_once() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    report, save = core.handle(JobCancelled(JOB), START_MS)
+    assert report.event.reason is Failure.CANCELLED
+    assert save.state.ending is Ending.CANCELLED
+    assert core.next_deadline_ms() is None
+    assert core.handle(record_from(1), START_MS) == []
+
+
+def test_an_attempt_waits_for_somebody_who_has_not_failed_the_job() -> None:
+    world, ann, ben = world_of_two()
+    world.prepare_fails.add("ben")
+    job_id = world.submit(ann)
+    assert world.run_until(lambda: bool(ann.core.uncalled))
+    world.add("cleo", provider_policy())
+    world.meet()
+    assert world.run_until(lambda: world.ended(ann, job_id))
+    assert ann.job(job_id).ending is Ending.DONE
+    assert ann.job(job_id).avoid == (ben.peer_id,)
 
 
 def test_one_identifier_is_one_job() -> None:
@@ -60,6 +120,7 @@ def test_it_wakes_for_the_first_deadline_of_all() -> None:
     assert core.next_deadline_ms() is None
     core.handle(PolicyChanged(POLICY), START_MS)
     assert core.next_deadline_ms() == START_MS + RECORD_REFRESH_MS
+    core.handle(record_from(1), START_MS)
     core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     (auction,) = core.auctions.values()
     assert core.next_deadline_ms() == auction.deadline_ms
@@ -68,6 +129,7 @@ def test_it_wakes_for_the_first_deadline_of_all() -> None:
 def test_waking_early_changes_nothing() -> None:
     core = Core(SIGNERS[0], POLICY)
     core.handle(PolicyChanged(POLICY), START_MS)
+    core.handle(record_from(1), START_MS)
     core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     before = dict(core.auctions)
     assert core.handle(DeadlineReached(), START_MS) == []
@@ -99,6 +161,31 @@ def test_stopping_withdraws_the_record() -> None:
     core.handle(StopRequested(), START_MS)
     assert core.presence.record is not None
     assert core.presence.record.ttl_ms == 0
+
+
+def test_a_node_that_stops_bids_no_more_and_takes_no_award() -> None:
+    world, ann, ben = world_of_two()
+    world.submit(ann)
+    assert world.run_until(lambda: bool(ben.core.market.biddings))
+    ben.core.handle(StopRequested(), world.now_ms)
+    assert not ben.core.market.biddings
+    world.submit(ann)
+    world.run(5_000)
+    assert not ben.core.market.biddings
+    assert not ben.core.market.servings
+
+
+def test_who_paid_for_what_failed_is_told_how_much() -> None:
+    world, ann, ben = world_of_two()
+    world.job_ms = 60_000
+    job_id = world.submit(ann)
+    world.run(20_000)
+    world.crash(ben, machine=True)
+    assert world.run_until(lambda: happened(ann, Retrying))
+    (retrying,) = [event for event in ann.disk.events[job_id] if isinstance(event, Retrying)]
+    assert retrying.provider == ben.peer_id
+    assert retrying.usage_ms >= VOUCHER_MS, "a voucher was signed before it fell silent"
+    assert retrying.amount == amount_of(job_spec().terms.rate_max, retrying.usage_ms)
 
 
 def test_cancelling_what_is_not_there_does_nothing() -> None:
@@ -153,6 +240,8 @@ def test_a_job_whose_auction_was_not_decided_gets_a_new_one() -> None:
     world.drop = lambda sender, receiver, message: False
     world.run(100)
     world.restart(ann)
+    assert list(ann.core.uncalled) == [job_id]
+    assert world.run_until(lambda: bool(ann.core.auctions))
     (new,) = ann.core.auctions
     assert new != old
     assert world.run_until(lambda: world.ended(ann, job_id))

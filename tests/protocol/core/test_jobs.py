@@ -14,13 +14,14 @@ from protocol.core.jobs import (
     after_failure,
     call_for,
     failure_of,
+    may_bid,
 )
 from protocol.machines.context import Context, Policy
-from protocol.values.ids import JobId
+from protocol.values.ids import JobId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, VICKREY, BlobRef, FileRef
 from protocol.wire.messages import CapabilityRecord, Listing
-from tests.driven import START_MS
+from tests.driven import POLICY, START_MS
 from tests.strategies import SIGNERS
 from tests.world import job_spec
 
@@ -37,7 +38,7 @@ def listing(peer: str, cpus: int = 4) -> Listing:
 def test_what_is_worth_it_is_tried_again_without_the_one_that_failed() -> None:
     second = after_failure(JOB, Failure.PROVIDER_LOST, BEN)
     assert (second.attempt, second.avoid, second.ending) == (1, (BEN,), Ending.OPEN)
-    third = after_failure(second, Failure.EXHAUSTED, None)
+    third = after_failure(second, Failure.EXHAUSTED, PeerId(""))
     assert (third.attempt, third.avoid, third.ending) == (2, (BEN,), Ending.OPEN)
     assert after_failure(third, Failure.PROVIDER_LOST, CLEO).ending is Ending.FAILED
 
@@ -74,16 +75,46 @@ def test_each_attempt_is_an_auction_of_its_own() -> None:
 def test_eligible_are_others_that_have_not_failed_us() -> None:
     known = tuple(map(listing, (SIGNERS[0].peer_id, BEN, CLEO)))
     auction = call_for(replace(JOB, avoid=(BEN,)), known, CONTEXT)
-    assert (auction.nodes, auction.eligible) == (1, 1)
+    assert (auction.nodes, auction.eligible) == (2, 1)
+    assert auction.why == "1 of 2 known nodes can serve this job: 1 failed it before"
+    assert (auction.expected, auction.avoid) == ((CLEO,), (BEN,))
     small = call_for(JOB, (listing(BEN, cpus=0), listing(CLEO)), CONTEXT)
     assert (small.nodes, small.eligible) == (2, 1)
     assert small.why.startswith("1 of 2 known nodes can serve this job: 1 have too few CPUs")
+
+
+def test_who_is_alone_hears_that_it_does_not_serve_itself() -> None:
+    lending = replace(CONTEXT, policy=POLICY)
+    own = listing(SIGNERS[0].peer_id)
+    alone = call_for(JOB, (own,), lending)
+    assert (alone.nodes, alone.eligible) == (0, 0)
+    assert alone.why.endswith("; this node lends resources, but does not run its own jobs")
+    left = call_for(replace(JOB, avoid=(BEN,)), (own, listing(BEN)), lending)
+    assert left.why.startswith("0 of 1 known nodes can serve this job: 1 failed it before; this")
+    assert "its own jobs" not in call_for(JOB, (own, listing(BEN)), lending).why
+    assert "its own jobs" not in call_for(JOB, (own,), CONTEXT).why
+
+
+def test_who_is_worth_a_call() -> None:
+    lends = listing(BEN).record
+    assert may_bid(JOB, BEN, lends, CONTEXT)
+    assert may_bid(JOB, BEN, listing(BEN, cpus=0).record, CONTEXT), "others may come and fit"
+    assert not may_bid(JOB, BEN, replace(lends, providing=False), CONTEXT)
+    assert not may_bid(JOB, SIGNERS[0].peer_id, lends, CONTEXT)
+    assert not may_bid(replace(JOB, avoid=(BEN,)), BEN, lends, CONTEXT)
+
+
+def test_an_address_that_is_too_long_is_not_told() -> None:
+    long = f"/dns4/{'a' * 128}/tcp/1"
+    context = replace(CONTEXT, policy=Policy(addresses=(long, "/a")))
+    assert call_for(JOB, (), context).call.addresses == ("/a",)
 
 
 def test_no_bids_are_told_apart() -> None:
     nobody = call_for(JOB, (), CONTEXT)
     unfit = call_for(JOB, (listing(BEN, cpus=0),), CONTEXT)
     fit = call_for(JOB, (listing(BEN),), CONTEXT)
-    told = [failure_of(auction, Failure.NO_BIDS) for auction in (nobody, unfit, fit)]
-    assert told == [Failure.NO_PEERS, Failure.NO_MATCH, Failure.NO_BIDS]
+    failed = call_for(replace(JOB, avoid=(BEN,)), (listing(BEN),), CONTEXT)
+    told = [failure_of(auction, Failure.NO_BIDS) for auction in (nobody, unfit, failed, fit)]
+    assert told == [Failure.NO_PEERS, Failure.NO_MATCH, Failure.NO_MATCH, Failure.NO_BIDS]
     assert failure_of(nobody, Failure.CANCELLED) is Failure.CANCELLED

@@ -12,7 +12,7 @@ from protocol.core.market import Market
 from protocol.machines import serving
 from protocol.machines.bidding import Revealed
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Send
+from protocol.machines.effects import Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
@@ -103,6 +103,15 @@ def test_a_call_that_our_record_rules_out_gets_no_answer(
     called: Signed[Call], policy: Policy
 ) -> None:
     assert Market().hear(called, replace(CONTEXT, policy=policy)) == []
+
+
+def test_whom_we_answer_we_can_reach() -> None:
+    told = ("/ip4/192.0.2.1/tcp/1",)
+    learnt = [effect for effect in Market().hear(call(addresses=told), CONTEXT)
+              if isinstance(effect, Learn)]  # fmt: skip
+    assert learnt == [Learn(ANN.peer_id, told)]
+    unfit = call(addresses=told, resources=Resources(5))
+    assert Market().hear(unfit, CONTEXT) == [], "nothing is learnt from whom we do not answer"
 
 
 def test_who_is_too_expensive_says_so() -> None:

@@ -107,7 +107,13 @@ def test_the_most_frequent_reason_comes_first() -> None:
 
 
 def test_nobody_known_is_said_plainly() -> None:
-    assert explain(DEMAND, []).why == "0 of 0 known nodes can serve this job"
+    assert explain(DEMAND, []).why.startswith("this node knows no other node (")
+
+
+def test_who_failed_before_is_known_and_does_not_count() -> None:
+    told = explain(DEMAND, [], avoided=2)
+    assert (told.nodes, told.eligible) == (2, 0)
+    assert told.why == "0 of 2 known nodes can serve this job: 2 failed it before"
 
 
 @given(records(JobSpec), st.lists(records(CapabilityRecord), max_size=4))
@@ -116,7 +122,7 @@ def test_any_demand_and_records_are_explained(spec: JobSpec, known: list[Capabil
     assert told.nodes == len(known)
     assert told.eligible == sum(not mismatches(demand_of_job(spec), record) for record in known)
     assert "\n" not in told.why
-    assert told.why.startswith(f"{told.eligible} of {told.nodes} known nodes")
+    assert not known or told.why.startswith(f"{told.eligible} of {told.nodes} known nodes")
 
 
 def test_refusals_are_counted_by_reason() -> None:

@@ -46,6 +46,11 @@ def test_a_lost_provider_is_noticed_before_its_start_message_expires() -> None:
     assert at.STOP_MS <= at.MESSAGE_MS
 
 
+def test_a_requester_waits_for_the_bill_of_the_slowest_stop() -> None:
+    assert at.RELEASE_MS >= at.STOP_MS + at.HEARTBEAT_MS
+    assert at.RELEASE_MS <= at.MESSAGE_MS
+
+
 def test_records_are_refreshed_long_before_they_expire() -> None:
     assert 3 * at.RECORD_REFRESH_MS < at.RECORD_TTL_MS < at.RECORD_TTL_MS_MAX
 

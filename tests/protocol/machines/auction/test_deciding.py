@@ -114,10 +114,10 @@ def test_fallbacks_are_bounded() -> None:
     assert isinstance(award_next(worn, CONTEXT, ())[0], Lost)
 
 
-def test_nobody_below_the_ceiling_is_no_sale() -> None:
+def test_nobody_below_the_ceiling_is_no_match() -> None:
     lost, effects = decide(opening(101, 102), CONTEXT)
     assert isinstance(lost, Lost)
-    assert lost.reason is Failure.NO_SALE
+    assert lost.reason is Failure.NO_MATCH
     assert "raise --max-price" in lost.why
     assert [told.winner for _, told in said(effects, Outcome)] == ["", ""]
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.machines import lease
 from protocol.machines.effects import FetchOutputs, Report, Settle
-from protocol.machines.events import Done, Running
+from protocol.machines.events import Cancelling, Done, Running
 from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
 from protocol.machines.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, usage_seen_max
@@ -258,3 +258,27 @@ def test_what_ran_before_the_user_cancelled_is_paid() -> None:
     assert isinstance(machine.state, Broken)
     assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)] == [12_000, 14_000]
     assert [bill.usage_ms for bill in machine.sent_of(Receipt)] == [14_000]
+    assert machine.state.usage_ms == 14_000
+
+
+def test_what_was_paid_for_a_broken_lease_is_known() -> None:
+    fenced, silent, unbilled, early, given_back = (after(steps) for steps in (3, 3, 3, 2, 3))
+    fenced.deadline_is_reached(0)
+    silent.user_cancels()
+    silent.deadline_is_reached(0)
+    unbilled.user_cancels()
+    unbilled.released(0, signed=False)
+    early.deadline_is_reached(0)
+    given_back.given_back(4)
+    broken = (fenced, silent, unbilled, early, given_back)
+    assert [machine.state.usage_ms for machine in broken] == [12_000, 12_000, 12_000, 0, 0]
+
+
+def test_the_user_hears_that_a_cancellation_is_on_its_way() -> None:
+    machine = after(3)
+    machine.user_cancels()
+    machine.user_cancels()
+    told = [effect.event for effect in machine.effects if isinstance(effect, Report)]
+    assert [event for event in told if isinstance(event, Cancelling)] == [
+        Cancelling(PROVIDER.peer_id)
+    ]

@@ -1,0 +1,39 @@
+"""What a provider bills, and what it was promised.
+
+Spec: specs/lease.md#receipt.
+"""
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Settle
+from protocol.machines.serving.states import Hold, Settling
+from protocol.rules.metering import amount_of
+from protocol.values.ids import ContentId
+from protocol.wire.envelope import open_envelope
+from protocol.wire.messages import Receipt, Voucher
+
+
+def receipt_of(
+    hold: Hold, contract: ContentId, usage_ms: int, result: tuple[int, bytes], context: Context
+) -> Receipt:
+    """Return the bill for a usage; `result` is the exit code and the digest of the outputs."""
+    amount = amount_of(hold.rate, usage_ms)
+    parties = (hold.requester, context.signer.peer_id)
+    return Receipt(hold.lease_id, contract, *parties, hold.rate, usage_ms, amount, *result)
+
+
+def settle_of(state: Settling, countersign: bytes) -> Settle:
+    """Return what is to be kept of a bill; `countersign` is empty before the requester signed."""
+    receipt, hold = state.receipt, state.hold
+    parties = (receipt.payee, receipt.payer)
+    amounts = (receipt.usage_ms, receipt.amount)
+    envelopes = (state.proposal, countersign, state.voucher)
+    return Settle(hold.lease_id, *parties, *amounts, *envelopes)
+
+
+def promised(voucher: bytes, context: Context) -> int:
+    """Return the amount of a voucher that we kept; 0 if there is none."""
+    if not voucher:
+        return 0
+    kept = open_envelope(voucher, context.signer.network_id, context.signer.peer_id).message
+    assert isinstance(kept, Voucher)
+    return kept.amount
