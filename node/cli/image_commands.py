@@ -4,12 +4,12 @@ Spec: specs/rpc.md#command-line.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from node.cli.connection import LONG_S, Connection
-from node.cli.options import reaches_node
+from node.cli.options import LINES, reaches_node
 from node.cli.output import instant, show_fields, show_json, show_table
 
 
@@ -23,7 +23,7 @@ def image() -> None:
 
 @image.command("import")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
-@reaches_node
+@reaches_node()
 def import_image(*, path: Path, node: Connection, as_json: bool) -> None:
     """Import an image from a `docker save` archive, an OCI archive or an OCI folder.
 
@@ -34,7 +34,7 @@ def import_image(*, path: Path, node: Connection, as_json: bool) -> None:
 
 
 @image.command("build-base")
-@reaches_node
+@reaches_node()
 def build_base(*, node: Connection, as_json: bool) -> None:
     """Build a small image from this machine's own Python and shell.
 
@@ -44,7 +44,7 @@ def build_base(*, node: Connection, as_json: bool) -> None:
 
 
 @image.command("list")
-@reaches_node
+@reaches_node(LINES)
 def list_images(*, node: Connection, as_json: bool) -> None:
     """List the images that the node keeps.
 
@@ -72,3 +72,6 @@ def _show(view: dict[str, Any], *, as_json: bool) -> None:
 
 def _mib(view: dict[str, Any]) -> str:
     return f"{view['size'] / 2**20:.1f} MiB"
+
+
+COMMANDS: Final = {"image": image}

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import Connection, quoted
-from node.cli.options import reaches_node
+from node.cli.options import LINES, reaches_node
 from node.cli.output import (
     duration,
     instant,
@@ -31,7 +31,7 @@ job_argument = click.argument("job")
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 500), default=20, help="At most so many.")
 @click.option("--before", metavar="JOB", help="Only jobs older than this one.")
-@reaches_node
+@reaches_node(LINES)
 def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> None:
     """List your jobs, newest first.
 
@@ -53,9 +53,9 @@ def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> 
 
 @click.command()
 @job_argument
-@reaches_node
+@reaches_node()
 def show(*, job: str, node: Connection, as_json: bool) -> None:
-    """Show a job: its bids, its price, its steps, its receipt.
+    """Show a job: its bids, its price, its steps, its receipt, what failed and what it cost.
 
     JOB is an id, or its first six digits or more.
 
@@ -73,6 +73,16 @@ def show(*, job: str, node: Connection, as_json: bool) -> None:
             for bid in view["bids"]
         ]
         show_table(("BID OF", "CREDITS/H", "ELIGIBLE"), rows)
+    if view["failed_attempts"]:
+        click.echo()
+        head = ("UNFINISHED ATTEMPT", "PROVIDER", "RAN", "CREDITS", "WHY")
+        show_table(head, [_attempt_row(each) for each in view["failed_attempts"]])
+
+
+def _attempt_row(attempt: dict[str, Any]) -> tuple[Any, ...]:
+    ran = duration(attempt["usage_ms"]) if attempt["usage_ms"] else "-"
+    peer = short_peer(attempt["provider"])
+    return attempt["number"], peer, ran, attempt["cost"], attempt["why"]
 
 
 def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -95,6 +105,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("runner-up", _per_hour(view["runner_up_hour"])),
         ("usage", duration(view["usage_ms"]) if view["usage_ms"] is not None else None),
         ("amount", f"{view['amount']} credits" if view["amount"] else None),
+        ("cost", f"{view['cost']} credits in all" if view["cost"] else None),
         ("steps", reached or None),
         ("outputs", view["output_digest"]),
         ("receipt", f"{receipt['amount']} credits, signed by both" if receipt else None),
@@ -105,7 +116,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
 @job_argument
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the job has ended.")
 @click.option("--offset", type=click.IntRange(0), default=0, help="Skip so many bytes.")
-@reaches_node
+@reaches_node(LINES)
 def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool) -> None:
     """Print a job's log, as the job wrote it.
 
@@ -124,25 +135,32 @@ def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool
 
 @click.command()
 @job_argument
-@reaches_node
+@reaches_node()
 def cancel(*, job: str, node: Connection, as_json: bool) -> None:
     """Cancel a job. What it has used until then is paid.
 
     Example: mutirao cancel 3f9a0c
     """
+    from node.cli.attend import summary
+
     view = node.post(f"/jobs/{quoted(job)}/cancel")
+    short = view["id"][:ID_DIGITS]
     if as_json:
         show_json(view)
     elif view["phase"] in {"done", "failed"}:
-        say(f"job {view['id'][:ID_DIGITS]} had ended already: {view['phase']}")
+        say(f"job {short} had ended already: {view['phase']}")
+    elif view["phase"] == "cancelled":
+        say(f"job {short}: {summary(view)}")
     else:
-        say(f"job {view['id'][:ID_DIGITS]}: {view['phase']}")
+        say(
+            f"job {short}: cancelling; `mutirao show {short}` says when it is done and what it cost"
+        )
 
 
 @click.command()
 @job_argument
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@reaches_node
+@reaches_node(LINES)
 def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     """Fetch the files that a job left into a folder.
 
@@ -173,3 +191,8 @@ def _per_hour(price: str | None) -> str | None:
 
 def _or_dash(value: Any) -> str:
     return "-" if value is None else str(value)
+
+
+COMMANDS: Final = {
+    "jobs": jobs, "show": show, "logs": logs, "cancel": cancel, "outputs": outputs,
+}  # fmt: skip

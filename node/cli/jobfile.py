@@ -30,6 +30,11 @@ def read_job_file(path: Path) -> Draft:
     return _Reader(path, text).draft(table)
 
 
+def key_of_field() -> dict[str, str]:
+    """Return how each field of a Draft is written in a file: {"memory_mib": "memory"}."""
+    return {key.field: name for name, key in (TOP | RESOURCES).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
     """One key of the file: its name in a Draft, and how its value is read."""

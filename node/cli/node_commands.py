@@ -1,57 +1,79 @@
-"""Commands about the node itself: up, stop, status, peers, offers, config, version.
+"""Commands about the node itself: up, stop, status, peers, offers.
 
 Spec: specs/rpc.md#command-line.
 """
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from node.cli.connection import Connection
 from node.cli.failure import Failure
-from node.cli.options import effective_config, json_option, reaches_node
+from node.cli.options import LINES, config_option, data_option, effective_config, reaches_node
 from node.cli.output import duration, say, short_peer, show_fields, show_json, show_table
+from node.cli.quantities import size_of
+from node.cli.starting import claiming
 
-config_option = click.option(
-    "--config", "file", type=click.Path(path_type=Path), help="Read this file and no other."
+NO_PEERS: Final = (
+    "no peers: this node reaches nobody. Start it with the address of another node, which that"
+    " one prints when it starts: mutirao up --bootstrap /ip4/…/tcp/4788/p2p/…"
 )
-data_option = click.option("--data", type=click.Path(path_type=Path), help="The data folder.")
+START_HINTS: Final[dict[str, str]] = {
+    "daemon-unavailable": "`mutirao stop` ends it; a second node beside it needs"
+    " `mutirao up --data DIR --listen /ip4/0.0.0.0/tcp/0`",
+    "address-taken": "give another address or port with --listen; tcp/0 is any free port",
+}
+"""What to do if the node cannot start, by the code of the error."""
 
 
 @click.command()
 @config_option
 @data_option
-@click.option("--listen", multiple=True, metavar="MULTIADDR", help="Listen here; may be repeated.")
-@click.option("--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to begin with.")
-@click.option("--json", "as_json", is_flag=True, help="Write the log as JSON.")
+@click.option(
+    "--listen", multiple=True, metavar="MULTIADDR",
+    help="Listen here; may be repeated. /ip4/0.0.0.0/tcp/4788 by default.",
+)  # fmt: skip
+@click.option(
+    "--bootstrap", multiple=True, metavar="MULTIADDR",
+    help="A peer to begin with, such as /ip4/192.0.2.10/tcp/4788/p2p/12D3…; may be repeated.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Write the log as JSON, one object a line.")
 def up(
     *, file: Path | None, data: Path | None, listen: tuple[str, ...], bootstrap: tuple[str, ...],
     as_json: bool,
 ) -> int:  # fmt: skip
     """Run the node in the foreground, until Ctrl-C.
 
-    Example: mutirao up --listen /ip4/0.0.0.0/tcp/4788
-    """
-    flags = {
-        "data_dir": data,
-        "network.listen": listen or None,
-        "network.bootstrap": bootstrap or None,
-        "log_format": "json" if as_json else None,
-    }
-    config = effective_config(file, flags)
-    from node.daemon import run_daemon
+    \b
+    Examples:
+      mutirao up
+      mutirao up --bootstrap /ip4/192.0.2.10/tcp/4788/p2p/12D3KooW…
+    """  # noqa: D301 - \b is click's mark for lines to be kept.
+    config = effective_config(
+        file,
+        {
+            "data_dir": data,
+            "network.listen": listen or None,
+            "network.bootstrap": bootstrap or None,
+            "log_format": "json" if as_json else None,
+        },
+    )
+    from node.identity import private_dir
     from protocol.values.errors import NodeError
 
     try:
-        return run_daemon(config)
+        # The daemon's import takes seconds. Who types the next command meanwhile is to wait.
+        with claiming(private_dir(config.data_dir)):
+            from node.daemon import run_daemon
+
+            return run_daemon(config)
     except NodeError as error:
-        raise Failure(error.code, str(error)) from None
+        raise Failure(error.code, str(error), START_HINTS.get(error.code, "")) from None
 
 
 @click.command()
-@reaches_node
+@reaches_node()
 def stop(*, node: Connection, as_json: bool) -> None:
     """Ask the node to stop. Its jobs go on when it runs again.
 
@@ -65,7 +87,7 @@ def stop(*, node: Connection, as_json: bool) -> None:
 
 
 @click.command()
-@reaches_node
+@reaches_node()
 def status(*, node: Connection, as_json: bool) -> None:
     """Show what the node is and does.
 
@@ -88,6 +110,8 @@ def status(*, node: Connection, as_json: bool) -> None:
         *_provider_fields(view["provider"]),
         ("data", view["data_dir"]),
     ])  # fmt: skip
+    if not view["peers"]:
+        say(NO_PEERS)
 
 
 def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -103,7 +127,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 @click.command()
-@reaches_node
+@reaches_node(LINES)
 def peers(*, node: Connection, as_json: bool) -> None:
     """List the peers that the node is connected with.
 
@@ -119,7 +143,7 @@ def peers(*, node: Connection, as_json: bool) -> None:
 
 
 @click.command()
-@reaches_node
+@reaches_node(LINES)
 def offers(*, node: Connection, as_json: bool) -> None:
     """List what the providers that the node knows can run, and for how much an hour.
 
@@ -148,57 +172,12 @@ def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-@click.command()
-@config_option
-@data_option
-@json_option
-def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
-    """Print the configuration that `mutirao up` would use, and where each setting is from.
-
-    Example: mutirao config --json
-    """
-    from node.config import ConfigError, explain_config
-
-    try:
-        settings = explain_config(file, flags={"data_dir": data})
-    except ConfigError as error:
-        raise Failure("config", str(error)) from None
-    for each in settings:
-        value = _jsonable(each.value)
-        if as_json:
-            show_json({"key": each.key, "value": value, "origin": each.origin, "what": each.what})
-        else:
-            shown = "(decided at the start)" if value is None else json.dumps(value)
-            click.echo(f"{each.key} = {shown}  # {each.origin}")
-
-
-@click.command()
-@json_option
-def version(*, as_json: bool) -> None:
-    """Print the version of the program and of the protocol.
-
-    Example: mutirao version
-    """
-    from node import VERSION
-    from protocol import PROTOCOL_VERSION
-
-    if as_json:
-        show_json({"version": VERSION, "protocol": PROTOCOL_VERSION})
-    else:
-        click.echo(f"mutirao {VERSION}, protocol {PROTOCOL_VERSION}")
-
-
 def _amount(resources: dict[str, Any]) -> str:
-    return f"{resources['cpus']} cpus, {resources['memory_mib']} MiB"
+    return f"{resources['cpus']} cpus, {size_of(resources['memory_mib'])}"
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
-    return f"{gpu['count']} x {gpu['gpu_class']} ({gpu['vram_mib']} MiB)"
+    return f"{gpu['count']} x {gpu['gpu_class']} ({size_of(gpu['vram_mib'])})"
 
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _jsonable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+COMMANDS: Final = {"up": up, "stop": stop, "status": status, "peers": peers, "offers": offers}

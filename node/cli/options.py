@@ -13,6 +13,8 @@ import click
 
 from node.cli.connection import Connection
 from node.cli.failure import Failure
+from node.cli.starting import LOCK_NAME
+from node.places import data_home, is_configured
 
 if TYPE_CHECKING:  # Its import takes as long as all the rest of a command.
     from node.config import Config
@@ -22,38 +24,64 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SOCKET_VARIABLE: Final = "MUTIRAO_SOCKET"
 SOCKET_NAME: Final = "api.sock"
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-"""For commands that need no daemon; the others have it from `reaches_node`."""
+config_option = click.option(
+    "--config", "file", type=click.Path(path_type=Path), metavar="FILE",
+    help="Read the settings from this file alone; `mutirao config` shows what holds.",
+)  # fmt: skip
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), metavar="DIR",
+    help="The node's folder, for its key, database and files; ~/.local/share/mutirao by default.",
+)  # fmt: skip
+OBJECT: Final = "Print one JSON object, for programs."
+LINES: Final = "Print JSON for programs: one object a line, as it comes."
 
 
-def reaches_node(command: Command) -> Command:
+def json_option(text: str) -> Callable[[Command], Command]:
+    """Return the option --json with OBJECT or LINES; commands that reach the node have it."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def reaches_node(json_text: str = OBJECT) -> Callable[[Command], Command]:
     """Give a command --socket, --data and --json; it is called with `node` and `as_json`.
 
-    `node` is the Connection to the daemon.
+    `node` is the Connection to the daemon. `json_text` is the help of --json: OBJECT or LINES.
     """
+    shared = (
+        json_option(json_text),
+        click.option(
+            "--data", type=click.Path(path_type=Path), metavar="DIR",
+            help="Ask the node of this data folder, not that of the configuration.",
+        ),
+        click.option(
+            "--socket", type=click.Path(path_type=Path), metavar="PATH",
+            help="Ask the node with this socket.",
+        ),
+    )  # fmt: skip
 
-    @wraps(command)
-    def found(*args: Any, socket: Path | None, data: Path | None, **options: Any) -> Any:
-        return command(*args, node=Connection(find_socket(socket, data)), **options)
+    def reaching(command: Command) -> Command:
+        @wraps(command)
+        def found(*args: Any, socket: Path | None, data: Path | None, **options: Any) -> Any:
+            return command(*args, node=find_node(socket, data), **options)
 
-    for option in (
-        json_option,
-        click.option("--data", type=click.Path(path_type=Path), help="The node's data folder."),
-        click.option("--socket", type=click.Path(path_type=Path), help="The node's socket."),
-    ):
-        found = option(found)
-    return found  # type: ignore[return-value]
+        for option in shared:
+            found = option(found)
+        return found  # type: ignore[return-value]
+
+    return reaching
 
 
-def find_socket(socket: Path | None, data: Path | None) -> Path:
-    """Return the daemon's socket: the options decide, then MUTIRAO_SOCKET, then the config."""
+def find_node(socket: Path | None, data: Path | None) -> Connection:
+    """Return the way to the daemon: the options decide, then MUTIRAO_SOCKET, then the config."""
     if socket is not None:
-        return socket
+        return Connection(socket)
     if data is not None:
-        return data / SOCKET_NAME
+        return Connection(data / SOCKET_NAME)
     if named := os.environ.get(SOCKET_VARIABLE):
-        return Path(named)
-    return effective_config(None, {}).socket
+        return Connection(Path(named))
+    if not is_configured():
+        return Connection(data_home() / SOCKET_NAME)
+    config = effective_config(None, {})
+    return Connection(config.socket, config.data_dir / LOCK_NAME)
 
 
 def effective_config(file: Path | None, flags: Mapping[str, object]) -> "Config":

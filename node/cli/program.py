@@ -3,35 +3,55 @@
 Spec: specs/rpc.md#command-line.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Final
 
 import click
 
 from node import VERSION
 from node.cli import exits
 from node.cli.failure import Failure
-from node.cli.image_commands import image
-from node.cli.job_commands import cancel, jobs, logs, outputs, show
-from node.cli.node_commands import config, offers, peers, status, stop, up, version
-from node.cli.run_commands import run_job, submit
 
-COMMANDS = (
-    up, stop, status, peers, offers, run_job, submit, jobs, show, logs, cancel, outputs, image,
-    config, version,
-)  # fmt: skip
+HOMES: Final[dict[str, str]] = {
+    "up": "node_commands",
+    "stop": "node_commands",
+    "status": "node_commands",
+    "peers": "node_commands",
+    "offers": "node_commands",
+    "run": "run_commands",
+    "submit": "run_commands",
+    "jobs": "job_commands",
+    "show": "job_commands",
+    "logs": "job_commands",
+    "cancel": "job_commands",
+    "outputs": "job_commands",
+    "image": "image_commands",
+    "config": "config_commands",
+    "version": "config_commands",
+}
+"""The commands in the order of their use, and the module beside this one that has each."""
 
 
-class InOrder(click.Group):
-    """Lists the commands in the order of their use, not of the alphabet."""
+class Commands(click.Group):
+    """Loads a command when it is used: one does not wait for the imports of the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(self.commands)
+        return list(HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in HOMES:
+            return None
+        home = import_module(f"node.cli.{HOMES[cmd_name]}")
+        found: click.Command = home.COMMANDS[cmd_name]
+        return found
 
 
 @click.group(
-    cls=InOrder, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(VERSION, message="%(version)s")
 def program() -> None:
@@ -43,10 +63,6 @@ def program() -> None:
       mutirao image build-base
       mutirao run base -- python3 -c 'print(6 * 7)'
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-
-
-for command in COMMANDS:
-    program.add_command(command)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -64,6 +80,12 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(Failure("interrupted", "interrupted"), arguments)
     except BrokenPipeError:
         return _leave_quietly()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _leave_quietly()
+        full = Failure("storage-full", "no space is left where the output goes", "make some there")
+        return _tell(full, arguments)
     return result if isinstance(result, int) else exits.OK
 
 

@@ -11,14 +11,20 @@ from typing import Any, Final, Protocol
 from node.cli.output import plain, say, short_peer
 
 SAYING: Final[dict[str, str]] = {
+    "waiting": "no provider is known yet: waiting for one",
     "announced": "announced, waiting for bids",
-    "bids": "bids are coming in",
+    "bids": "the bids are in",
     "awarded": "awarded",
     "fetching": "the provider fetches image and inputs",
+    "starting": "the provider has everything and is to start",
     "running": "running",
+    "cancelling": "cancelling: the provider is to stop it",
     "returning": "returning what it left",
+    "retry": "this attempt failed, another follows",
 }
 """What a phase means to a person; the last ones are told by the command's own summary."""
+LASTING: Final = frozenset({"running", "retry", "cancelling"})
+"""What is worth a line that stays."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 
 
@@ -71,7 +77,7 @@ class LiveLine:
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
         with self._lock:
             self._reached.append(_with_peer(kind, detail))
-            if kind in SAYING and kind != "running" and not self._log_began:
+            if kind in SAYING and kind not in LASTING and not self._log_began:
                 self._show(" → ".join(self._reached))
                 return
             # From here on, what was live is done: the job writes, or begins anew elsewhere.

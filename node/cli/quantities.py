@@ -31,6 +31,14 @@ def ms_of(text: str) -> int:
     return _whole(number * MS_OF_UNIT[unit], f"{text!r} is not a whole number of milliseconds")
 
 
+def size_of(mib: int) -> str:
+    """Return a size as people say it, such as "512 MiB", "2 GiB" or "18.8 GiB"."""
+    for unit, factor in (("TiB", 1024**2), ("GiB", 1024)):
+        if mib >= factor:
+            return f"{mib / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{mib} MiB"
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]
     """An option's value in MiB."""
 

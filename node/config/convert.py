@@ -4,7 +4,6 @@ Texts are accepted for every type, because a variable of the environment has not
 Spec: specs/configuration.md#values.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -51,6 +50,8 @@ def convert(value: object, wanted: Any) -> Any:
 
 def nearest(word: object, words: Sequence[str]) -> str:
     """Return a hint at the word that may have been meant; empty if none is near."""
+    import difflib  # noqa: PLC0415 - Only who made a mistake waits for its import.
+
     close = difflib.get_close_matches(str(word), words, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -4,11 +4,11 @@ Spec: specs/configuration.md#settings.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, NewType, get_args
 
+from node.places import data_home
 from protocol.values.errors import InvalidRequest
 
 Credits = NewType("Credits", str)
@@ -118,20 +118,6 @@ class Storage:
     """[storage]: what this node keeps on the disk for itself."""
 
     blobs_mib: Annotated[int, About("disk for inputs, outputs and images", least=64)] = 20_480
-
-
-def data_home(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder for this user's data, by the XDG base directory specification."""
-    return xdg_folder("XDG_DATA_HOME", ".local/share", environment)
-
-
-def xdg_folder(variable: str, default: str, environment: Mapping[str, str]) -> Path:
-    """Return our folder in one of the base folders of the XDG specification."""
-    value = environment.get(variable, "")
-    if value.startswith("/"):  # A relative one is to be ignored, says the specification.
-        return Path(value) / "mutirao"
-    home = environment.get("HOME", "")
-    return (Path(home) if home.startswith("/") else Path.home()) / default / "mutirao"
 
 
 @dataclass(frozen=True, slots=True)

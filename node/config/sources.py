@@ -6,7 +6,6 @@ Spec: specs/configuration.md#sources.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
@@ -15,10 +14,9 @@ from types import MappingProxyType
 from typing import Any, Final, get_args, get_type_hints
 
 from node.config.convert import Unfit, convert, nearest
-from node.config.sections import About, Config, ConfigError, data_home, xdg_folder
+from node.config.sections import About, Config, ConfigError
+from node.places import PREFIX, data_home, find_files
 
-SYSTEM_FILE: Final = Path("/etc/mutirao/config.toml")
-PREFIX: Final = "MUTIRAO_"
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 VALUE_SHOWN_MAX: Final = 60
 
@@ -79,12 +77,8 @@ def _gather(
 ) -> dict[str, _Given]:
     """Return what was given by key, the last word on each."""
     given = {"data_dir": _Given(data_home(environment), "default")}
-    if file is None:
-        user_file = xdg_folder("XDG_CONFIG_HOME", ".config", environment) / "config.toml"
-        for path in (SYSTEM_FILE, user_file):
-            given |= _from_file(path, required=False)
-    else:
-        given |= _from_file(file, required=True)
+    for path in find_files(file, environment):
+        given |= _from_file(path, required=file is not None)
     for name, value in environment.items():
         if name.startswith(PREFIX):
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
@@ -98,14 +92,19 @@ def _gather(
 def _from_file(path: Path, *, required: bool) -> dict[str, _Given]:
     try:
         text = path.read_text()
-        tables = tomllib.loads(text, parse_float=Decimal)  # 0.1 is what was written, exactly.
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path}: there is no such file") from None
         return {}
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # Not TOML, or not UTF-8.
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    import tomllib  # noqa: PLC0415 - Every command reads the configuration; few have a file.
+
+    try:
+        tables = tomllib.loads(text, parse_float=Decimal)  # 0.1 is what was written, exactly.
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     return {key: _Given(value, _place(path, text, key)) for key, value in _flat(tables)}
 

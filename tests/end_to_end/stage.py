@@ -163,7 +163,7 @@ def wake(command: str, node: NodeProcess | None = None) -> int:
     """End this nap in every container, or in those of one node; return how many there were."""
     naps = [
         pid for pid in _naps(command)
-        if node is None or any(str(node.data) in line for line in _lineage(pid))
+        if node is None or any(_works_in(node.data, parent) for parent in _lineage(pid))
     ]  # fmt: skip
     for pid in naps:
         with suppress(ProcessLookupError):
@@ -178,19 +178,28 @@ def processes_with(words: str) -> list[str]:
 
 def left_behind(node: NodeProcess) -> list[str]:
     """Processes that work in a node's data folder: runners and what they started."""
-    return processes_with(str(node.data))
+    return [
+        line for pid, line in _processes().items()
+        if " -m node " not in line and (str(node.data) in line or _works_in(node.data, pid))
+    ]  # fmt: skip
 
 
 def _naps(command: str) -> list[int]:
     return [pid for pid, line in _processes().items() if line.strip() == command]
 
 
-def _lineage(pid: int) -> Iterator[str]:
-    """The command lines of a process's ancestors."""
-    lines = _processes()
+def _lineage(pid: int) -> Iterator[int]:
+    """The ancestors of a process."""
     with suppress(OSError):  # It ended while we looked.
-        while (pid := _parent_of(pid)) in lines:
-            yield lines[pid]
+        while pid := _parent_of(pid):
+            yield pid
+
+
+def _works_in(folder: Path, pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
+    except OSError:  # It has ended, or is none of ours.
+        return False
 
 
 def _parent_of(pid: int) -> int:

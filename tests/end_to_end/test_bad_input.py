@@ -41,8 +41,8 @@ def test_a_job_file_with_a_fault(requester, tmp_path, text, saying):
         (["run", "--env=A", "base", "--", "true"], 2, "NAME=VALUE"),
         (["run", "base"], 2, "COMMAND"),
         (["run", "--input=nowhere", "base", "--", "true"], 5, "nowhere"),
-        (["run", "--max-price=free", "base", "--", "true"], 5, "max_price"),
-        (["run", "--max-price=0", "base", "--", "true"], 5, "max_price"),
+        (["run", "--max-price=free", "base", "--", "true"], 5, "--max-price: not a price"),
+        (["run", "--max-price=0", "base", "--", "true"], 5, "--max-price: "),
         (["submit", "nowhere.toml"], 2, "nowhere.toml"),
         (["show", "abcdef012345"], 4, "abcdef012345"),
         (["logs", "zz"], 4, "zz"),
@@ -98,9 +98,9 @@ def test_outputs_over_the_limit_are_the_jobs_own_failure(requester, tmp_path):
 
 
 def test_a_command_that_the_image_lacks(requester):
-    ran = run(requester, "base", "--", "nosuchprogram", code=1)
-    assert "nosuchprogram" in ran.stdout + ran.stderr
-    assert "nosuchprogram" in newest(requester)["why"]
+    ran = run(requester, "base", "--", "nosuchprogram", code=127)
+    assert "mutirao: nosuchprogram: not found in the image" in ran.stdout
+    assert newest(requester)["why"] == "nosuchprogram: not found in the image"
 
 
 def test_rubbish_is_no_image(requester, tmp_path):

@@ -18,6 +18,7 @@ from tests.end_to_end.stage import (
     ENDED,
     is_free,
     job_of,
+    left_behind,
     log_of,
     named,
     nap,
@@ -160,7 +161,7 @@ def test_a_provider_that_stops_gives_its_job_back_at_once(accident):
     assert accident.stop_code == 0, accident.node("stopped").tail()
     assert accident.stop_s < 5
     assert "Traceback" not in accident.node("stopped").log.read_text()
-    assert processes_with(str(accident.node("stopped").data)) == []
+    assert left_behind(accident.node("stopped")) == []
     view = accident.end_of("stopped")
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
     assert accident.retried_ms("stopped") < accident.retried_ms("killed"), "it said that it stops"

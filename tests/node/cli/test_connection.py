@@ -145,7 +145,7 @@ def test_interrupt_wakes_who_waits(daemon):
 
 def test_parse_events():
     lines = b'retry: 1\n\n: beat\n\nid: 1\nevent: a\ndata: {"x": "y: z"}\n\ndata: {}\n\n'
-    parsed = list(parse_events(lines.splitlines(keepends=True)))
+    parsed = list(parse_events(lines.splitlines()))
     assert parsed == [Happening("a", {"x": "y: z"}), Happening("message", {})]
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 from node.cli.connection import Connection
+from node.rpc.views import FailedAttemptView
 from tests.node.cli.conftest import start_cli
+from tests.node.rpc.recorded import PEER
 
 
 @pytest.fixture
@@ -33,6 +35,16 @@ def test_show(cli, done):
     assert "price      0.5000 credits an hour" in text
     assert "BID OF" in text
     assert cli("show", done, "--json").json["exit_code"] == 0
+
+
+def test_show_of_attempts_that_failed(cli, daemon, job):
+    attempts = (FailedAttemptView(1, PEER, "time-out", "it took too long", 2500, "0.01"),
+                FailedAttemptView(2, None, "no-bids", "nobody bids", 0, "0.000000000"))  # fmt: skip
+    daemon.do(lambda: daemon.service.advance(job, "failed", cost="0.01", failed_attempts=attempts))
+    text = cli("show", job).out
+    assert "cost       0.01 credits in all\n" in text
+    assert f"1                   …{PEER[-8:]}  2.5 s  0.01         it took too long\n" in text
+    assert "2                   -          -      0.000000000  nobody bids\n" in text
 
 
 @pytest.mark.parametrize("command", [["show"], ["logs"], ["cancel"], ["outputs"]])
@@ -72,8 +84,18 @@ def test_logs_of_a_daemon_that_stops(mortal_daemon, tmp_path):
 
 
 def test_cancel(cli, job):
-    assert cli("cancel", job[:6]).err == f"job {job[:12]}: cancelled\n"
+    assert cli("cancel", job[:6]).err == f"job {job[:12]}: cancelled: nothing to pay\n"
     assert cli("cancel", job, "--json").json["phase"] == "cancelled"
+
+
+def test_cancel_of_a_job_whose_provider_has_not_let_it_go_yet(cli, daemon, job, monkeypatch):
+    async def cancel(reference):
+        daemon.service.advance(job, "cancelling")
+        return await daemon.service.job(reference)
+
+    monkeypatch.setattr(daemon.service, "cancel", cancel)
+    said = cli("cancel", job).err
+    assert said.startswith(f"job {job[:12]}: cancelling; `mutirao show {job[:12]}` says")
 
 
 def test_cancel_of_a_job_that_ended(cli, done):

@@ -1,11 +1,14 @@
 """Commands about the node. Spec: specs/rpc.md#command-line."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from node.cli.program import run
+from node.network.interface import AddressTaken
+from protocol.values.errors import DaemonUnavailable
 from tests.node.cli.conftest import run_cli
 from tests.node.rpc.recorded import PEER
 
@@ -16,7 +19,16 @@ def test_status(cli):
     assert f"peer      {PEER}\n" in text.out
     assert "sandbox   embedded (no Docker Engine answers)" in text.out
     assert "jobs      1 running" in text.out
+    assert "free      4 cpus, 8 GiB" in text.out
+    assert text.err == ""
     assert cli("status", "--json").json["peer_id"] == PEER
+
+
+def test_a_node_without_peers_says_how_to_give_it_one(cli, daemon, monkeypatch):
+    alone = replace(daemon.service.status(), peers=0)
+    monkeypatch.setattr(daemon.service, "status", lambda: alone)
+    assert "mutirao up --bootstrap /ip4/" in cli("status").err
+    assert cli("status", "--json").err == ""
 
 
 def test_peers_and_offers(cli):
@@ -24,7 +36,7 @@ def test_peers_and_offers(cli):
     assert cli("peers", "--json").lines[0]["direction"] == "outbound"
     offers = cli("offers")
     assert "europe?[31m" in offers.out
-    assert "1 x h200 (143771 MiB)" in offers.out
+    assert "1 x h200 (140.4 GiB)" in offers.out
     assert cli("offers", "--json").lines[0]["region"] == "europe\x1b[31m"
 
 
@@ -42,18 +54,6 @@ def test_socket_and_data_options(daemon, tmp_path):
     assert missing.err.startswith(f"error: no daemon answers on {tmp_path}/api.sock")
 
 
-def test_config(tmp_path):
-    file = tmp_path / "c.toml"
-    file.write_text('[provider]\nregion = "europe"\n')
-    text = run_cli("config", "--config", file, "--data", tmp_path)
-    assert f'data_dir = "{tmp_path}"  # command line\n' in text.out
-    assert 'provider.region = "europe"  # ' in text.out
-    assert "provider.cpus = (decided at the start)" in text.out
-    lines = {each["key"]: each for each in run_cli("config", "--config", file, "--json").lines}
-    assert lines["provider.region"]["value"] == "europe"
-    assert str(file) in lines["provider.region"]["origin"]
-
-
 def test_a_wrong_configuration(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text('[provider]\nregoin = "europe"\n')
@@ -62,11 +62,6 @@ def test_a_wrong_configuration(tmp_path):
         assert (failed.code, failed.out) == (78, "")
         assert "regoin" in failed.err
         assert "'provider.region'" in failed.err or "'region'" in failed.err
-
-
-def test_version(capsys):
-    assert run(["version"]) == 0
-    assert capsys.readouterr().out == "mutirao 0.1.0, protocol 1\n"
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -90,3 +85,21 @@ def test_up_runs_the_daemon_with_the_flags(monkeypatch, tmp_path, code):
     assert config.network.listen == ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
     assert config.network.bootstrap == (peer,)
     assert config.log_format == "json"
+
+
+@pytest.mark.parametrize(
+    "error,hint",
+    [
+        (AddressTaken("cannot listen on x"), "another address or port with --listen"),
+        (DaemonUnavailable("another daemon (pid 1) uses x"), "`mutirao stop` ends it"),
+    ],
+)
+def test_why_up_fails_and_what_to_do(monkeypatch, tmp_path, capsys, error, hint):
+    def fail(config):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "node.daemon", SimpleNamespace(run_daemon=fail))
+    assert run(["up", "--data", str(tmp_path / "d")]) != 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: {error}"
+    assert hint in second

@@ -7,18 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from node.cli.program import program, run
 from tests.node.cli.conftest import ROOT, environment, run_cli, start_cli
 
 SPEC = Path(__file__).parents[3] / "specs" / "rpc.md"
-HEAVY = {"trio", "libp2p", "pydantic", "fastapi", "rich", "hypercorn", "multiaddr", "msgpack"}
+HEAVY = {
+    "trio", "libp2p", "pydantic", "fastapi", "rich", "hypercorn", "multiaddr", "msgpack", "ssl",
+    "email", "http",
+}  # fmt: skip
 
 
 def commands(group=program, path=()):
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
         yield (*path, name), command
 
@@ -29,7 +35,17 @@ def test_every_command_has_help_with_an_example_and_json(path, command, capsys):
     text = capsys.readouterr().out
     assert "Example" in text
     assert "mutirao" in text.split("Example")[1]
-    assert hasattr(command, "commands") or "--json" in text
+    assert isinstance(command, click.Group) or "--json" in text
+    assert "\b" not in text  # click's mark, misplaced.
+
+
+def test_json_help_says_whether_it_is_one_object_or_one_a_line(capsys):
+    for path, command in commands():
+        run([*path, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        if not isinstance(command, click.Group):
+            about = text.split("--json ")[-1].split(" -h, ")[0]
+            assert "one object a line" in about or "one JSON object" in about, path
 
 
 def test_the_spec_lists_every_command():
@@ -96,3 +112,13 @@ def test_a_reader_that_leaves_is_no_noise(daemon):
     os.close(write_end)
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (1, b"")
+
+
+def test_a_full_disk_under_the_output_is_one_clear_line():
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "node", "config"]
+        ran = subprocess.run(
+            command, check=False, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ran.returncode == 5
+    assert ran.stderr == "error: no space is left where the output goes\n  make some there\n"

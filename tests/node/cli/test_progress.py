@@ -25,8 +25,9 @@ def test_lines(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "announced, waiting for bids", "bids are coming in", "awarded to …abcdefgh",
-        "the provider fetches image and inputs", "running", "retry: the provider vanished?[2J",
+        "announced, waiting for bids", "the bids are in", "awarded to …abcdefgh",
+        "the provider fetches image and inputs", "running",
+        "this attempt failed, another follows: the provider vanished?[2J",
     ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from node.cli.quantities import Duration, Size, mib_of, ms_of
+from node.cli.quantities import Duration, Size, mib_of, ms_of, size_of
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_what_is_no_duration(text):
         ms_of(text)
     with pytest.raises(click.BadParameter):
         Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    "mib,text",
+    [(16, "16 MiB"), (1024, "1 GiB"), (19_284, "18.8 GiB"), (2**20, "1 TiB"), (1023, "1023 MiB")],
+)
+def test_sizes_as_people_say_them(mib, text):
+    assert size_of(mib) == text

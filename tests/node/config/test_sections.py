@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from node.config.sections import REGIONS, Config, ConfigError, data_home, xdg_folder
+from node.config.sections import REGIONS, Config, ConfigError
 from protocol.values.errors import InvalidRequest
 
 ROOT = Path(__file__).parents[3]
@@ -40,22 +40,6 @@ def test_socket_that_the_system_cannot_bind_is_refused() -> None:
         Config(data_dir=Path("/" + "x" * 120))
     assert isinstance(caught.value, InvalidRequest)
     assert caught.value.code == "config"
-
-
-@pytest.mark.parametrize(
-    "environment,expected",
-    [
-        ({"XDG_DATA_HOME": "/xdg", "HOME": "/home/ada"}, "/xdg/mutirao"),
-        ({"XDG_DATA_HOME": "relative", "HOME": "/home/ada"}, "/home/ada/.local/share/mutirao"),
-        ({"HOME": "/home/ada"}, "/home/ada/.local/share/mutirao"),
-    ],
-)
-def test_data_lies_where_the_xdg_specification_says(environment, expected: str) -> None:
-    assert data_home(environment) == Path(expected)
-
-
-def test_user_without_home_variable_has_a_folder() -> None:
-    assert xdg_folder("XDG_DATA_HOME", "share", {}) == Path.home() / "share/mutirao"
 
 
 def test_regions_have_their_numbers_on_the_wire() -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from node.config import sources
+from node import places
 from node.config.sections import Config, ConfigError, Network, Provider
 from node.config.sources import explain_config, load_config
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch) -> dict[str, str]:
-    monkeypatch.setattr(sources, "SYSTEM_FILE", tmp_path / "etc.toml")
+    monkeypatch.setattr(places, "SYSTEM_FILE", tmp_path / "etc.toml")
     (tmp_path / "home/mutirao").mkdir(parents=True)
     return {"XDG_CONFIG_HOME": str(tmp_path / "home"), "HOME": "/home/ada"}
 

@@ -1,0 +1,115 @@
+"""Attends a submitted job for `run` and `submit`: to its end, or to the end that Ctrl-C gives it.
+
+Spec: specs/rpc.md#command-line.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from node.cli import exits
+from node.cli.connection import Connection
+from node.cli.failure import Failure
+from node.cli.fetch import fetch_outputs
+from node.cli.follow import LogPrinter, follow_job
+from node.cli.output import duration, say
+from node.cli.progress import Progress, choose_progress
+
+ID_DIGITS: Final = 12
+
+Tell = Callable[[str], None]
+
+
+def attend(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
+    """Follow a job to its end, fetch its outputs if a folder is given, and return its exit code.
+
+    Raises Failure if the job has none. Ctrl-C cancels the job.
+    """
+    printer = LogPrinter(as_json=as_json)
+    progress = choose_progress(as_json=as_json)
+    tell: Tell = _ignore if as_json else say
+    tell(f"job {job['id']}")
+    try:
+        ended = follow_job(node, job["id"], printer, progress)
+    except KeyboardInterrupt:
+        return _cancel(node, job["id"], printer, progress, tell)
+    printer.write_object({"job": ended})
+    if ended["phase"] == "done":
+        tell(summary(ended))
+        files = fetch_outputs(node, job["id"], output) if output else node.get(_outputs(ended))
+        _tell_of_files(ended, files, output, tell)
+    return _exit_code(ended)
+
+
+def summary(ended: dict[str, Any]) -> str:
+    """Return how a job has ended, how long it ran and what it cost, on one line."""
+    ran = f"ran {duration(ended['usage_ms'])}" if ended["usage_ms"] else ""
+    cost = ended["cost"] or ended["amount"]
+    paid = f"paid {cost} credits" if cost else ""
+    facts = ", ".join(filter(None, (ran, paid))) or "nothing to pay"
+    if ended["phase"] != "done":
+        return f"{ended['phase']}: {facts}"
+    why = f" ({ended['why']})" if ended["reason"] else ""
+    return f"done: exit code {ended['exit_code']}{why}, {facts}"
+
+
+def _ignore(_: str) -> None:
+    """Say nothing: programs read stdout alone."""
+
+
+def _cancel(
+    node: Connection, job_id: str, printer: LogPrinter, progress: Progress, tell: Tell
+) -> int:
+    """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
+    path, short = f"/jobs/{job_id}", job_id[:ID_DIGITS]
+    try:
+        progress.log_begins()
+        _end_line()
+        tell("cancelling the job: what it has used until now is paid (Ctrl-C again: leave at once)")
+        node.post(f"{path}/cancel")
+        for _ in node.events(f"{path}/events"):
+            continue  # The last one comes when there is nothing more to wait for.
+        ended = node.get(path)
+    except KeyboardInterrupt:
+        _end_line()
+        tell(f"left; the node goes on cancelling it: see `mutirao show {short}`")
+        return exits.INTERRUPTED
+    printer.write_object({"job": ended})
+    tell(f"job {short}: {summary(ended)}")
+    return exits.INTERRUPTED
+
+
+def _end_line() -> None:
+    """Begin a new line after the ^C that a terminal has shown."""
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
+def _exit_code(ended: dict[str, Any]) -> int:
+    """Return the job's own code; raise Failure if the job has none to give."""
+    code, why = ended["exit_code"], ended["why"] or ended["reason"] or ended["phase"]
+    if ended["phase"] == "done":
+        return int(code or 0)
+    if code:  # It ran, and was ended: for its time-out, its memory.
+        say(f"the job was ended: {why}")
+        return int(code)
+    hint = f"see `mutirao show {ended['id'][:ID_DIGITS]}`"
+    raise Failure("job-not-run", f"the job did not run to its end: {why}", hint)
+
+
+def _tell_of_files(
+    ended: dict[str, Any], files: list[Any], output: Path | None, tell: Tell
+) -> None:
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    if files and output:
+        tell(f"{count} written to {output}")
+    elif files:
+        short = ended["id"][:ID_DIGITS]
+        tell(f"the job left {count}; to fetch: mutirao outputs {short} DIR")
+
+
+def _outputs(ended: dict[str, Any]) -> str:
+    return f"/jobs/{ended['id']}/outputs"

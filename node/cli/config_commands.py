@@ -1,0 +1,79 @@
+"""Commands that need no daemon: config and version.
+
+Spec: specs/rpc.md#command-line.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from node.cli.failure import Failure
+from node.cli.options import LINES, OBJECT, config_option, data_option, json_option
+from node.cli.output import plain, show_json
+from node.places import find_files
+
+
+@click.command()
+@config_option
+@data_option
+@json_option(LINES)
+def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
+    """Print the configuration that `mutirao up` would use.
+
+    First come the files that were looked for, then every setting with its value, what it means
+    and, in brackets, where it was set. The whole is a configuration file itself.
+
+    Example: mutirao config
+    """
+    from node.config import ConfigError, explain_config
+
+    try:
+        settings = explain_config(file, flags={"data_dir": data})
+    except ConfigError as error:
+        raise Failure("config", str(error)) from None
+    if not as_json:
+        for path in find_files(file):
+            click.echo(f"# {plain(str(path))}: {'read' if path.exists() else 'not there'}")
+        click.echo("# Each setting may also come from a variable, such as MUTIRAO_PROVIDER__CPUS.")
+    for each in settings:
+        value = _jsonable(each.value)
+        if as_json:
+            show_json({"key": each.key, "value": value, "origin": each.origin, "what": each.what})
+        else:
+            click.echo(f"{_assigned(each.key, value)}  # {each.what} [{plain(each.origin)}]")
+
+
+def _assigned(key: str, value: Any) -> str:
+    """Return a line of TOML; what is not set cannot be written there but as a comment."""
+    if value is None:
+        return f"# {key} = not set"
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"
+
+
+@click.command()
+@json_option(OBJECT)
+def version(*, as_json: bool) -> None:
+    """Print the version of the program and of the protocol.
+
+    Example: mutirao version
+    """
+    from node import VERSION
+    from protocol import PROTOCOL_VERSION
+
+    if as_json:
+        show_json({"version": VERSION, "protocol": PROTOCOL_VERSION})
+    else:
+        click.echo(f"mutirao {VERSION}, protocol {PROTOCOL_VERSION}")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+COMMANDS: Final = {"config": config, "version": version}

@@ -1,0 +1,56 @@
+"""Why the node refused a job, in the words in which its user wrote it.
+
+The node speaks of its own fields, such as `memory_mib`; the user gave --memory, or `memory` in a
+job file. And who mistypes the name of an image hears of the one that is like it.
+Spec: specs/errors.md.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from node.cli.connection import Connection
+from node.cli.failure import Failure
+from node.cli.output import duration
+from node.cli.quantities import size_of
+
+FIELD: Final = re.compile(r"(?:(?:workload|resources|terms): )*(\w+): (.+)")
+BOUNDS: Final = re.compile(r"expected an integer from (\d+) to (\d+)")
+
+
+def explained(failure: Failure, node: Connection, image: str, words: Mapping[str, str]) -> Failure:
+    """Return the refusal of a job as its user understands it.
+
+    `words` says how the user wrote each field of a Draft: {"memory_mib": "--memory"}.
+    """
+    if failure.code == "not-found":
+        return Failure(failure.code, failure.detail, _nearest_image(node, image))
+    if failure.code == "invalid-request":
+        return Failure(failure.code, in_words(failure.detail, words), failure.hint)
+    return failure
+
+
+def in_words(detail: str, words: Mapping[str, str]) -> str:
+    """Return what is wrong with a field, with the user's own name and units for it."""
+    match = FIELD.fullmatch(detail)
+    if match is None or match[1] not in words:
+        return detail
+    field, why = match.groups()
+    if bounds := BOUNDS.fullmatch(why):
+        least, most = (_amount(field, int(number)) for number in bounds.groups())
+        why = f"give {least} to {most}"
+    return f"{words[field]}: {why}"
+
+
+def _amount(field: str, number: int) -> str:
+    if field.endswith("_mib"):
+        return size_of(number)
+    return duration(number) if field.endswith("_ms") else str(number)
+
+
+def _nearest_image(node: Connection, image: str) -> str:
+    names = [name for view in node.get("/images") for name in view["names"]]
+    if close := difflib.get_close_matches(image, names, 1):
+        return f"did you mean {close[0]!r}?"
+    return "`mutirao image list` lists what is here; `mutirao image import FILE` brings one in"
