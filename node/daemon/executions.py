@@ -138,10 +138,15 @@ class Executions:
         sandbox = self._sandbox()
         with full_disk_as_storage_full(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if runfolder.name_in(folder) and not runfolder.is_known(folder):
+            is_known = runfolder.is_known(folder)  # Asked once: its runner may die at any time.
+            if runfolder.name_in(folder) and not is_known:
                 # It must not run twice, and what it did is gone.
                 raise SandboxUnavailable("the container was lost when its machine went down")
-            launch = await self._launch(effect)
+            image = ""  # What runs already is taken over as it is.
+            if not is_known:
+                # It was prepared, which costs nothing twice; but it may have gone since.
+                image = await sandbox.prepare(HeldImage(effect.workload.image, self._shop))
+            launch = await self._launch(effect, image)
             with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
                 await sandbox.start(launch, folder)
             known.runs = True
@@ -169,12 +174,8 @@ class Executions:
         LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
         await self._inbox.take(inputs.ContainerFailed(lease_id, str(error)))
 
-    async def _launch(self, effect: effects.Launch) -> ContainerLaunch:
+    async def _launch(self, effect: effects.Launch, image: str) -> ContainerLaunch:
         shop, workload = self._shop, effect.workload
-        image = ""  # What runs already is taken over as it is.
-        if not runfolder.is_known(self._folder(effect.lease_id)):
-            # It was prepared, which costs nothing twice; but it may have gone since.
-            image = await self._sandbox().prepare(HeldImage(workload.image, shop))
         config = await shop.images.config(workload.image)
         files = []
         for file in workload.inputs:

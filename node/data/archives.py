@@ -1,5 +1,8 @@
 """An image as one file for `docker load`.
 
+The engine unpacks what it gets, as root and without a bound. So each layer is first read as if it
+were unpacked here.
+
 Spec: specs/data.md#docker-archive.
 """
 
@@ -15,7 +18,8 @@ import trio
 
 from node.data.blobs import BlobRef
 from node.data.disk import full_disk_as_storage_full
-from node.data.manifest import encode
+from node.data.layers import Allowance, check_layer
+from node.data.manifest import Layer, encode
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
 
@@ -26,18 +30,25 @@ def docker_name(image: Digest) -> str:
 
 
 def write_docker_archive(
-    name: str, config: tuple[BlobRef, Path], layers: Sequence[tuple[BlobRef, Path]], target: Path
+    name: str,
+    config: tuple[BlobRef, Path],
+    layers: Sequence[tuple[Layer, Path]],
+    target: Path,
+    allowance: Allowance,
 ) -> None:
     """Write the archive; each blob is given with its path. It blocks.
 
-    BlobUnavailable if a blob was damaged on disk, StorageFull if the disk is full; the target is
-    then not there.
+    InvalidRequest if layers are broken or unpack to more than allowed, BlobUnavailable if a blob
+    was damaged on disk, StorageFull if the disk is full; the target is then not there.
     """
+    for layer, path in layers:  # One that occurs twice is unpacked twice.
+        check_layer(layer, path, allowance)
     config_name = f"{config[0].digest.hex()}.json"
-    layer_names = [f"{ref.digest.hex()}.tar" for ref, _ in layers]
+    layer_names = [f"{layer.ref.digest.hex()}.tar" for layer, _ in layers]
     listing = encode({"Config": config_name, "RepoTags": [name], "Layers": layer_names})
     # A layer may occur twice in the image, and stands once in the archive.
-    parts = {config_name: config, **dict(zip(layer_names, layers, strict=True))}
+    blobs = [(layer.ref, path) for layer, path in layers]
+    parts = {config_name: config, **dict(zip(layer_names, blobs, strict=True))}
     temporary = target.with_name(f"{target.name}.writing")
     with full_disk_as_storage_full(target.parent), ExitStack() as undo:
         undo.callback(temporary.unlink, missing_ok=True)

@@ -155,14 +155,16 @@ class Images:
                 del self._unpacking[target]
         return target
 
-    async def docker_archive(self, image: Digest, path: Path) -> None:
+    async def docker_archive(
+        self, image: Digest, path: Path, allowance: Allowance | None = None
+    ) -> None:
         """Write the image to a new file for `docker load`; errors as of `unpack`."""
         with self._pinned(f"archiving {image.hex()}", await self.parts(image)):
             manifest = parse_manifest(await self._document(image))
             config = (manifest.config, self._path(manifest.config))
-            layers = [(layer.ref, file) for layer, file in await self._layers(image)]
-            name = docker_name(image)
-            await trio.to_thread.run_sync(write_docker_archive, name, config, layers, path)
+            layers = await self._layers(image)
+            name, limits = docker_name(image), allowance or Allowance()
+            await trio.to_thread.run_sync(write_docker_archive, name, config, layers, path, limits)
 
     async def tag(self, name: str, image: Digest) -> None:
         """Give an image that is here a name, which another one loses.

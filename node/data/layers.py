@@ -5,13 +5,17 @@ Spec: specs/data.md#unpacking.
 
 import hashlib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import trio
 
 from node.data.disk import CHUNK
 from node.data.manifest import Layer
+from node.data.tar import Entry, TarReader
 from protocol.values.errors import InvalidRequest
 
 GZIP_WINDOW: Final = 31
@@ -40,6 +44,42 @@ class Allowance:
         self.entries_left -= 1
         if self.entries_left < 0:
             raise InvalidRequest("the image has more files than allowed")
+
+
+class LayerArchive(TarReader):
+    """The entries of a layer, each of them counted."""
+
+    def __init__(self, reader: "LayerReader", allowance: Allowance) -> None:
+        super().__init__(reader)
+        self._allowance = allowance
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Yield the entries; InvalidRequest if they are too many."""
+        for entry in super().__iter__():
+            self._allowance.take_entry()
+            yield entry
+
+
+@contextmanager
+def open_layer(layer: Layer, path: Path, allowance: Allowance) -> Iterator[LayerArchive]:
+    """Open a layer, given with the path of its blob: the one way to look into it.
+
+    InvalidRequest if it is broken, uses more than allowed, or has another digest than it should,
+    which shows at the end.
+    """
+    if layer.packing == "zstd":
+        raise InvalidRequest(f"layer {layer} is packed with zstd: build the image with gzip layers")
+    with path.open("rb") as blob:
+        reader = LayerReader(blob, layer, allowance)
+        yield LayerArchive(reader, allowance)
+        reader.finish()
+
+
+def check_layer(layer: Layer, path: Path, allowance: Allowance) -> None:
+    """Read all of a layer, for its errors alone: those of `open_layer`."""
+    with open_layer(layer, path, allowance) as archive:
+        for _ in archive:
+            continue
 
 
 class LayerReader:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from node.data.disk import CHUNK, NO_SPACE, full_disk_as_storage_full
-from node.data.layers import Allowance, LayerReader
+from node.data.layers import Allowance, open_layer
 from node.data.manifest import Layer
 from node.data.openat2 import open_in_root, sync_file_system
 from node.data.tar import Entry, TarReader
@@ -93,16 +93,10 @@ def remove_tree(folder: int, name: str) -> None:
 
 
 def _unpack_layer(root: int, layer: Layer, path: Path, allowance: Allowance) -> None:
-    if layer.packing == "zstd":
-        raise InvalidRequest(f"layer {layer} is packed with zstd: build the image with gzip layers")
-    with path.open("rb") as blob:
-        reader = LayerReader(blob, layer, allowance)
-        archive = TarReader(reader)
+    with open_layer(layer, path, allowance) as archive:
         writer = _Writer(root, archive)
         for entry in archive:
-            allowance.take_entry()
             _write_entry(writer, entry, layer)
-        reader.finish()
 
 
 def _write_entry(writer: "_Writer", entry: Entry, layer: Layer) -> None:

@@ -82,7 +82,10 @@ class DockerDriver(runfolder.RunFolders):
 
     async def reap(self, names: frozenset[str]) -> None:
         self.runners.end_spare()
-        await self.engine.ask(lambda: self._reap(names))
+        try:
+            await self.engine.ask(lambda: self._reap(names))
+        finally:
+            self.engine.close()  # At a node's end nobody asks again.
 
     def soft_limits(self) -> frozenset[str]:
         """Return none: the engine sets them all."""

@@ -33,13 +33,16 @@ class Engine:
     def __init__(self) -> None:
         self._client: Any = None
 
-    async def ask(self, act: Callable[[], T], *, leave: bool = False) -> T:
+    async def ask(self, act: Callable[[], T], *, leave: trio.CapacityLimiter | None = None) -> T:
         """Ask the engine in a thread; its failures become SandboxUnavailable.
 
-        `leave` lets a cancelled caller go at once, while the engine goes on.
+        `leave` lets a cancelled caller go at once, while the engine goes on. It bounds the threads
+        that were left so: each has one of its tokens until it ends.
         """
         try:
-            return await trio.to_thread.run_sync(act, abandon_on_cancel=leave)
+            return await trio.to_thread.run_sync(
+                act, abandon_on_cancel=leave is not None, limiter=leave
+            )
         except FAULTS as fault:
             why = getattr(fault, "explanation", None) or str(fault)
             raise SandboxUnavailable(f"Docker Engine: {one_line(str(why))}") from fault

@@ -35,7 +35,9 @@ class DockerImages:
         self._scratch = scratch
         self._selftest = f"{REPOSITORY}:{selftest}"
         self._used: OrderedDict[str, None] = OrderedDict()
-        self._loading = trio.Lock()
+        self._preparing = trio.Lock()
+        self._loading = trio.CapacityLimiter(1)
+        """Its token is taken as long as the engine loads, even if nobody waits for it any more."""
 
     async def have(self, image: Image) -> str:
         """Return the engine's id of an image, loading it if the engine lacks it."""
@@ -44,7 +46,9 @@ class DockerImages:
         found = await self._engine.ask(lambda: self._find(name))
         if found is not None:
             return found
-        async with self._loading:  # Two leases of one image load it once.
+        async with self._preparing:  # Two leases of one image load it once.
+            async with self._loading:
+                pass  # It may be this very image that an ended lease left in loading.
             return await self._load_missing(image, name)
 
     async def selftest_image(self, rootfs: Path) -> str:
@@ -63,7 +67,9 @@ class DockerImages:
             with tempfile.TemporaryDirectory(prefix="loading-", dir=self._scratch) as folder:
                 archive = Path(folder) / "image.tar"
                 await image.archive(archive)
-                loaded = await self._engine.ask(lambda: self._load(archive, name), leave=True)
+                loaded = await self._engine.ask(
+                    lambda: self._load(archive, name), leave=self._loading
+                )
         except OSError as fault:
             why = f"cannot write the image's archive to {self._scratch}: {fault.strerror}"
             raise SandboxUnavailable(why) from fault

@@ -48,7 +48,10 @@ class Launch:
     name: str
     workload: Workload
     image: str
-    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id."""
+    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id.
+
+    "" for a container that runs or ran, which is taken over as it is.
+    """
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()

@@ -98,6 +98,8 @@ def require_runnable(launch: Launch) -> None:
     texts = [launch.name, *command, *variables.keys(), *variables.values(), launch.working_dir]
     if not command or not command[0]:
         raise SandboxUnavailable("the job has no command; give it after --")
+    if not launch.image:
+        raise SandboxUnavailable("the container that was to be taken over is not there any more")
     if any("\0" in text for text in texts):
         raise SandboxUnavailable("the command or its environment holds a NUL character")
     if any(not name or "=" in name for name in variables):

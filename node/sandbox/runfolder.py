@@ -58,55 +58,44 @@ class RunFolders:
     def __init__(self) -> None:
         self.runners = Runners(self.name)
 
-    async def wait(self, folder: Path) -> Exit:
-        """Return how the container of the folder ended, whoever started it."""
-        return await wait(folder)
+    @staticmethod
+    async def wait(folder: Path) -> Exit:
+        """Return how the folder's container ended, once its runner is gone."""
+        while (runner := lock.holder(str(folder / records.LOCK))) is not None:
+            await _wait_for_process(runner)
+        result = records.read(str(folder / records.RESULT))
+        if result is None:
+            return Exit(137, "failed", "the sandbox's runner died before the job ended", 0)
+        peak = result.number("memory_peak_mib") if result.one("memory_peak_mib") else None
+        return Exit(
+            exit_code=result.number("exit_code"),
+            reason=result.one("reason"),
+            detail=result.one("detail"),
+            usage_ms=result.number("usage_ms"),
+            cpu_ms=result.number("cpu_ms") if result.one("cpu_ms") else None,
+            memory_peak_mib=peak,
+        )
 
-    async def kill(self, folder: Path) -> None:
-        """End the container if it still runs; return when its runner has written the result."""
-        await kill(folder)
+    @staticmethod
+    async def kill(folder: Path) -> None:
+        """End the container and wait for its result; a runner that does not answer dies itself."""
+        if not _say(folder, b"k"):
+            return
+        with trio.move_on_after(KILL_SECONDS) as scope:
+            await RunFolders.wait(folder)
+        if not scope.cancelled_caught:
+            return
+        runner = lock.holder(str(folder / records.LOCK))
+        if runner is not None:
+            cgroups.kill_process(runner)
+            await RunFolders.wait(folder)
 
-    async def extend(self, folder: Path, budget_ms: int) -> None:
-        """Set a new budget, counted from the container's start."""
-        await extend(folder, budget_ms)
-
-
-async def wait(folder: Path) -> Exit:
-    """Return how the folder's container ended, once its runner is gone."""
-    while (runner := lock.holder(str(folder / records.LOCK))) is not None:
-        await _wait_for_process(runner)
-    result = records.read(str(folder / records.RESULT))
-    if result is None:
-        return Exit(137, "failed", "the sandbox's runner died before the job ended", 0)
-    return Exit(
-        exit_code=result.number("exit_code"),
-        reason=result.one("reason"),
-        detail=result.one("detail"),
-        usage_ms=result.number("usage_ms"),
-        cpu_ms=result.number("cpu_ms") if result.one("cpu_ms") else None,
-        memory_peak_mib=result.number("memory_peak_mib") if result.one("memory_peak_mib") else None,
-    )
-
-
-async def kill(folder: Path) -> None:
-    """End the container and wait for its result; a runner that does not answer dies itself."""
-    if not _say(folder, b"k"):
-        return
-    with trio.move_on_after(KILL_SECONDS) as scope:
-        await wait(folder)
-    if not scope.cancelled_caught:
-        return
-    runner = lock.holder(str(folder / records.LOCK))
-    if runner is not None:
-        cgroups.kill_process(runner)
-        await wait(folder)
-
-
-async def extend(folder: Path, budget_ms: int) -> None:
-    """Set the budget and let the runner look at it."""
-    write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
-    _say(folder, b"b")
-    await trio.lowlevel.checkpoint()
+    @staticmethod
+    async def extend(folder: Path, budget_ms: int) -> None:
+        """Set the budget and let the runner look at it."""
+        write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
+        _say(folder, b"b")
+        await trio.lowlevel.checkpoint()
 
 
 async def remove_files(folder: Path) -> None:

@@ -114,6 +114,8 @@ async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
         with trio.fail_after(START_SECONDS):
             await trio.lowlevel.wait_readable(ended)
         runner.wait()
+        # We are in the loop, and somebody may still hold the other end.
+        os.set_blocking(runner.stderr.fileno(), False)
         return runner.stderr.read(COMPLAINT_BYTES) or b""
     except trio.TooSlowError:
         raise SandboxUnavailable(f"no container after {START_SECONDS:g} s") from None
@@ -123,7 +125,10 @@ async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
 
 
 def _close(runner: subprocess.Popen[bytes]) -> None:
-    """Let go of a spare without a folder: it ends at the end of its input."""
+    """Let go of a spare without a folder: it ends at the end of its input.
+
+    Waiting for it in the loop is short: it only sleeps, so the signal ends it at once.
+    """
     runner.kill()
     with runner:
         runner.wait()

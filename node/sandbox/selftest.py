@@ -175,7 +175,7 @@ async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
         folder.mkdir(mode=0o700)
         try:
             await start(_launch(trial), folder)
-            ends[trial.limit] = await runfolder.wait(folder)
+            ends[trial.limit] = await runfolder.RunFolders.wait(folder)
         except SandboxUnavailable as fault:
             failed.append(fault)
 

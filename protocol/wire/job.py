@@ -132,6 +132,8 @@ def faults_of_workload(workload: Workload) -> list[str]:
               for path in paths if not is_safe_path(path)]  # fmt: skip
     lines += [f"input {path!r}: given twice"
               for path in sorted(set(paths)) if paths.count(path) > 1]  # fmt: skip
+    lines += [f"input {file.path!r}: only outputs are marked executable"
+              for file in workload.inputs if file.executable]  # fmt: skip
     names = [variable.name for variable in workload.env]
     lines += [f"env {name!r}: an environment variable's name has no '=' and comes once"
               for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip

@@ -102,6 +102,9 @@ def _run(report: int, start: "Callable[[Fields], Container]") -> None:
     if records.read(records.RESULT):
         os.write(report, b"ok")
         return
+    if records.read(records.STATE):  # It ran, and its runner died: it must not run twice.
+        os.write(report, b"the container was lost with the runner that watched it")
+        return
     fields = records.read(records.LAUNCH)
     assert fields is not None, "the daemon writes the launch record first"
     try:

@@ -13,9 +13,13 @@ DRAIN_PAUSE_SECONDS = 0.005
 
 
 class JobLog:
-    """The file that stdout and stderr grow in."""
+    """The file that stdout and stderr grow in.
 
-    __slots__ = ("descriptor", "full", "last", "mib", "room")
+    When our disk takes no more, nothing is raised: whoever watches a container has more to do than
+    to keep its log. `fault` says why the log is not whole then, "" if it is.
+    """
+
+    __slots__ = ("descriptor", "fault", "full", "last", "mib", "room")
 
     def __init__(self, path: str, mib: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -23,6 +27,7 @@ class JobLog:
         self.mib = mib
         self.room = (mib << 20) - os.fstat(self.descriptor).st_size
         self.full = self.room <= 0
+        self.fault = ""
         self.last = b""  # Of what was added, its end.
 
     def add(self, data: bytes) -> None:
@@ -32,11 +37,14 @@ class JobLog:
         piece = data[: self.room]
         self.last = (self.last + piece)[-LINE_BYTES:]
         self.room -= len(piece)
-        _write_all(self.descriptor, piece)
         if len(piece) < len(data):
             self.full = True
-            note = f"\n… log truncated at {self.mib} MiB\n"
-            _write_all(self.descriptor, note.encode())
+            piece += f"\n… log truncated at {self.mib} MiB\n".encode()
+        try:
+            _write_all(self.descriptor, piece)
+        except OSError as fault:
+            self.full = True
+            self.fault = str(fault.strerror)
 
     def last_line(self) -> str:
         """Return the last line, or as much of its end as we remember."""

@@ -78,6 +78,8 @@ def supervise(watch: Watch) -> None:
         refused = _collect(watch)
     except OSError as fault:
         verdict = ("failed", f"the outputs could not be kept: {fault.strerror}")
+    if watch.log.fault:
+        verdict = ("failed", f"the log could not be kept: {watch.log.fault}")
     watch.log.close()
     container.close()
     write_result(code, verdict, (usage_ms, usage), refused)
@@ -161,11 +163,12 @@ def _take_tail(watch: Watch) -> None:
 def _collect(watch: Watch) -> list[str]:
     """Take the outputs; what was left out is said in the log, and returned."""
     size = watch.fields.number("output_mib") << 20
-    refused = collect.collect(watch.container.outputs(), records.OUTPUTS, size).refused
-    if refused:
-        rest = [f"and {len(refused) - TOLD_MAX} more"] if len(refused) > TOLD_MAX else []
-        watch.log.say(f"left out of the outputs: {'; '.join(refused[:TOLD_MAX] + rest)}")
-    return refused
+    found = collect.collect(watch.container.outputs(), records.OUTPUTS, size)
+    if found.refused:
+        more = found.refused_count - TOLD_MAX  # The list is bounded, and its end says so.
+        rest = [f"and {more} more"] if more > 0 else []
+        watch.log.say(f"left out of the outputs: {'; '.join(found.refused[:TOLD_MAX] + rest)}")
+    return found.refused
 
 
 def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:

@@ -90,6 +90,21 @@ async def test_what_runs_already_needs_no_image(bea: Place) -> None:
         assert bea.sandbox.prepared == []
 
 
+async def test_what_ends_while_it_is_taken_over_is_not_started_anew(
+    bea: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workload, folder = await bea.workload(), bea.run_folder()
+    folder.mkdir()
+    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
+    answers = [True]
+    monkeypatch.setattr(runfolder, "is_known", lambda _: bool(answers) and answers.pop())
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        assert bea.sandbox.prepared == []
+        assert bea.sandbox.boxes[folder].launch.image == ""
+
+
 async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:

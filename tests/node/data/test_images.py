@@ -3,6 +3,7 @@
 Spec: specs/data.md#images.
 """
 
+import gzip
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import trio
 from node.data import images as images_module
 from node.data.blobs import BlobRef
 from node.data.images import Image, Images
+from node.data.layers import Allowance
 from node.data.transfer import BlobFetcher, BlobServer
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.values.ids import PeerId, digest_of
@@ -156,6 +158,29 @@ async def test_docker_archive_and_back(
     assert (await theirs.known())[0].names == (f"mutirao:{image.hex()}",)
     assert await theirs.config(imported) == await images.config(image)
     assert (await theirs.parts(imported))[1:] == (await images.parts(image))[1:]
+
+
+async def test_docker_gets_no_more_than_would_be_unpacked(
+    blobs, images, make_image, tar, tmp_path
+) -> None:
+    """The engine unpacks as root and without a bound."""
+    bomb = tar(("a", bytes(80 * MIB)))
+    bombs = await make_image(blobs, bomb, blob=gzip.compress(bomb))
+    with pytest.raises(InvalidRequest, match="gzip bomb"):
+        await images.docker_archive(bombs, tmp_path / "saved.tar")
+    small = tar(("a", b"1"), ("b", b"2"))
+    for refused, allowance, *layers in (
+        ("more files", Allowance(entries_left=1), small),
+        ("more files", Allowance(entries_left=3), small, small),
+        ("more bytes", Allowance(bytes_left=len(small) - 1), small),
+        ("not a tar", Allowance(), b"no archive" * 100),
+    ):
+        image = await make_image(blobs, *layers)
+        with pytest.raises(InvalidRequest, match=refused):
+            await images.docker_archive(image, tmp_path / "saved.tar", allowance)
+        assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
+    image = await make_image(blobs, small, small)
+    await images.docker_archive(image, tmp_path / "saved.tar", Allowance(entries_left=4))
 
 
 async def test_a_provider_fetches_the_manifest_first(

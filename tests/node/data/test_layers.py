@@ -6,12 +6,14 @@ Spec: specs/data.md#unpacking.
 import gzip
 import io
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
 
 from node.data.blobs import BlobRef
-from node.data.layers import Allowance, LayerReader
+from node.data.layers import Allowance, LayerReader, check_layer
 from node.data.manifest import Layer
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import digest_of
@@ -59,3 +61,26 @@ def test_an_allowance_ends() -> None:
         allowance.take_bytes(1)
     with pytest.raises(InvalidRequest, match="more files"):
         allowance.take_entry()
+
+
+async def check(layer: Layer, path: Path, allowance: Allowance) -> None:
+    await trio.to_thread.run_sync(check_layer, layer, path, allowance)
+
+
+async def test_a_layer_is_looked_into_in_one_way(tmp_path: Path, tar) -> None:
+    path = tmp_path / "layer"
+    data = tar(("a", b"1"), ("b", "DIRTYPE"))
+    path.write_bytes(data)
+    layer = Layer(BlobRef(digest_of(data), len(data)), "tar", digest_of(data))
+    allowance = Allowance()
+    await check(layer, path, allowance)
+    left = (allowance.bytes_left, allowance.entries_left)
+    assert left == (Allowance().bytes_left - len(data), Allowance().entries_left - 2)
+    with pytest.raises(InvalidRequest, match="config names"):
+        await check(replace(layer, diff_id=digest_of(b"")), path, Allowance())
+    with pytest.raises(InvalidRequest, match="zstd"):
+        await check(replace(layer, packing="zstd"), path, Allowance())
+    sparse = tar(("a", b"", {"pax_headers": {"GNU.sparse.realsize": "1000000000000"}}))
+    path.write_bytes(sparse)
+    with pytest.raises(InvalidRequest, match="sparse"):  # Little to read, a disk full to unpack.
+        await check(layer, path, Allowance())

@@ -42,7 +42,7 @@ def workload(*command: str, **fields) -> Workload:
 
 def launch_of(job: Workload, **fields) -> Launch:
     name = "mutirao-" + secrets.token_hex(16)
-    return Launch(**({"name": name, "image": "", "workload": job} | fields))
+    return Launch(**({"name": name, "image": "some image", "workload": job} | fields))
 
 
 @dataclass

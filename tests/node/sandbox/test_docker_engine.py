@@ -34,7 +34,7 @@ async def test_an_engine_that_is_not_there(monkeypatch, tmp_path):
 
 
 async def test_who_is_cancelled_need_not_wait_for_the_engine():
-    released = trio.Event()
+    released, limiter = trio.Event(), trio.CapacityLimiter(1)
 
     def load() -> None:
         while not released.is_set():
@@ -42,9 +42,12 @@ async def test_who_is_cancelled_need_not_wait_for_the_engine():
 
     with trio.fail_after(10):
         with trio.move_on_after(0.01) as scope:
-            await Engine().ask(load, leave=True)
+            await Engine().ask(load, leave=limiter)
         assert scope.cancelled_caught
-    released.set()
+        assert limiter.borrowed_tokens == 1  # Its thread goes on.
+        released.set()
+        async with limiter:
+            assert limiter.borrowed_tokens == 1
 
 
 def test_a_complaint_is_one_short_line():

@@ -4,10 +4,11 @@ Most is tested on an engine of dicts; the last test needs a real one.
 Spec: specs/execution.md#docker-driver.
 """
 
-# ruff: noqa: ASYNC240
+# ruff: noqa: ASYNC110, ASYNC240
 
 import io
 import tarfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,11 @@ class Shelf:
         self.names: dict[str, str] = {}
         self.in_use: set[str] = set()
         self.count = 1
+        self.slow = threading.Event()
+        """Not set: loading takes long."""
+        self.slow.set()
+        self.loading = self.most = 0
+        """Loads at this moment, and the most there were."""
 
     def get(self, name):
         if name not in self.names:
@@ -58,6 +64,10 @@ class Shelf:
         return SimpleNamespace(id=self.names[name], tags=[name])
 
     def load(self, file):
+        self.loading += 1
+        self.most = max(self.most, self.loading)
+        self.slow.wait(60)
+        self.loading -= 1
         number = f"sha256:{len(file.read())}-{len(self.names)}"
         found = SimpleNamespace(
             id=number, tag=lambda *parts: self.names.update({":".join(parts): number})
@@ -113,6 +123,27 @@ async def test_two_at_the_same_time_load_once(images):
         for _ in range(3):
             nursery.start_soon(images.have, source)
     assert source.asked == 1
+
+
+async def test_loads_that_nobody_waits_for_any_more_do_not_pile_up(images, shelf, tmp_path):
+    shelf.slow.clear()
+    first, second = Source(b"a"), Source(b"b")
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(images.have, first)
+            while not shelf.loading:
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+        assert list(tmp_path.iterdir()) == []
+        async with trio.open_nursery() as nursery:
+            for source in (first, second):
+                nursery.start_soon(images.have, source)
+            while not images._loading.statistics().tasks_waiting:
+                await trio.sleep(0.001)
+            assert (first.asked, second.asked) == (1, 0)
+            shelf.slow.set()
+    assert set(shelf.names) == {first.name, second.name}
+    assert (shelf.most, first.asked, second.asked) == (1, 1, 1)
 
 
 async def test_an_image_that_somebody_removed_is_loaded_again(images, shelf):

@@ -17,7 +17,7 @@ import trio
 from node.sandbox import runfolder
 from node.sandbox.driver import log_path, outputs_path
 from node.sandbox.embedded import FIRST_JOB_UID, find_bwrap, find_libraries, job_user
-from node.sandbox.runner import cgroups, lock
+from node.sandbox.runner import cgroups, lock, records
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import EnvVar
 from tests.node.sandbox.conftest import launch_of, workload
@@ -214,6 +214,22 @@ async def test_starting_twice_adopts(room):
     await room.driver.start(launch, folder)
     await room.driver.wait(folder)
     await room.driver.start(launch, folder)
+    assert log_path(folder).read_text() == "once\n"
+
+
+async def test_a_container_that_ends_while_it_is_taken_over_is_not_replaced(room, monkeypatch):
+    """Neither by one with the daemon's folder as its root, nor by the same once more."""
+    launch = launch_of(workload("/bin/echo", "once"), image="")
+    monkeypatch.chdir(room.driver.runs.parent)
+    with pytest.raises(SandboxUnavailable, match="not there any more"):
+        await room.driver.start(launch, room.folder())
+    assert not Path("proc").exists()
+    folder = await room.start(launch)
+    await room.driver.wait(folder)
+    (folder / records.RESULT).unlink()  # As if the runner had died before it.
+    monkeypatch.setattr(runfolder, "is_known", lambda _: True)
+    with pytest.raises(SandboxUnavailable, match="container was lost with the runner"):
+        await room.driver.start(launch, folder)
     assert log_path(folder).read_text() == "once\n"
 
 

@@ -53,6 +53,7 @@ def test_the_gpu_runtime_is_not_spoken_to_by_images():
         launch_of(workload("x"), inputs=(("a", None), ("a", None))),
         launch_of(workload("x"), name="mutirao-/../x"),
         launch_of(workload("x"), name="other"),
+        launch_of(workload("x"), image=""),
     ],
 )
 def test_what_could_mislead_a_program_is_refused(launch):

@@ -7,6 +7,7 @@ import os
 
 from node.sandbox import runfolder
 from node.sandbox.driver import Exit
+from node.sandbox.runfolder import RunFolders
 from node.sandbox.runner import records
 
 
@@ -14,23 +15,23 @@ async def test_a_result_is_read(tmp_path):
     pairs = [("exit_code", "3"), ("usage_ms", "40"), ("reason", "exited"), ("detail", "a=b"),
              ("cpu_ms", "12"), ("refused", "x: y"), ("refused", "z: w")]  # fmt: skip
     runfolder.write_record(tmp_path, records.RESULT, pairs)
-    assert await runfolder.wait(tmp_path) == Exit(3, "exited", "a=b", 40, 12, None)
+    assert await RunFolders.wait(tmp_path) == Exit(3, "exited", "a=b", 40, 12, None)
     assert runfolder.outputs_refused(tmp_path) == ("x: y", "z: w")
     assert runfolder.is_known(tmp_path)
 
 
 async def test_a_folder_without_a_result_failed(tmp_path):
-    assert (await runfolder.wait(tmp_path)).reason == "failed"
+    assert (await RunFolders.wait(tmp_path)).reason == "failed"
     assert runfolder.outputs_refused(tmp_path) == ()
     assert not runfolder.is_known(tmp_path)
     assert runfolder.name_in(tmp_path) == ""
 
 
 async def test_killing_and_extending_what_does_not_run(tmp_path):
-    await runfolder.kill(tmp_path)
+    await RunFolders.kill(tmp_path)
     os.mkfifo(tmp_path / records.CONTROL)
-    await runfolder.kill(tmp_path)
-    await runfolder.extend(tmp_path, 500)
+    await RunFolders.kill(tmp_path)
+    await RunFolders.extend(tmp_path, 500)
     assert records.read(str(tmp_path / records.BUDGET)).number("ms") == 500
 
 

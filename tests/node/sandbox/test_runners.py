@@ -3,7 +3,11 @@
 Spec: specs/execution.md#runner.
 """
 
+# ruff: noqa: ASYNC220
+
 import os
+import signal
+import subprocess
 
 import pytest
 import trio
@@ -117,6 +121,18 @@ async def test_a_runner_that_does_not_report_is_ended(tmp_path, embedded, monkey
     with trio.fail_after(10), pytest.raises(SandboxUnavailable, match=r"no container after 0\.3 s"):
         await embedded.run(tmp_path)
     os.close(holder)
+
+
+async def test_a_complaint_is_not_waited_for(embedded):
+    """A process that a runner left behind may have its stderr for long."""
+    command = ["sh", "-c", "sleep 60 & echo $!"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, bufsize=0) as runner:
+        assert await runners._wait(runner) == b""
+        holder = int(runner.stdout.readline())
+        os.set_blocking(runner.stdout.fileno(), False)
+        assert runner.stdout.read(1) is None  # No end: the holder lives.
+        os.kill(holder, signal.SIGKILL)
 
 
 async def test_preparing_an_image_makes_a_spare_and_reaping_ends_it(room, tmp_path):

@@ -21,6 +21,19 @@ def test_the_log_is_cut_once(tmp_path):
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_full_disk_costs_the_log_alone(tmp_path):
+    log = JobLog(str(tmp_path / "log"), 1)
+    log.add(b"kept")
+    assert (log.full, log.fault) == (False, "")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, log.descriptor)
+    os.close(full)
+    log.add(b"lost")
+    log.say("lost too")
+    assert (log.full, log.fault) == (True, "No space left on device")
+    log.close()
+
+
 def test_our_own_lines_stand_alone(tmp_path):
     log = JobLog(str(tmp_path / "log"), 1)
     log.say("first")

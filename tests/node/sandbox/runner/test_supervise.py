@@ -157,6 +157,28 @@ def test_what_is_left_out_is_said_in_the_log(fake, tmp_path):
     assert lines[1].endswith("; 09: a symbolic link; and 2 more")
 
 
+def test_what_is_left_out_is_counted_beyond_what_is_listed(fake, tmp_path):
+    for number in range(1000):
+        (tmp_path / "there" / f"{number:04}").symlink_to("x")
+    fake.code = 0
+    assert len(run(fake).every("refused")) == 100
+    assert (tmp_path / "log").read_text().endswith("; 0009: a symbolic link; and 990 more\n")
+
+
+@pytest.mark.parametrize("text", ["hello", "bwrap: execvp sh: No such file or directory\n"])
+def test_a_full_disk_ends_in_a_result(fake, text):
+    """Whether it is full for the job's own lines or for ours."""
+    watched = watch(fake, command="sh")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, watched.log.descriptor)
+    os.close(full)
+    say(fake, text, code=7)
+    supervise.supervise(watched)
+    result = records.read(records.RESULT)
+    assert result.one("reason") == "failed"
+    assert result.one("detail") == "the log could not be kept: No space left on device"
+
+
 def test_outputs_that_cannot_be_kept(fake, tmp_path):
     (tmp_path / "outputs").write_text("in the way")
     fake.code = 0
