@@ -51,7 +51,7 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
     """Return the name of what a user is told, and what matters of its content."""
     name = f"*{type(event).__name__}*"
     match event:
-        case events.Waiting():
+        case events.WaitingForProvider():
             return f"{name} attempt={event.attempt} wait_ms={event.wait_ms}"
         case events.Announced():
             return f"{name} attempt={event.attempt} nodes={event.nodes} eligible={event.eligible}"

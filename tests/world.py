@@ -8,7 +8,6 @@ come back with what they had written down. Spec: specs/core.md#driver.
 import heapq
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from protocol.core.core import Core
@@ -17,7 +16,6 @@ from protocol.core.jobs import Ending, Job
 from protocol.core.presence import record_of
 from protocol.machines import auction, effects, inputs, lease, serving
 from protocol.machines.context import Context, Policy
-from protocol.machines.events import JobEvent
 from protocol.rules.capacity import Capacity
 from protocol.rules.topics import topics_of
 from protocol.values.errors import PeerFault, Stale
@@ -27,13 +25,14 @@ from protocol.wire.job import BlobRef, JobSpec, Resources, Terms, Workload
 from protocol.wire.messages import CapabilityRecord, Carrier, Prices
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.wording import of_event, of_message
+from tests.world_node import Container, Node
 
 NETWORK: Final = "test"
 START_MS: Final = 1_800_000_000_000
 TABLES: Final = {"job": Job, "auction": auction.State, "lease": lease.State,
                  "serving": serving.State}  # fmt: skip
 RESEND_MS: Final = 600
-NOBODY: Final = Policy()
+LENDS_NOTHING: Final = Policy()
 
 
 def provider_policy(cpu: int = 1000, cpus: int = 4, memory_mib: int = 4096, **more: Any) -> Policy:
@@ -45,52 +44,6 @@ def job_spec(rate_max: int = 100_000, cpus: int = 1, **terms: Any) -> JobSpec:
     wanted = Resources(cpus=cpus)
     workload = Workload(digest_of(b"image"), ("true",), resources=wanted, timeout_ms=600_000)
     return JobSpec("test", workload, Terms(rate_max, **terms))
-
-
-@dataclass
-class Disk:
-    """What a node has written down."""
-
-    saved: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
-    outbox: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
-    events: dict[JobId, list[JobEvent]] = field(default_factory=dict)
-    receipts: dict[LeaseId, effects.Settle] = field(default_factory=dict)
-    rows: int = 0
-
-
-@dataclass
-class Container:
-    """What the sandbox has of one lease. It goes on while the daemon is dead, to its budget."""
-
-    started_ms: int
-    budget_ms: int
-    launched_by: int
-    exited: inputs.ContainerExited | None = None
-    told: int = -1
-
-
-@dataclass
-class Node:
-    """One node: its core, its disk, its sandbox."""
-
-    name: str
-    signer: Signer
-    policy: Policy
-    core: Core
-    disk: Disk = field(default_factory=Disk)
-    alive: bool = True
-    generation: int = 0
-    containers: dict[LeaseId, Container] = field(default_factory=dict)
-    launched: set[LeaseId] = field(default_factory=set)
-
-    @property
-    def peer_id(self) -> PeerId:
-        return self.signer.peer_id
-
-    def job(self, job_id: JobId) -> Job:
-        """Return the job as it is written down."""
-        found: Job = from_snapshot(Job, self.disk.saved["job", job_id])
-        return found
 
 
 class World:
@@ -118,7 +71,7 @@ class World:
 
     # What a test does.
 
-    def add(self, name: str, policy: Policy = NOBODY) -> Node:
+    def add(self, name: str, policy: Policy = LENDS_NOTHING) -> Node:
         signer = Signer(digest_of(name.encode()), NETWORK)
         node = Node(name, signer, policy, Core(signer, policy))
         self.nodes[node.peer_id] = node
@@ -182,14 +135,15 @@ class World:
         if node.alive:
             self.crash(node)
 
-    def restart(self, node: Node) -> None:
+    def restart(self, node: Node, behind_ms: int = 0) -> None:
         self._say(f"{node.name}: comes back")
-        node.alive = True
-        node.core = Core(node.signer, node.policy)
+        node.alive, node.behind_ms = True, behind_ms
+        node.core, sequence = Core(node.signer, node.policy), node.core.presence.sequence
+        node.core.presence.sequence = sequence
         saved: dict[str, list[Any]] = {name: [] for name in TABLES}
         for (table, _), data in node.disk.saved.items():
             saved[table].append(from_snapshot(TABLES[table], data))
-        core, now_ms = node.core, self.now_ms
+        core, now_ms = node.core, self.now_ms - behind_ms
         rows = list(node.disk.outbox)
         first = core.handle(inputs.PolicyChanged(node.policy), now_ms)
         context = Context(now_ms, node.signer, node.policy)
@@ -209,7 +163,7 @@ class World:
 
     def _give(self, node: Node, event: Any) -> None:
         if node.alive:
-            self._perform(node, node.core.handle(event, self.now_ms))
+            self._perform(node, node.core.handle(event, self.now_ms - node.behind_ms))
 
     def _perform(self, node: Node, wanted: Iterable[effects.Effect]) -> None:
         wanted = list(wanted)
@@ -315,7 +269,7 @@ class World:
         if row not in node.disk.outbox or not node.alive:
             return
         peer, envelope, until_ms = node.disk.outbox[row]
-        if self.now_ms > until_ms:
+        if self.now_ms - node.behind_ms > until_ms:
             del node.disk.outbox[row]
             return
         generation = node.generation
@@ -388,11 +342,10 @@ class World:
         )
 
     def _deadlines(self) -> list[int]:
-        found = [node.core.next_deadline_ms() for node in self.nodes.values() if node.alive]
+        found = [node.deadline_ms for node in self.nodes.values()]
         return [deadline for deadline in found if deadline is not None]
 
     def _wake(self) -> None:
         for node in self.nodes.values():
-            deadline_ms = node.core.next_deadline_ms() if node.alive else None
-            if deadline_ms is not None and deadline_ms <= self.now_ms:
+            if node.deadline_ms is not None and node.deadline_ms <= self.now_ms:
                 self._give(node, inputs.DeadlineReached())

@@ -1,4 +1,4 @@
-"""Says in the log when the network cannot be entered: a bootstrap peer does not answer.
+"""Says in the log whether the node is among others: who does not answer, who came, who is lost.
 
 Spec: specs/operation.md#entrance.
 """
@@ -14,13 +14,22 @@ from node.network.host import Network
 LOG: Final = logging.getLogger(__name__)
 ANSWER_S: Final = 5.0
 """How long a bootstrap peer may take before its silence is worth a line."""
+LOOK_S: Final = 1.0
+"""How often it is looked whether there are peers: one that comes and goes fills no log."""
 
 
 async def watch_entrance(network: Network, bootstrap: Sequence[str]) -> None:
-    """Warn once of each bootstrap peer that is not connected after a while.
+    """Say when the first peer is connected and when the last one is lost, for ever.
 
-    `bootstrap` are multiaddresses that end in /p2p/PEER. The network goes on dialling them.
+    Warns once of each bootstrap peer that is not connected after a while. `bootstrap` are
+    multiaddresses that end in /p2p/PEER. The network goes on dialling them.
     """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_name_silent, network, bootstrap)
+        nursery.start_soon(_tell_changes, network, bootstrap)
+
+
+async def _name_silent(network: Network, bootstrap: Sequence[str]) -> None:
     await trio.sleep(ANSWER_S)
     connected = {peer.peer_id for peer in network.peers()} | {network.peer_id}
     for address in bootstrap:
@@ -30,3 +39,17 @@ async def watch_entrance(network: Network, bootstrap: Sequence[str]) -> None:
                 " are those which it prints at its start, and that its port is open; trying on",
                 address,
             )
+
+
+async def _tell_changes(network: Network, bootstrap: Sequence[str]) -> None:
+    others = [text for text in bootstrap if text.rpartition("/p2p/")[2] != network.peer_id]
+    then = "trying the bootstrap peers again" if others else "waiting for one to come"
+    alone = True
+    while True:
+        peers = network.peers()
+        if peers and alone:
+            LOG.info("connected with %s", peers[0].peer_id)
+        elif not (peers or alone):
+            LOG.warning("lost the last peer; %s", then)
+        alone = not peers
+        await trio.sleep(LOOK_S)

@@ -24,7 +24,7 @@ from protocol.values.units import credits_of_nano, hourly_of_rate
 from protocol.wire.codec import unpack
 
 KINDS: Final[Mapping[type, str]] = {
-    events.Waiting: "waiting",
+    events.WaitingForProvider: "waiting",
     events.Announced: "announced",
     events.BidsOpened: "bids",
     events.Awarded: "awarded",
@@ -194,7 +194,8 @@ def _steps(submitted_ms: int, happened: Iterable[JobEventView]) -> StepsView:
 
     def between(begin: str, end: str) -> int | None:
         first, last = marks.get(begin), marks.get(end)
-        return None if first is None or last is None else last - first
+        # Between two events the clock may have been set back, with a restart.
+        return None if first is None or last is None else max(0, last - first)
 
     # The call is out when the job is announced; the award is confirmed when fetching begins.
     return StepsView(

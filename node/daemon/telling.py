@@ -55,8 +55,8 @@ class Telling:
 def words_of(event: events.JobEvent) -> str:
     """Return what happened to a job of our own, as one says it."""
     match event:
-        case events.Waiting():
-            return "no provider is known yet; it waits for one"
+        case events.WaitingForProvider(wait_ms=wait_ms):
+            return f"no provider is known now: waiting up to {wait_ms // 1000} s for one"
         case events.Announced(nodes=nodes, eligible=eligible):
             return f"asking for bids; {eligible} of {nodes} known nodes can run it"
         case events.BidsOpened(bids=bids):

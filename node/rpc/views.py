@@ -167,7 +167,7 @@ class FailedAttemptView:
 class JobView:
     """A job of this node's user.
 
-    `phase` is "waiting" (for peers: no provider is known yet), "announced", "bids", "awarded",
+    `phase` is "waiting" (for peers: no provider is known), "announced", "bids", "awarded",
     "fetching", "running", "cancelling", "returning", or one of the last three: "done", "failed",
     "cancelled". A job that ran and exited with another code than 0 is done too. `reason` is a
     stable code and `why` one clear line. `amount` is the receipt's; `cost` is what all attempts

@@ -23,7 +23,13 @@ from protocol.core.presence import Presence
 from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save
-from protocol.machines.events import CANCELLED, Announced, Failed, Retrying, Waiting
+from protocol.machines.events import (
+    CANCELLED,
+    Announced,
+    Failed,
+    Retrying,
+    WaitingForProvider,
+)
 from protocol.machines.inputs import (
     DeadlineReached,
     Input,
@@ -179,7 +185,7 @@ class Core:
         if any(may_bid(job, item.peer, item.record, context) for item in listings):
             return [save, *self._call(job.job_id, context)]
         self.uncalled[job.job_id] = Uncalled(context.now_ms + PEERS_WAIT_MS)
-        return [save, Report(job.job_id, Waiting(job.attempt, PEERS_WAIT_MS))]
+        return [save, Report(job.job_id, WaitingForProvider(job.attempt, PEERS_WAIT_MS))]
 
     def _call(self, job_id: JobId, context: Context) -> list[Effect]:
         job = self.jobs[job_id]

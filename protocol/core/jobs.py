@@ -91,7 +91,7 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
     demand = demand_of_job(job.spec)
     explanation = explain(demand, [item.record for item in others], len(known) - len(others))
     why = explanation.why
-    if not explanation.eligible and context.policy.providing:
+    if not (explanation.nodes or job.avoid) and context.policy.providing:
         why += "; this node lends resources, but does not run its own jobs"
     able = tuple(item.peer for item in others if not mismatches(demand, item.record))
     expected = able if len(able) <= BIDS_MAX else ()

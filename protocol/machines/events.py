@@ -10,17 +10,18 @@ from protocol.values.ids import CallId, Digest, LeaseId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.messages import Bid
 
-NOBODY: Final = PeerId("")
+NO_PROVIDER: Final = PeerId("")
 CANCELLED: Final = "cancelled by the user"
 """Why a job failed that its user did not want any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """No provider is known yet: the call waits for one to appear, for a while."""
+class WaitingForProvider:
+    """No provider is known now: the call waits for one to appear, for a while."""
 
     attempt: int
     wait_ms: int
+    """For how long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Retrying:
 
     reason: Failure
     why: str
-    provider: PeerId = NOBODY
+    provider: PeerId = NO_PROVIDER
     """Whose lease it was; empty if there was no lease."""
     usage_ms: int = 0
     """What of it we have paid for, and how much."""
@@ -135,7 +136,7 @@ class Failed:
 
     reason: Failure
     why: str
-    provider: PeerId = NOBODY
+    provider: PeerId = NO_PROVIDER
     """Whose lease it was; empty if there was no lease."""
     usage_ms: int = 0
     """What of it we have paid for, and how much."""
@@ -143,6 +144,6 @@ class Failed:
 
 
 JobEvent = (
-    Waiting | Announced | BidsOpened | Awarded | Fetching | Starting | Running | Cancelling
-    | Returning | Done | Retrying | Failed
+    WaitingForProvider | Announced | BidsOpened | Awarded | Fetching | Starting | Running
+    | Cancelling | Returning | Done | Retrying | Failed
 )  # fmt: skip

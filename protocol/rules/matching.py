@@ -11,7 +11,7 @@ from typing import Final
 
 from protocol.rules.pricing import floor_rate
 from protocol.values.reasons import Mismatch, Refusal
-from protocol.values.units import hourly_of_rate
+from protocol.values.units import hourly_of_rate, size_of_mib
 from protocol.wire.job import JobSpec, Resources
 from protocol.wire.messages import Call, CapabilityRecord
 
@@ -38,7 +38,7 @@ class Explanation:
     """One line for people."""
 
 
-NOBODY: Final = "this node knows no other node (`mutirao up --bootstrap` gives it one)"
+KNOWS_NOBODY: Final = "no other node is known now"
 
 
 def demand_of_call(call: Call) -> Demand:
@@ -79,9 +79,9 @@ def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 
     reasons = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     eligible = sum(not lack for lack in lacks)
     parts = [f"{avoided} failed it before"] if avoided else []
-    parts += [f"{count} {_sentence(reason, demand, known)}" for reason, count in reasons]
+    parts += [_counted(count, _sentence(reason, demand, known)) for reason, count in reasons]
     nodes = len(known) + avoided
-    why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else NOBODY
+    why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
     return Explanation(nodes, eligible, reasons, line)
 
@@ -119,19 +119,36 @@ _BEST: Final = {
 }
 
 
+_OF_ONE: Final = {"have": "has", "are": "is"}
+
+
+def _counted(count: int, sentence: str) -> str:
+    """Return how many nodes a sentence about several is true of; of one node it is bent."""
+    verb, _, rest = sentence.partition(" ")
+    return f"{count} {_OF_ONE.get(verb, f'{verb}s') if count == 1 else verb} {rest}"
+
+
+def _sizes(asked_mib: int, most_mib: int) -> str:
+    """Return two sizes for people, to the MiB where they would read alike."""
+    asked, most = size_of_mib(asked_mib), size_of_mib(most_mib)
+    if asked == most:
+        asked, most = f"{asked_mib} MiB", f"{most_mib} MiB"
+    return f"(asked {asked}, most {most})"
+
+
 def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord]) -> str:
     wanted = demand.resources
     providing = [record for record in records if record.providing]
     best = max(map(_BEST[reason], providing), default=0) if reason in _BEST else 0
     cheapest = min((floor_rate(r.prices, wanted) for r in providing), default=0)
     return {
-        Mismatch.NOT_PROVIDING: "only submit jobs",
+        Mismatch.NOT_PROVIDING: "submit jobs only",
         Mismatch.CPUS: f"have too few CPUs (asked {wanted.cpus}, most {best})",
-        Mismatch.MEMORY: f"have too little memory (asked {wanted.memory_mib} MiB, most {best} MiB)",
-        Mismatch.DISK: f"have too little disk (asked {wanted.disk_mib} MiB, most {best} MiB)",
+        Mismatch.MEMORY: f"have too little memory {_sizes(wanted.memory_mib, best)}",
+        Mismatch.DISK: f"have too little disk {_sizes(wanted.disk_mib, best)}",
         Mismatch.GPUS: f"have too few GPUs (asked {wanted.gpus}, most {best})",
         Mismatch.GPU_CLASS: f"have no GPU of class {wanted.gpu_class}",
-        Mismatch.VRAM: f"have too little VRAM (asked {wanted.vram_mib} MiB, most {best} MiB)",
+        Mismatch.VRAM: f"have too little VRAM {_sizes(wanted.vram_mib, best)}",
         Mismatch.REGION: f"are not in region {demand.region}",
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
         Mismatch.PRICE: f"ask more than {hourly_of_rate(demand.rate_max)} credits an hour "

@@ -18,6 +18,8 @@ def amount_of(rate: int, usage_ms: int) -> int:
 def usage_seen_max(observed_ms: int) -> int:
     """Return the most usage a provider may claim for the time that the requester saw pass.
 
-    One part in a thousand is for clocks that run at different speeds.
+    One part in a thousand is for clocks that run at different speeds. No time has passed if the
+    requester's clock was set back before a restart.
     """
+    observed_ms = max(0, observed_ms)
     return observed_ms + observed_ms // 1000 + 1

@@ -24,7 +24,7 @@ RECORDS_MAX: Final = 20_000
 """The directory keeps this many records; the soonest to expire gives way."""
 
 PEERS_WAIT_MS: Final = 10_000
-"""A job for which no provider is known yet is called for after this, at the latest."""
+"""A job for which no provider is known is called for after this, at the latest."""
 COMMIT_MS: Final = 1_200
 """How long providers may commit to bids, unless all that could have bid have answered."""
 REVEAL_MS: Final = 900

@@ -13,6 +13,8 @@ RATE_MAX: Final = 10**12
 MONEY_MAX: Final = 2**63 - 1
 GIB: Final = 1024
 """MiB in a GiB."""
+TIB: Final = 1024**2
+"""MiB in a TiB."""
 
 
 def rate_of_hourly(credits_per_hour: str | Decimal) -> int:
@@ -29,6 +31,14 @@ def rate_of_hourly(credits_per_hour: str | Decimal) -> int:
 def hourly_of_rate(rate: int) -> str:
     """Return credits per hour as people read it, with four decimals."""
     return f"{Decimal(rate) * SECONDS_PER_HOUR / NANO:.4f}"
+
+
+def size_of_mib(mib: int) -> str:
+    """Return a size as people read it, such as "512 MiB", "2 GiB" or "18.8 GiB"."""
+    for unit, factor in (("TiB", TIB), ("GiB", GIB)):
+        if mib >= factor:
+            return f"{mib / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{mib} MiB"
 
 
 def credits_of_nano(amount: int) -> str:

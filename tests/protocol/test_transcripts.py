@@ -13,7 +13,8 @@ import pytest
 from protocol.machines.effects import Effect, Report, Save
 from protocol.values.ids import JobId
 from protocol.wire.job import QUICK, VICKREY
-from tests.world import Node, World, job_spec, provider_policy
+from tests.world import World, job_spec, provider_policy
+from tests.world_node import Node
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 STORIES = sorted(FOLDER.glob("*.txt"))
@@ -108,6 +109,9 @@ class Stage:
             return 0
 
         self._world.crash_point = crash_point
+
+    def stop(self, name: str) -> None:
+        self._world.stop(self._nodes[name])
 
     def restart(self, name: str) -> None:
         self._world.restart(self._nodes[name])

@@ -106,7 +106,9 @@ def _lose_without_bids(state: Opening) -> Step:
     auction = state.auction
     if not state.offers:
         return lose(auction, Failure.NO_BIDS, no_bids(auction, state.refused))
-    why = f"all {len(state.offers)} bids ask more than the highest price; raise --max-price"
+    count = len(state.offers)
+    who = f"all {count} bids ask" if count > 1 else "the only bid asks"
+    why = f"{who} more than the highest price"
     return lose(auction, Failure.NO_MATCH, why)
 
 

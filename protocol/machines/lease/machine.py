@@ -149,14 +149,13 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     lease, completed = state.lease, state.completed
     outputs = completed.outputs.digest
     claim = (completed.usage_ms, (completed.exit_code, outputs), completed.receipt)
-    bill = _bill(lease, claim, state.seen_ms)
-    signed, dispute, effects = _pay(state, bill, completed.receipt, context)
+    bill = _bill(state, claim, state.seen_ms)
+    signed, dispute, usage_ms, effects = _pay(state, bill, completed.receipt, context)
     if completed.reason in STOPPED_UNPAID:
         # We were away and did not pay: that is not how the job ends.
         why = "the provider stopped the job, since our vouchers did not come"
-        broken = Broken(lease, Failure.PROVIDER_STOPPED, why, _due_ms(bill))
+        broken = Broken(lease, Failure.PROVIDER_STOPPED, why, usage_ms)
         return broken, (_save(broken), *effects)
-    usage_ms = _due_ms(bill)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
         amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
@@ -178,8 +177,8 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
     }
     reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
     why = event.message.detail or "the provider ended the lease"
-    # It gives the lease back: it bills nothing, and forgets the vouchers that it has.
-    broken = Broken(state.lease, reason, why)
+    # An honest provider forgets our vouchers now. Another may not: they are what we promised.
+    broken = Broken(state.lease, reason, why, _paid(state)[1])
     return broken, (_save(broken),)
 
 
@@ -231,8 +230,10 @@ def settle_crossed(state: Releasing, event: Signed[Completed], context: Context)
     return _settle_cancelled(state, claim, context)
 
 
-def stop_waiting(state: Releasing, event: DeadlineReached, context: Context) -> Step:
-    """End a cancelled lease whose provider says nothing."""
+def stop_waiting(
+    state: Releasing, event: DeadlineReached | Signed[LeaseRelease], context: Context
+) -> Step:
+    """End a cancelled lease whose provider says nothing, or gave it back at the same time."""
     return _end_cancelled(state, state.paid_ms, NOTHING)
 
 
@@ -257,6 +258,7 @@ TRANSITIONS: Final[Transitions] = {
     (Fetched, DeadlineReached): give_up_fetching,
     (Releasing, Released): settle_release,
     (Releasing, Completed): settle_crossed,
+    (Releasing, LeaseRelease): stop_waiting,
     (Releasing, DeadlineReached): stop_waiting,
 }
 INPUTS: Final = (
@@ -300,25 +302,29 @@ def _paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
     return (state.vouchers, state.paid_ms) if isinstance(state, Executing | Fetched) else (0, 0)
 
 
-def _bill(lease: Lease, claim: Claim, seen_ms: int) -> Bill:
-    usage_ms, result, _ = claim
+def _bill(state: Fetched | Releasing, claim: Claim, seen_ms: int) -> Bill:
+    lease, (usage_ms, result, _) = state.lease, claim
     parties = (lease.lease_id, lease.contract, lease.provider, lease.rate)
-    return Bill(*parties, usage_ms, _usage_max(lease, seen_ms), result)
+    # What we promised we saw pass, even if our clock was set back since.
+    return Bill(*parties, usage_ms, max(state.paid_ms, _usage_max(lease, seen_ms)), result)
 
 
 def _pay(
     state: Fetched | Releasing, bill: Bill, proposal: bytes, context: Context
-) -> tuple[bytes, str, tuple[Effect, ...]]:
-    """Return our countersign, or why there is none, and what pays all that is undisputed."""
+) -> tuple[bytes, str, int, tuple[Effect, ...]]:
+    """Return our countersign, or why there is none, the usage due, and what pays for it."""
     lease = state.lease
     signed, dispute = countersign(bill, proposal, context.signer)
-    usage_ms = _due_ms(bill)
+    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
+    if not signed:  # Only a receipt of both sides says that less is due than we promised.
+        usage_ms = max(usage_ms, state.paid_ms)
     amount = amount_of(lease.rate, usage_ms)
     until_ms = context.now_ms + SETTLEMENT_MS
     receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
     return (
         signed,
         dispute,
+        usage_ms,
         (
             _settle(lease, context, usage_ms, amount, (proposal, signed)),
             *_last_voucher(state, usage_ms, context),
@@ -331,19 +337,14 @@ def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
     proposal = claim[2]
     if not proposal:  # Nothing had run, or the provider cannot say what.
         return _end_cancelled(state, state.paid_ms, NOTHING)
-    bill = _bill(state.lease, claim, context.now_ms - state.since_ms)
-    _, _, effects = _pay(state, bill, proposal, context)
-    return _end_cancelled(state, _due_ms(bill), effects)
+    bill = _bill(state, claim, context.now_ms - state.since_ms)
+    _, _, usage_ms, effects = _pay(state, bill, proposal, context)
+    return _end_cancelled(state, usage_ms, effects)
 
 
 def _end_cancelled(state: Releasing, usage_ms: int, effects: tuple[Effect, ...]) -> Step:
     broken = Broken(state.lease, Failure.CANCELLED, CANCELLED, usage_ms)
     return broken, (_save(broken), *effects)
-
-
-def _due_ms(bill: Bill) -> int:
-    """Return the usage that we pay, also if we dispute the bill."""
-    return min(bill.usage_ms, bill.usage_ms_max)
 
 
 def _last_voucher(

@@ -179,7 +179,7 @@ def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> St
     hold = state.hold
     if state.killed:
         return _release(hold, Release.SANDBOX_FAILED, "the container did not stop", context)
-    usage_ms = context.now_ms - state.started_ms
+    usage_ms = _used_ms(state, context)
     if usage_ms >= state.paid_ms + EXPOSURE_MS:
         # What has run is billed when the container has exited.
         following = replace(state, killed=True, deadline_ms=context.now_ms + STOP_MS)
@@ -232,7 +232,7 @@ def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Co
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:
     """Stop the container."""
-    used_ms = context.now_ms - state.started_ms if state.started else 0
+    used_ms = _used_ms(state, context) if state.started else 0
     deadline_ms = context.now_ms + STOP_MS
     following = Stopping(state.hold, deadline_ms, state.contract, state.voucher, used_ms)
     return following, (_save(following), Kill(state.hold.lease_id))
@@ -355,6 +355,11 @@ def resume(state: State, context: Context) -> Step:
             return longer, (Kill(state.hold.lease_id),)
         case _:
             return state, NOTHING
+
+
+def _used_ms(state: Serving, context: Context) -> int:
+    """Return the usage until now. If our clock was set back before a restart, what is paid."""
+    return max(state.paid_ms, context.now_ms - state.started_ms)
 
 
 def _launch(state: Serving) -> Launch:

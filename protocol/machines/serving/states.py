@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from protocol.machines.effects import Effect
 from protocol.rules.capacity import Reservation
 from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
-from protocol.wire.job import Resources, Workload
+from protocol.wire.job import TIMEOUT_MS_MAX, Resources, Workload
 from protocol.wire.messages import Receipt
 
 
@@ -98,8 +98,9 @@ class Stopping:
     deadline_ms: int
     contract: ContentId
     voucher: bytes
-    usage_ms_max: int = 0
-    """What had been used when the requester's release came: no more is billed."""
+    usage_ms_max: int = TIMEOUT_MS_MAX
+    """What had been used when the requester's release came: no more is billed. Snapshots of older
+    nodes do not say it: then all that ran is billed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from protocol.core.presence import record_of
 from protocol.machines import auction, effects, lease, serving
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save
-from protocol.machines.events import Announced, Running, Waiting
+from protocol.machines.events import Announced, Running, WaitingForProvider
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId, digest_of
 from protocol.values.limits import PEERS_WAIT_MS
@@ -29,7 +29,8 @@ from protocol.wire.codec import encode
 from protocol.wire.job import Outputs
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.node.daemon.scene import ADA, BEA, JOB, LEASE, Place, ref_of, spec_of
-from tests.world import START_MS, Node, World, provider_policy
+from tests.world import START_MS, World, provider_policy
+from tests.world_node import Node
 
 Halves = tuple[World, Node, Node]
 
@@ -131,7 +132,7 @@ async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, stat
     await write(requester, ada.journal)
     core, done = await resumed(ada, requester, Policy())
     (waiting,) = [e.event for e in done if isinstance(e, Report)]
-    assert waiting == Waiting(0, PEERS_WAIT_MS), "nobody is known yet"
+    assert waiting == WaitingForProvider(0, PEERS_WAIT_MS), "nobody is known yet"
     record = record_of(Context(START_MS, provider.signer, provider.policy), 1)
     done = core.handle(provider.signer.sign(record), START_MS)
     (announced,) = [e.event for e in done if isinstance(e, Report)]

@@ -31,7 +31,7 @@ BIDS = events.BidsOpened(
     ((ADA.peer_id, 1),),
 )
 AWARDED = events.Awarded(BEA.peer_id, LeaseId(b"l" * 32), 277_777, 270_000, 300_000)
-WAITING = events.Waiting(0, 10_000)
+WAITING = events.WaitingForProvider(0, 10_000)
 WAY = (ANNOUNCED, BIDS, AWARDED, events.Fetching(BEA.peer_id), events.Starting(BEA.peer_id),
        events.Running(BEA.peer_id), events.Returning(0, 1_500))  # fmt: skip
 
@@ -97,6 +97,12 @@ def test_a_new_attempt_forgets_what_the_last_one_said() -> None:
     assert found.steps == StepsView(announce_ms=100), "counted from the failure"
     last = view(*WAY, events.Retrying(Failure.OUTPUTS_LOST, "gone"), *WAY, done()).steps
     assert last == StepsView(100, 300, 200, 100, 100)
+
+
+def test_no_step_takes_less_than_no_time() -> None:
+    happened = rows(*WAY)
+    later = [*happened[:-1], dataclasses.replace(happened[-1], at_ms=500)]
+    assert job_view(Job(JOB, SPEC, 1_000), later).steps.run_ms == 0, "the clock was set back"
 
 
 def test_what_failed_attempts_cost_is_told() -> None:

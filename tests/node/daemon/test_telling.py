@@ -85,6 +85,8 @@ def test_every_event_has_words_of_its_own(kind: type[events.JobEvent]) -> None:
 def test_some_words() -> None:
     assert words_of(events.Running(BEA.peer_id)) == f"running at {BEA.peer_id[-8:]}"
     assert words_of(events.BidsOpened((), 0, ())) == "0 bids"
+    waiting = words_of(events.WaitingForProvider(0, 10_000))
+    assert waiting == "no provider is known now: waiting up to 10 s for one"
     returning = words_of(events.Returning(3, 2500))
     assert returning == "exited with 3 after 2.5 s; fetching what it left"
     failed = events.Failed(Failure.CANCELLED, "cancelled", BEA.peer_id, 2500, 10**9)

@@ -13,7 +13,15 @@ from protocol.core.jobs import Ending
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Publish, Report, Save, Send
-from protocol.machines.events import Announced, Awarded, Done, Failed, Fetching, Retrying, Waiting
+from protocol.machines.events import (
+    Announced,
+    Awarded,
+    Done,
+    Failed,
+    Fetching,
+    Retrying,
+    WaitingForProvider,
+)
 from protocol.machines.inputs import (
     DeadlineReached,
     JobCancelled,
@@ -29,7 +37,8 @@ from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.messages import AwardAccept, CapabilityRecord, LeaseRelease, Ready
 from tests.driven import POLICY, START_MS
 from tests.strategies import SIGNERS
-from tests.world import Node, World, job_spec, provider_policy
+from tests.world import World, job_spec, provider_policy
+from tests.world_node import Node
 
 JOB = JobId(bytes(16))
 
@@ -65,7 +74,7 @@ def test_a_job_waits_for_a_provider_and_calls_when_one_is_known() -> None:
     core = Core(SIGNERS[0], POLICY)
     save, report = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     assert isinstance(save, Save)
-    assert report.event == Waiting(0, PEERS_WAIT_MS)
+    assert report.event == WaitingForProvider(0, PEERS_WAIT_MS)
     assert core.next_deadline_ms() == START_MS + PEERS_WAIT_MS
     for useless in (record_from(0), record_from(1, providing=False)):
         assert core.handle(useless, START_MS) == [], "ourselves, and one that lends nothing"

@@ -80,7 +80,7 @@ def test_eligible_are_others_that_have_not_failed_us() -> None:
     assert (auction.expected, auction.avoid) == ((CLEO,), (BEN,))
     small = call_for(JOB, (listing(BEN, cpus=0), listing(CLEO)), CONTEXT)
     assert (small.nodes, small.eligible) == (2, 1)
-    assert small.why.startswith("1 of 2 known nodes can serve this job: 1 have too few CPUs")
+    assert small.why.startswith("1 of 2 known nodes can serve this job: 1 has too few CPUs")
 
 
 def test_who_is_alone_hears_that_it_does_not_serve_itself() -> None:
@@ -89,8 +89,11 @@ def test_who_is_alone_hears_that_it_does_not_serve_itself() -> None:
     alone = call_for(JOB, (own,), lending)
     assert (alone.nodes, alone.eligible) == (0, 0)
     assert alone.why.endswith("; this node lends resources, but does not run its own jobs")
-    left = call_for(replace(JOB, avoid=(BEN,)), (own, listing(BEN)), lending)
-    assert left.why.startswith("0 of 1 known nodes can serve this job: 1 failed it before; this")
+    retried = replace(JOB, avoid=(BEN,))
+    left = call_for(retried, (own, listing(BEN)), lending)
+    assert left.why == "0 of 1 known nodes can serve this job: 1 failed it before"
+    gone = call_for(retried, (own,), lending)
+    assert gone.why == "no other node is known now", "there was one, and that is the reason"
     assert "its own jobs" not in call_for(JOB, (own, listing(BEN)), lending).why
     assert "its own jobs" not in call_for(JOB, (own,), CONTEXT).why
 

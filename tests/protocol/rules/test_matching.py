@@ -102,12 +102,41 @@ def test_the_most_frequent_reason_comes_first() -> None:
     assert told.reasons == ((Mismatch.CPUS, 2), (Mismatch.REGION, 1))
     assert told.why == (
         "1 of 3 known nodes can serve this job: "
-        "2 have too few CPUs (asked 4, most 8); 1 are not in region eu"
+        "2 have too few CPUs (asked 4, most 8); 1 is not in region eu"
     )
 
 
+@pytest.mark.parametrize(
+    "demand, one",
+    [
+        (wanting(cpus=9), "1 has too few CPUs (asked 9, most 8)"),
+        (wanting(memory_mib=2**20), "1 has too little memory (asked 1 TiB, most 16 GiB)"),
+        (wanting(memory_mib=16_385), "1 has too little memory (asked 16385 MiB, most 16384 MiB)"),
+        (wanting(disk_mib=50_001 * 2), "1 has too little disk (asked 97.7 GiB, most 48.8 GiB)"),
+        (wanting(gpus=1, gpu_class="h200"), "1 has no GPU of class h200"),
+        (wanting(gpus=1, vram_mib=30_000), "1 has too little VRAM (asked 29.3 GiB, most 24 GiB)"),
+        (replace(DEMAND, region="br"), "1 is not in region br"),
+        (replace(DEMAND, drivers=("docker",)), "1 lacks the sandbox (docker)"),
+        (replace(DEMAND, rate_max=277_777), None),
+        (replace(DEMAND, rate_max=1),
+         "1 asks more than 0.0000 credits an hour (cheapest 0.0038)"),
+    ],
+)  # fmt: skip
+def test_one_node_is_spoken_of_as_one(demand: Demand, one: str | None) -> None:
+    why = "1 of 1 known nodes can serve this job"
+    if one:
+        why = f"0 of 1 known nodes can serve this job: {one}"
+    assert explain(demand, [RECORD]).why == why
+
+
+def test_who_only_submits_jobs_is_told_apart() -> None:
+    lends_nothing = replace(RECORD, providing=False)
+    assert explain(DEMAND, [lends_nothing]).why.endswith(": 1 submits jobs only")
+    assert explain(DEMAND, [lends_nothing] * 2).why.endswith(": 2 submit jobs only")
+
+
 def test_nobody_known_is_said_plainly() -> None:
-    assert explain(DEMAND, []).why.startswith("this node knows no other node (")
+    assert explain(DEMAND, []).why == "no other node is known now"
 
 
 def test_who_failed_before_is_known_and_does_not_count() -> None:

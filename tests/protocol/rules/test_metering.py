@@ -41,6 +41,7 @@ def test_clocks_may_differ_by_a_thousandth() -> None:
     assert [usage_seen_max(observed) for observed in (0, 999, 1_000, 10_000)] == [
         1, 1_000, 1_002, 10_011,
     ]  # fmt: skip
+    assert usage_seen_max(-100_000) == 1, "a clock that was set back saw nothing pass"
 
 
 def test_negative_quantities_are_bugs() -> None:

@@ -16,6 +16,7 @@ from protocol.values.units import (
     credits_of_nano,
     hourly_of_rate,
     rate_of_hourly,
+    size_of_mib,
 )
 
 
@@ -53,6 +54,13 @@ def test_what_people_read_is_near_what_we_count(rate: int) -> None:
 @given(st.integers(0, MONEY_MAX))
 def test_amounts_are_shown_to_the_last_nano(amount: int) -> None:
     assert int(Decimal(credits_of_nano(amount)).scaleb(9)) == amount
+
+
+def test_sizes_are_read_in_the_largest_unit_that_fits() -> None:
+    told = [size_of_mib(mib) for mib in (0, 512, 1023, 1024, 1536, 19_284, 2**20, 3 * 2**19)]
+    assert told == [
+        "0 MiB", "512 MiB", "1023 MiB", "1 GiB", "1.5 GiB", "18.8 GiB", "1 TiB", "1.5 TiB",
+    ]  # fmt: skip
 
 
 def test_a_credit_is_a_milliard_of_nano_credits() -> None:

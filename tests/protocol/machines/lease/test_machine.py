@@ -17,6 +17,7 @@ from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
 from protocol.machines.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, usage_seen_max
 from protocol.values.ids import ContentId, JobId, LeaseId, digest_of
+from protocol.values.reasons import Failure
 from protocol.wire.job import BlobRef, Workload
 from protocol.wire.messages import (
     PREPARING,
@@ -271,7 +272,44 @@ def test_what_was_paid_for_a_broken_lease_is_known() -> None:
     early.deadline_is_reached(0)
     given_back.given_back(4)
     broken = (fenced, silent, unbilled, early, given_back)
-    assert [machine.state.usage_ms for machine in broken] == [12_000, 12_000, 12_000, 0, 0]
+    assert [machine.state.usage_ms for machine in broken] == [12_000, 12_000, 12_000, 0, 12_000]
+
+
+def test_a_bill_that_we_do_not_sign_does_not_undo_what_we_promised() -> None:
+    done, cancelled = after(3), after(3)
+    done.completed(5_000, {"rate": 1})
+    done.outputs(here=True)
+    cancelled.user_cancels()
+    cancelled.completed(5_000, {"rate": 1})
+    assert not done.sent_of(Receipt) + cancelled.sent_of(Receipt)
+    told = [effect.event for effect in done.effects if isinstance(effect, Report)][-1]
+    assert (told.usage_ms, told.amount) == (12_000, amount_of(RATE, 12_000))
+    assert cancelled.state.usage_ms == 12_000
+
+
+def test_a_clock_that_went_back_before_a_restart_breaks_nothing() -> None:
+    done, cancelled, beating = after(3), after(3), after(3)
+    for machine in (done, cancelled, beating):
+        machine.now_ms -= 100_000
+        machine.node_restarts()
+    done.completed(15_000, {})
+    done.outputs(here=True)
+    cancelled.user_cancels()
+    cancelled.released(15_000, signed=True)
+    beating.heartbeat(RUNNING, 30_000, 2)
+    assert isinstance(done.state, Closed)
+    assert cancelled.state.usage_ms == 12_000, "we cannot say more, and promised so much"
+    for machine in (done, cancelled, beating):
+        assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)] == [12_000]
+
+
+def test_a_cancellation_that_crosses_a_give_back_is_over_at_once() -> None:
+    machine = after(3)
+    machine.user_cancels()
+    machine.given_back(4)
+    assert isinstance(machine.state, Broken)
+    assert machine.state.reason is Failure.CANCELLED
+    assert machine.state.usage_ms == 12_000
 
 
 def test_the_user_hears_that_a_cancellation_is_on_its_way() -> None:

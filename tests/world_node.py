@@ -1,0 +1,69 @@
+"""One node of the world of tests: its core, its disk, its sandbox and its clock.
+
+Spec: specs/core.md#driver.
+"""
+
+from dataclasses import dataclass, field
+
+from protocol.core.core import Core
+from protocol.core.jobs import Job
+from protocol.machines import effects, inputs
+from protocol.machines.context import Policy
+from protocol.machines.events import JobEvent
+from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.wire.envelope import Signer
+from protocol.wire.snapshot import from_snapshot
+
+
+@dataclass
+class Disk:
+    """What a node has written down."""
+
+    saved: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
+    outbox: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
+    events: dict[JobId, list[JobEvent]] = field(default_factory=dict)
+    receipts: dict[LeaseId, effects.Settle] = field(default_factory=dict)
+    rows: int = 0
+
+
+@dataclass
+class Container:
+    """What the sandbox has of one lease. It goes on while the daemon is dead, to its budget."""
+
+    started_ms: int
+    budget_ms: int
+    launched_by: int
+    exited: inputs.ContainerExited | None = None
+    told: int = -1
+
+
+@dataclass
+class Node:
+    """One node: its core, its disk, its sandbox."""
+
+    name: str
+    signer: Signer
+    policy: Policy
+    core: Core
+    disk: Disk = field(default_factory=Disk)
+    alive: bool = True
+    generation: int = 0
+    behind_ms: int = 0
+    """By how much its clock is behind the world's: set while it was away, steady while it runs."""
+    containers: dict[LeaseId, Container] = field(default_factory=dict)
+    launched: set[LeaseId] = field(default_factory=set)
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self.signer.peer_id
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When its core wants to be woken, on the world's clock."""
+        deadline_ms = self.core.next_deadline_ms() if self.alive else None
+        return None if deadline_ms is None else deadline_ms + self.behind_ms
+
+    def job(self, job_id: JobId) -> Job:
+        """Return the job as it is written down."""
+        found: Job = from_snapshot(Job, self.disk.saved["job", job_id])
+        return found
