@@ -18,14 +18,18 @@ find_python() {
   die 'Python 3.11 to 3.13 with pip is needed (Debian: apt install python3 python3-pip)'
 }
 
+pip_install() {  # Errors alone are worth lines: some set-ups of pip warn a hundred times.
+  "$PY" -m pip --python .venv/bin/python install -qq --disable-pip-version-check --no-warn-script-location \
+    --root-user-action=ignore --no-deps "$@"
+}
+
 install_lock() {  # $1: lock file. A stamp of its digest makes the second run a matter of milliseconds.
   local stamp digest
   stamp=.venv/$(basename "$1").stamp
   digest=$(sha256sum "$1" pyproject.toml | sha256sum)
   [ "$(cat "$stamp" 2>/dev/null)" = "$digest" ] && return
-  printf 'setting up from %s ...\n' "$1" >&2
-  "$PY" -m pip --python .venv/bin/python install -q --disable-pip-version-check --no-warn-script-location \
-    --root-user-action=ignore --no-deps --require-hashes -r "$1" || die "could not install the packages of $1"
+  printf 'installing the packages of %s into .venv: about a minute, once ...\n' "$1" >&2
+  pip_install --require-hashes -r "$1" || die "could not install the packages of $1"
   printf '%s' "$digest" >"$stamp"
 }
 
@@ -36,8 +40,7 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c '' 2>/dev/null; then
 fi
 install_lock scripts/requirements.lock
 if [ ! -x .venv/bin/mutirao ]; then
-  "$PY" -m pip --python .venv/bin/python install -q --disable-pip-version-check --no-warn-script-location \
-    --root-user-action=ignore --no-deps -e . || die 'could not install mutirao itself'
+  pip_install -e . || die 'could not install mutirao itself'
 fi
 if [ "${1:-}" = dev ]; then
   install_lock scripts/requirements-dev.lock

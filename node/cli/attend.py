@@ -36,6 +36,12 @@ def attend(node: Connection, job: dict[str, Any], output: Path | None, *, as_jso
         ended = follow_job(node, job["id"], printer, progress)
     except KeyboardInterrupt:
         return _cancel(node, job["id"], printer, progress, tell)
+    except OSError:  # Who read stdout has left, or there is no space where it goes.
+        short = job["id"][:ID_DIGITS]
+        tell(f"the output has nowhere to go; the job goes on: `mutirao logs -f {short}`")
+        raise
+    finally:
+        progress.end()
     printer.write_object({"job": ended})
     if ended["phase"] == "done":
         tell(summary(ended))
@@ -66,7 +72,7 @@ def _cancel(
     """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
     path, short = f"/jobs/{job_id}", job_id[:ID_DIGITS]
     try:
-        progress.log_begins()
+        progress.end()
         _end_line()
         tell("cancelling the job: what it has used until now is paid (Ctrl-C again: leave at once)")
         node.post(f"{path}/cancel")

@@ -131,6 +131,11 @@ class Connection:
 
 
 AGAIN: Final = "jobs go on when it runs again: start it with `mutirao up`"
+NO_PEERS: Final = (
+    "no peers: this node reaches nobody. Start it with the address of another node, which that"
+    " one prints when it starts: mutirao up --bootstrap /ip4/…/tcp/4788/p2p/…"
+)
+"""What to do about a node that is alone."""
 
 
 def with_query(path: str, query: Mapping[str, Any]) -> str:

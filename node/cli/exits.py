@@ -18,9 +18,10 @@ INTERRUPTED: Final = 130
 MEANING: Final[dict[int, str]] = {
     OK: "success",
     FAILURE: "failure of another kind",
-    USAGE: "the command line is wrong",
+    USAGE: "the command line is wrong: what it says cannot be read, or a file that it names is not"
+    " there",
     UNREACHABLE: "no daemon answers",
-    NOT_FOUND: "there is no such job, image or file",
+    NOT_FOUND: "the node has no such job, image or file",
     REFUSED: "the request is invalid or refused",
     NOT_RUN: "the job could not be run: no bids, failed, or cancelled",
     CONFIGURATION: "the configuration is wrong",

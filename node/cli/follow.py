@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any, Final
 
-from node.cli.connection import Connection, quoted
+from node.cli.connection import NO_PEERS, Connection, quoted
 from node.cli.failure import Failure
 from node.cli.progress import Progress
 
@@ -57,9 +57,13 @@ def follow_job(
     """
     log = _LogThread(node, job_id, printer, progress)
     log.start()
+    alone = False
     try:
         for event in node.events(f"/jobs/{job_id}/events"):
             printer.write_object({"event": event.data})
+            if event.kind == "waiting" and not alone and not node.get("/peers"):
+                alone = True
+                progress.remark(NO_PEERS)
             progress.reach(event.kind, event.data.get("detail", {}))
         log.finish()
     except Failure:
@@ -88,10 +92,10 @@ class _LogThread(threading.Thread):
     def run(self) -> None:
         try:
             for chunk in self._node.download(self._path, None, follow="true"):
-                self._progress.log_begins()
                 self._chunks += 1
                 self._writing = True
-                self._printer.write(chunk)
+                with self._progress.making_way(chunk):
+                    self._printer.write(chunk)
                 self._writing = False
         except (Failure, OSError) as error:
             self._error = error

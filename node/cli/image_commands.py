@@ -9,16 +9,22 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import LONG_S, Connection
+from node.cli.failure import Failure
 from node.cli.options import LINES, reaches_node
 from node.cli.output import instant, show_fields, show_json, show_table
 
+FORMS: Final = "an image is what `docker save` writes, an OCI archive or an OCI folder"
 
-@click.group(no_args_is_help=False)
-def image() -> None:
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def image(context: click.Context) -> None:
     """Import, build and list images.
 
     Example: mutirao image build-base
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @image.command("import")
@@ -29,7 +35,12 @@ def import_image(*, path: Path, node: Connection, as_json: bool) -> None:
 
     Example: docker save python:3.12 -o python.tar && mutirao image import python.tar
     """
-    view = node.post("/images", {"path": str(path.absolute())}, timeout_s=LONG_S)
+    try:
+        view = node.post("/images", {"path": str(path.absolute())}, timeout_s=LONG_S)
+    except Failure as failure:
+        if failure.code != "invalid-request" or str(path) in failure.detail:
+            raise
+        raise Failure(failure.code, f"{path}: {failure.detail}", failure.hint or FORMS) from None
     _show(view, as_json=as_json)
 
 

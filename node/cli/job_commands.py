@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import Connection, quoted
+from node.cli.failure import Failure
 from node.cli.options import LINES, reaches_node
 from node.cli.output import (
     duration,
@@ -23,6 +24,8 @@ from node.cli.output import (
 
 ID_DIGITS: Final = 12
 """So many digits of a job's id are shown in tables; they are enough to name it."""
+COMMAND_WIDTH: Final = 40
+"""So many characters of a job's command are shown in tables."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
 
 job_argument = click.argument("job")
@@ -45,7 +48,7 @@ def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> 
     show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
         (
             view["id"][:ID_DIGITS], view["name"] or "-", view["phase"], _or_dash(view["exit_code"]),
-            short_peer(view["provider"]), instant(view["submitted_ms"]), _command(view)[:40],
+            short_peer(view["provider"]), instant(view["submitted_ms"]), _cut(_command(view)),
         )
         for view in found
     ])  # fmt: skip
@@ -76,13 +79,14 @@ def show(*, job: str, node: Connection, as_json: bool) -> None:
     if view["failed_attempts"]:
         click.echo()
         head = ("UNFINISHED ATTEMPT", "PROVIDER", "RAN", "CREDITS", "WHY")
-        show_table(head, [_attempt_row(each) for each in view["failed_attempts"]])
+        show_table(head, [_attempt_row(each, view["why"]) for each in view["failed_attempts"]])
 
 
-def _attempt_row(attempt: dict[str, Any]) -> tuple[Any, ...]:
+def _attempt_row(attempt: dict[str, Any], said: str | None) -> tuple[Any, ...]:
     ran = duration(attempt["usage_ms"]) if attempt["usage_ms"] else "-"
     peer = short_peer(attempt["provider"])
-    return attempt["number"], peer, ran, attempt["cost"], attempt["why"]
+    why = "as above" if attempt["why"] == said else attempt["why"]
+    return attempt["number"], peer, ran, attempt["cost"], why
 
 
 def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -101,7 +105,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("ended", instant(view["ended_ms"]) if view["ended_ms"] else None),
         ("attempts", view["attempts"] or None),
         ("provider", view["provider"]),
-        ("price", _per_hour(view["price_hour"])),
+        ("price", _price(view)),
         ("runner-up", _per_hour(view["runner_up_hour"])),
         ("usage", duration(view["usage_ms"]) if view["usage_ms"] is not None else None),
         ("amount", f"{view['amount']} credits" if view["amount"] else None),
@@ -127,9 +131,15 @@ def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool
     printer = LogPrinter(as_json=as_json)
     query: dict[str, Any] = {"offset": offset, "follow": "true" if follow else None}
     path = f"/jobs/{quoted(job)}/logs"
-    # Without a time-out: a job may be silent for days.
-    for chunk in node.download(path, None, **query):
-        printer.write(chunk)
+    try:
+        # Without a time-out: a job may be silent for days.
+        for chunk in node.download(path, None, **query):
+            printer.write(chunk)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        hint = f"the job goes on; `mutirao cancel {job}` ends it"
+        raise Failure("interrupted", "interrupted", hint) from None
     printer.end()
 
 
@@ -183,6 +193,22 @@ def _command(view: dict[str, Any]) -> str:
     import shlex
 
     return shlex.join(view["command"])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= COMMAND_WIDTH else f"{text[: COMMAND_WIDTH - 1]}…"
+
+
+def _price(view: dict[str, Any]) -> str | None:
+    """Return what the job pays an hour, and why so if nobody else bid."""
+    from node.cli.progress import why_alone
+
+    paid, bids = view["price_hour"], view["bids"]
+    if not paid:
+        return None
+    eligible = [bid for bid in bids if bid["eligible"]]
+    at_ask = any(bid["ask_hour"] == paid for bid in eligible)
+    return f"{_per_hour(paid)}{why_alone(len(bids), len(eligible), at_ask=at_ask)}"
 
 
 def _per_hour(price: str | None) -> str | None:

@@ -8,17 +8,13 @@ from typing import Any, Final
 
 import click
 
-from node.cli.connection import Connection
+from node.cli.connection import NO_PEERS, Connection
 from node.cli.failure import Failure
 from node.cli.options import LINES, config_option, data_option, effective_config, reaches_node
 from node.cli.output import duration, say, short_peer, show_fields, show_json, show_table
-from node.cli.quantities import size_of
 from node.cli.starting import claiming
+from protocol.values.units import size_of_mib
 
-NO_PEERS: Final = (
-    "no peers: this node reaches nobody. Start it with the address of another node, which that"
-    " one prints when it starts: mutirao up --bootstrap /ip4/…/tcp/4788/p2p/…"
-)
 START_HINTS: Final[dict[str, str]] = {
     "daemon-unavailable": "`mutirao stop` ends it; a second node beside it needs"
     " `mutirao up --data DIR --listen /ip4/0.0.0.0/tcp/0`",
@@ -27,15 +23,26 @@ START_HINTS: Final[dict[str, str]] = {
 """What to do if the node cannot start, by the code of the error."""
 
 
+def _check_addresses(
+    _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse at once what cannot be an address; the network knows all that one must be."""
+    for text in given:
+        if not text.startswith("/"):
+            fit = "is not a multiaddress, such as /ip4/192.0.2.10/tcp/4788"
+            raise click.BadParameter(f"{text!r} {fit}")
+    return given
+
+
 @click.command()
 @config_option
 @data_option
 @click.option(
-    "--listen", multiple=True, metavar="MULTIADDR",
+    "--listen", multiple=True, metavar="MULTIADDR", callback=_check_addresses,
     help="Listen here; may be repeated. /ip4/0.0.0.0/tcp/4788 by default.",
 )  # fmt: skip
 @click.option(
-    "--bootstrap", multiple=True, metavar="MULTIADDR",
+    "--bootstrap", multiple=True, metavar="MULTIADDR", callback=_check_addresses,
     help="A peer to begin with, such as /ip4/192.0.2.10/tcp/4788/p2p/12D3…; may be repeated.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Write the log as JSON, one object a line.")
@@ -60,7 +67,7 @@ def up(
         },
     )
     from node.identity import private_dir
-    from protocol.values.errors import NodeError
+    from protocol.values.errors import InvalidRequest, NodeError
 
     try:
         # The daemon's import takes seconds. Who types the next command meanwhile is to wait.
@@ -69,7 +76,10 @@ def up(
 
             return run_daemon(config)
     except NodeError as error:
-        raise Failure(error.code, str(error), START_HINTS.get(error.code, "")) from None
+        code = error.code
+        if code == InvalidRequest.code:  # An address that is to be listened on or dialled is none.
+            code = "usage" if listen or bootstrap else "config"
+        raise Failure(code, str(error), START_HINTS.get(code, "")) from None
 
 
 @click.command()
@@ -104,7 +114,7 @@ def status(*, node: Connection, as_json: bool) -> None:
         ("up for", duration(view["uptime_ms"])),
         ("peers", view["peers"]),
         *(("address", address) for address in view["addresses"]),
-        ("jobs", jobs or "none"),
+        ("own jobs", jobs or "none"),
         ("earned", f"{view['earned']} credits"),
         ("spent", f"{view['spent']} credits"),
         *_provider_fields(view["provider"]),
@@ -120,6 +130,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("provider", state),
         ("sandbox", driver),
+        ("lent now", _lent(provider)),
         ("free", _amount(provider["free"])),
         ("of", _amount(provider["total"])),
         *(("gpu", _gpu(gpu)) for gpu in provider["gpus"]),
@@ -155,7 +166,8 @@ def offers(*, node: Connection, as_json: bool) -> None:
             show_json(offer)
         return
     head = ("PEER", "REGION", "HAS", "GPUS", "CPU/H", "GIB/H", "GPU/H", "DRIVERS", "EXPIRES IN")
-    show_table(head, [_offer_row(offer) for offer in found])
+    # A node that does not provide says so with a record of nothing.
+    show_table(head, [_offer_row(offer) for offer in found if offer["cpus"]])
 
 
 def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
@@ -172,12 +184,22 @@ def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _lent(provider: dict[str, Any]) -> str | None:
+    """Return what jobs of others hold here; None if nothing is lent at all."""
+    total, free = provider["total"], provider["free"]
+    if not total["cpus"]:
+        return None
+    lent = {name: total[name] - free[name] for name in total}
+    return _amount(lent) if any(lent.values()) else "nothing"
+
+
 def _amount(resources: dict[str, Any]) -> str:
-    return f"{resources['cpus']} cpus, {size_of(resources['memory_mib'])}"
+    cpus = resources["cpus"]
+    return f"{cpus} {'cpu' if cpus == 1 else 'cpus'}, {size_of_mib(resources['memory_mib'])}"
 
 
 def _gpu(gpu: dict[str, Any]) -> str:
-    return f"{gpu['count']} x {gpu['gpu_class']} ({size_of(gpu['vram_mib'])})"
+    return f"{gpu['count']} x {gpu['gpu_class']} ({size_of_mib(gpu['vram_mib'])})"
 
 
 COMMANDS: Final = {"up": up, "stop": stop, "status": status, "peers": peers, "offers": offers}

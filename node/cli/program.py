@@ -49,12 +49,26 @@ class Commands(click.Group):
         found: click.Command = home.COMMANDS[cmd_name]
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in HOMES:
+            import difflib
+
+            # click looks for what is near among the commands that are loaded.
+            if close := difflib.get_close_matches(args[0], HOMES, 1):
+                meant = f"No such command {args[0]!r}. Did you mean {close[0]!r}?"
+                raise click.UsageError(meant, ctx)
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
-    cls=Commands, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
-)
+    cls=Commands, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(VERSION, message="%(version)s")
-def program() -> None:
+@click.pass_context
+def program(context: click.Context) -> None:
     """Run jobs on your neighbours' computers, and theirs on yours.
 
     \b
@@ -63,10 +77,14 @@ def program() -> None:
       mutirao image build-base
       mutirao run base -- python3 -c 'print(6 * 7)'
     """  # noqa: D301 - \b is click's mark for lines to be kept.
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; every failure is one clear line."""
+    if arguments[:1] == ["help"]:  # As in `mutirao help run`.
+        arguments = [*arguments[1:], "--help"]
     try:
         result = program.main(list(arguments), prog_name="mutirao", standalone_mode=False)
         sys.stdout.flush()
@@ -92,7 +110,9 @@ def run(arguments: Sequence[str]) -> int:
 def _usage_failure(error: click.UsageError) -> Failure:
     path = error.ctx.command_path if error.ctx else "mutirao"
     hint = f"see `{path} --help`"
-    if isinstance(error, click.NoSuchOption) and path.endswith("run"):
+    if isinstance(error, click.NoSuchOption) and path == "mutirao":
+        hint += "; options come after the command, as in `mutirao peers --data DIR`"
+    elif isinstance(error, click.NoSuchOption) and path.endswith("run"):
         hint += "; options of the job's own command come after --"
     return Failure("usage", error.format_message(), hint)
 

@@ -3,15 +3,19 @@
 Spec: specs/rpc.md#command-line.
 """
 
+import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, Protocol
+
+import click
 
 from node.cli.output import plain, say, short_peer
 
 SAYING: Final[dict[str, str]] = {
-    "waiting": "no provider is known yet: waiting for one",
+    "waiting": "no provider is known now: waiting for one",
     "announced": "announced, waiting for bids",
     "bids": "the bids are in",
     "awarded": "awarded",
@@ -23,7 +27,7 @@ SAYING: Final[dict[str, str]] = {
     "retry": "this attempt failed, another follows",
 }
 """What a phase means to a person; the last ones are told by the command's own summary."""
-LASTING: Final = frozenset({"running", "retry", "cancelling"})
+LASTING: Final = frozenset({"awarded", "running", "retry", "cancelling"})
 """What is worth a line that stays."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 
@@ -35,8 +39,16 @@ class Progress(Protocol):
         """Show that a phase began or something else happened."""
         ...
 
-    def log_begins(self) -> None:
-        """Make way for the job's own output; may be called from another thread."""
+    def remark(self, line: str) -> None:
+        """Show a line that says more about what comes next."""
+        ...
+
+    def making_way(self, chunk: bytes) -> AbstractContextManager[None]:
+        """Make way for the job's own output, while it is written, perhaps in another thread."""
+        ...
+
+    def end(self) -> None:
+        """Leave the terminal at the beginning of a line."""
         ...
 
 
@@ -44,7 +56,7 @@ def choose_progress(*, as_json: bool) -> Progress:
     """Return what suits the place where stderr goes; programs get the events on stdout."""
     if as_json:
         return Silence()
-    return LiveLine() if sys.stderr.isatty() else Lines()
+    return (LiveLine if sys.stderr.isatty() else Lines)(beside_log=_is_one_place())
 
 
 class Silence:
@@ -52,44 +64,91 @@ class Silence:
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None: ...
 
-    def log_begins(self) -> None: ...
+    def remark(self, line: str) -> None: ...
+
+    def making_way(self, chunk: bytes) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
+    def end(self) -> None: ...
 
 
 class Lines:
-    """Shows each event as a line."""
+    """Shows each event as a line.
+
+    With `beside_log`, the job's own output goes to the same place: no line of ours begins in the
+    middle of one of the job's.
+    """
+
+    def __init__(self, *, beside_log: bool) -> None:
+        self._lock = threading.Lock()
+        self._words = Words()
+        self._beside_log = beside_log
+        self._in_line = False
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
+        line = self._words.line_of(kind, detail)
         if kind not in ENDED:
-            say(line_of(kind, detail))
+            self.remark(line)
 
-    def log_begins(self) -> None: ...
+    def remark(self, line: str) -> None:
+        with self._lock:
+            self._say(line)
+
+    @contextmanager
+    def making_way(self, chunk: bytes) -> Iterator[None]:
+        # Elsewhere we need not wait for a reader of the log who takes his time.
+        with self._lock if self._beside_log else nullcontext():
+            yield
+            self._in_line = self._beside_log and not chunk.endswith(b"\n")
+
+    def end(self) -> None:
+        with self._lock:
+            self._end_line()
+
+    def _say(self, line: str) -> None:
+        self._end_line()
+        say(line)
+
+    def _end_line(self) -> None:
+        if self._in_line:
+            click.echo(err=True)
+        self._in_line = False
 
 
-class LiveLine:
-    """Shows a line that changes in place, until the job runs; then plain lines."""
+class LiveLine(Lines):
+    """Shows a line that changes in place, until the job writes; then plain lines."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, *, beside_log: bool) -> None:
+        super().__init__(beside_log=beside_log)
         self._live: Any = None
-        self._reached: list[str] = []
         self._log_began = False
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
+        line = self._words.line_of(kind, detail)
         with self._lock:
-            self._reached.append(_with_peer(kind, detail))
             if kind in SAYING and kind not in LASTING and not self._log_began:
-                self._show(" → ".join(self._reached))
-                return
-            # From here on, what was live is done: the job writes, or begins anew elsewhere.
-            self._end_live()
-            self._reached.clear()
-            if kind not in ENDED:
-                say(line_of(kind, detail))
+                self._show(line)
+            elif kind not in ENDED:
+                self._say(line)
+            else:
+                self._end_live()
 
-    def log_begins(self) -> None:
+    @contextmanager
+    def making_way(self, chunk: bytes) -> Iterator[None]:
         with self._lock:
             self._log_began = True
             self._end_live()
+        with super().making_way(chunk):
+            yield
+
+    def end(self) -> None:
+        with self._lock:
+            self._end_live()
+            self._end_line()
+
+    def _say(self, line: str) -> None:
+        self._end_live()
+        super()._say(line)
 
     def _show(self, line: str) -> None:
         from rich.console import Console
@@ -109,16 +168,45 @@ class LiveLine:
             self._live = None
 
 
-def line_of(kind: str, detail: Mapping[str, Any]) -> str:
-    """Return one event as a line for a person."""
-    text = SAYING.get(kind, kind)
-    if peer := detail.get("provider"):
-        text += (
-            f" to {short_peer(str(peer))}" if kind == "awarded" else f" ({short_peer(str(peer))})"
-        )
-    return text + (f": {detail['why']}" if detail.get("why") else "")
+class Words:
+    """Puts a job's events into words; it remembers the bids, for they say what a price means."""
+
+    def __init__(self) -> None:
+        self._bids: list[Any] = []
+
+    def line_of(self, kind: str, detail: Mapping[str, Any]) -> str:
+        """Return one event as a line for a person."""
+        if kind == "bids":
+            self._bids = detail.get("bids", [])
+        text = SAYING.get(kind, kind)
+        if kind == "waiting" and (wait_ms := detail.get("wait_ms")):
+            text = text.replace("waiting", f"waiting up to {wait_ms / 1000:g} s")
+        if peer := detail.get("provider"):
+            short = short_peer(str(peer))
+            text += f" to {short}{self._price(detail)}" if kind == "awarded" else f" ({short})"
+        return text + (f": {detail['why']}" if detail.get("why") else "")
+
+    def _price(self, detail: Mapping[str, Any]) -> str:
+        if "rate" not in detail:
+            return ""
+        from protocol.values.units import hourly_of_rate
+
+        eligible = sum(bid["eligible"] for bid in self._bids)
+        alone = why_alone(len(self._bids), eligible, at_ask=detail["rate"] == detail["ask"])
+        return f" for {hourly_of_rate(detail['rate'])} credits an hour{alone}"
 
 
-def _with_peer(kind: str, detail: Mapping[str, Any]) -> str:
-    peer = detail.get("provider")
-    return f"{kind} {short_peer(str(peer))}" if peer else kind
+def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:
+    """Return, in brackets, what set the price if no second bid did; "" if one did."""
+    if eligible != 1:
+        return ""
+    who = "the only bidder" if bids == 1 else "the only eligible bidder"
+    return f" ({who})" if at_ask else f" ({who}: your --max-price)"
+
+
+def _is_one_place() -> bool:
+    """Say whether stdout and stderr go to the same terminal, pipe or file."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):  # One is closed, or a test's.
+        return False

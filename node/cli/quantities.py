@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: 512M, 2G, 90s, 10m, 1h.
+"""Sizes, durations and prices as people write them: 512M, 2G, 90s, 10m, 1h, 0.50.
 
 Spec: specs/rpc.md#quantities.
 """
@@ -31,14 +31,6 @@ def ms_of(text: str) -> int:
     return _whole(number * MS_OF_UNIT[unit], f"{text!r} is not a whole number of milliseconds")
 
 
-def size_of(mib: int) -> str:
-    """Return a size as people say it, such as "512 MiB", "2 GiB" or "18.8 GiB"."""
-    for unit, factor in (("TiB", 1024**2), ("GiB", 1024)):
-        if mib >= factor:
-            return f"{mib / factor:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{mib} MiB"
-
-
 class Size(click.ParamType):  # type: ignore[type-arg]
     """An option's value in MiB."""
 
@@ -61,6 +53,21 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             return ms_of(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Price(click.ParamType):  # type: ignore[type-arg]
+    """An option's value in credits an hour, as it was written."""
+
+    name = "credits"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from protocol.values.units import rate_of_hourly
+
+        try:
+            rate_of_hourly(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 def _parts(text: str, wanted: str) -> tuple[Decimal, str]:

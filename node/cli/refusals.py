@@ -13,7 +13,7 @@ from typing import Final
 from node.cli.connection import Connection
 from node.cli.failure import Failure
 from node.cli.output import duration
-from node.cli.quantities import size_of
+from protocol.values.units import size_of_mib
 
 FIELD: Final = re.compile(r"(?:(?:workload|resources|terms): )*(\w+): (.+)")
 BOUNDS: Final = re.compile(r"expected an integer from (\d+) to (\d+)")
@@ -45,7 +45,7 @@ def in_words(detail: str, words: Mapping[str, str]) -> str:
 
 def _amount(field: str, number: int) -> str:
     if field.endswith("_mib"):
-        return size_of(number)
+        return size_of_mib(number)
     return duration(number) if field.endswith("_ms") else str(number)
 
 

@@ -5,7 +5,7 @@ Spec: specs/rpc.md#command-line.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,10 +15,14 @@ from node.cli.draft import Draft, request_of
 from node.cli.failure import Failure
 from node.cli.options import effective_config, reaches_node
 from node.cli.output import show_json
-from node.cli.quantities import Duration, Size
+from node.cli.quantities import Duration, Price, Size
+
+if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
+    from node.cli.inputs import Found
 
 KEY_MAX: Final = 64
 """Characters of an idempotency key."""
+KEY_WORDS: Final = f"1 to {KEY_MAX} letters, digits and signs of ASCII, no blank at either end"
 PROFILES: Final = (
     "How providers are asked. vickrey, the default: all bid before any bid can be read, then the"
     " cheapest wins and is paid what the second cheapest asked, so that asking one's true price is"
@@ -34,8 +38,11 @@ SUBMIT_JSON: Final = (
 
 
 def _check_key(_context: click.Context, _option: click.Parameter, key: str | None) -> str | None:
-    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key) <= KEY_MAX):
-        raise click.BadParameter(f"give 1 to {KEY_MAX} letters, digits and signs of ASCII")
+    if key is None:
+        return None
+    fits = key.isascii() and key.isprintable() and key == key.strip()
+    if not fits or not 0 < len(key) <= KEY_MAX:
+        raise click.BadParameter(f"give {KEY_WORDS}")
     return key
 
 
@@ -45,7 +52,8 @@ output_option = click.option(
 )  # fmt: skip
 key_option = click.option(
     "--key", callback=_check_key, metavar="TEXT",
-    help="Names this submission: the same key again returns the same job and runs nothing twice.",
+    help="An idempotency key, a name for this submission: the same key again returns the same job"
+    f" and runs nothing twice. {KEY_WORDS}.",
 )  # fmt: skip
 
 
@@ -79,6 +87,7 @@ key_option = click.option(
 )
 @click.option(
     "--max-price",
+    type=Price(),
     metavar="CREDITS",
     help="The most that an hour may cost; default 1.00 (requester.price_max_hour). A provider"
     " without competitors gets just this.",
@@ -114,17 +123,24 @@ def run_job(
 ) -> int:
     """Run COMMAND in IMAGE on some provider; its log is printed as it comes.
 
-    Exits with the job's own code. Ctrl-C cancels the job, and says what it cost.
+    Exits with the job's own code. Ctrl-C cancels the job, and says what it cost. A job has no
+    standard input: what comes through a pipe is not read, give it files with --input.
 
     \b
     Examples:
       mutirao run base -- python3 -c 'print(6 * 7)'
       mutirao run --gpus 1 --input train.py --output ./result base -- python3 /in/train.py
     """  # noqa: D301 - \b is click's mark for lines to be kept.
+    from node.cli.inputs import find_inputs
+
     node, as_json = options.pop("node"), options.pop("as_json")
     draft = Draft(env=tuple(_variable(text) for text in env), **options)
     words = {each.name or "": each.opts[0] for each in click.get_current_context().command.params}
-    job = _send(node, draft, Path.cwd(), key, words)
+    try:
+        found = find_inputs(draft.inputs, Path.cwd())
+    except Failure as failure:
+        raise Failure("usage", failure.detail, failure.hint) from None
+    job = _send(node, draft, found, key, words)
     if detach:
         return _print_id(job, as_json=as_json)
     from node.cli.attend import attend
@@ -168,11 +184,13 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
 
     Further keys: profile, region, drivers; [resources] gpu_class, vram, output.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
+    from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file
 
     node, as_json = reach["node"], reach["as_json"]
     draft = read_job_file(file)
-    job = _send(node, draft, file.absolute().parent, key, key_of_field())
+    found = find_inputs(draft.inputs, file.absolute().parent)
+    job = _send(node, draft, found, key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
     from node.cli.attend import attend
@@ -188,13 +206,17 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _send(
-    node: Connection, draft: Draft, folder: Path, key: str | None, words: Mapping[str, str]
+    node: Connection,
+    draft: Draft,
+    found: tuple["Found", ...],
+    key: str | None,
+    words: Mapping[str, str],
 ) -> dict[str, Any]:
     """Upload the inputs and submit the job; return it. `words`: how its user wrote each field."""
     import secrets
     from dataclasses import replace
 
-    from node.cli.inputs import find_inputs, upload_inputs
+    from node.cli.inputs import upload_inputs
     from node.cli.refusals import explained
 
     defaults = effective_config(None, {}).requester
@@ -203,7 +225,7 @@ def _send(
         max_price=draft.max_price or defaults.price_max_hour,
         retries=defaults.retries if draft.retries is None else draft.retries,
     )
-    uploaded = upload_inputs(node, find_inputs(draft.inputs, folder), tell=_ignore)
+    uploaded = upload_inputs(node, found, tell=_ignore)
     headers = {"idempotency-key": key or secrets.token_hex(16)}
     try:
         job: dict[str, Any] = node.post("/jobs", request_of(draft, uploaded), headers)

@@ -87,20 +87,21 @@ class Provider:
         Literal[""] | Region, About("roughly where this machine is: some jobs must stay there")
     ] = ""
     sandbox: Annotated[
-        Literal["auto", "embedded", "docker"], About("what holds the jobs; auto: the best here")
+        Literal["auto", "embedded", "docker"],
+        About("what holds the jobs: embedded, docker, or auto, the best here"),
     ] = "auto"
     jobs_max: Annotated[int, About("jobs that may run here at one time", least=1)] = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """[price]: the least that this machine is lent for, in credits."""
+    """[price]: the least that this machine is lent for."""
 
-    cpu_hour: Annotated[Credits, About("for one processor for an hour")] = Credits("0.01")
-    memory_gib_hour: Annotated[Credits, About("for one GiB of memory for an hour")] = Credits(
-        "0.002"
+    cpu_hour: Annotated[Credits, About("credits for one processor for an hour")] = Credits("0.01")
+    memory_gib_hour: Annotated[Credits, About("credits for one GiB of memory for an hour")] = (
+        Credits("0.002")
     )
-    gpu_hour: Annotated[Credits, About("for one GPU for an hour")] = Credits("0.50")
+    gpu_hour: Annotated[Credits, About("credits for one GPU for an hour")] = Credits("0.50")
 
 
 @dataclass(frozen=True, slots=True)

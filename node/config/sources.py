@@ -148,7 +148,7 @@ def _within(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
-    shown = f"{given.origin}: {key}: {repr(given.value)[:VALUE_SHOWN_MAX]} should be"
+    shown = f"{given.origin}: {key}: {_shown(given.value)[:VALUE_SHOWN_MAX]} should be"
     try:
         value = convert(given.value, wanted)
     except Unfit as error:
@@ -156,6 +156,11 @@ def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
     if isinstance(value, int) and value < about.least:
         raise ConfigError(f"{shown} {about.least} or more")
     return value
+
+
+def _shown(value: object) -> str:
+    """Return a value as the user gave it; of a flag that was repeated, each."""
+    return ", ".join(map(repr, value)) if isinstance(value, list | tuple) else repr(value)
 
 
 def _unknown(key: str, known: tuple[str, ...]) -> str:

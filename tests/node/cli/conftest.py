@@ -17,6 +17,8 @@ from node.rpc.server import serve_api
 from tests.node.rpc.recorded import RecordedService
 
 ROOT = Path(__file__).parents[3]
+DEAD_S = 120
+"""Longer than any machine needs: what takes so long has died."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ def start_daemon(folder: Path):
 
     thread = threading.Thread(target=trio.run, args=(serve,))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(DEAD_S)
     return made[0], thread
 
 
@@ -78,7 +80,7 @@ def lasting_daemon():
         daemon, thread = start_daemon(Path(folder))
         yield daemon
         daemon.stop()
-        thread.join(10)
+        thread.join(DEAD_S)
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def mortal_daemon(tmp_path):
     yield daemon
     with suppress(trio.RunFinishedError):  # The test has stopped it.
         daemon.stop()
-    thread.join(10)
+    thread.join(DEAD_S)
 
 
 def environment(socket: Path | None = None, **more: str) -> dict[str, str]:
@@ -118,7 +120,7 @@ def start_cli(*arguments: str, socket: Path | None = None, cwd=None, **options) 
 def run_cli(*arguments: str, socket: Path | None = None, cwd=None, **env: str) -> Ended:
     """Run the program to its end."""
     process = start_cli(*arguments, socket=socket, cwd=cwd, **env)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate()
     return Ended(process.returncode, out.decode(), err.decode())
 
 

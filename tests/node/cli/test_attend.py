@@ -59,7 +59,7 @@ def test_ctrl_c_waits_for_the_end_and_says_what_it_cost(daemon, slow_cancel, pro
     read_until(process, b"cancelling the job")
     (job_id,) = daemon.service.jobs_by_id
     daemon.do(lambda: daemon.service.advance(job_id, "cancelled", usage_ms=2500, cost="0.02"))
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate()
     assert (process.returncode, out) == (130, b"")
     last = err.decode().splitlines()[-1]
     assert last == f"job {job_id[:12]}: cancelled: ran 2.5 s, paid 0.02 credits"
@@ -69,7 +69,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_look(daemon, slow_cancel
     process.send_signal(signal.SIGINT)
     read_until(process, b"cancelling the job")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate()
     (job_id,) = daemon.service.jobs_by_id
     assert process.returncode == 130
     assert f"see `mutirao show {job_id[:12]}`" in err.decode().splitlines()[-1]
@@ -81,7 +81,7 @@ def test_a_job_that_ends_while_it_is_cancelled(daemon, slow_cancel, process):
     read_until(process, b"cancelling the job")
     (job_id,) = daemon.service.jobs_by_id
     daemon.do(daemon.service.finish, job_id)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate()
     assert process.returncode == 130
     assert b"done: exit code 0, ran 2.5 s, paid 0.000347222 credits" in err
 
@@ -90,6 +90,6 @@ def test_the_job_as_it_ended_is_the_last_line_of_json(daemon):
     process = start_cli("run", "--json", *RUN[1:], socket=daemon.socket)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate()
     assert (process.returncode, err) == (130, b"")
     assert b'"phase": "cancelled"' in out.splitlines()[-1]

@@ -4,12 +4,13 @@ import io
 import json
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 import trio
 
 from node.cli import follow
-from node.cli.connection import Connection
+from node.cli.connection import NO_PEERS, Connection
 from node.cli.failure import Failure
 from node.cli.follow import LogPrinter, follow_job
 from node.cli.progress import Silence
@@ -19,13 +20,18 @@ JOB = {"image": "base", "command": ["true"], "max_price": "1"}
 
 class Recording(Silence):
     def __init__(self):
-        self.kinds, self.log_began = [], False
+        self.kinds, self.remarks, self.wrote = [], [], b""
 
     def reach(self, kind, detail):
         self.kinds.append(kind)
 
-    def log_begins(self):
-        self.log_began = True
+    def remark(self, line):
+        self.remarks.append(line)
+
+    @contextmanager
+    def making_way(self, chunk):
+        yield
+        self.wrote += chunk
 
 
 class Gone(io.RawIOBase):
@@ -45,8 +51,20 @@ def test_log_and_events(daemon, capfdbinary):
     ended = follow_job(node, job, LogPrinter(as_json=False), progress)
     assert ended["phase"] == "done"
     assert progress.kinds == ["announced", "bids", "awarded", "fetching", "running", "done"]
-    assert progress.log_began
+    assert progress.wrote == b"hello from the job\n"
     assert capfdbinary.readouterr().out == b"hello from the job\n"
+
+
+@pytest.mark.parametrize("peers", [0, 1])
+def test_who_waits_alone_hears_once_what_to_do(daemon, monkeypatch, peers):
+    known = daemon.service.peers()[:peers]
+    monkeypatch.setattr(daemon.service, "peers", lambda: known)
+    node, progress = Connection(daemon.socket), Recording()
+    job = node.post("/jobs", JOB)["id"]
+    for phase in ("waiting", "waiting", "done"):
+        daemon.do(daemon.service.advance, job, phase)
+    follow_job(node, job, LogPrinter(as_json=False), progress)
+    assert progress.remarks == ([] if peers else [NO_PEERS])
 
 
 def test_bytes_are_printed_as_they_are(capfdbinary):

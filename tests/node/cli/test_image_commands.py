@@ -1,5 +1,6 @@
 """Commands about images. Spec: specs/rpc.md#command-line."""
 
+from protocol.values.errors import InvalidRequest
 from tests.node.rpc.recorded import BASE
 
 
@@ -10,6 +11,20 @@ def test_import(cli, tmp_path):
     assert "names   py\n" in found.out
     assert cli("image", "import", "py.tar", "--json").json["digest"] == BASE
     assert cli("image", "import", "none.tar").code == 2
+
+
+def test_a_file_that_is_no_image_is_named(cli, daemon, monkeypatch, tmp_path):
+    (tmp_path / "passwd").write_text("root")
+
+    async def refuse(path):
+        raise InvalidRequest("it is not a tar archive")
+
+    monkeypatch.setattr(daemon.service, "import_image", refuse)
+    found = cli("image", "import", "passwd")
+    assert (found.code, found.out) == (5, "")
+    first, second = found.err.splitlines()
+    assert first == "error: passwd: it is not a tar archive"
+    assert "docker save" in second
 
 
 def test_build_base_and_list(cli):

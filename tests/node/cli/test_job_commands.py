@@ -1,9 +1,11 @@
 """Commands about jobs that were submitted. Spec: specs/rpc.md#command-line."""
 
+import signal
+
 import pytest
 
 from node.cli.connection import Connection
-from node.rpc.views import FailedAttemptView
+from node.rpc.views import BidView, FailedAttemptView
 from tests.node.cli.conftest import start_cli
 from tests.node.rpc.recorded import PEER
 
@@ -29,6 +31,12 @@ def test_jobs(cli, daemon, done):
     assert cli("jobs", "--limit", "0").code == 2
 
 
+def test_a_long_command_is_cut_so_that_one_sees_it(cli, daemon):
+    body = {"image": "base", "command": ["x" * 50], "max_price": "1"}
+    Connection(daemon.socket).post("/jobs", body)
+    assert cli("jobs").out.endswith(f" {'x' * 39}…\n")
+
+
 def test_show(cli, done):
     text = cli("show", done[:6]).out
     assert "steps      announce 500 ms, award 20 ms, start 180 ms, run 2.5 s" in text
@@ -42,9 +50,35 @@ def test_show_of_attempts_that_failed(cli, daemon, job):
                 FailedAttemptView(2, None, "no-bids", "nobody bids", 0, "0.000000000"))  # fmt: skip
     daemon.do(lambda: daemon.service.advance(job, "failed", cost="0.01", failed_attempts=attempts))
     text = cli("show", job).out
+    assert "nobody bids" in text
     assert "cost       0.01 credits in all\n" in text
     assert f"1                   …{PEER[-8:]}  2.5 s  0.01         it took too long\n" in text
     assert "2                   -          -      0.000000000  nobody bids\n" in text
+
+
+def test_a_reason_is_said_once(cli, daemon, job):
+    attempts = (FailedAttemptView(1, PEER, "time-out", "it took too long", 2500, "0.01"),
+                FailedAttemptView(2, None, "no-bids", "nobody bids", 0, "0.000000000"))  # fmt: skip
+    failed = {"reason": "no-bids", "why": "nobody bids", "failed_attempts": attempts}
+    daemon.do(lambda: daemon.service.advance(job, "failed", **failed))
+    text = cli("show", job).out
+    assert text.count("nobody bids") == 1
+    assert "why        nobody bids\n" in text
+    assert text.endswith("0.000000000  as above\n")
+
+
+@pytest.mark.parametrize(
+    "bids,price",
+    [
+        ([("0.5000", True)], "1.0000 credits an hour (the only bidder: your --max-price)"),
+        ([("1.0000", True)], "1.0000 credits an hour (the only bidder)"),
+        ([("0.5000", True), ("1.0000", True)], "1.0000 credits an hour"),
+    ],
+)
+def test_what_set_the_price(cli, daemon, job, bids, price):
+    views = tuple(BidView(PEER, ask, eligible) for ask, eligible in bids)
+    daemon.do(lambda: daemon.service.advance(job, "awarded", price_hour="1.0000", bids=views))
+    assert f"price      {price}\n" in cli("show", job).out
 
 
 @pytest.mark.parametrize("command", [["show"], ["logs"], ["cancel"], ["outputs"]])
@@ -67,8 +101,19 @@ def test_logs_follow(daemon, job):
     process = start_cli("logs", "-f", job, socket=daemon.socket)
     assert process.stdout.readline() == b"one\n"
     daemon.do(daemon.service.whole_run, job)
-    rest, err = process.communicate(timeout=10)
+    rest, err = process.communicate()
     assert (rest, err, process.returncode) == (b"hello from the job\n", b"", 0)
+
+
+def test_ctrl_c_leaves_the_log_of_a_job_that_goes_on(daemon, job):
+    daemon.do(daemon.service.say, job, b"one\n")
+    process = start_cli("logs", "-f", job, socket=daemon.socket)
+    assert process.stdout.readline() == b"one\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert f"the job goes on; `mutirao cancel {job}` ends it" in err.decode()
+    assert daemon.service.jobs_by_id[job].phase == "announced"
 
 
 def test_logs_of_a_daemon_that_stops(mortal_daemon, tmp_path):
@@ -78,7 +123,7 @@ def test_logs_of_a_daemon_that_stops(mortal_daemon, tmp_path):
     process = start_cli("logs", "-f", job, socket=mortal_daemon.socket)
     assert process.stdout.readline() == b"one\n"
     mortal_daemon.stop()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate()
     assert process.returncode == 3
     assert err.startswith(b"error: the daemon stopped\n  jobs go on")
 

@@ -8,9 +8,10 @@ import pytest
 
 from node.cli.program import run
 from node.network.interface import AddressTaken
-from protocol.values.errors import DaemonUnavailable
+from node.rpc.views import ResourcesView
+from protocol.values.errors import DaemonUnavailable, InvalidRequest
 from tests.node.cli.conftest import run_cli
-from tests.node.rpc.recorded import PEER
+from tests.node.rpc.recorded import FREE, PEER
 
 
 def test_status(cli):
@@ -18,10 +19,25 @@ def test_status(cli):
     assert text.code == 0
     assert f"peer      {PEER}\n" in text.out
     assert "sandbox   embedded (no Docker Engine answers)" in text.out
-    assert "jobs      1 running" in text.out
+    assert "own jobs  1 running" in text.out
+    assert "lent now  nothing\n" in text.out
     assert "free      4 cpus, 8 GiB" in text.out
     assert text.err == ""
     assert cli("status", "--json").json["peer_id"] == PEER
+
+
+def test_what_is_lent_now(cli, daemon, monkeypatch):
+    status = daemon.service.status()
+    free = replace(FREE, cpus=1, memory_mib=7680)
+    lending = replace(status, provider=replace(status.provider, free=free))
+    monkeypatch.setattr(daemon.service, "status", lambda: lending)
+    text = cli("status").out
+    assert "lent now  3 cpus, 512 MiB\n" in text
+    assert "free      1 cpu, 7.5 GiB\n" in text
+    nothing = ResourcesView(0, 0, 0, 0)
+    disabled = replace(status.provider, enabled=False, total=nothing, free=nothing)
+    monkeypatch.setattr(daemon.service, "status", lambda: replace(status, provider=disabled))
+    assert "lent now" not in cli("status").out
 
 
 def test_a_node_without_peers_says_how_to_give_it_one(cli, daemon, monkeypatch):
@@ -38,6 +54,14 @@ def test_peers_and_offers(cli):
     assert "europe?[31m" in offers.out
     assert "1 x h200 (140.4 GiB)" in offers.out
     assert cli("offers", "--json").lines[0]["region"] == "europe\x1b[31m"
+
+
+def test_a_node_that_does_not_provide_offers_nothing(cli, daemon, monkeypatch):
+    (offer,) = daemon.service.offers()
+    both = (replace(offer, region="oceania"), replace(offer, cpus=0, memory_mib=0, drivers=()))
+    monkeypatch.setattr(daemon.service, "offers", lambda: both)
+    assert len(cli("offers").out.splitlines()) == 2
+    assert len(cli("offers", "--json").lines) == 2
 
 
 def test_stop(cli, daemon):
@@ -85,6 +109,23 @@ def test_up_runs_the_daemon_with_the_flags(monkeypatch, tmp_path, code):
     assert config.network.listen == ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
     assert config.network.bootstrap == (peer,)
     assert config.log_format == "json"
+
+
+@pytest.mark.parametrize("option", ["--listen", "--bootstrap"])
+def test_an_address_that_is_none_is_refused_at_once(tmp_path, capsys, option):
+    assert run(["up", "--data", str(tmp_path / "d"), option, "127.0.0.1:47883"]) == 2
+    err = capsys.readouterr().err
+    assert f"Invalid value for '{option}': '127.0.0.1:47883' is not a multiaddress" in err
+
+
+@pytest.mark.parametrize("flags,code", [(["--listen", "/ip4/1.2.3.4"], 2), ([], 78)])
+def test_an_address_that_the_network_refuses(monkeypatch, tmp_path, capsys, flags, code):
+    def refuse(config):
+        raise InvalidRequest("'/ip4/1.2.3.4' has no port")
+
+    monkeypatch.setitem(sys.modules, "node.daemon", SimpleNamespace(run_daemon=refuse))
+    assert run(["up", "--data", str(tmp_path / "d"), *flags]) == code
+    assert "has no port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

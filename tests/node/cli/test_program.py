@@ -71,9 +71,11 @@ def test_it_starts_without_the_heavy_libraries(daemon, arguments):
 @pytest.mark.parametrize(
     "arguments,why,hint",
     [
-        ([], "Missing command.", "`mutirao --help`"),
-        (["statsu"], "No such command 'statsu'", "`mutirao --help`"),
-        (["image"], "Missing command.", "`mutirao image --help`"),
+        (["statsu"], "No such command 'statsu'. Did you mean 'status'?", "`mutirao --help`"),
+        (["rum"], "Did you mean 'run'?", "`mutirao --help`"),
+        (["zzz"], "No such command 'zzz'.", "`mutirao --help`"),
+        (["image", "zzz"], "No such command 'zzz'.", "`mutirao image --help`"),
+        (["--data", "x", "peers"], "'--data'", "come after the command, as in `mutirao peers "),
         (["run"], "Missing argument 'IMAGE'", "`mutirao run --help`"),
         (["run", "base"], "Missing argument 'COMMAND...'", "`mutirao run --help`"),
         (["run", "base", "ls", "-l"], "No such option", "come after --"),
@@ -88,6 +90,24 @@ def test_usage_errors_are_one_line_and_what_to_do(capsys, arguments, why, hint):
     assert first.startswith("error: ")
     assert why in first
     assert hint in second
+
+
+@pytest.mark.parametrize(
+    "arguments,usage",
+    [
+        ([], "Usage: mutirao "),
+        (["help"], "Usage: mutirao "),
+        (["image"], "Usage: mutirao image "),
+        (["help", "image"], "Usage: mutirao image "),
+        (["help", "image", "list"], "Usage: mutirao image list "),
+    ],
+)
+def test_whoever_says_too_little_gets_the_help(capsys, arguments, usage):
+    assert run(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(usage)
+    assert "Example" in out
+    assert err == ""
 
 
 def test_failures_as_json_on_stderr(capsys, tmp_path):
@@ -110,7 +130,7 @@ def test_a_reader_that_leaves_is_no_noise(daemon):
     os.close(read_end)
     process = start_cli("status", socket=daemon.socket, stdout=write_end)
     os.close(write_end)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate()
     assert (process.returncode, err) == (1, b"")
 
 

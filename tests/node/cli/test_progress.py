@@ -1,14 +1,28 @@
 """How far a job is, on a terminal and elsewhere. Spec: specs/rpc.md#command-line."""
 
 import io
+import os
 import sys
+from pathlib import Path
 
-from node.cli.progress import Lines, LiveLine, Silence, choose_progress, line_of
+import pytest
 
+from node.cli import progress as progress_module
+from node.cli.progress import Lines, LiveLine, Silence, Words, choose_progress
+
+WAITING = ("waiting", {"attempt": 0, "wait_ms": 10_000})
+BIDS = {"bids": [{"peer": "a", "eligible": True}, {"peer": "b", "eligible": False}]}
+AWARDED = {"provider": "12D3KooWabcdefgh", "rate": 10**6, "ask": 10**5}
 WAY = [
-    ("announced", {}), ("bids", {}), ("awarded", {"provider": "12D3KooWabcdefgh"}),
-    ("fetching", {}),
+    WAITING, ("announced", {}), ("bids", BIDS), ("awarded", AWARDED), ("fetching", {}),
     ("running", {}), ("retry", {"why": "the provider vanished\x1b[2J"}), ("done", {}),
+]  # fmt: skip
+SAID = [
+    "no provider is known now: waiting up to 10 s for one",
+    "announced, waiting for bids", "the bids are in",
+    "awarded to …abcdefgh for 3.6000 credits an hour (the only eligible bidder: your --max-price)",
+    "the provider fetches image and inputs", "running",
+    "this attempt failed, another follows: the provider vanished?[2J",
 ]  # fmt: skip
 
 
@@ -17,56 +31,120 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_lines(capsys):
-    progress = Lines()
-    for kind, detail in WAY:
-        progress.reach(kind, detail)
-    progress.log_begins()
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.splitlines() == [
-        "announced, waiting for bids", "the bids are in", "awarded to …abcdefgh",
-        "the provider fetches image and inputs", "running",
-        "this attempt failed, another follows: the provider vanished?[2J",
-    ]  # fmt: skip
-
-
-def test_a_live_line_until_the_job_runs(monkeypatch):
+def on_terminal(monkeypatch) -> Terminal:
+    """Return what stands for a terminal from now on, for pytest has a stderr for each stage."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    return terminal
+
+
+def test_lines(capsys):
+    progress = Lines(beside_log=False)
+    for kind, detail in WAY:
+        progress.reach(kind, detail)
+    progress.end()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == SAID
+
+
+def test_a_live_line_says_the_same_until_the_job_writes(monkeypatch):
+    terminal = on_terminal(monkeypatch)
     progress = choose_progress(as_json=False)
     assert isinstance(progress, LiveLine)
-    for kind, detail in WAY[:4]:
+    live = []
+    for kind, detail in WAY:
         progress.reach(kind, detail)
-    assert progress._live is not None
-    progress.reach(*WAY[4])
-    assert progress._live is None
-    progress.reach(*WAY[5])
-    shown = terminal.getvalue()
-    assert "announced → bids → awarded …abcdefgh → fetching" in shown
-    assert shown.index("running") > shown.index("fetching")
-    assert "vanished?[2J" in shown
+        live.append(str(progress._live.status) if progress._live else None)
+    assert live == [*SAID[:3], None, SAID[4], None, None, None]
+    places = [terminal.getvalue().index(SAID[lasting]) for lasting in (3, 5, 6)]
+    assert places == sorted(places)
 
 
 def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    progress = LiveLine()
+    terminal = on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
     progress.reach("announced", {})
-    progress.log_begins()
-    assert progress._live is None
+    with progress.making_way(b"x"):
+        assert progress._live is None
     progress.reach("returning", {})
     assert progress._live is None
-    assert "returning what it left" in sys.stderr.getvalue()
+    assert "returning what it left" in terminal.getvalue()
+
+
+def test_a_remark_and_the_end_end_the_live_line(monkeypatch):
+    terminal = on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    for end in (lambda: progress.remark("alone"), progress.end):
+        progress.reach("announced", {})
+        assert progress._live is not None
+        end()
+        assert progress._live is None
+    assert "alone\n" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    "beside_log,chunk,between",
+    [(True, b"no newline", "\n"), (True, b"one\n", ""), (False, b"no newline", "")],
+)
+def test_no_line_begins_in_the_middle_of_one_of_the_jobs(capsys, beside_log, chunk, between):
+    progress = Lines(beside_log=beside_log)
+    with progress.making_way(chunk):
+        pass
+    progress.reach("returning", {})
+    progress.reach("retry", {})
+    with progress.making_way(chunk):
+        pass
+    progress.end()
+    progress.end()
+    assert capsys.readouterr().err == (
+        f"{between}returning what it left\nthis attempt failed, another follows\n{between}"
+    )
+
+
+def test_whether_the_log_and_the_progress_meet(monkeypatch):
+    def opened(descriptor):
+        return os.fdopen(descriptor, "w")
+
+    read, write = os.pipe()
+    with opened(write) as one, opened(os.dup(write)) as same, Path(os.devnull).open("w") as other:
+        for out, err, expected in ((one, same, True), (one, other, False)):
+            monkeypatch.setattr(sys, "stdout", out)
+            monkeypatch.setattr(sys, "stderr", err)
+            assert progress_module._is_one_place() is expected
+    os.close(read)
+
+
+@pytest.mark.parametrize(
+    "bids,ask,why",
+    [
+        ([True], 1, " (the only bidder: your --max-price)"),
+        ([True], 10**6, " (the only bidder)"),  # With the profile quick.
+        ([True, True], 1, ""),
+        ([True, False], 1, " (the only eligible bidder: your --max-price)"),
+        ([], 1, ""),
+    ],
+)
+def test_what_set_the_price(bids, ask, why):
+    words = Words()
+    words.line_of("bids", {"bids": [{"eligible": eligible} for eligible in bids]})
+    line = words.line_of("awarded", {**AWARDED, "ask": ask})
+    assert line == f"awarded to …abcdefgh for 3.6000 credits an hour{why}"
 
 
 def test_the_choice(monkeypatch, capsys):
     assert isinstance(choose_progress(as_json=True), Silence)
     assert isinstance(choose_progress(as_json=False), Lines)
-    Silence().reach("bids", {})
-    Silence().log_begins()
+    silence = Silence()
+    silence.reach("bids", {})
+    silence.remark("x")
+    with silence.making_way(b"x"):
+        pass
+    silence.end()
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_unknown_event_is_shown_as_it_is():
-    assert line_of("log-lost", {"provider": "12345678"}) == "log-lost (…12345678)"
+    assert Words().line_of("log-lost", {"provider": "12345678"}) == "log-lost (…12345678)"

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from node.cli.quantities import Duration, Size, mib_of, ms_of, size_of
+from node.cli.quantities import Duration, Price, Size, mib_of, ms_of
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,8 @@ def test_what_is_no_duration(text):
         Duration().convert(text, None, None)
 
 
-@pytest.mark.parametrize(
-    "mib,text",
-    [(16, "16 MiB"), (1024, "1 GiB"), (19_284, "18.8 GiB"), (2**20, "1 TiB"), (1023, "1023 MiB")],
-)
-def test_sizes_as_people_say_them(mib, text):
-    assert size_of(mib) == text
+def test_prices():
+    assert Price().convert("0.50", None, None) == "0.50"
+    for text in ("", "free", "-1", "nan", "1e99"):
+        with pytest.raises(click.BadParameter):
+            Price().convert(text, None, None)

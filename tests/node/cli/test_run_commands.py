@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import subprocess
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
         "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
         "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
         "--env", "A=b=c", "--env", "E=",
-        "--output", "out", "--key", "mine", "base", "--", "cmd", "-x",
+        "--output", "out", "--key", "my own", "base", "--", "cmd", "-x",
     )  # fmt: skip
     assert found.code == 0, found.err
     (spec,) = daemon.service.specs
@@ -61,7 +62,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     assert [(each.name, each.value) for each in work.env] == [("A", "b=c"), ("E", "")]
     assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d/x", 600_000)
     assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)
-    assert (spec.name, spec.key) == ("n", b"mine")
+    assert (spec.name, spec.key) == ("n", b"my own")
     assert (tmp_path / "out" / "result" / "answer.txt").read_text() == "42\n"
 
 
@@ -124,7 +125,10 @@ def test_a_job_that_ran_out_of_time_has_its_code(cli, daemon):
         (["run", "--memory", "1M", "base", "x"], 5, "error: --memory: give 16 MiB to "),
         (["run", "--key", "é", "base", "x"], 2, "letters, digits and signs"),
         (["run", "--key", "a\nb", "base", "x"], 2, "letters, digits and signs"),
-        (["run", "--input", "none", "base", "x"], 5, "no such file"),
+        (["run", "--key", " a", "base", "x"], 2, "no blank at either end"),
+        (["run", "--key", "a ", "base", "x"], 2, "no blank at either end"),
+        (["run", "--input", "none", "base", "x"], 2, "error: input none: there is no such file"),
+        (["run", "--max-price", "free", "base", "x"], 2, "not a price: 'free'"),
         (["run", "--env", "A", "base", "x"], 2, "not NAME=VALUE"),
     ],
 )
@@ -143,9 +147,29 @@ def test_a_reader_of_stdout_that_leaves_does_not_cancel(daemon):
     read_line(process, b"announced")
     (job_id,) = daemon.service.jobs_by_id
     daemon.do(daemon.service.say, job_id, b"nobody reads this\n")
-    _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (1, b"")
+    _, err = process.communicate()
+    hint = f"the job goes on: `mutirao logs -f {job_id[:12]}`"
+    assert (process.returncode, err.decode()) == (1, f"the output has nowhere to go; {hint}\n")
     assert daemon.service.jobs_by_id[job_id].phase == "announced"
+
+
+def test_the_help_names_what_the_node_complains_about(cli):
+    text = " ".join(cli("run", "--help").out.split())
+    assert "idempotency key" in text
+    assert "1 to 64 letters, digits and signs of ASCII" in text
+    assert "no standard input" in text
+
+
+def test_no_line_of_ours_begins_in_the_middle_of_one_of_the_jobs(daemon):
+    def run(job_id):
+        daemon.service.say(job_id, b"no newline")
+        daemon.service.finish(job_id)
+
+    daemon.do(setattr, daemon.service, "script", run)
+    process = start_cli(*RUN, "x", socket=daemon.socket, stderr=subprocess.STDOUT)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert "done: exit code 0" in out.decode().split("no newline\n")[1]
 
 
 def test_progress_on_a_terminal(daemon, runs):
@@ -153,7 +177,7 @@ def test_progress_on_a_terminal(daemon, runs):
     ours, theirs = pty.openpty()
     process = start_cli(*RUN, "x", socket=daemon.socket, stderr=theirs, TERM="xterm")
     os.close(theirs)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate()
     shown = os.read(ours, 65_536).decode()
     os.close(ours)
     assert (process.returncode, out) == (0, b"hello from the job\n")

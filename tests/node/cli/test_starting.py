@@ -68,13 +68,12 @@ def test_a_daemon_that_fails_to_start_is_not(lock, path, monkeypatch):
         connect(path, lock, 1)
 
 
-def test_nobody_is_waited_for_if_nobody_starts(lock, path):
+def test_nobody_is_waited_for_if_nobody_starts(lock, path, monkeypatch):
+    monkeypatch.setattr(starting, "START_S", float("inf"))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))  # Left by a daemon that died.
-    begin = time.monotonic()
     with pytest.raises(ConnectionRefusedError):
         connect(path, lock, 1)
-    assert time.monotonic() - begin < starting.START_S / 3
 
 
 def test_the_wait_has_an_end(lock, path, monkeypatch):
@@ -99,7 +98,7 @@ def test_up_puts_its_sign_before_the_long_import(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_up_and_at_once_another_command(tmp_path):
+def test_up_and_at_once_another_command(tmp_path, monkeypatch, capsys):
     settings = {"MUTIRAO_DATA_DIR": str(tmp_path / "d"), "MUTIRAO_PROVIDER__ENABLED": "false",
                 "MUTIRAO_NETWORK__LISTEN": "/ip4/127.0.0.1/tcp/0"}  # fmt: skip
     node = start_cli("up", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **settings)
@@ -107,15 +106,17 @@ def test_up_and_at_once_another_command(tmp_path):
         while not is_claimed(tmp_path / "d" / "lock"):
             assert node.poll() is None
             time.sleep(0.01)
-        found = run_cli("status", "--json", **settings)
-        assert found.code == 0, found.err
+        # Here it may take longer than for a user: the test's own limit ends the wait.
+        monkeypatch.setattr(starting, "START_S", float("inf"))
+        assert run(["status", "--json", "--data", settings["MUTIRAO_DATA_DIR"]]) == 0
+        assert "peer_id" in capsys.readouterr().out
         second = run_cli("up", **settings)
         assert second.code == 3
         assert "another daemon" in second.err
         assert "`mutirao stop` ends it" in second.err
         assert "start the node" not in second.err
         assert run_cli("stop", **settings).code == 0
-        node.communicate(timeout=20)
+        node.wait()
     finally:
         node.kill()
         node.wait()

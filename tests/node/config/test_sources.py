@@ -104,6 +104,10 @@ def test_error_names_the_variable_or_the_command_line(environment) -> None:
         load_config(environment={**environment, "MUTIRAO_PROVIDER__CPU": "1"})
     with pytest.raises(ConfigError, match=r"command line: log_level: 'x' should be"):
         load_config(environment=environment, flags={"log_level": "x"})
+    addresses = ("/ip4/127.0.0.1/tcp/1", "127.0.0.1:2")
+    told = r"command line: network\.listen: '/ip4/127\.0\.0\.1/tcp/1', '127\.0\.0\.1:2' should be"
+    with pytest.raises(ConfigError, match=told):
+        load_config(environment=environment, flags={"network.listen": addresses})
 
 
 def test_file_that_cannot_be_read_is_told(environment, user_file: Path, tmp_path: Path) -> None:
