@@ -30,7 +30,8 @@ OPEN_NETWORKS: list[Devnet] = []
 def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Iterator[Devnet]:
     """A network of a node called requester and of providers with these settings.
 
-    It must end as it should: no node may have written a traceback.
+    The sandbox is the one that every machine has, so that the tests are the same everywhere. The
+    network must end as it should: no node may have written a traceback.
     """
     with devnet("mutirao-e2e-") as network:
         OPEN_NETWORKS.append(network)
@@ -38,7 +39,7 @@ def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Itera
             give_image(network.folder / "requester", image)
             network.add("requester", {"provider.enabled": "false"})
             for name, settings in providers.items():
-                network.add(name, settings)
+                network.add(name, {"provider.sandbox": "embedded", **settings})
             network.wait_acquainted()
             yield network
             network.stop()

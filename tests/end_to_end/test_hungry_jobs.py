@@ -53,8 +53,11 @@ def test_a_flood_of_log_is_cut_and_the_job_goes_on(requester, network):
 def test_a_fork_bomb_stays_in_its_container(requester, network):
     job = start(requester, "--timeout=20s", "base", "--", "python3", "-c", BOMB)
     view = ended_while_the_nodes_answer(network, requester, job)
-    assert (view["phase"], view["exit_code"]) == ("done", 1)
-    assert "BlockingIOError" in log_of(requester, job)
+    assert view["phase"] == "done"
+    # Which of the job's limits is reached first depends on how fast its processes get their turn.
+    if view["reason"] not in ("time-out", "out-of-memory"):
+        assert view["exit_code"] == 1
+        assert "BlockingIOError" in log_of(requester, job)
     until(lambda: not processes_with("while True: os.fork()"), "no process of it to be left")
 
 
