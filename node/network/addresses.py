@@ -3,6 +3,7 @@
 Spec: specs/network.md.
 """
 
+import enum
 import ipaddress
 import random
 import socket
@@ -13,15 +14,30 @@ from typing import Final
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
+from node.network.foreign import contained
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, public_key_of
 
 ADDRESSES_PER_PEER_MAX: Final = 8
 PEERS_MAX: Final = 1024
+CALLERS_MAX: Final = 1024  # As many as calls that a node answers at a time.
+ADDRESSES_PER_CALLER_MAX: Final = 3
 BACK_OFF_MIN_MS: Final = 1_000
 BACK_OFF_MAX_MS: Final = 300_000
 BOOTSTRAP_BACK_OFF_MAX_MS: Final = 3_000  # They come back; the whole network hangs on them.
 WILDCARDS: Final = ("/ip4/0.0.0.0/", "/ip6/::/")
+HOSTS: Final = ("ip4", "ip6", "dns", "dns4", "dns6")
+
+
+class Kind(enum.Enum):
+    """From where an address can be reached."""
+
+    PUBLIC = enum.auto()
+    PRIVATE = enum.auto()  # From the same network, or through the same provider.
+    LINK_LOCAL = enum.auto()
+    LOOPBACK = enum.auto()
+    NAME = enum.auto()  # A DNS name: nobody knows before it is looked up.
+    NOWHERE = enum.auto()  # Wildcards, groups of hosts, and what is reserved.
 
 
 @dataclass(slots=True)
@@ -39,24 +55,42 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._entries: dict[PeerId, Entry] = {}
+        self._callers: dict[PeerId, list[Multiaddr]] = {}  # Who called last is at the end.
 
     def learn(self, peer: PeerId, addresses: Iterable[Multiaddr], *, first: bool = False) -> None:
-        """Remember addresses of a peer; `first` puts them before those that we know."""
-        entry = self._entries.setdefault(peer, Entry())
-        new = [bare(address) for address in addresses]
-        both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
-        entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
-        self._forget()
+        """Remember what we can dial of the addresses that somebody told us of a peer.
+
+        `first` puts them before those that we know.
+        """
+        new = dialable(addresses)
+        if new:
+            self._remember(peer, new, first=first)
+            self._forget()
+
+    def learn_caller(self, peer: PeerId, addresses: Iterable[Multiaddr]) -> None:
+        """Remember where a peer that called wants its answer. On its own account nobody dials it.
+
+        Callers cost nothing: those of long ago give way to new ones, but nobody else does.
+        """
+        new = dialable(addresses)[:ADDRESSES_PER_CALLER_MAX]
+        if new:
+            self._callers.pop(peer, None)
+            self._callers[peer] = new
+        if len(self._callers) > CALLERS_MAX:
+            del self._callers[next(iter(self._callers))]
 
     def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
         """Remember a bootstrap peer: it is never forgotten, and tried for ever."""
-        self.learn(peer, [address], first=True)
+        self._remember(peer, [address], first=True)
         self._entries[peer].bootstrap = True
+        self._forget()
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
-        """Return the addresses of a peer, the best first."""
-        entry = self._entries.get(peer)
-        return [] if entry is None else list(entry.addresses)
+        """Return the addresses of a peer, the best first; those that it called with are last."""
+        entry = self._entries.get(peer, Entry())
+        called = self._callers.get(peer, [])
+        known = entry.addresses[: ADDRESSES_PER_PEER_MAX - len(called)]
+        return list(dict.fromkeys([*known, *called]))
 
     def due(self, now_ms: int) -> tuple[list[PeerId], list[PeerId]]:
         """Return the bootstrap peers and the other peers that may be dialled now."""
@@ -76,6 +110,11 @@ class AddressBook:
         jitter_ms = random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
         entry.not_before_ms = 0 if reached else now_ms + wait_ms // 2 + jitter_ms
 
+    def _remember(self, peer: PeerId, new: list[Multiaddr], *, first: bool) -> None:
+        entry = self._entries.setdefault(peer, Entry())
+        both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
+        entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
+
     def _forget(self) -> None:
         if len(self._entries) <= PEERS_MAX:
             return
@@ -86,16 +125,14 @@ class AddressBook:
 
 
 def parse_address(text: str) -> Multiaddr:
-    """Return a TCP multiaddr; InvalidRequest if the text is none."""
+    """Return a multiaddr of a host and a TCP port, and nothing else; InvalidRequest if not."""
+    parts = text.split("/")  # Before the library's own: of its many protocols we need these.
+    if len(parts) != 5 or parts[0] or parts[1] not in HOSTS or parts[3] != "tcp":
+        raise InvalidRequest(_advice(text))
     try:
-        address = Multiaddr(text)
-        names = [protocol.name for protocol in address.protocols()]
+        return Multiaddr(text)
     except (MultiaddrError, ValueError) as error:
         raise InvalidRequest(_advice(text)) from error
-    hosts = ("ip4", "ip6", "dns", "dns4", "dns6")
-    if len(names) < 2 or names[0] not in hosts or names[1] != "tcp":
-        raise InvalidRequest(_advice(text))
-    return address
 
 
 def parse_peer_address(text: str) -> tuple[PeerId, Multiaddr]:
@@ -110,9 +147,37 @@ def parse_peer_address(text: str) -> tuple[PeerId, Multiaddr]:
     return PeerId(name), parse_address(address)
 
 
-def bare(address: Multiaddr) -> Multiaddr:
-    """Return the address without a peer id at its end."""
-    return Multiaddr(str(address).partition("/p2p/")[0])
+def parse_announced(text: str) -> Multiaddr:
+    """Return the address of a multiaddr that may end in /p2p/…; InvalidRequest if it is none."""
+    return parse_peer_address(text)[1] if "/p2p/" in text else parse_address(text)
+
+
+def dialable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
+    """Return what we can dial of the addresses that a peer told, without a peer id at the end."""
+    found: list[Multiaddr] = []
+    for address in addresses:
+        with contained("address that a peer told"):  # Its bytes are read only now.
+            endpoint = _endpoint_of(address)
+            if endpoint is not None:
+                found.append(endpoint)
+    return found
+
+
+def kind_of(address: Multiaddr) -> Kind:
+    """Return from where an address, of a host and a TCP port, can be reached."""
+    _, name, host, *_ = str(address).split("/")
+    if not name.startswith("ip"):
+        return Kind.NAME
+    found = ipaddress.ip_address(host)
+    if isinstance(found, ipaddress.IPv6Address):  # Some are IPv4 in disguise.
+        found = found.ipv4_mapped or found.sixtofour or found
+    kinds = (
+        (found.is_loopback, Kind.LOOPBACK),
+        (found.is_unspecified or found.is_multicast or found.is_reserved, Kind.NOWHERE),
+        (found.is_link_local, Kind.LINK_LOCAL),
+        (not found.is_global, Kind.PRIVATE),
+    )
+    return next((kind for is_such, kind in kinds if is_such), Kind.PUBLIC)
 
 
 def source_of(host: str) -> str:
@@ -139,6 +204,16 @@ def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
         host = _outward_host(wildcard)
         found.append(Multiaddr(str(address).replace(wildcard, host, 1)))
     return found
+
+
+def _endpoint_of(address: Multiaddr) -> Multiaddr | None:
+    """Return host and TCP port of an address that has no more than these and a peer id."""
+    names = [protocol.name for protocol in address.protocols()]
+    if names[2:] not in ([], ["p2p"]) or names[1:2] != ["tcp"] or names[0] not in HOSTS:
+        return None
+    host, port = address.value_for_protocol(names[0]), address.value_for_protocol("tcp")
+    endpoint = Multiaddr(f"/{names[0]}/{host}/tcp/{port}")
+    return None if kind_of(endpoint) is Kind.NOWHERE or port == "0" else endpoint
 
 
 def _outward_host(wildcard: str) -> str:

@@ -12,12 +12,15 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from node.network import messages, repairs
 from node.network.addresses import (
     AddressBook,
-    bare,
+    Kind,
+    kind_of,
     parse_address,
+    parse_announced,
     parse_peer_address,
 )
 from node.network.foreign import Escalation, contained, quiet_logging, reaching
@@ -128,20 +131,24 @@ class Network:
 
     def announced(self) -> tuple[str, ...]:
         """Return where others reach us, as we tell them: without wildcards, with our peer id."""
-        return tuple(f"{bare(each)}/p2p/{self.peer_id}" for each in self._stack.host.get_addrs())
+        return tuple(str(address) for address in self._stack.host.get_addrs())
 
     def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
-        """Remember where a peer says that it listens, behind what we know of it already.
+        """Remember where a peer that called wants its answer.
 
-        What is no address, or names another peer, is left out.
+        Left out is what is no address, names another peer, or leads where the peer has no
+        business to send us: to a DNS name, or inside a network of which we told no address.
         """
+        kinds = {Kind.PUBLIC, *map(kind_of, self._stack.host.own_addresses())} - {Kind.NAME}
+        found: list[Multiaddr] = []
         for text in addresses:
             try:
                 named, address = parse_peer_address(text)
             except InvalidRequest:
                 continue
-            if named == peer != self.peer_id:
-                self._book.learn(peer, [address])
+            if named == peer != self.peer_id and kind_of(address) in kinds:
+                found.append(address)
+        self._book.learn_caller(peer, found)
 
     def peers(self) -> tuple[Peer, ...]:
         """Return the connected peers."""
@@ -260,7 +267,7 @@ class Network:
 def _book_of(config: NetworkConfig) -> AddressBook:
     """Check the addresses of the configuration; return a book of the bootstrap peers."""
     for text in config.announce:
-        parse_address(text.partition("/p2p/")[0])
+        parse_announced(text)
     book = AddressBook()
     for text in config.bootstrap:
         book.learn_bootstrap(*parse_peer_address(text))

@@ -12,7 +12,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr
 
-from node.network.addresses import AddressBook, bare
+from node.network.addresses import AddressBook
 from node.network.foreign import FOREIGN, contained
 from node.network.interface import Tuning
 from node.network.scores import monotonic_ms
@@ -142,6 +142,6 @@ class Keeper:
 
     def _told(self, peer: PeerId) -> list[Multiaddr]:
         try:
-            return [bare(at) for at in self._stack.host.peerstore.addrs(ID.from_base58(peer))]
+            return self._stack.host.peerstore.addrs(ID.from_base58(peer))
         except PeerStoreError:
             return []

@@ -17,9 +17,10 @@ from libp2p.peer.peerdata import PeerData
 from libp2p.peer.peerstore import PeerRecordState, PeerStore
 from multiaddr import Multiaddr
 
+from node.network.addresses import dialable
+
 PEERS_MAX: Final = 2048
 ADDRESSES_MAX: Final = 8  # Of one peer: as many as are ever dialled.
-ADDRESS_BYTES_MAX: Final = 256
 PROTOCOLS_MAX: Final = 64
 PROTOCOL_LENGTH_MAX: Final = 128
 RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_MAX addresses need.
@@ -45,13 +46,16 @@ class BoundedPeerStore(PeerStore):
         self.peer_data_map.keeps = lambda peer_id: peer_id == self.own or keeps(peer_id)
 
     def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
-        """Remember addresses of a peer, if it has not told enough of them."""
+        """Remember what we can dial of a peer's addresses; of too many the oldest ones go."""
+        new = list(dict.fromkeys(dialable(addrs)))[:ADDRESSES_MAX]
+        if not new:
+            return  # Libp2p would make the old ones valid anew.
         known = self.peer_data_map.get(peer_id)
-        room = ADDRESSES_MAX - (0 if known is None else len(known.get_addrs()))
-        old = set() if known is None else set(known.get_addrs())
-        short = (at for at in addrs if len(at.to_bytes()) <= ADDRESS_BYTES_MAX)
-        new = [at for at in dict.fromkeys(short) if at not in old]
-        super().add_addrs(peer_id, new[: max(0, room)], ttl)
+        if known is not None:
+            old = [] if known.is_expired() else [at for at in known.get_addrs() if at not in new]
+            known.clear_addrs()
+            known.add_addrs(old[max(0, len(old) + len(new) - ADDRESSES_MAX) :])
+        super().add_addrs(peer_id, new, ttl)
 
     def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
         """Remember protocols of a peer; libp2p clears the old ones before."""

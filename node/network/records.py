@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
+from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.records.validator import Validator
 
@@ -74,14 +75,18 @@ class Records:
         return found[self._validator.select(key, found)] if found else None
 
     async def _closest(self, key: str) -> list[ID]:
-        """Return the peers closest to a key: the network's, or if it is slow those we know."""
+        """Return the closest peers to a key of those that are connected, and of the network.
+
+        Strangers choose what a lookup in the network finds; who is connected exists, at least.
+        """
         found: list[ID] = []
         with contained("DHT lookup"), trio.move_on_after(LOOKUP_S):
             found = await self._dht.peer_routing.find_closest_peers_network(key.encode())
         if not found:
             found = self._dht.routing_table.find_local_closest_peers(key.encode(), COPIES)
-        own = ID.from_base58(self._own)
-        return [peer_id for peer_id in found if peer_id != own][:COPIES]
+        near = sort_peer_ids_by_distance(key.encode(), self._dht.host.get_connected_peers())
+        both = dict.fromkeys([*near[:COPIES], *found[:COPIES]])
+        return [peer_id for peer_id in both if peer_id != ID.from_base58(self._own)]
 
 
 class RecordValidator(Validator):

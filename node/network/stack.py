@@ -26,7 +26,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 from trio import TaskStatus
 
-from node.network.addresses import reachable
+from node.network.addresses import parse_announced, reachable
 from node.network.foreign import contained
 from node.network.interface import NetworkConfig, Tuning
 from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
@@ -53,8 +53,12 @@ class RepairedHost(BasicHost):
 
     def __init__(self, swarm: RepairedSwarm, config: NetworkConfig) -> None:
         self._renamed = {PUBLIC_PROTOCOL: protocol_of(config.network_name)}
-        announce = [Multiaddr(text) for text in config.announce]
-        super().__init__(swarm, addrs_factory=lambda found: announce or reachable(found))
+        self._announce = [parse_announced(text) for text in config.announce]
+        super().__init__(swarm, addrs_factory=lambda found: self._announce or reachable(found))
+
+    def own_addresses(self) -> list[Multiaddr]:
+        """Return where others reach us, without what peers say of it."""
+        return self._announce or reachable(self.get_transport_addrs())
 
     def set_stream_handler(self, protocol_id: TProtocol, stream_handler: StreamHandlerFn) -> None:
         super().set_stream_handler(self._renamed.get(protocol_id, protocol_id), stream_handler)

@@ -5,7 +5,8 @@ Usage: fuzzer.py dial <layer> <seed> <count> <multiaddr of the victim>
 
 From some write on, what it says at the layer is mutated, and all else is as it should be; with the
 layer "all", each connection has another one. A dialling one says after so many connections how
-many writes it has spoilt; a listening one says its address.
+many writes it has spoilt; a listening one says its address. Of itself and of others it tells odd
+addresses besides.
 
 Spec: specs/network.md.
 """
@@ -15,6 +16,7 @@ import logging
 import random
 import sys
 
+import odd_addresses  # Beside this script.
 import trio
 import trio.lowlevel
 from libp2p import new_host
@@ -150,7 +152,7 @@ def gossip_words(peer: ID) -> bytes:
 def dht_words(peer: ID, kind: int) -> bytes:
     key = f"/mutirao/{peer}".encode()
     message = Message(type=kind, key=peer.to_bytes() if kind == Message.FIND_NODE else key)
-    message.closerPeers.add(id=peer.to_bytes(), addrs=[ANY.to_bytes()])
+    message.closerPeers.add(id=peer.to_bytes(), addrs=[*odd_addresses.BYTES, ANY.to_bytes()])
     message.record.CopyFrom(Record(key=key, value=f"{peer} 1".encode()))
     return framed(message)
 
@@ -197,6 +199,7 @@ def made_host(seed: int):
     host = new_host(key_pair=create_new_key_pair(random.Random(seed).randbytes(32)))
     for protocol in (MESSAGE, GOSSIP, DHT, BYTES):
         host.set_stream_handler(protocol, answer)
+    odd_addresses.tell(host, setattr)
     return host
 
 

@@ -10,15 +10,21 @@ from node.network.addresses import (
     ADDRESSES_PER_PEER_MAX,
     BACK_OFF_MAX_MS,
     BOOTSTRAP_BACK_OFF_MAX_MS,
+    CALLERS_MAX,
     PEERS_MAX,
     AddressBook,
+    Kind,
+    dialable,
+    kind_of,
     parse_address,
+    parse_announced,
     parse_peer_address,
     reachable,
     source_of,
 )
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, peer_id_of
+from tests.node.network.odd_addresses import BYTES, TEXTS
 
 ADA = peer_id_of(bytes(range(32)))
 HOME = Multiaddr("/ip4/192.0.2.1/tcp/4788")
@@ -28,16 +34,64 @@ HOME = Multiaddr("/ip4/192.0.2.1/tcp/4788")
 def test_good_addresses(text):
     assert str(parse_address(text)) == text
     assert parse_peer_address(f"{text}/p2p/{ADA}") == (ADA, Multiaddr(text))
+    assert parse_announced(text) == parse_announced(f"{text}/p2p/{ADA}") == Multiaddr(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "/ip4/1.2.3.4", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/udp/1"]
+    "text", ["", "x", "/ip4/1.2.3.4", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/udp/1", *TEXTS]
 )
 def test_bad_addresses(text):
-    with pytest.raises(InvalidRequest):
-        parse_address(text)
-    with pytest.raises(InvalidRequest):
-        parse_peer_address(f"{text}/p2p/{ADA}")
+    for parse in (parse_address, parse_announced):
+        with pytest.raises(InvalidRequest):
+            parse(text)
+    for parse in (parse_peer_address, parse_announced):
+        with pytest.raises(InvalidRequest):
+            parse(f"{text}/p2p/{ADA}")
+
+
+@pytest.mark.parametrize("name", ["", "me", f"{ADA}/", f"{ADA}/p2p/me"])
+def test_bad_peer_ids(name):
+    for parse in (parse_peer_address, parse_announced):
+        with pytest.raises(InvalidRequest):
+            parse(f"{HOME}/p2p/{name}")
+
+
+def test_of_what_peers_tell_only_what_can_be_dialled_stays():
+    odd = [Multiaddr(data) for data in BYTES]
+    named = Multiaddr(f"/ip4/192.0.2.2/tcp/1/p2p/{ADA}")
+    assert dialable([*odd, HOME, named]) == [HOME, Multiaddr("/ip4/192.0.2.2/tcp/1")]
+    nowhere = ("/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1", "/ip4/224.0.0.1/tcp/1", "/ip4/1.2.3.4/tcp/0")
+    assert dialable(map(Multiaddr, nowhere)) == []
+
+
+@pytest.mark.parametrize(
+    "host, kind",
+    [
+        ("ip4/1.1.1.1", Kind.PUBLIC),
+        ("ip6/2a00::1", Kind.PUBLIC),
+        ("ip4/10.0.0.1", Kind.PRIVATE),
+        ("ip4/172.17.0.1", Kind.PRIVATE),
+        ("ip4/192.168.1.1", Kind.PRIVATE),
+        ("ip4/100.64.0.1", Kind.PRIVATE),
+        ("ip6/fd00::1", Kind.PRIVATE),
+        ("ip4/169.254.169.254", Kind.LINK_LOCAL),
+        ("ip6/fe80::1", Kind.LINK_LOCAL),
+        ("ip4/127.0.0.1", Kind.LOOPBACK),
+        ("ip4/127.1.2.3", Kind.LOOPBACK),
+        ("ip6/::1", Kind.LOOPBACK),
+        ("ip6/::ffff:7f00:1", Kind.LOOPBACK),
+        ("ip6/::ffff:a00:1", Kind.PRIVATE),
+        ("ip6/2002:7f00:1::1", Kind.LOOPBACK),
+        ("ip4/0.0.0.0", Kind.NOWHERE),
+        ("ip6/::", Kind.NOWHERE),
+        ("ip4/255.255.255.255", Kind.NOWHERE),
+        ("ip6/ff02::1", Kind.NOWHERE),
+        ("dns/localhost", Kind.NAME),
+        ("dns4/a.test", Kind.NAME),
+    ],
+)
+def test_kinds_of_addresses(host, kind):
+    assert kind_of(Multiaddr(f"/{host}/tcp/1")) is kind
 
 
 def test_the_first_address_is_tried_first():
@@ -57,6 +111,40 @@ def test_the_book_is_bounded():
     bootstrap, others = book.due(0)
     assert bootstrap == [ADA]
     assert len(others) == PEERS_MAX - 1
+
+
+def test_callers_displace_only_callers_and_are_not_dialled_unasked():
+    book = AddressBook()
+    book.learn(ADA, [HOME])
+    for i in range(CALLERS_MAX + 2):
+        book.learn_caller(PeerId(str(i)), [HOME])
+        book.learn_caller(PeerId("0"), [HOME])  # Its calls are news of it.
+    gone = [i for i in range(CALLERS_MAX + 2) if not book.addresses(PeerId(str(i)))]
+    assert gone == [1, 2]
+    assert book.addresses(ADA) == [HOME]
+    assert book.due(0) == ([], [ADA])
+
+
+def test_where_a_caller_wants_its_answer_is_behind_what_we_know_and_has_a_place():
+    book = AddressBook()
+    known, called = (
+        [Multiaddr(f"/ip4/192.0.2.{host}/tcp/{port}") for port in range(1, 20)] for host in (1, 2)
+    )
+    book.learn(ADA, known)
+    book.learn_caller(ADA, called)
+    assert book.addresses(ADA) == [*known[: ADDRESSES_PER_PEER_MAX - 3], *called[:3]]
+    book.learn_caller(ADA, [known[0]])
+    assert book.addresses(ADA) == known[: ADDRESSES_PER_PEER_MAX - 1]
+
+
+def test_what_cannot_be_dialled_is_not_in_the_book():
+    book = AddressBook()
+    odd = [Multiaddr(data) for data in BYTES]
+    book.learn(ADA, odd)
+    book.learn(ADA, odd, first=True)
+    book.learn_caller(ADA, odd)
+    assert book.addresses(ADA) == []
+    assert book.due(0) == ([], [])
 
 
 def test_failures_make_a_peer_wait_and_success_ends_it():

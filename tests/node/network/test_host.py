@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.lowlevel
 from libp2p.peer.id import ID
+from multiaddr import Multiaddr
 
 from node.network.interface import AddressTaken
 from protocol.rules.verdict import Verdict
@@ -27,6 +28,7 @@ from tests.node.network.devnet import (
     until,
     until_answered,
 )
+from tests.node.network.odd_addresses import TEXTS, tell
 
 TOPIC = "/mutirao/mutirao/calls"
 
@@ -247,6 +249,8 @@ async def test_a_taken_port_is_refused():
         {"bootstrap": ("/ip4/127.0.0.1/tcp/1",)},
         {"bootstrap": ("/ip4/127.0.0.1/tcp/1/p2p/me",)},
         {"announce": ("localhost:4788",)},
+        {"announce": ("/ip4/192.0.2.1/tcp/1/p2p/me",)},
+        {"announce": ("/ip4/192.0.2.1/tcp/1/ws",)},
     ],
 )
 async def test_bad_addresses_are_refused(change):
@@ -297,12 +301,50 @@ async def test_what_others_are_told_has_no_wildcard():
         assert told.endswith(a.addresses()[0].removeprefix("/ip4/0.0.0.0"))
 
 
-async def test_what_a_peer_says_of_itself_is_learnt_and_leads_to_it():
+async def test_what_a_caller_says_of_itself_is_learnt_and_leads_to_it():
     quiet = tuned(connections_wanted=0)  # Nobody dials but for a request.
     async with opened("a", tuning=quiet) as a, opened("b", tuning=quiet) as b:
         a.on_request(echo)
-        b.learn(a.peer_id, ("noise", "/ip4/192.0.2.1", *b.addresses(), *a.addresses()))
+        odd = [f"{text}/p2p/{a.peer_id}" for text in TEXTS]
+        b.learn(a.peer_id, ("noise", *TEXTS, *odd, *b.addresses(), *a.addresses()))
         b.learn(b.peer_id, b.addresses())
         assert len(b._book.addresses(a.peer_id)) == 1
         assert b._book.addresses(b.peer_id) == []
+        assert b._book.due(0) == ([], [])
         assert await b.request(a.peer_id, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize(
+    "own, kept",
+    [
+        ("ip4/1.1.1.1", {"ip4/8.8.8.8"}),
+        ("dns4/a.test", {"ip4/8.8.8.8"}),
+        ("ip4/10.0.0.1", {"ip4/8.8.8.8", "ip4/192.168.0.9"}),
+        ("ip4/127.0.0.1", {"ip4/8.8.8.8", "ip4/127.0.0.2"}),
+    ],
+)
+async def test_a_caller_cannot_send_us_where_we_are_not_ourselves(own, kept):
+    async with opened("a", announce=(f"/{own}/tcp/1",)) as a:
+        hosts = ("ip4/8.8.8.8", "ip4/192.168.0.9", "ip4/127.0.0.2", "ip4/169.254.169.254")
+        for number, host in enumerate((*hosts, "dns4/b.test", "dns/localhost", "ip4/0.0.0.0")):
+            caller = peer_id_of(bytes([number]) * 32)
+            a.learn(caller, (f"/{host}/tcp/1/p2p/{caller}",))
+            expected = [Multiaddr(f"/{host}/tcp/1")] if host in kept else []
+            assert a._book.addresses(caller) == expected
+
+
+async def test_odd_addresses_that_a_peer_tells_end_nobody(monkeypatch):
+    """They come by identify, and are learnt from the routing table and when the peer goes."""
+    diary = Diary()
+    async with opened("a", diary=diary) as a:
+        async with opened("b") as b:
+            home = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
+            tell(b._stack.host, monkeypatch.setattr)
+            a._book.learn(b.peer_id, [home])
+            await a._keeper.reach(b.peer_id)
+            store, peer = a._stack.host.peerstore, ID.from_base58(b.peer_id)
+            await until(lambda: store.has_peer(peer) and store.get_protocols(peer))  # By identify.
+            await until(lambda: a._stack.dht.routing_table.peer_in_table(peer))
+            a._keeper._learn_from_table()
+        await until(lambda: ("went", b.peer_id) in diary.lines)
+        assert a._book.addresses(b.peer_id) == [home]

@@ -17,6 +17,7 @@ from node.network.peerstore import (
     BoundedPeerStore,
 )
 from tests.node.network.devnet import circle, echo, opened, seed, until
+from tests.node.network.odd_addresses import BYTES
 
 US = create_new_key_pair(seed("us"))
 OWN = ID.from_pubkey(US.public_key)
@@ -78,17 +79,35 @@ def test_a_full_store_of_kept_peers_still_takes_a_new_one(store):
     assert store.has_peer(stranger(PEERS_MAX + 4))
 
 
-def test_a_peer_has_few_addresses_and_protocols(store):
+def test_a_peer_has_few_addresses_and_the_newest_stay(store):
     peer = stranger(1)
     for address in homes(100):
-        store.add_addrs(peer, [address, HOME], 60)
-    assert store.addrs(peer) == [homes(1)[0], HOME, *homes(7)[1:]]
-    assert len(store.addrs(peer)) == ADDRESSES_MAX
-    store.add_addrs(peer, homes(200)[-5:], 60)
-    assert len(store.addrs(peer)) == ADDRESSES_MAX
-    long_name = Multiaddr("/dns4/a.test/tcp/1" * 30)
-    store.add_addrs(stranger(2), [long_name, HOME], 60)
-    assert store.addrs(stranger(2)) == [HOME]
+        store.add_addrs(peer, [HOME, address], 60)
+    assert store.addrs(peer) == [*homes(99)[-6:], HOME, homes(100)[-1]]
+    store.add_addrs(peer, homes(50), 60)
+    assert store.addrs(peer) == homes(ADDRESSES_MAX)
+
+
+def test_what_cannot_be_dialled_is_not_remembered(store):
+    store.add_addrs(stranger(1), [*map(Multiaddr, BYTES), HOME], 60)
+    assert store.addrs(stranger(1)) == [HOME]
+    store.add_addrs(stranger(2), [Multiaddr(data) for data in BYTES], 60)
+    assert not store.has_peer(stranger(2))
+
+
+def test_dead_addresses_give_way_and_do_not_come_alive_again(store):
+    peer = stranger(1)
+    store.add_addrs(peer, homes(8), 60)
+    store.peer_data_map[peer].last_identified -= 3600
+    for nothing in ([], [Multiaddr("/ip4/192.0.2.1/udp/1")]):
+        store.add_addrs(peer, nothing, 60)
+        assert store.peer_data_map[peer].is_expired()
+    store.add_addrs(peer, [HOME], 60)
+    assert store.addrs(peer) == [HOME]
+
+
+def test_a_peer_has_few_protocols(store):
+    peer = stranger(1)
     store.add_protocols(peer, [f"/{number}" for number in range(1000)])
     store.add_protocols(peer, ["/x/1", "/0"])
     assert len(store.get_protocols(peer)) == PROTOCOLS_MAX

@@ -5,6 +5,7 @@ Spec: specs/dht.md.
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 
 from node.network.foreign import Escalation
 from node.network.records import RecordValidator, _ask_all
@@ -63,6 +64,25 @@ async def test_alone_a_record_goes_nowhere_and_is_not_lost(patient_dht):
         async with opened("b", a.addresses()[0]) as b:
             await until(b.peers)
             assert await b.get_record(a.peer_id) == mine  # Asked of its owner.
+
+
+async def test_a_crowd_that_does_not_exist_keeps_no_record_from_those_that_do(
+    patient_dht, monkeypatch
+):
+    async with circle(2) as (a, b):
+        crowd = [ID(b"\x12\x20" + number.to_bytes(32)) for number in range(100)]
+
+        async def find_crowd(key):
+            return crowd
+
+        for node in (a, b):
+            monkeypatch.setattr(
+                node._stack.dht.peer_routing, "find_closest_peers_network", find_crowd
+            )
+        mine = record(1, a.peer_id)
+        assert await a.put_record(mine)
+        a._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())
+        assert await b.get_record(a.peer_id) == mine
 
 
 async def test_an_old_record_is_refused(patient_dht):
