@@ -1,7 +1,10 @@
-"""What all tests share: how Hypothesis works here, and how transcripts are recorded again.
+"""What all tests share: how Hypothesis works here, what Ctrl-C does, and how transcripts
+are recorded again.
 
 Spec: specs/overview.md#tests.
 """
+
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +16,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("house")
+
+
+# A shell that runs the tests in the background has Ctrl-C ignored, by them and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
