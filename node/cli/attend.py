@@ -72,10 +72,10 @@ def _cancel(
     """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
     path, short = f"/jobs/{job_id}", job_id[:ID_DIGITS]
     try:
+        node.post(f"{path}/cancel")  # Before all words: whoever should read them may be slow.
         progress.end()
         _end_line()
         tell("cancelling the job: what it has used until now is paid (Ctrl-C again: leave at once)")
-        node.post(f"{path}/cancel")
         for _ in node.events(f"{path}/events"):
             continue  # The last one comes when there is nothing more to wait for.
         ended = node.get(path)

@@ -4,11 +4,13 @@ Spec: specs/network.md.
 """
 
 import enum
+import functools
 import ipaddress
 import random
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from multiaddr import Multiaddr
@@ -22,6 +24,8 @@ ADDRESSES_PER_PEER_MAX: Final = 8
 PEERS_MAX: Final = 1024
 CALLERS_MAX: Final = 1024  # As many as calls that a node answers at a time.
 ADDRESSES_PER_CALLER_MAX: Final = 3
+EXAMINED_MAX: Final = 32  # Of the addresses that come at once: to read one takes time.
+ENDPOINTS_KEPT: Final = 8192
 BACK_OFF_MIN_MS: Final = 1_000
 BACK_OFF_MAX_MS: Final = 300_000
 BOOTSTRAP_BACK_OFF_MAX_MS: Final = 3_000  # They come back; the whole network hangs on them.
@@ -42,10 +46,13 @@ class Kind(enum.Enum):
 
 @dataclass(slots=True)
 class Entry:
-    """What we know of one peer: its addresses, the best first, and how dialling went."""
+    """What we know of one peer: its addresses, the best first, and how dialling went.
+
+    `bootstrap` are those of the configuration: what others tell never takes their place.
+    """
 
     addresses: list[Multiaddr] = field(default_factory=list)
-    bootstrap: bool = False
+    bootstrap: list[Multiaddr] = field(default_factory=list)
     failures: int = 0
     not_before_ms: int = 0
 
@@ -64,7 +71,9 @@ class AddressBook:
         """
         new = dialable(addresses)
         if new:
-            self._remember(peer, new, first=first)
+            entry = self._entries.setdefault(peer, Entry())
+            both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
+            entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
             self._forget()
 
     def learn_caller(self, peer: PeerId, addresses: Iterable[Multiaddr]) -> None:
@@ -81,15 +90,14 @@ class AddressBook:
 
     def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
         """Remember a bootstrap peer: it is never forgotten, and tried for ever."""
-        self._remember(peer, [address], first=True)
-        self._entries[peer].bootstrap = True
+        self._entries.setdefault(peer, Entry()).bootstrap.append(address)
         self._forget()
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
         """Return the addresses of a peer, the best first; those that it called with are last."""
         entry = self._entries.get(peer, Entry())
         called = self._callers.get(peer, [])
-        known = entry.addresses[: ADDRESSES_PER_PEER_MAX - len(called)]
+        known = [*entry.bootstrap, *entry.addresses][: ADDRESSES_PER_PEER_MAX - len(called)]
         return list(dict.fromkeys([*known, *called]))
 
     def due(self, now_ms: int) -> tuple[list[PeerId], list[PeerId]]:
@@ -109,11 +117,6 @@ class AddressBook:
         wait_ms = min(BACK_OFF_MIN_MS << min(entry.failures, 16), longest_ms)
         jitter_ms = random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
         entry.not_before_ms = 0 if reached else now_ms + wait_ms // 2 + jitter_ms
-
-    def _remember(self, peer: PeerId, new: list[Multiaddr], *, first: bool) -> None:
-        entry = self._entries.setdefault(peer, Entry())
-        both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
-        entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
 
     def _forget(self) -> None:
         if len(self._entries) <= PEERS_MAX:
@@ -153,9 +156,12 @@ def parse_announced(text: str) -> Multiaddr:
 
 
 def dialable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """Return what we can dial of the addresses that a peer told, without a peer id at the end."""
+    """Return what we can dial of the addresses that a peer told, without a peer id at the end.
+
+    Only the first EXAMINED_MAX are looked at: a peer may tell as many as a message holds.
+    """
     found: list[Multiaddr] = []
-    for address in addresses:
+    for address in islice(addresses, EXAMINED_MAX):
         with contained("address that a peer told"):  # Its bytes are read only now.
             endpoint = _endpoint_of(address)
             if endpoint is not None:
@@ -173,7 +179,8 @@ def kind_of(address: Multiaddr) -> Kind:
         found = found.ipv4_mapped or found.sixtofour or found
     kinds = (
         (found.is_loopback, Kind.LOOPBACK),
-        (found.is_unspecified or found.is_multicast or found.is_reserved, Kind.NOWHERE),
+        (found.is_unspecified or found.is_multicast, Kind.NOWHERE),
+        (found.version == 4 and found.is_reserved, Kind.NOWHERE),  # Of IPv6, networks use it.
         (found.is_link_local, Kind.LINK_LOCAL),
         (not found.is_global, Kind.PRIVATE),
     )
@@ -206,6 +213,7 @@ def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
     return found
 
 
+@functools.lru_cache(ENDPOINTS_KEPT)
 def _endpoint_of(address: Multiaddr) -> Multiaddr | None:
     """Return host and TCP port of an address that has no more than these and a peer id."""
     names = [protocol.name for protocol in address.protocols()]

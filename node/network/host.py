@@ -137,9 +137,9 @@ class Network:
         """Remember where a peer that called wants its answer.
 
         Left out is what is no address, names another peer, or leads where the peer has no
-        business to send us: to a DNS name, or inside a network of which we told no address.
+        business to send us: to a kind of address, such as a private one, of which we told none.
         """
-        kinds = {Kind.PUBLIC, *map(kind_of, self._stack.host.own_addresses())} - {Kind.NAME}
+        kinds = {Kind.PUBLIC, *map(kind_of, self._stack.host.own_addresses())}
         found: list[Multiaddr] = []
         for text in addresses:
             try:

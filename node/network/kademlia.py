@@ -22,7 +22,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.validator import NamespacedValidator, Validator
 
-from node.network.addresses import source_of
+from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable, source_of
 from node.network.foreign import contained
 from node.network.muxer import RepairedYamux
 
@@ -85,6 +85,9 @@ class _OpenRoutingTable(RoutingTable):
         skip_server_mode_check: bool = False,  # noqa: FBT001, FBT002
     ) -> bool:
         del skip_server_mode_check
+        if isinstance(peer_obj, PeerInfo):  # From an answer, with as many as the peer liked.
+            few = dialable(peer_obj.addrs)[:ADDRESSES_PER_PEER_MAX]
+            peer_obj = PeerInfo(peer_obj.peer_id, few)
         return await super().add_peer(peer_obj, skip_server_mode_check=True)
 
 

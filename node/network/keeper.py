@@ -37,6 +37,7 @@ class Keeper:
         self._refuses = refuses
         self._tuning = tuning
         self._dialling: set[PeerId] = set()
+        self._searches: set[tuple[PeerId, trio.CancelScope]] = set()
         self._refresh_at_ms = 0
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
 
@@ -59,11 +60,14 @@ class Keeper:
         if await self._dial(peer):
             return
         self._book.learn(peer, await self._find(peer), first=True)
-        if not await self._dial(peer):
+        if not (self._is_connected(peer) or await self._dial(peer)):
             raise PeerUnreachable(f"no address of {peer} answers")
 
     def connected(self, peer: PeerId) -> None:
-        """Note a new connection: the peer may know others."""
+        """Note a new connection: the peer may know others, and nobody need look for it."""
+        for wanted, search in self._searches:
+            if wanted == peer:
+                search.cancel()
         self._book.dialled(peer, monotonic_ms(), reached=True)
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
         self._refresh_at_ms = 0
@@ -119,8 +123,12 @@ class Keeper:
     async def _find(self, peer: PeerId) -> list[Multiaddr]:
         """Ask the DHT for the addresses of a peer."""
         info = None
-        with contained("DHT lookup of a peer"), trio.move_on_after(FIND_S):
-            info = await self._stack.dht.find_peer(ID.from_base58(peer))
+        with contained("DHT lookup of a peer"), trio.move_on_after(FIND_S) as search:
+            self._searches.add((peer, search))
+            try:
+                info = await self._stack.dht.find_peer(ID.from_base58(peer))
+            finally:
+                self._searches.discard((peer, search))
         return [] if info is None else list(info.addrs)
 
     async def _refresh_for_ever(self) -> None:

@@ -46,16 +46,18 @@ class BoundedPeerStore(PeerStore):
         self.peer_data_map.keeps = lambda peer_id: peer_id == self.own or keeps(peer_id)
 
     def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
-        """Remember what we can dial of a peer's addresses; of too many the oldest ones go."""
-        new = list(dict.fromkeys(dialable(addrs)))[:ADDRESSES_MAX]
-        if not new:
-            return  # Libp2p would make the old ones valid anew.
+        """Remember what we can dial of a peer's addresses, as far as there is room.
+
+        Whoever answers in the DHT may tell addresses of others. What a peer tells of itself
+        comes after `clear_addrs`, so that it finds room.
+        """
         known = self.peer_data_map.get(peer_id)
-        if known is not None:
-            old = [] if known.is_expired() else [at for at in known.get_addrs() if at not in new]
+        if known is not None and known.is_expired():
             known.clear_addrs()
-            known.add_addrs(old[max(0, len(old) + len(new) - ADDRESSES_MAX) :])
-        super().add_addrs(peer_id, new, ttl)
+        old = [] if known is None else known.get_addrs()
+        new = [at for at in dict.fromkeys(dialable(addrs)) if at not in old]
+        if new := new[: max(0, ADDRESSES_MAX - len(old))]:  # For none, it would renew the old.
+            super().add_addrs(peer_id, new, ttl)
 
     def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
         """Remember protocols of a peer; libp2p clears the old ones before."""

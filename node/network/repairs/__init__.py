@@ -6,6 +6,7 @@
 | every read, even of one byte, costs a frame on the wire       | repairs/window_updates.py  |
 | a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
 | gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
+| a long answer of the DHT stalls the node for many seconds     | repairs/dht_messages.py    |
 | a cancelled write breaks the whole connection                 | muxer.py (subclass)        |
 | a peer that went silent is never noticed                      | muxer.py (subclass)        |
 | a peer that ignores flow control fills our memory             | muxer.py (subclass)        |
@@ -30,7 +31,13 @@ from typing import Final
 
 import libp2p
 
-from node.network.repairs import blocked_writes, gossip_queue, long_reads, window_updates
+from node.network.repairs import (
+    blocked_writes,
+    dht_messages,
+    gossip_queue,
+    long_reads,
+    window_updates,
+)
 
 AUDITED: Final = "0.8.1"
 
@@ -44,6 +51,7 @@ def apply() -> None:
     found = libp2p.__version__
     assert found == AUDITED, f"libp2p {found} is installed, but {AUDITED} was audited"
     blocked_writes.apply()
+    dht_messages.apply()
     gossip_queue.apply()
     long_reads.apply()
     window_updates.apply()

@@ -11,6 +11,7 @@ from node.network.addresses import (
     BACK_OFF_MAX_MS,
     BOOTSTRAP_BACK_OFF_MAX_MS,
     CALLERS_MAX,
+    EXAMINED_MAX,
     PEERS_MAX,
     AddressBook,
     Kind,
@@ -62,6 +63,21 @@ def test_of_what_peers_tell_only_what_can_be_dialled_stays():
     assert dialable([*odd, HOME, named]) == [HOME, Multiaddr("/ip4/192.0.2.2/tcp/1")]
     nowhere = ("/ip4/0.0.0.0/tcp/1", "/ip6/::/tcp/1", "/ip4/224.0.0.1/tcp/1", "/ip4/1.2.3.4/tcp/0")
     assert dialable(map(Multiaddr, nowhere)) == []
+
+
+def test_a_peer_that_tells_very_many_is_not_heard_to_the_end():
+    told = (Multiaddr(f"/ip4/192.0.2.1/tcp/{port}") for port in range(1, 1000))
+    assert len(dialable(told)) == EXAMINED_MAX
+    assert str(next(told)).endswith(f"/{EXAMINED_MAX + 1}")
+
+
+def test_what_strangers_tell_of_a_bootstrap_peer_does_not_hide_it():
+    book = AddressBook()
+    book.learn_bootstrap(ADA, HOME)
+    for first in (True, False):
+        lies = [Multiaddr(f"/ip4/198.51.100.{n}/tcp/1") for n in range(ADDRESSES_PER_PEER_MAX)]
+        book.learn(ADA, lies, first=first)
+        assert book.addresses(ADA)[0] == HOME
 
 
 @pytest.mark.parametrize(

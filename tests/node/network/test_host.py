@@ -318,7 +318,7 @@ async def test_what_a_caller_says_of_itself_is_learnt_and_leads_to_it():
     "own, kept",
     [
         ("ip4/1.1.1.1", {"ip4/8.8.8.8"}),
-        ("dns4/a.test", {"ip4/8.8.8.8"}),
+        ("dns4/a.test", {"ip4/8.8.8.8", "dns4/b.test", "dns/localhost"}),
         ("ip4/10.0.0.1", {"ip4/8.8.8.8", "ip4/192.168.0.9"}),
         ("ip4/127.0.0.1", {"ip4/8.8.8.8", "ip4/127.0.0.2"}),
     ],

@@ -44,6 +44,26 @@ async def test_a_peer_that_comes_back_at_another_port():
             assert await a.request(b.peer_id, b"2") == b"2"
 
 
+async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatch):
+    async def search_for_ever(peer_id):
+        searching.set()
+        await trio.sleep_forever()
+
+    async def ask():
+        answers.append(await a.request(b.peer_id, b"x"))
+
+    searching, answers = trio.Event(), []
+    monkeypatch.setattr("node.network.keeper.FIND_S", 1_000)
+    async with opened("a") as a, opened("b") as b, trio.open_nursery() as nursery:
+        b.on_request(echo)
+        monkeypatch.setattr(a._stack.dht, "find_peer", search_for_ever)
+        nursery.start_soon(ask)
+        await searching.wait()
+        b._book.learn(a.peer_id, [Multiaddr(a.addresses()[0])])
+        await until(lambda: answers == [b"x"])
+    assert not a._keeper._searches
+
+
 async def test_dialling_at_the_same_time():
     diaries = [Diary(), Diary()]
     quiet = tuned(connections_wanted=0)

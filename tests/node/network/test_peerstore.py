@@ -66,7 +66,7 @@ def test_protocols_do_not_fill_it_either(store, say):
 def test_the_oldest_of_those_that_are_not_kept_goes(store):
     store.guard(lambda peer_id: peer_id in (stranger(0), stranger(2)))
     crowd(store, PEERS_MAX - 1)  # And ourselves: full.
-    store.add_addrs(stranger(1), [HOME], 60)  # News of an old one.
+    store.add_addrs(stranger(1), homes(1), 60)  # News of an old one.
     for number in range(PEERS_MAX, PEERS_MAX + 3):
         store.add_addrs(stranger(number), [HOME], 60)
     gone = [number for number in range(PEERS_MAX - 1) if not store.has_peer(stranger(number))]
@@ -79,11 +79,12 @@ def test_a_full_store_of_kept_peers_still_takes_a_new_one(store):
     assert store.has_peer(stranger(PEERS_MAX + 4))
 
 
-def test_a_peer_has_few_addresses_and_the_newest_stay(store):
+def test_a_peer_has_few_addresses_and_strangers_displace_none(store):
     peer = stranger(1)
     for address in homes(100):
         store.add_addrs(peer, [HOME, address], 60)
-    assert store.addrs(peer) == [*homes(99)[-6:], HOME, homes(100)[-1]]
+    assert store.addrs(peer) == [HOME, *homes(ADDRESSES_MAX - 1)]
+    store.clear_addrs(peer)  # As libp2p does before it takes what the peer tells of itself.
     store.add_addrs(peer, homes(50), 60)
     assert store.addrs(peer) == homes(ADDRESSES_MAX)
 
