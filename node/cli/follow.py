@@ -17,6 +17,7 @@ from node.cli.progress import Progress
 LOG_TAIL_S: Final = 30.0
 """How long the log may be silent once the job has ended."""
 STOP_S: Final = 1.0
+AGAIN_S: Final = 0.02
 
 
 class LogPrinter:
@@ -86,6 +87,8 @@ class _LogThread(threading.Thread):
         self._printer = printer
         self._progress = progress
         self._error: Exception | None = None
+        self._over = threading.Event()
+        """Nobody waits for events any more."""
         self._chunks = 0
         self._writing = False
 
@@ -99,11 +102,13 @@ class _LogThread(threading.Thread):
                 self._writing = False
         except (Failure, OSError) as error:
             self._error = error
-            self._node.interrupt()
+            while not self._over.wait(AGAIN_S):  # The events may be about to be asked for.
+                self._node.interrupt()
 
     def finish(self) -> None:
         """Wait for the rest of the log; a reader of stdout may take its time, the node not."""
         before = -1
+        self._over.set()
         while self.is_alive() and (self._writing or self._chunks > before):
             before = self._chunks
             self.join(LOG_TAIL_S)
@@ -115,6 +120,7 @@ class _LogThread(threading.Thread):
 
     def stop(self) -> None:
         """End the thread: Python must not exit while it writes."""
+        self._over.set()
         if self.is_alive():
             self._node.interrupt()
             self.join(STOP_S)

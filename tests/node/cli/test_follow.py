@@ -37,10 +37,14 @@ class Recording(Silence):
 class Gone(io.RawIOBase):
     """A stdout whose reader has left."""
 
+    def __init__(self):
+        self.tried = threading.Event()
+
     def writable(self):
         return True
 
     def write(self, data):
+        self.tried.set()
         raise BrokenPipeError
 
 
@@ -104,6 +108,25 @@ def test_a_log_that_does_not_end(daemon, monkeypatch):
     with pytest.raises(Failure, match="the end of the log did not come"):
         follow_job(node, job, LogPrinter(as_json=False), Silence())
     assert [thread.name for thread in threading.enumerate()].count("log") == 0
+
+
+def test_a_reader_of_stdout_that_has_left_before_the_events_are_asked_for(daemon, monkeypatch):
+    """Nothing waits yet that the log's thread could interrupt at once."""
+
+    def late(path, after=0):
+        assert gone.tried.wait(20)
+        while node._open:  # When the log's own connection is closed, its thread has interrupted.
+            threading.Event().wait(0.01)
+        yield from events(path, after)
+
+    gone = Gone()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(gone, 1)))
+    node = Connection(daemon.socket)
+    job = node.post("/jobs", JOB)["id"]
+    daemon.do(daemon.service.say, job, b"some text")
+    events, node.events = node.events, late
+    with pytest.raises(BrokenPipeError):
+        follow_job(node, job, LogPrinter(as_json=False), Silence())
 
 
 def test_a_reader_of_stdout_that_leaves(daemon, monkeypatch):
