@@ -6,7 +6,7 @@ Spec: specs/rpc.md#command-line.
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -15,10 +15,8 @@ from node.cli.connection import Connection
 from node.cli.failure import Failure
 from node.cli.fetch import fetch_outputs
 from node.cli.follow import LogPrinter, follow_job
-from node.cli.output import duration, say
+from node.cli.output import duration, say, short_job
 from node.cli.progress import Progress, choose_progress
-
-ID_DIGITS: Final = 12
 
 Tell = Callable[[str], None]
 
@@ -37,7 +35,7 @@ def attend(node: Connection, job: dict[str, Any], output: Path | None, *, as_jso
     except KeyboardInterrupt:
         return _cancel(node, job["id"], printer, progress, tell)
     except OSError:  # Who read stdout has left, or there is no space where it goes.
-        short = job["id"][:ID_DIGITS]
+        short = short_job(job["id"])
         tell(f"the output has nowhere to go; the job goes on: `mutirao logs -f {short}`")
         raise
     finally:
@@ -70,7 +68,7 @@ def _cancel(
     node: Connection, job_id: str, printer: LogPrinter, progress: Progress, tell: Tell
 ) -> int:
     """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
-    path, short = f"/jobs/{job_id}", job_id[:ID_DIGITS]
+    path, short = f"/jobs/{job_id}", short_job(job_id)
     try:
         node.post(f"{path}/cancel")  # Before all words: whoever should read them may be slow.
         progress.end()
@@ -102,7 +100,7 @@ def _exit_code(ended: dict[str, Any]) -> int:
     if code:  # It ran, and was ended: for its time-out, its memory.
         say(f"the job was ended: {why}")
         return int(code)
-    hint = f"see `mutirao show {ended['id'][:ID_DIGITS]}`"
+    hint = f"see `mutirao show {short_job(ended['id'])}`"
     raise Failure("job-not-run", f"the job did not run to its end: {why}", hint)
 
 
@@ -113,7 +111,7 @@ def _tell_of_files(
     if files and output:
         tell(f"{count} written to {output}")
     elif files:
-        short = ended["id"][:ID_DIGITS]
+        short = short_job(ended["id"])
         tell(f"the job left {count}; to fetch: mutirao outputs {short} DIR")
 
 

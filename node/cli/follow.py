@@ -17,7 +17,8 @@ from node.cli.progress import Progress
 LOG_TAIL_S: Final = 30.0
 """How long the log may be silent once the job has ended."""
 STOP_S: Final = 1.0
-AGAIN_S: Final = 0.02
+INTERRUPT_S: Final = 0.02
+"""So often a reader that has left interrupts those who wait, until nobody does."""
 
 
 class LogPrinter:
@@ -102,7 +103,7 @@ class _LogThread(threading.Thread):
                 self._writing = False
         except (Failure, OSError) as error:
             self._error = error
-            while not self._over.wait(AGAIN_S):  # The events may be about to be asked for.
+            while not self._over.wait(INTERRUPT_S):  # The events may be about to be asked for.
                 self._node.interrupt()
 
     def finish(self) -> None:

@@ -16,14 +16,13 @@ from node.cli.output import (
     instant,
     plain,
     say,
+    short_job,
     short_peer,
     show_fields,
     show_json,
     show_table,
 )
 
-ID_DIGITS: Final = 12
-"""So many digits of a job's id are shown in tables; they are enough to name it."""
 COMMAND_WIDTH: Final = 40
 """So many characters of a job's command are shown in tables."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
@@ -47,7 +46,7 @@ def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> 
         return
     show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
         (
-            view["id"][:ID_DIGITS], view["name"] or "-", view["phase"], _or_dash(view["exit_code"]),
+            short_job(view["id"]), view["name"] or "-", view["phase"], _or_dash(view["exit_code"]),
             short_peer(view["provider"]), instant(view["submitted_ms"]), _cut(_command(view)),
         )
         for view in found
@@ -154,7 +153,7 @@ def cancel(*, job: str, node: Connection, as_json: bool) -> None:
     from node.cli.attend import summary
 
     view = node.post(f"/jobs/{quoted(job)}/cancel")
-    short = view["id"][:ID_DIGITS]
+    short = short_job(view["id"])
     if as_json:
         show_json(view)
     elif view["phase"] in {"done", "failed"}:

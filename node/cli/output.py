@@ -50,6 +50,11 @@ def short_peer(peer: str | None) -> str:
     return f"…{peer[-8:]}" if peer else "-"
 
 
+def short_job(job_id: str) -> str:
+    """Return the beginning of a job's id, which tells it apart and which commands take for it."""
+    return job_id[:12]
+
+
 def duration(milliseconds: int | None) -> str:
     """Return a duration as people say it, such as "2.5 s" or "3 h 20 min"."""
     if milliseconds is None:

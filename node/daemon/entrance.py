@@ -33,7 +33,7 @@ async def _name_silent(network: Network, bootstrap: Sequence[str]) -> None:
     await trio.sleep(ANSWER_S)
     connected = {peer.peer_id for peer in network.peers()} | {network.peer_id}
     for address in bootstrap:
-        if address.rpartition("/p2p/")[2] not in connected:
+        if _peer_of(address) not in connected:
             LOG.warning(
                 "the bootstrap peer %s does not answer: see that it runs, that address and peer id"
                 " are those which it prints at its start, and that its port is open; trying on",
@@ -42,7 +42,7 @@ async def _name_silent(network: Network, bootstrap: Sequence[str]) -> None:
 
 
 async def _tell_changes(network: Network, bootstrap: Sequence[str]) -> None:
-    others = [text for text in bootstrap if text.rpartition("/p2p/")[2] != network.peer_id]
+    others = {_peer_of(address) for address in bootstrap} - {network.peer_id}
     then = "trying the bootstrap peers again" if others else "waiting for one to come"
     alone = True
     while True:
@@ -53,3 +53,8 @@ async def _tell_changes(network: Network, bootstrap: Sequence[str]) -> None:
             LOG.warning("lost the last peer; %s", then)
         alone = not peers
         await trio.sleep(LOOK_S)
+
+
+def _peer_of(address: str) -> str:
+    """Return the peer id at the end of a multiaddress."""
+    return address.rpartition("/p2p/")[2]

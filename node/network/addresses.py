@@ -20,7 +20,7 @@ from node.network.foreign import contained
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, public_key_of
 
-ADDRESSES_PER_PEER_MAX: Final = 8
+ADDRESSES_PER_PEER_MAX: Final = 8  # Remembered and dialled: a peer may claim any number.
 PEERS_MAX: Final = 1024
 CALLERS_MAX: Final = 1024  # As many as calls that a node answers at a time.
 ADDRESSES_PER_CALLER_MAX: Final = 3

@@ -17,13 +17,12 @@ from libp2p.peer.peerdata import PeerData
 from libp2p.peer.peerstore import PeerRecordState, PeerStore
 from multiaddr import Multiaddr
 
-from node.network.addresses import dialable
+from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
 
 PEERS_MAX: Final = 2048
-ADDRESSES_MAX: Final = 8  # Of one peer: as many as are ever dialled.
 PROTOCOLS_MAX: Final = 64
 PROTOCOL_LENGTH_MAX: Final = 128
-RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_MAX addresses need.
+RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_PER_PEER_MAX need.
 
 Keeps = Callable[[ID], bool]
 
@@ -56,7 +55,8 @@ class BoundedPeerStore(PeerStore):
             known.clear_addrs()
         old = [] if known is None else known.get_addrs()
         new = [at for at in dict.fromkeys(dialable(addrs)) if at not in old]
-        if new := new[: max(0, ADDRESSES_MAX - len(old))]:  # For none, it would renew the old.
+        room = max(0, ADDRESSES_PER_PEER_MAX - len(old))
+        if new := new[:room]:  # For none, it would renew the old.
             super().add_addrs(peer_id, new, ttl)
 
     def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:

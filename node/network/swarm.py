@@ -25,12 +25,11 @@ from libp2p.peer.peerstore import PeerStoreError
 from libp2p.stream_muxer.yamux import yamux
 from multiaddr import Multiaddr
 
-from node.network.addresses import source_of
+from node.network.addresses import ADDRESSES_PER_PEER_MAX, source_of
 from node.network.foreign import contained
 from node.network.interface import Tuning
 
 CONNECTIONS_PER_PEER_MAX: Final = 4  # Two come of dialling at the same time, two of a restart.
-ADDRESSES_MAX: Final = 8  # Of one peer: a peer may claim any number.
 HEAD_START_S: Final = 0.3  # An address has this before the next one is tried beside it.
 FAILED_S: Final = 15.0  # Lookups in the DHT do not dial a dead peer again and again.
 FAILED_MAX: Final = 4096
@@ -140,7 +139,7 @@ class RepairedSwarm(Swarm):
     async def _race(self, peer_id: ID, addresses: list[Multiaddr]) -> INetConn | None:
         winners: list[INetConn] = []
         async with trio.open_nursery() as nursery:
-            for address in addresses[:ADDRESSES_MAX]:
+            for address in addresses[:ADDRESSES_PER_PEER_MAX]:
                 lost = trio.Event()
 
                 async def attempt(address: Multiaddr = address, lost: trio.Event = lost) -> None:

@@ -9,8 +9,8 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore, create_signed_peer_record
 from multiaddr import Multiaddr
 
+from node.network.addresses import ADDRESSES_PER_PEER_MAX
 from node.network.peerstore import (
-    ADDRESSES_MAX,
     PEERS_MAX,
     PROTOCOLS_MAX,
     RECORD_BYTES_MAX,
@@ -83,10 +83,10 @@ def test_a_peer_has_few_addresses_and_strangers_displace_none(store):
     peer = stranger(1)
     for address in homes(100):
         store.add_addrs(peer, [HOME, address], 60)
-    assert store.addrs(peer) == [HOME, *homes(ADDRESSES_MAX - 1)]
+    assert store.addrs(peer) == [HOME, *homes(ADDRESSES_PER_PEER_MAX - 1)]
     store.clear_addrs(peer)  # As libp2p does before it takes what the peer tells of itself.
     store.add_addrs(peer, homes(50), 60)
-    assert store.addrs(peer) == homes(ADDRESSES_MAX)
+    assert store.addrs(peer) == homes(ADDRESSES_PER_PEER_MAX)
 
 
 def test_what_cannot_be_dialled_is_not_remembered(store):
