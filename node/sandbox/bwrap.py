@@ -35,6 +35,8 @@ WALLS: Final = (
     "--new-session",
     "--clearenv",
 )
+INIT: Final = "/proc/1"
+"""Covered: a job has its init's user id, so it could read and write the init's memory."""
 LEAKS: Final = tuple(
     f"/proc/{name}"
     for name in (
@@ -129,6 +131,7 @@ def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
     for path, source in launch.inputs:
         pairs += _bind(source, f"/in/{path}")
     pairs += _words("--remount-ro", "/in")
+    pairs += _words("--perms", "0555", "--size", 4096, "--tmpfs", INIT, "--remount-ro", INIT)
     for leak in host.leaks:  # They read as empty.
         pairs += _words("--ro-bind", "/dev/null", leak)
     for name, value in (environment_of(launch) | dict(extra.env)).items():

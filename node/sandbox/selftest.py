@@ -30,7 +30,7 @@ TIMEOUT_MS: Final = 700
 CPU_SLACK: Final = 1.5
 
 WALLS: Final = """
-import os, socket
+import os, socket, sys
 def refused(act, *words):
     try:
         act(*words)
@@ -41,6 +41,11 @@ assert os.getuid() == 65532, "the user id"
 assert refused(socket.socket, 40, socket.SOCK_STREAM), "a socket to the hypervisor"
 assert refused(os.mkdir, "/home-of-a-job"), "writing to the image"
 assert refused(os.mknod, "/tmp/device", 0o20666, os.makedev(1, 1)), "making a device"
+def change_its_program():
+    os.chmod("/proc/1/exe", os.stat("/proc/1/exe").st_mode & 0o7777)
+assert refused(change_its_program), "changing the first process's program"
+in_docker = sys.argv[1] == "docker"
+assert in_docker or refused(open, "/proc/1/mem", "r+b"), "the first process's memory"
 assert len(os.listdir("/sys/class/net")) == 1 if os.path.exists("/sys/class/net") else True
 assert [x for x in os.listdir("/proc") if x.isdigit()].__len__() < 8, "seeing others' processes"
 open("/out/proof", "w").write("walls")
@@ -139,7 +144,9 @@ async def check(driver: Candidate) -> Probe:
         image = await driver.selftest_image(rootfs)
 
         async def start(launch: Launch, folder: Path) -> None:
-            await driver.start_with(replace(launch, image=image), folder, extra)
+            command = (*launch.workload.command, driver.name)
+            job = replace(launch.workload, command=command)
+            await driver.start_with(replace(launch, image=image, workload=job), folder, extra)
 
         ends = await run_trials(start, scratch)
     except SandboxUnavailable as fault:

@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, joblog
+from node.sandbox.runner import cgroups, joblog, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -243,11 +243,10 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
         if group.folders:
             group.join()
         _take_limits(fields)
+        program = sealed.copy(fields.one("program"))
         stage = Stage(
-            [*fields.every("path"), fields.one("program"), *fields.every("library")],
-            hidden=bool(fields.one("uid")),
+            [*fields.every("path"), *fields.every("library")], hidden=bool(fields.one("uid"))
         )
-        program = stage.place(fields.one("program"))
         libraries = ":".join(stage.place(path) for path in fields.every("library"))
         arguments = _options(fields, stage, pipes)
         _take_user(fields)
