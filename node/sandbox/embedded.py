@@ -18,7 +18,7 @@ from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
 from node.sandbox.driver import CONTAINER, Image, Launch, Probe
 from node.sandbox.policy import MOUNT_POINTS, require_runnable
-from node.sandbox.runner import cgroups, records
+from node.sandbox.runner import cgroups, init, records
 from protocol.values.errors import SandboxUnavailable
 
 FIRST_JOB_UID: Final = 0x7000_0000
@@ -69,6 +69,7 @@ class EmbeddedDriver(runfolder.RunFolders):
 
     async def remove(self, folder: Path) -> None:
         await self.kill(folder)
+        await trio.to_thread.run_sync(init.end, str(folder / records.INIT))
         name = runfolder.name_in(folder)
         if name:
             await trio.to_thread.run_sync(self._remove_group, name)
@@ -76,6 +77,7 @@ class EmbeddedDriver(runfolder.RunFolders):
 
     async def reap(self, names: frozenset[str]) -> None:
         self.runners.end_spare()
+        await trio.to_thread.run_sync(self._end_others, names)
         for name in cgroups.children(self.group, self.cgroup_root):
             if name not in names:
                 await trio.to_thread.run_sync(self._remove_group, name)
@@ -95,6 +97,12 @@ class EmbeddedDriver(runfolder.RunFolders):
     async def forget_selftest_image(self) -> None:
         """Remove nothing: the root lies in the self-test's own folder."""
         await trio.lowlevel.checkpoint()
+
+    def _end_others(self, names: frozenset[str]) -> None:
+        """End what still lives of containers not named, whether or not they have runners."""
+        for folder in self.runs.iterdir():
+            if (name := runfolder.name_in(folder)) and name not in names:
+                init.end(str(folder / records.INIT))
 
     def _remove_group(self, name: str) -> None:
         """Kill what is left in a container's control group, and remove it."""

@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, joblog, sealed
+from node.sandbox.runner import cgroups, init, joblog, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -155,6 +155,7 @@ def start(fields: Fields) -> Bubblewrap:
     try:
         _await_setup(container, fields, pipes)
         _limit_processes(container, fields)
+        _note_init(container)
     except StartFailed:
         container.kill()
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
@@ -285,6 +286,16 @@ def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
     if fields.one("nproc") and not fields.one("uid"):
         limit = fields.number("nproc")
         resource.prlimit(container.init, resource.RLIMIT_NPROC, (limit, limit))
+
+
+def _note_init(container: Bubblewrap) -> None:
+    """Let others find the container if we die, before the job begins."""
+    try:
+        init.note(container.init)
+    except ProcessLookupError:
+        raise StartFailed(_complaint(container)) from None
+    except OSError as fault:
+        raise StartFailed(f"cannot write to the run folder: {fault.strerror}") from fault
 
 
 def _take_user(fields: Fields) -> None:

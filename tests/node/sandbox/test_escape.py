@@ -16,10 +16,12 @@ import trio
 
 from node.sandbox import bwrap
 from node.sandbox.embedded import find_bwrap
-from node.sandbox.runner import sealed
+from node.sandbox.runner import lock, sealed
 from node.sandbox.selftest import python_command
 from tests.node.sandbox.conftest import launch_of, workload
 
+NAP = f"60.{os.getpid()}"
+"""Seconds that no other process of the machine sleeps."""
 ATTACK = """
 import os
 def attempt(name, act):
@@ -106,9 +108,9 @@ async def test_even_an_uncovered_first_process_shows_a_copy(room, own_bwrap, tmp
 
 
 async def test_bwrap_runs_from_sealed_memory(room, own_bwrap):
-    folder = await room.start(launch_of(workload("/bin/sleep", "41")))
+    folder = await room.start(launch_of(workload("/bin/sleep", NAP)))
     with trio.fail_after(10):
-        while not (sleeping := _running("/bin/sleep\x0041")):
+        while not (sleeping := _running(f"/bin/sleep\0{NAP}")):
             await trio.sleep(0.01)
     first = _parent(sleeping)
     for process in (first, _parent(first)):
@@ -117,6 +119,27 @@ async def test_bwrap_runs_from_sealed_memory(room, own_bwrap):
         assert seals & sealed.SEALS == sealed.SEALS
         os.close(program)
     await room.driver.kill(folder)
+
+
+@pytest.mark.parametrize("how", ["remove", "reap"])
+async def test_a_container_that_outlives_its_runner_is_ended(bare_room, monkeypatch, how):
+    """As an ordinary user's, without a control group: its parent's death does not reach it."""
+    walls = tuple(wall for wall in bwrap.WALLS if wall != "--die-with-parent")
+    monkeypatch.setattr(bwrap, "WALLS", walls)
+    folder = await bare_room.start(launch_of(workload("/bin/sleep", NAP)))
+    with trio.fail_after(10):
+        while not (sleeping := _running(f"/bin/sleep\0{NAP}")):
+            await trio.sleep(0.01)
+    os.kill(lock.holder(str(folder / "lock")), 9)
+    assert (await bare_room.driver.wait(folder)).reason == "failed"
+    assert _running(f"/bin/sleep\0{NAP}") == sleeping
+    if how == "remove":
+        await bare_room.driver.remove(folder)
+    else:
+        await bare_room.driver.reap(frozenset({"another"}))
+    with trio.fail_after(10):
+        while _running(f"/bin/sleep\0{NAP}"):
+            await trio.sleep(0.01)
 
 
 def _running(command: str) -> int:
