@@ -1,27 +1,31 @@
 """libp2p's gossip, with our own verdict on every message and no way for a stranger to end it.
 
 Defects that are repaired here by subclass (network.md, 3 and 7): bytes that are no protobuf, or
-a key that is none, end the service and with it the process; an invalid message is judged again
-for each copy; all messages wait in a queue that nobody needs here, besides the verdict; a peer
-does not hear of a topic that we subscribe to while we greet it, and forgets all our topics when
-one of two connections is closed.
+a key that is none, end the service and with it the process; every message of an RPC gets a task
+of its own before anybody has counted them; an invalid message is judged again for each copy;
+all messages wait in a queue that nobody needs here, besides the verdict; a peer does not hear of
+a topic that we subscribe to while we greet it, and forgets all our topics when one of two
+connections is closed.
 
 Spec: specs/gossip.md.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
 import trio
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from node.network.allowances import Bucket
 from node.network.foreign import contained
 from node.network.interface import Limits
 from protocol.rules.verdict import Verdict
@@ -29,9 +33,14 @@ from protocol.rules.verdict import Verdict
 TOPIC_BYTES_MAX: Final = 128
 TOPICS_PER_PEER_MAX: Final = 512
 RPC_BYTES_MAX: Final = 256 * 1024
+RPC_ENTRIES_MAX: Final = 1024  # Messages, subscriptions, control messages and ids in them.
+STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
 SEEN_S: Final = 120
 BURST_MAX: Final = 400  # Messages from one peer at once, and per second thereafter:
 RATE_PER_S: Final = 50
+ENTRIES_BURST_MAX: Final = 4096  # Entries of a peer's RPCs, in the same way:
+ENTRIES_PER_S: Final = 512
+RPC_ENTRIES: Final = 4  # What an RPC counts for itself: reading it costs as much.
 
 Judge = Callable[[ID, str, bytes], Verdict]  # The forwarding peer, the topic, the data.
 Accuse = Callable[[ID, str], None]  # The peer at fault, and why.
@@ -95,7 +104,8 @@ class RepairedPubsub(Pubsub):
         self._judge = judge
         self._accuse = accuse
         self._prefix = prefix
-        self._buckets: dict[ID, _Bucket] = {}
+        self._spent: dict[ID, _Spent] = {}
+        self._streams: Counter[ID] = Counter()
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """Judge and forward a message. libp2p calls it for those of peers and for our own."""
@@ -116,15 +126,55 @@ class RepairedPubsub(Pubsub):
             super().handle_subscription(origin_id, sub_message)
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
-        """Read a peer's gossip until it ends; what libp2p cannot parse is the peer's fault."""
+        """Read a peer's gossip until it ends; what is no gossip is the peer's fault."""
         peer_id = stream.muxed_conn.peer_id
-        with contained("gossip stream") as reading:
-            await super().continuously_read_stream(stream)
-        if reading.failed:
-            self._accuse(peer_id, "gossip that cannot be parsed")
+        if self._streams[peer_id] >= STREAMS_PER_PEER_MAX:
             with contained("gossip stream"):
                 await stream.reset()
-                self._handle_dead_peer(peer_id)
+            return
+        self._streams[peer_id] += 1
+        try:
+            with contained("gossip stream") as reading:
+                await self._read(stream, peer_id)
+        finally:
+            self._streams[peer_id] -= 1
+            self._streams = +self._streams  # Without those that have none.
+        if reading.failed:
+            self._accuse(peer_id, "gossip that breaks the rules of RPCs")
+            with contained("gossip stream"):
+                await stream.reset()
+
+    async def _read(self, stream: INetStream, peer_id: ID) -> None:
+        """Take RPC after RPC. Raises whatever is wrong with one, and nothing at the end."""
+        while True:
+            try:
+                data = await read_varint_prefixed_bytes_limited(stream, RPC_BYTES_MAX)
+            except MessageTooLarge:
+                raise
+            except IOException:
+                return  # The stream is closed, or its connection.
+            rpc = rpc_pb2.RPC()
+            rpc.ParseFromString(data)
+            # The peer waits until it has paid, before it costs us anything else.
+            entries = _entries_of(rpc)
+            await trio.sleep(self._spending(peer_id).entries.owe(RPC_ENTRIES + entries))
+            await self._take(peer_id, rpc)
+
+    async def _take(self, peer_id: ID, rpc: rpc_pb2.RPC) -> None:
+        """Take an RPC of which we know that it is not too much. Its senderRecord is not read.
+
+        Where a peer is, identify tells.
+        """
+        granted = self._spending(peer_id).messages.take(len(rpc.publish))
+        for msg in rpc.publish[:granted]:
+            if self._is_subscribed_to_msg(msg):
+                await self.push_msg(peer_id, msg)
+                await trio.lowlevel.checkpoint()  # A signature takes its time; others wait.
+        for subscription in rpc.subscriptions:
+            self.handle_subscription(peer_id, subscription)
+        if rpc.HasField("control"):
+            rpc.ClearField("senderRecord")  # Else the router reads it.
+            await self.router.handle_rpc(rpc, peer_id)
 
     def greet_again(self) -> None:
         """Tell all peers our topics once more; those that know them already lose nothing."""
@@ -147,13 +197,14 @@ class RepairedPubsub(Pubsub):
             await super()._replay_recent_messages(peer_id, topic)
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
-        self._buckets.pop(peer_id, None)
+        self._spent.pop(peer_id, None)
         super()._handle_dead_peer(peer_id)
+
+    def _spending(self, peer_id: ID) -> "_Spent":
+        return self._spent.setdefault(peer_id, _Spent())
 
     def _is_acceptable(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
         """Return whether to forward the message. No await: a copy cannot come in between."""
-        if not self._buckets.setdefault(forwarder, _Bucket()).take():
-            return False
         if msg.from_id == self.my_id.to_bytes() or self._is_msg_seen(msg):
             return False
         why = _what_is_wrong(msg)
@@ -168,21 +219,25 @@ class RepairedPubsub(Pubsub):
         return verdict is Verdict.ACCEPT
 
 
-class _Bucket:
-    """A peer's allowance of messages."""
+class _Spent:
+    """What a peer has used up."""
 
     def __init__(self) -> None:
-        self._tokens = float(BURST_MAX)
-        self._at_s = trio.current_time()
+        self.messages = Bucket(BURST_MAX, RATE_PER_S)
+        self.entries = Bucket(ENTRIES_BURST_MAX, ENTRIES_PER_S)
 
-    def take(self) -> bool:
-        now_s = trio.current_time()
-        self._tokens = min(BURST_MAX, self._tokens + (now_s - self._at_s) * RATE_PER_S)
-        self._at_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+
+def _entries_of(rpc: rpc_pb2.RPC) -> int:
+    """Count what is in an RPC; raise ValueError if it is too much. Nothing of it is looked at."""
+    control = rpc.control
+    entries = len(rpc.publish) + len(rpc.subscriptions) + len(control.graft) + len(control.prune)
+    entries += len(control.ihave) + len(control.iwant) + len(control.idontwant)
+    if entries <= RPC_ENTRIES_MAX:
+        entries += sum(len(ihave.messageIDs) for ihave in control.ihave)
+        entries += sum(len(iwant.messageIDs) for iwant in control.iwant)
+    if entries > RPC_ENTRIES_MAX:
+        raise ValueError(f"an RPC of {entries} entries")
+    return entries
 
 
 def _what_is_wrong(msg: rpc_pb2.Message) -> str:

@@ -6,7 +6,9 @@
 | every read, even of one byte, costs a frame on the wire       | repairs/window_updates.py  |
 | a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
 | gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
+| gossip goes out in larger pieces than our peers take          | repairs/gossip_queue.py    |
 | a long answer of the DHT stalls the node for many seconds     | repairs/dht_messages.py    |
+| many tasks of one service stall the node for many seconds     | repairs/service_tasks.py   |
 | a cancelled write breaks the whole connection                 | muxer.py (subclass)        |
 | a peer that went silent is never noticed                      | muxer.py (subclass)        |
 | a peer that ignores flow control fills our memory             | muxer.py (subclass)        |
@@ -18,6 +20,7 @@
 | anybody may claim to be anybody over plaintext                | stack.py (noise only)      |
 | two daemons share one port, and each loses half               | transport.py (subclass)    |
 | malformed gossip ends the node                                | pubsub.py (subclass)       |
+| one RPC of gossip starts thousands of tasks                   | pubsub.py (subclass)       |
 | a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
 | what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |
@@ -36,6 +39,7 @@ from node.network.repairs import (
     dht_messages,
     gossip_queue,
     long_reads,
+    service_tasks,
     window_updates,
 )
 
@@ -54,4 +58,5 @@ def apply() -> None:
     dht_messages.apply()
     gossip_queue.apply()
     long_reads.apply()
+    service_tasks.apply()
     window_updates.apply()

@@ -3,18 +3,30 @@
 Spec: specs/gossip.md.
 """
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
+from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from node.network import pubsub
-from node.network.pubsub import BURST_MAX, RATE_PER_S, TOPIC_BYTES_MAX, _Bucket
+from node.network.pubsub import (
+    BURST_MAX,
+    RPC_BYTES_MAX,
+    RPC_ENTRIES,
+    RPC_ENTRIES_MAX,
+    STREAMS_PER_PEER_MAX,
+    TOPIC_BYTES_MAX,
+)
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import opened, seed
+from tests.node.network.devnet import opened, seed, until
 
 TOPIC = "/mutirao/mutirao/calls"
 EVE = create_new_key_pair(seed("eve"))
@@ -98,18 +110,125 @@ async def test_what_claims_to_come_from_us_is_dropped(door):
     assert door.penalty() == 0
 
 
+class Stream:
+    """A stream on which Eve has sent some RPCs, or other bytes, and said goodbye."""
+
+    def __init__(self, *sent, rests=False):
+        self.muxed_conn = SimpleNamespace(peer_id=EVE_ID)
+        self.data = b"".join(one if isinstance(one, bytes) else framed(one) for one in sent)
+        self.rests = rests
+        self.was_reset = False
+
+    async def read(self, size):
+        await trio.lowlevel.checkpoint()
+        if self.rests and not self.data:
+            await trio.sleep_forever()
+        piece, self.data = self.data[:size], self.data[size:]
+        if not piece:
+            raise StreamEOF
+        return piece
+
+    async def reset(self):
+        self.was_reset = True
+
+
+def framed(rpc):
+    return encode_varint_prefixed(rpc.SerializeToString())
+
+
+def numbered(numbers):
+    return [message(seqno=number) for number in numbers]
+
+
+async def test_what_a_peer_sends_is_judged(door):
+    await until(lambda: TOPIC in door.topic_ids)
+    stream = Stream(rpc_pb2.RPC(publish=numbered(range(3))), rpc_pb2.RPC(publish=numbered([3])))
+    await door.continuously_read_stream(stream)
+    assert len(door.judged) == 4
+    assert door.penalty() == 0
+    assert not stream.was_reset
+
+
+def crowded(**repeated):
+    rpc = rpc_pb2.RPC()
+    for name, entries in repeated.items():
+        getattr(rpc if name in ("publish", "subscriptions") else rpc.control, name).extend(entries)
+    return rpc
+
+
+TOO_MANY = RPC_ENTRIES_MAX + 1
+IDS = [b"id"] * TOO_MANY
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        crowded(publish=[rpc_pb2.Message(topicIDs=[TOPIC])] * 9000),
+        crowded(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)] * TOO_MANY),
+        crowded(graft=[rpc_pb2.ControlGraft(topicID=TOPIC)] * TOO_MANY),
+        crowded(prune=[rpc_pb2.ControlPrune(topicID=TOPIC)] * TOO_MANY),
+        crowded(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=IDS)]),
+        crowded(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC)] * TOO_MANY),
+        crowded(iwant=[rpc_pb2.ControlIWant(messageIDs=IDS)]),
+        crowded(iwant=[rpc_pb2.ControlIWant(messageIDs=[b"id"])] * 513),
+        crowded(idontwant=[rpc_pb2.ControlIDontWant()] * TOO_MANY),
+        encode_uvarint(RPC_BYTES_MAX + 1),
+        b"\xff" * 12,
+        b"\x05hello",
+    ],
+)
+async def test_an_rpc_of_too_much_costs_the_sender_and_not_us(door, bad, monkeypatch):
+    await until(lambda: TOPIC in door.topic_ids)
+    started, pushed = [], []
+    monkeypatch.setattr(door.manager, "run_task", lambda *task, **_: started.append(task))
+    monkeypatch.setattr(door, "push_msg", pushed.append)
+    stream = Stream(bad, rpc_pb2.RPC(publish=numbered([1])))
+    await door.continuously_read_stream(stream)
+    assert not started
+    assert not pushed
+    assert door.penalty() >= 9
+    assert stream.was_reset
+
+
 async def test_a_flood_is_cut(door, monkeypatch):
+    await until(lambda: TOPIC in door.topic_ids)
     monkeypatch.setattr(pubsub, "RATE_PER_S", 0)
-    for number in range(BURST_MAX + 100):
-        await door.push_msg(EVE_ID, message(seqno=number))
+    half = BURST_MAX // 2
+    floods = [range(half), range(half, BURST_MAX + 100), [BURST_MAX + 200]]
+    await door.continuously_read_stream(
+        Stream(*(rpc_pb2.RPC(publish=numbered(flood)) for flood in floods))
+    )
     assert len(door.judged) == BURST_MAX
+    assert door.penalty() == 0
 
 
-async def test_after_a_flood_a_peer_is_heard_again(autojump_clock):
-    bucket = _Bucket()
-    assert [bucket.take() for _ in range(BURST_MAX + 1)] == [True] * BURST_MAX + [False]
-    await trio.sleep(2)
-    assert [bucket.take() for _ in range(2 * RATE_PER_S + 1)] == [True] * 2 * RATE_PER_S + [False]
+async def test_many_small_rpcs_wait_until_the_peer_has_paid(door):
+    await until(lambda: TOPIC in door.topic_ids)
+    paid, waits = [], [0, 0, math.inf]
+
+    def owe(tokens):
+        paid.append((tokens, len(door.judged)))
+        return waits.pop(0)
+
+    door._spending(EVE_ID).entries.owe = owe
+    stream = Stream(*(rpc_pb2.RPC(publish=numbered([number])) for number in range(5)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.continuously_read_stream, stream)
+        await until(lambda: len(paid) == 3)
+        nursery.cancel_scope.cancel()
+    assert paid == [(RPC_ENTRIES + 1, 0), (RPC_ENTRIES + 1, 1), (RPC_ENTRIES + 1, 2)]
+    assert stream.data  # What we do not read fills the peer's memory, not ours.
+
+
+async def test_a_peer_has_few_streams_of_gossip(door):
+    streams = [Stream(rests=True) for _ in range(STREAMS_PER_PEER_MAX + 1)]
+    async with trio.open_nursery() as nursery:
+        for stream in streams:
+            nursery.start_soon(door.continuously_read_stream, stream)
+        await until(lambda: any(stream.was_reset for stream in streams))
+        assert [stream.was_reset for stream in streams].count(True) == 1
+        nursery.cancel_scope.cancel()
+    assert not door._streams
 
 
 @pytest.mark.parametrize("topic", ["other", "/mutirao/mutirao/" + "x" * TOPIC_BYTES_MAX])
