@@ -10,16 +10,14 @@ connections is closed.
 Spec: specs/gossip.md.
 """
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
-from typing import Any, Final, cast
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 import trio
 from libp2p.abc import INetStream
-from libp2p.custom_types import TProtocol
 from libp2p.io.exceptions import IOException, MessageTooLarge
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
@@ -31,7 +29,7 @@ from node.network.interface import Limits
 from protocol.rules.verdict import Verdict
 
 TOPIC_BYTES_MAX: Final = 128
-TOPICS_PER_PEER_MAX: Final = 512
+TOPICS_PER_PEER_MAX: Final = 64  # Far more than a node hears: one for records, four for calls.
 RPC_BYTES_MAX: Final = 256 * 1024
 RPC_ENTRIES_MAX: Final = 1024  # Messages, subscriptions, control messages and ids in them.
 STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
@@ -44,52 +42,6 @@ RPC_ENTRIES: Final = 4  # What an RPC counts for itself: reading it costs as muc
 
 Judge = Callable[[ID, str, bytes], Verdict]  # The forwarding peer, the topic, the data.
 Accuse = Callable[[ID, str], None]  # The peer at fault, and why.
-
-
-class RepairedGossipSub(GossipSub):
-    """Gossipsub 1.1 with our parameters; what we publish goes to every subscriber we know."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            protocols=[TProtocol("/meshsub/1.1.0")],  # 1.2 costs twice the CPU.
-            degree=6,
-            degree_low=4,
-            degree_high=12,
-            heartbeat_interval=1,
-            heartbeat_initial_delay=0.1,
-            gossip_window=3,
-            gossip_history=10,
-            prune_back_off=10,
-            adaptive_gossip_enabled=False,  # It raises the interval of the heartbeat to 60 s.
-            spam_protection_enabled=False,  # It drops 10 messages a second, our own too.
-            eclipse_protection_enabled=False,
-        )
-        # libp2p only empties these lists when adaptive gossip is on.
-        bounded = defaultdict[str, Any](lambda: deque(maxlen=1))
-        self.recent_message_deliveries = bounded
-
-    def _get_peers_to_send(
-        self,
-        topic_ids: Iterable[str],
-        msg_forwarder: ID,
-        origin: ID,
-        msg_id: bytes | None = None,
-    ) -> Iterable[ID]:
-        pubsub = cast("Pubsub", self.pubsub)
-        topics = list(topic_ids)
-        chosen = set(super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id))
-        if msg_forwarder == pubsub.my_id:  # Flood publishing: no mesh stands in the way.
-            for topic in topics:
-                chosen |= pubsub.peer_topics.get(topic, set())
-        return chosen - {pubsub.my_id}
-
-    async def flush_pending_messages(self, peer_id: ID) -> None:
-        with contained("gossip to a new peer"):
-            await super().flush_pending_messages(peer_id)
-
-    async def on_peer_subscribed(self, peer_id: ID, topic: str) -> None:
-        with contained("gossip to a new subscriber"):
-            await super().on_peer_subscribed(peer_id, topic)
 
 
 class RepairedPubsub(Pubsub):
@@ -120,11 +72,6 @@ class RepairedPubsub(Pubsub):
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Do nothing: the judge has handed the message on."""
 
-    def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
-        topic = sub_message.topicid
-        if len(topic) <= TOPIC_BYTES_MAX and topic.startswith(self._prefix):
-            super().handle_subscription(origin_id, sub_message)
-
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Read a peer's gossip until it ends; what is no gossip is the peer's fault."""
         peer_id = stream.muxed_conn.peer_id
@@ -139,6 +86,8 @@ class RepairedPubsub(Pubsub):
         finally:
             self._streams[peer_id] -= 1
             self._streams = +self._streams  # Without those that have none.
+            if not self._peer_is_connected(peer_id):  # What it sent was read after it had left.
+                self._handle_dead_peer(peer_id)
         if reading.failed:
             self._accuse(peer_id, "gossip that breaks the rules of RPCs")
             with contained("gossip stream"):
@@ -171,10 +120,24 @@ class RepairedPubsub(Pubsub):
                 await self.push_msg(peer_id, msg)
                 await trio.lowlevel.checkpoint()  # A signature takes its time; others wait.
         for subscription in rpc.subscriptions:
-            self.handle_subscription(peer_id, subscription)
-        if rpc.HasField("control"):
-            rpc.ClearField("senderRecord")  # Else the router reads it.
-            await self.router.handle_rpc(rpc, peer_id)
+            await self._take_subscription(peer_id, subscription)
+        await self.router.handle_rpc(rpc, peer_id)
+
+    async def _take_subscription(self, peer_id: ID, wanted: rpc_pb2.RPC.SubOpts) -> None:
+        """Note that a peer hears a topic, or hears it no longer. libp2p starts tasks for it."""
+        topic = wanted.topicid
+        if not wanted.subscribe:
+            self._forget_subscription(peer_id, topic)
+            return
+        ours = len(topic) <= TOPIC_BYTES_MAX and topic.startswith(self._prefix)
+        known = peer_id in self.peer_topics.get(topic, ())
+        count = self._peer_subscription_count.get(peer_id, 0)
+        if not ours or known or count >= self.max_subscriptions_per_peer:
+            return
+        self.peer_topics.setdefault(topic, set()).add(peer_id)
+        self._peer_subscription_count[peer_id] = count + 1
+        await self._replay_recent_messages(peer_id, topic)
+        await self.router.on_peer_subscribed(peer_id, topic)
 
     def greet_again(self) -> None:
         """Tell all peers our topics once more; those that know them already lose nothing."""
@@ -199,6 +162,7 @@ class RepairedPubsub(Pubsub):
     def _handle_dead_peer(self, peer_id: ID) -> None:
         self._spent.pop(peer_id, None)
         super()._handle_dead_peer(peer_id)
+        self.router.remove_peer(peer_id)  # libp2p forgets to, if it had not greeted it yet.
 
     def _spending(self, peer_id: ID) -> "_Spent":
         return self._spent.setdefault(peer_id, _Spent())

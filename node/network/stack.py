@@ -28,6 +28,7 @@ from trio import TaskStatus
 
 from node.network.addresses import parse_announced, reachable
 from node.network.foreign import contained
+from node.network.gossipsub import RepairedGossipSub
 from node.network.interface import NetworkConfig, Tuning
 from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
 from node.network.muxer import PROTOCOL as YAMUX
@@ -37,7 +38,6 @@ from node.network.pubsub import (
     RPC_BYTES_MAX,
     SEEN_S,
     TOPICS_PER_PEER_MAX,
-    RepairedGossipSub,
     RepairedPubsub,
 )
 from node.network.records import RecordValidator

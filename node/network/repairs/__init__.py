@@ -21,6 +21,8 @@
 | two daemons share one port, and each loses half               | transport.py (subclass)    |
 | malformed gossip ends the node                                | pubsub.py (subclass)       |
 | one RPC of gossip starts thousands of tasks                   | pubsub.py (subclass)       |
+| topics that a peer invents are remembered for good            | gossipsub.py (subclass)    |
+| a peer names others, and they are dialled                     | gossipsub.py (subclass)    |
 | a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
 | what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |

@@ -23,6 +23,7 @@ from node.network.pubsub import (
     RPC_ENTRIES_MAX,
     STREAMS_PER_PEER_MAX,
     TOPIC_BYTES_MAX,
+    TOPICS_PER_PEER_MAX,
 )
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
@@ -149,6 +150,11 @@ async def test_what_a_peer_sends_is_judged(door):
     assert not stream.was_reset
 
 
+def subscriptions(*topics, hears=True):
+    made = [rpc_pb2.RPC.SubOpts(subscribe=hears, topicid=topic) for topic in topics]
+    return rpc_pb2.RPC(subscriptions=made)
+
+
 def crowded(**repeated):
     rpc = rpc_pb2.RPC()
     for name, entries in repeated.items():
@@ -233,7 +239,22 @@ async def test_a_peer_has_few_streams_of_gossip(door):
 
 @pytest.mark.parametrize("topic", ["other", "/mutirao/mutirao/" + "x" * TOPIC_BYTES_MAX])
 async def test_foreign_topics_are_not_remembered(door, topic):
-    door.handle_subscription(EVE_ID, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic))
+    await door._take(EVE_ID, subscriptions(topic, TOPIC))
     assert topic not in door.peer_topics
-    door.handle_subscription(EVE_ID, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC))
     assert EVE_ID in door.peer_topics[TOPIC]
+
+
+async def test_a_peer_hears_a_bounded_number_of_topics(door):
+    many = [f"{TOPIC} {number}" for number in range(TOPICS_PER_PEER_MAX + 10)]
+    await door._take(EVE_ID, subscriptions(*many, *many))
+    assert len(door.peer_topics) == TOPICS_PER_PEER_MAX
+    await door._take(EVE_ID, subscriptions(*many, hears=False))
+    assert not door.peer_topics
+    await door._take(EVE_ID, subscriptions(*many[-3:]))
+    assert sorted(door.peer_topics) == many[-3:]
+
+
+async def test_what_is_read_after_the_peer_left_is_forgotten(door):
+    assert not door._peer_is_connected(EVE_ID)
+    await door.continuously_read_stream(Stream(subscriptions(TOPIC)))
+    assert not door.peer_topics
