@@ -53,9 +53,8 @@ class Market:
         self._common: Bucket | None = None
 
     def left(self, total: Capacity) -> Capacity:
-        """Return what of the node's capacity is promised to nobody: no lease and no open bid."""
-        bound = [bidding.reserved(state) for state in self.biddings.values()]
-        return left_of(self._unleased(total), [item for item in bound if item is not None])
+        """Return what of the node's capacity no lease has taken. An open bid takes nothing."""
+        return left_of(total, self._leased())
 
     def states(self) -> Iterable[Any]:
         """Return every state that has a deadline."""
@@ -116,25 +115,21 @@ class Market:
             return []
         if not self._may_call(event.signer, context.now_ms):
             return []
-        full = len(self._reservations()) >= context.policy.jobs_max
-        left = NO_CAPACITY if full else self.left(context.policy.capacity)
-        state, effects = bidding.answer_call(event, left, context)
+        state, effects = bidding.answer_call(event, self._free(context), context)
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
         # Whom we answer we must reach, and we may never have met.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
 
-    def _unleased(self, total: Capacity) -> Capacity:
-        return left_of(total, self._leased())
+    def _free(self, context: Context) -> Capacity:
+        """Return what a further lease may take: nothing if there are as many as our owner wants."""
+        full = len(self._leased()) >= context.policy.jobs_max
+        return NO_CAPACITY if full else self.left(context.policy.capacity)
 
     def _leased(self) -> list[Reservation]:
         held = [serving.reserved(state) for state in self.servings.values()]
         return [item for item in held if item is not None]
-
-    def _reservations(self) -> list[Reservation]:
-        bound = [bidding.reserved(state) for state in self.biddings.values()]
-        return [*self._leased(), *(item for item in bound if item is not None)]
 
     def _owes(self, requester: PeerId) -> bool:
         """Say whether a requester has left too many receipts unsigned: we keep outputs for each."""
@@ -173,9 +168,8 @@ class Market:
         del self.biddings[award.call_id]
         bid = revealed.bidding
         # Bids may have been opened for the same capacity: the first award gets it.
-        reservation = reserve(self._unleased(context.policy.capacity), bid.call.resources)
-        full = len(self._leased()) >= context.policy.jobs_max or self._owes(event.signer)
-        if reservation is None or full:
+        reservation = reserve(self._free(context), bid.call.resources)
+        if reservation is None or self._owes(event.signer):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         hold = serving.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,

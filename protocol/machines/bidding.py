@@ -1,8 +1,8 @@
 """The provider's side of one auction: from a call to an award.
 
 Spec: specs/auction.md. A provider never opens its bid before it holds a set of commitments,
-signed by the requester, that contains its own. From the opening on its bid binds, and capacity is
-softly reserved; a loser keeps its bid ready, since the award may pass to it.
+signed by the requester, that contains its own. From the opening on its bid binds, also that of a
+loser, since the award may pass to it. A bid reserves nothing: the first award gets the capacity.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
-from protocol.rules.capacity import Capacity, Reservation, reserve
+from protocol.rules.capacity import Capacity, reserve
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
 from protocol.values.ids import CallId, ContentId, PeerId
@@ -46,12 +46,11 @@ class Bidding:
     requester: PeerId
     bid: Bid
     nonce: bytes
-    reservation: Reservation
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Our commitment is out; nothing is reserved yet."""
+    """Our commitment is out; nobody has seen our bid yet."""
 
     bidding: Bidding
     deadline_ms: int
@@ -59,7 +58,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """Our bid is open and binds; capacity is reserved."""
+    """Our bid is open and binds, whoever wins first."""
 
     bidding: Bidding
     deadline_ms: int
@@ -68,39 +67,30 @@ class Revealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Standby:
-    """Another won; our bid still binds if the award passes to us, but nothing is reserved."""
-
-    revealed: Revealed
-    deadline_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Over:
     """Nothing is to be won any more."""
 
 
-Open = Committed | Revealed | Standby
-State = Committed | Revealed | Standby | Over
+Open = Committed | Revealed
+State = Committed | Revealed | Over
 Step = tuple[State, tuple[Effect, ...]]
 
 
 def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
     """Commit to a bid, bid at once in Profile Q, or say why not.
 
-    The call matches our own capability record; `left` is what is not promised to others.
+    The call matches our own capability record; `left` is what no lease has taken.
     """
     call, call_id = event.message, CallId(event.content_id)
     ask = floor_rate(context.policy.prices, call.resources)
-    reservation = reserve(left, call.resources)
-    if reservation is None:
+    if reserve(left, call.resources) is None:
         return _refuse(event, Refusal.BUSY, context)
     if ask > call.rate_max:
         return _refuse(event, Refusal.PRICE, context)
     policy = context.policy
     bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS)
     nonce = context.signer.secret(b"bid", call_id)
-    bidding = Bidding(call_id, call, event.signer, bid, nonce, reservation)
+    bidding = Bidding(call_id, call, event.signer, bid, nonce)
     if call.profile == QUICK:
         return _reveal(bidding, NO_ID, None, context)
     commitment = commitment_of(call_id, context.signer.peer_id, bid, nonce)
@@ -119,24 +109,20 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
     return _reveal(bidding, event.content_id, event.message, context)
 
 
-def stand_by(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
-    """Release our reservation if another won, but keep the bid ready."""
-    lost = event.message.winner != context.signer.peer_id
-    if event.signer != state.bidding.requester or not lost:
-        return state, NOTHING
-    if not event.message.winner:
-        return Over(), NOTHING
-    return Standby(state, state.deadline_ms), NOTHING
+def hear_outcome(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
+    """Forget our bid if nobody won; if another did, the award may still pass to us."""
+    over = event.signer == state.bidding.requester and not event.message.winner
+    return (Over(), NOTHING) if over else (state, NOTHING)
 
 
 def withdraw(state: Open, event: Signed[Cancel], context: Context) -> Step:
-    """Release everything, since the requester has called its auction off."""
-    requester = (state.revealed if isinstance(state, Standby) else state).bidding.requester
-    return (Over(), NOTHING) if event.signer == requester else (state, NOTHING)
+    """Forget our bid, since the requester has called its auction off."""
+    over = event.signer == state.bidding.requester
+    return (Over(), NOTHING) if over else (state, NOTHING)
 
 
 def forget(state: Open, event: DeadlineReached, context: Context) -> Step:
-    """Release everything, since the requester fell silent or our bid binds no longer."""
+    """Forget our bid, since the requester fell silent or it binds no longer."""
     return Over(), NOTHING
 
 
@@ -144,27 +130,19 @@ TRANSITIONS: Final[Transitions] = {
     (Committed, CommitSet): reveal,
     (Committed, Cancel): withdraw,
     (Committed, DeadlineReached): forget,
-    (Revealed, Outcome): stand_by,
+    (Revealed, Outcome): hear_outcome,
     (Revealed, Cancel): withdraw,
     (Revealed, DeadlineReached): forget,
-    (Standby, Cancel): withdraw,
-    (Standby, DeadlineReached): forget,
 }
 INPUTS: Final = (CommitSet, Outcome, Cancel, DeadlineReached)
 # Late or repeated: a set we know, an outcome we heard, anything about an auction that is over.
 IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
-def reserved(state: State) -> Reservation | None:
-    """Return the capacity that a state keeps for its bid, or None."""
-    return state.bidding.reservation if isinstance(state, Revealed) else None
-
-
 def awardable(state: State, event: Signed[Award]) -> Revealed | None:
     """Return the bid that an award is for, or None if we have none open for this requester."""
-    revealed = state.revealed if isinstance(state, Standby) else state
-    if isinstance(revealed, Revealed) and event.signer == revealed.bidding.requester:
-        return revealed
+    if isinstance(state, Revealed) and event.signer == state.bidding.requester:
+        return state
     return None
 
 

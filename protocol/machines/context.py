@@ -25,7 +25,7 @@ class Policy:
     driver: str = ""
     isolation: int = 1
     jobs_max: int = 64
-    """Leases and open bids that this node has at one time."""
+    """Leases that this node has at one time."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""

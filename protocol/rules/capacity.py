@@ -31,7 +31,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Capacity that is kept for one bid or one lease."""
+    """Capacity that is kept for one lease."""
 
     resources: Resources
     devices: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Reservation:
 def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
     """Return what no reservation has taken; nothing where more is reserved than is there.
 
-    That happens if open bids compete for the same capacity, or if the owner lends less than before.
+    That happens if the owner lends less than before.
     """
     taken = list(reservations)
     busy = {uuid for reservation in taken for uuid in reservation.devices}

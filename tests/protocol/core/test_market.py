@@ -86,7 +86,6 @@ def test_a_call_that_fits_gets_a_bid_once() -> None:
     assert isinstance(bid, BidReveal)
     assert bid.bid.ask == 3_000
     assert market.hear(call(), CONTEXT) == []
-    assert market.left(POLICY.capacity).cpus == 1
 
 
 @pytest.mark.parametrize(
@@ -121,9 +120,18 @@ def test_who_is_too_expensive_says_so() -> None:
     ]
 
 
+def test_an_open_bid_takes_no_capacity_from_others() -> None:
+    """Else who only ever asks could keep a node from working, and honest jobs each other."""
+    market = Market()
+    vickrey(market, EVE, Bid(4_000, "embedded", 1, 10_000, 35_000, 0))
+    assert market.left(POLICY.capacity) == POLICY.capacity
+    lease_id = won(market, AMY)
+    assert isinstance(market.servings[lease_id], serving.Held)
+
+
 def test_who_is_busy_says_so() -> None:
     market = Market()
-    market.hear(call(), CONTEXT)
+    won(market)
     assert said(market.hear(call(AMY), CONTEXT)) == [
         BidRefusal(CallId(call(AMY).content_id), Refusal.BUSY)
     ]
@@ -131,9 +139,13 @@ def test_who_is_busy_says_so() -> None:
 
 def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
     market, context = Market(), replace(CONTEXT, policy=replace(POLICY, jobs_max=1))
-    small = {"resources": Resources(1)}
-    assert isinstance(said(market.hear(call(**small), context))[0], BidReveal)
-    assert isinstance(said(market.hear(call(AMY, **small), context))[0], BidRefusal)
+    asked = call(AMY, resources=Resources(1))
+    assert isinstance(said(market.hear(asked, context))[0], BidReveal)
+    won(market, context=context)
+    assert isinstance(said(market.hear(call(EVE, resources=Resources(1)), context))[0], BidRefusal)
+    (decline,) = said(market.hear(award_of(asked, AMY, rate=1_000), context))
+    assert isinstance(decline, AwardDecline)
+    assert decline.reason == Decline.BUSY
 
 
 def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
@@ -203,13 +215,12 @@ def vickrey(market: Market, who: Any, other: Bid) -> Signed[CommitSet]:
 
 
 def test_two_open_bids_for_the_same_capacity_and_the_first_award_gets_it() -> None:
-    """Commitments reserve nothing, so that both may be opened: nobody crashes, one declines."""
+    """Bids reserve nothing, so that both may be opened: nobody crashes, one declines."""
     market = Market()
     first, second = (call(who, profile=VICKREY, reveal_ms=900) for who in (ANN, AMY))
     commits = [said(market.hear(each, CONTEXT))[0].commitment for each in (first, second)]
     for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True):
         market.hear(who.sign(CommitSet(CallId(called.content_id), (commitment,))), CONTEXT)
-    assert market.left(POLICY.capacity).cpus == 0
     (accept,) = said(market.hear(award_of(first, rate=9_000), CONTEXT))
     assert isinstance(accept, AwardAccept)
     (decline,) = said(market.hear(award_of(second, AMY, rate=9_000), CONTEXT))
@@ -301,13 +312,12 @@ def test_stopping_gives_every_lease_back() -> None:
     assert not market.servings
 
 
-def test_the_loser_keeps_its_bid_ready_and_its_capacity_free() -> None:
+def test_the_loser_keeps_its_bid_ready() -> None:
     market = Market()
     called = call()
     market.hear(called, CONTEXT)
     call_id = CallId(called.content_id)
     market.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
-    assert market.left(POLICY.capacity) == POLICY.capacity
     (accept,) = said(market.hear(award_of(called), CONTEXT))
     assert isinstance(accept, AwardAccept)
 

@@ -61,7 +61,7 @@ def test_what_is_there_can_be_reserved(total: Capacity, wanted: Resources) -> No
 
 
 def test_less_than_nothing_is_nothing() -> None:
-    """Two open bids compete for the same capacity, or the owner lends less than before."""
+    """The owner lends less than before."""
     over = [Reservation(Resources(4, 4_096, 4_096))] * 2
     assert left_of(Capacity(4, 4_096, 4_096), over) == Capacity(0, 0, 0)
     assert reserve(Capacity(0, 0, 0), Resources()) is None
