@@ -140,6 +140,10 @@ class World:
         node.alive, node.behind_ms = True, behind_ms
         node.core, sequence = Core(node.signer, node.policy), node.core.presence.sequence
         node.core.presence.sequence = sequence
+        for receipt in node.disk.receipts.values():
+            if receipt.countersign:
+                served = receipt.provider == node.peer_id
+                node.core.standings.settle(receipt.requester if served else receipt.provider)
         saved: dict[str, list[Any]] = {name: [] for name in TABLES}
         for (table, _), data in node.disk.saved.items():
             saved[table].append(from_snapshot(TABLES[table], data))

@@ -24,7 +24,8 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import PolicyChanged
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
-from protocol.values.ids import Digest, JobId
+from protocol.values.ids import Digest, JobId, PeerId
+from protocol.values.limits import STANDINGS_MAX
 from protocol.wire.snapshot import from_snapshot
 
 SEQUENCE_FACT: Final = "record-sequence"
@@ -44,6 +45,8 @@ class Past:
     """The sequence number of our last capability record."""
     phases: Mapping[JobId, str]
     """The phases of open jobs, as their user sees them."""
+    settled: tuple[PeerId, ...]
+    """Who has signed receipts with us, the newest first."""
 
 
 async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
@@ -59,6 +62,7 @@ async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
         await journal.outbox(),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
         {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN},
+        await journal.settled_peers(STANDINGS_MAX),
     )
     await _tidy_runs(past, shop)
     await _keep_blobs(past, shop)
@@ -68,6 +72,8 @@ async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
 def resume(core: Core, past: Past, context: Context) -> Sequence[Effect]:
     """Give the core what it must know; return what has to be done for it."""
     core.presence.sequence = past.sequence
+    for peer in reversed(past.settled):
+        core.standings.settle(peer)
     return [
         *core.handle(PolicyChanged(context.policy), context.now_ms),
         *core.market.recover(past.servings, context),

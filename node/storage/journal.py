@@ -191,6 +191,11 @@ class Journal:
         """Return the newest receipts, the newest first."""
         return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
 
+    async def settled_peers(self, limit: int) -> tuple[PeerId, ...]:
+        """Return the other sides of the newest receipts that both signed, the newest first."""
+        rows = await self._read(sql.SETTLED, limit)
+        return tuple(dict.fromkeys(PeerId(peer) for (peer,) in rows))
+
     async def totals(self) -> Totals:
         """Return what this node has earned and spent, by the receipts that both sides signed."""
         sums = {role: (high << 32) + low for role, high, low in await self._read(sql.TOTALS)}

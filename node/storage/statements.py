@@ -48,6 +48,10 @@ RECEIPTS: Final = (
     "SELECT lease_id, role, peer, usage_ms, amount, at_ms, proposal, countersign, voucher"
     " FROM receipts ORDER BY at_ms DESC, rowid DESC LIMIT ?"
 )
+SETTLED: Final = (
+    "SELECT peer FROM receipts WHERE length(countersign) > 0"
+    " ORDER BY at_ms DESC, rowid DESC LIMIT ?"
+)
 # In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.
 TOTALS: Final = (
     "SELECT role, sum(amount >> 32), sum(amount & 0xffffffff) FROM receipts"

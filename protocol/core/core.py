@@ -20,9 +20,10 @@ from protocol.core.jobs import (
 )
 from protocol.core.market import Market
 from protocol.core.presence import Presence
+from protocol.core.standings import Standings
 from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Effect, Report, Save
+from protocol.machines.effects import Effect, Report, Save, Settle
 from protocol.machines.events import (
     CANCELLED,
     Announced,
@@ -43,7 +44,7 @@ from protocol.machines.inputs import (
 )
 from protocol.machines.table import due, step
 from protocol.rules.metering import amount_of
-from protocol.values.ids import CallId, JobId, LeaseId
+from protocol.values.ids import CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import PEERS_WAIT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer
@@ -82,18 +83,26 @@ class Core:
         self.directory = Directory()
         self.market = Market()
         self.presence = Presence()
+        self.standings = Standings()
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Take one input in; give the effects out, in the order in which to perform them."""
         if isinstance(event, PolicyChanged):
             self.policy = event.policy
-        context = Context(now_ms, self.signer, self.policy)
+        effects = self._take(event, self._context(now_ms))
+        for effect in effects:
+            if isinstance(effect, Settle) and effect.countersign:
+                ours = effect.provider == self.signer.peer_id
+                self.standings.settle(effect.requester if ours else effect.provider)
+        return effects
+
+    def _take(self, event: Input, context: Context) -> list[Effect]:
         match event:
             case Signed():
                 return self._hear(event, context)
             case JobSubmitted(job_id, spec):
                 assert job_id not in self.jobs
-                return self._open(Job(job_id, spec, now_ms), context)
+                return self._open(Job(job_id, spec, context.now_ms), context)
             case JobCancelled(job_id):
                 return self._cancel(job_id, event, context)
             case OutputsFetched(lease_id) | OutputsLost(lease_id, _):
@@ -127,7 +136,7 @@ class Core:
 
         A job whose auction had not been decided gets a new one: nobody is bound by the old.
         """
-        context = Context(now_ms, self.signer, self.policy)
+        context = self._context(now_ms)
         for state in auctions:
             running = state.awarding if isinstance(state, auction.Confirming) else state
             self.auctions[running.auction.call_id] = state
@@ -143,6 +152,9 @@ class Core:
             if job.job_id not in busy:
                 effects += self._open(job, context)
         return effects
+
+    def _context(self, now_ms: int) -> Context:
+        return Context(now_ms, self.signer, self.policy, self.standings.of)
 
     def _hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         match event.message:
@@ -181,8 +193,7 @@ class Core:
         """Call for bids, or wait until somebody is there who might bid."""
         self.jobs[job.job_id] = job
         save = Save("job", job.job_id, job)
-        listings = self.directory.listings(context.now_ms)
-        if any(may_bid(job, item.peer, item.record, context) for item in listings):
+        if self._has_bidder(job, context):
             return [save, *self._call(job.job_id, context)]
         self.uncalled[job.job_id] = Uncalled(context.now_ms + PEERS_WAIT_MS)
         return [save, Report(job.job_id, WaitingForProvider(job.attempt, PEERS_WAIT_MS))]
@@ -201,7 +212,7 @@ class Core:
     def _cancel(self, job_id: JobId, event: JobCancelled, context: Context) -> list[Effect]:
         effects: list[Effect] = []
         if self.uncalled.pop(job_id, None):
-            effects += self._fail(job_id, Failed(Failure.CANCELLED, CANCELLED), context)
+            effects += self._fail(job_id, Failed(Failure.CANCELLED, CANCELLED), (), context)
         for call_id, state in list(self.auctions.items()):
             if _job_of(state) == job_id:
                 effects += self._step_auction(call_id, event, context)
@@ -213,7 +224,10 @@ class Core:
     def _step_auction(self, call_id: CallId | None, event: Any, context: Context) -> list[Effect]:
         if call_id is None or call_id not in self.auctions:
             return []
-        state, effects = step(auction.TRANSITIONS, self.auctions[call_id], event, context)
+        before = self.auctions[call_id]
+        state, effects = step(auction.TRANSITIONS, before, event, context)
+        for peer, weight in auction.faults(before, event, state):
+            self.standings.strike(peer, weight, context.now_ms)
         match state:
             case auction.Won(called, provider, lease_id, contract, rate, voucher_ms):
                 del self.auctions[call_id]
@@ -223,10 +237,10 @@ class Core:
                 )  # fmt: skip
                 self.leases[lease_id], following = lease.begin(terms, context)
                 return [*effects, *following]
-            case auction.Lost(called, reason, why):
+            case auction.Lost(called, reason, why, failed):
                 del self.auctions[call_id]
-                failed = Failed(failure_of(called, reason), why)
-                return [*effects, *self._fail(called.job_id, failed, context)]
+                ended = Failed(failure_of(called, reason), why)
+                return [*effects, *self._fail(called.job_id, ended, failed, context)]
             case _:
                 self.auctions[call_id] = state
                 return list(effects)
@@ -242,21 +256,29 @@ class Core:
             case lease.Broken(terms, reason, why, usage_ms):
                 del self.leases[lease_id]
                 amount = amount_of(terms.rate, usage_ms)
-                failed = Failed(reason, why, terms.provider, usage_ms, amount)
-                return [*effects, *self._fail(terms.job_id, failed, context)]
+                ended = Failed(reason, why, terms.provider, usage_ms, amount)
+                return [*effects, *self._fail(terms.job_id, ended, [terms.provider], context)]
             case _:
                 self.leases[lease_id] = state
                 return list(effects)
 
-    def _fail(self, job_id: JobId, failed: Failed, context: Context) -> list[Effect]:
-        """End a job with its failed attempt, or open the next one."""
-        job = after_failure(self.jobs[job_id], failed.reason, failed.provider)
+    def _fail(
+        self, job_id: JobId, ended: Failed, failed: Iterable[PeerId], context: Context
+    ) -> list[Effect]:
+        """End a job with its failed attempt, or open the next one without those that failed."""
+        job = after_failure(self.jobs[job_id], ended.reason, failed)
         if job.ending is not Ending.OPEN:
-            return [Report(job_id, failed), *self._end(job_id, job.ending)]
-        retrying = Retrying(
-            failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
-        )
+            return [Report(job_id, ended), *self._end(job_id, job.ending)]
+        if ended.reason is Failure.EXHAUSTED and not self._has_bidder(job, context):
+            # Who was slow once is better than nobody.
+            job = replace(job, avoid=self.jobs[job_id].avoid)
+        retrying = Retrying(ended.reason, ended.why, ended.provider, ended.usage_ms, ended.amount)
         return [Report(job_id, retrying), *self._open(job, context)]
+
+    def _has_bidder(self, job: Job, context: Context) -> bool:
+        """Say whether a node is known that may bid on a job."""
+        known = self.directory.listings(context.now_ms)
+        return any(may_bid(job, item.peer, item.record, context) for item in known)
 
     def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)

@@ -3,10 +3,13 @@
 Spec: specs/core.md#context.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from protocol.rules.capacity import Capacity
+from protocol.rules.standing import STRANGER, Standing
+from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 from protocol.wire.messages import Prices
 
@@ -31,6 +34,11 @@ class Policy:
     agent: str = ""
 
 
+def nobody_known(peer: PeerId) -> Standing:
+    """Return the standing of a peer for a node that has dealt with nobody."""
+    return STRANGER
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The time in Unix milliseconds (monotonic since the node started), our key, our policy."""
@@ -38,3 +46,5 @@ class Context:
     now_ms: int
     signer: Signer
     policy: Policy
+    standing_of: Callable[[PeerId], Standing] = nobody_known
+    """What we know of a peer's earlier conduct."""

@@ -42,11 +42,20 @@ def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Off
     return tuple(sorted(eligible, key=lambda offer: (offer.bid.ask, _lot(tie_break, offer.peer))))
 
 
+def rivals(ranking: tuple[Offer, ...]) -> tuple[Offer, ...]:
+    """Return the offers that may set the price of the first: who asks no less, the cheapest first.
+
+    A ranking may begin with an offer that is not the cheapest, if cheaper bidders are mistrusted.
+    """
+    dearer = [offer for offer in ranking[1:] if offer.bid.ask >= ranking[0].bid.ask]
+    return tuple(sorted(dearer, key=lambda offer: offer.bid.ask))
+
+
 def price_of_first(call: Call, ranking: tuple[Offer, ...], shift: int) -> Price:
     """Return what the first of the ranking is paid when `shift` commitments failed."""
     assert ranking
     assert shift <= call.shift_cap
-    winner, losers = ranking[0], ranking[1:]
+    winner, losers = ranking[0], rivals(ranking)
     if call.profile == QUICK:
         return Price(winner.bid.ask, b"")
     if shift >= len(losers):

@@ -37,12 +37,18 @@ SHIFT_CAP: Final = 1
 """By how many places unopened commitments may move the price up."""
 ACCEPT_MS: Final = 1_500
 """How long a winner may take to accept its award before the next bid gets one."""
-HOLD_MS: Final = 6_000
-"""How long a revealed bid binds, and capacity stays held for an award."""
+HOLD_MS: Final = 15_000
+"""How long a revealed bid binds: time enough for FALLBACKS_MAX winners that do not answer."""
+HELD_MS: Final = 6_000
+"""How long capacity stays held for an award that its requester does not confirm."""
 ACTIVE_MS: Final = 2_500
 """How long a provider may take to answer the confirmation of its lease."""
 FALLBACKS_MAX: Final = 8
 """An auction awards to at most this many bids, one after another."""
+STRIKE_HALF_LIFE_MS: Final = 10 * 60_000
+"""A bidder's broken word weighs half as much after each of these."""
+STANDINGS_MAX: Final = 4_096
+"""A node remembers this many peers that it settled with, and this many that broke their word."""
 CALLS_BURST: Final = 120
 """A requester may send this many calls at once ..."""
 CALLS_PER_MINUTE: Final = 120

@@ -1,6 +1,6 @@
 """Peers that do not keep their word, among honest ones whose jobs must succeed all the same.
 
-Spec: specs/auction.md#selection.
+Spec: specs/standing.md.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,17 @@ from collections.abc import Callable
 import pytest
 
 from protocol.core.jobs import Ending
-from protocol.wire.messages import Award, Cancel, Outcome
+from protocol.values.limits import ACCEPT_MS, BIDS_MAX, STRIKE_HALF_LIFE_MS
+from protocol.wire.job import QUICK, VICKREY
+from protocol.wire.messages import (
+    Award,
+    AwardAccept,
+    AwardDecline,
+    BidReveal,
+    Cancel,
+    LeaseActive,
+    Outcome,
+)
 from tests.world import World, job_spec, provider_policy
 from tests.world_node import Node
 
@@ -30,9 +40,9 @@ def never_says(who: str, *messages: type) -> Deaf:
     )
 
 
-def done(world: World, node: Node, cpus: int = 1) -> bool:
+def done(world: World, node: Node, **terms: int) -> bool:
     """Run one job of a node to its end, and say whether it succeeded."""
-    job_id = world.submit(node, job_spec(cpus=cpus))
+    job_id = world.submit(node, job_spec(**terms))
     assert world.run_until(lambda: world.ended(node, job_id))
     return node.job(job_id).ending is Ending.DONE
 
@@ -65,3 +75,65 @@ def test_two_jobs_at_nearly_the_same_time_share_two_small_providers(apart_ms: in
     jobs.append((amy, world.submit(amy)))
     assert world.run_until(lambda: all(world.ended(*job) for job in jobs))
     assert {node.job(job_id).ending for node, job_id in jobs} == {Ending.DONE}
+
+
+# Bidders that keep the work from others. The cheapest are called eve: they win whatever is asked.
+
+
+def sybils(count: int, *honest: str) -> tuple[World, Node]:
+    world, ann = world_of(*(f"eve{number}" for number in range(count)), *honest)
+    world.meet()
+    return world, ann
+
+
+@pytest.mark.parametrize("profile", [QUICK, VICKREY])
+@pytest.mark.parametrize("never", [AwardAccept, LeaseActive])
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_cheap_bidders_that_never_take_the_job_only_delay_it(
+    profile: int, never: type, count: int
+) -> None:
+    world, ann = sybils(count, "ben")
+    world.drop = never_says("eve", never, AwardDecline)
+    assert done(world, ann, profile=profile)
+
+
+def test_who_broke_its_word_is_not_asked_again_while_others_bid() -> None:
+    world, ann = sybils(4, "ben")
+    world.drop = never_says("eve", AwardAccept)
+    assert done(world, ann)
+    before_ms = world.now_ms
+    assert done(world, ann)
+    assert world.now_ms - before_ms < world.job_ms + ACCEPT_MS, "nobody was waited for in vain"
+    world.drop = never_says("nobody")
+    world.run(2 * STRIKE_HALF_LIFE_MS)
+    assert done(world, ann)
+    launches = [line for _, line in world.log if "launches" in line]
+    assert launches[-1].startswith("eve"), "in the end it is forgiven"
+
+
+def test_who_is_alone_gets_another_chance() -> None:
+    world, ann = world_of("eve")
+    world.meet()
+    world.drop = never_says("eve", AwardAccept)
+    world.after(4_000, lambda: setattr(world, "drop", never_says("nobody")))
+    assert done(world, ann), "it was slow once, and nobody else is there"
+
+
+def test_bidders_that_never_open_their_bids_lose_their_places() -> None:
+    world, ann = world_of(*(f"eve{number}" for number in range(70)), "ben")
+    world.drop = never_says("eve", BidReveal)
+    assert done(world, ann)
+    assert done(world, ann)
+    *_, last = [line for _, line in world.log if "BidsOpened" in line]
+    assert int(last.partition("unopened=")[2]) <= 70 - (BIDS_MAX - 1), "only those left over"
+
+
+def test_who_served_us_before_keeps_its_place_and_comes_next() -> None:
+    """Fresh keys cost nothing: any number of them only delays a job whose requester knows one."""
+    world, ann = world_of(*(f"eve{number}" for number in range(80)), "ben")
+    ann.core.standings.settle(next(n.peer_id for n in world.nodes.values() if n.name == "ben"))
+    world.drop = never_says("eve", AwardAccept)
+    assert done(world, ann, retries=0)
+    awards = [line for _, line in world.log if "*Awarded*" in line]
+    assert len(awards) == 2
+    assert "ben" in awards[-1]

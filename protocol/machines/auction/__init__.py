@@ -4,6 +4,7 @@ Spec: specs/auction.md.
 """
 
 from protocol.machines.auction.machine import IGNORED, INPUTS, TRANSITIONS, open_auction
+from protocol.machines.auction.places import faults
 from protocol.machines.auction.states import (
     Auction,
     Awarding,
@@ -17,5 +18,5 @@ from protocol.machines.auction.states import (
 
 __all__ = [
     "IGNORED", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming", "Lost",
-    "Opening", "State", "Won", "open_auction",
+    "Opening", "State", "Won", "faults", "open_auction",
 ]  # fmt: skip

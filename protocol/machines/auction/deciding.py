@@ -5,6 +5,7 @@ Spec: specs/auction.md#deciding.
 
 from dataclasses import replace
 
+from protocol.machines.auction.places import in_places, welcome
 from protocol.machines.auction.states import (
     Auction,
     Awarding,
@@ -18,7 +19,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
 from protocol.machines.events import CANCELLED, Awarded, BidSeen, BidsOpened
 from protocol.rules.matching import sentence_of_refusals
-from protocol.rules.selection import price_of_first, rank
+from protocol.rules.selection import price_of_first, rank, rivals
 from protocol.values.ids import ContentId, PeerId, lease_id_of
 from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX, MESSAGE_MS
 from protocol.values.reasons import Failure, Release
@@ -29,7 +30,7 @@ def decide(state: Opening, context: Context) -> Step:
     """Rank the open bids, tell every bidder, and award the job to the best."""
     auction = state.auction
     tie_break = state.commit_set if state.commitments else ContentId(auction.call_id)
-    ranking = rank(auction.call, tie_break, state.offers)
+    ranking = rank(auction.call, tie_break, welcome(state.offers, context))
     unopened = max(0, len(state.commitments) - len(state.offers))
     eligible = {offer.peer for offer in ranking}
     seen = tuple(BidSeen(o.peer, o.bid, o.peer in eligible) for o in state.offers)
@@ -63,7 +64,8 @@ def _award(auction: Auction, ranking: Ranking, context: Context) -> Step:
     lease_id = lease_id_of(auction.call_id, *place, winner.peer)
     deadline_ms = context.now_ms + ACCEPT_MS
     awarding = Awarding(auction, deadline_ms, ranking, award.content_id, lease_id, price.rate)
-    runner_up = offers[1].bid.ask if len(offers) > 1 else call.rate_max
+    others = rivals(offers)
+    runner_up = others[0].bid.ask if others else call.rate_max
     return awarding, (
         Save("auction", auction.call_id, awarding),
         Report(
@@ -74,16 +76,22 @@ def _award(auction: Auction, ranking: Ranking, context: Context) -> Step:
     )
 
 
-def award_next(state: Awarding, context: Context, fences: tuple[Effect, ...]) -> Step:
-    """Award the job to the next bid, or end the auction when there is none that still binds."""
+def award_next(
+    state: Awarding, context: Context, fences: tuple[Effect, ...], *, busy: bool = False
+) -> Step:
+    """Award the job to the next bid, or end the auction when there is none that still binds.
+
+    After one failure bidders that have served us come first: a low ask costs a stranger nothing.
+    """
     auction, before = state.auction, state.ranking
-    rest, passed = before.offers[1:], before.passed + 1
+    failed = before.failed if busy else (*before.failed, state.winner)
+    rest, passed = in_places(before.offers[1:], context), before.passed + 1
     if not rest or passed >= FALLBACKS_MAX or context.now_ms > before.held_until_ms:
         why = f"{passed} winning bidders did not take the job, and no other bid is left"
         lost, effects = lose(auction, Failure.EXHAUSTED, why)
-        return lost, (*fences, *effects)
+        return replace(lost, failed=failed), (*fences, *effects)
     shift = min(before.shift + 1, auction.call.shift_cap)
-    ranking = replace(before, offers=rest, shift=shift, passed=passed)
+    ranking = replace(before, offers=rest, shift=shift, passed=passed, failed=failed)
     following, effects = _award(auction, ranking, context)
     return following, (*fences, *effects)
 
@@ -102,8 +110,12 @@ def call_off(auction: Auction, peers: list[PeerId], context: Context) -> Step:
     return lost, (*(Send(peer, cancel.envelope, until_ms) for peer in peers), *effects)
 
 
-def _lose_without_bids(state: Opening) -> Step:
+def _lose_without_bids(state: Opening) -> tuple[Lost, tuple[Effect, ...]]:
     auction = state.auction
+    if not state.offers and state.commitments:
+        why = f"none of {len(state.commitments)} bidders opened its bid"
+        lost, effects = lose(auction, Failure.EXHAUSTED, why)
+        return replace(lost, failed=tuple(c.peer for c in state.commitments)), effects
     if not state.offers:
         return lose(auction, Failure.NO_BIDS, no_bids(auction, state.refused))
     count = len(state.offers)
@@ -112,7 +124,7 @@ def _lose_without_bids(state: Opening) -> Step:
     return lose(auction, Failure.NO_MATCH, why)
 
 
-def lose(auction: Auction, reason: Failure, why: str) -> Step:
+def lose(auction: Auction, reason: Failure, why: str) -> tuple[Lost, tuple[Effect, ...]]:
     """End the auction without a lease."""
     return Lost(auction, reason, why), (Save("auction", auction.call_id, None),)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from protocol.machines.auction.deciding import award_next, call_off, decide, fence, lose, no_bids
+from protocol.machines.auction.places import seated, welcome
 from protocol.machines.auction.states import (
     Auction,
     Awarding,
@@ -32,7 +33,7 @@ from protocol.rules.selection import Offer
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
 from protocol.values.limits import ACTIVE_MS, BIDS_MAX
-from protocol.values.reasons import Failure, Release
+from protocol.values.reasons import Decline, Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
 from protocol.wire.messages import (
@@ -63,15 +64,17 @@ def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) 
     """Keep one commitment a provider; close the set when nobody else is expected."""
     known = {commitment.peer for commitment in state.commitments}
     unwelcome = {context.signer.peer_id, *state.auction.avoid, *known}
-    if event.signer in unwelcome or len(known) >= BIDS_MAX:
+    if event.signer in unwelcome:
         return state, NOTHING
     taken = Commitment(event.signer, event.message.commitment)
-    return _close_early(replace(state, commitments=(*state.commitments, taken)), context)
+    commitments = seated((*state.commitments, taken), state.auction.call_id, context)
+    return _close_early(replace(state, commitments=commitments), context)
 
 
 def note_refusal(state: Calling, event: Signed[BidRefusal], context: Context) -> Step:
     """Remember why a provider does not bid; close the set when nobody else is expected."""
-    return _close_early(replace(state, refused=_refusals(state.refused, event)), context)
+    refused = _refusals(state.refused, event, state.auction)
+    return _close_early(replace(state, refused=refused), context)
 
 
 def close_commitments(state: Calling, event: DeadlineReached, context: Context) -> Step:
@@ -97,15 +100,17 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
         opened = commitment_of(reveal.call_id, peer, reveal.bid, reveal.nonce)
         if Commitment(peer, opened) not in state.commitments:
             return state, NOTHING
-    elif len(state.offers) >= BIDS_MAX or peer in {context.signer.peer_id, *state.auction.avoid}:
+    elif peer in {context.signer.peer_id, *state.auction.avoid}:
         return state, NOTHING
     offer = Offer(peer, reveal.bid, event.envelope)
-    return _decide_early(replace(state, offers=(*state.offers, offer)), context)
+    offers = seated((*state.offers, offer), state.auction.call_id, context)
+    return _decide_early(replace(state, offers=offers), context)
 
 
 def note_late_refusal(state: Opening, event: Signed[BidRefusal], context: Context) -> Step:
     """Remember why a provider does not bid; in Profile Q decide when nobody else is expected."""
-    return _decide_early(replace(state, refused=_refusals(state.refused, event)), context)
+    refused = _refusals(state.refused, event, state.auction)
+    return _decide_early(replace(state, refused=refused), context)
 
 
 def close_bids(state: Opening, event: DeadlineReached, context: Context) -> Step:
@@ -130,7 +135,7 @@ def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context)
     """Pass over a winner that does not want its award."""
     if (event.signer, event.message.award) != (state.winner, state.award):
         return state, NOTHING
-    return award_next(state, context, ())
+    return award_next(state, context, (), busy=event.message.reason == Decline.BUSY)
 
 
 def pass_over(state: Awarding, event: DeadlineReached, context: Context) -> Step:
@@ -227,11 +232,12 @@ def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
 
 def _close_set(state: Calling, context: Context) -> Step:
     auction = state.auction
-    digests = tuple(sorted(commitment.digest for commitment in state.commitments))
+    taken = welcome(state.commitments, context)
+    digests = tuple(sorted(commitment.digest for commitment in taken))
     closed = context.signer.sign(CommitSet(auction.call_id, digests))
     deadline_ms = context.now_ms + auction.call.reveal_ms
-    opening = Opening(auction, deadline_ms, closed.content_id, state.commitments, state.refused)
-    sends = (Send(c.peer, closed.envelope, deadline_ms) for c in state.commitments)
+    opening = Opening(auction, deadline_ms, closed.content_id, taken, state.refused)
+    sends = (Send(c.peer, closed.envelope, deadline_ms) for c in taken)
     return opening, tuple(sends)
 
 
@@ -244,7 +250,11 @@ def _decide_early(state: Opening, context: Context) -> Step:
     return decide(state, context) if complete else (state, NOTHING)
 
 
-def _refusals(known: tuple[Refused, ...], event: Signed[BidRefusal]) -> tuple[Refused, ...]:
-    if any(item.peer == event.signer for item in known) or len(known) >= BIDS_MAX:
+def _refusals(
+    known: tuple[Refused, ...], event: Signed[BidRefusal], auction: Auction
+) -> tuple[Refused, ...]:
+    # Strangers' refusals must not keep out those that we wait for.
+    full = len(known) >= BIDS_MAX and event.signer not in auction.expected
+    if full or any(item.peer == event.signer for item in known):
         return known
     return (*known, Refused(event.signer, event.message.reason))

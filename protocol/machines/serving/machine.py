@@ -50,6 +50,7 @@ from protocol.values.limits import (
     DEPLOY_WAIT_MS,
     EXPOSURE_MS,
     HEARTBEAT_MS,
+    HELD_MS,
     MESSAGE_MS,
     PREPARE_MS,
     RETAIN_MS,
@@ -86,7 +87,7 @@ DETAIL_BYTES: Final = 512
 def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> Step:
     """Hold the capacity and accept the award."""
     accept = context.signer.sign(AwardAccept(hold.lease_id, award))
-    state = Held(hold, context.now_ms + hold_ms, accept.content_id)
+    state = Held(hold, context.now_ms + min(hold_ms, HELD_MS), accept.content_id)
     return state, (_save(state), Send(hold.requester, accept.envelope, state.deadline_ms))
 
 

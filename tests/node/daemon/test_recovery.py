@@ -20,7 +20,7 @@ from protocol.core.jobs import Ending, Job
 from protocol.core.presence import record_of
 from protocol.machines import auction, effects, lease, serving
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Effect, Report, Save
+from protocol.machines.effects import Effect, Report, Save, Settle
 from protocol.machines.events import Announced, Running, WaitingForProvider
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId, digest_of
@@ -261,9 +261,18 @@ async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: Place) ->
     assert core.presence.record.sequence > 2**50
 
 
+async def test_who_settled_with_us_is_known_again(bea: Place) -> None:
+    paid = Settle(LEASE, BEA.peer_id, ADA.peer_id, 1, 1, b"proposal", b"countersign")
+    await bea.journal.commit(commit_of([paid], BEA.peer_id, 1))
+    past = await recall(bea.journal, bea.shop, 0)
+    core = Core(BEA, Policy())
+    resume(core, past, Context(5, BEA, provider_policy()))
+    assert core.standings.of(ADA.peer_id).settled
+
+
 async def test_the_first_start_of_all(bea: Place) -> None:
     past = await recall(bea.journal, bea.shop, 0)
-    assert past == Past((), (), (), (), (), 0, {})
+    assert past == Past((), (), (), (), (), 0, {}, ())
 
 
 async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:

@@ -158,6 +158,17 @@ async def test_receipt_gains_its_countersignature(journal: Journal) -> None:
     assert await journal.receipts(limit=1) == (other,)
 
 
+async def test_who_settled_with_us_is_known_the_newest_first(journal: Journal) -> None:
+    signed = replace(RECEIPT, countersign=b"signature")
+    peers = [(b"a", ADA, 70), (b"b", BEA, 80), (b"c", ADA, 90)]
+    settled = [replace(signed, lease_id=LeaseId(name * 32), peer=peer, at_ms=at_ms)
+               for name, peer, at_ms in peers]  # fmt: skip
+    owed = replace(RECEIPT, lease_id=LeaseId(b"d" * 32), peer=PeerId("owes"), at_ms=95)
+    await journal.commit(Commit(receipts=(*settled, owed)))
+    assert await journal.settled_peers(9) == (ADA, BEA)
+    assert await journal.settled_peers(1) == (ADA,)
+
+
 async def test_totals_are_exact_beyond_64_bits(journal: Journal) -> None:
     assert await journal.totals() == Totals(earned=0, spent=0)
     great = 2**63 - 1

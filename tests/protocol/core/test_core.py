@@ -43,6 +43,19 @@ from tests.world_node import Node
 JOB = JobId(bytes(16))
 
 
+def test_who_has_settled_with_us_is_remembered() -> None:
+    world, ann, ben = world_of_two()
+    job_id = world.submit(ann)
+    assert not ben.core.standings.of(ann.peer_id).settled
+    world.run_until(lambda: world.ended(ann, job_id))
+    world.run(1_000)
+    for node, other in ((ann, ben), (ben, ann)):
+        assert node.core.standings.of(other.peer_id).settled
+        world.crash(node)
+        world.restart(node)
+        assert node.core.standings.of(other.peer_id).settled
+
+
 def world_of_two() -> tuple[World, Node, Node]:
     world = World()
     ann, ben = world.add("ann"), world.add("ben", provider_policy())

@@ -15,8 +15,9 @@ from protocol.machines.effects import Report, Save, Send
 from protocol.machines.events import Awarded, BidsOpened
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import Offer
+from protocol.rules.standing import Standing
 from protocol.values.ids import ContentId, JobId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX
+from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX, HOLD_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import open_envelope
 from protocol.wire.messages import Award, Bid, BidReveal, LeaseRelease, Outcome
@@ -98,6 +99,27 @@ def test_the_next_is_paid_by_those_who_are_left() -> None:
     assert lost.why.startswith("3 winning bidders did not take the job")
 
 
+def test_who_failed_is_remembered_but_not_who_was_busy() -> None:
+    state, _ = decide(opening(30, 50, 70), CONTEXT)
+    for busy in (True, False, False):
+        state, _ = award_next(state, CONTEXT, (), busy=busy)
+    assert isinstance(state, Lost)
+    assert state.failed == (CLEO.peer_id, DAN.peer_id)
+
+
+def test_after_a_failure_who_served_us_comes_first_and_is_paid_no_less_than_it_asks() -> None:
+    served = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == DAN.peer_id))
+    first, effects = decide(opening(30, 50, 70, 80), served)
+    ((winner, award),) = said(effects, Award)
+    assert (winner, award.rate) == (BEN.peer_id, 50), "the first award goes by price alone"
+    second, effects = award_next(first, served, ())
+    ((winner, award),) = said(effects, Award)
+    assert (winner, award.rate) == (DAN.peer_id, 100), "one dearer is left, and the shift is one"
+    _, effects = award_next(second, served, ())
+    ((winner, award),) = said(effects, Award)
+    assert (winner, award.rate) == (CLEO.peer_id, 100)
+
+
 def test_bids_that_bind_no_longer_get_no_award() -> None:
     first, _ = decide(opening(30, 50), CONTEXT)
     held_until_ms = first.ranking.held_until_ms
@@ -106,6 +128,10 @@ def test_bids_that_bind_no_longer_get_no_award() -> None:
     late = replace(CONTEXT, now_ms=held_until_ms + 1)
     assert isinstance(award_next(first, on_time, ())[0], Awarding)
     assert isinstance(award_next(first, late, ())[0], Lost)
+
+
+def test_a_bid_binds_long_enough_for_every_fallback() -> None:
+    assert HOLD_MS - ACCEPT_MS >= (FALLBACKS_MAX - 1) * ACCEPT_MS
 
 
 def test_fallbacks_are_bounded() -> None:
@@ -123,9 +149,16 @@ def test_nobody_below_the_ceiling_is_no_match() -> None:
     assert [told.winner for _, told in said(effects, Outcome)] == ["", ""]
 
 
-def test_nobody_opened_is_no_bids() -> None:
+def test_nobody_opened_is_worth_another_attempt_without_them() -> None:
+    lost, _ = decide(opening(unopened=2), CONTEXT)
+    assert isinstance(lost, Lost)
+    assert (lost.reason, lost.failed) == (Failure.EXHAUSTED, (BEN.peer_id, CLEO.peer_id))
+    assert lost.why == "none of 2 bidders opened its bid"
+
+
+def test_nobody_bid_is_no_bids() -> None:
     refused = (Refused(BEN.peer_id, 1), Refused(CLEO.peer_id, 1))
-    lost, _ = decide(replace(opening(unopened=2), refused=refused), CONTEXT)
+    lost, _ = decide(replace(opening(), refused=refused), CONTEXT)
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.NO_BIDS
     assert lost.why == no_bids(AUCTION, refused)

@@ -1,0 +1,41 @@
+"""The standings of the peers that this node has dealt with, as many as it has room for.
+
+Spec: specs/standing.md. Who has settled with us is read from the receipts after a restart;
+strikes are forgotten by then.
+"""
+
+from dataclasses import replace
+
+from protocol.rules.standing import STRANGER, Standing, struck
+from protocol.values.ids import PeerId
+from protocol.values.limits import STANDINGS_MAX
+
+
+class Standings:
+    """Standings by peer. Strangers' strikes never push out a peer that has settled with us."""
+
+    def __init__(self) -> None:
+        self._settled: dict[PeerId, Standing] = {}
+        self._strangers: dict[PeerId, Standing] = {}
+
+    def of(self, peer: PeerId) -> Standing:
+        """Return what we know of a peer."""
+        return self._settled.get(peer) or self._strangers.get(peer, STRANGER)
+
+    def settle(self, peer: PeerId) -> None:
+        """Remember that both of us have signed a receipt."""
+        before = self.of(peer)
+        self._strangers.pop(peer, None)
+        _keep(self._settled, peer, replace(before, settled=True))
+
+    def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
+        """Remember a fault; `weight` is in thousandths of a strike."""
+        after = struck(self.of(peer), weight, now_ms)
+        _keep(self._settled if after.settled else self._strangers, peer, after)
+
+
+def _keep(known: dict[PeerId, Standing], peer: PeerId, standing: Standing) -> None:
+    known.pop(peer, None)
+    if len(known) >= STANDINGS_MAX:
+        del known[next(iter(known))]  # The one that was changed longest ago.
+    known[peer] = standing
