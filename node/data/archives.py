@@ -1,7 +1,8 @@
 """An image as one file for `docker load`.
 
 The engine unpacks what it gets, as root and without a bound. So each layer is first read as if it
-were unpacked here.
+were unpacked here. It also does what an image's config says, unless a container says otherwise. So
+it gets a config of ours, which says nothing but what the layers are.
 
 Spec: specs/data.md#docker-archive.
 """
@@ -12,16 +13,18 @@ import tarfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import trio
 
 from node.data.blobs import BlobRef
 from node.data.disk import full_disk_as_storage_full
 from node.data.layers import Allowance, check_layer
-from node.data.manifest import Layer, encode
+from node.data.manifest import Layer, encode, own_platform
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
+
+CONFIG_NAME: Final = "config.json"
 
 
 def docker_name(image: Digest) -> str:
@@ -30,34 +33,41 @@ def docker_name(image: Digest) -> str:
 
 
 def write_docker_archive(
-    name: str,
-    config: tuple[BlobRef, Path],
-    layers: Sequence[tuple[Layer, Path]],
-    target: Path,
-    allowance: Allowance,
+    name: str, layers: Sequence[tuple[Layer, Path]], target: Path, allowance: Allowance
 ) -> None:
-    """Write the archive; each blob is given with its path. It blocks.
+    """Write the archive; each layer is given with its path. It blocks.
 
     InvalidRequest if layers are broken or unpack to more than allowed, BlobUnavailable if a blob
     was damaged on disk, StorageFull if the disk is full; the target is then not there.
     """
     for layer, path in layers:  # One that occurs twice is unpacked twice.
         check_layer(layer, path, allowance)
-    config_name = f"{config[0].digest.hex()}.json"
     layer_names = [f"{layer.ref.digest.hex()}.tar" for layer, _ in layers]
-    listing = encode({"Config": config_name, "RepoTags": [name], "Layers": layer_names})
+    listing = encode({"Config": CONFIG_NAME, "RepoTags": [name], "Layers": layer_names})
     # A layer may occur twice in the image, and stands once in the archive.
     blobs = [(layer.ref, path) for layer, path in layers]
-    parts = {config_name: config, **dict(zip(layer_names, blobs, strict=True))}
+    parts = dict(zip(layer_names, blobs, strict=True))
     temporary = target.with_name(f"{target.name}.writing")
     with full_disk_as_storage_full(target.parent), ExitStack() as undo:
         undo.callback(temporary.unlink, missing_ok=True)
         with tarfile.open(temporary, "w", format=tarfile.GNU_FORMAT) as archive:
             for part_name, (ref, path) in parts.items():
                 _add_blob(archive, part_name, ref, path)
-            data = b"[" + listing + b"]"
-            archive.addfile(_entry("manifest.json", len(data)), io.BytesIO(data))
+            _add_bytes(archive, CONFIG_NAME, _config_of([layer for layer, _ in layers]))
+            _add_bytes(archive, "manifest.json", b"[" + listing + b"]")
         temporary.replace(target)
+
+
+def _config_of(layers: Sequence[Layer]) -> bytes:
+    """Return the config: no variable, volume, label or health check is in it."""
+    system, architecture = own_platform().split("/")
+    diff_ids = [f"sha256:{layer.diff_id.hex()}" for layer in layers]
+    rootfs = {"type": "layers", "diff_ids": diff_ids}
+    return encode({"os": system, "architecture": architecture, "rootfs": rootfs})
+
+
+def _add_bytes(archive: tarfile.TarFile, part_name: str, data: bytes) -> None:
+    archive.addfile(_entry(part_name, len(data)), io.BytesIO(data))
 
 
 def _add_blob(archive: tarfile.TarFile, name: str, ref: BlobRef, path: Path) -> None:

@@ -160,11 +160,9 @@ class Images:
     ) -> None:
         """Write the image to a new file for `docker load`; errors as of `unpack`."""
         with self._pinned(f"archiving {image.hex()}", await self.parts(image)):
-            manifest = parse_manifest(await self._document(image))
-            config = (manifest.config, self._path(manifest.config))
             layers = await self._layers(image)
             name, limits = docker_name(image), allowance or Allowance()
-            await trio.to_thread.run_sync(write_docker_archive, name, config, layers, path, limits)
+            await trio.to_thread.run_sync(write_docker_archive, name, layers, path, limits)
 
     async def tag(self, name: str, image: Digest) -> None:
         """Give an image that is here a name, which another one loses.

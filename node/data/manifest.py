@@ -88,7 +88,7 @@ class ImageConfig:
     cmd: tuple[str, ...]
     user: str
     volumes: tuple[str, ...]
-    """Paths where Docker would put unlimited host disk; the driver must cover them."""
+    """Paths where Docker would put unlimited host disk: the engine never hears of them."""
     architecture: str
     created: str
     diff_ids: tuple[Digest, ...]

@@ -105,11 +105,9 @@ class DockerDriver(runfolder.RunFolders):
         limits = limits_of(launch)
         root = os.geteuid() == 0
         sized = _make_out(folder / OUT, limits.output_mib) if root else _plain_out(folder / OUT)
-        config = engine.images.get(launch.image).attrs.get("Config") or {}
         place = Place(
             owner=self.owner,
             image=launch.image,
-            volumes=tuple(sorted(config.get("Volumes") or {})),
             out=(folder / OUT).absolute(),
             user=(UID_INSIDE, UID_INSIDE) if root else (os.getuid(), os.getgid()),
         )

@@ -3,6 +3,9 @@
 The name is all that is remembered, and the engine is asked for it each time: what somebody removed
 there is loaded again. Those that were not used for the longest time make room for others.
 
+The engine adds what an image's config says (variables, labels, volumes, health check) to what a
+container is given. So an image whose config says anything is not one of ours, whatever its name.
+
 Spec: specs/execution.md#docker-driver.
 """
 
@@ -11,7 +14,7 @@ import tarfile
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import docker.errors
 import requests
@@ -81,19 +84,24 @@ class DockerImages:
         self._used.move_to_end(name)
 
     def _find(self, name: str) -> str | None:
+        """Return the id of the image of this name, None if there is none of ours."""
         try:
-            return str(self._engine.client().images.get(name).id)
+            found = self._engine.client().images.get(name)
         except docker.errors.ImageNotFound:
             return None
+        return str(found.id) if _says_nothing(found) else None
 
     def _load(self, archive: Path, name: str) -> str:
         """Load the archive and name its image after the digest that we know it by."""
+        self._remove(name)  # There may be one that is not ours.
         engine = self._engine.patient_client()
         try:
             with archive.open("rb") as file:
                 images = engine.images.load(file)
             if len(images) != 1:
                 raise SandboxUnavailable(f"the archive holds {len(images)} images instead of one")
+            if not _says_nothing(images[0]):
+                raise SandboxUnavailable("the archive's image says how it is to be run")
             images[0].tag(*name.split(":"))
             return str(images[0].id)
         finally:
@@ -131,6 +139,11 @@ class DockerImages:
         engine = self._engine.client()
         engine.api.import_image_from_data(buffer.getvalue(), repository=repository, tag=tag)
         return str(engine.images.get(self._selftest).id)
+
+
+def _says_nothing(image: Any) -> bool:
+    """Say whether the engine's image is its files alone."""
+    return not any((image.attrs.get("Config") or {}).values())
 
 
 def _is_of_a_job(name: str) -> bool:

@@ -1,7 +1,7 @@
 """The Docker driver's policy in the engine's words: a pure function from launch to arguments.
 
-Everything that an image could say about how it is run (entry point, user, volumes, health check,
-stop signal) is overridden.
+Images in the engine say nothing about how they are run (docker_images.py); what the engine or the
+node's own Docker configuration would add (a runtime, proxies) is overridden here.
 
 Spec: specs/execution.md#docker-driver.
 """
@@ -25,7 +25,6 @@ from node.sandbox.policy import (
 OWNER_LABEL: Final = "mutirao.owner"
 CPU_PERIOD_US: Final = 100_000
 RUN_MIB: Final = 1
-VOLUME_MIB: Final = 16
 FOLDER_FILES: Final = 65_536
 INIT_PROCESSES: Final = 1
 """Docker's init counts as the job's; it gets it on top."""
@@ -39,8 +38,6 @@ class Place:
     """Which node's container it is."""
     image: str
     """The engine's id of the image."""
-    volumes: tuple[str, ...]
-    """Paths that the image declares as volumes: unlimited host disk, were they not covered."""
     out: Path
     """What is bound to /out."""
     user: tuple[int, int]
@@ -56,7 +53,8 @@ def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         "name": launch.name,
         "entrypoint": [],
         "command": list(launch.workload.command),
-        "environment": environment_of(launch) | dict(extra.env),
+        "environment": environment_of(launch) | dict(extra.env) | _no_gpu(launch),
+        "use_config_proxy": False,  # They are the node's, with its passwords.
         "working_dir": working_dir_of(launch),
         "user": f"{place.user[0]}:{place.user[1]}",
         "hostname": "job",
@@ -84,6 +82,7 @@ def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         "log_config": LogConfig(type="none", config={}),  # The runner attaches and caps.
         "mounts": _mounts(launch, place, extra),
         "device_requests": _devices(launch),
+        "runtime": None if launch.gpus else "runc",
         "restart_policy": {"Name": "no"},
         "stop_signal": "SIGKILL",
         "auto_remove": False,
@@ -96,8 +95,6 @@ def _memory_folders(launch: Launch, place: Place) -> dict[str, str]:
     """Return the writable folders. `uid=` holds where `mode=` is lost: runc takes the image's."""
     user, group = place.user
     sizes = {"/tmp": limits_of(launch).temp_mib, "/run": RUN_MIB}  # noqa: S108 - in the container.
-    covered = [path for path in place.volumes if path.startswith("/") and ".." not in path]
-    sizes |= {path: VOLUME_MIB for path in covered if path not in {"/", "/in", "/out", *sizes}}
     options = f"rw,exec,nosuid,nodev,nr_inodes={FOLDER_FILES},mode=0700,uid={user},gid={group}"
     return {path: f"{options},size={mib}m" for path, mib in sizes.items()}
 
@@ -124,6 +121,11 @@ def _mounts(launch: Launch, place: Place, extra: Extra) -> list[Mount]:
         Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
         for source, target in readable
     ]
+
+
+def _no_gpu(launch: Launch) -> dict[str, str]:
+    """Return what tells the vendor's hooks to do nothing, should the engine run them."""
+    return {} if launch.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
 
 
 def _devices(launch: Launch) -> list[DeviceRequest]:

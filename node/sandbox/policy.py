@@ -28,7 +28,7 @@ DEFAULT_ENV: Final = {
     "LANG": "C.UTF-8",
 }
 RUNTIME_PREFIXES: Final = ("LD_", "NVIDIA_")
-"""Variables by which an image talks to the GPU runtime's hooks: CVE-2025-23266 and its kin."""
+"""Variables by which images have attacked the GPU runtime's hooks: CVE-2025-23266 and its kin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,20 @@ def limits_of(launch: Launch) -> Limits:
 
 
 def environment_of(launch: Launch) -> dict[str, str]:
-    """Return the container's variables: ours, then the image's, then the job's."""
-    own = [(variable.name, variable.value) for variable in launch.workload.env]
-    merged = DEFAULT_ENV | dict(launch.env) | dict(own)
-    if not launch.gpus:
-        return merged
-    return {k: v for k, v in merged.items() if not k.startswith(RUNTIME_PREFIXES)}
+    """Return the container's variables: ours, then the image's, then the job's.
+
+    None of RUNTIME_PREFIXES is taken from the image, and with GPUs none from the job.
+    """
+    own = {variable.name: variable.value for variable in launch.workload.env}
+    return (
+        DEFAULT_ENV
+        | _without_runtime(dict(launch.env))
+        | (_without_runtime(own) if launch.gpus else own)
+    )
+
+
+def _without_runtime(env: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith(RUNTIME_PREFIXES)}
 
 
 def working_dir_of(launch: Launch) -> str:

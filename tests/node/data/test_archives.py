@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.data import archives
 from node.data.archives import docker_name, write_docker_archive
 from node.data.blobs import BlobRef
 from node.data.layers import Allowance
@@ -18,14 +19,10 @@ from protocol.values.errors import BlobUnavailable, InvalidRequest
 from protocol.values.ids import digest_of
 
 
-def blob(folder: Path, data: bytes) -> tuple[BlobRef, Path]:
+def layer(folder: Path, data: bytes) -> tuple[Layer, Path]:
     path = folder / digest_of(data).hex()
     path.write_bytes(data)
-    return BlobRef(digest_of(data), len(data)), path
-
-
-def layer(folder: Path, data: bytes) -> tuple[Layer, Path]:
-    ref, path = blob(folder, data)
+    ref = BlobRef(digest_of(data), len(data))
     return Layer(ref, "tar", ref.digest), path
 
 
@@ -33,9 +30,9 @@ def in_folder(folder: Path) -> set[Path]:
     return set(folder.iterdir())
 
 
-async def write(folder: Path, config: tuple[BlobRef, Path], *layers: tuple[Layer, Path]) -> Path:
+async def write(folder: Path, *layers: tuple[Layer, Path]) -> Path:
     target = folder / "image.tar"
-    parts = ("name:tag", config, layers, target, Allowance())
+    parts = ("name:tag", layers, target, Allowance())
     await trio.to_thread.run_sync(write_docker_archive, *parts)
     return target
 
@@ -43,31 +40,35 @@ async def write(folder: Path, config: tuple[BlobRef, Path], *layers: tuple[Layer
 async def test_the_archive(tmp_path: Path, tar) -> None:
     data = [tar(("a", b"first")), tar(("a", b"second"))]
     first, second = (layer(tmp_path, content) for content in data)
-    written = await write(tmp_path, blob(tmp_path, b"{}"), first, second, first)
+    written = await write(tmp_path, first, second, first)
     with tarfile.open(written) as archive:
         contents = {m.name: archive.extractfile(m).read() for m in archive}
     layers = [f"{each.ref.digest.hex()}.tar" for each, _ in (first, second, first)]
-    config = f"{digest_of(b'{}').hex()}.json"
     assert json.loads(contents.pop("manifest.json")) == [
-        {"Config": config, "RepoTags": ["name:tag"], "Layers": layers}
+        {"Config": "config.json", "RepoTags": ["name:tag"], "Layers": layers}
     ]
-    assert contents == {config: b"{}", layers[0]: data[0], layers[1]: data[1]}
+    config = json.loads(contents.pop("config.json"))
+    assert set(config) == {"os", "architecture", "rootfs"}, "it says nothing of how to run"
+    ids = [f"sha256:{digest_of(data[number]).hex()}" for number in (0, 1, 0)]
+    assert config["rootfs"] == {"type": "layers", "diff_ids": ids}
+    assert contents == {layers[0]: data[0], layers[1]: data[1]}
     assert docker_name(digest_of(b"x")) == f"mutirao:{digest_of(b'x').hex()}"
 
 
 @pytest.mark.parametrize("data", [b"wrong", b"cut", b"longer than before"])
-async def test_a_damaged_blob_is_not_handed_on(tmp_path: Path, data: bytes) -> None:
-    ref, path = blob(tmp_path, b"right")
-    path.write_bytes(data)
+async def test_a_blob_that_is_damaged_after_it_was_checked_is_not_handed_on(
+    tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, path = layer(tmp_path, b"right")
+    monkeypatch.setattr(archives, "check_layer", lambda *_: path.write_bytes(data))
     with pytest.raises(BlobUnavailable, match="damaged"):
-        await write(tmp_path, (ref, path))
+        await write(tmp_path, (right, path))
     assert in_folder(tmp_path) == {path}
 
 
 async def test_a_damaged_layer_is_not_handed_on(tmp_path: Path, tar) -> None:
     damaged, path = layer(tmp_path, tar(("a", b"right")))
     path.write_bytes(tar(("a", b"wrong")))
-    config = blob(tmp_path, b"{}")
     with pytest.raises(InvalidRequest, match="is damaged"):
-        await write(tmp_path, config, (damaged, path))
-    assert in_folder(tmp_path) == {path, config[1]}
+        await write(tmp_path, (damaged, path))
+    assert in_folder(tmp_path) == {path}

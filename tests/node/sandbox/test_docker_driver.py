@@ -3,16 +3,25 @@
 Spec: specs/execution.md#docker-driver.
 """
 
+import io
+import json
 import os
 import secrets
+import tarfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from node.daemon.preparing import HeldImage
+from node.data.blobs import Blobs
+from node.data.images import Images
 from node.sandbox import runfolder, selftest
 from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.driver import log_path, outputs_path
+from protocol.values.ids import digest_of
+from tests.node.data.conftest import MemoryIndex
 from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
 
@@ -136,3 +145,84 @@ async def test_a_command_that_does_not_exist_or_may_not_run(engine, tmp_path):
         end = await engine.wait(folder)
         assert (end.exit_code, end.reason, end.detail) == (code, "exited", line)
         assert log_path(folder).read_text().endswith(f"mutirao: {line}\n")
+
+
+HOSTILE = {
+    "Env": ["LD_PRELOAD=/evil.so", "NVIDIA_VISIBLE_DEVICES=all", "HOSTNAME=evil", "KEPT=1"],
+    "Labels": {"mutirao.owner": "you", "a": "b"},
+    "Volumes": {"/in": {}, "/data": {}, "/usr/../home": {}},
+    "ExposedPorts": {"80/tcp": {}},
+    "User": "0",
+    "WorkingDir": "/usr",
+    "StopSignal": "SIGUSR1",
+    "StopTimeout": 3600,
+    "Healthcheck": {"Test": ["CMD", "touch", "/out/checked"], "Interval": 1_000_000},
+    "Shell": ["/evil"],
+    "OnBuild": ["RUN /evil"],
+    "Entrypoint": ["/evil"],
+    "Cmd": ["evil"],
+}
+
+
+def packed(files: dict[str, bytes], folder: Path | None = None) -> bytes:
+    """A tar of files and of what is in a folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        if folder is not None:
+            archive.add(folder, ".")
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+async def hostile_image(tmp_path) -> HeldImage:
+    """An image whose config asks for much, taken in as a user would."""
+    layer = packed({}, selftest.host_rootfs(tmp_path / "rootfs")[0])
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{digest_of(layer).hex()}"]}
+    config = {"os": "linux", "architecture": "amd64", "config": HOSTILE, "rootfs": rootfs}
+    listing = [{"Config": "config.json", "RepoTags": [], "Layers": ["layer.tar"]}]
+    files = {"config.json": json.dumps(config), "manifest.json": json.dumps(listing)}
+    saved = tmp_path / "saved.tar"
+    saved.write_bytes(packed({name: text.encode() for name, text in files.items()}
+                             | {"layer.tar": layer}))  # fmt: skip
+    blobs = Blobs(tmp_path / "blobs", MemoryIndex(), 256)
+    await blobs.reconcile()
+    images = Images(blobs, tmp_path / "blobs")
+    return HeldImage(await images.import_path(saved), SimpleNamespace(images=images))
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_an_image_has_no_say_in_how_it_is_run(engine, tmp_path, monkeypatch):
+    proxies = {"proxies": {"default": {"httpProxy": "http://me:password@10.0.0.1:3128"}}}
+    (tmp_path / "config.json").write_text(json.dumps(proxies))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    image = await hostile_image(tmp_path)
+    line = "exec 2>&1; env | sort; touch /in/x || touch /data/x || echo read-only"
+    job = workload("/bin/sh", "-c", line)
+    launch = launch_of(job, image=await engine.prepare(image), env=(("KEPT", "1"),))
+    folder = engine.runs / "hostile"
+    folder.mkdir(mode=0o700)
+    _, extra = selftest.host_rootfs(tmp_path / "again")
+    await engine.start_with(launch, folder, extra)
+    try:
+        assert (await engine.wait(folder)).exit_code == 0
+        log = log_path(folder).read_text()
+        variables = [line.partition("=")[0] for line in log.splitlines() if "=" in line]
+        ours = {"HOME", "HOSTNAME", "KEPT", "LANG", "NVIDIA_VISIBLE_DEVICES", "PATH", "TMPDIR"}
+        assert set(variables) - {"PWD", "SHLVL", "_", "OLDPWD"} == ours, log
+        assert "NVIDIA_VISIBLE_DEVICES=void" in log
+        assert "\nread-only\n" in log
+        found = engine.engine.client().api.inspect_container(launch.name)
+        config = found["Config"]
+        assert config["Labels"] == {"mutirao.owner": engine.owner}
+        assert config["User"] == "65532:65532"
+        left = ("Entrypoint", "ExposedPorts", "OnBuild", "Shell", "StopTimeout", "Volumes")
+        assert not [name for name in left if config.get(name)]
+        assert found["HostConfig"]["Runtime"] == "runc"
+        assert {mount["Type"] for mount in found["Mounts"]} == {"bind"}
+    finally:
+        await engine.remove(folder)
+        engine.engine.client().api.remove_image(f"mutirao:{image.digest.hex()}")

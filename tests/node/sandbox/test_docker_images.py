@@ -51,6 +51,10 @@ class Shelf:
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
         self.in_use: set[str] = set()
+        self.configs: dict[str, dict[str, object]] = {}
+        """What the images of some names say of how they are run."""
+        self.loaded: dict[str, object] = {"Env": None, "User": ""}
+        """What those say that are loaded."""
         self.count = 1
         self.slow = threading.Event()
         """Not set: loading takes long."""
@@ -61,7 +65,8 @@ class Shelf:
     def get(self, name):
         if name not in self.names:
             raise docker.errors.ImageNotFound(name)
-        return SimpleNamespace(id=self.names[name], tags=[name])
+        attrs = {"Config": self.configs.get(name)}
+        return SimpleNamespace(id=self.names[name], tags=[name], attrs=attrs)
 
     def load(self, file):
         self.loading += 1
@@ -70,7 +75,9 @@ class Shelf:
         self.loading -= 1
         number = f"sha256:{len(file.read())}-{len(self.names)}"
         found = SimpleNamespace(
-            id=number, tag=lambda *parts: self.names.update({":".join(parts): number})
+            id=number,
+            tag=lambda *parts: self.names.update({":".join(parts): number}),
+            attrs={"Config": self.loaded},
         )
         return [found] * self.count
 
@@ -84,6 +91,7 @@ class Shelf:
             raise docker.errors.APIError("in use", answer)
         self.get(name)
         del self.names[name]
+        self.configs.pop(name, None)
 
 
 class ShelfEngine(Engine):
@@ -168,6 +176,18 @@ async def test_an_archive_that_is_not_one_image_is_refused(images, shelf, tmp_pa
         await images.have(Source(b"a"))
     assert shelf.names == {}
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_image_that_says_how_it_is_run_is_not_ours(images, shelf):
+    source = Source(b"a")
+    shelf.names[source.name] = "somebody else's"
+    shelf.configs[source.name] = {"Env": ["LD_PRELOAD=/evil.so"], "User": ""}
+    assert await images.have(source) != "somebody else's"
+    assert source.asked == 1
+    shelf.loaded = {"Labels": {"a": "b"}}
+    with pytest.raises(SandboxUnavailable, match="says how it is to be run"):
+        await images.have(Source(b"b"))
+    assert len(shelf.names) == 1
 
 
 async def test_no_place_for_the_archive(shelf, tmp_path):

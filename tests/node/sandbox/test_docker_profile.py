@@ -10,9 +10,7 @@ from node.sandbox.bwrap import Extra
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from tests.node.sandbox.conftest import launch_of, workload
 
-PLACE = Place(
-    "me", "sha256:1", ("/var/lib/x", "/out", "../evil"), Path("/runs/1/out"), (65532, 65532)
-)
+PLACE = Place("me", "sha256:1", Path("/runs/1/out"), (65532, 65532))
 NOTHING = Extra()
 
 
@@ -50,11 +48,21 @@ def test_the_image_has_no_say():
     assert given["log_config"]["Type"] == "none"
 
 
-def test_volumes_are_covered_by_small_memory():
+def test_writable_folders_are_small_memory():
     folders = arguments()["tmpfs"]
-    assert set(folders) == {"/tmp", "/run", "/var/lib/x"}
-    assert "size=16m" in folders["/var/lib/x"]
+    assert set(folders) == {"/tmp", "/run"}
+    assert "size=16m" in folders["/tmp"]
     assert all("uid=65532" in options for options in folders.values())
+
+
+def test_neither_the_engines_runtime_nor_the_nodes_proxies_reach_a_job():
+    given = arguments()
+    assert given["use_config_proxy"] is False
+    assert given["runtime"] == "runc"
+    assert given["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    given = arguments(gpus=("GPU-1",))
+    assert given["runtime"] is None
+    assert "NVIDIA_VISIBLE_DEVICES" not in given["environment"]
 
 
 def test_mounts_are_private_and_inputs_read_only():

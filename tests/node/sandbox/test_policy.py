@@ -32,9 +32,12 @@ def test_the_jobs_variables_win():
 
 def test_the_gpu_runtime_is_not_spoken_to_by_images():
     env = (("LD_PRELOAD", "/evil.so"), ("NVIDIA_VISIBLE_DEVICES", "all"), ("KEPT", "1"))
-    assert "LD_PRELOAD" in environment_of(launch_of(workload("x"), env=env))
-    environment = environment_of(launch_of(workload("x"), env=env, gpus=("GPU-1",)))
-    assert environment.keys() & {"LD_PRELOAD", "NVIDIA_VISIBLE_DEVICES", "KEPT"} == {"KEPT"}
+    own = (EnvVar("LD_LIBRARY_PATH", "/own"), EnvVar("NVIDIA_DISABLE_REQUIRE", "1"))
+    names = {"LD_PRELOAD", "NVIDIA_VISIBLE_DEVICES", "KEPT", *(variable.name for variable in own)}
+    without = environment_of(launch_of(workload("x", env=own), env=env))
+    assert without.keys() & names == {"KEPT", "LD_LIBRARY_PATH", "NVIDIA_DISABLE_REQUIRE"}
+    with_gpu = environment_of(launch_of(workload("x", env=own), env=env, gpus=("GPU-1",)))
+    assert with_gpu.keys() & names == {"KEPT"}
 
 
 @pytest.mark.parametrize(
