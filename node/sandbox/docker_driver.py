@@ -7,6 +7,7 @@ Spec: specs/execution.md#docker-driver.
 """
 
 import hashlib
+import logging
 import os
 import subprocess
 from dataclasses import replace
@@ -26,6 +27,7 @@ from node.sandbox.policy import UID_INSIDE, limits_of, require_runnable
 from node.sandbox.runner import records
 from protocol.values.errors import SandboxUnavailable
 
+LOG: Final = logging.getLogger(__name__)
 OUT: Final = "out"
 OUT_FILES: Final = 65_536
 
@@ -40,6 +42,8 @@ class DockerDriver(runfolder.RunFolders):
         """Take the folder that holds the run folders; it tells our containers from others'."""
         super().__init__()
         self.runs = runs
+        if os.geteuid() != 0:
+            self.user_inside = os.getuid()  # Nobody else's files could be taken out of /out.
         self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
         self.engine = Engine()
         self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}")
@@ -49,7 +53,10 @@ class DockerDriver(runfolder.RunFolders):
             await self.engine.ask(self.engine.require)
         except SandboxUnavailable as fault:
             return Probe(ok=False, why=str(fault))
-        return await selftest.check(self)
+        probe = await selftest.check(self)
+        if not probe.ok:  # It is here, and its owner expects it to be used.
+            LOG.warning("Docker Engine answers but is not used: %s", probe.why)
+        return probe
 
     async def prepare(self, image: Image) -> str:
         found = await self.images.have(image)
@@ -109,7 +116,7 @@ class DockerDriver(runfolder.RunFolders):
             owner=self.owner,
             image=launch.image,
             out=(folder / OUT).absolute(),
-            user=(UID_INSIDE, UID_INSIDE) if root else (os.getuid(), os.getgid()),
+            user=(self.user_inside, UID_INSIDE),
         )
         if root:
             launch = replace(launch, inputs=_readable(launch.inputs))

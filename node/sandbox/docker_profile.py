@@ -41,7 +41,7 @@ class Place:
     out: Path
     """What is bound to /out."""
     user: tuple[int, int]
-    """User and group id inside: the policy's if we are root, else our own."""
+    """User and group id inside: the policy's; but if we are not root, the user is ours."""
 
 
 def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:

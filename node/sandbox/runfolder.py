@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from node.sandbox.driver import Exit
+from node.sandbox.policy import UID_INSIDE
 from node.sandbox.runner import cgroups, lock, records
 from node.sandbox.runners import Runners
 from protocol.values.errors import SandboxUnavailable
@@ -54,6 +55,8 @@ class RunFolders:
     """The part of a driver that is the same for all: a container's runner does it."""
 
     name: str
+    user_inside = UID_INSIDE
+    """Who a job is in its container."""
 
     def __init__(self) -> None:
         self.runners = Runners(self.name)

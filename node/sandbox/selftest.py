@@ -37,7 +37,7 @@ def refused(act, *words):
     except OSError:
         return True
     return False
-assert os.getuid() == 65532, "the user id"
+assert os.getuid() == int(sys.argv[2]), "the user id"
 assert refused(socket.socket, 40, socket.SOCK_STREAM), "a socket to the hypervisor"
 assert refused(os.mkdir, "/home-of-a-job"), "writing to the image"
 assert refused(os.mknod, "/tmp/device", 0o20666, os.makedev(1, 1)), "making a device"
@@ -117,6 +117,8 @@ class Candidate(Driver, Protocol):
     """A driver as the self-test needs it."""
 
     runs: Path
+    user_inside: int
+    """Who a job is in its container."""
 
     def soft_limits(self) -> frozenset[str]:
         """Return the limits that hold only because the runner watches."""
@@ -144,7 +146,7 @@ async def check(driver: Candidate) -> Probe:
         image = await driver.selftest_image(rootfs)
 
         async def start(launch: Launch, folder: Path) -> None:
-            command = (*launch.workload.command, driver.name)
+            command = (*launch.workload.command, driver.name, str(driver.user_inside))
             job = replace(launch.workload, command=command)
             await driver.start_with(replace(launch, image=image, workload=job), folder, extra)
 

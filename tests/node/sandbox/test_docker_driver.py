@@ -19,10 +19,12 @@ from node.data.blobs import Blobs
 from node.data.images import Images
 from node.sandbox import runfolder, selftest
 from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import log_path, outputs_path
+from node.sandbox.docker_engine import engine_socket
+from node.sandbox.driver import Probe, log_path, outputs_path
 from protocol.values.ids import digest_of
 from tests.node.data.conftest import MemoryIndex
 from tests.node.sandbox.conftest import launch_of, needs_engine, workload
+from tests.ordinary_user import folder_of_user, run_as_user
 
 
 @pytest.fixture
@@ -55,6 +57,19 @@ async def test_without_an_engine_the_probe_says_so(tmp_path, monkeypatch):
 async def test_a_remote_engine_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
     assert "Unix socket" in (await DockerDriver(tmp_path).check()).why
+
+
+async def test_an_engine_that_fails_the_selftest_is_not_passed_over_in_silence(
+    tmp_path, monkeypatch, caplog
+):
+    async def fail(_):
+        return Probe(ok=False, why="it leaks")
+
+    driver = DockerDriver(tmp_path)
+    monkeypatch.setattr(driver.engine, "require", lambda: None)
+    monkeypatch.setattr(selftest, "check", fail)
+    assert not (await driver.check()).ok
+    assert "Docker Engine answers but is not used: it leaks" in caplog.text
 
 
 async def test_reaping_lets_go_of_the_engine(tmp_path):
@@ -226,3 +241,51 @@ async def test_an_image_has_no_say_in_how_it_is_run(engine, tmp_path, monkeypatc
     finally:
         await engine.remove(folder)
         engine.engine.client().api.remove_image(f"mutirao:{image.digest.hex()}")
+
+
+AS_A_USER = """
+import sys, trio
+from pathlib import Path
+from node.sandbox import runfolder
+from node.sandbox.docker_driver import DockerDriver
+from node.sandbox.docker_engine import engine_socket
+from node.sandbox.driver import Probe, log_path, outputs_path
+from tests.node.sandbox.conftest import launch_of, workload
+from tests.node.sandbox.test_docker_driver import start
+
+async def main(place):
+    driver = DockerDriver(place / "runs")
+    probe = await driver.check()
+    print(probe.ok, *sorted(probe.limits), probe.why)
+    line = "cat /in/a; umask 077; mkdir /out/d; echo secret > /out/d/x; exit 7"
+    (place / "blob").write_text("input")
+    (place / "blob").chmod(0o600)
+    launch = launch_of(workload("/bin/sh", "-c", line), inputs=(("a", place / "blob"),))
+    folder = await start(driver, place, launch)
+    end = await driver.wait(folder)
+    print(end.exit_code, end.reason, log_path(folder).read_text())
+    print((outputs_path(folder) / "d/x").read_text().strip())
+    full = workload("/bin/sh", "-c", "head -c 8M /dev/zero > /out/x; sleep 60")
+    folder = await start(driver, place, launch_of(full))
+    print((await driver.wait(folder)).reason)
+    for folder in list(driver.runs.iterdir()):
+        await driver.remove(folder)
+    await driver.reap(frozenset())
+    await driver.forget_selftest_image()
+    print(list(driver.runs.iterdir()))
+trio.run(main, Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.docker
+@needs_engine
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_an_ordinary_user_who_may_use_the_engine_has_it_as_a_sandbox():
+    socket = engine_socket()
+    groups = (Path(socket).stat().st_gid,)
+    with folder_of_user() as place:
+        done = run_as_user(AS_A_USER, str(place), groups=groups, DOCKER_HOST=f"unix://{socket}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "True cpu memory pids time ", "7 exited input", "secret", "disk", "[]",
+    ]  # fmt: skip
