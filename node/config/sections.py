@@ -65,6 +65,10 @@ class Network:
         tuple[Multiaddress, ...],
         About("the addresses to tell others, where they differ from those listened on"),
     ] = ()
+    connections_per_source: Annotated[
+        int,
+        About("connections that strangers of one address may hold: more where nodes share it", 1),
+    ] = 16
 
 
 @dataclass(frozen=True, slots=True)

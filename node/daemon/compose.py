@@ -37,7 +37,7 @@ from node.data.transfer import BlobFetcher, BlobServer
 from node.hardware.inventory import take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
 from node.network.host import Network, open_network
-from node.network.interface import NetworkConfig
+from node.network.interface import NetworkConfig, Tuning
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
@@ -118,6 +118,9 @@ class Node:
     def peer_disconnected(self, peer: PeerId) -> None:
         LOG.debug("peer %s is gone", peer)
 
+    def is_known(self, peer: PeerId) -> bool:
+        return self._core.knows(peer)
+
     async def run(self, seed: bytes) -> None:
         """Start everything, wait until told to stop, and stop everything."""
         async with trio.open_nursery() as nursery:
@@ -128,7 +131,8 @@ class Node:
             network_config = NetworkConfig(
                 settings.listen, settings.bootstrap, settings.name, settings.announce
             )
-            async with open_network(network_config, seed, self, self._door) as network:
+            tuning = Tuning(connections_per_source_max=settings.connections_per_source)
+            async with open_network(network_config, seed, self, self._door, tuning) as network:
                 await self._serve(network, blobs, images, sandbox)
             if sandbox.driver is not None:
                 await self._tidy(sandbox.driver)

@@ -25,10 +25,10 @@ from protocol.machines.effects import Effect
 from protocol.machines.inputs import PolicyChanged
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
 from protocol.values.ids import Digest, JobId, PeerId
-from protocol.values.limits import STANDINGS_MAX
 from protocol.wire.snapshot import from_snapshot
 
 SEQUENCE_FACT: Final = "record-sequence"
+RECEIPTS_READ: Final = 100_000  # Whoever settled before those is a stranger again.
 LOG: Final = logging.getLogger(__name__)
 
 
@@ -62,7 +62,7 @@ async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
         await journal.outbox(),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
         {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN},
-        await journal.settled_peers(STANDINGS_MAX),
+        await journal.settled_peers(RECEIPTS_READ),
     )
     await _tidy_runs(past, shop)
     await _keep_blobs(past, shop)

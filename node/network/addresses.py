@@ -49,11 +49,13 @@ class Entry:
     """What we know of one peer: its addresses, the best first, and how dialling went.
 
     `bootstrap` are those of the configuration: what others tell never takes their place.
+    `failures` are dials in a row without a connection, `refusals` connections that did not last.
     """
 
     addresses: list[Multiaddr] = field(default_factory=list)
     bootstrap: list[Multiaddr] = field(default_factory=list)
     failures: int = 0
+    refusals: int = 0
     not_before_ms: int = 0
 
 
@@ -114,9 +116,15 @@ class AddressBook:
             return
         entry.failures = 0 if reached else entry.failures + 1
         longest_ms = BOOTSTRAP_BACK_OFF_MAX_MS if entry.bootstrap else BACK_OFF_MAX_MS
-        wait_ms = min(BACK_OFF_MIN_MS << min(entry.failures, 16), longest_ms)
-        jitter_ms = random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
-        entry.not_before_ms = 0 if reached else now_ms + wait_ms // 2 + jitter_ms
+        entry.not_before_ms = 0 if reached else now_ms + _pause_ms(entry.failures, longest_ms)
+
+    def disconnected(self, peer: PeerId, now_ms: int, *, lasted: bool) -> None:
+        """Note that a connection is over; a peer that closes them at once has no place for us."""
+        entry = self._entries.get(peer)
+        if entry is None:
+            return
+        entry.refusals = 0 if lasted else entry.refusals + 1
+        entry.not_before_ms = 0 if lasted else now_ms + _pause_ms(entry.refusals, BACK_OFF_MAX_MS)
 
     def _forget(self) -> None:
         if len(self._entries) <= PEERS_MAX:
@@ -189,15 +197,12 @@ def kind_of(address: Multiaddr) -> Kind:
 
 def source_of(host: str) -> str:
     """Return what one household has of an IP address: all of IPv4, the /64 network of IPv6."""
-    try:
-        found = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:  # A listener on "::" sees IPv4 like this.
-        return str(found.ipv4_mapped)
-    return str(ipaddress.IPv6Network((found, 64), strict=False))
+    return _network_of(host, 32, 64)
+
+
+def site_of(host: str) -> str:
+    """Return what is routed as one: the /24 network of IPv4, the /48 network of IPv6."""
+    return _network_of(host, 24, 48)
 
 
 def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
@@ -222,6 +227,24 @@ def _endpoint_of(address: Multiaddr) -> Multiaddr | None:
     host, port = address.value_for_protocol(names[0]), address.value_for_protocol("tcp")
     endpoint = Multiaddr(f"/{names[0]}/{host}/tcp/{port}")
     return None if kind_of(endpoint) is Kind.NOWHERE or port == "0" else endpoint
+
+
+def _pause_ms(times: int, longest_ms: int) -> int:
+    """Return how long to wait after something went wrong so many times, with jitter."""
+    wait_ms = min(BACK_OFF_MIN_MS << min(times, 16), longest_ms)
+    return wait_ms // 2 + random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
+
+
+def _network_of(host: str, bits_of_four: int, bits_of_six: int) -> str:
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is None:
+            return str(ipaddress.IPv6Network((found, bits_of_six), strict=False))
+        found = found.ipv4_mapped  # A listener on "::" sees IPv4 like this.
+    return str(ipaddress.IPv4Network((found, bits_of_four), strict=False)).removesuffix("/32")
 
 
 def _outward_host(wildcard: str) -> str:

@@ -39,6 +39,7 @@ from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
 from node.network.stack import Stack, build_stack, run_stack
 from node.network.streams import ByteStream
+from node.network.swarm import Admission
 from protocol.values.errors import InvalidRequest, PeerFault, Stale, Unavailable
 from protocol.values.ids import PeerId
 
@@ -73,7 +74,8 @@ async def open_network(
     async with trio.open_nursery() as nursery:
         escalation = Escalation(nursery)
         validator = RecordValidator(record_rule, escalation)
-        stack = build_stack(config, seed, tuning, _refuser(scores), validator)
+        admission = Admission(_of_ids(scores.refuses), _of_ids(events.is_known))
+        stack = build_stack(config, seed, tuning, admission, validator)
         try:
             taken = await nursery.start(run_stack, stack, listen, tuning)
             if taken is None:
@@ -274,5 +276,6 @@ def _book_of(config: NetworkConfig) -> AddressBook:
     return book
 
 
-def _refuser(scores: Scores) -> Callable[[ID], bool]:
-    return lambda peer_id: scores.refuses(PeerId(peer_id.to_base58()))
+def _of_ids(rule: Callable[[PeerId], bool]) -> Callable[[ID], bool]:
+    """Return a rule of ours for libp2p's form of a peer id."""
+    return lambda peer_id: rule(PeerId(peer_id.to_base58()))

@@ -43,7 +43,9 @@ class Tuning:
     close_timeout_ms: int = 1_500  # What leaving the network may take.
     connections_wanted: int = 16  # The keeper dials known peers up to this number.
     connections_max: int = 256
-    half_open_per_address_max: int = 16  # Connections of one IP address not yet authenticated.
+    connections_per_source_max: int = 16  # Of strangers who dialled; known peers do not count.
+    half_open_max: int = 128  # Connections not yet authenticated.
+    half_open_per_source_max: int = 16  # Of them, of one source (slots.py).
 
 
 Direction = Literal["in", "out"]
@@ -60,13 +62,16 @@ class Peer:
 
 
 class PeerEvents(Protocol):
-    """Told when peers come and go. Called in the trio thread; must not block or raise."""
+    """Told when peers come and go, and asked who is known; must not block or raise."""
 
     def peer_connected(self, peer: PeerId) -> None:
         """Take note of a peer's first connection."""
 
     def peer_disconnected(self, peer: PeerId) -> None:
         """Take note that a peer's last connection is gone."""
+
+    def is_known(self, peer: PeerId) -> bool:
+        """Say whether we have dealt with a peer: where connections are short, strangers go."""
 
 
 class RecordRule(Protocol):

@@ -7,7 +7,10 @@ anybody; a peer that does not speak the public protocol is not taken into the ro
 Spec: specs/dht.md.
 """
 
+import math
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -22,9 +25,10 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.validator import NamespacedValidator, Validator
 
-from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable, source_of
+from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
 from node.network.foreign import contained
-from node.network.muxer import RepairedYamux
+from node.network.slots import Slot, Slots
+from node.network.swarm import host_of
 
 PUBLIC_PROTOCOL: Final[TProtocol] = PROTOCOL_ID
 NAMESPACE: Final = "mutirao"
@@ -42,7 +46,7 @@ def protocol_of(network_name: str) -> TProtocol:
 class RepairedKademlia(KadDHT):
     """A DHT server of our own namespace. The host renames its protocol (stack.py)."""
 
-    def __init__(self, host: IHost, validator: Validator) -> None:
+    def __init__(self, host: IHost, validator: Validator, is_known: Callable[[ID], bool]) -> None:
         super().__init__(
             host,
             DHTMode.SERVER,
@@ -50,30 +54,37 @@ class RepairedKademlia(KadDHT):
             validator_changed=True,
             strict_validation=True,
         )
-        self._inbound_limiter = trio.CapacityLimiter(STREAMS_MAX)
-        self._streams: Counter[ID | str] = Counter()  # Of each peer, and of each source.
+        self._inbound_limiter = trio.CapacityLimiter(math.inf)  # Slots do its work.
+        self._is_known = is_known
+        self._streams: Counter[ID] = Counter()
+        # Streams end soon by themselves: nobody gives way to another of its site.
+        self._slots = Slots(STREAMS_MAX, STREAMS_PER_SOURCE_MAX, math.inf)
         self.routing_table = _OpenRoutingTable(self.local_peer_id, host)
         self.peer_routing = PeerRouting(host, self.routing_table)
         self.provider_store = _NoProviders(host, self.peer_routing)
 
     async def handle_stream(self, stream: INetStream) -> None:
         """Serve a stream of a peer for a while."""
-        limits: dict[ID | str, int] = {
-            stream.muxed_conn.peer_id: STREAMS_PER_PEER_MAX,
-            _source_of(stream): STREAMS_PER_SOURCE_MAX,
-        }
-        if any(self._streams[holder] >= limit for holder, limit in limits.items()):
-            await stream.reset()
-            return
-        self._streams.update(limits.keys())
-        try:
-            with contained("DHT stream") as serving, trio.fail_after(STREAM_S):
-                await super().handle_stream(stream)
-            if serving.failed:
+        peer_id = stream.muxed_conn.peer_id
+        is_served = self._streams[peer_id] < STREAMS_PER_PEER_MAX and await self._serve(stream)
+        if not is_served:
+            with contained("reset of a DHT stream"):
                 await stream.reset()
-        finally:
-            self._streams.subtract(limits.keys())
-            self._streams = +self._streams  # Without those that hold none.
+
+    async def _serve(self, stream: INetStream) -> bool:
+        """Serve a stream to its end; say whether it came to one by itself."""
+        muxed = stream.muxed_conn
+        with contained("DHT stream") as serving, trio.move_on_after(STREAM_S) as scope:
+            slot = Slot(host_of(muxed), scope.cancel, partial(self._is_known, muxed.peer_id))
+            if not self._slots.admit(slot, trio.current_time()):
+                return False
+            self._streams[muxed.peer_id] += 1
+            try:
+                await super().handle_stream(stream)
+            finally:
+                self._slots.give_back(slot)
+                self._streams -= Counter([muxed.peer_id])  # Without those that hold none.
+        return not (serving.failed or scope.cancelled_caught)
 
 
 class _OpenRoutingTable(RoutingTable):
@@ -100,12 +111,3 @@ class _NoProviders(ProviderStore):
     def get_providers(self, key: bytes) -> list[Any]:  # noqa: ARG002
         """Return none."""
         return []
-
-
-def _source_of(stream: INetStream) -> str:
-    """Return where the peer's connection comes from; those of which it cannot be told share."""
-    muxed = stream.muxed_conn
-    remote = None
-    with contained("address of a peer"):
-        remote = muxed.get_remote_address() if isinstance(muxed, RepairedYamux) else None
-    return "unknown" if remote is None else source_of(remote[0])

@@ -1,4 +1,4 @@
-"""Keeps us connected: to the bootstrap peers for ever, to others up to a number.
+"""Keeps us connected: to the bootstrap peers for ever, to others of our choice up to a number.
 
 Spec: specs/network.md.
 """
@@ -24,6 +24,8 @@ REFRESH_S: Final = 10.0
 REFRESH_EVERY_MIN_MS: Final = 5_000
 REFRESH_EVERY_MAX_MS: Final = 120_000
 FIND_S: Final = 5.0
+LASTING_MS: Final = 5_000
+"""A connection that the other closes sooner had no place there: it is full."""
 
 
 class Keeper:
@@ -38,6 +40,7 @@ class Keeper:
         self._tuning = tuning
         self._dialling: set[PeerId] = set()
         self._searches: set[tuple[PeerId, trio.CancelScope]] = set()
+        self._connected_ms: dict[PeerId, int] = {}
         self._refresh_at_ms = 0
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
 
@@ -68,12 +71,17 @@ class Keeper:
         for wanted, search in self._searches:
             if wanted == peer:
                 search.cancel()
+        self._connected_ms[peer] = monotonic_ms()
         self._book.dialled(peer, monotonic_ms(), reached=True)
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
         self._refresh_at_ms = 0
 
     def disconnected(self, peer: PeerId) -> None:
         """Remember the addresses that the peer told us while it was here."""
+        self._stack.swarm.chosen.discard(ID.from_base58(peer))
+        now_ms = monotonic_ms()
+        lasted = now_ms - self._connected_ms.pop(peer, now_ms) >= LASTING_MS
+        self._book.disconnected(peer, now_ms, lasted=lasted)
         self._book.learn(peer, self._told(peer))
 
     def _wanted(self) -> list[PeerId]:
@@ -82,8 +90,9 @@ class Keeper:
         bootstrap, others = self._book.due(monotonic_ms())
         missing = [peer for peer in bootstrap if self._is_wanted(peer)]
         others = [peer for peer in others if self._is_wanted(peer)]
-        busy = len(self._stack.swarm.connections) + len(self._dialling)
-        room = self._tuning.connections_wanted - busy
+        # Who came by itself does not count: strangers would choose our neighbours.
+        kept = sum(map(self._stack.swarm.keeps, tuple(self._stack.swarm.connections)))
+        room = self._tuning.connections_wanted - kept - len(self._dialling)
         return missing + random.sample(others, max(0, min(room, len(others))))
 
     def _is_wanted(self, peer: PeerId) -> bool:
@@ -103,8 +112,11 @@ class Keeper:
         return every_s * random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets.
 
     async def _dial_wanted(self, peer: PeerId) -> None:
+        chosen, peer_id = self._stack.swarm.chosen, ID.from_base58(peer)
+        chosen.add(peer_id)
         try:
-            await self._dial(peer)
+            if not await self._dial(peer):
+                chosen.discard(peer_id)
         finally:
             self._dialling.discard(peer)
 

@@ -6,7 +6,7 @@ transport TCP. Libp2p's defaults would accept plaintext connections under any na
 Spec: specs/network.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -41,11 +41,12 @@ from node.network.pubsub import (
     RepairedPubsub,
 )
 from node.network.records import RecordValidator
-from node.network.swarm import CONNECTIONS_PER_PEER_MAX, RepairedSwarm
+from node.network.swarm import CONNECTIONS_PER_PEER_MAX, Admission, RepairedSwarm
 from node.network.transport import ExclusiveListener, ExclusiveTCP
 
 NEGOTIATION_S: Final = 10.0
-SPARE_CONNECTIONS: Final = 32  # Above the mark where libp2p prunes: room while it does.
+CONNECTIONS_MAX: Final = 4096
+"""Libp2p's limits, out of the way of ours (swarm.py): they count what is being closed as well."""
 
 
 class RepairedHost(BasicHost):
@@ -95,14 +96,14 @@ def build_stack(
     config: NetworkConfig,
     seed: bytes,
     tuning: Tuning,
-    refuses: Callable[[ID], bool],
+    admission: Admission,
     validator: RecordValidator,
 ) -> Stack:
     """Build the parts from the 32-byte seed of the node's key; nothing runs yet."""
     transport = ExclusiveTCP()
     peerstore = BoundedPeerStore(create_new_key_pair(seed))
     swarm = _build_swarm(peerstore, tuning, transport)
-    swarm.guard(tuning, refuses)
+    swarm.guard(tuning, admission)
     host = RepairedHost(swarm, config)
     gossipsub = RepairedGossipSub()
     pubsub = RepairedPubsub(
@@ -113,7 +114,7 @@ def build_stack(
         max_subscriptions_per_peer=TOPICS_PER_PEER_MAX,
         max_inbound_rpc_size=RPC_BYTES_MAX,
     )
-    dht = RepairedKademlia(host, validator)
+    dht = RepairedKademlia(host, validator, admission.is_known)
     table = dht.routing_table
     peerstore.guard(lambda peer: peer in swarm.connections or table.peer_in_table(peer))
     return Stack(swarm, host, dht, gossipsub, pubsub, transport, trio.Event())
@@ -164,8 +165,8 @@ def _build_swarm(
         [transport],
         retry_config=RetryConfig(max_retries=0),  # Retries are the keeper's business.
         connection_config=ConnectionConfig(
-            max_connections=tuning.connections_max + SPARE_CONNECTIONS,
-            high_watermark=tuning.connections_max,
+            max_connections=CONNECTIONS_MAX,
+            high_watermark=CONNECTIONS_MAX,
             low_watermark=0,  # With min_connections 0: no dialling on its own account.
             min_connections=0,
             max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,

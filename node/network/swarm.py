@@ -1,16 +1,21 @@
 """Connections: whom we let in, and how we dial.
 
 Defects of libp2p's swarm that are repaired here by subclass (network.md, 1): an inbound
-connection holds its slot until the swarm ends, not until it does; half-open connections are
-not limited by source; of the addresses of a peer only one is tried, without a time-out; a peer
-that failed once is blocked for a minute; a fast dial waits 250 ms for nothing.
+connection holds its slot until the swarm ends, not until it does; whoever came first holds all
+slots, for a connection with streams is never closed for another; of the addresses of a peer only
+one is tried, without a time-out; a peer that failed once is blocked for a minute; a fast dial
+waits 250 ms for nothing.
 
 Spec: specs/network.md.
 """
 
+import logging
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -25,30 +30,49 @@ from libp2p.peer.peerstore import PeerStoreError
 from libp2p.stream_muxer.yamux import yamux
 from multiaddr import Multiaddr
 
-from node.network.addresses import ADDRESSES_PER_PEER_MAX, source_of
+from node.network.addresses import ADDRESSES_PER_PEER_MAX
 from node.network.foreign import contained
 from node.network.interface import Tuning
+from node.network.muxer import RepairedYamux
+from node.network.slots import Slot, Slots
 
+LOG: Final = logging.getLogger(__name__)
 CONNECTIONS_PER_PEER_MAX: Final = 4  # Two come of dialling at the same time, two of a restart.
 HEAD_START_S: Final = 0.3  # An address has this before the next one is tried beside it.
 FAILED_S: Final = 15.0  # Lookups in the DHT do not dial a dead peer again and again.
 FAILED_MAX: Final = 4096
 CLOSE_S: Final = 1.0
+TURN_S: Final = 60.0
+"""Time for an auction, the award included, after which a peer is known, and keeps its slot."""
 
-Refuses = Callable[[ID], bool]
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who is let in: `refuses` says who never is, `is_known` who does not give way to strangers."""
+
+    refuses: Callable[[ID], bool]
+    is_known: Callable[[ID], bool]
 
 
 class RepairedSwarm(Swarm):
     """libp2p's swarm, with its own doors."""
 
     tuning: Tuning
-    refuses: Refuses
+    refuses: Callable[[ID], bool]
 
-    def guard(self, tuning: Tuning, refuses: Refuses) -> None:
-        """Set the limits and the rule that keeps peers out. Called once, before it runs."""
+    def guard(self, tuning: Tuning, admission: Admission) -> None:
+        """Set the limits and the rules that keep peers out. Called once, before it runs."""
         self.tuning = tuning
-        self.refuses = refuses
-        self._half_open: Counter[str] = Counter()
+        self.refuses = admission.refuses
+        self.chosen: set[ID] = set()  # Whom we dialled of our own choice.
+        self._is_known = admission.is_known
+        per_source = tuning.connections_per_source_max
+        self._slots = Slots(tuning.connections_max, per_source, TURN_S)
+        self._slot_of: dict[IMuxedConn, Slot] = {}
+        # Handshakes end soon by themselves: there, nobody gives way to another of its site.
+        half_open = tuning.half_open_per_source_max
+        self._half_open = Slots(tuning.half_open_max, half_open, math.inf)
+        self._inbound_limiter = trio.CapacityLimiter(math.inf)  # Slots do its work.
         self._dialling: dict[ID, trio.Lock] = {}
         self._failed: dict[ID, float] = {}
 
@@ -57,14 +81,13 @@ class RepairedSwarm(Swarm):
     async def _do_handle_inbound_connection(
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, failure_event: object
     ) -> None:
-        """Serve an inbound connection until it is closed; only so long it holds its slot."""
+        """Serve an inbound connection until it is closed."""
         del failure_event
-        host = source_of((read_write_closer.get_remote_address() or ("unknown", 0))[0])
+        host = (read_write_closer.get_remote_address() or ("unknown", 0))[0]
         try:
-            if self._half_open[host] < self.tuning.half_open_per_address_max:
-                connection = await self._upgrade(read_write_closer, maddr, host)
-                if isinstance(connection, yamux.Yamux):
-                    await connection.event_closed.wait()
+            connection = await self._upgrade(read_write_closer, maddr, host)
+            if isinstance(connection, yamux.Yamux):
+                await connection.event_closed.wait()
         finally:
             with contained("closing"), trio.CancelScope(shield=True) as scope:
                 scope.deadline = trio.current_time() + CLOSE_S
@@ -73,25 +96,65 @@ class RepairedSwarm(Swarm):
     async def _upgrade(
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, host: str
     ) -> IMuxedConn | None:
-        self._half_open[host] += 1
-        try:
-            with contained("inbound connection"):
+        with contained("inbound connection"), trio.CancelScope() as scope:
+            slot = Slot(host, scope.cancel)
+            if not self._half_open.admit(slot, trio.current_time()):
+                return None
+            try:
                 raw = RawConnection(read_write_closer, initiator=False)
                 return await self.upgrade_inbound_raw_conn(raw, maddr)
-        finally:
-            self._half_open[host] -= 1
-            if not self._half_open[host]:
-                del self._half_open[host]
+            finally:
+                self._half_open.give_back(slot)
         return None
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         peer_id = muxed_conn.peer_id
         crowded = len(self.get_connections(peer_id)) >= CONNECTIONS_PER_PEER_MAX
-        if crowded or self.refuses(peer_id) or peer_id == self.self_id:
-            with contained("refusing a connection"):
-                await muxed_conn.close()
+        refused = crowded or self.refuses(peer_id) or peer_id == self.self_id
+        if refused or not self._take_slot(muxed_conn, is_ours=direction == "outbound"):
+            await self._close(muxed_conn)
             raise SwarmException(f"connection with {peer_id} refused")
-        return await super().add_conn(muxed_conn, direction)
+        with ExitStack() as failing:
+            failing.callback(self._give_slot_back, muxed_conn)
+            added = await super().add_conn(muxed_conn, direction)
+            failing.pop_all()
+        if added.is_closed:  # Meanwhile; libp2p lists it all the same, and for ever.
+            self.remove_conn(added)
+        return added
+
+    def remove_conn(self, swarm_conn: SwarmConn) -> None:
+        super().remove_conn(swarm_conn)
+        self._give_slot_back(swarm_conn.muxed_conn)
+
+    def keeps(self, peer_id: ID) -> bool:
+        """Say whether a peer's connections do not give way to those of strangers."""
+        return peer_id in self.chosen or self._is_known(peer_id)
+
+    def _take_slot(self, muxed_conn: IMuxedConn, *, is_ours: bool) -> bool:
+        slot = Slot(
+            host_of(muxed_conn),
+            partial(self._evict, muxed_conn),
+            partial(self.keeps, muxed_conn.peer_id),
+            shares_source=not is_ours,
+        )
+        if not self._slots.admit(slot, trio.current_time()):
+            return False
+        self._slot_of[muxed_conn] = slot
+        return True
+
+    def _give_slot_back(self, muxed_conn: IMuxedConn) -> None:
+        slot = self._slot_of.pop(muxed_conn, None)
+        if slot is not None:
+            self._slots.give_back(slot)
+
+    def _evict(self, muxed_conn: IMuxedConn) -> None:
+        LOG.debug("the connection with %s gives way to another", muxed_conn.peer_id)
+        with contained("closing a connection"):  # Not while everything ends.
+            self.manager.run_task(self._close, muxed_conn)
+
+    async def _close(self, muxed_conn: IMuxedConn) -> None:
+        with contained("closing a connection"):
+            await muxed_conn.close()
 
     # --- out ------------------------------------------------------------------------------
 
@@ -159,3 +222,11 @@ class RepairedSwarm(Swarm):
             self._failed[peer_id] = time.monotonic() + FAILED_S
         while len(self._failed) > FAILED_MAX:
             del self._failed[next(iter(self._failed))]
+
+
+def host_of(muxed_conn: IMuxedConn) -> str:
+    """Return the IP address at the other end; those of which it cannot be told share one."""
+    remote = None
+    with contained("address of a peer"):
+        remote = muxed_conn.get_remote_address() if isinstance(muxed_conn, RepairedYamux) else None
+    return "unknown" if remote is None else remote[0]

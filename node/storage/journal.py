@@ -192,7 +192,7 @@ class Journal:
         return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
 
     async def settled_peers(self, limit: int) -> tuple[PeerId, ...]:
-        """Return the other sides of the newest receipts that both signed, the newest first."""
+        """Return the other sides of so many receipts that both signed, the newest first."""
         rows = await self._read(sql.SETTLED, limit)
         return tuple(dict.fromkeys(PeerId(peer) for (peer,) in rows))
 

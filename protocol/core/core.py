@@ -117,6 +117,12 @@ class Core:
             case _:
                 return self.market.handle(event, context)
 
+    def knows(self, peer: PeerId) -> bool:
+        """Say whether a peer is no stranger: both have signed a receipt, or a lease is on."""
+        providers = (state.lease.provider for state in self.leases.values())
+        requesters = (state.hold.requester for state in self.market.servings.values())
+        return self.standings.of(peer).settled or peer in providers or peer in requesters
+
     def next_deadline_ms(self) -> int | None:
         """Return when the driver has to wake us, if nothing happens before."""
         deadlines = [*_deadlines(self.auctions.values()), *_deadlines(self.leases.values())]

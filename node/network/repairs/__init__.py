@@ -13,7 +13,7 @@
 | a peer that went silent is never noticed                      | muxer.py (subclass)        |
 | a peer that ignores flow control fills our memory             | muxer.py (subclass)        |
 | after 250 inbound connections in a life, no other is accepted | swarm.py (subclass)        |
-| half-open connections of one address use up all room          | swarm.py (subclass)        |
+| who came first holds all slots, and newcomers are refused     | swarm.py (subclass)        |
 | one dead address hides the living one of the same peer        | swarm.py (subclass)        |
 | a dialled peer that fails is blocked for a minute             | swarm.py (subclass)        |
 | an exception in a stream handler ends the node                | stack.py (subclass)        |

@@ -34,10 +34,14 @@ WAIT_S = 60  # What is waited for comes at once, or never: this only ends a test
 
 
 class Diary:
-    """Remembers which peers came and went."""
+    """Remembers which peers came and went. Some are known from before."""
 
-    def __init__(self):
+    def __init__(self, known=()):
         self.lines = []
+        self.known = set(known)
+
+    def is_known(self, peer: PeerId) -> bool:
+        return peer in self.known
 
     def peer_connected(self, peer: PeerId) -> None:
         self.lines.append(("came", peer))

@@ -9,6 +9,7 @@ from multiaddr import Multiaddr
 from node.network.addresses import (
     ADDRESSES_PER_PEER_MAX,
     BACK_OFF_MAX_MS,
+    BACK_OFF_MIN_MS,
     BOOTSTRAP_BACK_OFF_MAX_MS,
     CALLERS_MAX,
     EXAMINED_MAX,
@@ -21,6 +22,7 @@ from node.network.addresses import (
     parse_announced,
     parse_peer_address,
     reachable,
+    site_of,
     source_of,
 )
 from protocol.values.errors import InvalidRequest
@@ -187,16 +189,31 @@ def test_wildcards_are_not_told_to_others():
 
 
 @pytest.mark.parametrize(
-    "host, source",
+    "host, source, site",
     [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("2001:db8::ffff:1", "2001:db8::/64"),
-        ("2001:db8:0:1::1", "2001:db8:0:1::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("unknown", "unknown"),
+        ("192.0.2.1", "192.0.2.1", "192.0.2.0/24"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.0/24"),
+        ("2001:db8::1", "2001:db8::/64", "2001:db8::/48"),
+        ("2001:db8::ffff:1", "2001:db8::/64", "2001:db8::/48"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::/64", "2001:db8::/48"),
+        ("fe80::1%eth0", "fe80::/64", "fe80::/48"),
+        ("unknown", "unknown", "unknown"),
     ],
 )
-def test_a_household_is_one_source(host, source):
-    assert source_of(host) == source
+def test_a_household_is_one_source_and_what_is_routed_one_site(host, source, site):
+    assert (source_of(host), site_of(host)) == (source, site)
+
+
+def test_a_peer_that_has_no_place_for_us_is_left_alone_ever_longer():
+    book = AddressBook()
+    book.learn_bootstrap(ADA, HOME)
+    waits_ms = []
+    for _ in range(12):  # A full bootstrap peer: it answers, and closes.
+        book.dialled(ADA, 0, reached=True)
+        book.disconnected(ADA, 0, lasted=False)
+        waits_ms.append(book._entries[ADA].not_before_ms)
+    assert BACK_OFF_MIN_MS <= waits_ms[0] <= 2 * BACK_OFF_MIN_MS
+    assert waits_ms[-1] >= BACK_OFF_MAX_MS // 2
+    book.disconnected(ADA, 0, lasted=True)
+    assert book.due(0) == ([ADA], [])
+    book.disconnected(PeerId("stranger"), 0, lasted=False)

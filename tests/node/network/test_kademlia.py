@@ -3,8 +3,11 @@
 Spec: specs/dht.md.
 """
 
+from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.kad_dht.routing_table import RoutingTable
 from libp2p.peer.id import ID
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
 from node.network import kademlia
@@ -14,9 +17,8 @@ from node.network.kademlia import (
     STREAMS_PER_SOURCE_MAX,
     protocol_of,
 )
-from tests.node.network.devnet import circle, opened, until
-
-SHARE = STREAMS_PER_PEER_MAX + 2
+from tests.node.network.crowd import crowd_before, sources
+from tests.node.network.devnet import Diary, circle, opened, until
 
 
 async def test_idle_streams_cost_only_their_peer(patient_dht):
@@ -25,45 +27,57 @@ async def test_idle_streams_cost_only_their_peer(patient_dht):
         for _ in range(3 * STREAMS_PER_PEER_MAX):
             streams.append(await b.open_stream(a.peer_id, protocol_of("mutirao")))
         await until(lambda: a._stack.dht._streams[ID.from_base58(b.peer_id)])
-        assert a._stack.dht._inbound_limiter.borrowed_tokens <= STREAMS_PER_PEER_MAX + 1
+        assert len(a._stack.dht._slots) <= STREAMS_PER_PEER_MAX + 1
         record = f"{c.peer_id} 1".encode()
         assert await c.put_record(record)
         assert await a.get_record(c.peer_id) == record
 
 
-async def test_idle_streams_cost_only_their_source(monkeypatch, patient_dht):
-    monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", SHARE)
-    monkeypatch.setattr(kademlia, "_source_of", lambda stream: source(stream.muxed_conn.peer_id))
-    sybils = []
+async def answers(a, b):
+    """Say whether a node answers another in the DHT."""
+    question = Message(type=Message.MessageType.FIND_NODE, key=ID.from_base58(b.peer_id).to_bytes())
+    data = question.SerializeToString()
+    stream = await b.open_stream(a.peer_id, protocol_of("mutirao"))
+    await stream.write(bytes([len(data)]) + data)
+    return len(await stream.read_exactly(1)) == 1
 
-    def source(peer_id):
-        return "evil" if peer_id.to_base58() in sybils else "good"
 
-    async with circle(4) as (a, b, *others):
-        sybils.extend(other.peer_id for other in others)
-        for other in others:
-            for _ in range(STREAMS_PER_PEER_MAX):
-                await other.open_stream(a.peer_id, protocol_of("mutirao"))
+async def hold_stream(crowd, source):
+    """Hold an idle stream of the DHT under a new identity."""
+    member = await crowd.send(source)
+    stream = MultiselectCommunicator(await member.open_stream())
+    await MultiselectClient().select_one_of([protocol_of("mutirao")], stream)
+
+
+async def test_idle_streams_of_a_crowd_do_not_turn_the_dht_off(monkeypatch, patient_dht):
+    monkeypatch.setattr(kademlia, "STREAMS_MAX", 8)
+    monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", 2)
+    async with circle(2) as (a, b), crowd_before(a.addresses()[0]) as crowd:
+        for source in sources(6) * 2:
+            await hold_stream(crowd, source)
         dht = a._stack.dht
-        await until(lambda: dht._streams["evil"] == SHARE)
-        record = f"{b.peer_id} 1".encode()
-        assert await b.put_record(record)
-        assert await a.get_record(b.peer_id) == record
-        assert dht._streams["evil"] == SHARE < 2 * STREAMS_PER_PEER_MAX
-    await until(lambda: not dht._streams)
+        await until(lambda: len(dht._slots) == 8)
+        assert await answers(a, b)
+    await until(lambda: not (dht._slots or dht._streams))
+
+
+async def test_idle_streams_of_strangers_do_not_cost_a_known_peer_at_their_address(
+    monkeypatch, patient_dht
+):
+    monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", 2)
+    async with (
+        opened("b") as b,
+        opened("a", b.addresses()[0], diary=Diary({b.peer_id})) as a,
+        crowd_before(a.addresses()[0]) as crowd,
+    ):
+        for _ in range(2):
+            await hold_stream(crowd, "127.0.0.1")
+        await until(lambda: a._stack.dht._slots.count("127.0.0.1") >= 2)
+        assert await answers(a, b)
 
 
 def test_several_sources_have_room():
     assert 4 * STREAMS_PER_SOURCE_MAX <= STREAMS_MAX
-
-
-async def test_a_source_is_the_address_of_the_connection(patient_dht):
-    async with circle(2) as (a, b):
-        stream = await b.open_stream(a.peer_id, protocol_of("mutirao"))
-        peer = ID.from_base58(b.peer_id)
-        await until(lambda: a._stack.dht._streams[peer] == a._stack.dht._streams["127.0.0.1"] > 0)
-        await stream.reset()
-        await until(lambda: not a._stack.dht._streams)
 
 
 async def test_our_dht_is_not_the_public_one():

@@ -9,9 +9,11 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.network.addresses import parse_peer_address
 from node.network.swarm import CONNECTIONS_PER_PEER_MAX
 from protocol.values.errors import BadSignature
-from tests.node.network.devnet import WAIT_S, opened, tuned, until
+from tests.node.network.crowd import crowd_before, sources
+from tests.node.network.devnet import WAIT_S, Diary, echo, opened, tuned, until, until_answered
 
 DEAD = [Multiaddr("/ip4/127.0.0.1/tcp/1")]
 
@@ -44,14 +46,28 @@ async def ended(streams, count):
 
 
 async def test_half_open_connections_are_counted_by_source():
-    async with opened("a", tuning=tuned(half_open_per_address_max=3)) as a:
+    async with opened("a", tuning=tuned(half_open_per_source_max=3)) as a:
         port = int(a.addresses()[0].split("/")[4])
         streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(10)]
         assert await ended(streams, 7) == 7
-        assert a._stack.swarm._half_open == {"127.0.0.1": 3}
+        assert a._stack.swarm._half_open.count("127.0.0.1") == 3
         for stream in streams:
             await stream.aclose()
         await until(lambda: not a._stack.swarm._half_open)
+
+
+async def test_half_open_connections_of_a_crowd_do_not_keep_others_out():
+    async with opened("a", tuning=tuned(half_open_max=8, half_open_per_source_max=4)) as a:
+        port = int(a.addresses()[0].split("/")[4])
+        streams = [
+            await trio.open_tcp_stream("127.0.0.1", port, local_address=source)
+            for source in sources(24, per_site=3)
+        ]
+        assert await ended(streams, 16) == 16
+        async with opened("b", a.addresses()[0]) as b:
+            await until(b.peers)
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_half_open_connections_time_out():
@@ -85,6 +101,83 @@ async def test_many_dials_make_one_connection():
                 nursery.start_soon(swarm.dial_any, peer, [address])
         assert len(swarm.get_connections(peer)) == 1
         assert not swarm._dialling
+
+
+FEW = tuned(connections_max=16, connections_per_source_max=4, connections_wanted=2)
+
+
+async def test_a_crowd_at_one_address_gets_few_slots():
+    async with opened("a", tuning=FEW) as a, crowd_before(a.addresses()[0]) as crowd:
+        for _ in range(40):
+            await crowd.send("127.9.0.1")
+        await until(lambda: crowd.inside == len(a.peers()) == 4)
+        async with opened("b", a.addresses()[0]) as b:
+            await until(b.peers)
+            assert crowd.inside == 4
+
+
+async def test_a_crowd_at_many_addresses_does_not_keep_newcomers_out():
+    async with opened("a", tuning=FEW) as a, crowd_before(a.addresses()[0]) as crowd:
+        a.on_request(echo)
+        for source in sources(30, per_site=2) * 2:
+            await crowd.send(source)
+        await until(lambda: crowd.inside == len(a.peers()) == 16)
+        async with opened("b", a.addresses()[0]) as b:
+            await until_answered(b, a.peer_id)
+            for source in sources(30, per_site=2):
+                await crowd.send(source)
+            assert b.peers()
+            await until(lambda: len(a._stack.swarm.get_connections()) == 16)
+
+
+async def test_known_peers_and_those_of_our_choice_stay_when_a_crowd_comes():
+    async with opened("chosen") as chosen, opened("known") as known:
+        diary = Diary(known={known.peer_id})
+        async with opened("a", chosen.addresses()[0], tuning=FEW, diary=diary) as a:
+            known._book.learn_bootstrap(*parse_peer_address(a.addresses()[0]))
+            await until(lambda: len(a.peers()) == 2)
+            assert {peer.peer_id: peer.direction for peer in a.peers()} == {
+                chosen.peer_id: "out",
+                known.peer_id: "in",
+            }
+            async with crowd_before(a.addresses()[0]) as crowd:
+                for source in sources(60):  # Each of a site of its own: a stranger would go.
+                    assert await crowd.send(source)
+                await until(lambda: len(a._stack.swarm.get_connections()) == 16)
+                assert {chosen.peer_id, known.peer_id} < {peer.peer_id for peer in a.peers()}
+            assert ("went", known.peer_id) not in diary.lines
+            assert ("went", chosen.peer_id) not in diary.lines
+
+
+async def test_strangers_who_came_do_not_keep_us_from_our_own_choice():
+    async with opened("b") as b, opened("a", tuning=FEW) as a:
+        async with crowd_before(a.addresses()[0]) as crowd:
+            for source in sources(16):
+                await crowd.send(source)
+            await until(lambda: len(a.peers()) == 16)
+            a._book.learn(*given(b))
+            await until(b.peers)
+            assert ID.from_base58(b.peer_id) in a._stack.swarm.chosen
+        await until(lambda: len(a.peers()) == 1)
+    assert not a._stack.swarm.chosen
+
+
+def given(node):
+    """A node's peer id and its addresses, as a book learns them."""
+    peer, address = parse_peer_address(node.addresses()[0])
+    return peer, [address]
+
+
+async def test_slots_are_given_back():
+    async with opened("a", tuning=FEW) as a:
+        swarm = a._stack.swarm
+        async with crowd_before(a.addresses()[0]) as crowd:
+            for source in sources(40):
+                await crowd.send(source)
+            await until(lambda: len(swarm._slots) == len(swarm._slot_of) == 16)
+            for member in crowd.members:
+                await member.secured_conn.close()
+            await until(lambda: not (swarm._slots or swarm._slot_of))
 
 
 async def test_a_wrong_name_is_noticed():

@@ -156,6 +156,7 @@ async def test_receipt_gains_its_countersignature(journal: Journal) -> None:
     await journal.commit(Commit(receipts=(signed,)))
     assert await journal.receipts() == (other, signed)
     assert await journal.receipts(limit=1) == (other,)
+    assert await journal.settled_peers(limit=9) == (signed.peer,)
 
 
 async def test_who_settled_with_us_is_known_the_newest_first(journal: Journal) -> None:

@@ -270,6 +270,17 @@ def test_a_job_whose_auction_was_not_decided_gets_a_new_one() -> None:
     assert ann.job(job_id).ending is Ending.DONE
 
 
+def test_who_is_no_stranger() -> None:
+    world, ann, ben = world_of_two()
+    nodes = (ann, ben), (ben, ann)
+    job_id = world.submit(ann)
+    assert not any(own.core.knows(other.peer_id) for own, other in nodes)
+    assert world.run_until(lambda: bool(ben.launched))
+    assert all(own.core.knows(other.peer_id) for own, other in nodes), "by the lease"
+    assert world.run_until(lambda: world.ended(ann, job_id) and not ben.core.market.servings)
+    assert all(own.core.knows(other.peer_id) for own, other in nodes), "by the receipt"
+
+
 def test_an_ended_job_is_not_begun_again() -> None:
     world, ann, _ = world_of_two()
     job_id = world.submit(ann)

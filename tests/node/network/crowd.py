@@ -1,0 +1,86 @@
+"""Many identities at many addresses: connections with stock libp2p's Noise and Yamux, and no host.
+
+Spec: specs/network.md#slots.
+"""
+
+from contextlib import asynccontextmanager
+
+import trio
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID, Transport
+from libp2p.stream_muxer.yamux import yamux
+from libp2p.transport.upgrader import TransportUpgrader
+
+from node.network.foreign import FOREIGN
+
+
+class Crowd:
+    """Identities that connect with one node, each with one open stream."""
+
+    def __init__(self, nursery: trio.Nursery, address: str) -> None:
+        self._nursery = nursery
+        home, _, name = address.partition("/p2p/")
+        self._host, self._port = home.split("/")[2], int(home.split("/")[4])
+        self._peer = ID.from_base58(name)
+        self._sockets: list[trio.SocketStream] = []
+        self.members: list[yamux.Yamux] = []
+
+    @property
+    def inside(self) -> int:
+        """Return how many connections stand."""
+        return sum(not member.event_shutting_down.is_set() for member in self.members)
+
+    async def send(self, source: str) -> yamux.Yamux | None:
+        """Connect a new identity from a source, an address of loopback; None if it is refused."""
+        try:
+            with trio.fail_after(60):
+                return await self._connect(source)
+        except FOREIGN:
+            return None
+
+    def leave(self) -> None:
+        """Close all connections at once."""
+        for stream in self._sockets:
+            stream.socket.close()
+
+    async def _connect(self, source: str) -> yamux.Yamux:
+        keys = create_new_key_pair()
+        noise = Transport(keys, create_new_x25519_key_pair().private_key)
+        upgrader = TransportUpgrader(
+            {PROTOCOL_ID: noise}, {TProtocol(yamux.PROTOCOL_ID): yamux.Yamux}
+        )
+        stream = await trio.open_tcp_stream(self._host, self._port, local_address=source)
+        self._sockets.append(stream)
+        raw = RawConnection(TrioTCPStream(stream), initiator=True)
+        secured = await upgrader.upgrade_security(raw, True, self._peer)
+        member = await upgrader.upgrade_connection(secured, self._peer)
+        self._nursery.start_soon(member.start)
+        await member.event_started.wait()
+        await member.open_stream()
+        self.members.append(member)
+        return member
+
+
+def sources(count: int, per_site: int = 1) -> list[str]:
+    """Return addresses of loopback, so many of each site."""
+    return [
+        f"127.{9 + n // per_site // 256}.{n // per_site % 256}.{1 + n % per_site}"
+        for n in range(count)
+    ]
+
+
+@asynccontextmanager
+async def crowd_before(address: str):
+    """A crowd that a node at this address has to do with."""
+    async with trio.open_nursery() as nursery:
+        crowd = Crowd(nursery, address)
+        try:
+            yield crowd
+        finally:
+            crowd.leave()
+            nursery.cancel_scope.cancel()
