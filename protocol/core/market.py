@@ -50,7 +50,8 @@ class Market:
         self.biddings: dict[CallId, bidding.State] = {}
         self.servings: dict[LeaseId, serving.State] = {}
         self._buckets: dict[PeerId, Bucket] = {}
-        self._common: Bucket | None = None
+        self._common: dict[bool, Bucket] = {}
+        """One for all requesters that have settled with us, one for all strangers."""
 
     def left(self, total: Capacity) -> Capacity:
         """Return what of the node's capacity no lease has taken. An open bid takes nothing."""
@@ -113,7 +114,7 @@ class Market:
         lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
         if set(lacks) - {Mismatch.PRICE}:  # Who is merely too expensive says so.
             return []
-        if not self._may_call(event.signer, context.now_ms):
+        if not self._may_call(event.signer, context):
             return []
         state, effects = bidding.answer_call(event, self._free(context), context)
         if not isinstance(state, bidding.Over):
@@ -139,18 +140,19 @@ class Market:
         ]  # fmt: skip
         return len(settling) >= SETTLING_MAX
 
-    def _may_call(self, requester: PeerId, now_ms: int) -> bool:
+    def _may_call(self, requester: PeerId, context: Context) -> bool:
+        now_ms = context.now_ms
+        own = self._buckets.pop(requester, None)
         if len(self._buckets) >= BIDDINGS_MAX:
-            oldest = min(self._buckets, key=lambda peer: self._buckets[peer].filled_ms)
-            del self._buckets[oldest]
+            del self._buckets[next(iter(self._buckets))]  # Who called longest ago.
         fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
-        bucket, allowed = draw(self._buckets.get(requester, fresh), now_ms)
-        self._buckets[requester] = bucket
+        self._buckets[requester], allowed = draw(own or fresh, now_ms)
         if not allowed:
             return False
-        # Keys cost nothing: all strangers together are bounded too.
-        common = self._common or full_bucket(ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, now_ms)
-        self._common, allowed = draw(common, now_ms)
+        # Keys cost nothing: all strangers together are bounded too, and take only their half.
+        settled = context.standing_of(requester).settled
+        half = full_bucket(ALL_CALLS_BURST // 2, ALL_CALLS_PER_MINUTE // 2, now_ms)
+        self._common[settled], allowed = draw(self._common.get(settled, half), now_ms)
         return allowed
 
     def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:

@@ -54,7 +54,7 @@ CALLS_BURST: Final = 120
 CALLS_PER_MINUTE: Final = 120
 """... and this many a minute in the long run, before a provider ignores them."""
 ALL_CALLS_BURST: Final = 1_200
-"""All requesters together may send this many calls at once ..."""
+"""All requesters together may send this many calls at once, strangers half of them ..."""
 ALL_CALLS_PER_MINUTE: Final = 1_200
 """... and this many a minute in the long run."""
 BIDDINGS_MAX: Final = 1_024
