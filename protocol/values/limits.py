@@ -72,6 +72,8 @@ HEARTBEAT_MS: Final = 5_000
 """A provider reports on a lease this often."""
 SILENCE_MS: Final = 30_000
 """A provider that was silent this long is lost, and its lease is fenced."""
+OVERRUN_MS: Final = 10 * 60_000
+"""A job may be this late after its time limit: starting, stopping and packing outputs take time."""
 VOUCHER_MS: Final = 10_000
 """A requester pays for the usage in steps of this."""
 EXPOSURE_MS: Final = 35_000

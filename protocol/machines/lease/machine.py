@@ -46,6 +46,7 @@ from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
 from protocol.rules.metering import amount_of, usage_seen_max
 from protocol.values.limits import (
     MESSAGE_MS,
+    OVERRUN_MS,
     PREPARE_MS,
     RELEASE_MS,
     RETURN_MS,
@@ -119,7 +120,9 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
 def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
     """Sign a voucher for the usage, in steps, as far as we saw the time pass."""
     lease = state.lease
-    alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS)
+    alive = replace(state, deadline_ms=min(context.now_ms + SILENCE_MS, _end_ms(state)))
+    if alive.deadline_ms <= context.now_ms:
+        return fence(state, DeadlineReached(), context)  # It would say that it runs for ever.
     usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
     if usage_ms < state.paid_ms + lease.voucher_ms:
         return alive, NOTHING
@@ -189,10 +192,12 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
 
 
 def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that fell silent: what it still runs counts for nothing."""
+    """Fence a provider that fell silent or is far too late: what it runs counts for nothing."""
     why = f"the provider was silent for {SILENCE_MS // 1000} s"
     if isinstance(state, Launching):
         why = f"the provider did not start the job in {STARTED_MS // 1000} s"
+    elif isinstance(state, Executing) and context.now_ms >= _end_ms(state):
+        why = f"the job was not over {OVERRUN_MS // 60_000} minutes after its time limit"
     elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
         why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
     return _break(state, Failure.PROVIDER_LOST, why, context)
@@ -354,6 +359,11 @@ def _last_voucher(
         return NOTHING  # What we promised never goes down; the receipt says what is due.
     voucher = _voucher(state.lease, state.vouchers + 1, usage_ms, context)
     return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
+
+
+def _end_ms(state: Executing) -> int:
+    """Return when the job must be over, whatever its provider says."""
+    return state.since_ms + state.lease.workload.timeout_ms + OVERRUN_MS
 
 
 def _usage_max(lease: Lease, seen_ms: int) -> int:

@@ -17,6 +17,7 @@ from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
 from protocol.machines.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, usage_seen_max
 from protocol.values.ids import ContentId, JobId, LeaseId, digest_of
+from protocol.values.limits import HEARTBEAT_MS, OVERRUN_MS
 from protocol.values.reasons import Failure
 from protocol.wire.job import BlobRef, Workload
 from protocol.wire.messages import (
@@ -250,6 +251,23 @@ def test_a_silent_provider_is_fenced() -> None:
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, Broken)
     assert [said.reason for said in machine.sent_of(LeaseRelease)] == [2]
+
+
+def test_a_provider_that_says_for_ever_that_it_runs_is_fenced() -> None:
+    machine = after(3)
+    over_ms = machine.state.since_ms + TIMEOUT_MS + OVERRUN_MS
+    for _ in range(over_ms // HEARTBEAT_MS):
+        machine.heartbeat(RUNNING, TIMEOUT_MS, 1)
+        if machine.over:
+            break
+        assert machine.state.deadline_ms <= over_ms
+        machine.now_ms += HEARTBEAT_MS
+    assert isinstance(machine.state, Broken)
+    assert over_ms <= machine.now_ms <= over_ms + HEARTBEAT_MS
+    assert machine.state.reason is Failure.PROVIDER_LOST
+    assert machine.state.why == "the job was not over 10 minutes after its time limit"
+    assert machine.state.usage_ms <= TIMEOUT_MS
+    assert machine.sent_of(LeaseRelease)
 
 
 def test_what_ran_before_the_user_cancelled_is_paid() -> None:
