@@ -44,7 +44,7 @@ from protocol.machines.inputs import (
 )
 from protocol.machines.table import due, step
 from protocol.rules.metering import amount_of
-from protocol.values.ids import CallId, JobId, LeaseId, PeerId
+from protocol.values.ids import CallId, JobId, LeaseId
 from protocol.values.limits import PEERS_WAIT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer
@@ -199,7 +199,8 @@ class Core:
         """Call for bids, or wait until somebody is there who might bid."""
         self.jobs[job.job_id] = job
         save = Save("job", job.job_id, job)
-        if self._has_bidder(job, context):
+        listings = self.directory.listings(context.now_ms)
+        if any(may_bid(job, item.peer, item.record, context) for item in listings):
             return [save, *self._call(job.job_id, context)]
         self.uncalled[job.job_id] = Uncalled(context.now_ms + PEERS_WAIT_MS)
         return [save, Report(job.job_id, WaitingForProvider(job.attempt, PEERS_WAIT_MS))]
@@ -218,7 +219,7 @@ class Core:
     def _cancel(self, job_id: JobId, event: JobCancelled, context: Context) -> list[Effect]:
         effects: list[Effect] = []
         if self.uncalled.pop(job_id, None):
-            effects += self._fail(job_id, Failed(Failure.CANCELLED, CANCELLED), (), context)
+            effects += self._fail(job_id, Failed(Failure.CANCELLED, CANCELLED), context)
         for call_id, state in list(self.auctions.items()):
             if _job_of(state) == job_id:
                 effects += self._step_auction(call_id, event, context)
@@ -243,10 +244,10 @@ class Core:
                 )  # fmt: skip
                 self.leases[lease_id], following = lease.begin(terms, context)
                 return [*effects, *following]
-            case auction.Lost(called, reason, why, failed):
+            case auction.Lost(called, reason, why):
                 del self.auctions[call_id]
-                ended = Failed(failure_of(called, reason), why)
-                return [*effects, *self._fail(called.job_id, ended, failed, context)]
+                failed = Failed(failure_of(called, reason), why)
+                return [*effects, *self._fail(called.job_id, failed, context)]
             case _:
                 self.auctions[call_id] = state
                 return list(effects)
@@ -262,29 +263,21 @@ class Core:
             case lease.Broken(terms, reason, why, usage_ms):
                 del self.leases[lease_id]
                 amount = amount_of(terms.rate, usage_ms)
-                ended = Failed(reason, why, terms.provider, usage_ms, amount)
-                return [*effects, *self._fail(terms.job_id, ended, [terms.provider], context)]
+                failed = Failed(reason, why, terms.provider, usage_ms, amount)
+                return [*effects, *self._fail(terms.job_id, failed, context)]
             case _:
                 self.leases[lease_id] = state
                 return list(effects)
 
-    def _fail(
-        self, job_id: JobId, ended: Failed, failed: Iterable[PeerId], context: Context
-    ) -> list[Effect]:
-        """End a job with its failed attempt, or open the next one without those that failed."""
-        job = after_failure(self.jobs[job_id], ended.reason, failed)
+    def _fail(self, job_id: JobId, failed: Failed, context: Context) -> list[Effect]:
+        """End a job with its failed attempt, or open the next one."""
+        job = after_failure(self.jobs[job_id], failed.reason, failed.provider)
         if job.ending is not Ending.OPEN:
-            return [Report(job_id, ended), *self._end(job_id, job.ending)]
-        if ended.reason is Failure.EXHAUSTED and not self._has_bidder(job, context):
-            # Who was slow once is better than nobody.
-            job = replace(job, avoid=self.jobs[job_id].avoid)
-        retrying = Retrying(ended.reason, ended.why, ended.provider, ended.usage_ms, ended.amount)
+            return [Report(job_id, failed), *self._end(job_id, job.ending)]
+        retrying = Retrying(
+            failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
+        )
         return [Report(job_id, retrying), *self._open(job, context)]
-
-    def _has_bidder(self, job: Job, context: Context) -> bool:
-        """Say whether a node is known that may bid on a job."""
-        known = self.directory.listings(context.now_ms)
-        return any(may_bid(job, item.peer, item.record, context) for item in known)
 
     def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)

@@ -3,7 +3,6 @@
 Spec: specs/core.md#jobs.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -102,15 +101,15 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
     )  # fmt: skip
 
 
-def after_failure(job: Job, reason: Failure, failed: Iterable[PeerId]) -> Job:
+def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
     """Return the job as it goes on after a failed attempt: ended, or with one more attempt.
 
-    `failed` are the providers that failed it.
+    `provider` is who failed; empty if the attempt came to no lease.
     """
     if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
         cancelled = reason is Failure.CANCELLED
         return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
-    avoid = tuple(dict.fromkeys([*job.avoid, *failed]))
+    avoid = (*job.avoid, provider) if provider else job.avoid
     return replace(job, attempt=job.attempt + 1, avoid=avoid)
 
 

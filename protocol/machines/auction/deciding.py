@@ -76,22 +76,19 @@ def _award(auction: Auction, ranking: Ranking, context: Context) -> Step:
     )
 
 
-def award_next(
-    state: Awarding, context: Context, fences: tuple[Effect, ...], *, busy: bool = False
-) -> Step:
+def award_next(state: Awarding, context: Context, fences: tuple[Effect, ...]) -> Step:
     """Award the job to the next bid, or end the auction when there is none that still binds.
 
     After one failure bidders that have served us come first: a low ask costs a stranger nothing.
     """
     auction, before = state.auction, state.ranking
-    failed = before.failed if busy else (*before.failed, state.winner)
     rest, passed = in_places(before.offers[1:], context), before.passed + 1
     if not rest or passed >= FALLBACKS_MAX or context.now_ms > before.held_until_ms:
         why = f"{passed} winning bidders did not take the job, and no other bid is left"
         lost, effects = lose(auction, Failure.EXHAUSTED, why)
-        return replace(lost, failed=failed), (*fences, *effects)
+        return lost, (*fences, *effects)
     shift = min(before.shift + 1, auction.call.shift_cap)
-    ranking = replace(before, offers=rest, shift=shift, passed=passed, failed=failed)
+    ranking = replace(before, offers=rest, shift=shift, passed=passed)
     following, effects = _award(auction, ranking, context)
     return following, (*fences, *effects)
 
@@ -114,8 +111,7 @@ def _lose_without_bids(state: Opening) -> tuple[Lost, tuple[Effect, ...]]:
     auction = state.auction
     if not state.offers and state.commitments:
         why = f"none of {len(state.commitments)} bidders opened its bid"
-        lost, effects = lose(auction, Failure.EXHAUSTED, why)
-        return replace(lost, failed=tuple(c.peer for c in state.commitments)), effects
+        return lose(auction, Failure.EXHAUSTED, why)
     if not state.offers:
         return lose(auction, Failure.NO_BIDS, no_bids(auction, state.refused))
     count = len(state.offers)

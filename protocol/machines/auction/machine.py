@@ -33,7 +33,7 @@ from protocol.rules.selection import Offer
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
 from protocol.values.limits import ACTIVE_MS, BIDS_MAX
-from protocol.values.reasons import Decline, Failure, Release
+from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
 from protocol.wire.messages import (
@@ -135,7 +135,7 @@ def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context)
     """Pass over a winner that does not want its award."""
     if (event.signer, event.message.award) != (state.winner, state.award):
         return state, NOTHING
-    return award_next(state, context, (), busy=event.message.reason == Decline.BUSY)
+    return award_next(state, context, ())
 
 
 def pass_over(state: Awarding, event: DeadlineReached, context: Context) -> Step:

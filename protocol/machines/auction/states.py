@@ -84,8 +84,6 @@ class Ranking:
     """How many better bids were passed over."""
     held_until_ms: int
     outcome: ContentId
-    failed: tuple[PeerId, ...] = ()
-    """Who of them is not to be asked again for this job; a busy bidder may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +131,6 @@ class Lost:
     auction: Auction
     reason: Failure
     why: str
-    failed: tuple[PeerId, ...] = ()
-    """Winners that did not take the job."""
 
 
 State = Calling | Opening | Awarding | Confirming | Won | Lost

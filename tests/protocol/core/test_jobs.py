@@ -17,7 +17,7 @@ from protocol.core.jobs import (
     may_bid,
 )
 from protocol.machines.context import Context, Policy
-from protocol.values.ids import JobId
+from protocol.values.ids import JobId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, VICKREY, BlobRef, FileRef
 from protocol.wire.messages import CapabilityRecord, Listing
@@ -36,17 +36,17 @@ def listing(peer: str, cpus: int = 4) -> Listing:
 
 
 def test_what_is_worth_it_is_tried_again_without_the_one_that_failed() -> None:
-    second = after_failure(JOB, Failure.PROVIDER_LOST, [BEN])
+    second = after_failure(JOB, Failure.PROVIDER_LOST, BEN)
     assert (second.attempt, second.avoid, second.ending) == (1, (BEN,), Ending.OPEN)
-    third = after_failure(second, Failure.EXHAUSTED, [CLEO, BEN])
-    assert (third.attempt, third.avoid, third.ending) == (2, (BEN, CLEO), Ending.OPEN)
-    assert after_failure(third, Failure.PROVIDER_LOST, [CLEO]).ending is Ending.FAILED
+    third = after_failure(second, Failure.EXHAUSTED, PeerId(""))
+    assert (third.attempt, third.avoid, third.ending) == (2, (BEN,), Ending.OPEN)
+    assert after_failure(third, Failure.PROVIDER_LOST, CLEO).ending is Ending.FAILED
 
 
 @pytest.mark.parametrize("reason", sorted(set(Failure) - WORTH_RETRYING))
 def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
     expected = Ending.CANCELLED if reason is Failure.CANCELLED else Ending.FAILED
-    assert after_failure(JOB, reason, [BEN]) == replace(JOB, ending=expected)
+    assert after_failure(JOB, reason, BEN) == replace(JOB, ending=expected)
 
 
 def test_a_call_says_what_everybody_may_know() -> None:

@@ -99,14 +99,6 @@ def test_the_next_is_paid_by_those_who_are_left() -> None:
     assert lost.why.startswith("3 winning bidders did not take the job")
 
 
-def test_who_failed_is_remembered_but_not_who_was_busy() -> None:
-    state, _ = decide(opening(30, 50, 70), CONTEXT)
-    for busy in (True, False, False):
-        state, _ = award_next(state, CONTEXT, (), busy=busy)
-    assert isinstance(state, Lost)
-    assert state.failed == (CLEO.peer_id, DAN.peer_id)
-
-
 def test_after_a_failure_who_served_us_comes_first_and_is_paid_no_less_than_it_asks() -> None:
     served = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == DAN.peer_id))
     first, effects = decide(opening(30, 50, 70, 80), served)
@@ -152,7 +144,7 @@ def test_nobody_below_the_ceiling_is_no_match() -> None:
 def test_nobody_opened_is_worth_another_attempt_without_them() -> None:
     lost, _ = decide(opening(unopened=2), CONTEXT)
     assert isinstance(lost, Lost)
-    assert (lost.reason, lost.failed) == (Failure.EXHAUSTED, (BEN.peer_id, CLEO.peer_id))
+    assert lost.reason is Failure.EXHAUSTED
     assert lost.why == "none of 2 bidders opened its bid"
 
 
