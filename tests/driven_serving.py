@@ -153,9 +153,9 @@ class ServingMachine(Driven):
     def fetched(self, done: int) -> None:
         self.take(FetchProgressed(LEASE, done, 10**12))
 
-    @rule()
-    def container_starts(self) -> None:
-        self.take(ContainerStarted(LEASE))
+    @rule(usage_ms=st.sampled_from([0, 3, 9_000]))
+    def container_starts(self, usage_ms: int = 0) -> None:
+        self.take(ContainerStarted(LEASE, usage_ms))
 
     @rule(code=st.integers(0, 255), usage_ms=st.integers(0, 100_000), detail=WORDS)
     def container_exits(self, code: int, usage_ms: int, detail: str) -> None:
@@ -239,7 +239,7 @@ class ServingMachine(Driven):
         started = getattr(self.state, "started", True)
         last = self.sent[-1][1] if self.sent else None
         if not started and isinstance(last, Heartbeat):
-            assert last.usage_ms == 0
+            assert last.usage_ms == self.state.paid_ms
 
     @invariant()
     def keeps_its_capacity_until_the_container_is_gone(self) -> None:

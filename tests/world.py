@@ -233,7 +233,9 @@ class World:
         first = container.started_ms == self.now_ms
         assert first or container.launched_by < node.generation, "a second launch without a crash"
         container.launched_by = node.generation
-        self._later(1, node, inputs.ContainerStarted(lease_id))
+        ended = container.exited
+        used_ms = ended.usage_ms if ended else self.now_ms + 1 - container.started_ms
+        self._later(1, node, inputs.ContainerStarted(lease_id, used_ms))
         if container.exited:
             self._tell_exit(node, container)
 

@@ -129,7 +129,8 @@ class Executions:
         except NOT_TO_BE_HAD as error:
             await self._fail(lease_id, error)
             return
-        await self._inbox.take(inputs.ContainerStarted(lease_id))
+        used_ms = runfolder.usage_ms(self._folder(lease_id))
+        await self._inbox.take(inputs.ContainerStarted(lease_id, used_ms))
         await self._see_the_end(lease_id)
 
     async def _begin(self, effect: effects.Launch) -> None:

@@ -9,6 +9,7 @@ Spec: specs/execution.md#run-folder.
 import errno
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,17 @@ def is_alive(folder: Path) -> bool:
 def is_known(folder: Path) -> bool:
     """Say whether the folder's container runs or ran: then it is not started again."""
     return is_alive(folder) or (folder / records.RESULT).exists()
+
+
+def usage_ms(folder: Path) -> int:
+    """Return for how long the folder's container has run, or ran; 0 if it never did."""
+    result = records.read(str(folder / records.RESULT))
+    if result is not None:
+        return result.number("usage_ms")
+    state = records.read(str(folder / records.STATE))
+    started_ms = state.number("started_ms") if state else 0
+    # The runner's clock, which nobody sets: it begins with the machine.
+    return max(0, time.monotonic_ns() // 10**6 - started_ms) if started_ms else 0
 
 
 def name_in(folder: Path) -> str:

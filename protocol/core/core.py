@@ -44,7 +44,7 @@ from protocol.machines.inputs import (
 )
 from protocol.machines.table import due, step
 from protocol.rules.metering import amount_of
-from protocol.values.ids import CallId, JobId, LeaseId
+from protocol.values.ids import CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import PEERS_WAIT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer

@@ -59,9 +59,10 @@ class FetchProgressed:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStarted:
-    """The container of a lease runs."""
+    """The container of a lease runs, and has for so long."""
 
     lease_id: LeaseId
+    usage_ms: int
 
 
 @dataclass(frozen=True, slots=True)

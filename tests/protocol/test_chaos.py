@@ -21,6 +21,8 @@ from tests.world import World, job_spec, provider_policy
 from tests.world_node import Node
 
 SEEDS = 300
+FOUND = (1_003_339, 20_251)
+"""A clock that was wrong when a container started and right later; a bill for no usage at all."""
 TROUBLE_MS = 60_000
 CRASHES_MAX = 6
 CANCELLED_PERCENT = 15
@@ -168,7 +170,7 @@ def check_money(world: World) -> None:
     assert settled == paid, "the two sides disagree"
     promised = vouchers(world)
     for lease_id, receipt in paid.items():
-        assert promised[lease_id] == receipt.amount
+        assert promised.get(lease_id, 0) == receipt.amount  # Nothing used, nothing promised.
 
 
 def check_costs(chaos: Chaos) -> None:
@@ -200,7 +202,7 @@ def vouchers(world: World) -> dict[LeaseId, int]:
     return {lease_id: steps[-1][1] for lease_id, steps in found.items()}
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", [*range(SEEDS), *FOUND])
 def test_chaos(seed: int) -> None:
     chaos = Chaos(seed)
     chaos.trouble()

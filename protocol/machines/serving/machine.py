@@ -168,8 +168,11 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
 
 
 def say_started(state: Serving, event: ContainerStarted, context: Context) -> Step:
-    """Tell the requester that usage counts from here on. A container taken over counts on."""
-    begun = state if state.started else replace(state, started=True, started_ms=context.now_ms)
+    """Tell the requester that usage counts from here on. A container taken over counts on.
+
+    The sandbox says what was used: our own clock may have been set since the container started.
+    """
+    begun = replace(state, started=True, started_ms=context.now_ms - event.usage_ms)
     started = context.signer.sign(Started(state.hold.lease_id))
     until_ms = context.now_ms + MESSAGE_MS
     return begun, (_save(begun), Send(state.hold.requester, started.envelope, until_ms))
@@ -185,7 +188,8 @@ def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> St
         # What has run is billed when the container has exited.
         following = replace(state, killed=True, deadline_ms=context.now_ms + STOP_MS)
         return following, (Kill(hold.lease_id),)
-    beat = Heartbeat(hold.lease_id, state.beat, RUNNING, usage_ms if state.started else 0)
+    told_ms = usage_ms if state.started else state.paid_ms
+    beat = Heartbeat(hold.lease_id, state.beat, RUNNING, told_ms)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
     return following, (Send(hold.requester, context.signer.sign(beat).envelope, 0),)
 
@@ -233,7 +237,7 @@ def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Co
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:
     """Stop the container."""
-    used_ms = _used_ms(state, context) if state.started else 0
+    used_ms = _used_ms(state, context) if state.started else state.paid_ms
     deadline_ms = context.now_ms + STOP_MS
     following = Stopping(state.hold, deadline_ms, state.contract, state.voucher, used_ms)
     return following, (_save(following), Kill(state.hold.lease_id))
@@ -350,7 +354,12 @@ def resume(state: State, context: Context) -> Step:
         case Preparing(hold, _, _, workload):
             return state, (Prepare(hold.lease_id, hold.requester, workload),)
         case Serving():
-            return replace(state, deadline_ms=context.now_ms + HEARTBEAT_MS), (_launch(state),)
+            # Its usage is not known before the sandbox has told it again.
+            again = replace(
+                state, deadline_ms=context.now_ms + HEARTBEAT_MS,
+                started_ms=context.now_ms, started=False,
+            )  # fmt: skip
+            return again, (_launch(again),)
         case Stopping():
             longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
             return longer, (Kill(state.hold.lease_id),)
@@ -359,7 +368,7 @@ def resume(state: State, context: Context) -> Step:
 
 
 def _used_ms(state: Serving, context: Context) -> int:
-    """Return the usage until now. If our clock was set back before a restart, what is paid."""
+    """Return the usage until now, and no less than what is paid."""
     return max(state.paid_ms, context.now_ms - state.started_ms)
 
 

@@ -27,6 +27,17 @@ async def test_a_folder_without_a_result_failed(tmp_path):
     assert runfolder.name_in(tmp_path) == ""
 
 
+def test_how_long_a_container_has_run_is_known_whoever_asks(tmp_path, monkeypatch):
+    assert runfolder.usage_ms(tmp_path) == 0
+    runfolder.write_record(tmp_path, records.STATE, [("runner", "1")])
+    assert runfolder.usage_ms(tmp_path) == 0, "a runner of an older version does not say"
+    runfolder.write_record(tmp_path, records.STATE, [("runner", "1"), ("started_ms", "5000")])
+    monkeypatch.setattr("time.monotonic_ns", lambda: 12_345 * 10**6)
+    assert runfolder.usage_ms(tmp_path) == 7_345
+    runfolder.write_record(tmp_path, records.RESULT, [("usage_ms", "40")])
+    assert runfolder.usage_ms(tmp_path) == 40
+
+
 async def test_killing_and_extending_what_does_not_run(tmp_path):
     await RunFolders.kill(tmp_path)
     os.mkfifo(tmp_path / records.CONTROL)

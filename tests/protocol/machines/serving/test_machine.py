@@ -143,8 +143,31 @@ def test_usage_counts_from_the_start_of_the_container_and_not_again() -> None:
     started_ms = machine.state.started_ms
     assert started_ms == machine.now_ms
     machine.time_passes(1_000)
-    machine.container_starts()
+    machine.container_starts(1_000)
     assert machine.state.started_ms == started_ms
+
+
+def test_a_clock_that_was_wrong_when_the_container_started_claims_nothing_for_it() -> None:
+    """Only the sandbox knows what was used, whatever our clock said before and says now."""
+    for set_ms in (50_000, -50_000):
+        machine = after(5)
+        machine.now_ms += 4_000 + set_ms
+        machine.node_restarts(0)
+        machine.container_starts(4_000)
+        machine.deadline_is_reached(0)
+        assert [beat.usage_ms for beat in machine.sent_of(Heartbeat)] == [4_000 + HEARTBEAT_MS]
+
+
+def test_after_a_restart_nothing_is_claimed_before_the_sandbox_has_answered() -> None:
+    machine = after(5)
+    machine.vouched(2_000, 1, short=False)
+    machine.now_ms += 30_000
+    machine.node_restarts(0)
+    machine.deadline_is_reached(0)
+    assert [beat.usage_ms for beat in machine.sent_of(Heartbeat)] == [2_000]
+    machine.given_up()
+    machine.container_exits(137, 31_000, "")
+    assert [said.usage_ms for said in machine.sent_of(Released)] == [2_000]
 
 
 def test_the_voucher_for_most_is_kept() -> None:
