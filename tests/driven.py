@@ -36,13 +36,14 @@ class Driven(RuleBasedStateMachine):
         super().__init__()
         self.signer: Signer = SIGNERS[0]
         self.now_ms = START_MS
+        self.policy = POLICY
         self.state: Any = None
         self.effects: list[Effect] = []
         self.sent: list[tuple[PeerId, Message]] = []
 
     @property
     def context(self) -> Context:
-        return Context(self.now_ms, self.signer, POLICY)
+        return Context(self.now_ms, self.signer, self.policy)
 
     @property
     def over(self) -> bool:

@@ -13,9 +13,11 @@ from protocol.machines import serving
 from protocol.machines.effects import Drop, Extend, Launch, Save, Settle
 from protocol.machines.inputs import (
     ContainerExited,
+    ContainerExtended,
     ContainerFailed,
     ContainerStarted,
     FetchProgressed,
+    PauseDenied,
     Prepared,
     PrepareFailed,
     StopRequested,
@@ -166,6 +168,15 @@ class ServingMachine(Driven):
         self.take(ContainerFailed(LEASE, why))
 
     @rule()
+    def container_is_extended(self) -> None:
+        usage_ms = getattr(self.state, "paused_at_ms", 0)
+        self.take(ContainerExtended(LEASE, usage_ms))
+
+    @rule()
+    def memory_is_short(self) -> None:
+        self.take(PauseDenied(LEASE))
+
+    @rule()
     def owner_stops(self) -> None:
         self.take(StopRequested())
 
@@ -199,6 +210,13 @@ class ServingMachine(Driven):
         if isinstance(self.state, Serving) and not self.state.killed:
             edge_ms = self.state.started_ms + self.state.paid_ms + EXPOSURE_MS
             assert self.state.deadline_ms <= max(edge_ms, self.now_ms) + HEARTBEAT_MS
+
+    @invariant()
+    def claims_no_more_than_the_container_may_have_run(self) -> None:
+        if isinstance(self.state, Serving) and self.sent and self.mark < len(self.effects):
+            last = self.sent[-1][1]
+            if isinstance(last, Heartbeat):
+                assert last.usage_ms <= self.state.paid_ms + EXPOSURE_MS
 
     @invariant()
     def budgets_only_grow_within_one_launch(self) -> None:

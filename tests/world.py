@@ -37,6 +37,7 @@ LENDS_NOTHING: Final = Policy()
 
 def provider_policy(cpu: int = 1000, cpus: int = 4, memory_mib: int = 4096, **more: Any) -> Policy:
     capacity = Capacity(cpus, memory_mib, 50_000)
+    more = {"pause_memory_mib": memory_mib // 2} | more
     return Policy(True, capacity, Prices(cpu=cpu), driver="embedded", **more)
 
 
@@ -208,10 +209,10 @@ class World:
                 failed = node.name in self.prepare_fails
                 why = inputs.PrepareFailed(lease_id, "no image")
                 self._later(20, node, why if failed else inputs.Prepared(lease_id))
-            case effects.Launch(lease_id, _, _, _, budget_ms):
-                self._launch(node, lease_id, budget_ms)
+            case effects.Launch():
+                self._launch(node, effect)
             case effects.Extend(lease_id, budget_ms) if lease_id in node.containers:
-                node.containers[lease_id].budget_ms = budget_ms
+                self._extend(node, lease_id, budget_ms)
             case effects.Kill(lease_id) if lease_id in node.containers:
                 self.after(self.stop_ms, lambda: self._kill(node, lease_id))
             case effects.Drop(lease_id):
@@ -219,13 +220,15 @@ class World:
             case effects.FetchOutputs(_, lease_id):
                 self._later(20, node, inputs.OutputsFetched(lease_id))
 
-    def _launch(self, node: Node, lease_id: LeaseId, budget_ms: int) -> None:
+    def _launch(self, node: Node, launch: effects.Launch) -> None:
+        lease_id = launch.lease_id
         if lease_id not in node.launched:
             self._say(f"{node.name}: launches the container")
             node.launched.add(lease_id)
-            node.containers[lease_id] = Container(self.now_ms, budget_ms, node.generation)
-            self.after(self.job_ms, lambda: self._reach_end(node, lease_id))
-            self.after(budget_ms, lambda: self._reach_end(node, lease_id))
+            node.containers[lease_id] = Container(
+                self.now_ms, launch.budget_ms, launch.pause_ms, node.generation
+            )
+            self._go_on(node, lease_id)
         container = node.containers.get(lease_id)
         if container is None:
             self._later(1, node, inputs.ContainerFailed(lease_id, "the container is gone"))
@@ -233,23 +236,51 @@ class World:
         first = container.started_ms == self.now_ms
         assert first or container.launched_by < node.generation, "a second launch without a crash"
         container.launched_by = node.generation
-        ended = container.exited
-        used_ms = ended.usage_ms if ended else self.now_ms + 1 - container.started_ms
-        self._later(1, node, inputs.ContainerStarted(lease_id, used_ms))
+        self._extend(node, lease_id, launch.budget_ms)
+        self._later(1, node, inputs.ContainerStarted(lease_id, self._used_ms(container)))
         if container.exited:
             self._tell_exit(node, container)
 
+    def _extend(self, node: Node, lease_id: LeaseId, budget_ms: int) -> None:
+        container = node.containers[lease_id]
+        container.budget_ms = max(container.budget_ms, budget_ms)
+        since_ms = container.paused_since_ms
+        if since_ms is not None and container.used_ms(self.now_ms) < container.budget_ms:
+            container.paused_ms += self.now_ms - since_ms
+            container.paused_since_ms = None
+            self._go_on(node, lease_id)
+        self._later(1, node, inputs.ContainerExtended(lease_id, self._used_ms(container)))
+
+    def _used_ms(self, container: Container) -> int:
+        """Return its usage when the node hears of it, a millisecond from now."""
+        if container.exited:
+            return container.exited.usage_ms
+        return min(container.budget_ms, container.used_ms(self.now_ms + 1))
+
+    def _go_on(self, node: Node, lease_id: LeaseId) -> None:
+        container = node.containers[lease_id]
+        left_ms = min(self.job_ms, container.budget_ms) - container.used_ms(self.now_ms)
+        self.after(left_ms, lambda: self._reach_end(node, lease_id))
+
     def _reach_end(self, node: Node, lease_id: LeaseId) -> None:
+        """End a container whose job is done, or pause it at the end of its budget."""
         container = node.containers.get(lease_id)
-        if container is None or container.exited:
+        if container is None or container.exited or container.paused_since_ms is not None:
             return
-        used_ms = self.now_ms - container.started_ms
+        used_ms = container.used_ms(self.now_ms)
         if used_ms >= self.job_ms:
             self._exit(node, lease_id, self.exit_codes.get(node.name, 0), "exited")
         elif used_ms >= container.budget_ms:
-            self._exit(node, lease_id, 137, "budget")
+            self._say(f"{node.name}: the container is paused")
+            container.paused_since_ms = since_ms = self.now_ms
+            self.after(container.pause_ms, lambda: self._give_up(node, lease_id, since_ms))
         else:
-            self.after(container.budget_ms - used_ms, lambda: self._reach_end(node, lease_id))
+            self._go_on(node, lease_id)
+
+    def _give_up(self, node: Node, lease_id: LeaseId, since_ms: int) -> None:
+        container = node.containers.get(lease_id)
+        if container and not container.exited and container.paused_since_ms == since_ms:
+            self._exit(node, lease_id, 137, "budget")
 
     def _kill(self, node: Node, lease_id: LeaseId) -> None:
         if lease_id in node.containers:
@@ -259,7 +290,8 @@ class World:
         container = node.containers[lease_id]
         if container.exited is None:
             self._say(f"{node.name}: the container ends ({why})")
-            usage_ms, outputs = self.now_ms - container.started_ms, BlobRef(digest_of(lease_id), 64)
+            usage_ms = container.used_ms(self.now_ms)
+            outputs = BlobRef(digest_of(lease_id), 64)
             container.exited = inputs.ContainerExited(lease_id, code, why, "", usage_ms, outputs)
         self._tell_exit(node, container)
 

@@ -32,9 +32,18 @@ class Container:
 
     started_ms: int
     budget_ms: int
+    pause_ms: int
     launched_by: int
     exited: inputs.ContainerExited | None = None
     told: int = -1
+    paused_ms: int = 0
+    """For how long it was paused, up to the last time that it went on."""
+    paused_since_ms: int | None = None
+
+    def used_ms(self, now_ms: int) -> int:
+        """Return its usage: while it is paused its time stands still."""
+        until_ms = now_ms if self.paused_since_ms is None else self.paused_since_ms
+        return until_ms - self.started_ms - self.paused_ms
 
 
 @dataclass

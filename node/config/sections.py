@@ -95,6 +95,13 @@ class Provider:
         About("what holds the jobs: embedded, docker, or auto, the best here"),
     ] = "auto"
     jobs_max: Annotated[int, About("jobs that may run here at one time", least=1)] = 8
+    pause_s: Annotated[
+        int,
+        About("seconds that a job whose requester is away waits, paused, before it ends; 0: none"),
+    ] = 600
+    pause_memory_mib: Annotated[
+        int | None, About("memory that paused jobs may hold; half of what is lent if not set")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

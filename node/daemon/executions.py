@@ -193,6 +193,7 @@ class Executions:
             inputs=tuple(files),
             gpus=effect.reservation.devices,
             budget_ms=effect.budget_ms,
+            pause_ms=effect.pause_ms,
         )
 
     async def _extend(self, lease_id: LeaseId) -> None:
@@ -202,6 +203,8 @@ class Executions:
         try:
             with full_disk_as_storage_full(self._shop.runs):
                 await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
+            used_ms = runfolder.usage_ms(self._folder(lease_id))
+            await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
         except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
             LOG.warning("cannot prolong lease %s: %s", lease_id.hex()[:12], error)
 

@@ -32,8 +32,14 @@ def policy_of(config: Config, inventory: Inventory, driver: str, isolation: int)
     capacity = _capacity(share_of(inventory, config.provider))
     return replace(
         bare, providing=True, capacity=capacity, prices=prices, driver=driver, isolation=isolation,
-        jobs_max=config.provider.jobs_max,
+        jobs_max=config.provider.jobs_max, pause_ms=config.provider.pause_s * 1000,
+        pause_memory_mib=_pause_memory_mib(config, capacity),
     )  # fmt: skip
+
+
+def _pause_memory_mib(config: Config, capacity: Capacity) -> int:
+    own = config.provider.pause_memory_mib
+    return capacity.memory_mib // 2 if own is None else own
 
 
 def _capacity(share: Share) -> Capacity:

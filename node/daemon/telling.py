@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from node.daemon.story import kind_of
 from protocol.machines import effects, events
-from protocol.machines.serving.states import Settling
+from protocol.machines.serving import Serving, Settling
 from protocol.values.ids import LeaseId, PeerId
 from protocol.values.units import credits_of_nano, hourly_of_rate
 
@@ -22,6 +22,7 @@ class Telling:
     def __init__(self) -> None:
         self._served: dict[LeaseId, PeerId] = {}
         """The executions for others that were started and have not ended, with their requester."""
+        self._paused: set[LeaseId] = set()
 
     def reported(self, report: effects.Report) -> None:
         """Say what became of a job of our own."""
@@ -32,10 +33,25 @@ class Telling:
         self._served[launch.lease_id] = launch.requester
         LOG.info("a job of a peer starts here", extra=_facts(launch.lease_id, launch.requester))
 
+    def _say_paused(self, lease_id: LeaseId, state: Serving) -> None:
+        if state.is_paused == (lease_id in self._paused):
+            return
+        facts = _facts(lease_id, state.hold.requester)
+        if state.is_paused:
+            self._paused.add(lease_id)
+            LOG.info("a job of a peer is paused here: its requester does not pay", extra=facts)
+        else:
+            self._paused.discard(lease_id)
+            LOG.info("a job of a peer goes on here", extra=facts)
+
     def saved(self, lease_id: LeaseId, state: Any) -> None:
-        """Say how a job of another peer has ended, once it has: `state` is that of its lease."""
+        """Say how a job of another peer has ended, or that it waits: `state` is its lease's."""
+        if isinstance(state, Serving):
+            self._say_paused(lease_id, state)
+            return
         if state is not None and not isinstance(state, Settling):
             return
+        self._paused.discard(lease_id)
         requester = self._served.pop(lease_id, None)
         if requester is None:
             return

@@ -92,6 +92,7 @@ def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
     largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
     numbers = {
         "timeout_ms": limits.timeout_ms,
+        "pause_ms": limits.pause_ms,
         "log_mib": limits.log_mib,
         "output_mib": limits.output_mib,
         "memory_mib": limits.memory_mib,

@@ -129,6 +129,7 @@ class DockerDriver(runfolder.RunFolders):
             runfolder.write_record(folder, records.BUDGET, [("ms", str(launch.budget_ms))])
         numbers = {
             "timeout_ms": limits.timeout_ms,
+            "pause_ms": limits.pause_ms,
             "log_mib": limits.log_mib,
             "output_mib": limits.output_mib,
             "memory_mib": limits.memory_mib,

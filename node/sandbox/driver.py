@@ -59,7 +59,9 @@ class Launch:
     gpus: tuple[str, ...] = ()
     """UUIDs of the devices that the job gets."""
     budget_ms: int = 0
-    """So long after its start the container dies unless extended; 0: the time-out alone counts."""
+    """So much usage is paid for; 0: the time-out alone counts. `extend` raises it."""
+    pause_ms: int = 0
+    """A container that has used its budget waits so long for a larger one, paused; then it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Exit:
     """How a container ended.
 
     `reason` is one of REASONS. "failed" means that the sandbox broke, not the job. `exit_code` is
-    the job's own, 128 + n after signal n. `usage_ms` is wall time from start to exit.
+    the job's own, 128 + n after signal n. `usage_ms` is wall time from start to exit, less the
+    time in which the container was paused.
     """
 
     exit_code: int
@@ -118,7 +121,7 @@ class Driver(Protocol):
         ...
 
     async def extend(self, folder: Path, budget_ms: int) -> None:
-        """Set a new budget, counted from the container's start."""
+        """Set a new budget of usage; a container that was paused for lack of one goes on."""
         ...
 
     async def remove(self, folder: Path) -> None:

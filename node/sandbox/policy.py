@@ -48,6 +48,8 @@ class Limits:
     timeout_ms: int
     budget_ms: int
     """0: no budget."""
+    pause_ms: int
+    """How long a container that has used its budget waits, paused."""
 
 
 def name_of(lease_id: LeaseId) -> str:
@@ -69,6 +71,7 @@ def limits_of(launch: Launch) -> Limits:
         log_mib=workload.log_mib,
         timeout_ms=workload.timeout_ms,
         budget_ms=launch.budget_ms,
+        pause_ms=launch.pause_ms,
     )
 
 

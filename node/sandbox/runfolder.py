@@ -41,14 +41,16 @@ def is_known(folder: Path) -> bool:
 
 
 def usage_ms(folder: Path) -> int:
-    """Return for how long the folder's container has run, or ran; 0 if it never did."""
+    """Return for how long the folder's container has run, or ran, less pauses; 0 if never."""
     result = records.read(str(folder / records.RESULT))
     if result is not None:
         return result.number("usage_ms")
     state = records.read(str(folder / records.STATE))
-    started_ms = state.number("started_ms") if state else 0
+    if state is None or not state.one("started_ms"):
+        return 0
     # The runner's clock, which nobody sets: it begins with the machine.
-    return max(0, time.monotonic_ns() // 10**6 - started_ms) if started_ms else 0
+    until_ms = state.number("paused_since_ms") or time.monotonic_ns() // 10**6
+    return max(0, until_ms - state.number("started_ms") - state.number("paused_ms"))
 
 
 def name_in(folder: Path) -> str:

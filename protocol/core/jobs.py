@@ -23,9 +23,10 @@ WORTH_RETRYING: Final = frozenset({
     Failure.SANDBOX_FAILED,
     Failure.PROVIDER_LOST,
     Failure.PROVIDER_STOPPED,
+    Failure.UNPAID,
     Failure.OUTPUTS_LOST,
 })  # fmt: skip
-"""What is the fault of one provider, so that another may do better."""
+"""What is the fault of one provider, so that another may do better, or of our own absence."""
 
 
 class Ending(StrEnum):
@@ -109,7 +110,8 @@ def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
     if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
         cancelled = reason is Failure.CANCELLED
         return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
-    avoid = (*job.avoid, provider) if provider else job.avoid
+    is_ours = reason is Failure.UNPAID  # We were away: the provider did what it had to.
+    avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
     return replace(job, attempt=job.attempt + 1, avoid=avoid)
 
 

@@ -10,7 +10,7 @@ from protocol.core.presence import record_of
 from protocol.machines import bidding, serving
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
-from protocol.machines.inputs import DeadlineReached, StopRequested
+from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
 from protocol.machines.table import due, step
 from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
@@ -78,6 +78,7 @@ class Market:
                 effects += self._step_bidding(call_id, event, context)
             for lease_id in due(self.servings, context.now_ms):
                 effects += self._step_serving(lease_id, event, context)
+            effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
             self.biddings.clear()  # An award that comes now finds no bid, and is declined.
             for lease_id in list(self.servings):
@@ -204,6 +205,20 @@ class Market:
         else:
             self.biddings[call_id] = state
         return list(effects)
+
+    def _bound_paused(self, context: Context) -> list[Effect]:
+        """End the containers that were paused longest, if all that are paused hold too much."""
+        running = [s for s in self.servings.values() if isinstance(s, serving.Serving)]
+        states = [state for state in running if state.is_paused]
+        held_mib = sum(state.hold.resources.memory_mib for state in states)
+        effects: list[Effect] = []
+        for state in sorted(states, key=lambda state: state.paused_since_ms):
+            if held_mib <= context.policy.pause_memory_mib:
+                break
+            held_mib -= state.hold.resources.memory_mib
+            denied = PauseDenied(state.hold.lease_id)
+            effects += self._step_serving(denied.lease_id, denied, context)
+        return effects
 
     def _step_serving(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
         if lease_id not in self.servings:

@@ -29,6 +29,10 @@ class Policy:
     isolation: int = 1
     jobs_max: int = 64
     """Leases that this node has at one time."""
+    pause_ms: int = 10 * 60_000
+    """A container beyond its budget waits so long for a voucher, paused; then it ends."""
+    pause_memory_mib: int = 0
+    """Memory that paused containers may hold together. Beyond it those paused longest end."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""

@@ -110,11 +110,13 @@ class Launch:
     workload: Workload
     reservation: Reservation
     budget_ms: int
+    pause_ms: int
+    """How long the container waits for more, paused, when it has used its budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Let the container live until it has used this much, even if the daemon dies."""
+    """Let the container run until it has used this much, even if the daemon dies."""
 
     lease_id: LeaseId
     budget_ms: int

@@ -66,6 +66,21 @@ class ContainerStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerExtended:
+    """The container of a lease has its new budget; if it was paused, it goes on from this usage."""
+
+    lease_id: LeaseId
+    usage_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseDenied:
+    """Paused containers hold more memory than our owner allows, and this one is to end."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerExited:
     """The container of a lease is gone; what it left is in our blob store."""
 
@@ -121,6 +136,7 @@ class StopRequested:
 
 Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
-    | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed | OutputsFetched
-    | OutputsLost | PeerConnected | PolicyChanged | StopRequested
+    | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
+    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | PeerConnected | PolicyChanged
+    | StopRequested
 )  # fmt: skip

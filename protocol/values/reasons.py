@@ -44,6 +44,7 @@ class Failure(StrEnum):
     SANDBOX_FAILED = "sandbox-failed"
     PROVIDER_LOST = "provider-lost"
     PROVIDER_STOPPED = "provider-stopped"
+    UNPAID = "unpaid"
     OUTPUTS_LOST = "outputs-lost"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"

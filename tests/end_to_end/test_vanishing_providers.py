@@ -1,6 +1,7 @@
-"""Providers that win a job and vanish: the job ends well elsewhere, and nobody is harmed.
+"""Providers that win a job and vanish, and a requester that does: each job ends well all the same.
 
-A silent provider costs its requester 30 s before the lease is fenced. So everything happens at
+A silent provider costs its requester 30 s before the lease is fenced, and a silent requester may
+be away for 35 s before its container is paused. So everything happens at
 once, each to a provider of its own: the tests then look at what became of each job. The jobs sleep
 until the test wakes them, however long all this takes.
 Spec: specs/lease.md#requester, specs/core.md#recovery.
@@ -16,6 +17,7 @@ import pytest
 from scripts.devnet import Devnet, NodeProcess
 from tests.end_to_end.stage import (
     ENDED,
+    ended,
     is_free,
     job_of,
     left_behind,
@@ -42,6 +44,8 @@ pytestmark = pytest.mark.timeout(240)
 VICTIMS = {"stopped": "0.010", "frozen": "0.011", "killed": "0.012", "crashed": "0.013",
            "fetching": "0.014"}  # fmt: skip
 """Providers with one processor each, and their prices: each takes the next of the jobs."""
+FAR = {"provider.region": "oceania", "price.cpu_hour": "0.20"}
+"""Of a provider that gets the job of the requester that goes away, and no other."""
 INPUT_BYTES = 60_000_000
 
 
@@ -102,14 +106,27 @@ def accident(image, tmp_path_factory):
         name: {"price.cpu_hour": price, "provider.cpus": "1"} for name, price in VICTIMS.items()
     }
     settings |= {name: {"price.cpu_hour": "0.05"} for name in ("solid", "granite")}
+    settings |= {"patient": FAR, "away": {"provider.enabled": "false"}}
     with network_of(settings, image) as network:
         accident = Accident(network)
         large = tmp_path_factory.mktemp("input") / "large"
         large.write_bytes(os.urandom(INPUT_BYTES))
+        leave_a_job(accident)
         begin_jobs(accident, str(large))
         let_it_happen(accident)
         yield accident
         accident.node("frozen").process.send_signal(signal.SIGCONT)
+
+
+def leave_a_job(accident: Accident) -> None:
+    """Start a job and go away."""
+    node, command = accident.node("away"), nap()
+    assert node.mutirao("image", "build-base").returncode == 0
+    script = f"exec 2>/dev/null; echo begin; {command}; echo end"
+    accident.commands["away"] = command
+    accident.jobs["away"] = start(node, "--region=oceania", "base", "--", "sh", "-c", script)
+    until(lambda: sleepers(command) == 1, "the container to sleep")
+    node.kill()
 
 
 def begin_jobs(accident: Accident, large: str) -> None:
@@ -212,3 +229,23 @@ def test_a_killed_provider_comes_back_with_all_its_capacity(accident):
     killed.wait_ready()
     until(lambda: is_free(killed), "its capacity to be free")
     assert processes_with(accident.commands["killed"]) == []
+
+
+def test_a_job_waits_for_its_requester_and_goes_on(accident):
+    """It was away for longer than its provider works unpaid."""
+    provider, away, command = (
+        accident.node("patient"),
+        accident.node("away"),
+        accident.commands["away"],
+    )
+    until(lambda: "a job of a peer is paused here" in provider.log.read_text(), "the pause", 90)
+    assert sleepers(command) == 1
+    away.start()
+    away.wait_ready()
+    until(
+        lambda: "a job of a peer goes on here" in provider.log.read_text(), "the job to go on", 60
+    )
+    wake(command)
+    view = ended(away, accident.jobs["away"])
+    assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
+    assert log_of(away, view["id"]) == "begin\nend\n"

@@ -113,8 +113,7 @@ def _run(report: int, start: "Callable[[Fields], Container]") -> None:
         os.write(report, str(fault).encode())
         return
     watch = supervise.Watch(container, fields, _open_control(records.CONTROL))
-    state = [("runner", str(os.getpid())), ("started_ms", str(watch.started_ms))]
-    records.write(records.STATE, state, durable=False)
+    watch.note_state()
     os.write(report, b"ok")
     os.close(report)
     supervise.supervise(watch)

@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, joblog, sealed
+from node.sandbox.runner import cgroups, init, joblog, processes, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -60,7 +60,9 @@ class Bubblewrap(Container):
         "group",
         "init",
         "init_end",
+        "namespace",
         "out",
+        "paused",
         "process",
         "sink",
         "soft",
@@ -73,7 +75,9 @@ class Bubblewrap(Container):
         self.group = group
         self.init = 0
         self.init_end = -1
+        self.namespace = ""
         self.out = -1
+        self.paused = False
         self.status: int | None = None
         self.used_cpu_ms = 0
         self.soft: SoftMemory | None = None
@@ -104,6 +108,20 @@ class Bubblewrap(Container):
 
     def excess(self) -> tuple[str, str] | None:
         return self.soft.excess() if self.soft else None
+
+    def pause(self) -> bool:
+        if self.group.freeze():
+            return True
+        if self.paused:  # A timer or a pipe may send SIGCONT: who goes on by himself is not paused.
+            return processes.at_rest(self.namespace)
+        self.paused = True
+        return processes.stop(self.namespace)
+
+    def resume(self) -> None:
+        self.group.thaw()
+        if self.paused:
+            processes.resume(self.namespace)
+        self.paused = False
 
     def kill(self) -> None:
         if self.init_end >= 0 and not _ends(self.init_end, 0):  # Its number is still its own.
@@ -182,6 +200,7 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
         container.init_end = os.pidfd_open(container.init)
     except ProcessLookupError:
         raise StartFailed(_complaint(container)) from None
+    container.namespace = processes.namespace_of(container.init)
     size = fields.number("output_mib") << 20
     # Now, since the kernel waits for its other processors while bwrap goes on with the walls.
     for process in (container.process, container.init):

@@ -78,6 +78,21 @@ class Group:
                 kill_process(member)
             time.sleep(ROUND_SECONDS)
 
+    def freeze(self) -> bool:
+        """Stop all members, and those they fork; False if the kernel cannot (version 2 can)."""
+        if "" not in self.folders or not _try_write(self.folders[""] + "/cgroup.freeze", "1"):
+            return False
+        for _ in range(KILL_ROUNDS):
+            if _field(self.folders[""] + "/cgroup.events", "frozen"):
+                return True
+            time.sleep(ROUND_SECONDS)
+        return False
+
+    def thaw(self) -> None:
+        """Let all members go on."""
+        if "" in self.folders:
+            _try_write(self.folders[""] + "/cgroup.freeze", "0")
+
     def out_of_memory_kills(self) -> int:
         """Return how often the kernel killed a member because of the memory limit."""
         if "memory" in self.folders:

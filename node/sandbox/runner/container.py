@@ -53,8 +53,20 @@ class Container(abc.ABC):
         """Return (reason, detail) if the container broke a limit that only we watch."""
 
     @abc.abstractmethod
+    def pause(self) -> bool:
+        """Stop everything in the container; return whether nothing in it runs.
+
+        Called again at every look as long as it must not run: what has stopped may have found a
+        way to go on.
+        """
+
+    @abc.abstractmethod
+    def resume(self) -> None:
+        """Let everything in the container go on."""
+
+    @abc.abstractmethod
     def kill(self) -> None:
-        """Kill everything in the container."""
+        """Kill everything in the container, paused or not."""
 
     @abc.abstractmethod
     def usage(self) -> Usage:

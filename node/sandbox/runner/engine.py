@@ -20,6 +20,7 @@ API = "/v1.41/containers/"
 REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
+DONE = 204
 MEASURE_SECONDS = 1.0
 ENTRIES_MAX = 50_000
 INIT_MARK = "[FATAL tini ("
@@ -47,7 +48,7 @@ class Engine(Container):
 
     __slots__ = (
         "attached", "code", "fields", "frame_left", "group", "header", "measured", "never",
-        "peak", "spent", "waiting",
+        "paused", "peak", "spent", "waiting",
     )  # fmt: skip
 
     def __init__(self, fields: Fields) -> None:
@@ -56,6 +57,7 @@ class Engine(Container):
         self.header = b""
         self.frame_left = 0
         self.measured = 0.0
+        self.paused = False
         self.spent: int | None = None
         self.peak: int | None = None
         self.group = cgroups.Group({}, set())
@@ -99,6 +101,15 @@ class Engine(Container):
             return None
         return ("disk", f"the job wrote more than its {mib} MiB to /out; ask for more")
 
+    def pause(self) -> bool:
+        if not self.paused:
+            self.paused = _ask(self.fields, "POST", "/pause")[0] == DONE
+        return self.paused
+
+    def resume(self) -> None:
+        if self.paused and _ask(self.fields, "POST", "/unpause")[0]:
+            self.paused = False
+
     def kill(self) -> None:
         self._sample()
         try:  # A client that stops reading makes kill hang.
@@ -106,6 +117,7 @@ class Engine(Container):
         except OSError:
             self.header = b""  # It has hung up itself.
         _ask(self.fields, "POST", "/kill?signal=KILL")
+        self.resume()  # What is frozen dies when it goes on, before its next instruction.
         if os.geteuid() == 0:
             self.group.kill()
 

@@ -13,7 +13,7 @@ import os
 
 LOCK = "lock"  # A POSIX record lock, held by the runner as long as it lives.
 LAUNCH = "launch"  # What to start: written by the daemon, read by the runner.
-STATE = "state"  # The runner's process id, and when the container started on its clock.
+STATE = "state"  # The runner's process id; when the container started, and its pauses, in ms.
 INIT = "init"  # Who is process 1 of an embedded container, written before the job begins.
 BUDGET = "budget"  # The budget in ms: rewritten by the daemon, read by the runner.
 CONTROL = "control"  # A FIFO: "k" kills, any other byte makes the runner look at the budget.

@@ -8,10 +8,11 @@ Spec: specs/execution.md#soft-memory.
 """
 
 # pathlib takes 10 ms to import.
-# ruff: noqa: PTH115, PTH123, PTH208
+# ruff: noqa: PTH123
 
 import os
 
+from node.sandbox.runner import processes
 from node.sandbox.runner.container import MEMORY_LINE
 
 FOLDERS = ("tmp", "dev/shm", "out")
@@ -24,7 +25,7 @@ class SoftMemory:
 
     def __init__(self, init: int, memory_mib: int) -> None:
         self.limit = memory_mib << 20
-        self.namespace = _namespace(str(init))
+        self.namespace = processes.namespace_of(init)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         self.folders = [os.open(f"/proc/{init}/root/{name}", flags) for name in FOLDERS]
 
@@ -34,23 +35,14 @@ class SoftMemory:
         for folder in self.folders:
             room = os.statvfs(folder)
             used += (room.f_blocks - room.f_bfree) * room.f_frsize
-        for process in os.listdir("/proc"):
-            if process.isdigit() and _namespace(process) == self.namespace:
-                used += _proportional_bytes(process)
+        members = processes.members_of(self.namespace)
+        used += sum(_proportional_bytes(process) for process in members)
         if used <= self.limit:
             return None
         return ("memory", MEMORY_LINE.format(self.limit >> 20))
 
 
-def _namespace(process: str) -> str:
-    """Return the name of the process's PID namespace, "" if it is gone or not ours to see."""
-    try:
-        return os.readlink(f"/proc/{process}/ns/pid")
-    except OSError:
-        return ""
-
-
-def _proportional_bytes(process: str) -> int:
+def _proportional_bytes(process: int) -> int:
     """Return the process's share of memory; 0 if it is gone."""
     try:
         with open(f"/proc/{process}/smaps_rollup") as file:

@@ -29,7 +29,10 @@ Verdict = tuple[str, str]  # A reason and one line for the user.
 class Watch:
     """A container with its clock and its log."""
 
-    __slots__ = ("container", "control", "fields", "log", "log_open", "poll", "started_ms")
+    __slots__ = (
+        "container", "control", "fields", "log", "log_open", "paused_ms", "paused_since_ms", "poll",
+        "started_ms",
+    )  # fmt: skip
 
     def __init__(self, container: Container, fields: Fields, control: int) -> None:
         self.container = container
@@ -38,13 +41,53 @@ class Watch:
         self.log = joblog.JobLog(records.LOG, fields.number("log_mib", 1))
         self.log_open = True
         self.started_ms = now_ms()
+        self.paused_ms = 0
+        self.paused_since_ms: int | None = None
         self.poll = select.poll()
         for descriptor in (container.log_source, container.exit_source, control):
             self.poll.register(descriptor, select.POLLIN)
 
     def age_ms(self) -> int:
-        """Return how long the container has been running."""
-        return now_ms() - self.started_ms
+        """Return how long the container has been running; while it is paused, time stands still."""
+        until_ms = now_ms() if self.paused_since_ms is None else self.paused_since_ms
+        return until_ms - self.started_ms - self.paused_ms
+
+    def pause(self) -> int:
+        """Let the container wait for a larger budget; return for how many ms more it may.
+
+        0 also if it cannot be stopped.
+        """
+        if self.paused_since_ms is None and self.fields.number("pause_ms"):
+            self.paused_since_ms = now_ms()
+            self._tell_pause()
+        if self.paused_since_ms is None or not self.container.pause():
+            return 0
+        return max(0, self.paused_since_ms + self.fields.number("pause_ms") - now_ms())
+
+    def resume(self) -> None:
+        """Let a container that waited go on."""
+        if self.paused_since_ms is not None:
+            self.container.resume()
+            self.paused_ms += now_ms() - self.paused_since_ms
+            self.paused_since_ms = None
+            self._tell_pause()
+
+    def note_state(self) -> None:
+        """Let the daemon know what the container has used, on a clock that both can read."""
+        numbers = {
+            "runner": os.getpid(),
+            "started_ms": self.started_ms,
+            "paused_ms": self.paused_ms,
+            "paused_since_ms": self.paused_since_ms or 0,
+        }
+        pairs = [(key, str(value)) for key, value in numbers.items()]
+        records.write(records.STATE, pairs, durable=False)
+
+    def _tell_pause(self) -> None:
+        try:
+            self.note_state()
+        except OSError:  # The disk is full: the daemon hears of the usage at the end.
+            return
 
     def take_log(self) -> None:
         """Take what the container printed; called when there is something."""
@@ -123,7 +166,10 @@ def _watch_to_end(watch: Watch) -> Verdict | None:
 
 
 def _overdue(watch: Watch) -> tuple[Verdict | None, int]:
-    """Return why the container's time is over, if it is, and the time left in ms."""
+    """Return why the container's time is over, if it is, and in how many ms to look again.
+
+    A container that has used its budget is paused: the next voucher lets it go on.
+    """
     timeout_ms = watch.fields.number("timeout_ms")
     age_ms = watch.age_ms()
     budget = records.read(records.BUDGET)
@@ -131,7 +177,10 @@ def _overdue(watch: Watch) -> tuple[Verdict | None, int]:
     if age_ms >= timeout_ms:
         return ("timeout", f"the job ran longer than its time-out of {_seconds(timeout_ms)}"), 0
     if age_ms >= budget_ms:
-        return ("budget", f"the paid time of {_seconds(budget_ms)} is over"), 0
+        left_ms = watch.pause()
+        verdict = ("budget", f"the paid time of {_seconds(budget_ms)} is over")
+        return (None, left_ms) if left_ms else (verdict, 0)
+    watch.resume()
     return None, min(timeout_ms, budget_ms) - age_ms
 
 

@@ -157,7 +157,7 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     if completed.reason in STOPPED_UNPAID:
         # We were away and did not pay: that is not how the job ends.
         why = "the provider stopped the job, since our vouchers did not come"
-        broken = Broken(lease, Failure.PROVIDER_STOPPED, why, usage_ms)
+        broken = Broken(lease, Failure.UNPAID, why, usage_ms)
         return broken, (_save(broken), *effects)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
@@ -279,7 +279,8 @@ def resume(state: State, context: Context) -> Step:
     lease = state.lease
     match state:
         case Executing():
-            alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS)
+            away_ms = state.away_ms + max(0, context.now_ms - state.deadline_ms)
+            alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms)
             return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider),)
         case Fetched():
             outputs = state.completed.outputs
@@ -363,7 +364,7 @@ def _last_voucher(
 
 def _end_ms(state: Executing) -> int:
     """Return when the job must be over, whatever its provider says."""
-    return state.since_ms + state.lease.workload.timeout_ms + OVERRUN_MS
+    return state.since_ms + state.away_ms + state.lease.workload.timeout_ms + OVERRUN_MS
 
 
 def _usage_max(lease: Lease, seen_ms: int) -> int:

@@ -55,6 +55,8 @@ class Executing:
     paid_ms: int
     """The usage that our last voucher covers."""
     vouchers: int
+    away_ms: int = 0
+    """How long we have been away while it ran: the provider may have paused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from protocol.machines.serving.machine import (
     INPUTS,
     TRANSITIONS,
     hold_award,
-    reserved,
     resume,
 )
 from protocol.machines.serving.states import (
@@ -22,6 +21,7 @@ from protocol.machines.serving.states import (
     State,
     Stopping,
     Waiting,
+    reserved,
 )
 
 __all__ = [

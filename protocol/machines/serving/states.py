@@ -77,7 +77,8 @@ class Serving:
     contract: ContentId
     workload: Workload
     started_ms: int
-    """When the container started; as long as it has not, when it was told to."""
+    """When the container started; as long as it has not, when it was told to. It moves by the time
+    in which the container was paused."""
     beat: int
     paid_ms: int
     """The usage that vouchers cover."""
@@ -88,6 +89,15 @@ class Serving:
     """Whether the container was told to stop, for lack of vouchers."""
     started: bool = False
     """Whether the container has started: nothing before that is usage."""
+    paused_since_ms: int = 0
+    """Since when the container has been paused, for lack of vouchers; 0 if it is not."""
+    paused_at_ms: int = 0
+    """The usage at which it stands then."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the container waits for a voucher."""
+        return self.paused_since_ms > 0 and not self.killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +135,8 @@ class Ended:
 Unstarted = Held | Active | Preparing | Waiting
 State = Held | Active | Preparing | Waiting | Serving | Stopping | Settling | Ended
 Step = tuple[State, tuple[Effect, ...]]
+
+
+def reserved(state: State) -> Reservation | None:
+    """Return the capacity that a state keeps, or None if it is free again."""
+    return None if isinstance(state, Settling | Ended) else state.hold.reservation

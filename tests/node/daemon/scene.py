@@ -365,4 +365,4 @@ async def running(executions: Executions) -> AsyncIterator[Executions]:
 
 
 def launch_of(workload: Workload, budget_ms: int = 35_000) -> effects.Launch:
-    return effects.Launch(LEASE, ADA.peer_id, workload, RESERVATION, budget_ms)
+    return effects.Launch(LEASE, ADA.peer_id, workload, RESERVATION, budget_ms, 0)

@@ -183,6 +183,9 @@ async def test_budgets_only_grow(bea: Place) -> None:
         await until(lambda: len(bea.sandbox.budgets) >= 3)
         assert bea.sandbox.budgets == sorted(bea.sandbox.budgets)
         assert bea.sandbox.budgets[-1] == 60_000
+        assert await bea.inbox.wait_for(inputs.ContainerExtended) == (
+            inputs.ContainerExtended(LEASE, 0)
+        ), "the stand-in for a sandbox keeps no time"
 
 
 async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: Place) -> None:

@@ -32,6 +32,14 @@ def test_what_is_offered(tmp_path: Path) -> None:
     assert policy.agent.startswith("mutirao/")
 
 
+def test_what_paused_jobs_may_hold(tmp_path: Path) -> None:
+    policy = policy_of(config(tmp_path), MACHINE, "embedded", 1)
+    assert (policy.pause_ms, policy.pause_memory_mib) == (600_000, 4_000)
+    less = config(tmp_path, pause_s=5, pause_memory_mib=0)
+    policy = policy_of(less, MACHINE, "embedded", 1)
+    assert (policy.pause_ms, policy.pause_memory_mib) == (5_000, 0)
+
+
 def test_the_owner_may_lend_less(tmp_path: Path) -> None:
     policy = policy_of(config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1)
     capacity = policy.capacity

@@ -1,7 +1,7 @@
 """What the log says of jobs. Spec: specs/operation.md#jobs."""
 
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import get_args
 
@@ -9,7 +9,7 @@ import pytest
 
 from node.daemon.telling import Telling, words_of
 from protocol.machines import effects, events
-from protocol.machines.serving.states import Settling
+from protocol.machines.serving import Serving, Settling
 from protocol.rules.capacity import Reservation
 from protocol.values.ids import digest_of
 from protocol.values.reasons import Failure
@@ -26,7 +26,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 def launch() -> effects.Launch:
-    return effects.Launch(LEASE, BEA.peer_id, WORKLOAD, Reservation(WORKLOAD.resources), 1)
+    return effects.Launch(LEASE, BEA.peer_id, WORKLOAD, Reservation(WORKLOAD.resources), 1, 2)
 
 
 def settling(exit_code: int) -> Settling:
@@ -48,6 +48,18 @@ def test_a_job_of_a_peer_is_told_at_its_start_and_once_at_its_end(
     assert vars(start)["requester"] == BEA.peer_id[-8:]
     assert end.getMessage() == "a job of a peer ended here"
     assert [vars(end)[name] for name in ("exit", "seconds", "earned")] == [3, 2.5, "0.000347222"]
+
+
+def test_a_job_that_is_paused_and_goes_on(said: pytest.LogCaptureFixture) -> None:
+    hold = SimpleNamespace(requester=BEA.peer_id)
+    running = Serving(hold, 0, b"", WORKLOAD, 0, 0, 0, 0, b"", started=True)  # type: ignore[arg-type]
+    telling = Telling()
+    for since_ms in (0, 7, 7, 0):
+        telling.saved(LEASE, replace(running, paused_since_ms=since_ms))
+    assert [record.getMessage() for record in said.records] == [
+        "a job of a peer is paused here: its requester does not pay",
+        "a job of a peer goes on here",
+    ]
 
 
 def test_a_job_that_ended_without_a_bill(said: pytest.LogCaptureFixture) -> None:

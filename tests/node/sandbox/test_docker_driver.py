@@ -3,6 +3,8 @@
 Spec: specs/execution.md#docker-driver.
 """
 
+# ruff: noqa: ASYNC110
+
 import io
 import json
 import os
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trio
 
 from node.daemon.preparing import HeldImage
 from node.data.blobs import Blobs
@@ -132,6 +135,35 @@ async def test_time_budget_and_kill(engine, tmp_path):
     assert (await engine.wait(gone)).reason == "killed"
     assert (await engine.wait(poor)).reason == "budget"
     assert (await engine.wait(late)).reason == "timeout"
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_a_container_beyond_its_budget_is_paused(engine, tmp_path):
+    line = "for n in 1 2 3 4 5 6 7 8; do echo $n; sleep 0.25; done"
+    job = launch_of(workload("/bin/sh", "-c", line), budget_ms=1000, pause_ms=60_000)
+    waiting, gone = await start(engine, tmp_path, job), await start(engine, tmp_path, again(job))
+    for folder in (waiting, gone):
+        await paused(engine, folder)
+    await engine.kill(gone)
+    assert (await engine.wait(gone)).reason == "killed"
+    said = log_path(waiting).read_text()
+    await engine.extend(waiting, 60_000)
+    end = await engine.wait(waiting)
+    assert (end.reason, end.exit_code) == ("exited", 0)
+    assert said.count("\n") < 8
+    assert log_path(waiting).read_text().split() == list("12345678")
+
+
+def again(launch):
+    return replace(launch, name="mutirao-" + secrets.token_hex(16))
+
+
+async def paused(engine, folder):
+    containers = engine.engine.client().containers
+    with trio.fail_after(30):
+        while containers.get(runfolder.name_in(folder)).status != "paused":
+            await trio.sleep(0.02)
 
 
 @pytest.mark.docker

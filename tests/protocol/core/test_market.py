@@ -13,16 +13,16 @@ from protocol.core.market import Market
 from protocol.machines import serving
 from protocol.machines.bidding import Revealed
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Learn, Send
+from protocol.machines.effects import Kill, Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
 from protocol.rules.standing import Standing
 from protocol.values.ids import CallId, LeaseId, lease_id_of
-from protocol.values.limits import ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, CALLS_BURST
+from protocol.values.limits import ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, CALLS_BURST, EXPOSURE_MS
 from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed, Signer, open_envelope
-from protocol.wire.job import QUICK, VICKREY, Resources
+from protocol.wire.job import QUICK, VICKREY, Resources, Workload
 from protocol.wire.messages import (
     NO_ID,
     Award,
@@ -356,6 +356,32 @@ def test_a_cancelled_auction_is_forgotten() -> None:
     market.hear(call(), CONTEXT)
     market.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
     assert not market.biddings
+
+
+def run_unpaid(market: Market, leases: list[LeaseId]) -> None:
+    """Let the containers of leases run to the end of what may be unpaid, one after another."""
+    for place, lease_id in enumerate(leases):
+        state = market.servings[lease_id]
+        market.servings[lease_id] = serving.Serving(
+            state.hold, START_MS + EXPOSURE_MS + place, bytes(32), Workload(bytes(32), ("x",)),
+            started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
+        )  # fmt: skip
+
+
+def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
+    """Those that were paused first end first."""
+    roomy = replace(POLICY, jobs_max=9, capacity=Capacity(9, 9_000, 9_000))
+    policy = replace(roomy, pause_memory_mib=2 * CALL.resources.memory_mib)
+    context, market = replace(CONTEXT, policy=policy), Market()
+    nonces = [bytes([number]) * 16 for number in range(3)]
+    leases = [won(market, context=context, nonce=nonce) for nonce in nonces]
+    run_unpaid(market, leases)
+    killed = []
+    for place in range(3):
+        at = replace(later(EXPOSURE_MS + place), policy=policy)
+        told = market.handle(DeadlineReached(), at)
+        killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
+    assert killed == [[], [], [leases[0]]]
 
 
 def test_leases_go_on_after_a_restart() -> None:

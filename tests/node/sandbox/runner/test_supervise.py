@@ -18,6 +18,7 @@ class Fake(Container):
         self.exit_source, self.alive = os.pipe()
         self.code, self.killed, self.out, self.broken = None, False, out, None
         self.oom = False
+        self.stays, self.paused, self.pauses = True, False, 0
 
     def read_log(self):
         return os.read(self.log_source, 65536) or None
@@ -30,6 +31,13 @@ class Fake(Container):
 
     def excess(self):
         return self.broken
+
+    def pause(self):
+        self.paused, self.pauses = self.stays, self.pauses + 1
+        return self.stays
+
+    def resume(self):
+        self.paused = False
 
     def kill(self):
         self.killed, self.code = True, 137
@@ -88,6 +96,53 @@ def test_a_time_out(fake):
 def test_a_budget_counts_from_the_start(fake):
     records.write(records.BUDGET, [("ms", "50")])
     assert run(fake).one("reason") == "budget"
+
+
+def budget(milliseconds):
+    records.write(records.BUDGET, [("ms", str(milliseconds))])
+
+
+def test_a_container_beyond_its_budget_is_paused_until_the_budget_grows(fake, monkeypatch):
+    """While it is paused its time stands still."""
+    clock = iter(range(0, 10**9, 100))
+    monkeypatch.setattr(supervise, "now_ms", lambda: next(clock))
+    budget(1000)
+    watched = watch(fake, pause_ms=10_000)
+    looked = []
+
+    def look():
+        looked.append((fake.paused, watched.age_ms()))
+        if len(looked) == 30:
+            assert fake.paused
+            budget(2000)
+        elif len(looked) > 30 and not fake.paused:
+            fake.code = 0
+        return
+
+    fake.excess = look
+    os.close(fake.log)
+    supervise.supervise(watched)
+    result = records.read(records.RESULT)
+    assert (result.one("reason"), fake.killed) == ("exited", False)
+    ages = {age for paused, age in looked if paused}
+    assert len(ages) == 1
+    assert result.number("usage_ms") < ages.pop() + 1000
+    assert fake.pauses > 5  # It is looked after as long as it must not run.
+
+
+def test_a_container_waits_no_longer_than_it_may(fake):
+    budget(50)
+    result = run(fake, pause_ms=200)
+    assert (result.one("reason"), fake.killed) == ("budget", True)
+    assert result.number("usage_ms") < 200
+    assert fake.pauses > 1
+
+
+def test_a_container_that_cannot_be_paused_ends(fake):
+    budget(50)
+    fake.stays = False
+    assert run(fake, pause_ms=3_600_000).one("reason") == "budget"
+    assert fake.pauses == 1
 
 
 def test_a_word_from_the_daemon_kills(fake):

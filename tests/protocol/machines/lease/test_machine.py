@@ -270,6 +270,19 @@ def test_a_provider_that_says_for_ever_that_it_runs_is_fenced() -> None:
     assert machine.sent_of(LeaseRelease)
 
 
+def test_a_job_is_not_late_by_the_time_in_which_we_were_away() -> None:
+    """Its provider may have paused it meanwhile."""
+    machine = after(3)
+    machine.now_ms = machine.state.since_ms + TIMEOUT_MS + 2 * OVERRUN_MS
+    machine.state, _ = lease.resume(machine.state, machine.context)
+    machine.heartbeat(RUNNING, 1_000, 1)
+    assert isinstance(machine.state, Executing)
+    away_ms = machine.state.away_ms
+    machine.now_ms = machine.state.since_ms + away_ms + TIMEOUT_MS + OVERRUN_MS
+    machine.heartbeat(RUNNING, 1_000, 1)
+    assert isinstance(machine.state, Broken)
+
+
 def test_what_ran_before_the_user_cancelled_is_paid() -> None:
     machine = after(3)
     machine.user_cancels()

@@ -10,7 +10,7 @@ from hypothesis import settings
 from protocol.machines import serving
 from protocol.machines.effects import Kill
 from protocol.machines.serving import Ended, Serving, Settling
-from protocol.values.limits import EXPOSURE_MS, HEARTBEAT_MS
+from protocol.values.limits import HEARTBEAT_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released
 from protocol.wire.snapshot import from_snapshot, to_snapshot
@@ -21,12 +21,6 @@ TestServing.settings = settings(max_examples=120, stateful_step_count=30)
 
 
 # The same machine, step by step.
-
-
-def exposed(machine: ServingMachine) -> None:
-    """Let time pass without a voucher, until the container is told to stop."""
-    while not machine.state.killed:
-        machine.deadline_is_reached(0)
 
 
 def test_the_undisturbed_way() -> None:
@@ -74,23 +68,6 @@ def test_a_confirmation_of_another_amount_is_refused(more: int) -> None:
     machine.confirmed(True, more)
     assert isinstance(machine.state, Ended)
     assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.CONTRACT]
-
-
-def test_nobody_pays_so_the_container_is_stopped_and_billed() -> None:
-    machine = after(5)
-    exposed(machine)
-    # The sandbox stops it at the very instant; we look when it is time for a heartbeat.
-    assert 0 <= machine.now_ms - machine.state.started_ms - EXPOSURE_MS < HEARTBEAT_MS
-    machine.container_exits(137, EXPOSURE_MS, "")
-    assert isinstance(machine.state, Settling)
-
-
-def test_a_sandbox_that_does_not_stop_is_given_up_unbilled() -> None:
-    machine = after(5)
-    exposed(machine)
-    machine.deadline_is_reached(0)
-    assert isinstance(machine.state, Ended)
-    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [4]
 
 
 def test_who_was_released_stops_and_bills_what_ran() -> None:
