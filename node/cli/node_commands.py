@@ -165,7 +165,7 @@ def offers(*, node: Connection, as_json: bool) -> None:
         for offer in found:
             show_json(offer)
         return
-    head = ("PEER", "REGION", "HAS", "GPUS", "CPU/H", "GIB/H", "GPU/H", "DRIVERS", "EXPIRES IN")
+    head = ("PEER", "REGION", "HAS", "GPUS", "CPU/H", "GIB/H", "GPU/H", "SANDBOX", "EXPIRES IN")
     # A node that does not provide says so with a record of nothing.
     show_table(head, [_offer_row(offer) for offer in found if offer["cpus"]])
 
@@ -179,9 +179,15 @@ def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
         offer["price_cpu_hour"],
         offer["price_memory_gib_hour"],
         offer["price_gpu_hour"],
-        ", ".join(offer["drivers"]),
+        _sandbox(offer),
         duration(offer["expires_in_ms"]),
     )
+
+
+def _sandbox(offer: dict[str, Any]) -> str:
+    """Return the drivers, and the limits of jobs that the provider only watches."""
+    soft = f" (soft: {', '.join(offer['soft_limits'])})" if offer["soft_limits"] else ""
+    return ", ".join(offer["drivers"]) + soft
 
 
 def _lent(provider: dict[str, Any]) -> str | None:

@@ -40,6 +40,7 @@ from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, Tuning
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
+from node.sandbox.driver import RESOURCE_LIMITS
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
@@ -56,6 +57,11 @@ from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 
 LOG: Final = logging.getLogger(__name__)
+SOFT_MEMORY: Final = (
+    "the memory of jobs is only watched here: one that takes it fast may have more than "
+    "its own for a moment; a control group of its own makes the limit hard: "
+    "systemd-run --user --scope -p Delegate=yes mutirao up"
+)
 GOODBYE_S: Final = 1.5
 """How long a stopping node tries to deliver what it has to say."""
 
@@ -94,6 +100,7 @@ async def _run(config: Config) -> None:
 class _Sandbox:
     driver: SandboxDriver | None
     why: str
+    soft_limits: tuple[str, ...] = ()
 
 
 class Node:
@@ -156,7 +163,11 @@ class Node:
         except SandboxUnavailable as error:
             LOG.warning("this node only submits jobs: %s", error)
             return _Sandbox(None, str(error))
-        return _Sandbox(driver, f"hard limits: {', '.join(probe.limits) or 'none'}")
+        why = f"hard limits: {', '.join(probe.limits) or 'none'}"
+        soft = tuple(limit for limit in RESOURCE_LIMITS if limit not in probe.limits)
+        if soft:
+            why += f"; soft limits: {', '.join(soft)}"
+        return _Sandbox(driver, why, soft)
 
     async def _serve(
         self, network: Network, blobs: Blobs, images: Images, sandbox: _Sandbox
@@ -209,7 +220,9 @@ class Node:
         inventory = await trio.to_thread.run_sync(take_inventory, self._config.data_dir)
         name, isolation = (driver.name, driver.isolation) if driver else ("", 1)
         policy = replace(
-            policy_of(self._config, inventory, name, isolation), addresses=network.announced()
+            policy_of(self._config, inventory, name, isolation),
+            addresses=network.announced(),
+            soft_limits=sandbox.soft_limits,
         )
         context = Context(self._clock.now_ms(), self._core.signer, policy)
         for topic in topics_of(record_of(context, 1)):
@@ -221,7 +234,10 @@ class Node:
         LOG.info("ready: %s", network.peer_id)
         for address in network.addresses():
             LOG.info("listening on %s", address)
-        LOG.info("sandbox: %s", sandbox.driver.name if sandbox.driver else f"none: {sandbox.why}")
+        name = sandbox.driver.name if sandbox.driver else "none"
+        LOG.info("sandbox: %s (%s)", name, sandbox.why)
+        if "memory" in sandbox.soft_limits:
+            LOG.warning(SOFT_MEMORY)
 
     async def _say_goodbye(
         self, postman: Postman, executions: Executions, ports: NodePorts

@@ -26,6 +26,7 @@ def offer_view(listing: Listing, now_ms: int, left: Capacity | None) -> OfferVie
         disk_mib=record.disk_mib,
         gpus=tuple(GpuView(g.gpu_class, g.name, g.count, g.vram_mib) for g in record.gpus),
         drivers=record.drivers,
+        soft_limits=record.soft_limits,
         region=record.region,
         price_cpu_hour=hourly_of_rate(record.prices.cpu),
         price_memory_gib_hour=hourly_of_rate(record.prices.memory_gib),

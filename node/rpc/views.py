@@ -98,6 +98,8 @@ class OfferView:
     disk_mib: int
     gpus: tuple[GpuView, ...]
     drivers: tuple[str, ...]
+    soft_limits: tuple[str, ...]
+    """Limits of jobs that are not the kernel's at the provider: `memory`, `pids`, `cpu`."""
     region: str
     price_cpu_hour: str
     price_memory_gib_hour: str

@@ -18,9 +18,12 @@ from node.sandbox.policy import (
     limits_of,
     working_dir_of,
 )
+from node.sandbox.runner.sockets import SOCKET_BYTES
 
 Pairs = list[tuple[str, str]]
 
+OPEN_FILES_MIN: Final = 64
+"""Programs need so many, however little memory there is."""
 OWN_PROCESSES: Final = 2
 """bwrap outside and its init inside count as the job's; it gets them on top."""
 WALLS: Final = (
@@ -109,9 +112,16 @@ def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
         numbers["uid"] = host.user
     if host.processes_max is not None:
         numbers["nproc"] = host.processes_max
-    if "memory" not in host.hard and not gpus:  # A GPU's driver maps far more than it uses.
-        numbers["as"] = limits.memory_mib << 20
+    if "memory" not in host.hard:
+        numbers["nofile"] = _sockets_max(limits)
+        if not gpus:  # A GPU's driver maps far more than it uses.
+            numbers["as"] = limits.memory_mib << 20
     return [(key, str(value)) for key, value in numbers.items()]
+
+
+def _sockets_max(limits: Limits) -> int:
+    """Return how many files a process may have open if all are sockets, and full."""
+    return max(OPEN_FILES_MIN, min(OPEN_FILES, (limits.memory_mib << 20) // SOCKET_BYTES))
 
 
 def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:

@@ -17,6 +17,8 @@ from protocol.wire.job import Workload
 CONTAINER: Final = 1
 """The isolation that namespaces, seccomp and control groups give: the kernel is shared."""
 
+RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
+"""What a job may use at a time: limits that are hard in the kernel, or soft: only watched."""
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "disk", "failed")
 
 

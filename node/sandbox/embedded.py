@@ -16,7 +16,7 @@ import trio
 
 from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
-from node.sandbox.driver import CONTAINER, Image, Launch, Probe
+from node.sandbox.driver import CONTAINER, RESOURCE_LIMITS, Image, Launch, Probe
 from node.sandbox.policy import MOUNT_POINTS, require_runnable
 from node.sandbox.runner import cgroups, init, records
 from protocol.values.errors import SandboxUnavailable
@@ -24,8 +24,6 @@ from protocol.values.errors import SandboxUnavailable
 FIRST_JOB_UID: Final = 0x7000_0000
 """From here to 0x7fff_ffff nobody else takes user ids: systemd's list of them calls it unused."""
 JOB_UIDS: Final = 0x1000_0000
-LIMITS: Final = frozenset({"memory", "pids", "cpu"})
-"""What control groups can bound."""
 
 
 class EmbeddedDriver(runfolder.RunFolders):
@@ -87,7 +85,7 @@ class EmbeddedDriver(runfolder.RunFolders):
 
     def soft_limits(self) -> frozenset[str]:
         """Return what no control group bounds."""
-        return LIMITS - self.hard_limits()
+        return frozenset(RESOURCE_LIMITS) - self.hard_limits()
 
     async def selftest_image(self, rootfs: Path) -> str:
         """Return the root itself."""
@@ -118,7 +116,7 @@ class EmbeddedDriver(runfolder.RunFolders):
         if user is not None:
             _open_to_readers(rootfs, [path for _, path in launch.inputs])
         hard = self.hard_limits()
-        refused = frozenset() if "memory" in hard else frozenset({"memfd_create"})
+        soft = "memory" not in hard
         host = Host(
             program=find_bwrap(),
             library=find_libraries(),
@@ -128,7 +126,9 @@ class EmbeddedDriver(runfolder.RunFolders):
             hard=hard,
         )
         group = f"{self.group}/{launch.name}" if hard else ""
-        (folder / records.SECCOMP).write_bytes(seccomp.program(self.machine, refused))
+        refused = frozenset({"memfd_create"} if soft else ())
+        calls = seccomp.program(self.machine, refused, fixed_buffers=soft)
+        (folder / records.SECCOMP).write_bytes(calls)
         if launch.budget_ms:
             runfolder.write_record(folder, records.BUDGET, [("ms", str(launch.budget_ms))])
         runfolder.write_record(folder, records.LAUNCH, record_of(launch, host, extra, group))
@@ -136,11 +136,16 @@ class EmbeddedDriver(runfolder.RunFolders):
     def hard_limits(self) -> frozenset[str]:
         """Return the controllers that we can set limits with: found once, by making a group."""
         if self.hard is None:
-            path = f"{self.group}/probe-{secrets.token_hex(4)}"
-            group = cgroups.create(path, 16, 1, 1, self.cgroup_root)
-            group.remove()
-            self.hard = frozenset(group.hard)
+            self.hard = self._probe_limits()
+            if "memory" not in self.hard and cgroups.step_aside(self.cgroup_root):
+                self.hard = self._probe_limits()
         return self.hard
+
+    def _probe_limits(self) -> frozenset[str]:
+        path = f"{self.group}/probe-{secrets.token_hex(4)}"
+        group = cgroups.create(path, 16, 1, 1, self.cgroup_root)
+        group.remove()
+        return frozenset(group.hard)
 
     def _require_mount_points(self, rootfs: Path) -> None:
         """Make sure that the image has the folders we mount over, as real folders."""

@@ -28,6 +28,7 @@ NUMBER: Final = 0  # Offsets in seccomp_data.
 ARCH: Final = 4
 ARGUMENT_0: Final = 16
 ARGUMENT_1: Final = 24
+ARGUMENT_2: Final = 32
 
 X32_BIT: Final = 0x40000000
 NAMESPACES: Final = 0x7E020000
@@ -37,15 +38,23 @@ FAMILIES: Final = (1, 2, 10, 16)
 PERSONALITIES: Final = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 TERMINAL_TRICKS: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX write into somebody's terminal."""
+SOCKET_LEVEL: Final = 1
+BUFFER_SIZES: Final = (7, 8, 32, 33)
+"""SO_SNDBUF and SO_RCVBUF, and their forms for root."""
 
 Instruction = tuple[int, int, int, int]
 
 
 @cache
-def program(machine: str, without: frozenset[str] = frozenset()) -> bytes:
+def program(
+    machine: str,
+    without: frozenset[str] = frozenset(),
+    fixed_buffers: bool = False,  # noqa: FBT001, FBT002
+) -> bytes:
     """Return the filter as an array of struct sock_filter for `bwrap --seccomp`.
 
-    `machine` is as platform.machine() says it; `without` names calls to refuse in addition.
+    `machine` is as platform.machine() says it; `without` names calls to refuse in addition; with
+    `fixed_buffers` a program that asks for larger socket buffers is told yes, and has what it had.
     """
     table = {name: n for name, n in syscalls.numbers(machine).items() if name not in without}
     code = [
@@ -56,7 +65,7 @@ def program(machine: str, without: frozenset[str] = frozenset()) -> bytes:
     ]
     if machine == "x86_64":
         code += [(AT_LEAST, 0, 1, X32_BIT), (RETURN, 0, 0, ERRNO | errno.ENOSYS)]
-    for name in syscalls.CONDITIONAL:
+    for name in (*syscalls.CONDITIONAL, *(["setsockopt"] if fixed_buffers else [])):
         body = _judge(name)
         code += [(EQUAL, 0, len(body), table.pop(name)), *body]
     for low, high in _ranges(sorted(table.values())):
@@ -112,6 +121,9 @@ def _judge(name: str) -> list[Instruction]:
         case "socket":
             family = (RETURN, 0, 0, ERRNO | errno.EAFNOSUPPORT)
             return [(LOAD, 0, 0, ARGUMENT_0), *_one_of(FAMILIES), family, allow]
+        case "setsockopt":
+            size = [(LOAD, 0, 0, ARGUMENT_2), *_one_of(BUFFER_SIZES), allow, (RETURN, 0, 0, ERRNO)]
+            return [(LOAD, 0, 0, ARGUMENT_1), (EQUAL, 0, len(size), SOCKET_LEVEL), *size, allow]
         case _:
             assert name == "personality"
             return [(LOAD, 0, 0, ARGUMENT_0), *_one_of(PERSONALITIES), refuse, allow]

@@ -27,6 +27,7 @@ class Policy:
     region: str = ""
     driver: str = ""
     isolation: int = 1
+    soft_limits: tuple[str, ...] = ()
     jobs_max: int = 64
     """Leases that this node has at one time."""
     pause_ms: int = 10 * 60_000

@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, joblog, processes, sealed
+from node.sandbox.runner import cgroups, init, joblog, processes, sealed, sockets
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -173,14 +173,14 @@ def start(fields: Fields) -> Bubblewrap:
     try:
         _await_setup(container, fields, pipes)
         _limit_processes(container, fields)
+        if "memory" not in group.hard:
+            container.soft = _soft_memory(container, fields)
         _note_init(container)
     except StartFailed:
         container.kill()
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         group.remove()
         raise
-    if "memory" not in group.hard:
-        container.soft = SoftMemory(container.init, fields.number("memory_mib"))
     os.write(pipes.block[1], b"1")
     os.close(pipes.block[1])
     return container
@@ -305,6 +305,17 @@ def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
     if fields.one("nproc") and not fields.one("uid"):
         limit = fields.number("nproc")
         resource.prlimit(container.init, resource.RLIMIT_NPROC, (limit, limit))
+
+
+def _soft_memory(container: Bubblewrap, fields: Fields) -> SoftMemory:
+    """Bound what can be bounded without a control group, and have the rest watched."""
+    try:
+        sockets.bound(container.init)
+        return SoftMemory(container.init, fields.number("memory_mib"))
+    except FileNotFoundError:
+        raise StartFailed(_complaint(container)) from None
+    except OSError as fault:
+        raise StartFailed(fault.strerror) from fault
 
 
 def _note_init(container: Bubblewrap) -> None:

@@ -183,6 +183,19 @@ def of_process(process: int, owner: str, root: str = ROOT) -> Group:
     return Group({k: v for k, v in folders.items() if os.path.isdir(v)}, set())
 
 
+def step_aside(root: str = ROOT) -> bool:
+    """Leave a version 2 group that was delegated to us for one inside it; say whether we did.
+
+    Version 2 divides no group that has processes of its own. A scope that a service manager made
+    for us (`systemd-run --user --scope -p Delegate=yes`) is such a group, with us alone in it.
+    """
+    own = _own_2(root)
+    alone = _read(own + "/cgroup.procs").split() == [str(os.getpid())]
+    if own == root or not alone or not _try_make(own + "/node"):
+        return False
+    return _try_write(own + "/node/cgroup.procs", str(os.getpid()))
+
+
 def tidy(root: str = ROOT) -> None:
     """Remove the folder above all our groups if no node has a group in it."""
     for name in (*CONTROLLERS, "unified", "."):
@@ -211,11 +224,16 @@ def bases_2(root: str) -> list[str]:
 
     A service manager that delegates gives us our own group, or (DelegateSubgroup=) its parent.
     """
-    line = next((x for x in _read("/proc/self/cgroup").splitlines() if x.startswith("0::")), "")
-    own = root + line.removeprefix("0::").rstrip("/")
+    own = _own_2(root)
     parent = own.rpartition("/")[0]
     bases = [base for base in (parent, own, root) if len(base) >= len(root)]
     return list(dict.fromkeys(bases))
+
+
+def _own_2(root: str) -> str:
+    """Return the folder of our own version 2 group."""
+    line = next((x for x in _read("/proc/self/cgroup").splitlines() if x.startswith("0::")), "")
+    return root + line.removeprefix("0::").rstrip("/")
 
 
 def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:

@@ -1,8 +1,8 @@
 """A memory limit without control groups: look, and kill.
 
-RLIMIT_AS bounds one process; many processes, or files in the container's memory, add up. Four
-times a second we add up what the kernel says. A fast hog can be ahead of us by what it takes in
-that time: the capability record calls this limit soft.
+RLIMIT_AS bounds one process; many processes, files in the container's memory, empty ones too, and
+sockets add up. Some four times a second we add up what the kernel says. A fast hog can be ahead of
+us by what it takes in that time: the capability record calls this limit soft.
 
 Spec: specs/execution.md#soft-memory.
 """
@@ -12,18 +12,21 @@ Spec: specs/execution.md#soft-memory.
 
 import os
 
-from node.sandbox.runner import processes
+from node.sandbox.runner import processes, sockets
 from node.sandbox.runner.container import MEMORY_LINE
 
+INODE_BYTES = 1024
+"""What the kernel itself counts for a file's inode and name in memory."""
 FOLDERS = ("tmp", "dev/shm", "out")
 
 
 class SoftMemory:
     """The memory of one PID namespace and of the file systems in its mount namespace."""
 
-    __slots__ = ("folders", "limit", "namespace")
+    __slots__ = ("folders", "init", "limit", "namespace")
 
     def __init__(self, init: int, memory_mib: int) -> None:
+        self.init = init
         self.limit = memory_mib << 20
         self.namespace = processes.namespace_of(init)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -31,10 +34,11 @@ class SoftMemory:
 
     def excess(self) -> tuple[str, str] | None:
         """Return a verdict if the container has more than its memory."""
-        used = 0
+        used = sockets.held_bytes(self.init)
         for folder in self.folders:
             room = os.statvfs(folder)
             used += (room.f_blocks - room.f_bfree) * room.f_frsize
+            used += (room.f_files - room.f_ffree) * INODE_BYTES
         members = processes.members_of(self.namespace)
         used += sum(_proportional_bytes(process) for process in members)
         if used <= self.limit:

@@ -49,6 +49,8 @@ class CapabilityRecord:
     images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 16)] = ()
     """The first 8 bytes of the digests of images that need no fetching."""
     agent: Annotated[str, Key(14), Text(32)] = ""
+    soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
+    """Limits of jobs that are not the kernel's: `memory`, `pids`, `cpu`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def test_peers_and_offers(cli):
     offers = cli("offers")
     assert "europe?[31m" in offers.out
     assert "1 x h200 (140.4 GiB)" in offers.out
+    assert "embedded (soft: memory, cpu)" in offers.out
     assert cli("offers", "--json").lines[0]["region"] == "europe\x1b[31m"
 
 

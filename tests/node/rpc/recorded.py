@@ -112,8 +112,8 @@ class RecordedService:
     def offers(self) -> tuple[OfferView, ...]:
         return (
             OfferView(
-                PEER, False, 4, 8192, 100_000, (GPU,), ("embedded",), "europe\x1b[31m", "0.0100",
-                "0.0020", "0.5000", FREE, 7, 120_000, (BASE,),
+                PEER, False, 4, 8192, 100_000, (GPU,), ("embedded",), ("memory", "cpu"),
+                "europe\x1b[31m", "0.0100", "0.0020", "0.5000", FREE, 7, 120_000, (BASE,),
             ),
         )  # fmt: skip
 

@@ -84,6 +84,8 @@ def test_without_control_groups_the_address_space_is_bounded():
     pairs = record(soft)
     assert one(pairs, "as") == str(64 << 20)
     assert one(pairs, "nproc") == "99"
+    assert one(pairs, "nofile") == "256"  # Each may be a socket with 256 KiB.
+    assert one(record(), "nofile") == "1024"
     assert (one(pairs, "uid"), one(pairs, "library")) == (None, None)
     assert one(record(soft, gpus=("GPU-1",)), "as") is None
 

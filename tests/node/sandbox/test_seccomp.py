@@ -77,6 +77,17 @@ def test_more_can_be_refused():
     assert verdict(seccomp.program("x86_64"), 0xC000003E, 319) == seccomp.ALLOW
 
 
+@pytest.mark.parametrize("machine, number", [("x86_64", 54), ("aarch64", 208)])
+def test_buffers_of_sockets_keep_their_size_where_nobody_counts_them(machine, number):
+    fixed = seccomp.program(machine, fixed_buffers=True)
+    arch = syscalls.AUDIT_ARCH[machine]
+    for option in (7, 8, 32, 33):
+        assert verdict(fixed, arch, number, 3, 1, option) == seccomp.ERRNO  # "Yes", and nothing.
+        assert verdict(fixed, arch, number, 3, 6, option) == seccomp.ALLOW
+        assert verdict(seccomp.program(machine), arch, number, 3, 1, option) == seccomp.ALLOW
+    assert verdict(fixed, arch, number, 3, 1, 2) == seccomp.ALLOW
+
+
 def test_docker_gets_the_same_policy():
     profile = json.loads(seccomp.profile())
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"

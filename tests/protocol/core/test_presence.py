@@ -92,6 +92,11 @@ def test_a_node_that_offers_nothing_says_so() -> None:
     assert record.drivers == ()
 
 
+def test_limits_that_are_not_the_kernels_are_told() -> None:
+    policy = replace(POLICY, soft_limits=("memory", "cpu"))
+    assert record_of(replace(CONTEXT, policy=policy), 1).soft_limits == ("memory", "cpu")
+
+
 @given(records(CapabilityRecord))
 def test_every_record_travels_by_gossip(record: CapabilityRecord) -> None:
     assert len(SIGNERS[0].sign(record).envelope) <= GOSSIP_BYTES_MAX

@@ -76,6 +76,23 @@ def test_bases_begin_with_what_was_delegated(monkeypatch):
     ]
 
 
+def test_a_node_alone_in_a_group_steps_aside(version_2, monkeypatch):
+    monkeypatch.setattr(cgroups, "_own_2", lambda root: f"{root}/app.scope")
+    cgroups.os.makedirs(str(version_2 / "app.scope"), exist_ok=True)
+    members = version_2 / "app.scope/cgroup.procs"
+    members.write_text(f"{os.getpid()}\n{os.getppid()}\n")
+    assert not cgroups.step_aside(str(version_2))  # It can't move others.
+    members.write_text(f"{os.getpid()}\n")
+    assert cgroups.step_aside(str(version_2))
+    assert (version_2 / "app.scope/node/cgroup.procs").read_text() == str(os.getpid())
+
+
+def test_a_node_in_the_root_group_stays(version_2, monkeypatch):
+    monkeypatch.setattr(cgroups, "_own_2", lambda root: root)
+    (version_2 / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert not cgroups.step_aside(str(version_2))
+
+
 def test_where_both_versions_are_the_first_is_joined_and_the_second_adopts(tmp_path):
     for path in ("memory/tasks", "unified/cgroup.procs"):
         (tmp_path / path).parent.mkdir()

@@ -4,6 +4,7 @@ Spec: specs/execution.md#soft-memory.
 """
 
 import os
+from types import SimpleNamespace
 
 from node.sandbox.runner import soft
 
@@ -17,6 +18,16 @@ def test_memory_of_a_namespace_adds_up(monkeypatch, tmp_path):
     assert reason == "memory"
     assert "1 MiB" in detail
     assert soft.SoftMemory(os.getpid(), 1 << 20).excess() is None
+
+
+def test_empty_files_and_sockets_count(monkeypatch, tmp_path):
+    monkeypatch.setattr(soft, "_proportional_bytes", lambda process: 0)
+    monkeypatch.setattr(soft, "FOLDERS", (str(tmp_path.relative_to("/")),))
+    room = SimpleNamespace(f_blocks=9, f_bfree=9, f_frsize=4096, f_files=9000, f_ffree=6000)
+    monkeypatch.setattr(soft.os, "statvfs", lambda folder: room)
+    monkeypatch.setattr(soft.sockets, "held_bytes", lambda init: 2 << 20)
+    assert soft.SoftMemory(os.getpid(), 4).excess()[0] == "memory"  # 3000 KiB and 2 MiB.
+    assert soft.SoftMemory(os.getpid(), 5).excess() is None
 
 
 def test_a_process_that_is_gone_counts_nothing():
