@@ -18,7 +18,7 @@ from node.sandbox.policy import (
     limits_of,
     working_dir_of,
 )
-from node.sandbox.runner.sockets import SOCKET_BYTES
+from node.sandbox.runner.quotas import SOCKET_BYTES
 
 Pairs = list[tuple[str, str]]
 

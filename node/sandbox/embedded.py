@@ -45,7 +45,10 @@ class EmbeddedDriver(runfolder.RunFolders):
         self.machine = platform.machine()
 
     async def check(self) -> Probe:
-        return await selftest.check(self)
+        try:
+            return await selftest.check(self)
+        finally:
+            await trio.to_thread.run_sync(cgroups.tidy, self.cgroup_root)
 
     async def prepare(self, image: Image) -> str:
         root = await image.unpack()
@@ -79,9 +82,7 @@ class EmbeddedDriver(runfolder.RunFolders):
         for name in cgroups.children(self.group, self.cgroup_root):
             if name not in names:
                 await trio.to_thread.run_sync(self._remove_group, name)
-        if not cgroups.children(self.group, self.cgroup_root):
-            cgroups.find(self.group, self.cgroup_root).remove()
-            cgroups.tidy(self.cgroup_root)
+        cgroups.tidy(self.cgroup_root)
 
     def soft_limits(self) -> frozenset[str]:
         """Return what no control group bounds."""
@@ -107,6 +108,7 @@ class EmbeddedDriver(runfolder.RunFolders):
         group = cgroups.find(f"{self.group}/{name}", self.cgroup_root)
         group.kill()
         group.remove()
+        cgroups.tidy(self.cgroup_root)
 
     def _prepare(self, launch: Launch, folder: Path, extra: Extra) -> None:
         """Write what the runner needs to know."""

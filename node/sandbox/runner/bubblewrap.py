@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, joblog, processes, sealed, sockets
+from node.sandbox.runner import cgroups, init, joblog, processes, quotas, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -162,6 +162,7 @@ def start(fields: Fields) -> Bubblewrap:
         numbers = [fields.number(key) for key in ("memory_mib", "processes", "cpus")]
         group = cgroups.create(fields.one("cgroup"), numbers[0], numbers[1], numbers[2])
         if not group.hard.issuperset(fields.every("hard")):
+            group.remove()
             raise StartFailed("the control group's limits cannot be set; start the node again")
     pipes = Pipes()
     process = os.fork()
@@ -173,8 +174,7 @@ def start(fields: Fields) -> Bubblewrap:
     try:
         _await_setup(container, fields, pipes)
         _limit_processes(container, fields)
-        if "memory" not in group.hard:
-            container.soft = _soft_memory(container, fields)
+        _set_quotas(container, fields)
         _note_init(container)
     except StartFailed:
         container.kill()
@@ -307,15 +307,18 @@ def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
         resource.prlimit(container.init, resource.RLIMIT_NPROC, (limit, limit))
 
 
-def _soft_memory(container: Bubblewrap, fields: Fields) -> SoftMemory:
-    """Bound what can be bounded without a control group, and have the rest watched."""
+def _set_quotas(container: Bubblewrap, fields: Fields) -> None:
+    """Bound what a user id of its own and a control group would bound; have the rest watched."""
+    soft, shared = "memory" not in container.group.hard, not fields.one("uid")
+    settings = (quotas.TCP if soft else {}) | (quotas.INOTIFY if shared else {})
     try:
-        sockets.bound(container.init)
-        return SoftMemory(container.init, fields.number("memory_mib"))
-    except FileNotFoundError:
-        raise StartFailed(_complaint(container)) from None
+        if settings:
+            quotas.bound(container.init, settings)
+        if soft:
+            container.soft = SoftMemory(container.init, fields.number("memory_mib"))
     except OSError as fault:
-        raise StartFailed(fault.strerror) from fault
+        dead = container.exit_code() is not None
+        raise StartFailed(_complaint(container) if dead else fault.strerror) from fault
 
 
 def _note_init(container: Bubblewrap) -> None:

@@ -197,9 +197,19 @@ def step_aside(root: str = ROOT) -> bool:
 
 
 def tidy(root: str = ROOT) -> None:
-    """Remove the folder above all our groups if no node has a group in it."""
-    for name in (*CONTROLLERS, "unified", "."):
-        _try_rmdir(f"{root}/{name}/{OURS}")
+    """Remove the groups of nodes without containers, and the folder above if none is left.
+
+    A node that was killed leaves its own. The kernel removes no group that has something in it;
+    who is about to make a group there makes its parents again.
+    """
+    version_2 = os.path.exists(root + "/cgroup.controllers")
+    bases = bases_2(root) if version_2 else [f"{root}/{x}" for x in (*CONTROLLERS, "unified")]
+    for folder in (f"{base}/{OURS}" for base in bases):
+        if os.path.isdir(folder):
+            with os.scandir(folder) as entries:
+                places = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            for place in (*places, folder):
+                _try_rmdir(place)
 
 
 def children(path: str, root: str = ROOT) -> list[str]:
@@ -239,7 +249,7 @@ def _own_2(root: str) -> str:
 def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:
     """Make the group of version 2 below the first base that gives us the memory controller."""
     files = (("memory", "memory.max"), ("pids", "pids.max"), ("cpu", "cpu.max"))
-    for base in bases_2(root):
+    for base in bases_2(root) * MAKE_ROUNDS:  # Another may have just removed an empty parent.
         levels = [base, *(f"{base}/{part}" for part in _parents(path))]
         for level in levels:
             _try_make(level)

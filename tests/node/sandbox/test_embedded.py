@@ -247,7 +247,7 @@ async def test_remove_leaves_nothing(room):
     group = _group(room, folder)
     await room.driver.remove(folder)
     assert not folder.exists()
-    assert not any(Path(place).exists() for place in group.folders.values())
+    assert not any(Path(place).parent.exists() for place in group.folders.values())
     await room.driver.remove(folder)
 
 

@@ -6,7 +6,8 @@ Spec: specs/execution.md#self-test.
 from dataclasses import replace
 
 from node.sandbox.driver import Exit
-from node.sandbox.selftest import check, judge
+from node.sandbox.runner import cgroups
+from node.sandbox.selftest import judge
 
 HELD = {
     "walls": Exit(0, "exited", "", 50),
@@ -44,12 +45,13 @@ def test_a_driver_without_walls_is_refused():
 
 
 async def test_the_embedded_driver_proves_its_limits(room):
-    probe = await check(room.driver)
+    probe = await room.driver.check()
     assert probe.ok, probe.why
     assert set(probe.limits) >= room.driver.hard_limits()
+    assert not cgroups.find(room.driver.group).folders
 
 
 async def test_without_control_groups_it_claims_less(bare_room):
-    probe = await check(bare_room.driver)
+    probe = await bare_room.driver.check()
     assert probe.ok, probe.why
     assert probe.limits == ("time",)

@@ -138,6 +138,17 @@ def test_a_real_group_is_killed_and_removed():
     assert not any(os.path.exists(folder) for folder in parent.folders.values())
 
 
+def test_empty_groups_of_dead_nodes_are_removed(tmp_path):
+    (tmp_path / "pids/mutirao/dead").mkdir(parents=True)
+    (tmp_path / "memory/mutirao/dead").mkdir(parents=True)
+    (tmp_path / "memory/mutirao/alive/container").mkdir(parents=True)
+    cgroups.tidy(str(tmp_path))
+    assert not (tmp_path / "pids/mutirao").exists()
+    assert not (tmp_path / "memory/mutirao/dead").exists()
+    assert (tmp_path / "memory/mutirao/alive/container").exists()
+    cgroups.tidy(str(tmp_path))
+
+
 def test_killing_nobody_is_no_fault():
     cgroups.kill_process(2**22 - 1)
 

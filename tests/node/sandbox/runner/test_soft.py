@@ -25,7 +25,7 @@ def test_empty_files_and_sockets_count(monkeypatch, tmp_path):
     monkeypatch.setattr(soft, "FOLDERS", (str(tmp_path.relative_to("/")),))
     room = SimpleNamespace(f_blocks=9, f_bfree=9, f_frsize=4096, f_files=9000, f_ffree=6000)
     monkeypatch.setattr(soft.os, "statvfs", lambda folder: room)
-    monkeypatch.setattr(soft.sockets, "held_bytes", lambda init: 2 << 20)
+    monkeypatch.setattr(soft.quotas, "held_bytes", lambda init: 2 << 20)
     assert soft.SoftMemory(os.getpid(), 4).excess()[0] == "memory"  # 3000 KiB and 2 MiB.
     assert soft.SoftMemory(os.getpid(), 5).excess() is None
 
