@@ -40,7 +40,6 @@ from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, Tuning
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
-from node.sandbox.driver import RESOURCE_LIMITS
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
@@ -57,6 +56,7 @@ from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 
 LOG: Final = logging.getLogger(__name__)
+SANDBOX_FACT: Final = "sandbox"
 SOFT_MEMORY: Final = (
     "the memory of jobs is only watched here: one that takes it fast may have more than "
     "its own for a moment; a control group of its own makes the limit hard: "
@@ -159,15 +159,23 @@ class Node:
             return _Sandbox(None, "this node does not provide (provider.enabled)")
         runs = private_dir(self._config.data_dir / "runs")
         try:
-            driver, probe = await choose_driver(self._config.provider.sandbox, runs)
+            choice = await choose_driver(self._config.provider.sandbox, runs)
         except SandboxUnavailable as error:
             LOG.warning("this node only submits jobs: %s", error)
             return _Sandbox(None, str(error))
-        why = f"hard limits: {', '.join(probe.limits) or 'none'}"
-        soft = tuple(limit for limit in RESOURCE_LIMITS if limit not in probe.limits)
-        if soft:
-            why += f"; soft limits: {', '.join(soft)}"
-        return _Sandbox(driver, why, soft)
+        await self._say_change(choice.driver.name)
+        soft = f"; soft limits: {', '.join(choice.soft_limits)}" if choice.soft_limits else ""
+        return _Sandbox(choice.driver, choice.why + soft, choice.soft_limits)
+
+    async def _say_change(self, name: str) -> None:
+        """Warn of a sandbox that is not the one of this node's last run, and remember it."""
+        before = (await self._journal.fact(SANDBOX_FACT) or b"").decode()
+        if before == name:
+            return
+        if before:
+            LOG.warning("the sandbox is %s now and was %s before: provider.sandbox pins one",
+                        name, before)  # fmt: skip
+        await self._journal.set_fact(SANDBOX_FACT, name.encode())
 
     async def _serve(
         self, network: Network, blobs: Blobs, images: Images, sandbox: _Sandbox

@@ -1,14 +1,21 @@
 """Which driver a node uses: Docker if the engine answers and passes, else the embedded one.
 
+The choice is made once, when a node starts, and said. A container stays with the driver that it was
+started with, also when its node has another by now.
+
 Spec: specs/execution.md#drivers.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import trio
+
+from node.sandbox import runfolder
 from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import Driver, Probe
+from node.sandbox.driver import RESOURCE_LIMITS, Driver, Exit, Image, Launch, Probe
 from node.sandbox.embedded import EmbeddedDriver
 from protocol.values.errors import SandboxUnavailable
 
@@ -20,26 +27,91 @@ HELP: Final = (
 )
 
 
-async def choose_driver(preference: Preference, runs: Path) -> tuple[Driver, Probe]:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The driver that a node uses, what its self-test proved, and in one line why this one."""
+
+    driver: Driver
+    probe: Probe
+    why: str
+
+    @property
+    def soft_limits(self) -> tuple[str, ...]:
+        """Return the limits of jobs that are not the kernel's."""
+        return tuple(limit for limit in RESOURCE_LIMITS if limit not in self.probe.limits)
+
+
+class ChosenDriver:
+    """The driver for new containers; those of an earlier run that had another stay with that."""
+
+    def __init__(self, driver: Driver, others: Sequence[Driver], runs: Path) -> None:
+        """Take the chosen driver, those that were not chosen, and the folder of all run folders."""
+        self.name = driver.name
+        self.isolation = driver.isolation
+        self._driver = driver
+        self._others = others
+        self._runs = runs
+
+    async def check(self) -> Probe:
+        return await self._driver.check()
+
+    async def prepare(self, image: Image) -> str:
+        return await self._driver.prepare(image)
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        await self._of(folder).start(launch, folder)
+
+    async def wait(self, folder: Path) -> Exit:
+        return await self._of(folder).wait(folder)
+
+    async def kill(self, folder: Path) -> None:
+        await self._of(folder).kill(folder)
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        await self._of(folder).extend(folder, budget_ms)
+
+    async def remove(self, folder: Path) -> None:
+        await self._of(folder).remove(folder)
+
+    async def reap(self, names: frozenset[str]) -> None:
+        folders = [self._runs / entry.name for entry in await trio.Path(self._runs).iterdir()]
+        left = {runfolder.driver_in(folder) for folder in folders}
+        for driver in self._others:
+            if driver.name in left:
+                await driver.reap(names)
+        await self._driver.reap(names)
+
+    def _of(self, folder: Path) -> Driver:
+        """Return the driver that the folder's container was started with."""
+        name = runfolder.driver_in(folder)
+        return next((other for other in self._others if other.name == name), self._driver)
+
+
+async def choose_driver(preference: Preference, runs: Path) -> Choice:
     """Return the driver to use, with what its self-test proved.
 
     `runs` is the folder that holds the run folders. SandboxUnavailable says what to do when no
     driver works.
     """
-    candidates: list[Driver] = []
-    if preference in {"auto", "docker"}:
-        candidates.append(DockerDriver(runs))
-    if preference in {"auto", "embedded"}:
-        candidates.append(EmbeddedDriver(runs))
-    return await first_that_works(candidates)
+    drivers: list[Driver] = [DockerDriver(runs), EmbeddedDriver(runs)]
+    wanted = [driver for driver in drivers if preference in {"auto", driver.name}]
+    choice = await first_that_works(wanted)
+    others = [driver for driver in drivers if driver is not choice.driver]
+    return Choice(ChosenDriver(choice.driver, others, runs), choice.probe, choice.why)
 
 
-async def first_that_works(candidates: Sequence[Driver]) -> tuple[Driver, Probe]:
+async def first_that_works(candidates: Sequence[Driver]) -> Choice:
     """Return the first driver that passes its self-test; SandboxUnavailable if none does."""
-    complaints = []
+    complaints: list[str] = []
     for driver in candidates:
         probe = await driver.check()
         if probe.ok:
-            return driver, probe
+            if len(candidates) == 1:
+                why = "provider.sandbox asks for it"
+            elif complaints:
+                why = f"the other does not work here: {'; '.join(complaints)}"
+            else:
+                why = "it works here, and provider.sandbox = auto tries it first"
+            return Choice(driver, probe, f"{why}; hard limits: {', '.join(probe.limits) or 'none'}")
         complaints.append(f"{driver.name}: {probe.why}")
     raise SandboxUnavailable(f"no sandbox works here ({'; '.join(complaints)}); {HELP}")

@@ -59,6 +59,12 @@ def name_in(folder: Path) -> str:
     return launch.one("name") if launch else ""
 
 
+def driver_in(folder: Path) -> str:
+    """Return the name of the driver that the folder's container was started with, "" if none."""
+    launch = records.read(str(folder / records.LAUNCH))
+    return launch.one("driver") if launch else ""
+
+
 def outputs_refused(folder: Path) -> tuple[str, ...]:
     """Return a line for each thing in /out that was not collected, and why."""
     result = records.read(str(folder / records.RESULT))

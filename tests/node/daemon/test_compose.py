@@ -75,8 +75,21 @@ async def test_a_provider_has_proved_its_sandbox(folder: Path) -> None:
             pytest.skip(f"no embedded sandbox here: {provider['why']}")
         assert provider["enabled"] is True
         assert provider["free"]["cpus"] >= 1
+        assert provider["why"].startswith("provider.sandbox asks for it; hard limits: ")
     async with open_journal(folder / "node.db") as journal:
         assert await journal.fact("record-sequence")
+
+
+async def test_another_sandbox_than_last_time_is_said_aloud(folder: Path, caplog: Any) -> None:
+    compose.private_dir(folder)
+    async with open_journal(folder / "node.db") as journal:
+        await journal.set_fact(compose.SANDBOX_FACT, b"docker")
+    for _ in range(2):
+        async with running(config_of(folder, enabled=True, sandbox="embedded")) as api:
+            provider = (await get(api, "/status"))["provider"]
+            if provider["driver"] is None:
+                pytest.skip(f"no embedded sandbox here: {provider['why']}")
+    assert caplog.text.count("the sandbox is embedded now and was docker before") == 1
 
 
 async def test_a_second_daemon_on_the_same_folder(folder: Path) -> None:
