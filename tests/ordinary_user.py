@@ -15,28 +15,22 @@ from pathlib import Path
 import pytest
 
 USER = 1234
-
-
-def python_of_user() -> str:
-    """Return a Python of our version that the user can run, and our code with it; skip if none."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    for program in (sys.executable, f"/usr/bin/{name}"):
-        command = [program, "-c", f"open({__file__!r}); import node, trio"]
-        try:
-            done = subprocess.run(command, user=USER, group=USER, extra_groups=[], cwd="/",
-                                  env=_environment(), capture_output=True, check=False)  # fmt: skip
-        except OSError:
-            continue
-        if done.returncode == 0:
-            return program
-    pytest.skip("another user can run no Python of this version here")
+ROOT = Path(__file__).parent.parent
+ENTER = ROOT / "tests/enter_as_user.py"
 
 
 def run_as_user(code: str, *words: str, groups: tuple[int, ...] = (), **variables: str):
     """Run Python code with our packages as the user; return the process that ended."""
-    return subprocess.run([python_of_user(), "-c", code, *words], user=USER, group=USER,
-                          extra_groups=list(groups), capture_output=True, text=True, check=False,
-                          cwd="/", env=_environment() | variables)  # fmt: skip
+    return run_command_as_user(sys.executable, "-c", code, *words, groups=groups, **variables)
+
+
+def run_command_as_user(*command: str, groups: tuple[int, ...] = (), **variables: str):
+    """Run a command as the user, in the root of this project; return the process that ended."""
+    entering = _entering(groups)
+    able = _run([*entering, sys.executable, "-c", "import node, trio"], {})
+    if able.returncode != 0:
+        pytest.skip(f"another user cannot run our code here: {able.stderr.strip()[-200:]}")
+    return _run([*entering, *command], variables)
 
 
 @contextmanager
@@ -50,7 +44,18 @@ def folder_of_user() -> Iterator[Path]:
         subprocess.run(["rm", "-rf", str(place)], check=True)
 
 
-def _environment() -> dict[str, str]:
-    paths = [str(Path(__file__).parent.parent)]
-    paths += [path for path in sys.path if path.endswith("site-packages")]
-    return {"PYTHONPATH": ":".join(paths)}
+def _entering(groups: tuple[int, ...]) -> list[str]:
+    """Return the words before the command."""
+    shown = ":".join({sys.base_prefix, sys.prefix, str(ROOT)})
+    return [sys.executable, str(ENTER), str(USER), ",".join(map(str, groups)), shown]
+
+
+def _run(command: list[str], variables: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": ":".join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT,
+                          env=environment | variables)  # fmt: skip

@@ -19,7 +19,6 @@ from node.sandbox.runner import cgroups, lock, records
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import EnvVar
 from tests.node.sandbox.conftest import launch_of, workload
-from tests.ordinary_user import folder_of_user, run_as_user
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -284,18 +283,6 @@ async def test_outputs_that_are_no_files_are_refused(room):
     refused = runfolder.outputs_refused(folder)
     assert "mutirao: left out of the outputs: hard: a hard link; link: a symbolic link" in log
     assert [line.partition(":")[0] for line in refused][:3] == ["hard", "link", "real"]
-
-
-@needs_root
-def test_an_ordinary_user_has_a_sandbox_too():
-    code = (
-        "import sys, trio; from pathlib import Path\n"
-        "from node.sandbox.embedded import EmbeddedDriver\n"
-        "print(trio.run(EmbeddedDriver(Path(sys.argv[1])).check))"
-    )
-    with folder_of_user() as place:
-        done = run_as_user(code, str(place / "runs"))
-    assert "Probe(ok=True" in done.stdout, done.stderr
 
 
 def test_the_program_and_its_libraries_are_found():
