@@ -5,6 +5,7 @@ time; what comes of it goes back to the core as an input.
 """
 
 import logging
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ NOT_TO_BE_HAD: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, Sto
 """Why an execution fails: a bad image, a holder without its blobs, a sandbox, a full disk."""
 REFUSED_TOLD_MAX: Final = 3
 """Outputs that were not kept, of which the user is told by name."""
+HOST_PATH: Final = re.compile(r"""(?<![\w.-])/+[^\s/:;,'"()]+/[^\s:;,'"()]*""")
+"""An absolute path of at least two names; of the job's own only its mount points are shorter."""
 
 
 @dataclass(slots=True)
@@ -117,7 +120,7 @@ class Executions:
             await prepare(self._shop, effect, self._inbox.give)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
-            await self._inbox.take(inputs.PrepareFailed(lease_id, str(error)))
+            await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))
             return
         await self._inbox.take(inputs.Prepared(lease_id))
         await sweep_roots(self._shop.roots, self._uses)
@@ -173,7 +176,14 @@ class Executions:
 
     async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
         LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
-        await self._inbox.take(inputs.ContainerFailed(lease_id, str(error)))
+        await self._inbox.take(inputs.ContainerFailed(lease_id, self._told(error)))
+
+    def _told(self, error: Exception) -> str:
+        """Return what the requester hears of a failure: no path of this machine, the log has it."""
+        text = str(error).replace(
+            str(self._shop.runs.parent), "/data/folder"
+        )  # It may hold spaces.
+        return HOST_PATH.sub("(a path)", text)
 
     async def _launch(self, effect: effects.Launch, image: str) -> ContainerLaunch:
         shop, workload = self._shop, effect.workload

@@ -127,6 +127,36 @@ async def test_a_sandbox_that_cannot_start_fails_the_lease_and_no_more(
         assert (await bea.inbox.wait_for(inputs.ContainerFailed)).why
 
 
+@pytest.mark.parametrize(
+    "said, told",
+    [
+        ("the image's /out is not a folder", "the image's /out is not a folder"),
+        ("the image has a path '../x' or usr/lib", "the image has a path '../x' or usr/lib"),
+        ("cannot write to {data}/runs: full", "cannot write to (a path): full"),
+        ('mounting "{data}/runs/1/out" at "/out": no', 'mounting "(a path)" at "/out": no'),
+        ("lchown /var/lib/docker/overlay2/a-b/merged: denied", "lchown (a path): denied"),
+        ("no answer at unix:///run/user/1000/docker.sock", "no answer at unix:(a path)"),
+    ],
+)
+async def test_the_requester_hears_no_path_of_this_machine(
+    bea: Place, said: str, told: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    workload = await bea.workload()
+    said = said.format(data=bea.shop.runs.parent)
+
+    async def fail(*_: object) -> str:
+        raise SandboxUnavailable(said)
+
+    async with running(bea.executions()) as executions:
+        monkeypatch.setattr(bea.sandbox, "prepare", fail)
+        executions.perform(prepare_of(workload))
+        assert (await bea.inbox.wait_for(inputs.PrepareFailed)).why == told
+        executions.perform(launch_of(workload))
+        assert (await bea.inbox.wait_for(inputs.ContainerFailed)).why == told
+    assert caplog.text.count(said) == 2
+
+
 async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
