@@ -121,7 +121,7 @@ class DockerDriver(runfolder.RunFolders):
         if root:
             launch = replace(launch, inputs=_readable(launch.inputs))
         try:
-            engine.containers.create(**arguments_of(launch, place, extra))
+            engine.api.create_container(**arguments_of(launch, place, extra))
         except docker.errors.APIError as fault:
             if fault.status_code != requests.codes.conflict:
                 raise

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
+from docker.types import DeviceRequest, HostConfig, LogConfig, Mount, Ulimit
 
 from node.sandbox import seccomp
-from node.sandbox.bwrap import Extra
+from node.sandbox.bwrap import LEAKS, Extra
+from node.sandbox.docker_engine import API_VERSION
 from node.sandbox.driver import Launch
 from node.sandbox.policy import (
     OPEN_FILES,
@@ -24,10 +25,14 @@ from node.sandbox.policy import (
 
 OWNER_LABEL: Final = "mutirao.owner"
 CPU_PERIOD_US: Final = 100_000
-RUN_MIB: Final = 1
 FOLDER_FILES: Final = 65_536
 INIT_PROCESSES: Final = 1
 """Docker's init counts as the job's; it gets it on top."""
+MASKED: Final = (
+    *LEAKS, "/proc/acpi", "/proc/asound", "/proc/latency_stats", "/proc/scsi", "/proc/timer_stats",
+    "/sys/devices/virtual/dmi", "/sys/devices/virtual/powercap", "/sys/firmware",
+)  # fmt: skip
+"""What of /proc and /sys is hidden: the engine's own list, which this replaces, and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,7 @@ class Place:
 
 
 def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
-    """Return the keyword arguments of docker-py's `containers.create`."""
-    limits = limits_of(launch)
-    memory = f"{limits.memory_mib}m"
+    """Return the keyword arguments of docker-py's `APIClient.create_container`."""
     return {
         "image": place.image,
         "name": launch.name,
@@ -59,44 +62,54 @@ def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         "user": f"{place.user[0]}:{place.user[1]}",
         "hostname": "job",
         "labels": {OWNER_LABEL: place.owner},
-        # Both: a network namespace of its own with the loopback, 100 ms faster than "none" alone.
-        "network_mode": "none",
         "network_disabled": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
-        "read_only": True,
-        "tmpfs": _memory_folders(launch, place),
-        "ipc_mode": "private",
-        "shm_size": f"{limits.shared_mib}m",
-        "pids_limit": limits.processes + INIT_PROCESSES,
-        "mem_limit": memory,
-        "memswap_limit": memory,
-        "cpu_period": CPU_PERIOD_US,
-        "cpu_quota": limits.cpus * CPU_PERIOD_US,
-        "cpu_shares": 512,
-        "ulimits": _ulimits(launch),
-        "init": True,  # Without it a traced process can outlive its container.
-        "oom_score_adj": 500,
-        "cgroupns": "private",
         "healthcheck": {"test": ["NONE"]},
-        "log_config": LogConfig(type="none", config={}),  # The runner attaches and caps.
-        "mounts": _mounts(launch, place, extra),
-        "device_requests": _devices(launch),
-        "runtime": None if launch.gpus else "runc",
-        "restart_policy": {"Name": "no"},
         "stop_signal": "SIGKILL",
-        "auto_remove": False,
         "tty": False,
         "stdin_open": False,
+        "host_config": _host_config(launch, place, extra),
     }
 
 
+def _host_config(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
+    """Return what the engine calls HostConfig: the walls and the limits."""
+    limits = limits_of(launch)
+    memory = f"{limits.memory_mib}m"
+    config: dict[str, Any] = HostConfig(
+        version=API_VERSION,
+        # Besides the disabled network: with the loopback, and 100 ms faster than "none" alone.
+        network_mode="none",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
+        read_only=True,
+        tmpfs=_memory_folders(launch, place),
+        ipc_mode="private",
+        shm_size=f"{limits.shared_mib}m",
+        pids_limit=limits.processes + INIT_PROCESSES,
+        mem_limit=memory,
+        memswap_limit=memory,
+        cpu_period=CPU_PERIOD_US,
+        cpu_quota=limits.cpus * CPU_PERIOD_US,
+        cpu_shares=512,
+        ulimits=_ulimits(launch),
+        init=True,  # Without it a traced process can outlive its container.
+        oom_score_adj=500,
+        cgroupns="private",
+        log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
+        mounts=_mounts(launch, place, extra),
+        device_requests=_devices(launch),
+        runtime=None if launch.gpus else "runc",
+        restart_policy={"Name": "no"},
+        auto_remove=False,
+    )
+    return config | {"MaskedPaths": list(MASKED)}
+
+
 def _memory_folders(launch: Launch, place: Place) -> dict[str, str]:
-    """Return the writable folders. `uid=` holds where `mode=` is lost: runc takes the image's."""
+    """Return the folder in memory. `uid=` holds where `mode=` is lost: runc takes the image's."""
     user, group = place.user
-    sizes = {"/tmp": limits_of(launch).temp_mib, "/run": RUN_MIB}  # noqa: S108 - in the container.
     options = f"rw,exec,nosuid,nodev,nr_inodes={FOLDER_FILES},mode=0700,uid={user},gid={group}"
-    return {path: f"{options},size={mib}m" for path, mib in sizes.items()}
+    return {"/tmp": f"{options},size={limits_of(launch).temp_mib}m"}  # noqa: S108 - inside.
 
 
 def _ulimits(launch: Launch) -> list[Ulimit]:

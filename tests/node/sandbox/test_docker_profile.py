@@ -4,11 +4,15 @@ Spec: specs/execution.md#docker-driver.
 """
 
 import json
+import secrets
 from pathlib import Path
 
+import pytest
+
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
-from tests.node.sandbox.conftest import launch_of, workload
+from node.sandbox.docker_engine import Engine
+from node.sandbox.docker_profile import MASKED, OWNER_LABEL, Place, arguments_of
+from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
 PLACE = Place("me", "sha256:1", Path("/runs/1/out"), (65532, 65532))
 NOTHING = Extra()
@@ -18,25 +22,30 @@ def arguments(extra=NOTHING, **fields):
     return arguments_of(launch_of(workload("run", "-x"), **fields), PLACE, extra)
 
 
+def host_config(extra=NOTHING, **fields):
+    return arguments(extra, **fields)["host_config"]
+
+
 def test_the_profile_is_strict():
-    given = arguments()
-    assert given["cap_drop"] == ["ALL"]
-    assert given["read_only"]
-    assert given["init"]
-    assert (given["network_mode"], given["network_disabled"]) == ("none", True)
-    assert given["security_opt"][0] == "no-new-privileges:true"
-    seccomp = given["security_opt"][1].removeprefix("seccomp=")
+    given = host_config()
+    assert given["CapDrop"] == ["ALL"]
+    assert given["ReadonlyRootfs"]
+    assert given["Init"]
+    assert (given["NetworkMode"], arguments()["network_disabled"]) == ("none", True)
+    assert given["SecurityOpt"][0] == "no-new-privileges:true"
+    seccomp = given["SecurityOpt"][1].removeprefix("seccomp=")
     assert json.loads(seccomp)["defaultAction"] == "SCMP_ACT_ERRNO"
-    assert given["user"] == "65532:65532"
-    assert not {"privileged", "pid_mode", "userns_mode", "devices", "cap_add"} & given.keys()
+    assert arguments()["user"] == "65532:65532"
+    loose = {"Privileged", "PidMode", "UsernsMode", "UTSMode", "Devices", "CapAdd", "Binds"}
+    assert not [name for name in loose if given.get(name)]
 
 
 def test_limits():
-    given = arguments()
-    assert given["mem_limit"] == given["memswap_limit"] == "64m"
-    assert given["pids_limit"] == 17
-    assert given["cpu_quota"] == given["cpu_period"] == 100_000
-    assert {limit.name: limit.hard for limit in given["ulimits"]}["fsize"] == 64 << 20
+    given = host_config()
+    assert given["Memory"] == given["MemorySwap"] == 64 << 20
+    assert given["PidsLimit"] == 17
+    assert given["CpuQuota"] == given["CpuPeriod"] == 100_000
+    assert {limit.name: limit.hard for limit in given["Ulimits"]}["fsize"] == 64 << 20
 
 
 def test_the_image_has_no_say():
@@ -45,29 +54,50 @@ def test_the_image_has_no_say():
     assert given["command"] == ["run", "-x"]
     assert given["healthcheck"] == {"test": ["NONE"]}
     assert given["stop_signal"] == "SIGKILL"
-    assert given["log_config"]["Type"] == "none"
+    assert host_config()["LogConfig"]["Type"] == "none"
 
 
-def test_writable_folders_are_small_memory():
-    folders = arguments()["tmpfs"]
-    assert set(folders) == {"/tmp", "/run"}
+def test_temporary_files_are_memory_and_bounded():
+    folders = host_config()["Tmpfs"]
+    assert set(folders) == {"/tmp"}
     assert "size=16m" in folders["/tmp"]
-    assert all("uid=65532" in options for options in folders.values())
+    assert "uid=65532" in folders["/tmp"]
 
 
 def test_neither_the_engines_runtime_nor_the_nodes_proxies_reach_a_job():
     given = arguments()
     assert given["use_config_proxy"] is False
-    assert given["runtime"] == "runc"
+    assert given["host_config"]["Runtime"] == "runc"
     assert given["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
     given = arguments(gpus=("GPU-1",))
-    assert given["runtime"] is None
+    assert "Runtime" not in given["host_config"]
     assert "NVIDIA_VISIBLE_DEVICES" not in given["environment"]
+
+
+def test_what_tells_of_the_machine_is_masked():
+    assert set(host_config()["MaskedPaths"]) >= {"/proc/kallsyms", "/proc/keys", "/sys/firmware"}
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_no_less_is_masked_than_by_the_engine_itself():
+    engine = Engine()
+    api = engine.client().api
+    name = f"mutirao-test:{secrets.token_hex(4)}"
+    api.import_image_from_data(bytes(1024), *name.split(":"))
+    container = api.create_container(name, ["none"])["Id"]
+    try:
+        theirs = api.inspect_container(container)["HostConfig"]["MaskedPaths"]
+        assert set(theirs) <= set(MASKED)
+    finally:
+        api.remove_container(container)
+        api.remove_image(name)
+        engine.close()
 
 
 def test_mounts_are_private_and_inputs_read_only():
     extra = Extra(binds=((Path("/usr"), "/usr"),))
-    mounts = arguments(extra, inputs=(("a/b", Path("/blobs/1")),))["mounts"]
+    mounts = host_config(extra, inputs=(("a/b", Path("/blobs/1")),))["Mounts"]
     assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in mounts] == [
         ("/runs/1/out", "/out", False),
         ("/blobs/1", "/in/a/b", True),
@@ -77,8 +107,8 @@ def test_mounts_are_private_and_inputs_read_only():
 
 
 def test_devices_go_by_uuid():
-    assert arguments()["device_requests"] == []
-    request = arguments(gpus=("GPU-1",))["device_requests"][0]
+    assert not host_config().get("DeviceRequests")
+    request = host_config(gpus=("GPU-1",))["DeviceRequests"][0]
     assert request["DeviceIDs"] == ["GPU-1"]
 
 
