@@ -1,0 +1,109 @@
+"""The probe, in every sandbox of this machine, as root and as an ordinary user; and its teeth.
+
+Spec: specs/execution.md#probe.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.sandbox import bwrap, docker_profile
+from node.sandbox.docker_engine import engine_socket
+from node.sandbox.driver import Exit
+from scripts import abuse
+from scripts.attack_rig import Ended, rig
+from scripts.probe import probe
+from scripts.probe_job import PROBES
+from tests.node.sandbox.conftest import needs_engine
+from tests.ordinary_user import run_as_user
+
+DRIVERS = ["embedded", pytest.param("docker", marks=[pytest.mark.docker, needs_engine])]
+AS_A_USER = "import sys; from scripts.probe import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+async def test_no_sandbox_of_this_machine_has_a_finding(name):
+    async with rig(name) as opened:
+        rows = await probe(opened)
+    assert [row for row in rows if not row.ok] == []
+    assert len(rows) == len(PROBES) + 2
+    assert not opened.folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.parametrize("name", DRIVERS)
+def test_nor_has_that_of_an_ordinary_user(name):
+    engine = {}
+    groups = ()
+    if name == "docker":
+        engine = {"DOCKER_HOST": f"unix://{engine_socket()}"}
+        groups = (Path(engine_socket()).stat().st_gid,)
+    done = run_as_user(AS_A_USER, "--json", f"--driver={name}", groups=groups, **engine)
+    assert done.stdout, done.stderr
+    rows = json.loads(done.stdout)[name]
+    assert [row for row in rows if not row["ok"]] == []
+    assert done.returncode == 0
+    assert len(rows) == len(PROBES) + 2
+
+
+async def test_walls_that_are_missing_are_found(monkeypatch):
+    missing = {"--unshare-net", "--unshare-ipc", "--new-session"}
+    walls = tuple(wall for wall in bwrap.WALLS if wall not in missing)
+    monkeypatch.setattr(bwrap, "WALLS", walls)
+    monkeypatch.setattr(bwrap, "OPEN_FILES", 2000)
+    monkeypatch.setattr(bwrap, "LEAKS", ())
+    async with rig("embedded") as opened:
+        found = {row.name: row.seen for row in await probe(opened) if not row.ok}
+    assert found["shared with the machine"] == "ipc net"
+    assert found["the machine's loopback"] == found["a nameless socket of the machine"] == "done"
+    assert found["open files"] == "1996"
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_so_are_those_of_docker(monkeypatch):
+    monkeypatch.setattr(docker_profile.seccomp, "profile", lambda: "unconfined")
+    monkeypatch.setattr(docker_profile, "MASKED", ())
+    monkeypatch.setattr(docker_profile, "_no_gpu", lambda _: {"LD_AUDIT": "/evil.so"})
+    async with rig("docker") as opened:
+        found = {row.name: row.seen for row in await probe(opened) if not row.ok}
+    assert found["filter"] == "0"
+    assert found["to the hypervisor"] == found["ptrace"] == found["a user's by unshare"] == "done"
+    assert "/proc/kallsyms" in found["of the kernel and the machine"]
+    assert found["variables of others"] == "LD_AUDIT=/evil.so"
+
+
+async def test_what_an_attack_leaves_or_takes_too_much_of_is_found():
+    daemons = next(attack for attack in abuse.ATTACKS if attack.name == "daemons_alone")
+    async with rig("embedded") as opened:
+        row = await abuse.run_one(opened, daemons)
+        assert (row.ok, row.held, row.fault) == (True, 8, "")
+        row = await abuse.run_one(opened, replace(daemons, bound=7))
+        assert row.fault == "more than allowed"
+
+
+def test_how_an_attack_is_judged(tmp_path):
+    class Opened:
+        conditions = frozenset({"embedded", "root"})
+
+    def fault(name: str, **fields) -> str:
+        attack = next(attack for attack in abuse.ATTACKS if attack.name == name)
+        ended = Ended(Exit(0, "exited", "", 1000, 900), "held 3\nheld 7\nheld 5\n", tmp_path, 1000)
+        return abuse.fault_of(Opened, attack, replace(ended, **fields))
+
+    assert abuse.held_in("held 3\nheld 7\nheld 5\n") == 7
+    assert fault("memory") == ""
+    assert fault("processors", log="held 4") == ""
+    assert fault("memory", log="held 900") == "more than allowed"
+    assert "otherwise than by timeout" in fault("daemons")
+    assert fault("log", log="x" * (2 << 20)) == "its log is too long"
+    assert fault("memory", wall_ms=10**6) == "it ended too late"
+    busy = Exit(0, "exited", "", 1000, 3900)
+    assert fault("processors", exit=busy, log="held 4") == "it computed 3900 ms in 1000 ms"
+    (tmp_path / "a\nb").touch()
+    assert "no terminal" in fault("outputs")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert "no regular file" in fault("outputs")
