@@ -27,6 +27,7 @@ from node.daemon.ports import NodePorts
 from node.daemon.postman import Postman
 from node.daemon.recovery import Past, recall, resume
 from node.daemon.results import Results
+from node.daemon.roots import Roots
 from node.daemon.strangers import look_up_strangers
 from node.daemon.user import Parts, User
 from node.daemon.workshop import Workshop
@@ -182,10 +183,9 @@ class Node:
     ) -> None:
         folder = self._config.data_dir
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
-        shop = Workshop(
-            blobs, images, fetcher, sandbox.driver,
-            private_dir(folder / "runs"), private_dir(folder / "roots"),
-        )  # fmt: skip
+        roots = Roots(private_dir(folder / "roots"), images, self._config.storage.unpacked_mib)
+        runs = private_dir(folder / "runs")
+        shop = Workshop(blobs, images, fetcher, sandbox.driver, runs, roots)
         executions = Executions(shop, self._driver)
         results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver
@@ -204,6 +204,7 @@ class Node:
         network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
         network.on_stream(LOG_PROTOCOL, LogServer(executions.log_of).serve)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(roots.reconcile)
             await nursery.start(executions.run)
             await nursery.start(results.run)
             await nursery.start(postman.run, past.outbox)

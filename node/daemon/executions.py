@@ -19,7 +19,6 @@ from node.daemon.activity import Activity, Background
 from node.daemon.collecting import collect
 from node.daemon.driver import Inbox
 from node.daemon.preparing import HeldImage, prepare, sandbox_of
-from node.daemon.roots import sweep_roots
 from node.daemon.workshop import Workshop, pins_of
 from node.data.disk import full_disk_as_storage_full
 from node.sandbox import runfolder
@@ -34,7 +33,7 @@ from protocol.values.errors import (
     SandboxUnavailable,
     StorageFull,
 )
-from protocol.values.ids import Digest, LeaseId, PeerId
+from protocol.values.ids import LeaseId, PeerId
 from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ HOST_PATH: Final = re.compile(r"""(?<![\w.-])/+[^\s/:;,'"()]+/[^\s:;,'"()]*""")
 class _Known:
     """What we must remember of a lease until it is dropped."""
 
-    image: Digest | None = None
     requester: PeerId | None = None
     """Who may read the log; None before the container was asked for."""
     budget_ms: int = 0
@@ -79,11 +77,13 @@ class Executions:
         """Begin what the core asks for."""
         match effect:
             case effects.Prepare(lease_id, _, workload):
-                self._know(lease_id).image = workload.image
+                self._know(lease_id)
+                self._shop.roots.pin(lease_id, workload.image)
                 self._start(lease_id, partial(self._prepare, effect))
             case effects.Launch(lease_id, requester, workload):
                 known = self._know(lease_id)
-                known.image, known.requester = workload.image, requester
+                known.requester = requester
+                self._shop.roots.pin(lease_id, workload.image)
                 known.budget_ms = max(known.budget_ms, effect.budget_ms)
                 self._start(lease_id, partial(self._execute, effect))
             case effects.Extend(lease_id, budget_ms):
@@ -123,7 +123,7 @@ class Executions:
             await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))
             return
         await self._inbox.take(inputs.Prepared(lease_id))
-        await sweep_roots(self._shop.roots, self._uses)
+        await self._shop.roots.sweep()
 
     async def _execute(self, effect: effects.Launch) -> None:
         lease_id = effect.lease_id
@@ -149,7 +149,7 @@ class Executions:
             image = ""  # What runs already is taken over as it is.
             if not is_known:
                 # It was prepared, which costs nothing twice; but it may have gone since.
-                image = await sandbox.prepare(HeldImage(effect.workload.image, self._shop))
+                image = await sandbox.prepare(HeldImage(effect.workload, self._shop))
             launch = await self._launch(effect, image)
             with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
                 await sandbox.start(launch, folder)
@@ -243,6 +243,7 @@ class Executions:
             activity.stop()
             await activity.wait_over()  # It must not write into a folder that is being removed.
         self._shop.blobs.unpin(pins_of(lease_id))
+        self._shop.roots.unpin(lease_id)
         folder = self._folder(lease_id)
         if await trio.Path(folder).exists():
             await self._sandbox().remove(folder)
@@ -254,9 +255,6 @@ class Executions:
 
     def _sandbox(self) -> SandboxDriver:
         return sandbox_of(self._shop)
-
-    def _uses(self, image: Digest) -> bool:
-        return any(known.image == image for known in self._known.values())
 
     def _know(self, lease_id: LeaseId) -> _Known:
         return self._known.setdefault(lease_id, _Known())

@@ -11,8 +11,8 @@ from typing import Final
 
 import trio
 
-from node.daemon.roots import note_use
 from node.daemon.workshop import Workshop
+from node.data.layers import Allowance
 from node.sandbox.driver import Driver
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, Input
@@ -24,6 +24,8 @@ MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
 ATTEMPTS: Final = 5
 PAUSE_S: Final = 0.5
 """Before the second attempt; it doubles."""
+UNPACKED_RATIO_MAX: Final = 4
+"""So many times its size an image may unpack to, besides the job's disk. Most have two to three."""
 PROGRESS_BYTES: Final = 4 * 1024 * 1024
 """The core hears of the fetching in steps of this."""
 
@@ -32,20 +34,28 @@ Give = Callable[[Input], object]
 
 @dataclass(frozen=True, slots=True)
 class HeldImage:
-    """An image of ours, as the sandbox takes it."""
+    """The image of a workload, whose parts are here, as the sandbox takes it."""
 
-    digest: Digest
+    workload: Workload
     shop: Workshop
 
+    @property
+    def digest(self) -> Digest:
+        """Return the digest of its manifest."""
+        return self.workload.image
+
     async def unpack(self) -> Path:
-        """Return its root, unpacked once; errors as of `Images.unpack`."""
-        root = await self.shop.images.unpack(self.digest, self.shop.roots)
-        note_use(root)
-        return root
+        """Return its root, unpacked once; errors as of `Roots.unpack`."""
+        return await self.shop.roots.unpack(self.digest, await self._unpacked_bytes_max())
 
     async def archive(self, path: Path) -> None:
         """Write it to a new file, as `docker load` takes it; errors as of `Images.unpack`."""
-        await self.shop.images.docker_archive(self.digest, path)
+        allowance = Allowance(await self._unpacked_bytes_max())
+        await self.shop.images.docker_archive(self.digest, path, allowance)
+
+    async def _unpacked_bytes_max(self) -> int:
+        packed = sum(part.size for part in await self.shop.images.parts(self.digest))
+        return UNPACKED_RATIO_MAX * packed + self.workload.resources.disk_mib * 1024**2
 
 
 async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
@@ -64,7 +74,7 @@ async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
             if attempt == ATTEMPTS - 1:
                 raise
         await trio.sleep(PAUSE_S * 2**attempt)
-    await sandbox_of(shop).prepare(HeldImage(effect.workload.image, shop))
+    await sandbox_of(shop).prepare(HeldImage(effect.workload, shop))
 
 
 def sandbox_of(shop: Workshop) -> Driver:

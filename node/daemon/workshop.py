@@ -6,6 +6,7 @@ Spec: specs/execution.md#executions.
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.daemon.roots import Roots
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import BlobFetcher
@@ -25,8 +26,7 @@ class Workshop:
     """None if no sandbox works here: then a lease of an earlier run fails, and no other comes."""
     runs: Path
     """Run folders, one a lease."""
-    roots: Path
-    """Unpacked images."""
+    roots: Roots
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return where the execution of a lease lives."""

@@ -18,10 +18,10 @@ from typing import BinaryIO, Final
 import trio
 
 from node.data.blobs import BlobRef
-from node.data.disk import full_disk_as_storage_full
+from node.data.disk import full_disk_as_storage_full, is_short
 from node.data.layers import Allowance, check_layer
 from node.data.manifest import Layer, encode, own_platform
-from protocol.values.errors import BlobUnavailable
+from protocol.values.errors import BlobUnavailable, StorageFull
 from protocol.values.ids import Digest
 
 CONFIG_NAME: Final = "config.json"
@@ -47,6 +47,8 @@ def write_docker_archive(
     # A layer may occur twice in the image, and stands once in the archive.
     blobs = [(layer.ref, path) for layer, path in layers]
     parts = dict(zip(layer_names, blobs, strict=True))
+    if is_short(target.parent, sum(ref.size for ref, _ in parts.values())):
+        raise StorageFull("the disk is too full for the image's archive")
     temporary = target.with_name(f"{target.name}.writing")
     with full_disk_as_storage_full(target.parent), ExitStack() as undo:
         undo.callback(temporary.unlink, missing_ok=True)

@@ -23,6 +23,9 @@ from protocol.values.ids import Digest
 CHUNK: Final = 1024 * 1024
 """Bytes that are hashed, written and sent at a time."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FLOOR_BYTES_MAX: Final = 1024**3
+FLOOR_PERCENT: Final = 10
+"""What strangers unpack leaves free: so much of a disk, but at most FLOOR_BYTES_MAX."""
 
 
 class Readable(Protocol):
@@ -43,6 +46,18 @@ def full_disk_as_storage_full(folder: Path) -> Iterator[None]:
             raise
         line = f"the disk of {folder} is full: free some space, or lower storage.blobs_mib"
         raise StorageFull(line) from error
+
+
+def is_short(folder: Path, coming: int = 0) -> bool:
+    """Say whether the disk of a folder would be nearly full with so many bytes more.
+
+    Its owner and this node need what is below the floor: it is not for strangers' files. Inodes
+    run out like bytes; a file system that makes them as it goes (btrfs) says that it has none.
+    """
+    disk = os.statvfs(folder)
+    floor = min(FLOOR_BYTES_MAX, disk.f_blocks * disk.f_frsize * FLOOR_PERCENT // 100)
+    few_inodes = disk.f_favail < disk.f_files * FLOOR_PERCENT // 100
+    return few_inodes or disk.f_bavail * disk.f_frsize < coming + floor
 
 
 def open_regular(path: Path) -> BinaryIO:

@@ -5,7 +5,7 @@ Spec: specs/data.md#unpacking.
 
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +22,44 @@ GZIP_WINDOW: Final = 31
 """zlib's way to say: a gzip header and trailer, and the largest window."""
 RATIO_GRACE: Final = 64 * CHUNK
 """Bytes that may come out of any layer, however small: zeros compress well."""
+ENTRY_BYTES: Final = 4096
+"""What an entry takes on a disk beside its data: inode, name, and the rest of its last block."""
+STEP_BYTES: Final = 8 * CHUNK
+"""In such steps the growth of an image is told."""
 
 
 @dataclass(slots=True)
 class Allowance:
-    """What an image may still use, over all of its layers."""
+    """What an image may use over all of its layers, and what it has used of that."""
 
-    bytes_left: int = 64 * 1024**3
-    entries_left: int = 1_000_000
+    bytes_max: int = 64 * 1024**3
+    entries_max: int = 1_000_000
     ratio_max: int = 100
     """Bytes out per byte in. Real layers stay below 20, a gzip bomb has about 1000."""
+    grow: Callable[[int], object] | None = None
+    """Told from time to time how many bytes were used since it was told last; it may refuse."""
+    bytes_used: int = 0
+    entries_used: int = 0
+    _told: int = 0
 
     def take_bytes(self, count: int) -> None:
-        """Use up some bytes; InvalidRequest if there are no more."""
-        self.bytes_left -= count
-        if self.bytes_left < 0:
-            raise InvalidRequest("the image unpacks to more bytes than allowed")
+        """Use some bytes; InvalidRequest if they are not allowed."""
+        self.bytes_used += count
+        if self.bytes_used > self.bytes_max:
+            mib = self.bytes_max // 1024**2
+            raise InvalidRequest(
+                f"the image unpacks to more than the allowed {mib} MiB: give the job more disk"
+            )
+        if self.grow is not None and self.bytes_used >= self._told + STEP_BYTES:
+            self.grow(self.bytes_used - self._told)
+            self._told = self.bytes_used
 
     def take_entry(self) -> None:
-        """Use up one entry; InvalidRequest if there are no more."""
-        self.entries_left -= 1
-        if self.entries_left < 0:
-            raise InvalidRequest("the image has more files than allowed")
+        """Use what an entry takes beside its data; InvalidRequest if it is not allowed."""
+        self.entries_used += 1
+        if self.entries_used > self.entries_max:
+            raise InvalidRequest(f"the image has more than {self.entries_max} files")
+        self.take_bytes(ENTRY_BYTES)
 
 
 class LayerArchive(TarReader):

@@ -3,6 +3,7 @@
 Spec: specs/core.md#daemon.
 """
 
+import gzip
 import hashlib
 import io
 import json
@@ -18,6 +19,7 @@ import trio.testing
 
 from node.daemon.executions import Executions
 from node.daemon.results import Results
+from node.daemon.roots import Roots
 from node.daemon.workshop import Workshop
 from node.data.blobs import Blobs
 from node.data.images import Images
@@ -288,20 +290,21 @@ class Place:
         jobs = self.folder / "jobs"
         return Results(jobs, self.blobs, self.shop.fetcher, wires.of(own), self.inbox)
 
-    async def image(self, content: bytes = b"hello") -> Digest:
+    async def image(self, content: bytes = b"hello", *, packed: bool = False) -> Digest:
         """Make a small image, and let it be here."""
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             info = tarfile.TarInfo("file")
             info.size, info.mode = len(content), 0o644
             archive.addfile(info, io.BytesIO(content))
-        data = layer.getvalue()
-        config = json.dumps({"config": {}, "rootfs": {"diff_ids": [_sha(data)]}}).encode()
+        raw = layer.getvalue()
+        data, packing = (gzip.compress(raw), "+gzip") if packed else (raw, "")
+        config = json.dumps({"config": {}, "rootfs": {"diff_ids": [_sha(raw)]}}).encode()
         manifest = {
             "schemaVersion": 2,
             "config": {"mediaType": "x", "digest": _sha(config), "size": len(config)},
             "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                "mediaType": f"application/vnd.oci.image.layer.v1.tar{packing}",
                 "digest": _sha(data), "size": len(data),
             }],
         }  # fmt: skip
@@ -336,7 +339,8 @@ async def make_place(
     await blobs.reconcile()
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, open_stream)
-    shop = Workshop(blobs, images, fetcher, sandbox, folder / "runs", folder / "roots")
+    roots = Roots(folder / "roots", images, budget_mib)
+    shop = Workshop(blobs, images, fetcher, sandbox, folder / "runs", roots)
     return Place(folder, journal, blobs, images, shop, RecordedInbox())
 
 

@@ -20,7 +20,7 @@ from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, Input
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull
 from protocol.values.ids import PeerId
-from protocol.wire.job import BlobRef, FileRef, Workload
+from protocol.wire.job import BlobRef, FileRef, Resources, Workload
 from tests.node.daemon.scene import ADA, LEASE, Line, Place, Wires, until
 
 
@@ -53,20 +53,45 @@ async def test_the_sandbox_takes_the_image_once_all_is_here(ada: Place, bea: Pla
         nursery.start_soon(prepare, bea.shop, effect_of(workload), ignore)
         await until(lambda: bea.sandbox.prepared == [workload.image])
         assert bea.blobs.ref(workload.inputs[0].blob.digest) is not None
-        assert list(bea.shop.roots.iterdir()) == []  # Unpacking is the sandbox's, if it wants to.
+        assert not bea.shop.roots.path(
+            workload.image
+        ).exists()  # Unpacking is the sandbox's, if it wants to.
         bea.sandbox.prepares.set()
 
 
 async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path: Path) -> None:
-    image = HeldImage(await bea.image(), bea.shop)
+    image = HeldImage(await bea.workload(), bea.shop)
     root = await image.unpack()
-    assert root == bea.shop.roots / image.digest.hex()
+    assert root == bea.shop.roots.path(image.digest)
     os.utime(root, (0, 0))
     await image.unpack()
     assert root.stat().st_mtime > 0  # It counts as used.
     await image.archive(tmp_path / "image.tar")
     with tarfile.open(tmp_path / "image.tar") as archive:
         assert "manifest.json" in archive.getnames()
+
+
+async def test_an_image_may_take_four_times_its_size_and_the_disk_of_its_job(bea: Place) -> None:
+    workload = await bea.workload(resources=Resources(memory_mib=64, disk_mib=3))
+    size = workload.image_bytes
+    assert await HeldImage(workload, bea.shop)._unpacked_bytes_max() == 4 * size + 3 * 1024**2
+
+
+async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
+    ada: Place, bea: Place, tmp_path: Path
+) -> None:
+    image = await ada.image(bytes(20 * 1024**2), packed=True)
+    parts = await ada.images.parts(image)
+    workload = await ada.workload(resources=Resources(memory_mib=64, disk_mib=16))
+    workload = replace(workload, image=image, image_bytes=sum(part.size for part in parts))
+    with pytest.raises(InvalidRequest, match="more than the allowed 16 MiB: give the job more"):
+        await prepare(bea.shop, effect_of(workload), ignore)
+    assert not list((bea.folder / "roots").iterdir())
+    with pytest.raises(InvalidRequest, match="more than the allowed 16 MiB"):  # What Docker gets.
+        await HeldImage(workload, bea.shop).archive(tmp_path / "image.tar")
+    enough = replace(workload, resources=Resources(memory_mib=64, disk_mib=21))
+    await prepare(bea.shop, effect_of(enough), ignore)
+    assert bea.shop.roots.path(image).exists()
 
 
 async def test_a_node_without_a_sandbox_prepares_nothing(bea: Place) -> None:

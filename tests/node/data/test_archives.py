@@ -15,7 +15,7 @@ from node.data.archives import docker_name, write_docker_archive
 from node.data.blobs import BlobRef
 from node.data.layers import Allowance
 from node.data.manifest import Layer
-from protocol.values.errors import BlobUnavailable, InvalidRequest
+from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
 
 
@@ -71,4 +71,14 @@ async def test_a_damaged_layer_is_not_handed_on(tmp_path: Path, tar) -> None:
     path.write_bytes(tar(("a", b"wrong")))
     with pytest.raises(InvalidRequest, match="is damaged"):
         await write(tmp_path, (damaged, path))
+    assert in_folder(tmp_path) == {path}
+
+
+async def test_an_archive_that_would_fill_the_disk_is_not_begun(
+    tmp_path: Path, tar, monkeypatch
+) -> None:
+    one, path = layer(tmp_path, tar(("a", b"1")))
+    monkeypatch.setattr("node.data.archives.is_short", lambda _, coming: coming >= one.ref.size)
+    with pytest.raises(StorageFull, match="too full"):
+        await write(tmp_path, (one, path))
     assert in_folder(tmp_path) == {path}

@@ -15,6 +15,7 @@ from node.data.disk import (
     copy_hashed,
     create_private,
     full_disk_as_storage_full,
+    is_short,
     make_final,
     open_regular,
 )
@@ -41,6 +42,25 @@ def test_final_files_are_read_only(tmp_path: Path) -> None:
     assert not (tmp_path / "t").exists()
     with pytest.raises(FileExistsError):
         create_private(tmp_path / "folder" / "f")
+
+
+@pytest.mark.parametrize(
+    "blocks, free, inodes_free, short",
+    [
+        (2**40 // 4096, 2**30 // 4096, 500, False),  # A large disk: 1 GiB is enough.
+        (2**40 // 4096, 2**30 // 4096 - 1, 500, True),
+        (100, 10, 500, False),  # A small one: a tenth of it.
+        (100, 9, 500, True),
+        (100, 90, 99, True),
+    ],
+)
+def test_a_disk_is_short_below_a_floor(
+    tmp_path: Path, monkeypatch, blocks: int, free: int, inodes_free: int, short: bool
+) -> None:
+    numbers = (4096, 4096, blocks, free, free, 1000, inodes_free, inodes_free, 0, 255)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(numbers))
+    assert is_short(tmp_path) == short
+    assert is_short(tmp_path, 4096 * free)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

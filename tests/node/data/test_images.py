@@ -174,9 +174,9 @@ async def test_docker_gets_no_more_than_would_be_unpacked(
         await images.docker_archive(bombs, tmp_path / "saved.tar")
     small = tar(("a", b"1"), ("b", b"2"))
     for refused, allowance, *layers in (
-        ("more files", Allowance(entries_left=1), small),
-        ("more files", Allowance(entries_left=3), small, small),
-        ("more bytes", Allowance(bytes_left=len(small) - 1), small),
+        ("more than 1 files", Allowance(entries_max=1), small),
+        ("more than 3 files", Allowance(entries_max=3), small, small),
+        ("more than the allowed", Allowance(bytes_max=len(small) - 1), small),
         ("not a tar", Allowance(), b"no archive" * 100),
     ):
         image = await make_image(blobs, *layers)
@@ -184,7 +184,7 @@ async def test_docker_gets_no_more_than_would_be_unpacked(
             await images.docker_archive(image, tmp_path / "saved.tar", allowance)
         assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
     image = await make_image(blobs, small, small)
-    await images.docker_archive(image, tmp_path / "saved.tar", Allowance(entries_left=4))
+    await images.docker_archive(image, tmp_path / "saved.tar", Allowance(entries_max=4))
 
 
 async def test_a_provider_fetches_the_manifest_first(

@@ -13,9 +13,9 @@ import pytest
 import trio
 
 from node.data.blobs import BlobRef
-from node.data.layers import Allowance, LayerReader, check_layer
+from node.data.layers import ENTRY_BYTES, STEP_BYTES, Allowance, LayerReader, check_layer
 from node.data.manifest import Layer
-from protocol.values.errors import InvalidRequest
+from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
 
 DATA = os.urandom(1000) + bytes(3_000_000)
@@ -54,13 +54,31 @@ async def test_wrong_digests() -> None:
 
 
 def test_an_allowance_ends() -> None:
-    allowance = Allowance(bytes_left=5, entries_left=1)
+    allowance = Allowance(bytes_max=5 + 2 * ENTRY_BYTES, entries_max=1)
     allowance.take_bytes(5)
     allowance.take_entry()
-    with pytest.raises(InvalidRequest, match="more bytes"):
-        allowance.take_bytes(1)
-    with pytest.raises(InvalidRequest, match="more files"):
+    with pytest.raises(InvalidRequest, match="more than 1 files"):
         allowance.take_entry()
+    with pytest.raises(InvalidRequest, match="more than the allowed 0 MiB: give the job more disk"):
+        allowance.take_bytes(ENTRY_BYTES + 1)
+
+
+def test_growth_is_told_in_steps_and_may_be_refused() -> None:
+    told: list[int] = []
+    allowance = Allowance(grow=told.append)
+    for _ in range(4):
+        allowance.take_bytes(STEP_BYTES // 2)
+    assert told == [STEP_BYTES, STEP_BYTES]
+    for _ in range(STEP_BYTES // ENTRY_BYTES):  # Files without a byte in them take space too.
+        allowance.take_entry()
+    assert told == [STEP_BYTES] * 3
+
+    def refuse(_: int) -> None:
+        raise StorageFull("no room")
+
+    allowance.grow = refuse
+    with pytest.raises(StorageFull):
+        allowance.take_bytes(STEP_BYTES)
 
 
 async def check(layer: Layer, path: Path, allowance: Allowance) -> None:
@@ -74,8 +92,8 @@ async def test_a_layer_is_looked_into_in_one_way(tmp_path: Path, tar) -> None:
     layer = Layer(BlobRef(digest_of(data), len(data)), "tar", digest_of(data))
     allowance = Allowance()
     await check(layer, path, allowance)
-    left = (allowance.bytes_left, allowance.entries_left)
-    assert left == (Allowance().bytes_left - len(data), Allowance().entries_left - 2)
+    assert allowance.entries_used == 2
+    assert allowance.bytes_used == len(data) + 2 * ENTRY_BYTES
     with pytest.raises(InvalidRequest, match="config names"):
         await check(replace(layer, diff_id=digest_of(b"")), path, Allowance())
     with pytest.raises(InvalidRequest, match="zstd"):
