@@ -3,13 +3,17 @@
 Spec: specs/execution.md#outputs.
 """
 
+import io
+import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from node.daemon.listing import LISTING_BYTES_MAX
-from node.data.blobs import Blobs
+from node.data.blobs import Blobs, Source
+from node.data.disk import open_regular
 from node.sandbox.driver import log_path, outputs_path
 from protocol.values.errors import InvalidRequest
 from protocol.wire.codec import encode
@@ -19,32 +23,36 @@ from protocol.wire.job import BlobRef, FileRef, Outputs
 async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
     """Keep log and outputs of a run folder, pinned; return the blob that lists them.
 
-    InvalidRequest if a file cannot be read, StorageFull if there is no room.
+    InvalidRequest if a file cannot be read, StorageFull if there is no room: all or none is kept.
     """
-    root = outputs_path(folder)
-    log = await _keep(blobs, owner, log_path(folder), "log")
+    found = await trio.to_thread.run_sync(_outputs_below, outputs_path(folder))
+    log = await trio.to_thread.run_sync(_source, log_path(folder), "log")
+    sources = [log, *(source for _, source, _ in found)]
+    log_ref, *refs = await blobs.put_all(sources, owner)
     files = [
-        FileRef(name, await _keep(blobs, owner, root / name, "output"), _may_run(root / name))
-        for name in await trio.to_thread.run_sync(_names_below, root)
+        FileRef(name, ref, may_run) for ref, (name, _, may_run) in zip(refs, found, strict=True)
     ]
-    data = await trio.to_thread.run_sync(encode, Outputs(tuple(files), log))
+    data = await trio.to_thread.run_sync(encode, Outputs(tuple(files), log_ref))
     if len(data) > LISTING_BYTES_MAX:
         raise InvalidRequest(f"the names of {len(files)} outputs take more than 2 MiB")
-    listing = await blobs.put_bytes(data, "output")
-    blobs.pin(owner, listing.digest)
+    (listing,) = await blobs.put_all(
+        [Source(partial(io.BytesIO, data), len(data), "output")], owner
+    )
     return listing
 
 
-async def _keep(blobs: Blobs, owner: str, path: Path, kind: str) -> BlobRef:
-    ref = await blobs.put_file(path, kind)
-    blobs.pin(owner, ref.digest)
-    return ref
+def _outputs_below(root: Path) -> list[tuple[str, Source, bool]]:
+    """Return path, content and executability of all files, sorted; none if there is no folder."""
+    found = []
+    for path in root.rglob("*"):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            name, may_run = path.relative_to(root).as_posix(), bool(status.st_mode & stat.S_IXUSR)
+            source = Source(partial(open_regular, path), status.st_size, "output")
+            found.append((name, source, may_run))
+    return sorted(found, key=lambda each: each[0])
 
 
-def _names_below(root: Path) -> list[str]:
-    """Return the paths of all files, sorted; none if there is no folder of outputs."""
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-
-
-def _may_run(path: Path) -> bool:
-    return bool(path.stat().st_mode & stat.S_IXUSR)
+def _source(path: Path, kind: str) -> Source:
+    with open_regular(path) as file:
+        return Source(partial(open_regular, path), os.fstat(file.fileno()).st_size, kind)

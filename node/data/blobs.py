@@ -13,10 +13,9 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,7 +33,7 @@ from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import Digest, digest_of
 from protocol.wire.job import BlobRef
 
-__all__ = ["BlobIndex", "BlobRef", "Blobs"]
+__all__ = ["BlobIndex", "BlobRef", "Blobs", "Complete", "Source"]
 
 READ_MAX: Final = 4 * 1024 * 1024
 """Bytes that `read` returns at most, unless it is told otherwise: manifests and logs are small."""
@@ -42,6 +41,8 @@ KINDS: Final = frozenset({"image", "input", "output", "log"})
 PARTIAL: Final = ".partial"
 DISK_RESERVE: Final = 16 * 1024 * 1024
 """Blobs leave this much of the disk free: the node must still be able to write its journal."""
+BLOBS_MAX: Final = 250_000
+"""So many are kept, unless more are pinned: however small, each takes an inode and some memory."""
 PARTIAL_KEPT_S: Final = 7 * 24 * 3600
 """An interrupted transfer that nobody took up for a week is removed at the start."""
 
@@ -49,17 +50,35 @@ PARTIAL_KEPT_S: Final = 7 * 24 * 3600
 class BlobIndex(Protocol):
     """Where the journal keeps what blobs there are."""
 
-    async def record_blob(self, digest: Digest, size: int, kind: str) -> None:
-        """Remember a blob of `size` bytes; recording it again replaces its kind."""
+    async def record_blobs(self, blobs: Sequence[tuple[Digest, int, str]]) -> None:
+        """Remember blobs, with size in bytes and kind; recording one again replaces its kind."""
         ...
 
-    async def forget_blob(self, digest: Digest) -> None:
-        """Forget a blob; it need not be known."""
+    async def forget_blobs(self, digests: Sequence[Digest]) -> None:
+        """Forget blobs; they need not be known."""
         ...
 
     async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
         """Return digest, size in bytes and kind of all blobs."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a blob is made of: how to open it, how many bytes it has at most, its kind."""
+
+    open: Callable[[], AbstractContextManager[Readable]]
+    size_max: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """A file in our folder that has all the bytes of a blob."""
+
+    path: Path
+    ref: BlobRef
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,7 @@ class Blobs:
         self._index = index
         self._budget = budget_mib * 1024 * 1024
         self._entries: dict[Digest, _Entry] = {}  # The least recently used stands first.
+        self._kept = 0  # Bytes of all entries.
         self._pins: dict[str, set[Digest]] = {}
         self._idle: dict[Path, int] = {}  # Interrupted transfers, with their size in bytes.
         self._reserved = 0
@@ -108,10 +128,30 @@ class Blobs:
         async with self.room(size_max):
             try:
                 ref = await trio.to_thread.run_sync(_write, source, temporary, size_max, expected)
-                await self.adopt(temporary, ref, kind)
+                await self.adopt(Complete(temporary, ref, kind))
             finally:
                 temporary.unlink(missing_ok=True)  # Gone already if it was adopted.
         return ref
+
+    async def put_all(self, sources: Sequence[Source], owner: str) -> tuple[BlobRef, ...]:
+        """Keep what many sources yield, pinned for an owner, at the cost of a few.
+
+        All or none of it is kept. Errors as of `put_stream`, and those of opening the sources.
+        """
+        temporary = [self._incoming / f"{secrets.token_hex(16)}.tmp" for _ in sources]
+        async with self.room(sum(source.size_max for source in sources), len(sources)):
+            try:
+                written = await trio.to_thread.run_sync(_write_all, sources, temporary)
+                refs = tuple(each.ref for each in written)
+                self.pin(owner, *(ref.digest for ref in refs))
+                # What is here already is not written again, and twice the same is one.
+                new = {ref.digest: each for ref, each in zip(refs, written, strict=True)
+                       if self.path(ref.digest) is None}  # fmt: skip
+                await self.adopt(*new.values())
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(_unlink_all, temporary)
+        return refs
 
     async def read(self, digest: Digest, limit: int = READ_MAX) -> bytes:
         """Return a small blob's bytes, checked against the digest.
@@ -132,15 +172,15 @@ class Blobs:
 
     def path(self, digest: Digest) -> Path | None:
         """Return where the blob's bytes are, None if it is not here; pin it to keep it there."""
-        entry = self._entries.pop(digest, None)
+        entry = self._entries.get(digest)
         if entry is None:
             return None
-        self._entries[digest] = entry  # Now the most recently used, in memory and on disk.
+        self._note(digest, entry)  # Now the most recently used, in memory and on disk.
         path = self._path(digest)
         try:
             os.utime(path)
         except FileNotFoundError:  # Somebody tidied our folder by hand.
-            del self._entries[digest]
+            self._note(digest, None)
             return None
         return path
 
@@ -155,8 +195,7 @@ class Blobs:
 
     def used_bytes(self) -> int:
         """Return what counts against the budget: blobs, transfers, and what they may still grow."""
-        kept = sum(entry.size for entry in self._entries.values())
-        return kept + sum(self._idle.values()) + self._reserved
+        return self._kept + sum(self._idle.values()) + self._reserved
 
     def pin(self, owner: str, *digests: Digest) -> None:
         """Keep these blobs, here already or not, until their owner's pins are gone.
@@ -171,40 +210,37 @@ class Blobs:
 
     async def drop(self, digest: Digest) -> None:
         """Remove a blob, pinned or not; it need not be here."""
-        async with self._naming:
-            self._entries.pop(digest, None)
-            await trio.to_thread.run_sync(partial(self._path(digest).unlink, missing_ok=True))
-        await self._index.forget_blob(digest)
+        await self._remove(lambda: [digest])
 
-    async def sweep(self, need: int = 0) -> int:
+    async def sweep(self, need: int = 0, count: int = 0) -> int:
         """Remove what nobody pinned, oldest first, until `need` more bytes fit; return bytes freed.
 
-        It does what it can: whether it was enough, `used_bytes` tells.
+        `count` more blobs are to fit too. It does what it can: whether it was enough, `used_bytes`
+        tells.
         """
         before = self.used_bytes()
         for path in tuple(self._idle):
             if self.used_bytes() + need > self._budget:
                 del self._idle[path]
                 path.unlink(missing_ok=True)
-        for digest in tuple(self._entries):
-            if self.used_bytes() + need <= self._budget:
-                break
-            # Asked anew each time: somebody may have pinned it while another was removed.
-            if not self._is_pinned(digest):
-                await self.drop(digest)
+        await self._remove(lambda: self._oldest(need, count))
         return before - self.used_bytes()
 
     def can_hold(self, size: int) -> bool:
         """Say whether so many bytes would fit if all that may be swept were gone."""
-        kept = sum(e.size for digest, e in self._entries.items() if self._is_pinned(digest))
+        if self.used_bytes() + size <= self._budget:
+            return True
+        pinned = frozenset[Digest]().union(*self._pins.values())
+        kept = sum(entry.size for digest, entry in self._entries.items() if digest in pinned)
         return kept + self._reserved + size <= self._budget
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
+    async def room(self, size: int, count: int = 1) -> AsyncIterator[None]:
         """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
         # Nothing is swept for what cannot fit in any case: a stranger might ask for it.
-        if self.can_hold(size) and self.used_bytes() + size > self._budget:
-            await self.sweep(size)
+        crowded = self.used_bytes() + size > self._budget
+        if (crowded and self.can_hold(size)) or len(self._entries) + count > BLOBS_MAX:
+            await self.sweep(size, count)
         if shutil.disk_usage(self._incoming).free < size + DISK_RESERVE:
             raise StorageFull(f"the disk is too full for {size} bytes: free some space")
         if self.used_bytes() + size > self._budget:
@@ -228,34 +264,66 @@ class Blobs:
             if path.exists():
                 self._idle[path] = path.stat().st_size
 
-    async def adopt(self, temporary: Path, ref: BlobRef, kind: str) -> None:
-        """Make a complete file in our folder, whose digest the caller proved, a blob."""
-        assert kind in KINDS
-        before = self._entries.get(ref.digest)
-        kind = "image" if before is not None and before.kind == "image" else kind
+    async def adopt(self, *complete: Complete) -> None:
+        """Make blobs of complete files in our folder, whose digests the caller proved."""
+        assert all(each.kind in KINDS for each in complete)
+        moves = [(each.path, self._path(each.ref.digest)) for each in complete]
+        rows = []
         async with self._naming:
-            final = self._path(ref.digest)
-            await trio.to_thread.run_sync(_make_final, temporary, final)
-            self._entries.pop(ref.digest, None)
-            self._entries[ref.digest] = _Entry(ref.size, kind)
-        await self._index.record_blob(ref.digest, ref.size, kind)
+            await trio.to_thread.run_sync(make_final, moves)
+            for each in complete:
+                before = self._entries.get(each.ref.digest)
+                kind = "image" if before is not None and before.kind == "image" else each.kind
+                self._note(each.ref.digest, _Entry(each.ref.size, kind))
+                rows.append((each.ref.digest, each.ref.size, kind))
+        await self._index.record_blobs(rows)
 
     async def reconcile(self) -> None:
         """Believe the disk: learn which blobs are there, tell the index, remove what is torn."""
         found, self._idle = await trio.to_thread.run_sync(self._look)
         kinds = {digest: (size, kind) for digest, size, kind in await self._index.known_blobs()}
-        for digest in kinds.keys() - found.keys():
-            await self._index.forget_blob(digest)
-        self._entries = {}
+        await self._index.forget_blobs(tuple(kinds.keys() - found.keys()))
+        self._entries, self._kept = {}, 0
+        rows = []
         for digest, size in found.items():
             # The crash came between the name and the record: what it was for is not known.
             size_known, kind = kinds.get(digest, (size, "input"))
             if digest not in kinds or size_known != size:
-                await self._index.record_blob(digest, size, kind)
-            self._entries[digest] = _Entry(size, kind)
+                rows.append((digest, size, kind))
+            self._note(digest, _Entry(size, kind))
+        await self._index.record_blobs(rows)
 
-    def _is_pinned(self, digest: Digest) -> bool:
-        return any(digest in pins for pins in self._pins.values())
+    def _note(self, digest: Digest, entry: _Entry | None) -> None:
+        """Let a blob be the one that was used last, or None: not be here."""
+        before = self._entries.pop(digest, None)
+        self._kept -= before.size if before else 0
+        if entry is not None:
+            self._entries[digest] = entry
+            self._kept += entry.size
+
+    async def _remove(self, choose: Callable[[], Sequence[Digest]]) -> None:
+        async with self._naming:
+            digests = choose()  # Not before: somebody may pin one while another is named.
+            for digest in digests:
+                self._note(digest, None)
+            paths = [self._path(digest) for digest in digests]
+            await trio.to_thread.run_sync(_unlink_all, paths)
+        if digests:
+            await self._index.forget_blobs(digests)
+
+    def _oldest(self, need: int, count: int) -> list[Digest]:
+        """Return what has to go so that bytes and blobs to come fit; only what is not pinned."""
+        bytes_over = self.used_bytes() + need - self._budget
+        blobs_over = len(self._entries) + count - BLOBS_MAX
+        pinned = frozenset[Digest]().union(*self._pins.values())
+        oldest: list[Digest] = []
+        for digest, entry in self._entries.items():
+            if bytes_over <= 0 and blobs_over <= len(oldest):
+                break
+            if digest not in pinned:
+                oldest.append(digest)
+                bytes_over -= entry.size
+        return oldest
 
     def _path(self, digest: Digest) -> Path:
         name = digest.hex()
@@ -282,9 +350,19 @@ def _write(source: Readable, temporary: Path, size_max: int, expected: Digest | 
     return BlobRef(digest, size)
 
 
-def _make_final(temporary: Path, final: Path) -> None:
-    with full_disk_as_storage_full(final.parent), temporary.open("r+b") as file:
-        make_final(file, temporary, final)
+def _write_all(sources: Sequence[Source], temporary: Sequence[Path]) -> list[Complete]:
+    """Copy each source to a new file."""
+    written = []
+    for source, path in zip(sources, temporary, strict=True):
+        with source.open() as file:
+            ref = _write(file, path, source.size_max, None)
+        written.append(Complete(path, ref, source.kind))
+    return written
+
+
+def _unlink_all(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _blob_files(folder: Path) -> Iterator[tuple[Digest, os.stat_result]]:

@@ -10,19 +10,23 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 import trio
 
+from node.data.openat2 import sync_file_system
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import Digest
 
 CHUNK: Final = 1024 * 1024
 """Bytes that are hashed, written and sent at a time."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+SYNCED_ONE_BY_ONE_MAX: Final = 16
+"""More files are synced with their whole file system: other programs' writes are less to wait for
+than a commit of the file system's journal for each file."""
 FLOOR_BYTES_MAX: Final = 1024**3
 FLOOR_PERCENT: Final = 10
 """What strangers unpack leaves free: so much of a disk, but at most FLOOR_BYTES_MAX."""
@@ -96,20 +100,45 @@ def copy_hashed(source: Readable, target: BinaryIO, size_max: int) -> tuple[Dige
     return Digest(whole.digest()), copied
 
 
-def make_final(file: BinaryIO, temporary: Path, final: Path) -> None:
-    """Give a complete file its final name, so that a crash leaves either all of it or nothing."""
-    file.flush()
-    os.fchmod(file.fileno(), 0o400)
-    os.fsync(file.fileno())
-    final.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary.rename(final)
-    sync_folder(final.parent)
+def make_final(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Give complete files their final names, in folders that are made if they are missing.
+
+    A crash leaves of each file either all of it under its final name, or nothing. All are on one
+    file system. StorageFull if it is full.
+    """
+    if not moves:
+        return
+    with full_disk_as_storage_full(moves[0][0].parent):
+        for temporary, _ in moves:
+            temporary.chmod(0o400)
+        _sync([temporary for temporary, _ in moves])
+        changed = set()
+        for temporary, final in moves:
+            if not final.parent.exists():
+                final.parent.mkdir(mode=0o700)
+                changed.add(final.parent.parent)
+            temporary.rename(final)
+            changed.add(final.parent)
+        _sync(changed)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(paths: Collection[Path]) -> None:
+    """Sync files or folders of one file system; many of them with the whole of it, once."""
+    if len(paths) <= SYNCED_ONE_BY_ONE_MAX:
+        for path in paths:
+            sync(path)
+        return
+    handle = os.open(next(iter(paths)), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync_file_system(handle)
     finally:
         os.close(handle)

@@ -109,16 +109,16 @@ class LayerReader:
         self._inner = hashlib.sha256()
         self._bytes_in = 0
         self._bytes_out = 0
-        self._buffer = b""
+        self._buffer = memoryview(b"")
         self._pending = b""
         self._inflater = zlib.decompressobj(GZIP_WINDOW)
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, none at the end."""
         if not self._buffer:
-            self._buffer = self._more()
+            self._buffer = memoryview(self._more())
         data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
+        return bytes(data)
 
     def finish(self) -> None:
         """Read the rest; InvalidRequest if a digest is not what manifest or config says."""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from node.data.disk import full_disk_as_storage_full, sync_folder
+from node.data.disk import full_disk_as_storage_full, sync
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 
@@ -47,4 +47,4 @@ def save_tags(path: Path, tags: dict[str, Digest]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)

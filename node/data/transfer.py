@@ -11,7 +11,7 @@ from typing import Final
 
 import trio
 
-from node.data.blobs import BlobRef, Blobs
+from node.data.blobs import BlobRef, Blobs, Complete
 from node.data.frames import (
     CHUNK,
     CHUNKS_PER_REQUEST_MAX,
@@ -157,7 +157,7 @@ class BlobFetcher:
                 if partial.digest != wanted.digest:
                     path.unlink()
                     raise RuleBroken(holder, f"its chunk list is not that of {wanted}")
-                await self._blobs.adopt(path, ref, wanted.kind)
+                await self._blobs.adopt(Complete(path, ref, wanted.kind))
         return ref
 
     @asynccontextmanager

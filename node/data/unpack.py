@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out", "run", "work")
 DEPTH_MAX: Final = 128
 """Folders inside each other at most: what walks the tree later must not run out of stack."""
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE: Final = ".wh..wh..opq"
 WHITEOUT: Final = ".wh."
 # What the kernel says of paths that an image may not have; anything else is our disk's fault.
@@ -93,8 +94,7 @@ def remove_tree(folder: int, name: str) -> None:
 
 
 def _unpack_layer(root: int, layer: Layer, path: Path, allowance: Allowance) -> None:
-    with open_layer(layer, path, allowance) as archive:
-        writer = _Writer(root, archive)
+    with open_layer(layer, path, allowance) as archive, closing(_Writer(root, archive)) as writer:
         for entry in archive:
             _write_entry(writer, entry, layer)
 
@@ -107,8 +107,6 @@ def _write_entry(writer: "_Writer", entry: Entry, layer: Layer) -> None:
             raise
         line = f"layer {layer}: cannot make {entry.name!r:.120}: {error.strerror}"
         raise InvalidRequest(line) from error
-    finally:
-        writer.close()
 
 
 def _make_mount_point(root: int, name: str) -> None:
@@ -131,28 +129,40 @@ class _Writer:
         self._made: set[tuple[str, ...]] = set()
         """Paths of this layer, which its own opaque whiteouts do not hide."""
         self._parent: int | None = None
+        self._parent_parts: tuple[str, ...] = ()
 
     def write(self, entry: Entry) -> None:
         """Do what the entry says; OSError or InvalidRequest if that cannot be."""
         parts = _parts(entry.name)
         if not parts:
             return  # The root folder itself.
-        self._parent = self._open_parent(parts[:-1])
-        _refuse_too_deep(self._parent)
+        # Files mostly stand beside each other. All else may change what a path leads to.
+        if self._parent is None or self._parent_parts != parts[:-1] or entry.kind != "file":
+            self._enter(parts[:-1])
         name = parts[-1]
         if name == OPAQUE:
             self._hide_all(parts[:-1])
         elif name.startswith(WHITEOUT):
             self._hide(name.removeprefix(WHITEOUT))
         else:
-            self._made.update(parts[:end] for end in range(1, len(parts) + 1))
+            if parts[:-1] not in self._made:
+                self._made.update(parts[:end] for end in range(1, len(parts)))
+            self._made.add(parts)
             self._make(name, entry)
+        if entry.kind != "file":
+            self.close()
 
     def close(self) -> None:
         """Close the folder of the entry that was written last."""
         if self._parent is not None:
             os.close(self._parent)
             self._parent = None
+
+    def _enter(self, parts: tuple[str, ...]) -> None:
+        """Open the folder of an entry."""
+        self.close()
+        self._parent, self._parent_parts = self._open_parent(parts), parts
+        _refuse_too_deep(self._parent)
 
     def _make(self, name: str, entry: Entry) -> None:
         assert self._parent is not None
@@ -162,7 +172,6 @@ class _Writer:
                 self._clear_unless_folder(name)
                 _make_folder(self._parent, name, mode | 0o700)
             case "file":
-                remove_tree(self._parent, name)
                 self._make_file(name, mode | 0o400, entry.mtime)
             case "symbolic link":
                 remove_tree(self._parent, name)
@@ -173,13 +182,19 @@ class _Writer:
                 return  # Devices and FIFOs: the sandbox brings its own.
 
     def _make_file(self, name: str, mode: int, mtime: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, 0o600, dir_fd=self._parent), "wb") as file:
+        assert self._parent is not None
+        try:
+            handle = os.open(name, NEW_FILE, 0o600, dir_fd=self._parent)
+        except FileExistsError:
+            remove_tree(self._parent, name)
+            handle = os.open(name, NEW_FILE, 0o600, dir_fd=self._parent)
+        try:
             while data := self._archive.read(CHUNK):
-                file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.utime(file.fileno(), (mtime, mtime))
+                _write_all(handle, data)
+            os.fchmod(handle, mode)
+            os.utime(handle, (mtime, mtime))
+        finally:
+            os.close(handle)
 
     def _link(self, name: str, entry: Entry) -> None:
         assert self._parent is not None
@@ -258,8 +273,15 @@ def _enter_new_folder(folder: int, name: str) -> int:
 
 def _refuse_too_deep(folder: int) -> None:
     """Raise InvalidRequest if links led deeper into the tree than any single path may."""
-    if len(Path(f"/proc/self/fd/{folder}").readlink().parts) > 2 * DEPTH_MAX:
+    # As text: this is asked for every folder, and half a million times of an image made for it.
+    if os.readlink(f"/proc/self/fd/{folder}").count("/") >= 2 * DEPTH_MAX:  # noqa: PTH115
         raise InvalidRequest("the image has folders inside each other beyond the allowed depth")
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def _names(folder: int) -> list[str]:

@@ -6,7 +6,7 @@ Spec: specs/storage.md#journal.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -214,13 +214,13 @@ class Journal:
         rows = await self._write(sql.DROP_EXPIRED, now_ms)
         return tuple(sorted((OutboxRow(*row) for row in rows), key=lambda message: message.row))
 
-    async def record_blob(self, digest: Digest, size: int, kind: str) -> None:
-        """Note that we hold a blob of `size` bytes; the last note counts."""
-        await self._write(sql.RECORD_BLOB, digest, size, kind)
+    async def record_blobs(self, blobs: Sequence[tuple[Digest, int, str]]) -> None:
+        """Note blobs that we hold, with size in bytes and kind, at once; the last note counts."""
+        await self._write_all(sql.RECORD_BLOB, blobs)
 
-    async def forget_blob(self, digest: Digest) -> None:
-        """Note that we do not hold a blob. Nothing happens if that is known."""
-        await self._write(sql.FORGET_BLOB, digest)
+    async def forget_blobs(self, digests: Sequence[Digest]) -> None:
+        """Note, at once, blobs that we do not hold. Nothing happens if that is known."""
+        await self._write_all(sql.FORGET_BLOB, [(digest,) for digest in digests])
 
     async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
         """Return digest, size in bytes and kind of the blobs we hold, by digest."""
@@ -240,6 +240,14 @@ class Journal:
 
     async def _write(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return await self._database.write(lambda connection: _fetch(connection, statement, values))
+
+    async def _write_all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Execute a statement once for each row, in one transaction."""
+
+        async def unit(connection: aiosqlite.Connection) -> None:
+            await connection.executemany(statement, rows)
+
+        await self._database.write(unit)
 
 
 @asynccontextmanager

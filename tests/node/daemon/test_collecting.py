@@ -3,7 +3,9 @@
 Spec: specs/execution.md#outputs.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,9 +62,30 @@ async def test_a_folder_without_a_log_is_no_execution(bea: Place) -> None:
         await collect(bea.blobs, "owner", folder)
 
 
-async def test_what_was_kept_does_not_make_room_for_the_rest(bea: Place) -> None:
+async def test_all_is_kept_or_nothing(bea: Place) -> None:
     bea.blobs._budget = 1_500_000
     folder = fill(bea, a=b"a" * 600_000, b=b"b" * 600_000, c=b"c" * 600_000)
     with pytest.raises(StorageFull):
         await collect(bea.blobs, "owner", folder)
-    assert bea.blobs.ref(digest_of(b"a" * 600_000)) is not None
+    assert bea.blobs.used_bytes() == 0
+    bea.blobs._budget = 2_000_000
+    await collect(bea.blobs, "owner", folder)
+
+
+async def test_many_outputs_cost_a_few_commits(bea: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[object] = []
+    write = bea.journal._database.write
+
+    async def counted(unit: Any) -> Any:
+        commits.append(unit)
+        return await write(unit)
+
+    monkeypatch.setattr(bea.journal._database, "write", counted)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr("node.data.disk.sync_file_system", synced.append)
+    folder = fill(bea, **{f"d{number % 7}__{number}": b"%d" % number for number in range(1000)})
+    ref = await collect(bea.blobs, "owner", folder)
+    assert len((await read_listing(bea.blobs, ref.digest)).files) == 1000
+    assert len(commits) == 2
+    assert len(synced) <= 6

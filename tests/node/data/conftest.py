@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,12 @@ class MemoryIndex:
     def __init__(self) -> None:
         self.rows: dict[Digest, tuple[int, str]] = {}
 
-    async def record_blob(self, digest: Digest, size: int, kind: str) -> None:
-        self.rows[digest] = (size, kind)
+    async def record_blobs(self, blobs: Sequence[tuple[Digest, int, str]]) -> None:
+        self.rows |= {digest: (size, kind) for digest, size, kind in blobs}
 
-    async def forget_blob(self, digest: Digest) -> None:
-        self.rows.pop(digest, None)
+    async def forget_blobs(self, digests: Sequence[Digest]) -> None:
+        for digest in digests:
+            self.rows.pop(digest, None)
 
     async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
         return tuple((digest, size, kind) for digest, (size, kind) in self.rows.items())

@@ -8,12 +8,16 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from node.data.blobs import Blobs
+from node.data.blobs import BlobRef, Blobs, Source
+from node.data.disk import open_regular
 from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
 
@@ -128,6 +132,66 @@ async def test_room_that_is_promised_is_not_given_twice(open_blobs) -> None:
     await blobs.put_bytes(b"x", "log")
 
 
+def sources(*contents: bytes, kind: str = "output") -> list[Source]:
+    return [Source(partial(io.BytesIO, data), len(data), kind) for data in contents]
+
+
+async def test_many_are_put_at_the_cost_of_a_few(tmp_path: Path, index, monkeypatch) -> None:
+    blobs = Blobs(tmp_path, index, 64)
+    await blobs.reconcile()
+    known = await blobs.put_bytes(b"7", "image")
+    synced: list[int] = []
+    recorded: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr("node.data.disk.sync_file_system", synced.append)
+    monkeypatch.setattr(index, "record_blobs", _counting(recorded, index.record_blobs))
+    contents = [str(number).encode() for number in range(500)]
+    refs = await blobs.put_all(sources(*contents, b"7"), "job")
+    assert refs == tuple(BlobRef(digest_of(data), len(data)) for data in (*contents, b"7"))
+    assert [await blobs.read(ref.digest) for ref in refs] == [*contents, b"7"]
+    assert blobs.of_kind("image") == (known,)
+    assert blobs._pins["job"] == {ref.digest for ref in refs}
+    assert len(synced) <= 2
+    assert recorded == [499]  # In one transaction.
+    assert blobs.used_bytes() == sum(map(len, contents))
+    assert not list((tmp_path / "incoming").iterdir())
+    assert len(index.rows) == 500
+
+
+def _counting(counts: list[int], record: Callable[[Any], Awaitable[None]]) -> Any:
+    async def counted(rows: Any) -> None:
+        counts.append(len(rows))
+        await record(rows)
+
+    return counted
+
+
+async def test_all_of_many_are_put_or_none(tmp_path: Path, open_blobs) -> None:
+    blobs = await open_blobs()
+    grows = Source(partial(io.BytesIO, b"xx"), 1, "output")
+    missing = Source(partial(open_regular, tmp_path / "missing"), 1, "output")
+    for bad, why in ((grows, "grew"), (missing, "cannot read")):
+        with pytest.raises(InvalidRequest, match=why):
+            await blobs.put_all([*sources(b"1"), bad], "job")
+    with pytest.raises(StorageFull):
+        await blobs.put_all([*sources(b"1"), Source(io.BytesIO, 2**40, "output")], "job")
+    assert blobs.used_bytes() == 0
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_small_blobs_do_not_pile_up(open_blobs, monkeypatch) -> None:
+    monkeypatch.setattr("node.data.blobs.BLOBS_MAX", 5)
+    blobs = await open_blobs()
+    await blobs.put_all(sources(*(bytes([n]) for n in range(4))), "job")
+    blobs.unpin("job")
+    blobs.pin("other", digest_of(b"\0"))
+    await blobs.put_all(sources(b"a", b"b", b"c"), "job")
+    kept = [b"\0", b"\3", b"a", b"b", b"c"]
+    assert [ref.digest for ref in blobs.of_kind("output")] == [digest_of(data) for data in kept]
+    await blobs.put_all(sources(b"d", b"e", b"f"), "job")  # All are pinned: bytes bound them.
+    assert len(blobs.of_kind("output")) == 7
+
+
 async def test_the_disk_is_believed_at_the_start(tmp_path: Path, index) -> None:
     blobs = Blobs(tmp_path, index, 64)
     await blobs.reconcile()
@@ -135,7 +199,7 @@ async def test_the_disk_is_believed_at_the_start(tmp_path: Path, index) -> None:
     lost = await blobs.put_bytes(b"lost", "input")
     unrecorded = await blobs.put_bytes(b"unrecorded", "output")
     blobs.path(lost.digest).unlink()
-    await index.forget_blob(unrecorded.digest)
+    await index.forget_blobs([unrecorded.digest])
     incoming = tmp_path / "incoming"
     resumable = incoming / f"{digest_of(b'big').hex()}.partial"
     stale = incoming / f"{digest_of(b'old').hex()}.partial"
@@ -183,8 +247,8 @@ from pathlib import Path
 from node.data.blobs import Blobs
 from protocol.values.errors import StorageFull
 class Index:
-    async def record_blob(self, *_): ...
-    async def forget_blob(self, *_): ...
+    async def record_blobs(self, *_): ...
+    async def forget_blobs(self, *_): ...
     async def known_blobs(self): return ()
 async def main():
     blobs = Blobs(Path(sys.argv[1]), Index(), 64)

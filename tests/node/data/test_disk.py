@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from node.data.disk import (
+    SYNCED_ONE_BY_ONE_MAX,
     copy_hashed,
     create_private,
     full_disk_as_storage_full,
@@ -36,12 +37,38 @@ def test_final_files_are_read_only(tmp_path: Path) -> None:
     with create_private(tmp_path / "t") as file:
         file.write(b"x")
         assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
-        make_final(file, tmp_path / "t", tmp_path / "folder" / "f")
+    make_final([(tmp_path / "t", tmp_path / "folder" / "f")])
     assert (tmp_path / "folder" / "f").read_bytes() == b"x"
     assert (tmp_path / "folder" / "f").stat().st_mode & 0o777 == 0o400
     assert not (tmp_path / "t").exists()
     with pytest.raises(FileExistsError):
         create_private(tmp_path / "folder" / "f")
+
+
+@pytest.mark.parametrize("count", [1, 3, SYNCED_ONE_BY_ONE_MAX + 1, 1000])
+def test_no_file_has_its_final_name_before_its_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch, count: int
+) -> None:
+    """What a power cut leaves: only what was synced, and the names that came after it."""
+    moves = [(tmp_path / f"t{n}", tmp_path / f"{n % 8}" / f"f{n}") for n in range(count)]
+    for temporary, _ in moves:
+        temporary.write_bytes(b"x")
+    synced: list[set[Path]] = []
+
+    def note(handle: int) -> None:
+        where = Path(f"/proc/self/fd/{handle}").readlink()
+        named = {final for _, final in moves if final.exists()}
+        synced.append(named if where.is_file() else {where})
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr("node.data.disk.sync_file_system", note)
+    make_final(moves)
+    assert all(final.read_bytes() == b"x" for _, final in moves)
+    files = count if count <= SYNCED_ONE_BY_ONE_MAX else 1
+    assert synced[:files] == [set()] * files  # The bytes of all come before the first name.
+    folders = {tmp_path, *(final.parent for _, final in moves)}
+    assert set().union(*synced[files:]) == folders
+    assert len(synced) <= 2 * SYNCED_ONE_BY_ONE_MAX
 
 
 @pytest.mark.parametrize(

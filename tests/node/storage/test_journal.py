@@ -184,12 +184,10 @@ async def test_totals_are_exact_beyond_64_bits(journal: Journal) -> None:
 
 async def test_blobs_are_known_until_forgotten(journal: Journal) -> None:
     one, two = Digest(b"1" * 32), Digest(b"2" * 32)
-    await journal.record_blob(two, 20, "output")
-    await journal.record_blob(one, 10, "input")
-    await journal.record_blob(one, 11, "image")
+    await journal.record_blobs([(two, 20, "output"), (one, 10, "input"), (one, 11, "image")])
     assert await journal.known_blobs() == ((one, 11, "image"), (two, 20, "output"))
-    await journal.forget_blob(one)
-    await journal.forget_blob(one)
+    for _ in range(2):
+        await journal.forget_blobs([one])
     assert await journal.known_blobs() == ((two, 20, "output"),)
 
 
