@@ -2,7 +2,7 @@
 
 Each attack says how much it got; more than its bound is a finding, and so is what outlives it. What
 the machine felt depends on its other load, and is shown, not judged.
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 import os

@@ -3,7 +3,7 @@
 They run in the container, on the standard library alone, and print `held N`, N in the unit of their
 row in scripts/abuse.py, as they go: the last line before they are stopped is what they got.
 
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 # ruff: noqa: PTH123, PTH211, PTH102

@@ -1,7 +1,7 @@
 """Containers for attacks: this machine's own Python in an empty root, as in the self-test.
 
 Both scripts/probe.py and scripts/abuse.py run their jobs here, so that every driver meets the same.
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Prints what was expected and what was seen. Exit code 1 if anything is a finding, 2 if there was no
 driver to probe.
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Standard library alone. Each function returns a word for the table; what it adds in brackets is for
 the reader.
 
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 # ruff: noqa: PTH101, PTH108, PTH112, PTH115, PTH116, PTH123, PTH208

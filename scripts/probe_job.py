@@ -3,7 +3,7 @@
 It runs in the container, on the standard library alone. scripts/probe.py reads the rows too: it
 compares what was seen with what is expected.
 
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 # ruff: noqa: PTH110, PTH123

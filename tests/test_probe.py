@@ -1,6 +1,6 @@
 """The probe, in every sandbox of this machine, as root and as an ordinary user; and its teeth.
 
-Spec: specs/execution.md#probe.
+Spec: specs/sandbox.md#probe.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Keeps what an execution left, its log and the files of /out, as blobs that a listing names.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 import io

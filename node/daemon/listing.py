@@ -1,6 +1,6 @@
 """The listing of what an execution left: a blob that names other blobs.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 from itertools import pairwise

@@ -2,5 +2,5 @@
 
 Start with driver.py (what the daemon sees), then policy.py (what a job gets), then runner/.
 
-Spec: specs/execution.md.
+Spec: specs/sandbox.md.
 """

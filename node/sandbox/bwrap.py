@@ -1,6 +1,6 @@
 """The embedded driver's policy in bwrap's words: a pure function from launch to record.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 import stat

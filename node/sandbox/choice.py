@@ -3,7 +3,7 @@
 The choice is made once, when a node starts, and said. A container stays with the driver that it was
 started with, also when its node has another by now.
 
-Spec: specs/execution.md#drivers.
+Spec: specs/sandbox.md#drivers.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 The daemon creates and removes containers; the runner starts them, watches them and takes their
 log, as it does for the embedded driver.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import hashlib

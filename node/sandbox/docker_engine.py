@@ -1,6 +1,6 @@
 """The connection to Docker Engine: its failures end here.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import os

@@ -6,7 +6,7 @@ there is loaded again. Those that were not used for the longest time make room f
 The engine adds what an image's config says (variables, labels, volumes, health check) to what a
 container is given. So an image whose config says anything is not one of ours, whatever its name.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import io

@@ -3,7 +3,7 @@
 Images in the engine say nothing about how they are run (docker_images.py); what the engine or the
 node's own Docker configuration would add (a runtime, proxies) is overridden here.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 from dataclasses import dataclass

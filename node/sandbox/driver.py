@@ -4,7 +4,7 @@ A container lives in a run folder (0700, ours). Everything about it is written t
 process that outlives the daemon, so that `wait`, `kill`, `extend` and `remove` work on containers
 that an earlier daemon started. Which driver to take is decided in choice.py.
 
-Spec: specs/execution.md#drivers.
+Spec: specs/sandbox.md#drivers.
 """
 
 from dataclasses import dataclass

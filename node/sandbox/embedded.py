@@ -1,6 +1,6 @@
 """The driver that needs nothing but Linux: bubblewrap, control groups if there are any, seccomp.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 Only the devices that were asked for, the control nodes they need, and the user-space driver
 libraries under the names that programs look for. No hook of the vendor runs.
 
-Spec: specs/execution.md#gpus.
+Spec: specs/sandbox.md#gpus.
 """
 
 import re

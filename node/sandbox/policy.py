@@ -3,7 +3,7 @@
 Nothing in here looks at the machine. A launch that no sandbox may run is refused here, before a
 byte of it reaches a program's arguments.
 
-Spec: specs/execution.md#policy.
+Spec: specs/sandbox.md#policy.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Nothing here is particular to a driver, and nothing here remembers: what is known of a container
 is in its folder, so that a new daemon goes on where the old one stopped.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 import errno

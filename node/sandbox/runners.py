@@ -3,7 +3,7 @@
 Python takes some 25 ms to start and to import what a runner needs. A spare does that while a job
 is being prepared; then it waits for its folder, a minute at most.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 import os

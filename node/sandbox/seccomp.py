@@ -3,7 +3,7 @@
 Both refuse by default with EPERM. A call of a foreign ABI kills the process (i386) or does not
 exist (x32); clone3 does not exist, so that libc falls back to clone, whose flags can be judged.
 
-Spec: specs/execution.md#system-calls.
+Spec: specs/sandbox.md#system-calls.
 """
 
 import errno

@@ -3,7 +3,7 @@
 The containers run this machine's own Python from its own /usr, bound read-only into an empty
 root, so that the test needs no image. It takes about a second and runs at the daemon's start.
 
-Spec: specs/execution.md#self-test.
+Spec: specs/sandbox.md#self-test.
 """
 
 import secrets

@@ -6,7 +6,7 @@ needs and what has opened kernels before: io_uring, ptrace and process_vm, keys,
 memfd_secret, file handles, fanotify, vmsplice, POSIX queues, System V IPC, set*id, mknod, clock
 adjustment, modify_ldt. Five calls depend on their arguments: node/sandbox/seccomp.py.
 
-Spec: specs/execution.md#system-calls.
+Spec: specs/sandbox.md#system-calls.
 """
 
 from typing import Final

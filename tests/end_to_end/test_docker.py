@@ -1,6 +1,6 @@
 """A job whose provider runs containers by the Docker Engine, where one answers.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import pytest

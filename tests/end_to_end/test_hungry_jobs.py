@@ -1,6 +1,6 @@
 """Jobs that take all they can: they end with a clear reason, and the nodes still answer.
 
-Spec: specs/execution.md#limits.
+Spec: specs/sandbox.md#limits.
 """
 
 import time

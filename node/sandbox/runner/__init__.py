@@ -3,5 +3,5 @@
 Nothing here imports more than the standard library, and of that only what starts fast: no typing,
 json, signal, subprocess, dataclasses or pathlib. A runner is up in about 15 ms.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """

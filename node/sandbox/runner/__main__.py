@@ -5,7 +5,7 @@ folder on stdin; without one it ends. Then it forks, waits until the container r
 if it does (or did, or another runner has it), 1 with one line on stderr if it cannot. The fork is
 the runner: in a session of its own, it lives as long as the container.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 # pathlib takes 10 ms to import.

@@ -4,7 +4,7 @@ The arguments come from the launch record, in order: `arg` is taken as it is, `p
 path to bind, `file` one to open, `block` and `info` are our pipes. node/sandbox/bwrap.py writes
 them.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 # pathlib takes 10 ms to import.

@@ -3,7 +3,7 @@
 A group has one folder per hierarchy. What could not be made is simply not in `hard`; the drivers'
 self-test then finds by trying which limits hold.
 
-Spec: specs/execution.md#limits.
+Spec: specs/sandbox.md#limits.
 """
 
 # pathlib takes 10 ms to import.

@@ -4,7 +4,7 @@ The job is dead, so nothing changes while we walk; what it left may still be hos
 goes through a folder's descriptor and follows no link; only regular files with one name on the
 same file system are copied, into new files of ours.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 # pathlib takes 10 ms to import.

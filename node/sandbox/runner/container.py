@@ -1,6 +1,6 @@
 """What the supervisor needs of a running container, whoever runs it.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 import abc

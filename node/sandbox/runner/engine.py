@@ -3,7 +3,7 @@
 The daemon created the container; the runner attaches, starts, waits and kills. An engine that
 does not answer makes the container's state unknown, never failed: we ask again.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import http.client

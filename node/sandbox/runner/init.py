@@ -5,7 +5,7 @@ what to end if it did not. A process id alone names nobody: it passes to others.
 the boot, the time of the process's start and its PID namespace too, and the signal goes to what was
 looked at.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 # pathlib takes 10 ms to import.

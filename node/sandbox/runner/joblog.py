@@ -1,6 +1,6 @@
 """A job's log: what it prints, up to a bound, and never at the node's cost beyond it.
 
-Spec: specs/execution.md#log.
+Spec: specs/sandbox.md#log.
 """
 
 import os

@@ -3,7 +3,7 @@
 Such a lock can be asked after without taking it, and the kernel says who holds it: no process
 id in a file can be stale, and no two runners start one container.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 # pathlib takes 10 ms to import.

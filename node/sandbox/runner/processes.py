@@ -1,6 +1,6 @@
 """The processes of a container, found by their PID namespace: to count them, and to stop them.
 
-Spec: specs/execution.md#pause.
+Spec: specs/sandbox.md#pause.
 """
 
 # pathlib takes 10 ms to import.

@@ -8,7 +8,7 @@ is held to that size too, and a socket counts as if it were full.
 Watches on files (inotify) are counted for a user of the machine: where the job has its node's user
 id, it could leave none to the owner and to other jobs.
 
-Spec: specs/execution.md#soft-memory.
+Spec: specs/sandbox.md#soft-memory.
 """
 
 # pathlib takes 10 ms to import.

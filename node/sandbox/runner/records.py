@@ -3,7 +3,7 @@ r"""Small records in the run folder: fields that end with NUL, written whole or 
 A record is a list of (key, value) pairs; a key may come more than once, and order is kept. No
 value holds a NUL, since the values are arguments and paths. `tr '\0' '\n' < result` shows one.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 # pathlib takes 10 ms to import.

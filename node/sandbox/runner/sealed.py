@@ -5,7 +5,7 @@ program of an ordinary user's node belongs to the user id that the job has too: 
 the file's mode, or write to it once nobody runs it. What it finds now is a copy that lives as long
 as the container.
 
-Spec: specs/execution.md#the-first-process.
+Spec: specs/sandbox.md#the-first-process.
 """
 
 # pathlib takes 10 ms to import.

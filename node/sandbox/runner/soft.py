@@ -4,7 +4,7 @@ RLIMIT_AS bounds one process; many processes, files in the container's memory, e
 sockets add up. Some four times a second we add up what the kernel says. A fast hog can be ahead of
 us by what it takes in that time: the capability record calls this limit soft.
 
-Spec: specs/execution.md#soft-memory.
+Spec: specs/sandbox.md#soft-memory.
 """
 
 # pathlib takes 10 ms to import.

@@ -4,7 +4,7 @@ A node's data folder is 0700, and a node that is root gives each job a user id o
 the child takes that id it makes a private mount namespace and binds what the container needs
 below one folder that everyone may enter. Nobody outside sees it; it ends with the child.
 
-Spec: specs/execution.md#root.
+Spec: specs/sandbox.md#root.
 """
 
 # pathlib takes 10 ms to import.

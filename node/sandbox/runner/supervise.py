@@ -3,7 +3,7 @@
 Everything is decided here by one loop that sleeps in poll(2) and looks around four times a
 second, so that a container ends in time with no daemon alive.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """What an execution left is kept, pinned, and listed in order.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A listing is read back, and one that an honest provider cannot have made is known as such.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 import tracemalloc

@@ -1,6 +1,6 @@
 """Containers for tests: this machine's own programs in an empty root, as in the self-test.
 
-Spec: specs/execution.md#self-test.
+Spec: specs/sandbox.md#self-test.
 """
 
 # ruff: noqa: ASYNC240

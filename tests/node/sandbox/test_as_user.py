@@ -1,7 +1,7 @@
 """Where root runs the tests: those of the embedded sandbox once more, by an ordinary user.
 
 It is another sandbox then: the job has the node's user id, and there are no control groups.
-Spec: specs/execution.md#what-is-proven-and-what-is-weaker.
+Spec: specs/sandbox.md#what-is-proven-and-what-is-weaker.
 """
 
 import os

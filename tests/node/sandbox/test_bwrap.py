@@ -1,6 +1,6 @@
 """The policy in bwrap's words.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 from dataclasses import replace

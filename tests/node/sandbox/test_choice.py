@@ -1,6 +1,6 @@
 """Which driver is taken, and who keeps what another started.
 
-Spec: specs/execution.md#drivers.
+Spec: specs/sandbox.md#drivers.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The Docker driver; most of it needs an engine that answers.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 # ruff: noqa: ASYNC110

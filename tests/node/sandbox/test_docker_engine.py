@@ -1,6 +1,6 @@
 """The connection to Docker Engine, when there is one and when there is none.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import time

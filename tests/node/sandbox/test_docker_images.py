@@ -1,7 +1,7 @@
 """Images in Docker Engine: loaded once, looked for each time, the oldest removed.
 
 Most is tested on an engine of dicts; the last test needs a real one.
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 # ruff: noqa: ASYNC110, ASYNC240

@@ -1,6 +1,6 @@
 """The policy in the engine's words.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 import json

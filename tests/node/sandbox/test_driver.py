@@ -1,6 +1,6 @@
 """The places in a run folder that everybody may know.
 
-Spec: specs/execution.md#drivers.
+Spec: specs/sandbox.md#drivers.
 """
 
 from pathlib import Path

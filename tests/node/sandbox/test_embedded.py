@@ -1,6 +1,6 @@
 """Attacks on the embedded sandbox, each contained, and the life of a container.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 # ruff: noqa: ASYNC110, ASYNC240

@@ -1,6 +1,6 @@
 """Attacks on what a job shares with the node of an ordinary user: its user id and bwrap's file.
 
-Spec: specs/execution.md#the-first-process.
+Spec: specs/sandbox.md#the-first-process.
 """
 
 # ruff: noqa: ASYNC110

@@ -1,6 +1,6 @@
 """NVIDIA devices, on a machine made of files.
 
-Spec: specs/execution.md#gpus.
+Spec: specs/sandbox.md#gpus.
 """
 
 import pytest

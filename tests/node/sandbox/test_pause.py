@@ -1,6 +1,6 @@
 """Containers that have used their budget: they wait for a larger one, with time standing still.
 
-Spec: specs/execution.md#pause.
+Spec: specs/sandbox.md#pause.
 """
 
 # ruff: noqa: ASYNC110

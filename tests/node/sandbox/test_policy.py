@@ -1,6 +1,6 @@
 """What a job gets, and what no job may be.
 
-Spec: specs/execution.md#policy.
+Spec: specs/sandbox.md#policy.
 """
 
 import pytest

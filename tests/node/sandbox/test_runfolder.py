@@ -1,6 +1,6 @@
 """The daemon's end of a run folder, without a container.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Runner processes, cold and ready.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 # ruff: noqa: ASYNC220

@@ -1,6 +1,6 @@
 """The filter, interpreted as the kernel does.
 
-Spec: specs/execution.md#system-calls.
+Spec: specs/sandbox.md#system-calls.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """What a driver's self-test concludes.
 
-Spec: specs/execution.md#self-test.
+Spec: specs/sandbox.md#self-test.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """What a job can take without control groups, where only its processes have bounds of their own.
 
-Spec: specs/execution.md#soft-memory.
+Spec: specs/sandbox.md#soft-memory.
 """
 
 import os

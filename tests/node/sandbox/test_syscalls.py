@@ -1,6 +1,6 @@
 """The table of system calls.
 
-Spec: specs/execution.md#system-calls.
+Spec: specs/sandbox.md#system-calls.
 """
 
 import pytest

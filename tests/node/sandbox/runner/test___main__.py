@@ -1,6 +1,6 @@
 """The runner's start: quick, alone, and outliving whoever started it.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 # ruff: noqa: ASYNC221

@@ -1,6 +1,6 @@
 """bwrap as a container; the attacks are in test_embedded.py.
 
-Spec: specs/execution.md#embedded-driver.
+Spec: specs/sandbox.md#embedded-driver.
 """
 
 # ruff: noqa: PTH110

@@ -1,6 +1,6 @@
 """Control groups, on file systems made of files and on this machine.
 
-Spec: specs/execution.md#limits.
+Spec: specs/sandbox.md#limits.
 """
 
 # ruff: noqa: PTH110, PTH123, PLW1509

@@ -1,6 +1,6 @@
 """Hostile outputs.
 
-Spec: specs/execution.md#outputs.
+Spec: specs/sandbox.md#outputs.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What every container of a runner has.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """The engine's socket, with an engine made of a thread; a real one is in test_docker_driver.py.
 
-Spec: specs/execution.md#docker-driver.
+Spec: specs/sandbox.md#docker-driver.
 """
 
 # ruff: noqa: PTH108

@@ -1,6 +1,6 @@
 """An init that is found again, and nobody in its place.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A job's log.
 
-Spec: specs/execution.md#log.
+Spec: specs/sandbox.md#log.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The lock of a run folder.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """Processes that are found by their namespace, stopped and resumed.
 
-Spec: specs/execution.md#pause.
+Spec: specs/sandbox.md#pause.
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """Bounds of a container's namespaces; what they bring about is tested in test_soft_limits.py.
 
-Spec: specs/execution.md#soft-memory.
+Spec: specs/sandbox.md#soft-memory.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Records.
 
-Spec: specs/execution.md#run-folder.
+Spec: specs/sandbox.md#run-folder.
 """
 
 from node.sandbox.runner import records

@@ -1,6 +1,6 @@
 """Programs in memory that nobody can change.
 
-Spec: specs/execution.md#the-first-process.
+Spec: specs/sandbox.md#the-first-process.
 """
 
 # ruff: noqa: PTH123

@@ -1,6 +1,6 @@
 """Memory without control groups; the kill itself is tested in test_embedded.py.
 
-Spec: specs/execution.md#soft-memory.
+Spec: specs/sandbox.md#soft-memory.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The stage on which a job's user finds what it may see.
 
-Spec: specs/execution.md#root.
+Spec: specs/sandbox.md#root.
 """
 
 import os

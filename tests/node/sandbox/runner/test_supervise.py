@@ -1,6 +1,6 @@
 """The loop that watches a container, with a container made of pipes.
 
-Spec: specs/execution.md#runner.
+Spec: specs/sandbox.md#runner.
 """
 
 import os
