@@ -147,8 +147,8 @@ async def nothing(host, peer):
     """Be connected."""
 
 
-def main(attack: str, address: str) -> None:
-    function = globals()[attack]
+def main(attack: str, address: str, attacks=None) -> None:
+    function = (attacks or globals())[attack]
     if attack in ("garbage_on_tcp", "half_open"):
         function(address)
         say("done")

@@ -1,0 +1,80 @@
+"""Attacks by gossip, from another address than the neighbour's.
+
+Usage: gossip_attacker.py <attack> <multiaddr of the victim>; it says what attacker.py says.
+
+Spec: specs/gossip.md#limits.
+"""
+
+import functools
+import os
+import sys
+
+import attacker  # Beside this script.
+import trio
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils.varint import encode_varint_prefixed
+
+TOPIC = "/mutirao/mutirao/calls"
+ATTACK_S = 5  # An attack that the victim makes wait ends all the same.
+
+
+async def flood(host, peer, rpcs):
+    """Send RPCs for as long as the victim takes them, on a new stream when one is broken off."""
+    stream = None
+    with trio.move_on_after(ATTACK_S):
+        for rpc in rpcs:
+            data = encode_varint_prefixed(rpc.SerializeToString())
+            try:
+                stream = stream or await host.new_stream(peer, [attacker.GOSSIP])
+                await stream.write(data)
+            except Exception:  # noqa: BLE001 - libp2p has many, and they all mean the same.
+                stream = None
+                if not host.get_network().get_connections(peer):
+                    return  # We are refused.
+
+
+async def many_messages(host, peer):
+    """RPCs of thousands of empty messages."""
+    rpc = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])] * 9000)
+    await flood(host, peer, [rpc] * 20)
+
+
+async def many_subscriptions(host, peer):
+    """RPCs of thousands of subscriptions, and as many ends of them."""
+    for hears in (True, False) * 10:
+        wanted = [
+            rpc_pb2.RPC.SubOpts(subscribe=hears, topicid=f"{TOPIC}{n}") for n in range(13_000)
+        ]
+        wanted = [wanted[at : at + 5000] for at in range(0, len(wanted), 5000)]
+        await flood(host, peer, [rpc_pb2.RPC(subscriptions=some) for some in wanted])
+
+
+async def many_topics(host, peer):
+    """25 MB of PRUNEs with invented topics, in RPCs as large as they may be."""
+
+    def rpc():
+        made = rpc_pb2.RPC()
+        for _ in range(1000):
+            made.control.prune.add(topicID=os.urandom(12).hex(), backoff=2**40)
+        return made
+
+    await flood(host, peer, (rpc() for _ in range(700)))
+
+
+async def many_small_rpcs(host, peer):
+    """RPCs of one message each, as fast as they go."""
+    rpc = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])])
+    await flood(host, peer, [rpc] * 30_000)
+
+
+async def many_streams(host, peer):
+    """Streams of gossip that begin a long RPC and do not go on."""
+    with trio.move_on_after(ATTACK_S):
+        for _ in range(200):
+            stream = await host.new_stream(peer, [attacker.GOSSIP])
+            await stream.write(b"\xff\xff\x0f" + bytes(200_000))
+
+
+if __name__ == "__main__":
+    trio.open_tcp_stream = functools.partial(trio.open_tcp_stream, local_address="127.0.0.2")
+    attacker.main(*sys.argv[1:], attacks=globals())

@@ -1,0 +1,120 @@
+"""The battery: while a node is attacked, its neighbour's jobs go on as before.
+
+A job is here what jobs need of the network: a request and its answer, and a call that is heard and
+answered by gossip. To add an attack: a function in an attacker's script, and a row in ATTACKS.
+
+Spec: specs/network.md.
+"""
+
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import pytest
+import trio
+
+from protocol.rules.verdict import Verdict
+from protocol.values.ids import PeerId
+from tests.node.network.devnet import attacker, opened, repeated, said, until, until_answered
+
+pytestmark = pytest.mark.slow
+
+JOBS = 3
+TIMES_AS_LONG = 3
+LONG_S = 5  # A job of the network may take so long at any time, on a machine with other work.
+MEMORY_MIB = 20
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What an attacker does, in a process of its own."""
+
+    name: str  # A function of the script.
+    script: str = "gossip_attacker.py"
+
+
+ATTACKS = (
+    Attack("many_messages"),
+    Attack("many_subscriptions"),
+    Attack("many_topics"),
+    Attack("many_small_rpcs"),
+    Attack("many_streams"),
+)
+
+
+class Neighbour:
+    """An honest node, and how long its jobs with the victim take."""
+
+    def __init__(self, node, victim):
+        self.node, self.victim = node, victim
+        self.heard = set()
+        self.numbers = count()
+        node.subscribe("heard", lambda peer, data: self.heard.add(data) or Verdict.ACCEPT)
+
+    async def ready(self):
+        """Wait until calls and answers come through."""
+        await until_answered(self.node, self.victim)
+        await repeated(lambda: self.node.publish("calls", b"ready"), lambda: b"ready" in self.heard)
+
+    async def job(self):
+        """Do one job; return the seconds that it took. It fails by an exception."""
+        number = b"%d" % next(self.numbers)
+        started_s = trio.current_time()
+        assert await self.node.request(self.victim, number) == number
+        await self.node.publish("calls", number)
+        await until(lambda: number in self.heard)
+        return trio.current_time() - started_s
+
+    async def jobs(self):
+        return [await self.job() for _ in range(JOBS)]
+
+
+async def join(address):
+    """Come as a newcomer and be answered; return the seconds that it took."""
+    started_s = trio.current_time()
+    async with opened("newcomer", address) as newcomer:
+        await until_answered(newcomer, PeerId(address.rpartition("/p2p/")[2]))
+    return trio.current_time() - started_s
+
+
+def resident_mib(process):
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") // 2**20
+
+
+@asynccontextmanager
+async def attacked():
+    """The victim's process, its address, and an honest neighbour."""
+    async with attacker("victim", script="victim.py") as victim:
+        address = await said(victim)
+        async with opened("neighbour", address) as node:
+            neighbour = Neighbour(node, PeerId(address.rpartition("/p2p/")[2]))
+            await neighbour.ready()
+            yield victim, address, neighbour
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+async def test_the_neighbour_does_not_notice(attack):
+    async with attacked() as (victim, address, neighbour):
+        before_s = [*await neighbour.jobs(), await join(address)]
+        before_mib = resident_mib(victim)
+        during_s = []
+        async with attacker(attack.name, address, script=attack.script) as process:
+            assert await said(process) == "ready"
+            async with trio.open_nursery() as nursery:
+
+                async def work():
+                    during_s.append(await join(address))
+                    while True:
+                        during_s.append(await neighbour.job())
+
+                nursery.start_soon(work)
+                assert (await said(process)).startswith(("done", "over"))
+                await until(lambda: len(during_s) > JOBS)
+                nursery.cancel_scope.cancel()
+        after_s = [*await neighbour.jobs(), await join(address)]
+        longest_s = max(LONG_S, TIMES_AS_LONG * max(before_s))
+        assert max(during_s + after_s) < longest_s
+        await until(lambda: resident_mib(victim) - before_mib < MEMORY_MIB)
