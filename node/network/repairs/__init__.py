@@ -7,6 +7,7 @@
 | a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
 | gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
 | gossip goes out in larger pieces than our peers take          | repairs/gossip_queue.py    |
+| gossip that a peer asks for and does not read fills memory    | repairs/gossip_queue.py    |
 | a long answer of the DHT stalls the node for many seconds     | repairs/dht_messages.py    |
 | many tasks of one service stall the node for many seconds     | repairs/service_tasks.py   |
 | a cancelled write breaks the whole connection                 | muxer.py (subclass)        |
@@ -23,6 +24,7 @@
 | one RPC of gossip starts thousands of tasks                   | pubsub.py (subclass)       |
 | topics that a peer invents are remembered for good            | gossipsub.py (subclass)    |
 | a peer names others, and they are dialled                     | gossipsub.py (subclass)    |
+| a peer draws the same message from us thousands of times      | gossipsub.py (subclass)    |
 | a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
 | what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |

@@ -1,20 +1,49 @@
 """Gossip to a peer may pile up for a moment, and goes out in pieces of a moderate size.
 
 Without this, gossip to a peer is silently dropped as soon as 32 messages wait for it, the
-subscriptions among them: a node that subscribes to 40 topics at once is then deaf on some. And
-what goes out together may be as large as 1 MiB, which our own peers do not take.
+subscriptions among them: a node that subscribes to 40 topics at once is then deaf on some. Of
+large ones that a peer does not read, far too much would wait. And what goes out together may be
+as large as 1 MiB, which our own peers do not take.
 
 Spec: specs/network.md.
 """
 
 from typing import Final
 
+from libp2p.pubsub import pubsub
+from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import RpcQueue
 
+NAME: Final = "RpcQueue"
 MESSAGES_MAX: Final = 2048
+BYTES_MAX: Final = 256 * 1024
 RPC_BYTES: Final = 16 * 1024  # So few bytes cannot hold more entries than a peer takes at once.
 
 
+class RoomyQueue(RpcQueue):
+    """What waits to be sent to one peer."""
+
+    def __init__(self) -> None:
+        super().__init__(MESSAGES_MAX, RPC_BYTES)
+        self._bytes = 0
+
+    def push(self, rpc: rpc_pb2.RPC, priority: bool = False) -> bool:  # noqa: FBT001, FBT002
+        """Queue an RPC; return whether there was room."""
+        size = rpc.ByteSize()
+        if self._bytes + size > BYTES_MAX or not super().push(rpc, priority):
+            return False
+        self._bytes += size
+        return True
+
+    async def pop(self) -> rpc_pb2.RPC | None:
+        """Wait for the next RPC; None if the peer is gone."""
+        rpc = await super().pop()
+        if rpc is not None:
+            self._bytes -= rpc.ByteSize()
+        return rpc
+
+
 def apply() -> None:
-    """Give new queues more room; libp2p makes them itself, with the default lengths."""
-    RpcQueue.__init__.__defaults__ = (MESSAGES_MAX, RPC_BYTES)
+    """Let libp2p, which makes the queue of each peer itself, make ours."""
+    assert hasattr(pubsub, NAME)
+    setattr(pubsub, NAME, RoomyQueue)

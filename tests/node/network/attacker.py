@@ -50,6 +50,7 @@ async def with_host(address: str, attack) -> None:
 
     logging.disable(logging.CRITICAL)
     host = new_host()
+    host.set_stream_handler(GOSSIP, deaf)
     info = info_from_p2p_addr(Multiaddr(address))
     async with host.run(listen_addrs=[]):
         await host.connect(info)
@@ -57,6 +58,10 @@ async def with_host(address: str, attack) -> None:
         await attack(host, info.peer_id)
         say("done")
         await trio.sleep_forever()
+
+
+async def deaf(_stream):
+    await trio.sleep_forever()
 
 
 async def send(host, peer, protocol, data):

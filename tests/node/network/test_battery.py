@@ -39,6 +39,8 @@ ATTACKS = (
     Attack("many_messages"),
     Attack("many_subscriptions"),
     Attack("many_topics"),
+    Attack("many_wishes"),
+    Attack("many_names"),
     Attack("many_small_rpcs"),
     Attack("many_streams"),
 )

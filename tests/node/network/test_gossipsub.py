@@ -12,10 +12,18 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import create_signed_peer_record
 from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.rpc_queue import RpcQueue
 from multiaddr import Multiaddr
 
-from node.network.gossipsub import BACK_OFF_S, BACK_OFF_S_MAX
+from node.network.gossipsub import (
+    ASKED_PER_S,
+    BACK_OFF_S,
+    BACK_OFF_S_MAX,
+    HISTORY,
+    ID_BYTES_MAX,
+    RESENT_MAX,
+    RESENT_PER_S,
+)
+from node.network.repairs.gossip_queue import RoomyQueue
 from protocol.rules.verdict import Verdict
 from tests.node.network.devnet import opened, seed, until
 
@@ -36,7 +44,7 @@ class Victim:
     def __init__(self, node):
         self.pubsub = node._stack.pubsub
         self.router = node._stack.gossipsub
-        self.queue = self.pubsub.peer_queues[EVE] = RpcQueue()
+        self.queue = self.pubsub.peer_queues[EVE] = RoomyQueue()
         self.pubsub.peers[EVE] = SimpleNamespace()
         self.router.add_peer(EVE, self.router.get_protocols()[0])
 
@@ -144,3 +152,65 @@ async def test_a_pruned_peer_waits_as_long_as_it_says_within_reason(victim, aske
     victim.router.back_off[TOPIC][EVE] = before_s - 1
     await victim.hear(graft=[graft])
     assert EVE in victim.router.mesh[TOPIC]
+
+
+def recent(victim, count):
+    """Let so many messages have been heard lately; return their ids."""
+    ids = []
+    for number in range(count):
+        message = rpc_pb2.Message(topicIDs=[TOPIC], from_id=b"author", seqno=b"%d" % number)
+        victim.router.mcache.put(message)
+        ids.append(b"author%d" % number)
+    return ids
+
+
+def iwant(ids):
+    return {"iwant": [rpc_pb2.ControlIWant(messageIDs=ids)]}
+
+
+def sent(victim):
+    """The ids of the messages that wait to be sent to Eve."""
+    return [msg.from_id + msg.seqno for rpc in victim.waiting() for msg in rpc.publish]
+
+
+async def test_a_message_is_sent_again_once_for_an_rpc_and_a_few_times_in_all(victim):
+    ids = recent(victim, 1)
+    for _ in range(RESENT_MAX):
+        await victim.hear(**iwant(ids * 500))
+        assert sent(victim) == ids
+    await victim.hear(**iwant(ids))
+    assert sent(victim) == []
+    for _ in range(HISTORY):
+        victim.router.mcache.shift()
+    assert not victim.router.recent._sent
+
+
+async def test_a_peer_is_sent_few_messages_again_in_a_second(victim):
+    await victim.hear(**iwant(recent(victim, 4 * RESENT_PER_S)))
+    assert RESENT_PER_S <= len(sent(victim)) < 2 * RESENT_PER_S
+
+
+async def test_subscribing_again_and_again_draws_no_more(victim):
+    ids = recent(victim, 5)
+    for hears in (True, False) * 10:
+        wanted = rpc_pb2.RPC.SubOpts(subscribe=hears, topicid=TOPIC)
+        await victim.hear(subscriptions=[wanted])
+    assert sorted(sent(victim)) == sorted(ids * RESENT_MAX)
+
+
+async def test_what_is_not_there_is_not_sent(victim):
+    await victim.hear(**iwant([b"nothing", bytes(4000)]))
+    assert sent(victim) == []
+
+
+async def test_few_of_the_messages_that_a_peer_tells_are_asked_for(victim):
+    ids = [b"%d" % number for number in range(4 * ASKED_PER_S)]
+    long = bytes(ID_BYTES_MAX + 1)
+    victim.pubsub.seen_messages.add(ids[0])
+    told = rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[long, *ids])
+    await victim.hear(ihave=[told, told])
+    (rpc,) = victim.waiting()
+    asked = [one for wanted in rpc.control.iwant for one in wanted.messageIDs]
+    assert len(set(asked)) == len(asked)
+    assert ASKED_PER_S <= len(asked) < 2 * ASKED_PER_S
+    assert set(asked) <= set(ids[1:])
