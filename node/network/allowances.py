@@ -1,9 +1,22 @@
 """How much of something a peer may have: so much at once, and so much a second.
 
+Identities cost nothing, addresses do: the peers of one source share what is allowed to a few. And
+what is used up is not had back by coming again.
+
 Spec: specs/gossip.md#limits.
 """
 
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
 import trio
+from libp2p.peer.id import ID
+
+PEERS_PER_SOURCE: Final = 4  # As much as so many peers may have, those of one source may together.
+HOLDERS_MAX: Final = 4096  # Peers and sources that are remembered; those heard of last stay.
+
+SourceOf = Callable[[ID], str]
 
 
 class Bucket:
@@ -31,3 +44,35 @@ class Bucket:
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         return self._tokens
+
+
+class Allowances:
+    """A bucket for each peer, and one for each source, whether they are connected or not."""
+
+    def __init__(self, burst: int, per_s: int, source_of: SourceOf) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._source_of = source_of
+        self._buckets: OrderedDict[ID | str, Bucket] = OrderedDict()
+
+    def take(self, peer_id: ID, wanted: int) -> int:
+        """Return how many of the wanted tokens the peer and its source have; they are spent."""
+        own, shared = self._buckets_of(peer_id)
+        return shared.take(own.take(wanted))
+
+    def owe(self, peer_id: ID, tokens: int) -> float:
+        """Spend tokens whether they are there or not; return for how many seconds to wait."""
+        return max(bucket.owe(tokens) for bucket in self._buckets_of(peer_id))
+
+    def _buckets_of(self, peer_id: ID) -> tuple[Bucket, Bucket]:
+        own = self._bucket(peer_id, 1)
+        shared = self._bucket(self._source_of(peer_id), PEERS_PER_SOURCE)
+        while len(self._buckets) > HOLDERS_MAX:
+            self._buckets.popitem(last=False)
+        return own, shared
+
+    def _bucket(self, holder: ID | str, times: int) -> Bucket:
+        if holder not in self._buckets:
+            self._buckets[holder] = Bucket(times * self._burst, times * self._per_s)
+        self._buckets.move_to_end(holder)
+        return self._buckets[holder]

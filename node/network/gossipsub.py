@@ -18,7 +18,7 @@ from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 
-from node.network.allowances import Bucket
+from node.network.allowances import Allowances, SourceOf
 from node.network.foreign import contained
 
 WINDOW, HISTORY = 3, 10  # Heartbeats whose messages are told by IHAVE, and are kept.
@@ -33,7 +33,7 @@ BACK_OFF_S_MAX: Final = 60  # Peers say how long; nobody keeps us out of a mesh 
 class RepairedGossipSub(GossipSub):
     """Gossipsub 1.1 with our parameters; what we publish goes to every subscriber we know."""
 
-    def __init__(self) -> None:
+    def __init__(self, source_of: SourceOf) -> None:
         super().__init__(
             protocols=[TProtocol("/meshsub/1.1.0")],  # 1.2 costs twice the CPU.
             degree=6,
@@ -48,7 +48,8 @@ class RepairedGossipSub(GossipSub):
         )
         self.scorer = None  # The node keeps its own: scores.py.
         self.recent = self.mcache = _RecentMessages()
-        self._spent: dict[ID, _Spent] = {}
+        self._asked = Allowances(ASKED_PER_S, ASKED_PER_S, source_of)
+        self._resent = Allowances(RESENT_PER_S, RESENT_PER_S, source_of)
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
         """Send a message on, whether it is a peer's that was accepted or our own."""
@@ -98,7 +99,6 @@ class RepairedGossipSub(GossipSub):
     def remove_peer(self, peer_id: ID) -> None:
         """Forget all that a peer has caused; it may not even have been added."""
         super().remove_peer(peer_id)
-        self._spent.pop(peer_id, None)
         self.recent.forget(peer_id)
         for waiting in self.back_off.values():
             waiting.pop(peer_id, None)
@@ -114,20 +114,17 @@ class RepairedGossipSub(GossipSub):
         """Ask a peer for the messages that we have not seen of those that it tells."""
         seen = cast("Pubsub", self.pubsub).seen_messages.cache
         new = [one for one in dict.fromkeys(ids) if one not in seen and len(one) <= ID_BYTES_MAX]
-        granted = self._spending(peer_id).asked.take(len(new))
+        granted = self._asked.take(peer_id, len(new))
         if granted:
             await self.emit_iwant(new[:granted], peer_id)
 
     def _send_again(self, ids: Iterable[bytes], peer_id: ID) -> None:
         """Send a peer the messages that it wants, of those that we have and it may have again."""
         wanted = [one for one in dict.fromkeys(ids) if self.recent.may_send(one, peer_id)]
-        granted = self._spending(peer_id).resent.take(len(wanted))
+        granted = self._resent.take(peer_id, len(wanted))
         if granted:
             messages = [self.recent.send(one, peer_id) for one in wanted[:granted]]
             self.send_rpc(peer_id, rpc_pb2.RPC(publish=messages))
-
-    def _spending(self, peer_id: ID) -> "_Spent":
-        return self._spent.setdefault(peer_id, _Spent())
 
     def _get_peers_to_send(
         self,
@@ -143,14 +140,6 @@ class RepairedGossipSub(GossipSub):
             for topic in topics:
                 chosen |= pubsub.peer_topics.get(topic, set())
         return chosen - {pubsub.my_id}
-
-
-class _Spent:
-    """What a peer has used up."""
-
-    def __init__(self) -> None:
-        self.asked = Bucket(ASKED_PER_S, ASKED_PER_S)
-        self.resent = Bucket(RESENT_PER_S, RESENT_PER_S)
 
 
 class _RecentMessages(MessageCache):

@@ -11,10 +11,11 @@ from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.network.addresses import source_of
 from node.network.foreign import Escalation
 from node.network.interface import Direction, Peer
 from node.network.muxer import RepairedYamux
-from node.network.swarm import RepairedSwarm
+from node.network.swarm import RepairedSwarm, host_of
 from protocol.values.ids import PeerId
 
 Told = Callable[[PeerId], None]
@@ -88,3 +89,9 @@ def remote_of(connection: INetConn) -> Multiaddr | None:
         return None
     host, port = remote
     return Multiaddr(f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}")
+
+
+def source_of_peer(swarm: RepairedSwarm, peer_id: ID) -> str:
+    """Return from which source a peer is connected; those of which it cannot be told share one."""
+    connection = swarm.living(peer_id)
+    return "unknown" if connection is None else source_of(host_of(connection.muxed_conn))

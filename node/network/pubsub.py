@@ -12,7 +12,7 @@ Spec: specs/gossip.md.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import trio
 from libp2p.abc import INetStream
@@ -23,7 +23,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from node.network.allowances import Bucket
+from node.network.allowances import Allowances, SourceOf
 from node.network.foreign import contained
 from node.network.interface import Limits
 from protocol.rules.verdict import Verdict
@@ -51,13 +51,17 @@ class RepairedPubsub(Pubsub):
     _accuse: Accuse
     _prefix: str
 
+    def __init__(self, *args: Any, source_of: SourceOf, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._streams: Counter[ID] = Counter()
+        self._messages = Allowances(BURST_MAX, RATE_PER_S, source_of)
+        self._entries = Allowances(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
+
     def guard(self, judge: Judge, accuse: Accuse, prefix: str) -> None:
         """Set who judges messages, who hears of faults, and how our topics begin."""
         self._judge = judge
         self._accuse = accuse
         self._prefix = prefix
-        self._spent: dict[ID, _Spent] = {}
-        self._streams: Counter[ID] = Counter()
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """Judge and forward a message. libp2p calls it for those of peers and for our own."""
@@ -106,7 +110,7 @@ class RepairedPubsub(Pubsub):
             rpc.ParseFromString(data)
             # The peer waits until it has paid, before it costs us anything else.
             entries = _entries_of(rpc)
-            await trio.sleep(self._spending(peer_id).entries.owe(RPC_ENTRIES + entries))
+            await trio.sleep(self._entries.owe(peer_id, RPC_ENTRIES + entries))
             await self._take(peer_id, rpc)
 
     async def _take(self, peer_id: ID, rpc: rpc_pb2.RPC) -> None:
@@ -114,7 +118,7 @@ class RepairedPubsub(Pubsub):
 
         Where a peer is, identify tells.
         """
-        granted = self._spending(peer_id).messages.take(len(rpc.publish))
+        granted = self._messages.take(peer_id, len(rpc.publish))
         for msg in rpc.publish[:granted]:
             if self._is_subscribed_to_msg(msg):
                 await self.push_msg(peer_id, msg)
@@ -160,12 +164,8 @@ class RepairedPubsub(Pubsub):
             await super()._replay_recent_messages(peer_id, topic)
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
-        self._spent.pop(peer_id, None)
         super()._handle_dead_peer(peer_id)
         self.router.remove_peer(peer_id)  # libp2p forgets to, if it had not greeted it yet.
-
-    def _spending(self, peer_id: ID) -> "_Spent":
-        return self._spent.setdefault(peer_id, _Spent())
 
     def _is_acceptable(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
         """Return whether to forward the message. No await: a copy cannot come in between."""
@@ -181,14 +181,6 @@ class RepairedPubsub(Pubsub):
         if verdict is Verdict.REJECT:
             self._accuse(forwarder, "a message that the rules of its topic reject")
         return verdict is Verdict.ACCEPT
-
-
-class _Spent:
-    """What a peer has used up."""
-
-    def __init__(self) -> None:
-        self.messages = Bucket(BURST_MAX, RATE_PER_S)
-        self.entries = Bucket(ENTRIES_BURST_MAX, ENTRIES_PER_S)
 
 
 def _entries_of(rpc: rpc_pb2.RPC) -> int:

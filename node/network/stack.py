@@ -9,6 +9,7 @@ Spec: specs/network.md.
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -34,6 +35,7 @@ from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
 from node.network.muxer import PROTOCOL as YAMUX
 from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
 from node.network.peerstore import BoundedPeerStore
+from node.network.presence import source_of_peer
 from node.network.pubsub import (
     RPC_BYTES_MAX,
     SEEN_S,
@@ -105,10 +107,12 @@ def build_stack(
     swarm = _build_swarm(peerstore, tuning, transport)
     swarm.guard(tuning, admission)
     host = RepairedHost(swarm, config)
-    gossipsub = RepairedGossipSub()
+    source_of = partial(source_of_peer, swarm)
+    gossipsub = RepairedGossipSub(source_of)
     pubsub = RepairedPubsub(
         host,
         gossipsub,
+        source_of=source_of,
         strict_signing=True,
         seen_ttl=SEEN_S,
         max_subscriptions_per_peer=TOPICS_PER_PEER_MAX,

@@ -69,19 +69,32 @@ async def many_small_rpcs(host, peer):
     await flood(host, peer, [rpc] * 30_000)
 
 
-async def many_wishes(host, peer):
-    """Publish a few messages, and ask for them again and again without reading a byte."""
+def signed(host, numbers):
+    """Messages that are as they should be, but for their number."""
     own, key = host.get_id().to_bytes(), host.get_private_key()
-    messages = []
-    for number in range(1, 9):
+    for number in numbers:
         made = rpc_pb2.Message(data=bytes(2000), topicIDs=[TOPIC], from_id=own)
         made.seqno = number.to_bytes(8)
-        signed = PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString()
-        made.key, made.signature = host.get_public_key().serialize(), key.sign(signed)
-        messages.append(made)
+        words = PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString()
+        made.key, made.signature = host.get_public_key().serialize(), key.sign(words)
+        yield made
+
+
+async def many_wishes(host, peer):
+    """Publish a few messages, and ask for them again and again without reading a byte."""
+    messages = list(signed(host, range(1, 9)))
     wish = rpc_pb2.RPC()
     wish.control.iwant.add(messageIDs=[one.from_id + one.seqno for one in messages] * 125)
     await flood(host, peer, [rpc_pb2.RPC(publish=messages), *[wish] * 500], pause_s=0.1)
+
+
+async def many_returns(host, peer):
+    """Good messages, as many as are taken; then break the stream off by a length, and again."""
+    with trio.move_on_after(ATTACK_S):
+        for first in range(0, 10_000, 100):
+            messages = list(signed(host, range(first, first + 100)))
+            await flood(host, peer, [rpc_pb2.RPC(publish=messages)])
+            await attacker.send(host, peer, attacker.GOSSIP, b"\xff\xff\xff\x7f")
 
 
 async def many_names(host, peer):

@@ -1,4 +1,4 @@
-"""Tokens: how many at once, and how fast they come back.
+"""Tokens: how many at once, how fast they come back, and who shares them.
 
 Spec: specs/gossip.md#limits.
 """
@@ -6,7 +6,8 @@ Spec: specs/gossip.md#limits.
 import pytest
 import trio
 
-from node.network.allowances import Bucket
+from node.network import allowances
+from node.network.allowances import PEERS_PER_SOURCE, Allowances, Bucket
 
 BURST, PER_S = 40, 10
 
@@ -32,3 +33,47 @@ async def test_a_debt_is_waited_for(autojump_clock):
     assert bucket.take(1) == 0
     await trio.sleep(2.5)
     assert bucket.owe(0) == pytest.approx(0)
+
+
+def allowed(source_of=lambda peer: "here"):
+    return Allowances(BURST, PER_S, source_of)
+
+
+async def test_each_peer_has_its_own(autojump_clock):
+    made = allowed()
+    assert [made.take("ada", BURST + 1), made.take("ada", 1)] == [BURST, 0]
+    assert made.take("bob", BURST) == BURST
+
+
+async def test_peers_of_one_source_share(autojump_clock):
+    made = allowed(source_of=lambda peer: "there" if peer == "far" else "here")
+    taken = sum(made.take(f"peer {number}", BURST) for number in range(2 * PEERS_PER_SOURCE))
+    assert taken == PEERS_PER_SOURCE * BURST
+    assert made.take("far", BURST) == BURST
+
+
+async def test_who_has_used_up_its_own_takes_nothing_from_its_neighbours(autojump_clock):
+    made = allowed()
+    for _ in range(10 * PEERS_PER_SOURCE):
+        made.take("ada", BURST)
+    assert made.take("bob", BURST) == BURST
+
+
+async def test_a_source_in_debt_makes_all_its_peers_wait(autojump_clock):
+    made = allowed()
+    waits_s = [made.owe(f"peer {number}", BURST) for number in range(2 * PEERS_PER_SOURCE)]
+    assert waits_s[:PEERS_PER_SOURCE] == [0] * PEERS_PER_SOURCE
+    assert waits_s[-1] == pytest.approx(BURST / PER_S)
+
+
+async def test_those_heard_of_last_are_remembered(autojump_clock, monkeypatch):
+    monkeypatch.setattr(allowances, "HOLDERS_MAX", 10)
+    made = allowed(source_of=lambda peer: f"home of {peer}" if peer.startswith("x") else "here")
+    made.take("ada", BURST)
+    for number in range(100):
+        made.take(f"x{number}", 1)
+        assert made.take("ada", 1) == 0
+        assert len(made._buckets) <= 10
+    for number in range(10):
+        made.take(f"x{number}", 1)
+    assert made.take("ada", 1) == 1

@@ -40,6 +40,7 @@ ATTACKS = (
     Attack("many_subscriptions"),
     Attack("many_topics"),
     Attack("many_wishes"),
+    Attack("many_returns"),
     Attack("many_names"),
     Attack("many_small_rpcs"),
     Attack("many_streams"),

@@ -55,7 +55,7 @@ class Victim:
         await self.pubsub._take(EVE, rpc)
 
     def remembers(self, what):
-        """Whether any table of libp2p's gossip, or of ours, holds this."""
+        """Whether any table of libp2p's gossip, or of ours, holds this; allowances are none."""
         tables = (self.pubsub, self.router, self.router.mcache, self.pubsub.seen_messages)
         return any(holds(vars(table), what) for table in tables)
 

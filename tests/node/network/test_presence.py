@@ -6,6 +6,7 @@ Spec: specs/network.md.
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.network.presence import source_of_peer
 from tests.node.network.devnet import Diary, opened, tuned, until
 
 
@@ -22,9 +23,12 @@ async def test_two_connections_are_one_peer():
         assert (seen.peer_id, seen.direction) == (b.peer_id, "in")
         assert seen.address.startswith("/ip4/127.0.0.1/tcp/")
         assert 0 <= seen.connected_ms < 60_000
+        guest = ID.from_base58(b.peer_id)
+        assert source_of_peer(a._stack.swarm, guest) == "127.0.0.1"
         await connections[0].close()
         await until(lambda: len(a._stack.swarm.get_connections()) == 1)
         assert diary.lines == [("came", b.peer_id)]
         await connections[1].close()
         await until(lambda: not a.peers())
+        assert source_of_peer(a._stack.swarm, guest) == "unknown"
         assert diary.lines == [("came", b.peer_id), ("went", b.peer_id)]

@@ -15,7 +15,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
-from node.network import pubsub
+from node.network.allowances import Allowances
 from node.network.pubsub import (
     BURST_MAX,
     RPC_BYTES_MAX,
@@ -196,27 +196,42 @@ async def test_an_rpc_of_too_much_costs_the_sender_and_not_us(door, bad, monkeyp
     assert stream.was_reset
 
 
-async def test_a_flood_is_cut(door, monkeypatch):
+def flood(first, last):
+    return rpc_pb2.RPC(publish=numbered(range(first, last)))
+
+
+@pytest.fixture
+async def miser(door):
+    """The same, but what a peer has used up does not come back."""
     await until(lambda: TOPIC in door.topic_ids)
-    monkeypatch.setattr(pubsub, "RATE_PER_S", 0)
-    half = BURST_MAX // 2
-    floods = [range(half), range(half, BURST_MAX + 100), [BURST_MAX + 200]]
-    await door.continuously_read_stream(
-        Stream(*(rpc_pb2.RPC(publish=numbered(flood)) for flood in floods))
-    )
-    assert len(door.judged) == BURST_MAX
-    assert door.penalty() == 0
+    door._messages = Allowances(BURST_MAX, 0, lambda peer: "here")
+    return door
+
+
+async def test_a_flood_is_cut(miser):
+    await miser.continuously_read_stream(Stream(flood(0, 150), flood(150, BURST_MAX + 100)))
+    assert len(miser.judged) == BURST_MAX
+    assert miser.penalty() == 0
+
+
+@pytest.mark.parametrize("end", [b"", encode_uvarint(RPC_BYTES_MAX + 1), b"\x05hello", b"\x05"])
+async def test_coming_again_after_a_flood_does_not_help(miser, end):
+    for number in range(3):
+        first = number * BURST_MAX
+        await miser.continuously_read_stream(Stream(flood(first, first + BURST_MAX), end))
+        miser._handle_dead_peer(EVE_ID)
+    assert len(miser.judged) == BURST_MAX
 
 
 async def test_many_small_rpcs_wait_until_the_peer_has_paid(door):
     await until(lambda: TOPIC in door.topic_ids)
     paid, waits = [], [0, 0, math.inf]
 
-    def owe(tokens):
+    def owe(_peer, tokens):
         paid.append((tokens, len(door.judged)))
         return waits.pop(0)
 
-    door._spending(EVE_ID).entries.owe = owe
+    door._entries.owe = owe
     stream = Stream(*(rpc_pb2.RPC(publish=numbered([number])) for number in range(5)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.continuously_read_stream, stream)
