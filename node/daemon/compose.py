@@ -115,9 +115,10 @@ class Node:
         self._driver = driver
         self._journal = journal
         self._clock = clock
-        self._door = Door(driver, core.signer, clock)
+        self._door = Door(driver, core.signer, clock, self)
         self._stop = trio.Event()
         self._nudge: Callable[[PeerId], None] = _ignore
+        self._network: Network | None = None
 
     def peer_connected(self, peer: PeerId) -> None:
         self._driver.give(PeerConnected(peer))
@@ -128,6 +129,9 @@ class Node:
 
     def is_known(self, peer: PeerId) -> bool:
         return self._core.knows(peer)
+
+    def source_of(self, peer: PeerId) -> str:
+        return "unknown" if self._network is None else self._network.source_of(peer)
 
     async def run(self, seed: bytes) -> None:
         """Start everything, wait until told to stop, and stop everything."""
@@ -192,6 +196,7 @@ class Node:
         )
         postman = Postman(network.request, self._journal, self._clock)
         self._nudge = postman.nudge
+        self._network = network
         past = await recall(self._journal, shop, self._clock.now_ms())
         parts = Parts(
             self._config, self._clock, self._driver, self._journal, network, blobs, images,

@@ -5,10 +5,13 @@ input. What takes long runs beside the loop and comes back as an input; nothing 
 touches the core.
 """
 
+import contextlib
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from enum import Enum
+from typing import Protocol
 
 import trio
 
@@ -19,18 +22,27 @@ from protocol.core.core import Core
 from protocol.machines.effects import Effect, Report, Save, Send, Settle
 from protocol.machines.inputs import DeadlineReached, Input
 
-INBOX_MAX: Final = 4_096
-"""Inputs that wait for their turn: beyond that, gossip is dropped and all else waits outside."""
+
+class Queue(Enum):
+    """Where an input waits for its turn, and how many may: each queue has its turn in time.
+
+    Beyond that, gossip is dropped and all else waits outside.
+    """
+
+    MAIN = 4_096  # All of our own jobs and leases.
+    CALLS = 256  # Calls of requesters that we know ...
+    STRANGERS = 128  # ... and of others: a call that waits for long has its answer too late.
+    RECORDS = 1_024
 
 
 class Inbox(Protocol):
     """Where those who do things tell what came of it."""
 
-    def give(self, event: Input) -> bool:
+    def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
         """Queue an input that may be lost; say whether there was room."""
         ...
 
-    async def take(self, event: Input) -> None:
+    async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
         """Queue an input and wait until what it causes is on the disk and begun."""
         ...
 
@@ -64,20 +76,24 @@ class Driver:
         self.core = core
         self._journal = journal
         self._clock = clock
-        self._outbox, self._inbox = trio.open_memory_channel[_Turn](INBOX_MAX)
+        self._queues = {queue: trio.open_memory_channel[_Turn](queue.value) for queue in Queue}
+        self._order = deque(Queue)  # Whose turn it is.
+        self._waiting = trio.Semaphore(0)  # How many inputs wait.
 
-    def give(self, event: Input) -> bool:
+    def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
         """Queue an input that may be lost; say whether there was room."""
         try:
-            self._outbox.send_nowait(_Turn(event, None))
+            self._queues[queue][0].send_nowait(_Turn(event, None))
         except trio.WouldBlock:
             return False
+        self._waiting.release()
         return True
 
-    async def take(self, event: Input) -> None:
+    async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
         """Queue an input and wait until what it causes is on the disk and begun."""
         taken = trio.Event()
-        await self._outbox.send(_Turn(event, taken))
+        await self._queues[queue][0].send(_Turn(event, taken))
+        self._waiting.release()
         await taken.wait()
 
     async def run(self, ports: Ports, first: Sequence[Effect]) -> None:
@@ -98,8 +114,17 @@ class Driver:
         if deadline_ms is not None:
             wait_s = max(0, deadline_ms - self._clock.now_ms()) / 1000
         with trio.move_on_after(wait_s):
-            return await self._inbox.receive()
+            await self._waiting.acquire()
+            return self._next_in_turn()
         return _Turn(DeadlineReached(), None)
+
+    def _next_in_turn(self) -> _Turn:
+        """Return the next input of the queues, one after the other: none keeps another waiting."""
+        while True:
+            queue = self._order[0]
+            self._order.rotate(-1)
+            with contextlib.suppress(trio.WouldBlock):
+                return self._queues[queue][1].receive_nowait()
 
     async def _settle(self, ports: Ports, effects: Sequence[Effect]) -> None:
         """Write what must be written, then do everything in order."""

@@ -8,15 +8,14 @@ Spec: specs/gossip.md#limits.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import trio
-from libp2p.peer.id import ID
 
 PEERS_PER_SOURCE: Final = 4  # As much as so many peers may have, those of one source may together.
 HOLDERS_MAX: Final = 4096  # Peers and sources that are remembered; those heard of last stay.
 
-SourceOf = Callable[[ID], str]
+P = TypeVar("P")  # However a peer is named.
 
 
 class Bucket:
@@ -46,32 +45,32 @@ class Bucket:
         return self._tokens
 
 
-class Allowances:
+class Allowances(Generic[P]):
     """A bucket for each peer, and one for each source, whether they are connected or not."""
 
-    def __init__(self, burst: int, per_s: int, source_of: SourceOf) -> None:
+    def __init__(self, burst: int, per_s: int, source_of: Callable[[P], str]) -> None:
         self._burst = burst
         self._per_s = per_s
         self._source_of = source_of
-        self._buckets: OrderedDict[ID | str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[P | str, Bucket] = OrderedDict()
 
-    def take(self, peer_id: ID, wanted: int) -> int:
+    def take(self, peer: P, wanted: int) -> int:
         """Return how many of the wanted tokens the peer and its source have; they are spent."""
-        own, shared = self._buckets_of(peer_id)
+        own, shared = self._buckets_of(peer)
         return shared.take(own.take(wanted))
 
-    def owe(self, peer_id: ID, tokens: int) -> float:
+    def owe(self, peer: P, tokens: int) -> float:
         """Spend tokens whether they are there or not; return for how many seconds to wait."""
-        return max(bucket.owe(tokens) for bucket in self._buckets_of(peer_id))
+        return max(bucket.owe(tokens) for bucket in self._buckets_of(peer))
 
-    def _buckets_of(self, peer_id: ID) -> tuple[Bucket, Bucket]:
-        own = self._bucket(peer_id, 1)
-        shared = self._bucket(self._source_of(peer_id), PEERS_PER_SOURCE)
+    def _buckets_of(self, peer: P) -> tuple[Bucket, Bucket]:
+        own = self._bucket(peer, 1)
+        shared = self._bucket(self._source_of(peer), PEERS_PER_SOURCE)
         while len(self._buckets) > HOLDERS_MAX:
             self._buckets.popitem(last=False)
         return own, shared
 
-    def _bucket(self, holder: ID | str, times: int) -> Bucket:
+    def _bucket(self, holder: P | str, times: int) -> Bucket:
         if holder not in self._buckets:
             self._buckets[holder] = Bucket(times * self._burst, times * self._per_s)
         self._buckets.move_to_end(holder)

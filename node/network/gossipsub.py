@@ -7,7 +7,7 @@ Spec: specs/gossip.md.
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Final, cast
 
@@ -18,7 +18,7 @@ from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 
-from node.network.allowances import Allowances, SourceOf
+from node.network.allowances import Allowances
 from node.network.foreign import contained
 
 WINDOW, HISTORY = 3, 10  # Heartbeats whose messages are told by IHAVE, and are kept.
@@ -33,7 +33,7 @@ BACK_OFF_S_MAX: Final = 60  # Peers say how long; nobody keeps us out of a mesh 
 class RepairedGossipSub(GossipSub):
     """Gossipsub 1.1 with our parameters; what we publish goes to every subscriber we know."""
 
-    def __init__(self, source_of: SourceOf) -> None:
+    def __init__(self, source_of: Callable[[ID], str]) -> None:
         super().__init__(
             protocols=[TProtocol("/meshsub/1.1.0")],  # 1.2 costs twice the CPU.
             degree=6,

@@ -34,7 +34,7 @@ from node.network.interface import (
     Tuning,
 )
 from node.network.keeper import Keeper
-from node.network.presence import Presence
+from node.network.presence import Presence, source_of_peer
 from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
 from node.network.stack import Stack, build_stack, run_stack
@@ -155,6 +155,10 @@ class Network:
     def peers(self) -> tuple[Peer, ...]:
         """Return the connected peers."""
         return self._presence.peers()
+
+    def source_of(self, peer: PeerId) -> str:
+        """Return from which source a peer is connected: who has many identities has one source."""
+        return source_of_peer(self._stack.swarm, ID.from_base58(peer))
 
     # --- requests and streams -------------------------------------------------------------
 

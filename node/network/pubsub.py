@@ -23,7 +23,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from node.network.allowances import Allowances, SourceOf
+from node.network.allowances import Allowances
 from node.network.foreign import contained
 from node.network.interface import Limits
 from protocol.rules.verdict import Verdict
@@ -51,7 +51,7 @@ class RepairedPubsub(Pubsub):
     _accuse: Accuse
     _prefix: str
 
-    def __init__(self, *args: Any, source_of: SourceOf, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, source_of: Callable[[ID], str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._streams: Counter[ID] = Counter()
         self._messages = Allowances(BURST_MAX, RATE_PER_S, source_of)
@@ -175,9 +175,11 @@ class RepairedPubsub(Pubsub):
         if why:
             self._accuse(forwarder, why)
             return False
-        # Only now: a forgery must not keep the true message of the same number out.
-        self._mark_msg_seen(msg)
         verdict = self._judge(forwarder, msg.topicIDs[0], msg.data)
+        # Only now: a forgery must not keep the true message of the same number out, nor a copy
+        # from a peer that has said too much.
+        if verdict is not Verdict.LATER:
+            self._mark_msg_seen(msg)
         if verdict is Verdict.REJECT:
             self._accuse(forwarder, "a message that the rules of its topic reject")
         return verdict is Verdict.ACCEPT

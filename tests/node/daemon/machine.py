@@ -38,6 +38,7 @@ class FakeNetwork:
 
     def __init__(self, machine: "Machine", others: dict[PeerId, "Machine"], wires: Wires) -> None:
         self.peer_id = machine.signer.peer_id
+        self.is_known = machine.core.knows
         self.others = others
         self.open_stream: Callable[[PeerId, str], Awaitable[Line]] = wires.of(self.peer_id)
         self.published: list[tuple[str, bytes]] = []
@@ -50,6 +51,9 @@ class FakeNetwork:
 
     def peers(self) -> tuple[Peer, ...]:
         return tuple(Peer(peer, "/ip4/127.0.0.1/tcp/2", "in", 5) for peer in self._reachable())
+
+    def source_of(self, peer: PeerId) -> str:
+        return f"home of {peer}"
 
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -107,8 +111,8 @@ class Machine:
         clock, place = Clock(), self.place
         self.core = Core(self.signer, Policy())
         self.driver = Driver(self.core, place.journal, clock)
-        self.door = Door(self.driver, self.signer, clock)
         self.network = FakeNetwork(self, town.machines, town.wires)
+        self.door = Door(self.driver, self.signer, clock, self.network)
         self.executions = Executions(place.shop, self.driver)
         self.results = Results(
             place.folder / "jobs", place.blobs, place.shop.fetcher, self.network.open_stream,

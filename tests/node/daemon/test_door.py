@@ -3,6 +3,7 @@
 Spec: specs/messages.md#intake.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -10,32 +11,52 @@ import trio
 
 from node.daemon import door as door_module
 from node.daemon.clock import Clock
-from node.daemon.door import LATE, REPEATS_MAX, TAKEN, Door
+from node.daemon.door import LATE, REPEATS_MAX, TAKEN, UNKNOWN_BURST, UNKNOWN_PER_S, Door
+from node.daemon.driver import Queue
+from node.network.allowances import PEERS_PER_SOURCE
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.machines.inputs import Input
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerFault, Stale
+from protocol.values.ids import PeerId, digest_of
 from protocol.values.limits import CLOCK_SKEW_MS
-from protocol.wire.envelope import Signed
-from protocol.wire.messages import CapabilityRecord, Heartbeat
-from tests.node.daemon.scene import ADA, BEA, EVE, LEASE
+from protocol.wire.envelope import Signed, Signer
+from protocol.wire.job import Resources
+from protocol.wire.messages import Call, CapabilityRecord, Heartbeat
+from tests.node.daemon.scene import ADA, BEA, EVE, LEASE, NETWORK
 from tests.world import provider_policy
 
 
 class Driver:
     def __init__(self) -> None:
         self.events: list[Input] = []
+        self.queues: list[Queue] = []
         self.full = False
 
-    def give(self, event: Input) -> bool:
+    def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
         if not self.full:
             self.events.append(event)
+            self.queues.append(queue)
         return not self.full
 
-    async def take(self, event: Input) -> None:
+    async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
         await trio.lowlevel.checkpoint()
         self.events.append(event)
+        self.queues.append(queue)
+
+
+class Acquaintance:
+    """Ada knows Bea; who is not said to live elsewhere lives with all others."""
+
+    def __init__(self) -> None:
+        self.elsewhere: dict[PeerId, str] = {}
+
+    def is_known(self, peer: PeerId) -> bool:
+        return peer == BEA.peer_id
+
+    def source_of(self, peer: PeerId) -> str:
+        return self.elsewhere.get(peer, "here")
 
 
 @pytest.fixture
@@ -44,8 +65,13 @@ def driver() -> Driver:
 
 
 @pytest.fixture
-def door(driver: Driver, clock: Clock) -> Door:
-    return Door(driver, ADA, clock)
+def acquaintance() -> Acquaintance:
+    return Acquaintance()
+
+
+@pytest.fixture
+def door(driver: Driver, clock: Clock, acquaintance: Acquaintance) -> Door:
+    return Door(driver, ADA, clock, acquaintance)
 
 
 def record(clock: Clock, signer=BEA, policy: Policy | None = None, **changes) -> Signed:
@@ -96,11 +122,65 @@ async def test_gossip_is_passed_on_with_one_repetition(
     assert len(driver.events) == REPEATS_MAX
 
 
-async def test_gossip_that_finds_no_room_is_dropped(
+async def test_gossip_that_finds_no_room_may_come_again(
     door: Door, driver: Driver, clock: Clock
 ) -> None:
     driver.full = True
-    assert door.judge(EVE.peer_id, record(clock).envelope) is Verdict.IGNORE
+    assert [door.judge(EVE.peer_id, record(clock).envelope) for _ in range(3)] == [
+        Verdict.LATER
+    ] * 3
+    driver.full = False
+    assert door.judge(EVE.peer_id, record(clock).envelope) is Verdict.ACCEPT
+
+
+def call(clock: Clock, signer: Signer = EVE, number: int = 0) -> Signed:
+    call = Call(
+        number.to_bytes(16), 1, clock.now_ms(), Resources(), 1, 1_000, 100, 0, 2_000, 0,
+        bytes(32), 0,
+    )  # fmt: skip
+    return signer.sign(call)
+
+
+def stranger(number: int) -> Signer:
+    return Signer(digest_of(b"stranger %d" % number), NETWORK)
+
+
+def passed(door: Door, forwarder: PeerId, messages: Iterable[Signed]) -> int:
+    """Return how many of the messages a forwarder may pass on; those that it may not come later."""
+    verdicts = [door.judge(forwarder, message.envelope) for message in messages]
+    assert set(verdicts) <= {Verdict.ACCEPT, Verdict.LATER}
+    return verdicts.count(Verdict.ACCEPT)
+
+
+async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
+    door: Door, clock: Clock, acquaintance: Acquaintance, autojump_clock: trio.testing.MockClock
+) -> None:
+    names = [stranger(number).peer_id for number in range(2 * PEERS_PER_SOURCE)]
+    calls = [call(clock, stranger(number)) for number in range(2 * UNKNOWN_BURST)]
+    assert passed(door, names[0], calls) == UNKNOWN_BURST
+    # Neither records nor who is known have to suffer for it.
+    assert passed(door, names[0], [record(clock, EVE)]) == 1
+    assert passed(door, names[0], [call(clock, BEA, number) for number in range(50)]) == 50
+    # Another peer may pass the calls on that this one may not, but all of a source not more.
+    rest = calls[UNKNOWN_BURST:]
+    assert passed(door, names[1], rest) == UNKNOWN_BURST
+    more = [call(clock, EVE, number) for number in range(2 * PEERS_PER_SOURCE * UNKNOWN_BURST)]
+    here = sum(passed(door, name, more[at :: len(names)]) for at, name in enumerate(names))
+    assert here == (PEERS_PER_SOURCE - 2) * UNKNOWN_BURST
+    acquaintance.elsewhere[names[-1]] = "there"
+    assert passed(door, EVE.peer_id, more) == 0
+    await trio.sleep(2)
+    assert passed(door, names[0], more) == 2 * UNKNOWN_PER_S
+
+
+async def test_each_kind_waits_in_its_own_queue(door: Door, driver: Driver, clock: Clock) -> None:
+    for signed in (call(clock, BEA), call(clock, EVE), record(clock, EVE)):
+        assert door.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
+    await door.answer(BEA.peer_id, record(clock).envelope)
+    await door.answer(BEA.peer_id, BEA.sign(Heartbeat(LEASE, 0, 1, 0)).envelope)
+    assert driver.queues == [
+        Queue.CALLS, Queue.STRANGERS, Queue.RECORDS, Queue.RECORDS, Queue.MAIN
+    ]  # fmt: skip
 
 
 async def test_memory_of_gossip_is_bounded(

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from node.daemon.clock import Clock
-from node.daemon.driver import INBOX_MAX, Driver
+from node.daemon.driver import Driver, Queue
 from node.storage.journal import CommitResult, Journal, OutboxRow
 from protocol.core.core import Core
 from protocol.machines import effects
@@ -25,7 +25,7 @@ from protocol.machines.inputs import (
     PeerConnected,
 )
 from protocol.values.errors import StorageFull
-from tests.node.daemon.scene import ADA, BEA, JOB, LEASE, until
+from tests.node.daemon.scene import ADA, BEA, EVE, JOB, LEASE, until
 from tests.world import job_spec
 
 
@@ -187,7 +187,7 @@ async def test_what_may_be_lost_is_lost_when_it_is_too_much(
     core: Scripted, ports: Ports, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
-    assert all(driver.give(PeerConnected(BEA.peer_id)) for _ in range(INBOX_MAX))
+    assert all(driver.give(PeerConnected(BEA.peer_id)) for _ in range(Queue.MAIN.value))
     assert not driver.give(PeerConnected(BEA.peer_id))
     # What must not be lost waits outside.
     async with trio.open_nursery() as nursery:
@@ -196,6 +196,25 @@ async def test_what_may_be_lost_is_lost_when_it_is_too_much(
         nursery.start_soon(driver.run, ports, [])
         await until(lambda: FetchProgressed(LEASE, 1, 2) in core.events)
         nursery.cancel_scope.cancel()
+
+
+async def test_no_queue_keeps_another_waiting(
+    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+) -> None:
+    driver = Driver(core, journal, clock)
+    for queue in (Queue.STRANGERS, Queue.RECORDS):
+        while driver.give(PeerConnected(EVE.peer_id), queue):
+            pass
+    ours = [FetchProgressed(LEASE, number, 9) for number in range(4)]
+    assert all(driver.give(event) for event in ours[:3])
+    assert driver.give(ours[3], Queue.CALLS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, ports, [])
+        await until(lambda: set(ours) <= set(core.events))
+        nursery.cancel_scope.cancel()
+    # A turn for each queue, so three rounds of four.
+    assert max(core.events.index(event) for event in ours) < 3 * len(Queue)
+    assert [event for event in core.events if event in ours[:3]] == ours[:3]
 
 
 async def test_a_full_disk_stops_the_loop_before_anything_is_said(

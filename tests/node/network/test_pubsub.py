@@ -103,6 +103,15 @@ async def test_a_forgery_does_not_keep_the_true_message_out(door):
     assert door.judged == [b"data"]
 
 
+async def test_what_finds_no_room_may_come_from_another(door, monkeypatch):
+    verdicts = [Verdict.LATER, Verdict.IGNORE]
+    monkeypatch.setattr(door, "_judge", lambda *_: verdicts.pop(0))
+    for _ in range(3):
+        await door.push_msg(EVE_ID, message())
+    assert not verdicts  # And what is ignored is judged once.
+    assert door.penalty() == 0
+
+
 async def test_what_claims_to_come_from_us_is_dropped(door):
     made = message()
     made.from_id = door.own_id.to_bytes()
