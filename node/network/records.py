@@ -65,10 +65,13 @@ class Records:
             if isinstance(value, bytes) and self._validator.is_valid(key, value):
                 found.append(value)
 
+        owner = ID.from_base58(peer)
         with trio.move_on_after(GET_S):
-            owner = ID.from_base58(peer)
-            holders = [owner, *(other for other in await self._closest(key) if other != owner)]
-            await _ask_all(holders, fetch, lambda: len(found) >= ANSWERS_ENOUGH)
+            if owner in self._dht.host.get_connected_peers():
+                await _ask_all([owner], fetch, lambda: False)
+            if not found:  # Else nobody has a newer one.
+                others = [other for other in await self._closest(key) if other != owner]
+                await _ask_all([owner, *others], fetch, lambda: len(found) >= ANSWERS_ENOUGH)
         own_copy = self._dht.value_store.get(key.encode())
         if own_copy is not None and self._validator.is_valid(key, own_copy.value):
             found.append(own_copy.value)

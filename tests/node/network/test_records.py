@@ -66,6 +66,18 @@ async def test_alone_a_record_goes_nowhere_and_is_not_lost(patient_dht):
             assert await b.get_record(a.peer_id) == mine  # Asked of its owner.
 
 
+async def test_a_connected_owner_is_asked_and_nobody_else(patient_dht, monkeypatch):
+    async with circle(2) as (a, b):
+
+        async def look_up(key):
+            raise AssertionError("the owner has answered")
+
+        await a.put_record(record(1, a.peer_id))
+        b._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())
+        monkeypatch.setattr(b._records, "_closest", look_up)
+        assert await b.get_record(a.peer_id) == record(1, a.peer_id)
+
+
 async def test_a_crowd_that_does_not_exist_keeps_no_record_from_those_that_do(
     patient_dht, monkeypatch
 ):
