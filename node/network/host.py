@@ -3,9 +3,11 @@
 Spec: specs/network.md.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -37,15 +39,21 @@ from node.network.keeper import Keeper
 from node.network.presence import Presence, source_of_peer
 from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
+from node.network.slots import Slots
 from node.network.stack import Stack, build_stack, run_stack
 from node.network.streams import ByteStream
-from node.network.swarm import Admission
+from node.network.swarm import Admission, host_of
 from protocol.values.errors import InvalidRequest, PeerFault, Stale, Unavailable
 from protocol.values.ids import PeerId
 
 __all__ = ["ByteStream", "Network", "NetworkConfig", "Peer", "PeerEvents", "open_network"]
 
 SEED_BYTES: Final = 32
+STREAMS_MAX: Final = 48
+"""Of one protocol, from all peers: below what any of our handlers serves."""
+STREAMS_PER_SOURCE_MAX: Final = 16
+MESSAGE_STREAMS_MAX: Final = 1024
+"""Each peer keeps one open; no more than messages.STREAMS_PER_PEER_MAX of 256 connected ones."""
 DEFAULT_TUNING: Final = Tuning()
 
 StreamHandler = Callable[[PeerId, ByteStream], Awaitable[None]]
@@ -174,23 +182,18 @@ class Network:
     def on_request(self, handler: messages.Handler) -> None:
         """Answer requests with what the handler returns; its PeerFault costs the peer score."""
         answers = messages.Answers(handler, self._context.tuning)
-        self.on_stream(messages.PROTOCOL, answers.serve)
+        per_source = STREAMS_PER_SOURCE_MAX * messages.STREAMS_PER_PEER_MAX
+        self._serve_streams(messages.PROTOCOL, answers.serve, MESSAGE_STREAMS_MAX, per_source)
 
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Serve the streams that peers open with a protocol, such as "/mutirao/blob/1".
 
-        The stream is closed after the handler has returned, and reset if the handler raised.
-        A PeerFault costs the peer score; Stale and Unavailable cost nothing; anything else is
-        a bug and stops the node.
+        STREAMS_MAX of them at a time, shared out as connections are (slots.py): a stream that
+        has to give way is reset, and its handler cancelled. Else the stream is closed after the
+        handler has returned, and reset if it raised. A PeerFault costs the peer score; Stale and
+        Unavailable cost nothing; anything else is a bug and stops the node.
         """
-
-        async def accept(stream: INetStream) -> None:
-            # libp2p's task only waits: the handler runs in our nursery, where its bugs show.
-            done = trio.Event()
-            self._context.nursery.start_soon(self._serve, handler, self._wrap(stream), done)
-            await done.wait()
-
-        self._stack.host.set_stream_handler(TProtocol(protocol), accept)
+        self._serve_streams(protocol, handler, STREAMS_MAX, STREAMS_PER_SOURCE_MAX)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream with a peer, which is dialled if it is not connected.
@@ -244,7 +247,38 @@ class Network:
         with contained("closing the connections of a peer"):
             await self._stack.swarm.close_peer(ID.from_base58(peer))
 
-    async def _serve(self, handler: StreamHandler, stream: ByteStream, done: trio.Event) -> None:
+    def _serve_streams(
+        self, protocol: str, handler: StreamHandler, total: int, per_source: int
+    ) -> None:
+        slots = Slots(total, per_source, math.inf)  # Nobody waits for its turn: streams end soon.
+
+        async def accept(stream: INetStream) -> None:
+            # libp2p's task only waits: the handler runs in our nursery, where its bugs show.
+            done = trio.Event()
+            serving = partial(self._serve, handler, self._wrap(stream))
+            self._context.nursery.start_soon(self._serve_in_slot, serving, stream, slots, done)
+            await done.wait()
+
+        self._stack.host.set_stream_handler(TProtocol(protocol), accept)
+
+    async def _serve_in_slot(
+        self,
+        serving: Callable[[], Awaitable[None]],
+        stream: INetStream,
+        slots: Slots,
+        done: trio.Event,
+    ) -> None:
+        muxed = stream.muxed_conn
+        is_kept = partial(self._stack.swarm.keeps, muxed.peer_id)
+        try:
+            with slots.held(host_of(muxed), is_kept) as scope:
+                await serving()
+            if scope.cancel_called:
+                await self._wrap(stream).reset()
+        finally:
+            done.set()
+
+    async def _serve(self, handler: StreamHandler, stream: ByteStream) -> None:
         try:
             await handler(stream.peer, stream)
             await stream.close()
@@ -253,8 +287,6 @@ class Network:
             self.blame(fault)
         except (Stale, Unavailable):
             await stream.reset()
-        finally:
-            done.set()
 
     def _wrap(self, stream: INetStream) -> ByteStream:
         peer = PeerId(stream.muxed_conn.peer_id.to_base58())

@@ -27,7 +27,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 
 from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
 from node.network.foreign import contained
-from node.network.slots import Slot, Slots
+from node.network.slots import Slots
 from node.network.swarm import host_of
 
 PUBLIC_PROTOCOL: Final[TProtocol] = PROTOCOL_ID
@@ -74,17 +74,18 @@ class RepairedKademlia(KadDHT):
     async def _serve(self, stream: INetStream) -> bool:
         """Serve a stream to its end; say whether it came to one by itself."""
         muxed = stream.muxed_conn
-        with contained("DHT stream") as serving, trio.move_on_after(STREAM_S) as scope:
-            slot = Slot(host_of(muxed), scope.cancel, partial(self._is_known, muxed.peer_id))
-            if not self._slots.admit(slot, trio.current_time()):
-                return False
-            self._streams[muxed.peer_id] += 1
-            try:
+        is_known = partial(self._is_known, muxed.peer_id)
+        self._streams[muxed.peer_id] += 1
+        try:
+            with (
+                self._slots.held(host_of(muxed), is_known) as scope,
+                contained("DHT stream") as serving,
+            ):
+                scope.deadline = trio.current_time() + STREAM_S
                 await super().handle_stream(stream)
-            finally:
-                self._slots.give_back(slot)
-                self._streams -= Counter([muxed.peer_id])  # Without those that hold none.
-        return not (serving.failed or scope.cancelled_caught)
+        finally:
+            self._streams -= Counter([muxed.peer_id])  # Without those that hold none.
+        return not (serving.failed or scope.cancel_called)
 
 
 class _OpenRoutingTable(RoutingTable):

@@ -2,14 +2,14 @@
 
 Three defects of libp2p's Yamux are repaired here by subclass (network.md, 1 and 7): a write
 that is cancelled half-way leaves half a Noise record on the wire, and the connection is broken
-for all of its streams; a ping that is never answered is not noticed; bytes beyond the receive
-window are kept, however many.
+for all of its streams; a ping that is never answered is not noticed; bytes that nobody reads are
+kept, however many, within the windows and beyond.
 
 Spec: specs/network.md.
 """
 
 import struct
-from collections.abc import Sized
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -22,28 +22,34 @@ from libp2p.stream_muxer.yamux import yamux
 
 from node.network.foreign import FOREIGN, contained
 from node.network.interface import Tuning
+from node.network.unread import STREAM_BYTES, Overrun, Unread
 
 PROTOCOL: Final = yamux.PROTOCOL_ID
 STREAMS_MAX: Final = 256  # Of one connection, half-closed ones included.
-FRAME_BYTES_MAX: Final = 1024 * 1024  # No implementation sends frames beyond 64 KiB.
+FRAME_BYTES_MAX: Final = yamux.DEFAULT_WINDOW_SIZE  # Most implementations send 64 KiB at most.
 SLACK_BYTES: Final = 64 * 1024  # A frame that crossed a window update on the way.
-BUFFERED_BYTES_MAX: Final = 32 * 1024 * 1024  # All streams of one connection together.
+GROWTH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""By how much the windows of one connection may grow together, and how much a window has at most:
+640 Mbit/s from a peer that is 100 ms away. unread.PEER_BYTES_MAX leaves room beside it."""
+ALL_GROWTH_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Of all connections: half of unread.TOTAL_BYTES_MAX, so that honest peers do not reach that."""
 LINGER_S: Final = 0.2  # For the farewell to a peer when we close.
 
 
 class Muxer(MuxerMultistream):
     """Makes our Yamux of a secured connection; libp2p's would make its own."""
 
-    def __init__(self, tuning: Tuning) -> None:
+    def __init__(self, tuning: Tuning, is_known: Callable[[ID], bool]) -> None:
         super().__init__(
             {TProtocol(PROTOCOL): RepairedYamux}, tuning.upgrade_timeout_ms // 1000 or 1
         )
         self._tuning = tuning
+        self.unread = Unread(is_known)
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         muxed = RepairedYamux(conn, peer_id, is_initiator=conn.is_initiator)
-        muxed.tune(self._tuning)
+        muxed.tune(self._tuning, self.unread)
         return self._annotate_connection(muxed, conn, protocol)
 
 
@@ -52,22 +58,44 @@ class RepairedYamux(yamux.Yamux):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.stream_buffers = _Buffers(self.streams)
         self._writing: trio.CancelScope | None = None
-        self.tune(Tuning())
+        self.tune(Tuning(), Unread(_nobody))
 
-    def tune(self, tuning: Tuning) -> None:
-        """Set the durations of this connection."""
+    def tune(self, tuning: Tuning, unread: Unread) -> None:
+        """Set the durations of this connection, and where its memory is counted."""
+        self._unread = unread
+        self.stream_buffers = _Buffers(self, unread)
         self._stall_s = tuning.write_stall_ms / 1000
         self._ping_every_s = tuning.ping_every_ms / 1000
         self._ping_timeout_s = tuning.ping_timeout_ms / 1000
 
     async def start(self) -> None:
         """Run the connection until it is closed, whatever the peer sends."""
-        with contained("yamux") as run:
-            await super().start()
-        if run.failed:
-            await self._cleanup_on_error()
+        self._unread.enter(self)
+        try:
+            with contained("yamux"):
+                await super().start()
+            if not self.is_closed:
+                await self._cleanup_on_error()
+        finally:
+            self._unread.leave(self)
+
+    def abandon(self) -> None:
+        """Close the connection soon: its memory is needed."""
+        self.event_shutting_down.set()
+        with contained("closing a connection"):  # Not if it ends anyway.
+            if self._nursery is not None:
+                self._nursery.start_soon(self._give_up)
+
+    def may_grow(self, size: int) -> bool:
+        """Say whether the window of a stream may grow by so many bytes."""
+        of_all = self._unread.grown() + size
+        return self.grown() + size <= GROWTH_BYTES_MAX and of_all <= ALL_GROWTH_BYTES_MAX
+
+    def grown(self) -> int:
+        """Return by how many bytes the windows of the streams have grown."""
+        windows = [stream.target_recv_window for stream in self.streams.values()]
+        return sum(windows) - len(windows) * yamux.DEFAULT_WINDOW_SIZE
 
     async def close(self, error_code: int = yamux.GO_AWAY_NORMAL) -> None:
         """Close at once, also when the peer takes no more bytes."""
@@ -115,6 +143,12 @@ class RepairedYamux(yamux.Yamux):
             return
         await self._ping_event.wait()
 
+    def _finalize_stream_locked(self, stream: yamux.YamuxStream, *, fully_closed: bool) -> None:
+        # Of a stream that was reset nobody reads the rest; libp2p keeps it for a minute or two.
+        if fully_closed and stream.reset_received and stream.stream_id in self.stream_buffers:
+            self.stream_buffers[stream.stream_id].clear()
+        super()._finalize_stream_locked(stream, fully_closed=fully_closed)
+
     async def _read_data_body(self, length: int) -> bytes:
         if length > FRAME_BYTES_MAX:
             raise trio.TooSlowError("a frame is too large")  # libp2p closes the connection on it.
@@ -130,30 +164,63 @@ class RepairedYamux(yamux.Yamux):
 class _Buffers(dict[int, bytearray]):
     """The receive buffers of a connection: a stream's buffer takes no more than its window."""
 
-    def __init__(self, streams: dict[int, yamux.YamuxStream]) -> None:
+    def __init__(self, connection: RepairedYamux, unread: Unread) -> None:
         super().__init__()
-        self._streams = streams
+        self._connection = connection
+        self._unread = unread
 
     def __setitem__(self, stream_id: int, value: bytearray) -> None:
-        super().__setitem__(stream_id, _Buffer(self._streams[stream_id], self))
+        stream = self._connection.streams[stream_id]
+        super().__setitem__(stream_id, _Buffer(stream, self.count))
+        self.count(STREAM_BYTES)
+
+    def count(self, change: int) -> None:
+        """Count bytes that came, or went."""
+        if change <= 0:
+            self._unread.remove(self._connection, -change)
+            return
+        try:
+            self._unread.add(self._connection, change)
+        except Overrun as overrun:  # libp2p closes the connection on it.
+            raise trio.TooSlowError(str(overrun)) from overrun
+
+    def pop(self, stream_id: int, *default: Any) -> Any:
+        """Give up a buffer with what is left in it."""
+        if stream_id in self:
+            self.count(-len(self[stream_id]) - STREAM_BYTES)
+        return super().pop(stream_id, *default)
+
+    def __delitem__(self, stream_id: int) -> None:
+        self.pop(stream_id)
+
+    def clear(self) -> None:
+        """Give all buffers up: the connection ends."""
+        self._unread.leave(self._connection)
+        super().clear()
 
 
 class _Buffer(bytearray):
-    def __init__(self, stream: yamux.YamuxStream, siblings: dict[int, bytearray]) -> None:
+    def __init__(self, stream: yamux.YamuxStream, count: Callable[[int], None]) -> None:
         super().__init__()
         self._stream = stream
-        self._siblings = siblings
+        self._count = count
 
     def extend(self, data: Any) -> None:
         size = len(self) + len(data)
-        overrun = size > self._stream.target_recv_window + SLACK_BYTES
-        if size > SLACK_BYTES:  # A connection with small buffers is far from its limit.
-            overrun |= _total(self._siblings) + len(data) > BUFFERED_BYTES_MAX
-        if overrun:
+        if size > self._stream.target_recv_window + SLACK_BYTES:
             raise trio.TooSlowError("flow control ignored")  # libp2p closes the connection on it.
+        self._count(len(data))
         super().extend(data)
 
+    def __delitem__(self, which: Any) -> None:
+        before = len(self)
+        super().__delitem__(which)
+        self._count(len(self) - before)
 
-def _total(buffers: dict[int, bytearray]) -> int:
-    lengths: list[Sized] = list(buffers.values())
-    return sum(len(buffer) for buffer in lengths)
+    def clear(self) -> None:
+        """Give up what is in it."""
+        del self[:]
+
+
+def _nobody(_peer_id: ID) -> bool:
+    return False

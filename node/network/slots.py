@@ -8,9 +8,12 @@ Spec: specs/network.md#slots.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
+
+import trio
 
 from node.network.addresses import site_of, source_of
 
@@ -73,6 +76,21 @@ class Slots:
         slot.since_s = now_s
         self._held[slot] = None
         return True
+
+    @contextmanager
+    def held(self, host: str, is_spared: Callable[[], bool] = _never) -> Iterator[trio.CancelScope]:
+        """Hold a place while the block runs, which is cancelled if it has to give way.
+
+        It is cancelled at once if there is no place. `cancel_called` of its scope tells of both.
+        """
+        with trio.CancelScope() as scope:
+            slot = Slot(host, scope.cancel, is_spared)
+            if not self.admit(slot, trio.current_time()):
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                self.give_back(slot)
 
     def give_back(self, slot: Slot) -> None:
         """Free the place of whoever goes, or was evicted."""

@@ -104,7 +104,8 @@ def build_stack(
     """Build the parts from the 32-byte seed of the node's key; nothing runs yet."""
     transport = ExclusiveTCP()
     peerstore = BoundedPeerStore(create_new_key_pair(seed))
-    swarm = _build_swarm(peerstore, tuning, transport)
+    muxer = Muxer(tuning, admission.is_known)
+    swarm = _build_swarm(peerstore, tuning, transport, muxer)
     swarm.guard(tuning, admission)
     host = RepairedHost(swarm, config)
     source_of = partial(source_of_peer, swarm)
@@ -156,11 +157,11 @@ async def run_stack(
 
 
 def _build_swarm(
-    peerstore: BoundedPeerStore, tuning: Tuning, transport: ExclusiveTCP
+    peerstore: BoundedPeerStore, tuning: Tuning, transport: ExclusiveTCP, muxer: Muxer
 ) -> RepairedSwarm:
     noise = Noise(peerstore.key_pair, noise_privkey=create_new_x25519_key_pair().private_key)
     upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): RepairedYamux})
-    upgrader.muxer_multistream = Muxer(tuning)
+    upgrader.muxer_multistream = muxer
     upgrade_s = tuning.upgrade_timeout_ms / 1000
     return RepairedSwarm(
         peerstore.own,

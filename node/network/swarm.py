@@ -96,15 +96,9 @@ class RepairedSwarm(Swarm):
     async def _upgrade(
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, host: str
     ) -> IMuxedConn | None:
-        with contained("inbound connection"), trio.CancelScope() as scope:
-            slot = Slot(host, scope.cancel)
-            if not self._half_open.admit(slot, trio.current_time()):
-                return None
-            try:
-                raw = RawConnection(read_write_closer, initiator=False)
-                return await self.upgrade_inbound_raw_conn(raw, maddr)
-            finally:
-                self._half_open.give_back(slot)
+        with contained("inbound connection"), self._half_open.held(host):
+            raw = RawConnection(read_write_closer, initiator=False)
+            return await self.upgrade_inbound_raw_conn(raw, maddr)
         return None
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:

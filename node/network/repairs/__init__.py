@@ -4,6 +4,7 @@
 |---------------------------------------------------------------|----------------------------|
 | a reader that pauses for five seconds breaks the stream       | repairs/blocked_writes.py  |
 | every read, even of one byte, costs a frame on the wire       | repairs/window_updates.py  |
+| the windows of a peer's own streams grow to 16 MiB each        | repairs/window_growth.py   |
 | a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
 | gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
 | gossip goes out in larger pieces than our peers take          | repairs/gossip_queue.py    |
@@ -13,6 +14,7 @@
 | a cancelled write breaks the whole connection                 | muxer.py (subclass)        |
 | a peer that went silent is never noticed                      | muxer.py (subclass)        |
 | a peer that ignores flow control fills our memory             | muxer.py (subclass)        |
+| all windows together promise more memory than there is        | muxer.py (subclass)        |
 | after 250 inbound connections in a life, no other is accepted | swarm.py (subclass)        |
 | who came first holds all slots, and newcomers are refused     | swarm.py (subclass)        |
 | one dead address hides the living one of the same peer        | swarm.py (subclass)        |
@@ -44,6 +46,7 @@ from node.network.repairs import (
     gossip_queue,
     long_reads,
     service_tasks,
+    window_growth,
     window_updates,
 )
 
@@ -63,4 +66,5 @@ def apply() -> None:
     gossip_queue.apply()
     long_reads.apply()
     service_tasks.apply()
+    window_growth.apply()
     window_updates.apply()

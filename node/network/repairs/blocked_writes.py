@@ -1,25 +1,26 @@
 """Writes wait for a slow reader.
 
 Without this, a peer that reads nothing for five seconds (it writes to a slow disk, say)
-breaks our write to it, and a write looks for room in the window only every 10 ms.
+breaks our write to it; and each write that waits looks for room in the window every 10 ms, so
+that a peer which never reads keeps us busy.
 
-Repaired, a write waits for thirty seconds, or less if its caller's time-out says so, and looks
-more often at first.
+Repaired, a write waits for thirty seconds, or less if its caller's time-out says so, and is woken
+when the window opens.
 
 Spec: specs/network.md.
 """
 
 import struct
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 FRAME_BYTES_MAX: Final = 65_519  # With Noise's 16 bytes it is just one Noise record.
-WAIT_MIN_S: Final = 0.0005
-WAIT_MAX_S: Final = 0.05
 STALL_S: Final = 30.0
+LOOK_S: Final = 0.5  # How soon a write that waits notices that its stream is closed.
 
 
 async def write(self: yamux.YamuxStream, data: bytes) -> None:
@@ -39,7 +40,6 @@ async def write(self: yamux.YamuxStream, data: bytes) -> None:
 
 
 async def _wait_for_window(stream: yamux.YamuxStream) -> None:
-    wait_s = WAIT_MIN_S
     deadline = trio.current_time() + STALL_S
     while True:
         gone = stream.conn.event_shutting_down.is_set()
@@ -49,10 +49,29 @@ async def _wait_for_window(stream: yamux.YamuxStream) -> None:
             return
         if trio.current_time() >= deadline:
             raise MuxedStreamError("the peer does not open its window")
-        await trio.sleep(wait_s)
-        wait_s = min(2 * wait_s, WAIT_MAX_S)
+        opened = _OPENED[stream] = trio.Event()
+        try:
+            with trio.move_on_after(LOOK_S):
+                await opened.wait()
+        finally:
+            _OPENED.pop(stream, None)
+
+
+_OPENED: Final[WeakKeyDictionary[yamux.YamuxStream, trio.Event]] = WeakKeyDictionary()
+"""The streams with a write that waits; of each, one waits at a time."""
+
+
+def _window(stream: yamux.YamuxStream) -> int:
+    return int(vars(stream)["send_window"])
+
+
+def _set_window(stream: yamux.YamuxStream, size: int) -> None:
+    vars(stream)["send_window"] = size
+    if size > 0 and (opened := _OPENED.pop(stream, None)) is not None:
+        opened.set()
 
 
 def apply() -> None:
-    """Replace the stream's write."""
+    """Replace the stream's write, and let its window tell when it opens."""
     yamux.YamuxStream.write = write  # type: ignore[method-assign]
+    yamux.YamuxStream.send_window = property(_window, _set_window)  # type: ignore[assignment]

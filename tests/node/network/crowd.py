@@ -12,6 +12,8 @@ from libp2p.custom_types import TProtocol
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.peer.id import ID
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.upgrader import TransportUpgrader
@@ -42,6 +44,20 @@ class Crowd:
                 return await self._connect(source)
         except FOREIGN:
             return None
+
+    async def hold(self, source: str, protocol: str) -> yamux.YamuxStream | None:
+        """Open a stream under a new identity, and do no more with it; None if it is refused."""
+        member = await self.send(source)
+        if member is None:
+            return None
+        try:
+            with trio.fail_after(60):
+                stream = await member.open_stream()
+                opening = MultiselectCommunicator(stream)
+                await MultiselectClient().select_one_of([TProtocol(protocol)], opening)
+        except FOREIGN:
+            return None
+        return stream
 
     def leave(self) -> None:
         """Close all connections at once."""

@@ -6,8 +6,6 @@ Spec: specs/dht.md.
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.kad_dht.routing_table import RoutingTable
 from libp2p.peer.id import ID
-from libp2p.protocol_muxer.multiselect_client import MultiselectClient
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
 from node.network import kademlia
@@ -42,19 +40,12 @@ async def answers(a, b):
     return len(await stream.read_exactly(1)) == 1
 
 
-async def hold_stream(crowd, source):
-    """Hold an idle stream of the DHT under a new identity."""
-    member = await crowd.send(source)
-    stream = MultiselectCommunicator(await member.open_stream())
-    await MultiselectClient().select_one_of([protocol_of("mutirao")], stream)
-
-
 async def test_idle_streams_of_a_crowd_do_not_turn_the_dht_off(monkeypatch, patient_dht):
     monkeypatch.setattr(kademlia, "STREAMS_MAX", 8)
     monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", 2)
     async with circle(2) as (a, b), crowd_before(a.addresses()[0]) as crowd:
         for source in sources(6) * 2:
-            await hold_stream(crowd, source)
+            await crowd.hold(source, protocol_of("mutirao"))
         dht = a._stack.dht
         await until(lambda: len(dht._slots) == 8)
         assert await answers(a, b)
@@ -71,7 +62,7 @@ async def test_idle_streams_of_strangers_do_not_cost_a_known_peer_at_their_addre
         crowd_before(a.addresses()[0]) as crowd,
     ):
         for _ in range(2):
-            await hold_stream(crowd, "127.0.0.1")
+            await crowd.hold("127.0.0.1", protocol_of("mutirao"))
         await until(lambda: a._stack.dht._slots.count("127.0.0.1") >= 2)
         assert await answers(a, b)
 

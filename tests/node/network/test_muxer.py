@@ -11,7 +11,14 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
 from node.network.interface import Tuning
-from node.network.muxer import BUFFERED_BYTES_MAX, SLACK_BYTES, RepairedYamux, _Buffers
+from node.network.muxer import (
+    ALL_GROWTH_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    GROWTH_BYTES_MAX,
+    RepairedYamux,
+)
+from node.network.repairs import window_growth
+from node.network.unread import PEER_BYTES_MAX, STREAM_BYTES, TOTAL_BYTES_MAX, Unread
 
 PEER = ID(b"\x12\x20" + bytes(32))
 
@@ -58,7 +65,8 @@ def muxed(kind, wire, **tuning):
 
     made = kind(wire, PEER, is_initiator=True, on_close=on_close)
     if kind is RepairedYamux:
-        made.tune(Tuning(**tuning))
+        made.tune(Tuning(**tuning), Unread(lambda peer_id: False))
+        made._unread.enter(made)
     return made
 
 
@@ -143,17 +151,96 @@ async def test_ours_ends_a_flood(wire):
         await buffered_by(RepairedYamux, wire)
 
 
+def filled(connection, number, size):
+    """Open a peer's stream of a connection with so many unread bytes."""
+    connection.streams[number] = yamux.YamuxStream(number, connection, is_initiator=False)
+    connection.stream_buffers[number] = bytearray()
+    connection.stream_buffers[number].extend(bytes(size))
+
+
 async def test_all_streams_together_are_limited(wire):
     connection = muxed(RepairedYamux, wire)
-    streams = {}
-    buffers = _Buffers(streams)
-    share = yamux.DEFAULT_WINDOW_SIZE + SLACK_BYTES - 1
-    with pytest.raises(trio.TooSlowError, match="flow control"):
-        for number in range(2 * BUFFERED_BYTES_MAX // share):
-            streams[number] = yamux.YamuxStream(number, connection, is_initiator=False)
-            buffers[number] = bytearray()
-            buffers[number].extend(bytes(share))
-    assert sum(map(len, buffers.values())) <= BUFFERED_BYTES_MAX
+    share = yamux.DEFAULT_WINDOW_SIZE
+    with pytest.raises(trio.TooSlowError, match="too much memory"):
+        for number in range(2 * PEER_BYTES_MAX // share):
+            filled(connection, number, share)
+    assert sum(map(len, connection.stream_buffers.values())) <= PEER_BYTES_MAX
+
+
+async def test_what_is_read_or_given_up_counts_no_more(wire):
+    connection = muxed(RepairedYamux, wire)
+    for number in range(4):
+        filled(connection, number, 1000)
+    unread = connection._unread
+    assert unread.total == 4 * (1000 + STREAM_BYTES)
+    assert await connection.read_stream(0, 400) == bytes(400)
+    assert unread.total == 4 * (1000 + STREAM_BYTES) - 400
+    assert await connection.read_stream(0) == bytes(600)
+    assert unread.total == 3 * 1000 + 4 * STREAM_BYTES
+    await connection.streams[1].reset()
+    assert unread.total == 2 * 1000 + 3 * STREAM_BYTES
+    del connection.stream_buffers[2]
+    assert unread.total == 1000 + 2 * STREAM_BYTES
+    connection.stream_buffers.clear()
+    assert unread.total == 0
+
+
+async def test_a_stream_that_the_peer_reset_keeps_no_bytes(wire, autojump_clock):
+    here, there = muxed(RepairedYamux, wire), muxed(yamux.Yamux, Wire(wire.other))
+    there.is_initiator_value, there.next_stream_id = False, 2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(here.start)
+        nursery.start_soon(there.start)
+        stream = await there.open_stream()
+        await stream.write(bytes(100_000))
+        await stream.reset()
+        await trio.sleep(20)  # By this clock, a moment. Stock keeps them for a minute, at least.
+        assert here._established
+        assert not here.stream_buffers
+        nursery.cancel_scope.cancel()
+
+
+def give(unread, connection, size):
+    connection._unread = unread
+    connection.stream_buffers._unread = unread
+    unread.enter(connection)
+    for number in range(-(-size // yamux.DEFAULT_WINDOW_SIZE)):
+        filled(connection, number, yamux.DEFAULT_WINDOW_SIZE)
+
+
+async def test_a_connection_that_gives_way_ends(wire):
+    unread = Unread(lambda peer_id: False)
+    connection = muxed(RepairedYamux, wire)
+    give(unread, connection, PEER_BYTES_MAX // 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        await connection.event_started.wait()
+        connection.abandon()
+        await connection.event_closed.wait()
+    assert unread.total == 0
+    assert not connection.stream_buffers
+
+
+async def test_windows_grow_for_our_own_streams_and_to_a_limit(wire, monkeypatch):
+    window_growth.apply()
+    connection = muxed(RepairedYamux, wire)
+    theirs = yamux.YamuxStream(2, connection, is_initiator=False)
+    assert theirs._apply_autotune_epoch(0) == 0
+    for _ in range(4):
+        stream = await connection.open_stream()
+        for _ in range(20):
+            stream._apply_autotune_epoch(0)
+    assert 0 < connection.grown() <= GROWTH_BYTES_MAX
+    assert connection.streams[1].target_recv_window == GROWTH_BYTES_MAX
+    monkeypatch.setattr(connection._unread, "grown", lambda: ALL_GROWTH_BYTES_MAX)
+    connection.streams[1].target_recv_window = yamux.DEFAULT_WINDOW_SIZE
+    assert connection.streams[1]._apply_autotune_epoch(0) == 0
+
+
+def test_what_honest_peers_may_send_does_not_reach_the_limits():
+    assert GROWTH_BYTES_MAX + 8 * (yamux.DEFAULT_WINDOW_SIZE + STREAM_BYTES) < PEER_BYTES_MAX
+    assert 2 * ALL_GROWTH_BYTES_MAX <= TOTAL_BYTES_MAX
+    assert FRAME_BYTES_MAX >= yamux.DEFAULT_WINDOW_SIZE
 
 
 async def test_a_frame_too_large_is_not_read(wire):

@@ -3,11 +3,16 @@
 Spec: specs/network.md.
 """
 
+from collections import Counter
+
 import pytest
 import trio
 
+from node.network import host
+from node.network.repairs import blocked_writes
 from protocol.values.errors import MalformedMessage, PeerUnreachable
-from tests.node.network.devnet import WAIT_S, circle, tuned, until
+from tests.node.network.crowd import crowd_before, sources
+from tests.node.network.devnet import WAIT_S, circle, opened, tuned, until
 
 PROTOCOL = "/mutirao/test/1"
 
@@ -96,3 +101,56 @@ async def test_a_fault_in_a_handler_is_blamed():
         a.on_stream(PROTOCOL, fussy)
         await b.open_stream(a.peer_id, PROTOCOL)
         await until(lambda: a._context.scores.penalty(b.peer_id) > 0)
+
+
+async def send_much(peer, stream):
+    """Answer with more than any window holds."""
+    await stream.write(bytes(2**20))
+
+
+async def read_all(stream):
+    data = bytearray()
+    while piece := await stream.read_some(2**20):
+        data += piece
+    return bytes(data)
+
+
+async def test_streams_of_a_crowd_do_not_keep_an_honest_one_out(monkeypatch):
+    monkeypatch.setattr(host, "STREAMS_MAX", 8)
+    monkeypatch.setattr(host, "STREAMS_PER_SOURCE_MAX", 2)
+    served = Counter()
+
+    async def serve(peer, stream):
+        served[peer] += 1
+        try:
+            await stream.wait_some(1)
+        finally:
+            served[peer] -= 1
+
+    async with opened("a") as a, crowd_before(a.addresses()[0]) as crowd:
+        a.on_stream("/test/rest/1", serve)
+        for source in sources(20, per_site=2):
+            await crowd.hold(source, "/test/rest/1")
+        await until(lambda: served.total() == 8)
+        async with opened("b", a.addresses()[0]) as b:
+            await until(b.peers)
+            stream = await b.open_stream(a.peer_id, "/test/rest/1")
+            await until(lambda: served[b.peer_id] == 1)
+            assert served.total() <= 8
+            await stream.close()
+    await until(lambda: not served.total())
+
+
+async def test_who_never_opens_its_window_is_given_up_and_holds_nobody_up():
+    async with (
+        opened("a", tuning=tuned(stream_timeout_ms=300)) as a,
+        crowd_before(a.addresses()[0]) as crowd,
+    ):
+        a.on_stream("/test/much/1", send_much)
+        streams = [await crowd.hold(source, "/test/much/1") for source in sources(16)]
+        async with opened("b", a.addresses()[0]) as b:
+            await until(b.peers)
+            stream = await b.open_stream(a.peer_id, "/test/much/1")
+            assert await read_all(stream) == bytes(2**20)
+        await until(lambda: all(stream.reset_received for stream in streams))
+        assert not blocked_writes._OPENED

@@ -55,6 +55,24 @@ async def test_repaired_waits(autojump_clock):
     assert stream.send_window == 96
 
 
+async def test_a_write_that_waits_is_woken_and_does_not_look_all_the_time(
+    autojump_clock, monkeypatch
+):
+    blocked_writes.apply()
+    looked = []
+    stock = trio.move_on_after
+    monkeypatch.setattr(trio, "move_on_after", lambda s: looked.append(s) or stock(s))
+    stream = paused_stream()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(blocked_writes.write, stream, b"late")
+        await trio.testing.wait_all_tasks_blocked()
+        started_s = trio.current_time()
+        stream.send_window += 100
+    assert trio.current_time() == started_s
+    assert len(looked) == 1
+    assert not blocked_writes._OPENED
+
+
 async def test_large_data_is_cut_to_frames_and_window():
     stream = paused_stream()
     stream.send_window = 200_000
