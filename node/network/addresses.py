@@ -102,6 +102,10 @@ class AddressBook:
         known = [*entry.bootstrap, *entry.addresses][: ADDRESSES_PER_PEER_MAX - len(called)]
         return list(dict.fromkeys([*known, *called]))
 
+    def bootstrap(self, peer: PeerId) -> list[Multiaddr]:
+        """Return the addresses of a peer that are in our configuration."""
+        return self._entries.get(peer, Entry()).bootstrap
+
     def due(self, now_ms: int) -> tuple[list[PeerId], list[PeerId]]:
         """Return the bootstrap peers and the other peers that may be dialled now."""
         ready = [item for item in self._entries.items() if item[1].not_before_ms <= now_ms]

@@ -21,7 +21,7 @@ P = TypeVar("P")  # However a peer is named.
 class Bucket:
     """Tokens that come back with time. Times are in seconds."""
 
-    def __init__(self, burst: int, per_s: int) -> None:
+    def __init__(self, burst: int, per_s: float) -> None:
         self._burst = burst
         self._per_s = per_s
         self._tokens = float(burst)

@@ -146,9 +146,14 @@ class Network:
     def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
         """Remember where a peer that called wants its answer.
 
-        Left out is what is no address, names another peer, or leads where the peer has no
-        business to send us: to a kind of address, such as a private one, of which we told none.
+        Left out is what is no address, names another peer, or leads to a kind of address, such as a
+        private one, of which we told none; and what nothing confirms: anybody can name a third
+        party's address as its own. It is confirmed by a connection with the peer from there, or if
+        we know it already. A peer of which nothing is left is looked up in the DHT.
         """
+        connection = self._stack.swarm.living(ID.from_base58(peer))
+        host = host_of(connection.muxed_conn) if connection else ""
+        known = {*self._book.addresses(peer), *self._keeper.told(peer)}
         kinds = {Kind.PUBLIC, *map(kind_of, self._stack.host.own_addresses())}
         found: list[Multiaddr] = []
         for text in addresses:
@@ -156,7 +161,8 @@ class Network:
                 named, address = parse_peer_address(text)
             except InvalidRequest:
                 continue
-            if named == peer != self.peer_id and kind_of(address) in kinds:
+            is_confirmed = address in known or str(address).split("/")[2] == host
+            if named == peer != self.peer_id and kind_of(address) in kinds and is_confirmed:
                 found.append(address)
         self._book.learn_caller(peer, found)
 

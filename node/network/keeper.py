@@ -5,6 +5,7 @@ Spec: specs/network.md.
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
 import trio
@@ -17,6 +18,7 @@ from node.network.foreign import FOREIGN, contained
 from node.network.interface import Tuning
 from node.network.scores import monotonic_ms
 from node.network.stack import Stack
+from node.network.swarm import Targets
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
@@ -24,6 +26,8 @@ REFRESH_S: Final = 10.0
 REFRESH_EVERY_MIN_MS: Final = 5_000
 REFRESH_EVERY_MAX_MS: Final = 120_000
 FIND_S: Final = 5.0
+STRANGERS_SOUGHT_MAX: Final = 8
+"""At a time: whoever calls under a new name has us ask the DHT for it."""
 LASTING_MS: Final = 5_000
 """A connection that the other closes sooner had no place there: it is full."""
 
@@ -39,6 +43,7 @@ class Keeper:
         self._refuses = refuses
         self._tuning = tuning
         self._dialling: set[PeerId] = set()
+        self._strangers_sought = trio.CapacityLimiter(STRANGERS_SOUGHT_MAX)
         self._searches: set[tuple[PeerId, trio.CancelScope]] = set()
         self._connected_ms: dict[PeerId, int] = {}
         self._refresh_at_ms = 0
@@ -82,7 +87,7 @@ class Keeper:
         now_ms = monotonic_ms()
         lasted = now_ms - self._connected_ms.pop(peer, now_ms) >= LASTING_MS
         self._book.disconnected(peer, now_ms, lasted=lasted)
-        self._book.learn(peer, self._told(peer))
+        self._book.learn(peer, self.told(peer))
 
     def _wanted(self) -> list[PeerId]:
         """Return whom to dial now: the bootstrap peers, and some others if we have too few."""
@@ -115,17 +120,17 @@ class Keeper:
         chosen, peer_id = self._stack.swarm.chosen, ID.from_base58(peer)
         chosen.add(peer_id)
         try:
-            if not await self._dial(peer):
+            if not await self._dial(peer, is_asked=False):
                 chosen.discard(peer_id)
         finally:
             self._dialling.discard(peer)
 
-    async def _dial(self, peer: PeerId) -> bool:
+    async def _dial(self, peer: PeerId, *, is_asked: bool = True) -> bool:
         """Dial a peer at the addresses of the book; return whether it is connected now."""
-        addresses = self._book.addresses(peer)
-        peer_id = ID.from_base58(peer)
+        book = self._book
+        targets = Targets(book.addresses(peer), book.bootstrap(peer), is_asked)
         try:
-            await self._stack.swarm.dial_any(peer_id, addresses)
+            await self._stack.swarm.dial_any(ID.from_base58(peer), targets)
         except FOREIGN:
             self._book.dialled(peer, monotonic_ms(), reached=False)
             return False
@@ -137,8 +142,11 @@ class Keeper:
         info = None
         with contained("DHT lookup of a peer"), trio.move_on_after(FIND_S) as search:
             self._searches.add((peer, search))
+            peer_id = ID.from_base58(peer)
+            place = nullcontext() if self._stack.swarm.keeps(peer_id) else self._strangers_sought
             try:
-                info = await self._stack.dht.find_peer(ID.from_base58(peer))
+                async with place:
+                    info = await self._stack.dht.find_peer(peer_id)
             finally:
                 self._searches.discard((peer, search))
         return [] if info is None else list(info.addrs)
@@ -160,7 +168,8 @@ class Keeper:
                 await self._stack.dht.add_peer(connection.muxed_conn.peer_id)
             await self._stack.dht.refresh_routing_table()
 
-    def _told(self, peer: PeerId) -> list[Multiaddr]:
+    def told(self, peer: PeerId) -> list[Multiaddr]:
+        """Return the addresses that the peer told by identify, or others by the DHT."""
         try:
             return self._stack.host.peerstore.addrs(ID.from_base58(peer))
         except PeerStoreError:

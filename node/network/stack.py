@@ -27,7 +27,8 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 from trio import TaskStatus
 
-from node.network.addresses import parse_announced, reachable
+from node.network.addresses import kind_of, parse_announced, reachable
+from node.network.dials import Dials
 from node.network.foreign import contained
 from node.network.gossipsub import RepairedGossipSub
 from node.network.interface import NetworkConfig, Tuning
@@ -108,6 +109,7 @@ def build_stack(
     swarm = _build_swarm(peerstore, tuning, transport, muxer)
     swarm.guard(tuning, admission)
     host = RepairedHost(swarm, config)
+    swarm.dials = Dials(lambda: set(map(kind_of, host.own_addresses())))
     source_of = partial(source_of_peer, swarm)
     gossipsub = RepairedGossipSub(source_of)
     pubsub = RepairedPubsub(

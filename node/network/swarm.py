@@ -12,7 +12,7 @@ Spec: specs/network.md.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from libp2p.stream_muxer.yamux import yamux
 from multiaddr import Multiaddr
 
 from node.network.addresses import ADDRESSES_PER_PEER_MAX
+from node.network.dials import Dials
 from node.network.foreign import contained
 from node.network.interface import Tuning
 from node.network.muxer import RepairedYamux
@@ -41,6 +42,7 @@ CONNECTIONS_PER_PEER_MAX: Final = 4  # Two come of dialling at the same time, tw
 HEAD_START_S: Final = 0.3  # An address has this before the next one is tried beside it.
 FAILED_S: Final = 15.0  # Lookups in the DHT do not dial a dead peer again and again.
 FAILED_MAX: Final = 4096
+PROVEN_MAX: Final = 1024
 CLOSE_S: Final = 1.0
 TURN_S: Final = 60.0
 """Time for an auction, the award included, after which a peer is known, and keeps its slot."""
@@ -54,11 +56,24 @@ class Admission:
     is_known: Callable[[ID], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where to dial a peer. `trusted` are not third parties' addresses: their number is no matter.
+
+    `is_asked` is false of dials on our own account, and of those that the DHT's answers cause.
+    """
+
+    addresses: Sequence[Multiaddr]
+    trusted: Collection[Multiaddr] = ()
+    is_asked: bool = True
+
+
 class RepairedSwarm(Swarm):
     """libp2p's swarm, with its own doors."""
 
     tuning: Tuning
     refuses: Callable[[ID], bool]
+    dials: Dials
 
     def guard(self, tuning: Tuning, admission: Admission) -> None:
         """Set the limits and the rules that keep peers out. Called once, before it runs."""
@@ -75,6 +90,7 @@ class RepairedSwarm(Swarm):
         self._inbound_limiter = trio.CapacityLimiter(math.inf)  # Slots do its work.
         self._dialling: dict[ID, trio.Lock] = {}
         self._failed: dict[ID, float] = {}
+        self._proven: dict[ID, Multiaddr] = {}
 
     # --- in -------------------------------------------------------------------------------
 
@@ -163,9 +179,9 @@ class RepairedSwarm(Swarm):
             addresses = self.peerstore.addrs(peer_id)
         except PeerStoreError:
             addresses = []
-        return [await self.dial_any(peer_id, addresses)]
+        return [await self.dial_any(peer_id, Targets(addresses, is_asked=False))]
 
-    async def dial_any(self, peer_id: ID, addresses: Iterable[Multiaddr]) -> INetConn:
+    async def dial_any(self, peer_id: ID, targets: Targets) -> INetConn:
         """Return a connection with the peer, made at the first address that answers.
 
         Raises SwarmException if none does.
@@ -175,7 +191,7 @@ class RepairedSwarm(Swarm):
         lock = self._dialling.setdefault(peer_id, trio.Lock())
         try:
             async with lock:
-                connection = self.living(peer_id) or await self._race(peer_id, list(addresses))
+                connection = self.living(peer_id) or await self._race(peer_id, targets)
         finally:
             if not lock.locked():
                 self._dialling.pop(peer_id, None)
@@ -193,15 +209,18 @@ class RepairedSwarm(Swarm):
     def _select_connection(self, connections: list[INetConn], peer_id: ID) -> INetConn:
         return self.living(peer_id) or connections[-1]
 
-    async def _race(self, peer_id: ID, addresses: list[Multiaddr]) -> INetConn | None:
+    async def _race(self, peer_id: ID, targets: Targets) -> INetConn | None:
         winners: list[INetConn] = []
         async with trio.open_nursery() as nursery:
-            for address in addresses[:ADDRESSES_PER_PEER_MAX]:
+            for address in targets.addresses[:ADDRESSES_PER_PEER_MAX]:
+                if not self._may_dial(peer_id, address, targets):
+                    continue
                 lost = trio.Event()
 
                 async def attempt(address: Multiaddr = address, lost: trio.Event = lost) -> None:
                     with contained("dial"), trio.move_on_after(self.tuning.dial_timeout_ms / 1000):
                         winners.append(await self.dial_addr(address, peer_id))
+                        self._note_proven(peer_id, address, targets)
                         nursery.cancel_scope.cancel()
                     lost.set()
 
@@ -209,6 +228,20 @@ class RepairedSwarm(Swarm):
                 with trio.move_on_after(HEAD_START_S):
                     await lost.wait()
         return winners[0] if winners else None
+
+    def _may_dial(self, peer_id: ID, address: Multiaddr, targets: Targets) -> bool:
+        if address in targets.trusted or address == self._proven.get(peer_id):
+            return True
+        return self.dials.begin(address, is_asked=targets.is_asked)
+
+    def _note_proven(self, peer_id: ID, address: Multiaddr, targets: Targets) -> None:
+        """Remember that the peer was there: then this is not a third party's address."""
+        if address not in targets.trusted and address != self._proven.get(peer_id):
+            self.dials.succeeded(address, is_asked=targets.is_asked)
+        self._proven.pop(peer_id, None)
+        self._proven[peer_id] = address
+        if len(self._proven) > PROVEN_MAX:
+            del self._proven[next(iter(self._proven))]
 
     def _note(self, peer_id: ID, *, failed: bool) -> None:
         self._failed.pop(peer_id, None)

@@ -12,6 +12,7 @@ import trio.lowlevel
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.network.addresses import Entry
 from node.network.interface import AddressTaken
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import InvalidRequest, MalformedMessage, PeerUnreachable
@@ -301,17 +302,50 @@ async def test_what_others_are_told_has_no_wildcard():
         assert told.endswith(a.addresses()[0].removeprefix("/ip4/0.0.0.0"))
 
 
-async def test_what_a_caller_says_of_itself_is_learnt_and_leads_to_it():
+async def test_what_a_caller_says_of_itself_is_learnt_if_it_is_connected_from_there():
     quiet = tuned(connections_wanted=0)  # Nobody dials but for a request.
-    async with opened("a", tuning=quiet) as a, opened("b", tuning=quiet) as b:
+    async with opened("a", tuning=quiet) as a, opened("b", a.addresses()[0], tuning=quiet) as b:
+        await until(lambda: a.peers() and b.peers())
+        odd = [f"{text}/p2p/{b.peer_id}" for text in TEXTS]
+        own = b.addresses()[0]
+        elsewhere = own.replace("127.0.0.1", "127.0.0.2")
+        a.learn(b.peer_id, ("noise", *TEXTS, *odd, *a.addresses(), elsewhere, own))
+        a.learn(a.peer_id, a.addresses())
+        assert list(map(str, a._book.addresses(b.peer_id))) == [own.partition("/p2p/")[0]]
+        assert a._book.addresses(a.peer_id) == []
+        assert a._book.due(0) == ([], [])
+
+
+async def test_a_caller_that_is_not_connected_is_found_by_those_that_it_is_connected_with():
+    quiet = tuned(connections_wanted=0)
+    async with opened("hub", tuning=quiet) as hub, AsyncExitStack() as exits:
+        a, b = [
+            await exits.enter_async_context(opened(name, hub.addresses()[0], tuning=quiet))
+            for name in "ab"
+        ]
         a.on_request(echo)
-        odd = [f"{text}/p2p/{a.peer_id}" for text in TEXTS]
-        b.learn(a.peer_id, ("noise", *TEXTS, *odd, *b.addresses(), *a.addresses()))
-        b.learn(b.peer_id, b.addresses())
-        assert len(b._book.addresses(a.peer_id)) == 1
-        assert b._book.addresses(b.peer_id) == []
-        assert b._book.due(0) == ([], [])
-        assert await b.request(a.peer_id, b"hello") == b"hello"
+        await until(lambda: len(hub.peers()) == 2)
+        b.learn(a.peer_id, a.addresses())
+        assert b._book.addresses(a.peer_id) == []
+        await until_answered(b, a.peer_id)
+
+
+async def test_a_caller_that_names_a_third_party_leads_nobody_there():
+    async with opened("a") as a, opened("b") as victim:
+        for number in range(30):
+            caller = peer_id_of(bytes([number]) * 32)
+            a.learn(caller, (victim.addresses()[0].replace(victim.peer_id, caller),))
+            assert a._book.addresses(caller) == []
+
+
+async def test_a_known_address_confirms_what_a_caller_says():
+    async with opened("a") as a, opened("b") as b:
+        address = b.addresses()[0]
+        a._stack.host.peerstore.add_addrs(
+            ID.from_base58(b.peer_id), [Multiaddr(address.partition("/p2p/")[0])], 60
+        )
+        a.learn(b.peer_id, (address,))
+        assert len(a._book.addresses(b.peer_id)) == 1
 
 
 @pytest.mark.parametrize(
@@ -327,10 +361,11 @@ async def test_a_caller_cannot_send_us_where_we_are_not_ourselves(own, kept):
     async with opened("a", announce=(f"/{own}/tcp/1",)) as a:
         hosts = ("ip4/8.8.8.8", "ip4/192.168.0.9", "ip4/127.0.0.2", "ip4/169.254.169.254")
         for number, host in enumerate((*hosts, "dns4/b.test", "dns/localhost", "ip4/0.0.0.0")):
-            caller = peer_id_of(bytes([number]) * 32)
-            a.learn(caller, (f"/{host}/tcp/1/p2p/{caller}",))
-            expected = [Multiaddr(f"/{host}/tcp/1")] if host in kept else []
-            assert a._book.addresses(caller) == expected
+            caller, address = peer_id_of(bytes([number]) * 32), Multiaddr(f"/{host}/tcp/1")
+            # Known: the book alone does not judge it.
+            a._book._entries[caller] = Entry([address])
+            a.learn(caller, (f"{address}/p2p/{caller}",))
+            assert a._book._callers.get(caller, []) == ([address] if host in kept else [])
 
 
 async def test_odd_addresses_that_a_peer_tells_end_nobody(monkeypatch):

@@ -3,6 +3,9 @@
 Spec: specs/network.md.
 """
 
+from contextlib import asynccontextmanager
+from functools import partial
+
 import pytest
 import trio
 from libp2p.network.exceptions import SwarmException
@@ -10,8 +13,10 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from node.network.addresses import parse_peer_address
-from node.network.swarm import CONNECTIONS_PER_PEER_MAX
+from node.network.dials import PER_ENDPOINT, Dials
+from node.network.swarm import CONNECTIONS_PER_PEER_MAX, Targets
 from protocol.values.errors import BadSignature
+from protocol.values.ids import peer_id_of
 from tests.node.network.crowd import crowd_before, sources
 from tests.node.network.devnet import WAIT_S, Diary, echo, opened, tuned, until, until_answered
 
@@ -84,11 +89,11 @@ async def test_a_dead_peer_is_not_dialled_again_at_once():
     async with opened("a") as a, opened("b") as b:
         swarm, peer = a._stack.swarm, ID.from_base58(b.peer_id)
         with pytest.raises(SwarmException, match="no address"):
-            await swarm.dial_any(peer, DEAD)
+            await swarm.dial_any(peer, Targets(DEAD))
         with pytest.raises(SwarmException, match="a moment ago"):
             await swarm.dial_peer(peer)
         address = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
-        await swarm.dial_any(peer, [*DEAD, address])  # Whoever knows better may.
+        await swarm.dial_any(peer, Targets([*DEAD, address]))  # Whoever knows better may.
         assert await swarm.dial_peer(peer)
 
 
@@ -98,9 +103,53 @@ async def test_many_dials_make_one_connection():
         address = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
         async with trio.open_nursery() as nursery:
             for _ in range(10):
-                nursery.start_soon(swarm.dial_any, peer, [address])
+                nursery.start_soon(swarm.dial_any, peer, Targets([address]))
         assert len(swarm.get_connections(peer)) == 1
         assert not swarm._dialling
+
+
+@asynccontextmanager
+async def third_party():
+    """Two ports of a host that has nothing to do with us, and whence it was connected with."""
+    knocks = []
+
+    async def serve(stream):
+        knocks.append(stream.socket.getpeername())
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        ports = []
+        for _ in range(2):
+            listen = partial(trio.serve_tcp, serve, 0, host="127.9.9.9")
+            (listener,) = await nursery.start(listen)
+            ports.append(listener.socket.getsockname()[1])
+        yield [Multiaddr(f"/ip4/127.9.9.9/tcp/{port}") for port in ports], knocks
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_third_party_is_dialled_a_few_times_however_many_peers_are_said_to_be_there():
+    async with opened("a") as a, third_party() as (addresses, knocks):
+        swarm = a._stack.swarm
+        names = [ID.from_base58(peer_id_of(bytes([number]) * 32)) for number in range(30)]
+        for name in names[:15]:
+            with pytest.raises(SwarmException):
+                await swarm.dial_any(name, Targets(addresses))
+        for name in names[15:]:  # As libp2p does, for what the DHT or identify told.
+            swarm.peerstore.add_addrs(name, addresses, 60)
+            with pytest.raises(SwarmException):
+                await swarm.dial_peer(name)
+        assert len(knocks) == 2 * PER_ENDPOINT[0]
+
+
+async def test_a_peer_that_was_there_before_and_one_that_we_trust_are_always_dialled():
+    async with opened("a") as a, opened("b") as b:
+        swarm, peer = a._stack.swarm, ID.from_base58(b.peer_id)
+        address = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
+        swarm.dials = Dials(set)  # Of no kind of our own: loopback leads elsewhere.
+        with pytest.raises(SwarmException):
+            await swarm.dial_any(peer, Targets([address]))
+        await (await swarm.dial_any(peer, Targets([address], trusted=[address]))).close()
+        assert await swarm.dial_any(peer, Targets([address]))
 
 
 FEW = tuned(connections_max=16, connections_per_source_max=4, connections_wanted=2)
@@ -184,7 +233,7 @@ async def test_a_wrong_name_is_noticed():
     async with opened("a") as a, opened("b") as b, opened("c") as c:
         address = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
         with pytest.raises(SwarmException):
-            await a._stack.swarm.dial_any(ID.from_base58(c.peer_id), [address])
+            await a._stack.swarm.dial_any(ID.from_base58(c.peer_id), Targets([address]))
 
 
 async def test_a_peer_has_few_connections():
@@ -207,7 +256,7 @@ async def test_a_refused_peer_does_not_get_in():
         a.blame(BadSignature(b.peer_id, "forged"))
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
         try:
-            await b._stack.swarm.dial_any(ID.from_base58(a.peer_id), [address])
+            await b._stack.swarm.dial_any(ID.from_base58(a.peer_id), Targets([address]))
         except SwarmException:
             assert not b.peers()
         await until(lambda: not b.peers())
