@@ -25,6 +25,7 @@ from protocol.values.ids import PeerId
 REFRESH_S: Final = 10.0
 REFRESH_EVERY_MIN_MS: Final = 5_000
 REFRESH_EVERY_MAX_MS: Final = 120_000
+PEERS_ENOUGH: Final = 20  # As many as one lookup asks for.
 FIND_S: Final = 5.0
 STRANGERS_SOUGHT_MAX: Final = 8
 """At a time: whoever calls under a new name has us ask the DHT for it."""
@@ -47,6 +48,7 @@ class Keeper:
         self._searches: set[tuple[PeerId, trio.CancelScope]] = set()
         self._connected_ms: dict[PeerId, int] = {}
         self._refresh_at_ms = 0
+        self._refreshed_ms = -REFRESH_EVERY_MIN_MS
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
 
     async def run(self) -> None:
@@ -72,14 +74,16 @@ class Keeper:
             raise PeerUnreachable(f"no address of {peer} answers")
 
     def connected(self, peer: PeerId) -> None:
-        """Note a new connection: the peer may know others, and nobody need look for it."""
+        """Note a new connection: nobody need look for the peer, and it may know others."""
         for wanted, search in self._searches:
             if wanted == peer:
                 search.cancel()
         self._connected_ms[peer] = monotonic_ms()
         self._book.dialled(peer, monotonic_ms(), reached=True)
-        self._refresh_every_ms = REFRESH_EVERY_MIN_MS
-        self._refresh_at_ms = 0
+        if self._stack.dht.routing_table.size() < PEERS_ENOUGH:  # Else it tells us little new.
+            self._refresh_every_ms = REFRESH_EVERY_MIN_MS
+            soon_ms = self._refreshed_ms + REFRESH_EVERY_MIN_MS
+            self._refresh_at_ms = min(self._refresh_at_ms, soon_ms)
 
     def disconnected(self, peer: PeerId) -> None:
         """Remember the addresses that the peer told us while it was here."""
@@ -157,10 +161,11 @@ class Keeper:
             await trio.sleep(self._pause_s())
 
     async def _refresh(self) -> None:
-        """Fill the routing table: soon after a new connection, then ever more rarely."""
+        """Fill the routing table if it is time: ever more rarely, once there is somebody to ask."""
         now_ms = monotonic_ms()
         if now_ms < self._refresh_at_ms or not self._stack.swarm.connections:
             return
+        self._refreshed_ms = now_ms
         self._refresh_at_ms = now_ms + self._refresh_every_ms
         self._refresh_every_ms = min(2 * self._refresh_every_ms, REFRESH_EVERY_MAX_MS)
         with contained("DHT refresh"), trio.move_on_after(REFRESH_S):

@@ -7,6 +7,7 @@ import pytest
 import trio
 from multiaddr import Multiaddr
 
+from node.network import keeper
 from node.network.scores import monotonic_ms
 from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import peer_id_of
@@ -101,6 +102,43 @@ async def test_only_so_many_peers_are_dialled_and_bootstrap_peers_always():
         a._keeper._book.learn_bootstrap(names[0], Multiaddr(others[0]))
         a._keeper._tuning = tuned(connections_wanted=0)
         assert a._keeper._wanted() == [names[0]]
+
+
+class Refreshes:
+    """Counts the refreshes of a node's routing table, by a clock that the test sets."""
+
+    def __init__(self, node, monkeypatch):
+        self.count = 0
+        self.now_ms = 10**9
+        self.keeper = node._keeper
+        self.keeper._refreshed_ms = self.keeper._refresh_at_ms = -(10**9)
+        monkeypatch.setattr(keeper, "monotonic_ms", lambda: self.now_ms)
+        monkeypatch.setattr(node._stack.dht, "refresh_routing_table", self.refresh)
+
+    async def refresh(self):
+        self.count += 1
+
+    async def during(self, seconds, name=None):
+        """Let time pass; each second a newcomer may come, and the keeper looks."""
+        before = self.count
+        for _ in range(seconds):
+            self.now_ms += 1_000
+            if name is not None:
+                self.keeper.connected(name)
+            await self.keeper._refresh()
+        return self.count - before
+
+
+async def test_newcomers_do_not_refresh_the_routing_table_all_the_time(monkeypatch):
+    slow = tuned(keeper_every_ms=10**9)
+    async with opened("b") as b, opened("a", b.addresses()[0], tuning=slow) as a:
+        await until(a.peers)
+        refreshes = Refreshes(a, monkeypatch)
+        assert await refreshes.during(1) == 1
+        assert await refreshes.during(100, b.peer_id) == 20  # Each newcomer may know somebody.
+        monkeypatch.setattr(a._stack.dht.routing_table, "size", lambda: keeper.PEERS_ENOUGH)
+        await refreshes.during(1_000)
+        assert await refreshes.during(1_200) == await refreshes.during(1_200, b.peer_id) == 10
 
 
 async def test_a_refused_peer_is_not_dialled():
