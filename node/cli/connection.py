@@ -6,7 +6,7 @@ Spec: specs/rpc.md#routes.
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class Connection:
 
     def download(
         self, path: str, timeout_s: float | None = LONG_S, **query: Any
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Yield the bytes at a path as they come; Failure if they end too early."""
         with self._asking("GET", with_query(path, query), timeout_s=timeout_s) as answer:
             yield from answer.chunks()

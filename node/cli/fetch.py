@@ -5,12 +5,15 @@ Spec: specs/rpc.md#command-line.
 
 import hashlib
 import secrets
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import IO, Any, Final
 
 from node.cli.connection import Connection, quoted
 from node.cli.failure import Failure
+
+CHUNK_BYTES: Final = 2**18
 
 
 def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, Any]]:
@@ -18,14 +21,14 @@ def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, An
 
     Raises Failure if a path would leave the folder, a digest differs or the disk refuses.
     """
-    path = f"/jobs/{quoted(job)}/outputs"
-    found: list[dict[str, Any]] = node.get(path)
+    path = f"/jobs/{quoted(job)}"
+    found: list[dict[str, Any]] = node.get(f"{path}/outputs")
     for output in found:
         _check_path(output["path"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for output in found:
-            _fetch(node, f"{path}/{quote(output['path'])}", folder, output)
+        with closing(node.download(f"{path}/archive")) as chunks:
+            _unpack(_Reader(chunks), folder, found)
     except OSError as error:
         where = error.filename or folder
         hint = "free some space or name another folder; the files stay with the node"
@@ -40,7 +43,19 @@ def _check_path(path: str) -> None:
         raise Failure("failure", f"the job left a file with a path that is not safe: {path!r}")
 
 
-def _fetch(node: Connection, path: str, folder: Path, output: dict[str, Any]) -> None:
+def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
+    import tarfile  # It takes a while, and only this needs it.
+
+    with tarfile.open(fileobj=archive, mode="r|") as members:
+        for output in outputs:
+            member = members.next()
+            content = members.extractfile(member) if member else None
+            if content is None:
+                raise Failure("failure", f"{output['path']}: the node did not send it")
+            _write(content, folder, output)
+
+
+def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
     final = folder / output["path"]
     final.parent.mkdir(parents=True, exist_ok=True)
     if not final.parent.resolve().is_relative_to(folder.resolve()):
@@ -49,7 +64,7 @@ def _fetch(node: Connection, path: str, folder: Path, output: dict[str, Any]) ->
     try:
         digest = hashlib.sha256()
         with partial.open("xb") as file:
-            for chunk in node.download(path):
+            while chunk := content.read(CHUNK_BYTES):
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != output["digest"]:
@@ -59,3 +74,18 @@ def _fetch(node: Connection, path: str, folder: Path, output: dict[str, Any]) ->
         partial.replace(final)
     finally:
         partial.unlink(missing_ok=True)
+
+
+class _Reader:
+    """Chunks as a file that is read from front to back."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
+            self._rest += chunk
+        data = bytes(self._rest[:size])
+        del self._rest[:size]
+        return data

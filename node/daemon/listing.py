@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from node.data.blobs import Blobs
+from node.rpc.views import OutputView
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.codec import decode
@@ -28,6 +29,15 @@ async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
         return await trio.to_thread.run_sync(decode, Outputs, data)
     except ValueError as error:
         raise BlobUnavailable(f"the list of outputs is broken: {error}") from None
+
+
+async def output_views(blobs: Blobs, digest: Digest) -> dict[str, OutputView]:
+    """Return by path what a listing names, as users see it; errors as of `read_listing`."""
+    listing = await read_listing(blobs, digest)
+    return {
+        file.path: OutputView(file.path, file.blob.size, file.blob.digest.hex(), file.executable)
+        for file in listing.files
+    }
 
 
 def pin_listing(blobs: Blobs, owner: str, digest: Digest, outputs: Outputs) -> None:

@@ -11,14 +11,15 @@ from typing import Final
 
 import trio
 
-from node.daemon.workshop import Workshop
+from node.daemon.workshop import Workshop, pins_of
 from node.data.layers import Allowance
+from node.data.transfer import Holding
 from node.sandbox.driver import Driver
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, Input
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
-from protocol.values.ids import Digest, LeaseId, PeerId
-from protocol.wire.job import BlobRef, Workload
+from protocol.values.ids import Digest, LeaseId
+from protocol.wire.job import Workload
 
 MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
 ATTEMPTS: Final = 5
@@ -85,7 +86,7 @@ def sandbox_of(shop: Workshop) -> Driver:
 
 
 async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:
-    workload, holder = effect.workload, effect.requester
+    workload, holder, owner = effect.workload, effect.requester, pins_of(effect.lease_id)
     progress = _Progress(effect.lease_id, workload, give)
     await shop.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
     parts = await shop.images.parts(workload.image)
@@ -93,18 +94,9 @@ async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:
     if size > workload.image_bytes:
         raise InvalidRequest(f"the image has {size} bytes, the job says {workload.image_bytes}")
     shop.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
-    for part in await shop.images.missing(workload.image):
-        await _fetch(shop, part, (holder, "image"), progress)
-    for file in workload.inputs:
-        await _fetch(shop, file.blob, (holder, "input"), progress)
-
-
-async def _fetch(
-    shop: Workshop, blob: BlobRef, source: tuple[PeerId, str], progress: "_Progress"
-) -> None:
-    holder, kind = source
-    await shop.fetcher.fetch(blob.digest, [holder], kind, blob.size, progress.note)
-    progress.finish(blob.size)
+    for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
+        await shop.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
+        progress.finish(sum(ref.size for ref in refs))
 
 
 class _Progress:
@@ -116,7 +108,7 @@ class _Progress:
         self._finished = 0
         self._told = 0
 
-    def note(self, done: int, _size: int) -> None:
+    def note(self, done: int) -> None:
         if self._finished + done >= self._told + PROGRESS_BYTES:
             self._told = self._finished + done
             self._give(FetchProgressed(self._lease_id, self._told, self._total))

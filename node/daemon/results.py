@@ -26,7 +26,7 @@ from node.daemon.listing import (
 from node.daemon.logs import PROTOCOL, Stream, follow_log
 from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
-from node.data.transfer import BlobFetcher
+from node.data.transfer import BlobFetcher, Holding
 from protocol.machines import effects, inputs
 from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
 from protocol.values.ids import JobId, LeaseId, PeerId
@@ -142,8 +142,8 @@ class Results:
         if fault:
             raise RuleBroken(effect.provider, fault)
         pin_listing(self._blobs, owner, digest, outputs)
-        for ref, kind in [(outputs.log, "log"), *((file.blob, "output") for file in outputs.files)]:
-            await self._fetcher.fetch(ref.digest, holders, kind, ref.size)
+        for kind, refs in (("log", [outputs.log]), ("output", [f.blob for f in outputs.files])):
+            await self._fetcher.fetch_all(refs, Holding(effect.provider, kind, owner))
         await self._finish_log(effect, outputs.log)
 
     async def _finish_log(self, effect: effects.FetchOutputs, log: BlobRef) -> None:

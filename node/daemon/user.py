@@ -20,7 +20,7 @@ from node.config import Config
 from node.daemon import story
 from node.daemon.clock import Clock
 from node.daemon.driver import Driver
-from node.daemon.listing import read_listing
+from node.daemon.listing import output_views
 from node.daemon.offers import offer_view, resources_view
 from node.daemon.recovery import Past
 from node.daemon.results import Results
@@ -62,6 +62,8 @@ DISK_BYTES_MIN: Final = 64 * 1024 * 1024
 PREFIX_MIN: Final = 6
 LOG_POLL_S: Final = 0.05
 LOG_CHUNK: Final = 64 * 1024
+OUTPUTS_KEPT_MAX: Final = 2
+"""Jobs whose list of outputs stays in memory: 10,000 files take about 5 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class User:
         self._started_ms = parts.clock.now_ms()
         self._news: dict[JobId, trio.Event] = {}
         self._progress: dict[JobId, Progress] = {}
+        self._outputs: dict[JobId, dict[str, OutputView]] = {}
         self._submitting = trio.Lock()
 
     # --- the node -------------------------------------------------------------------------
@@ -197,21 +200,16 @@ class User:
                 await trio.sleep(LOG_POLL_S)
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
-        view = await self.job(reference)
-        if view.output_digest is None:
-            raise Conflict(f"job {view.id[:12]} is {view.phase}: it has no outputs")
-        digest = Digest(bytes.fromhex(view.output_digest))
-        listing = await read_listing(self._parts.blobs, digest)
-        return tuple(
-            OutputView(file.path, file.blob.size, file.blob.digest.hex(), file.executable)
-            for file in listing.files
-        )
+        return tuple((await self._left_by(self._find(reference))).values())
 
-    async def output_file(self, digest: str) -> Path:
-        path = self._parts.blobs.path(Digest(bytes.fromhex(digest)))
-        if path is None:
-            raise BlobUnavailable(f"the bytes of {digest[:12]} are not here any more")
-        return path
+    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
+        found = (await self._left_by(self._find(reference))).get(path)
+        if found is None:
+            raise NotFound(f"the job left no file {path!r}")
+        place = self._parts.blobs.path(Digest(bytes.fromhex(found.digest)))
+        if place is None:
+            raise BlobUnavailable(f"the bytes of {path!r} are not here any more")
+        return found, place
 
     # --- content --------------------------------------------------------------------------
 
@@ -334,6 +332,18 @@ class User:
         size = sum(part.size for part in parts)
         needed = [ref.digest for ref in (*parts, *(file.blob for file in workload.inputs))]
         return replace(spec, workload=replace(workload, image_bytes=size)), needed
+
+    async def _left_by(self, job: Job) -> dict[str, OutputView]:
+        """Return a job's outputs by path; who fetches all asks for them once a file."""
+        if job.job_id in self._outputs:
+            return self._outputs[job.job_id]
+        view = await self._view(job)
+        if view.output_digest is None:
+            raise Conflict(f"job {view.id[:12]} is {view.phase}: it has no outputs")
+        found = await output_views(self._parts.blobs, Digest(bytes.fromhex(view.output_digest)))
+        if self._has_ended(job.job_id):  # Until then they may still become others.
+            self._outputs = dict([*self._outputs.items(), (job.job_id, found)][-OUTPUTS_KEPT_MAX:])
+        return found
 
     async def _view(self, job: Job) -> JobView:
         return story.job_view(job, await self._parts.journal.events(job.job_id))

@@ -29,6 +29,7 @@ MESSAGE_MAX: Final = 128
 """Bytes of a request or an answer at most."""
 SIZE_MAX: Final = BLOB_SIZE_MAX
 LENGTH_BYTES: Final = 4
+BUFFER_BYTES: Final = 64 * 1024
 
 
 class ByteStream(Protocol):
@@ -53,6 +54,63 @@ class ByteStream(Protocol):
     async def reset(self) -> None:
         """Break the stream off, both ways."""
         ...
+
+
+class Buffered:
+    """A stream whose small frames travel together: each read or write of a stream takes a while.
+
+    What is written leaves before the peer is waited for, at the end, or when it is much.
+    """
+
+    def __init__(self, stream: ByteStream) -> None:
+        """Take over a stream, with whatever was not read of it yet."""
+        self._stream = stream
+        self._unread = bytearray()
+        self._unsent = bytearray()
+
+    async def read_exactly(self, n: int, /) -> bytes:
+        """Return exactly `n` bytes; PeerUnreachable if the stream ends before."""
+        while len(self._unread) < n:
+            before = len(self._unread)
+            await self._read(n - before)
+            if len(self._unread) == before:
+                raise PeerUnreachable("the stream ended too early")
+        return self._take(n)
+
+    async def read_some(self, most: int, /) -> bytes:
+        """Return 1 to `most` bytes, or none at the end of the stream."""
+        if not self._unread:
+            await self._read(most)
+        return self._take(most)
+
+    async def write(self, data: bytes, /) -> None:
+        """Send the bytes, in a while."""
+        self._unsent += data
+        if len(self._unsent) >= BUFFER_BYTES:
+            await self._flush()
+
+    async def close(self) -> None:
+        """Say that no more will be written."""
+        await self._flush()
+        await self._stream.close()
+
+    async def reset(self) -> None:
+        """Break the stream off, both ways."""
+        await self._stream.reset()
+
+    async def _read(self, wanted: int) -> None:
+        await self._flush()
+        self._unread += await self._stream.read_some(max(wanted, BUFFER_BYTES))
+
+    async def _flush(self) -> None:
+        if self._unsent:
+            data, self._unsent = bytes(self._unsent), bytearray()
+            await self._stream.write(data)
+
+    def _take(self, most: int) -> bytes:
+        data = bytes(self._unread[:most])
+        del self._unread[:most]
+        return data
 
 
 class Status(IntEnum):

@@ -22,6 +22,7 @@ from node.data.frames import (
     HASHES_PER_FRAME,
     MESSAGE_MAX,
     Answer,
+    Buffered,
     ByteStream,
     ChunkRequest,
     ListRequest,
@@ -40,7 +41,7 @@ from protocol.values.errors import (
     PeerUnreachable,
     RuleBroken,
 )
-from protocol.values.ids import Digest, PeerId
+from protocol.values.ids import Digest, PeerId, digest_of
 
 LOG: Final = logging.getLogger(__name__)
 STREAMS_PER_PEER_MAX: Final = 4
@@ -66,6 +67,7 @@ class BlobServer:
 
         Raises MalformedMessage or RuleBroken, the stream broken off, if the peer breaks the spec.
         """
+        stream = Buffered(stream)
         if self._open[peer] >= STREAMS_PER_PEER_MAX or self._open.total() >= STREAMS_MAX:
             await self._refuse(peer, stream)
             return
@@ -96,15 +98,20 @@ class BlobServer:
                 frame = await read_frame_or_end(stream, peer, MESSAGE_MAX)
             if frame is None:
                 return
-            request = decode_request(peer, frame)
-            ref, path = self._blobs.ref(request.digest), self._blobs.path(request.digest)
-            if ref is None or path is None:
-                await self._send(peer, stream, encode_answer(Answer(Status.ABSENT)))
-                continue
-            if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
-                raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
-            await self._send(peer, stream, encode_answer(Answer(Status.HERE, ref.size)))
-            async with aclosing(self._frames(request, ref, path)) as frames:
+            await self._answer(peer, stream, decode_request(peer, frame))
+
+    async def _answer(
+        self, peer: PeerId, stream: ByteStream, request: ListRequest | ChunkRequest
+    ) -> None:
+        ref, path = self._blobs.ref(request.digest), self._blobs.path(request.digest)
+        if ref is None or path is None:
+            await self._send(peer, stream, encode_answer(Answer(Status.ABSENT)))
+            return
+        if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
+            raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
+        await self._send(peer, stream, encode_answer(Answer(Status.HERE, ref.size)))
+        with _open_blob(path) as file:
+            async with aclosing(self._frames(request, ref, file)) as frames:
                 async for frame in frames:
                     await self._send(peer, stream, frame)
 
@@ -113,25 +120,26 @@ class BlobServer:
             await send_frame(stream, frame)
 
     async def _frames(
-        self, request: ListRequest | ChunkRequest, ref: BlobRef, path: Path
+        self, request: ListRequest | ChunkRequest, ref: BlobRef, file: BinaryIO
     ) -> AsyncGenerator[bytes, None]:
-        """Yield what follows the answer; BlobUnavailable if the blob has just gone."""
-        with _open_blob(path) as file:
-            if isinstance(request, ChunkRequest):
-                file.seek(request.first * CHUNK)
-                for _ in range(request.count):
-                    yield await trio.to_thread.run_sync(file.read, CHUNK)
-                return
-            step = 32 * HASHES_PER_FRAME
-            known = self._lists.get(ref.digest)
-            if known is not None:
-                self._lists.move_to_end(ref.digest)
+        """Yield what follows the answer; BlobUnavailable if the blob turns out to be damaged."""
+        match request:
+            case ChunkRequest(_, first, count):
+                file.seek(first * CHUNK)
+                for _ in range(count):
+                    chunk = await trio.to_thread.run_sync(file.read, CHUNK)
+                    if ref.size <= CHUNK:  # Its fetcher may not have asked for the list.
+                        await self._require(digest_of(chunk), ref)
+                    yield chunk
+            case ListRequest(digest) if (known := self._lists.get(digest)) is not None:
+                self._lists.move_to_end(digest)
+                step = 32 * HASHES_PER_FRAME
                 for start in range(0, len(known), step):
                     yield known[start : start + step]
-                return
-            async with aclosing(self._hash_all(ref, file)) as frames:
-                async for frame in frames:
-                    yield frame
+            case _:
+                async with aclosing(self._hash_all(ref, file)) as frames:
+                    async for frame in frames:
+                        yield frame
 
     async def _hash_all(self, ref: BlobRef, file: BinaryIO) -> AsyncGenerator[bytes, None]:
         """Yield the chunk list while it is made, and keep it.
@@ -145,15 +153,19 @@ class BlobServer:
             if frames:
                 yield frames[-1]
             frames.append(frame)
-        if whole.digest() != ref.digest:
-            LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
-            await self._blobs.drop(ref.digest)
-            raise BlobUnavailable("the blob was damaged on our disk")
+        await self._require(Digest(whole.digest()), ref)
         self._lists[ref.digest] = b"".join(frames)
         while len(self._lists) > LISTS_KEPT_MAX:
             self._lists.popitem(last=False)
         if frames:
             yield frames[-1]
+
+    async def _require(self, found: Digest, ref: BlobRef) -> None:
+        """Drop a blob whose bytes have another digest now; BlobUnavailable then."""
+        if found != ref.digest:
+            LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
+            await self._blobs.drop(ref.digest)
+            raise BlobUnavailable("the blob was damaged on our disk")
 
 
 def _open_blob(path: Path) -> BinaryIO:

@@ -3,21 +3,24 @@
 Spec: specs/data.md#transfer.
 """
 
+import io
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
 
-from node.data.blobs import BlobRef, Blobs, Complete
+from node.data.blobs import BlobRef, Blobs, Complete, Source
 from node.data.frames import (
     CHUNK,
     CHUNKS_PER_REQUEST_MAX,
     HASHES_PER_FRAME,
     MESSAGE_MAX,
     PROTOCOL,
+    Buffered,
     ByteStream,
     ChunkRequest,
     ListRequest,
@@ -38,11 +41,16 @@ from protocol.values.errors import (
     RuleBroken,
     StorageFull,
 )
-from protocol.values.ids import Digest, PeerId
+from protocol.values.ids import Digest, PeerId, digest_of
 
-__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "ByteStream"]
+__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "ByteStream", "Holding"]
 
 LOG: Final = logging.getLogger(__name__)
+AHEAD_MAX: Final = 64
+"""Small blobs that are asked for before the first of them is read."""
+BATCH_MAX: Final = 4096
+BATCH_BYTES_MAX: Final = 16 * CHUNK
+"""Small blobs that are held in memory until they are written together."""
 FAILURES_TOLD_MAX: Final = 3
 """Holders whose failure the one line of BlobUnavailable names."""
 
@@ -62,7 +70,16 @@ class _Wanted:
     size_max: int
 
     def __str__(self) -> str:
-        return f"blob sha256:{self.digest.hex()[:12]}"
+        return _named(self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who has blobs, what they are for, and in whose name they are pinned here."""
+
+    holder: PeerId
+    kind: str
+    owner: str
 
 
 @dataclass(slots=True)
@@ -125,6 +142,55 @@ class BlobFetcher:
             if not transfer.users:
                 del self._transfers[digest]
 
+    async def fetch_all(
+        self,
+        refs: Sequence[BlobRef],
+        source: Holding,
+        progress: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """Have all these blobs; many small ones take hardly more round trips than one.
+
+        `progress` is told how many bytes of all are here. Errors as of `fetch`; that a blob has
+        another size than its `ref` says is BlobUnavailable too.
+        """
+        self._blobs.pin(source.owner, *(ref.digest for ref in refs))
+        missing = [ref for ref in dict.fromkeys(refs) if not self._is_here(ref)]
+        done = sum(ref.size for ref in refs) - sum(ref.size for ref in missing)
+        for batch in _batches([ref for ref in missing if ref.size <= CHUNK]):
+            await self._fetch_small(batch, source)
+            done += sum(ref.size for ref in batch)
+            progress(done)
+        for ref in missing:
+            if ref.size > CHUNK:
+                tell = partial(_tell, progress, done)
+                found = await self.fetch(ref.digest, [source.holder], source.kind, ref.size, tell)
+                _require_size(found.size, ref)
+                done += ref.size
+
+    def _is_here(self, ref: BlobRef) -> bool:
+        """Say whether a blob is here; BlobUnavailable if it has another size than it should."""
+        here = self._blobs.ref(ref.digest)
+        if here is None or self._blobs.path(ref.digest) is None:
+            return False
+        _require_size(here.size, ref)
+        return True
+
+    async def _fetch_small(self, refs: Sequence[BlobRef], source: Holding) -> None:
+        """Fetch blobs of at most one chunk over one stream, and keep all of them or none."""
+        size = sum(ref.size for ref in refs)
+        if not self._blobs.can_hold(size):
+            raise StorageFull(f"{size} bytes do not fit into the blob budget")
+        try:
+            async with self._session(source.holder) as session:
+                contents = await session.whole(refs)
+        except PeerFault as fault:
+            self._blame(fault)
+            raise BlobUnavailable(f"{source.holder}: {fault.why}") from None
+        except (PeerUnreachable, BlobUnavailable) as error:
+            raise BlobUnavailable(f"{source.holder}: {error}") from None
+        sources = [Source(partial(io.BytesIO, data), len(data), source.kind) for data in contents]
+        await self._blobs.put_all(sources, source.owner)
+
     async def _fetch(
         self, wanted: _Wanted, holders: Sequence[PeerId], transfer: _Transfer
     ) -> BlobRef:
@@ -163,7 +229,7 @@ class BlobFetcher:
     @asynccontextmanager
     async def _session(self, holder: PeerId) -> AsyncIterator["_Session"]:
         with patience(holder, self._patience_s):
-            stream = await self._open_stream(holder, PROTOCOL)
+            stream = Buffered(await self._open_stream(holder, PROTOCOL))
         whole = False
         try:
             yield _Session(stream, holder, self._patience_s)
@@ -176,7 +242,7 @@ class BlobFetcher:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """Requests to one holder over one stream, in lock-step."""
+    """Requests to one holder over one stream."""
 
     stream: ByteStream
     holder: PeerId
@@ -202,6 +268,25 @@ class _Session:
             left -= expected
         return size, bytes(hashes)
 
+    async def whole(self, refs: Sequence[BlobRef]) -> list[bytes]:
+        """Return blobs of at most one chunk each; many are asked for before the first is read."""
+        contents: list[bytes] = []
+        for first in range(0, len(refs), AHEAD_MAX):
+            ahead = refs[first : first + AHEAD_MAX]
+            for request in [ChunkRequest(ref.digest, 0, 1) for ref in ahead if ref.size]:
+                await self._send(request)
+            contents += [await self._read_whole(ref) for ref in ahead]
+        return contents
+
+    async def _read_whole(self, ref: BlobRef) -> bytes:
+        data = b""
+        if ref.size:
+            _require_size(await self._answer(), ref)
+            data = await self._frame(ref.size)
+        if digest_of(data) != ref.digest:
+            raise RuleBroken(self.holder, f"its bytes are not those of {_named(ref.digest)}")
+        return data
+
     async def fill(self, partial: Partial, digest: Digest, report: Progress) -> None:
         """Fetch all missing chunks."""
         missing = range(partial.done, chunk_count(partial.size))
@@ -218,8 +303,16 @@ class _Session:
 
     async def _ask(self, request: ListRequest | ChunkRequest) -> int:
         """Return the blob's size in bytes; BlobUnavailable if the holder does not give it."""
+        await self._send(request)
+        return await self._answer()
+
+    async def _send(self, request: ListRequest | ChunkRequest) -> None:
         with patience(self.holder, self.patience_s):
             await send_frame(self.stream, encode_request(request))
+
+    async def _answer(self) -> int:
+        """Return the size that the next answer gives; BlobUnavailable if it is a refusal."""
+        with patience(self.holder, self.patience_s):
             frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
         answer = decode_answer(self.holder, frame)
         match answer.status:
@@ -237,6 +330,33 @@ class _Session:
         if len(frame) != size:
             raise RuleBroken(self.holder, f"a frame of {len(frame)} bytes instead of {size}")
         return frame
+
+
+def _batches(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
+    """Yield the blobs in groups that may be in memory at a time."""
+    batch: list[BlobRef] = []
+    size = 0
+    for ref in refs:
+        if len(batch) == BATCH_MAX or size + ref.size > BATCH_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+        batch.append(ref)
+        size += ref.size
+    if batch:
+        yield batch
+
+
+def _named(digest: Digest) -> str:
+    return f"blob sha256:{digest.hex()[:12]}"
+
+
+def _require_size(size: int, ref: BlobRef) -> None:
+    if size != ref.size:
+        raise BlobUnavailable(f"{_named(ref.digest)} has {size} bytes instead of {ref.size}")
+
+
+def _tell(progress: Callable[[int], object], before: int, done: int, _size: int) -> None:
+    progress(before + done)
 
 
 def _told(failures: list[str]) -> str:

@@ -58,8 +58,8 @@ class Service(Protocol):
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]: ...
 
-    async def output_file(self, digest: str) -> Path:
-        """Return where the bytes of a digest (64 hex digits) lie; BlobUnavailable if nowhere."""
+    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
+        """Return a file that a job left, and where its bytes lie; NotFound, BlobUnavailable."""
         ...
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:

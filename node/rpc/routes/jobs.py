@@ -5,23 +5,21 @@ Spec: specs/rpc.md#routes.
 
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import trio
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from node.rpc.archive import opened, read, tar_of
 from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
 from node.rpc.requests import JobRequest, job_spec_of
 from node.rpc.service import Service
 from node.rpc.views import JobView, OutputView
-from protocol.values.errors import BlobUnavailable, NotFound
 
 KEY_LENGTH_MAX: Final = 64
 JOBS_MAX: Final = 500
 NUMBER_MAX: Final = 2**53
-CHUNK_BYTES: Final = 2**18
 EVENTS: Final[dict[int | str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 BYTES: Final[dict[int | str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 """What the OpenAPI document says of answers that are no JSON."""
@@ -95,25 +93,20 @@ def _add_outputs(router: APIRouter, service: Service, closing: trio.Event) -> No
     @router.get("/{reference}/outputs/{path:path}", response_class=Response, responses=BYTES)
     async def output(reference: str, path: str) -> Response:
         """Return the bytes of one such file; its digest is the ETag."""
-        found = [each for each in await service.outputs(reference) if each.path == path]
-        if not found:
-            raise NotFound(f"the job left no file {path!r}")
-        digest = found[0].digest
-        content = await _opened(await service.output_file(digest))
-        return LiveBytes(_chunks(content), closing, etag=f'"{digest}"')
+        output, place = await service.output(reference, path)
+        content = await opened(place)
+        return LiveBytes(_chunks(content), closing, etag=f'"{output.digest}"')
 
-
-async def _opened(path: Path) -> Any:
-    try:
-        return await trio.open_file(path, "rb")
-    except OSError as error:
-        raise BlobUnavailable(f"cannot read the file: {error.strerror}") from None
+    @router.get("/{reference}/archive", response_class=Response, responses=BYTES)
+    async def archive(reference: str) -> Response:
+        """Return all files that the job left as one tar, in the order of `outputs`."""
+        listed = await service.outputs(reference)
+        # All before the first: later nobody could be told why one is missing.
+        found = [await service.output(reference, output.path) for output in listed]
+        return LiveBytes(tar_of(found), closing)
 
 
 async def _chunks(content: Any) -> AsyncGenerator[bytes, None]:
     async with content:
-        try:
-            while chunk := await content.read(CHUNK_BYTES):
-                yield chunk
-        except OSError as error:
-            raise BlobUnavailable(f"cannot read the file: {error.strerror}") from None
+        while chunk := await read(content):
+            yield chunk

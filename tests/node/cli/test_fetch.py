@@ -55,6 +55,30 @@ def test_a_link_in_the_folder_is_not_followed_out(daemon, job, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_all_files_take_two_requests(daemon, job, tmp_path, monkeypatch):
+    for number in range(300):
+        daemon.do(daemon.service.leave, job, f"d{number % 7}/{number}", b"%d" % number)
+    asked = []
+    asking = Connection._asking
+
+    def counted(node, method, path, *more, **options):
+        asked.append(path)
+        return asking(node, method, path, *more, **options)
+
+    monkeypatch.setattr(Connection, "_asking", counted)
+    assert len(fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")) == 300
+    assert (tmp_path / "out" / "d1" / "8").read_bytes() == b"8"
+    assert len(asked) == 2
+
+
+def test_bytes_that_are_gone_are_told(daemon, job, tmp_path):
+    daemon.do(daemon.service.leave, job, "a", b"x")
+    for file in daemon.service.folder.glob("?" * 64):
+        file.unlink()
+    with pytest.raises(Failure, match="'a' are not here any more"):
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+
+
 def test_other_bytes_are_not_kept(daemon, job, tmp_path):
     daemon.do(daemon.service.leave, job, "a", b"x")
     files = daemon.service.files[job]

@@ -74,6 +74,15 @@ async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
         assert not ada.blobs._pins
 
 
+async def test_many_outputs_take_a_few_streams(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, **{f"file{number}": b"%d" % number for number in range(100)})
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+    assert len(wires.opened) == 3  # The listing, the log, and all outputs.
+    assert len(ada.blobs.of_kind("output")) == 101
+
+
 async def test_a_job_with_no_outputs(ada: Place, bea: Place, wires: Wires) -> None:
     effect = await left(bea, b"")
     async with running(ada.results(wires)) as found:

@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#service.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -51,12 +51,48 @@ async def test_a_job_from_submission_to_its_outputs(pair: Pair) -> None:
     assert view.receipt.provider_signature
     (output,) = await pair.user.outputs(job)
     assert (output.path, output.size) == ("result", 2)
-    assert (await pair.user.output_file(output.digest)).read_bytes() == b"42"
+    assert (await pair.user.output(job, "result"))[1].read_bytes() == b"42"
     assert [step for step in vars_of(view.steps) if step is not None]
 
 
 def vars_of(view: Any) -> list[Any]:
     return [getattr(view, name) for name in view.__slots__]
+
+
+async def test_the_list_of_outputs_is_read_once_for_all_its_files(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await pair.submit()
+    files = {f"file {number}": b"%d" % number for number in range(40)}
+    await pair.finish(job, 0, **files)
+    calls: list[str] = []
+    for owner, name in ((user_module, "output_views"), (pair.user, "_view")):
+        monkeypatch.setattr(owner, name, noted(calls, name, getattr(owner, name)))
+    for output in await pair.user.outputs(job):
+        found, place = await pair.user.output(job, output.path)
+        assert (found, place.read_bytes()) == (output, files[output.path])
+    assert sorted(calls) == ["_view", "output_views"]
+    with pytest.raises(NotFound, match="no file 'nothing'"):
+        await pair.user.output(job, "nothing")
+    place.unlink()
+    with pytest.raises(BlobUnavailable, match="not here any more"):
+        await pair.user.output(job, output.path)
+
+
+def noted(calls: list[str], name: str, function: Callable[..., Awaitable[Any]]) -> Any:
+    async def called(*arguments: Any) -> Any:
+        calls.append(name)
+        return await function(*arguments)
+
+    return called
+
+
+async def test_outputs_of_few_jobs_stay_in_memory(pair: Pair) -> None:
+    for _ in range(user_module.OUTPUTS_KEPT_MAX + 1):
+        job = await pair.submit()
+        await pair.finish(job, 0, result=b"1")
+        await pair.user.outputs(job)
+    assert len(pair.user._outputs) == user_module.OUTPUTS_KEPT_MAX
 
 
 async def test_a_job_with_no_outputs(pair: Pair) -> None:
@@ -305,10 +341,8 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 async def test_uploads(pair: Pair) -> None:
     view = await pair.user.put_blob(chunks(b"ab", b"", b"c"))
     assert (view.digest, view.size) == (digest_of(b"abc").hex(), 3)
-    assert (await pair.user.output_file(view.digest)).read_bytes() == b"abc"
+    assert await pair.ada.place.blobs.read(digest_of(b"abc")) == b"abc"
     assert (await pair.user.put_blob(chunks())).size == 0
-    with pytest.raises(BlobUnavailable):
-        await pair.user.output_file("00" * 32)
     incoming = pair.ada.place.folder / "blobs" / "incoming"
     assert list(incoming.iterdir()) == []
 

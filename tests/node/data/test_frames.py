@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.data.frames import (
+    BUFFER_BYTES,
     Answer,
+    Buffered,
     ChunkRequest,
     ListRequest,
     Status,
@@ -19,7 +21,7 @@ from node.data.frames import (
     encode_answer,
     encode_request,
 )
-from protocol.values.errors import MalformedMessage
+from protocol.values.errors import MalformedMessage, PeerUnreachable
 from protocol.values.ids import Digest, PeerId
 
 PEER = PeerId("peer")
@@ -87,3 +89,44 @@ def test_strangers_bytes_are_a_message_or_malformed(data: bytes) -> None:
 
 def test_chunks_are_counted() -> None:
     assert [chunk_count(size) for size in (0, 1, 2**20, 2**20 + 1)] == [0, 1, 1, 2]
+
+
+class Recorded:
+    """A stream that gives pieces and remembers what was written, or that it was read."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.done: list[bytes | str] = []
+
+    async def read_some(self, most: int, /) -> bytes:
+        self.done.append("read")
+        return self.pieces.pop(0) if self.pieces else b""
+
+    async def write(self, data: bytes, /) -> None:
+        self.done.append(data)
+
+    async def close(self) -> None:
+        self.done.append("close")
+
+
+async def test_small_frames_travel_together() -> None:
+    peer = Recorded(b"abc", b"defghi", b"")
+    stream = Buffered(peer)
+    for data in (b"1", b"2"):
+        await stream.write(data)
+    assert peer.done == []
+    assert await stream.read_exactly(2) == b"ab"
+    assert await stream.read_exactly(3) == b"cde"
+    assert await stream.read_some(3) == b"fgh"
+    assert await stream.read_some(3) == b"i"
+    assert peer.done == [b"12", "read", "read"]
+    await stream.write(b"3")
+    assert await stream.read_some(3) == b""
+    with pytest.raises(PeerUnreachable, match="too early"):
+        await stream.read_exactly(1)
+    await stream.write(b"4")
+    await stream.write(bytes(BUFFER_BYTES))
+    await stream.write(b"5")
+    await stream.close()
+    much = b"4" + bytes(BUFFER_BYTES)
+    assert peer.done[3:] == [b"3", "read", "read", much, b"5", "close"]

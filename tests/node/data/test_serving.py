@@ -115,7 +115,8 @@ async def test_a_silent_peer_is_let_go(open_blobs, peers, autojump_clock) -> Non
         await stream.read_exactly(1)
 
 
-async def test_a_damaged_blob_is_never_listed_whole(open_blobs, peers) -> None:
+@pytest.mark.parametrize("request_of", [ListRequest, lambda digest: ChunkRequest(digest, 0, 1)])
+async def test_a_damaged_blob_is_never_sent_whole(open_blobs, peers, request_of) -> None:
     blobs = await open_blobs()
     ref = await blobs.put_bytes(b"right", "input")
     path = blobs.path(ref.digest)
@@ -123,8 +124,8 @@ async def test_a_damaged_blob_is_never_listed_whole(open_blobs, peers) -> None:
     path.write_bytes(b"wrong")
     peers.handlers[HOLDER] = BlobServer(blobs).serve
     stream = await peers.open_stream(HOLDER, "/mutirao/blob/1")
-    await ask(stream, ListRequest(ref.digest))
     with pytest.raises(PeerUnreachable):
+        await ask(stream, request_of(ref.digest))
         await read_frame(stream, HOLDER, CHUNK)
     assert blobs.ref(ref.digest) is None
     assert not peers.served_faults

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.data.blobs import BlobRef, Blobs
 from node.data.frames import (
     CHUNK,
     Answer,
@@ -18,12 +19,13 @@ from node.data.frames import (
     Status,
     decode_request,
     encode_answer,
+    read_frame,
     read_frame_or_end,
     send_frame,
 )
-from node.data.transfer import BlobFetcher, BlobServer
+from node.data.transfer import AHEAD_MAX, BlobFetcher, BlobServer, Holding
 from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken, StorageFull
-from protocol.values.ids import PeerId, digest_of
+from protocol.values.ids import Digest, PeerId, digest_of
 
 HOLDER, LIAR, OTHER = PeerId("holder"), PeerId("liar"), PeerId("other")
 MIB = 1024 * 1024
@@ -273,3 +275,103 @@ async def test_the_second_takes_over_when_the_first_gives_up(blobs, peers) -> No
         nursery.start_soon(first)
         nursery.start_soon(fetcher.fetch, digest_of(DATA), [HOLDER], "input", 8 * MIB)
     assert await blobs.read(digest_of(DATA), 8 * MIB) == DATA
+
+
+# --- many at a time -----------------------------------------------------------------------
+
+
+async def many_of(theirs: Blobs, count: int) -> list[BlobRef]:
+    return [await theirs.put_bytes(b"%d" % number, "output") for number in range(count)]
+
+
+async def test_many_small_blobs_take_hardly_more_round_trips_than_one(
+    open_blobs, blobs, peers
+) -> None:
+    theirs = await open_blobs("holder")
+    refs = await many_of(theirs, 150)
+    refs += [await theirs.put_bytes(data, "output") for data in (b"", DATA, DATA[: 2 * MIB])]
+    peers.handlers[HOLDER] = BlobServer(theirs).serve
+    await blobs.put_bytes(b"7", "image")
+    told: list[int] = []
+    source = Holding(HOLDER, "output", "job")
+    await BlobFetcher(blobs, peers.open_stream).fetch_all([*refs, *refs], source, told.append)
+    assert [await blobs.read(ref.digest, 2**30) for ref in refs] == [
+        await theirs.read(ref.digest, 2**30) for ref in refs
+    ]
+    assert len(peers.opened) == 3  # One for each large one.
+    assert blobs._pins["job"] == {ref.digest for ref in refs}
+    assert told == sorted(told)
+    assert told[-1] == 2 * sum(ref.size for ref in refs)
+    await BlobFetcher(blobs, peers.open_stream).fetch_all(refs, source)
+    assert len(peers.opened) == 3
+
+
+async def test_requests_do_not_wait_for_answers(open_blobs, blobs, peers) -> None:
+    theirs = await open_blobs("holder")
+    refs = await many_of(theirs, 20)
+    asked: list[Digest] = []
+
+    async def late(peer: PeerId, stream) -> None:
+        """Answer when all was asked for, as if the way were long."""
+        while len(asked) < len(refs):
+            asked.append(decode_request(peer, await read_frame(stream, peer, 128)).digest)
+        for digest in asked:
+            data = await theirs.read(digest)
+            await send_frame(stream, encode_answer(Answer(Status.HERE, len(data))))
+            await send_frame(stream, data)
+
+    peers.handlers[HOLDER] = late
+    with trio.fail_after(15):
+        fetcher = BlobFetcher(blobs, peers.open_stream)
+        await fetcher.fetch_all(refs, Holding(HOLDER, "output", "job"))
+    assert asked == [ref.digest for ref in refs]
+
+
+@pytest.mark.parametrize("data", [b"", b"right"])
+async def test_small_bytes_that_are_others_are_a_fault(blobs, peers, data: bytes) -> None:
+    faults: list[RuleBroken] = []
+    peers.handlers[HOLDER] = Holder(b"wrong").serve
+    fetcher = BlobFetcher(blobs, peers.open_stream, blame=faults.append)
+    ref = BlobRef(digest_of(b"right"), len(data))
+    with pytest.raises(BlobUnavailable, match="its bytes are not those"):
+        await fetcher.fetch_all([ref], Holding(HOLDER, "output", "job"))
+    assert [fault.peer for fault in faults] == [HOLDER]
+    assert blobs.used_bytes() == 0
+
+
+@pytest.mark.parametrize("size", [3, 2 * MIB])
+@pytest.mark.parametrize("here", [False, True])
+async def test_a_blob_of_another_size_than_was_said(
+    open_blobs, blobs, peers, size: int, here: bool
+) -> None:
+    theirs = await open_blobs("holder")
+    ref = await (blobs if here else theirs).put_bytes(DATA[:size], "output")
+    peers.handlers[HOLDER] = BlobServer(theirs).serve
+    wrong = BlobRef(ref.digest, size + 1)
+    with pytest.raises(BlobUnavailable, match=f"has {size} bytes instead of {size + 1}"):
+        await BlobFetcher(blobs, peers.open_stream).fetch_all(
+            [wrong], Holding(HOLDER, "output", "job")
+        )
+
+
+async def test_what_was_fetched_before_a_failure_stays(
+    open_blobs, blobs, peers, monkeypatch
+) -> None:
+    monkeypatch.setattr("node.data.transfer.BATCH_MAX", AHEAD_MAX)
+    theirs = await open_blobs("holder")
+    refs = await many_of(theirs, AHEAD_MAX + 1)
+    await theirs.drop(refs[-1].digest)
+    peers.handlers[HOLDER] = BlobServer(theirs).serve
+    with pytest.raises(BlobUnavailable, match="does not have it"):
+        fetcher = BlobFetcher(blobs, peers.open_stream)
+        await fetcher.fetch_all(refs, Holding(HOLDER, "output", "job"))
+    assert len(blobs.of_kind("output")) == AHEAD_MAX
+
+
+async def test_small_blobs_that_find_no_room(open_blobs, peers) -> None:
+    theirs, ours = await open_blobs("holder"), await open_blobs("ours", budget_mib=1)
+    ours.pin("user", (await ours.put_bytes(bytes(MIB), "input")).digest)
+    refs = await many_of(theirs, 2)
+    with pytest.raises(StorageFull):
+        await BlobFetcher(ours, peers.open_stream).fetch_all(refs, Holding(HOLDER, "output", "job"))
+    assert peers.opened == []

@@ -28,7 +28,7 @@ from node.rpc.views import (
     StatusView,
     StepsView,
 )
-from protocol.values.errors import Conflict, InvalidRequest, NotFound
+from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.wire.job import JobSpec
 
 BASE = hashlib.sha256(b"base").hexdigest()
@@ -181,8 +181,14 @@ class RecordedService:
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
         return tuple(self.files[(await self.job(reference)).id])
 
-    async def output_file(self, digest: str) -> Path:
-        return self.folder / digest
+    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
+        for found in await self.outputs(reference):
+            if found.path == path:
+                place = self.folder / found.digest
+                if not place.exists():
+                    raise BlobUnavailable(f"the bytes of {path!r} are not here any more")
+                return found, place
+        raise NotFound(f"the job left no file {path!r}")
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
         data = b"".join([chunk async for chunk in chunks])

@@ -1,6 +1,8 @@
 """Paths about jobs. Spec: specs/rpc.md#routes."""
 
 import hashlib
+import io
+import tarfile
 
 from tests.node.rpc.conftest import JOB
 
@@ -45,7 +47,7 @@ async def test_one_job_by_prefix_and_cancel(caller):
 
 
 async def test_streams_of_an_unknown_job_are_not_found(caller):
-    for path in ("events", "logs", "outputs", "outputs/a"):
+    for path in ("events", "logs", "outputs", "outputs/a", "archive"):
         assert (await caller.ask("GET", f"/v1/jobs/abcdef/{path}")).status == 404
 
 
@@ -71,10 +73,21 @@ async def test_outputs(caller):
     assert (missing.status, missing.json["code"]) == (404, "not-found")
 
 
+async def test_all_outputs_at_once(caller):
+    job_id = await caller.submit()
+    for name in ("b", "deep/é file", "c"):
+        caller.service.leave(job_id, name, name.encode())
+    found = await caller.ask("GET", f"/v1/jobs/{job_id}/archive")
+    with tarfile.open(fileobj=io.BytesIO(found.body)) as archive:
+        assert archive.getnames() == ["b", "deep/é file", "c"]
+        assert archive.extractfile("c").read() == b"c"
+
+
 async def test_an_output_whose_bytes_are_gone(caller):
     job_id = await caller.submit()
     caller.service.leave(job_id, "a", b"x")
     for file in caller.service.folder.glob("?" * 64):
         file.unlink()
-    answer = await caller.ask("GET", f"/v1/jobs/{job_id}/outputs/a")
-    assert (answer.status, answer.json["code"]) == (502, "blob-unavailable")
+    for path in ("outputs/a", "archive"):
+        answer = await caller.ask("GET", f"/v1/jobs/{job_id}/{path}")
+        assert (answer.status, answer.json["code"]) == (502, "blob-unavailable")
