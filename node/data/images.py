@@ -33,6 +33,7 @@ from node.data.manifest import (
     parse_config,
     parse_digest,
     parse_manifest,
+    require_size,
 )
 from node.data.tags import check_name, load_tags, save_tags
 from node.data.unpack import unpack
@@ -114,12 +115,14 @@ class Images:
     async def parts(self, image: Digest) -> tuple[BlobRef, ...]:
         """Return manifest, config and layers, the lowest layer first.
 
-        BlobUnavailable if the manifest is not here, InvalidRequest if it is none. The sizes of
-        config and layers are what the manifest claims.
+        BlobUnavailable if the manifest is not here, InvalidRequest if it is none or gives a part
+        that is here another size than it has. Of other parts the sizes are claims.
         """
         data = await self._document(image)
         manifest = parse_manifest(data)
         refs = (BlobRef(image, len(data)), manifest.config, *(part.ref for part in manifest.layers))
+        for ref in refs:
+            require_size(self._blobs.ref(ref.digest) or ref, ref)
         return tuple(dict.fromkeys(refs))
 
     async def missing(self, image: Digest) -> tuple[BlobRef, ...]:

@@ -26,6 +26,7 @@ from node.data.manifest import (
     parse_index,
     parse_json,
     parse_manifest,
+    require_size,
 )
 from node.data.tar import TarReader
 from protocol.values.errors import InvalidRequest
@@ -172,7 +173,7 @@ class _Import:
         manifest = parse_manifest(data)
         layers_of(manifest, parse_config(await self._required(_blob_name(manifest.config))))
         for layer in (*manifest.layers, Descriptor(manifest.config, "")):
-            await self._put(_blob_name(layer.ref), layer.ref.digest)
+            require_size(await self._put(_blob_name(layer.ref), layer.ref.digest), layer.ref)
         ref = await self._put(_blob_name(chosen.ref), chosen.ref.digest)
         return Imported(ref.digest, (chosen.name,) if chosen.name else ())
 

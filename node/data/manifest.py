@@ -147,6 +147,15 @@ def layers_of(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
     return tuple(Layer(layer.ref, packing(layer), diff_id) for layer, diff_id in pairs)
 
 
+def require_size(found: BlobRef, claimed: BlobRef) -> None:
+    """Raise InvalidRequest if a part has another size than its manifest says."""
+    if found.size != claimed.size:
+        name = f"sha256:{claimed.digest.hex()[:12]}"
+        raise InvalidRequest(
+            f"the image is odd: {name} has {found.size} bytes, its manifest says {claimed.size}"
+        )
+
+
 def packing(layer: Descriptor) -> str:
     """Return how a layer is packed: "tar", "gzip" or "zstd"; InvalidRequest if not known."""
     if layer.media_type not in LAYER_TYPES:

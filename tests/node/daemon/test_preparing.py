@@ -4,6 +4,7 @@ Spec: specs/execution.md#executions.
 """
 
 import gc
+import json
 import os
 import tarfile
 from dataclasses import replace
@@ -146,6 +147,20 @@ async def test_an_image_that_is_larger_than_it_was_said(
     with pytest.raises(InvalidRequest, match="the job says"):
         await prepare(bea.shop, effect_of(workload), ignore)
     assert len(wires.opened) == 1  # The manifest, and no layer.
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+async def test_an_image_whose_manifest_gives_a_layer_a_wrong_size(
+    ada: Place, bea: Place, wrong: int
+) -> None:
+    workload = await ada.workload()
+    document = json.loads(await ada.blobs.read(workload.image))
+    document["layers"][0]["size"] += wrong
+    lying = await ada.blobs.put_bytes(json.dumps(document).encode(), "image")
+    workload = replace(workload, image=lying.digest, image_bytes=workload.image_bytes + 10)
+    with pytest.raises((BlobUnavailable, InvalidRequest), match=r"bytes instead of|over the allow"):
+        await prepare(bea.shop, effect_of(workload), ignore)
+    assert not bea.shop.roots.path(lying.digest).exists()
 
 
 async def test_an_image_that_is_none(ada: Place, bea: Place) -> None:

@@ -4,8 +4,10 @@ Spec: specs/data.md#images.
 """
 
 import gzip
+import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,30 @@ async def test_docker_gets_no_more_than_would_be_unpacked(
         assert [path.name for path in tmp_path.iterdir()] == ["blobs"]
     image = await make_image(blobs, small, small)
     await images.docker_archive(image, tmp_path / "saved.tar", Allowance(entries_max=4))
+
+
+@pytest.mark.parametrize("part", [0, 1], ids=["config", "layer"])
+@pytest.mark.parametrize("wrong", [-1, 1])
+async def test_a_manifest_with_a_wrong_size_is_refused(
+    blobs, images, make_image, tar, tmp_path: Path, part: int, wrong: int
+) -> None:
+    """By its size a provider judges an image, before and after it fetched it."""
+    image = await make_image(blobs, tar(("a", b"1")))
+    document = json.loads(await blobs.read(image))
+    described = [document["config"], *document["layers"]][part]
+    described["size"] += wrong
+    lying = (await blobs.put_bytes(json.dumps(document).encode(), "image")).digest
+    saved = tmp_path / "saved.tar"
+    for use in (
+        partial(images.parts, lying),
+        partial(images.unpack, lying, tmp_path / "roots"),
+        partial(images.docker_archive, lying, saved),
+        partial(images.tag, "lying", lying),
+    ):
+        with pytest.raises(InvalidRequest, match=f"manifest says {described['size']}"):
+            await use()
+    assert lying not in [known.digest for known in await images.known()]
+    assert not saved.exists()
 
 
 async def test_a_provider_fetches_the_manifest_first(

@@ -112,6 +112,19 @@ async def test_an_index_of_several_platforms(blobs, tmp_path: Path) -> None:
         await import_image(blobs, path)
 
 
+async def test_an_image_whose_manifest_says_a_wrong_size(blobs, tmp_path: Path) -> None:
+    layer = b"layer"
+    files, manifest = image_files(layer)
+    del files[f"blobs/sha256/{sha(manifest)}"]
+    document = json.loads(manifest)
+    document["layers"][0]["size"] += 1
+    manifest = json.dumps(document).encode()
+    files[f"blobs/sha256/{sha(manifest)}"] = manifest
+    path = written(tmp_path / "image", layout(files, described(manifest, MANIFEST_TYPE)))
+    with pytest.raises(InvalidRequest, match="has 5 bytes, its manifest says 6"):
+        await import_image(blobs, path)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 async def test_docker_save_of_an_old_engine(blobs, tmp_path: Path, packed: bool) -> None:
     raw = b"layer" * 100
