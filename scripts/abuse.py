@@ -71,7 +71,7 @@ ATTACKS: Final = (
     Attack("inotify", 8, "instances"),
     Attack("daemons", 8, "processes", ("timeout",)),
     Attack("daemons_alone", 8, "processes", ("exited",)),
-    Attack("log", 256, "MiB", ("exited",)),
+    Attack("log", 256, "MiB"),
     Attack("processors", 4, "processes"),
     Attack("outputs", 12_000, "files"),
 )

@@ -45,7 +45,6 @@ class Difference:
 
 BIND_MOUNTS: Final = "the kernel tells from which folder a bind mount comes"
 MEMORY: Final = "no number of files, but what they take is the job's memory"
-MEASURED: Final = "/out is a folder of the disk, which the runner measures each second"
 REMAP: Final = "user namespaces are for the engine's owner to switch on (userns-remap)"
 INIT: Final = "the engine's init is as the job: the same user, filter and files"
 DIFFERENCES: Final = (
@@ -56,11 +55,7 @@ DIFFERENCES: Final = (
     Difference("docker", "patch the first one's memory", "done", INIT),
     Difference("docker", "look through the first one's root", "done", INIT),
     Difference("docker", "of the node's folders", "mountinfo", BIND_MOUNTS),
-    Difference("docker, root", "writable and of any number of files", "/dev/shm", MEMORY),
-    Difference("docker, user", "writable and of any number of files", "/dev/shm /out", MEASURED),
-    Difference("docker, user", "writable and larger than allowed", "/out", MEASURED),
-    Difference("docker, user", "writable and with devices", "/out", MEASURED),
-    Difference("docker, user", "writable and with user ids set", "/out", MEASURED),
+    Difference("docker", "writable and of any number of files", "/dev/shm", MEMORY),
     Difference("embedded", "of the node's folders", "mountinfo", BIND_MOUNTS),
     Difference("embedded", "writable and of any number of files", "/dev/shm /out /tmp", MEMORY),
     Difference("embedded, user", "further groups", "none or 65532 or 65534",

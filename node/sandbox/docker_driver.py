@@ -9,17 +9,18 @@ Spec: specs/sandbox.md#docker-driver.
 import hashlib
 import logging
 import os
-import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import docker.errors
 import requests
+from docker.types import Mount
 
-from node.sandbox import runfolder, selftest
+from node.sandbox import docker_outputs, runfolder, selftest
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_engine import Engine, engine_socket, one_line
+from node.sandbox.docker_engine import Engine, engine_socket
 from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import CONTAINER, Image, Launch, Probe
@@ -29,7 +30,6 @@ from protocol.values.errors import SandboxUnavailable
 
 LOG: Final = logging.getLogger(__name__)
 OUT: Final = "out"
-OUT_FILES: Final = 65_536
 
 
 class DockerDriver(runfolder.RunFolders):
@@ -43,7 +43,7 @@ class DockerDriver(runfolder.RunFolders):
         super().__init__()
         self.runs = runs
         if os.geteuid() != 0:
-            self.user_inside = os.getuid()  # Nobody else's files could be taken out of /out.
+            self.user_inside = os.getuid()  # We can read nobody else's files in /out.
         self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
         self.engine = Engine()
         self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}")
@@ -84,13 +84,14 @@ class DockerDriver(runfolder.RunFolders):
         name = runfolder.name_in(folder)
         if name:
             await self.engine.ask(lambda: self._remove_container(name))
-        await self.engine.ask(lambda: _unmount(folder / OUT))
+        await self.engine.ask(lambda: docker_outputs.unmount(folder / OUT))
         await runfolder.remove_files(folder)
 
     async def reap(self, names: frozenset[str]) -> None:
         self.runners.end_spare()
         try:
             await self.engine.ask(lambda: self._reap(names))
+            await self.forget_selftest_image()
         finally:
             self.engine.close()  # At a node's end nobody asks again.
 
@@ -110,15 +111,9 @@ class DockerDriver(runfolder.RunFolders):
         """Create the container, unless it exists, and write the launch record."""
         engine = self.engine.client()
         limits = limits_of(launch)
-        root = os.geteuid() == 0
-        sized = _make_out(folder / OUT, limits.output_mib) if root else _plain_out(folder / OUT)
-        place = Place(
-            owner=self.owner,
-            image=launch.image,
-            out=(folder / OUT).absolute(),
-            user=(self.user_inside, UID_INSIDE),
-        )
-        if root:
+        out, where = self._outputs(launch.name, folder, limits.output_mib)
+        place = Place(self.owner, launch.image, out, (self.user_inside, UID_INSIDE))
+        if os.geteuid() == 0:
             launch = replace(launch, inputs=_readable(launch.inputs))
         try:
             engine.api.create_container(**arguments_of(launch, place, extra))
@@ -133,55 +128,43 @@ class DockerDriver(runfolder.RunFolders):
             "log_mib": limits.log_mib,
             "output_mib": limits.output_mib,
             "memory_mib": limits.memory_mib,
-            "sized": int(sized),
         }
         pairs = [("driver", "docker"), ("name", launch.name), ("socket", engine_socket())]
-        pairs += [("out", str(place.out)), ("command", launch.workload.command[0])]
+        pairs += [where, ("command", launch.workload.command[0])]
         pairs += [(key, str(value)) for key, value in numbers.items()]
         runfolder.write_record(folder, records.LAUNCH, pairs)
 
+    def _outputs(self, name: str, folder: Path, size_mib: int) -> tuple[Mount, tuple[str, str]]:
+        """Make a container's /out; return its mount, and how the runner finds it."""
+        if os.geteuid() == 0:
+            place = (folder / OUT).absolute()
+            return docker_outputs.mount(place, size_mib), ("out", str(place))
+        api = self.engine.client().api
+        volume = docker_outputs.make_volume(api, name, self.owner, size_mib)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            rootfs, extra = selftest.host_rootfs(Path(scratch) / "rootfs")
+            image = self.images.import_selftest(rootfs)
+        keeper = docker_outputs.make_keeper(api, volume, self.owner, image, extra)
+        return volume, ("keeper", keeper)
+
     def _remove_container(self, name: str) -> None:
-        try:
-            self.engine.client().api.remove_container(name, v=True, force=True)
-        except docker.errors.NotFound:
-            return
+        """Remove a container with all that was made for it, as far as it is there."""
+        api = self.engine.client().api
+        for each in (name, name + docker_outputs.KEEPER_SUFFIX):
+            try:
+                api.remove_container(each, v=True, force=True)
+            except docker.errors.NotFound:
+                continue
+        docker_outputs.remove_volume(api, name)
 
     def _reap(self, names: frozenset[str]) -> None:
-        engine = self.engine.client()
+        api = self.engine.client().api
         labels = {"label": f"{OWNER_LABEL}={self.owner}"}
-        for found in engine.api.containers(all=True, filters=labels):
-            name = found["Names"][0].removeprefix("/")
-            if name not in names:
-                self._remove_container(name)
-
-
-def _make_out(place: Path, size_mib: int) -> bool:
-    """Mount a sized file system in memory for /out; True, since the kernel bounds it."""
-    place.mkdir(mode=0o700, exist_ok=True)
-    if os.path.ismount(place):
-        return True
-    options = f"size={size_mib}m,nr_inodes={OUT_FILES},mode=0700,uid={UID_INSIDE},gid={UID_INSIDE}"
-    command = ["mount", "-t", "tmpfs", "-o", f"nosuid,nodev,{options}", "mutirao-out", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if done.returncode != 0:
-        raise SandboxUnavailable(f"cannot mount /out: {one_line(done.stderr)}")
-    return True
-
-
-def _plain_out(place: Path) -> bool:
-    """Make an ordinary folder for /out; False, since only the runner's watching bounds it."""
-    place.mkdir(mode=0o700, exist_ok=True)
-    return False
-
-
-def _unmount(place: Path) -> None:
-    """Undo `_make_out`."""
-    if not os.path.ismount(place):
-        return
-    done = subprocess.run(["umount", "-l", str(place)], capture_output=True, text=True,
-                          check=False, timeout=30)  # fmt: skip
-    if done.returncode != 0:
-        raise SandboxUnavailable(f"cannot unmount {place}: {one_line(done.stderr)}")
+        found = {each["Names"][0] for each in api.containers(all=True, filters=labels)}
+        found |= {each["Name"] for each in api.volumes(filters=labels)["Volumes"] or ()}
+        ours = {name.removeprefix("/").removesuffix(docker_outputs.KEEPER_SUFFIX) for name in found}
+        for name in ours - names:
+            self._remove_container(name)
 
 
 def _readable(inputs: tuple[tuple[str, Path], ...]) -> tuple[tuple[str, Path], ...]:

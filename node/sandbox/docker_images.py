@@ -56,7 +56,7 @@ class DockerImages:
 
     async def selftest_image(self, rootfs: Path) -> str:
         """Return the id of an image that is this folder, of folders and links alone."""
-        return await self._engine.ask(lambda: self._import(rootfs))
+        return await self._engine.ask(lambda: self.import_selftest(rootfs))
 
     async def remove_selftest_image(self) -> None:
         """Forget that image."""
@@ -127,8 +127,8 @@ class DockerImages:
             if fault.status_code != requests.codes.conflict:
                 raise
 
-    def _import(self, rootfs: Path) -> str:
-        """Give the engine an image under the self-test's name, if it has none."""
+    def import_selftest(self, rootfs: Path) -> str:
+        """Give the engine an image under the self-test's name, if it has none. It blocks."""
         known = self._find(self._selftest)
         if known is not None:
             return known

@@ -7,7 +7,6 @@ Spec: specs/sandbox.md#docker-driver.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from docker.types import DeviceRequest, HostConfig, LogConfig, Mount, Ulimit
@@ -43,8 +42,8 @@ class Place:
     """Which node's container it is."""
     image: str
     """The engine's id of the image."""
-    out: Path
-    """What is bound to /out."""
+    out: Mount
+    """What is mounted at /out."""
     user: tuple[int, int]
     """User and group id inside: the policy's; but if we are not root, the user is ours."""
 
@@ -129,8 +128,7 @@ def _ulimits(launch: Launch) -> list[Ulimit]:
 def _mounts(launch: Launch, place: Place, extra: Extra) -> list[Mount]:
     """Return /out, the inputs, and what the self-test adds, all private to the container."""
     readable = [(source, f"/in/{path}") for path, source in launch.inputs] + list(extra.binds)
-    mounts = [Mount("/out", str(place.out), type="bind", propagation="rprivate")]
-    return mounts + [
+    return [place.out] + [
         Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
         for source, target in readable
     ]

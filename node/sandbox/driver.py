@@ -19,7 +19,7 @@ CONTAINER: Final = 1
 
 RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
 """What a job may use at a time: limits that are hard in the kernel, or soft: only watched."""
-REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "disk", "failed")
+REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")
 
 
 class Image(Protocol):

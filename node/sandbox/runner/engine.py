@@ -21,8 +21,7 @@ REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
 DONE = 204
-MEASURE_SECONDS = 1.0
-ENTRIES_MAX = 50_000
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 INIT_MARK = "[FATAL tini ("
 """Begins the lines of Docker's init when it cannot go on."""
 FAULTS = (OSError, http.client.HTTPException)
@@ -47,16 +46,16 @@ class Engine(Container):
     """One container of the engine."""
 
     __slots__ = (
-        "attached", "code", "fields", "frame_left", "group", "header", "measured", "never",
-        "paused", "peak", "spent", "waiting",
+        "attached", "code", "fields", "frame_left", "group", "header", "never", "out", "paused",
+        "peak", "spent", "waiting",
     )  # fmt: skip
 
-    def __init__(self, fields: Fields) -> None:
+    def __init__(self, fields: Fields, out: int) -> None:
         self.fields = fields
+        self.out = out
         self.code: int | None = None
         self.header = b""
         self.frame_left = 0
-        self.measured = 0.0
         self.paused = False
         self.spent: int | None = None
         self.peak: int | None = None
@@ -93,13 +92,7 @@ class Engine(Container):
         return self.code
 
     def excess(self) -> tuple[str, str] | None:
-        if self.fields.one("sized") == "1" or time.monotonic() < self.measured + MEASURE_SECONDS:
-            return None
-        self.measured = time.monotonic()
-        mib = self.fields.number("output_mib")
-        if _size_of(self.fields.one("out"), mib << 20) <= mib << 20:
-            return None
-        return ("disk", f"the job wrote more than its {mib} MiB to /out; ask for more")
+        return None  # The kernel watches all limits.
 
     def pause(self) -> bool:
         if not self.paused:
@@ -132,13 +125,12 @@ class Engine(Container):
         return why if found and mark.startswith(INIT_MARK) else ""
 
     def outputs(self) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(self.fields.one("out"), flags)
+        return self.out
 
     def close(self) -> None:
         self.attached.close()
         self._forget_question()
-        for descriptor in (self.exit_source, self.never, self.silent):
+        for descriptor in (self.exit_source, self.never, self.silent, self.out):
             os.close(descriptor)
 
     def watch(self) -> None:
@@ -221,18 +213,43 @@ class Engine(Container):
 
 def start(fields: Fields) -> Engine:
     """Attach to the created container and start it; StartFailed says why it does not run."""
+    out = _hold_outputs(fields)
     try:
-        container = Engine(fields)
+        container = Engine(fields, out)
     except FAULTS as fault:
+        os.close(out)
         raise StartFailed(f"Docker Engine does not answer: {fault}") from fault
-    status, answer = _ask(fields, "POST", "/start")
-    if status not in (204, 304):
+    try:
+        _require_started(_ask(fields, "POST", "/start"))
+    except StartFailed:
         container.close()
-        why = str(answer.get("message", f"status {status}"))
-        raise StartFailed("Docker Engine: " + " ".join(why.split())[:300])
+        raise
     container.watch()
     container.exit_code()
     return container
+
+
+def _hold_outputs(fields: Fields) -> int:
+    """Return a descriptor of /out, which the keeper has if we could not mount it ourselves."""
+    place, keeper = fields.one("out"), fields.one("keeper")
+    if keeper:
+        _require_started(_ask(fields, "POST", "/start", keeper))
+        state = _inspect(fields, keeper).get("State") or {}
+        place = f"/proc/{state.get('Pid')}/root/out"
+    try:
+        return os.open(place, FOLDER)
+    except OSError as fault:
+        raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
+
+
+def _require_started(answered: tuple[int, dict[str, object]]) -> None:
+    """Raise StartFailed if that is not the engine's answer for a container that runs."""
+    status, answer = answered
+    if status == 0:
+        raise StartFailed(f"Docker Engine does not answer: {answer['message']}")
+    if status not in (DONE, 304):
+        why = str(answer.get("message", f"status {status}"))
+        raise StartFailed("Docker Engine: " + " ".join(why.split())[:300])
 
 
 def _attach(fields: Fields) -> socket.socket:
@@ -265,11 +282,14 @@ def _require_stream(sock: socket.socket) -> None:
         raise OSError(status.decode(errors="replace"))
 
 
-def _ask(fields: Fields, method: str, what: str) -> tuple[int, dict[str, object]]:
-    """Return the status and the JSON of one request; status 0 if the engine is not there."""
+def _ask(fields: Fields, method: str, what: str, name: str = "") -> tuple[int, dict[str, object]]:
+    """Ask about our container, or one of another name; return the status and the JSON.
+
+    The status is 0 if the engine is not there.
+    """
     call = Call(fields.one("socket"))
     try:
-        call.request(method, API + fields.one("name") + what)
+        call.request(method, API + (name or fields.one("name")) + what)
         answer = call.getresponse()
         body = answer.read()
         return answer.status, json.loads(body) if body else {}
@@ -279,21 +299,6 @@ def _ask(fields: Fields, method: str, what: str) -> tuple[int, dict[str, object]
         call.close()
 
 
-def _inspect(fields: Fields) -> dict[str, dict[str, int]]:
+def _inspect(fields: Fields, name: str = "") -> dict[str, dict[str, int]]:
     """Return what the engine knows of the container."""
-    return _ask(fields, "GET", "/json")[1]  # type: ignore[return-value]
-
-
-def _size_of(folder: str, enough: int) -> int:
-    """Return how many bytes of disk a folder takes, counting no further than `enough`."""
-    total = entries = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            entries += 1
-            try:
-                total += os.lstat(f"{path}/{name}").st_blocks * 512
-            except OSError:
-                continue
-            if total > enough or entries > ENTRIES_MAX:
-                return enough + 1
-    return total
+    return _ask(fields, "GET", "/json", name)[1]  # type: ignore[return-value]

@@ -78,7 +78,8 @@ async def test_an_engine_that_fails_the_selftest_is_not_passed_over_in_silence(
 async def test_reaping_lets_go_of_the_engine(tmp_path):
     class Client:
         closed = False
-        api = SimpleNamespace(containers=lambda **_: [])
+        api = SimpleNamespace(containers=lambda **_: [], volumes=lambda **_: {"Volumes": None})
+        images = SimpleNamespace(remove=lambda _: None)
 
         def close(self):
             self.closed = True
@@ -297,14 +298,21 @@ async def main(place):
     end = await driver.wait(folder)
     print(end.exit_code, end.reason, log_path(folder).read_text())
     print((outputs_path(folder) / "d/x").read_text().strip())
-    full = workload("/bin/sh", "-c", "head -c 8M /dev/zero > /out/x; sleep 60")
-    folder = await start(driver, place, launch_of(full))
-    print((await driver.wait(folder)).reason)
-    for folder in list(driver.runs.iterdir()):
+    line = (
+        "head -c 8M /dev/zero > /out/x; wc -c < /out/x; rm /out/x; cd /out;"
+        "for n in $(seq 1500); do mkdir d && cd d; done; echo deep"
+    )
+    folder = await start(driver, place, launch_of(workload("/bin/sh", "-c", line)))
+    print((await driver.wait(folder)).reason, *log_path(folder).read_text().splitlines()[1:3])
+    left = await start(driver, place, launch_of(workload("/bin/sleep", "600")))
+    for folder in set(driver.runs.iterdir()) - {left}:
         await driver.remove(folder)
+    api = driver.engine.client().api
+    label = {"label": f"mutirao.owner={driver.owner}"}
+    print(len(api.containers(all=True, filters=label)), len(api.volumes(label)["Volumes"]))
     await driver.reap(frozenset())
-    await driver.forget_selftest_image()
-    print(list(driver.runs.iterdir()))
+    print((await driver.wait(left)).exit_code, list(api.containers(all=True, filters=label)),
+          api.volumes(label)["Volumes"], api.images("mutirao:selftest-" + driver.owner))
 trio.run(main, Path(sys.argv[1]))
 """
 
@@ -319,5 +327,6 @@ def test_an_ordinary_user_who_may_use_the_engine_has_it_as_a_sandbox():
         done = run_as_user(AS_A_USER, str(place), groups=groups, DOCKER_HOST=f"unix://{socket}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "True cpu memory pids time ", "7 exited input", "secret", "disk", "[]",
+        "True cpu memory pids time ", "7 exited input", "secret", "exited 2097152 deep", "2 1",
+        "137 [] [] []",
     ]  # fmt: skip

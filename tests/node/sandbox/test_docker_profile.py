@@ -8,13 +8,15 @@ import secrets
 from pathlib import Path
 
 import pytest
+from docker.types import Mount
 
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import Engine
 from node.sandbox.docker_profile import MASKED, OWNER_LABEL, Place, arguments_of
 from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
-PLACE = Place("me", "sha256:1", Path("/runs/1/out"), (65532, 65532))
+OUT = Mount("/out", "/runs/1/out", type="bind", propagation="rprivate")
+PLACE = Place("me", "sha256:1", OUT, (65532, 65532))
 NOTHING = Extra()
 
 

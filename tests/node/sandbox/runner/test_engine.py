@@ -8,6 +8,7 @@ Spec: specs/sandbox.md#docker-driver.
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -46,8 +47,7 @@ def serve(path, answers, asked):
 @pytest.fixture
 def fields(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("out", str(tmp_path)),
-                   ("output_mib", "1"), ("sized", "0")])  # fmt: skip
+    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("out", str(tmp_path))])
 
 
 def answer(status, body=b"{}"):
@@ -79,7 +79,7 @@ def test_a_container_is_started_and_followed(fields):
     assert container.exit_code() == 3
     assert container.usage().out_of_memory
     container.kill()
-    os.close(container.outputs())
+    assert os.path.samestat(os.fstat(container.outputs()), Path(fields.one("out")).stat())
     close(container, listener, thread)
 
 
@@ -121,16 +121,20 @@ def test_frames_come_in_any_pieces(fields):
     close(container, listener, thread)
 
 
-def test_a_folder_on_disk_is_measured(fields, tmp_path):
-    listener, thread = serve("engine.sock", ANSWERS, [])
-    container = engine.start(fields)
-    container.measured = -1e9
-    assert container.excess() is None
-    (tmp_path / "big").write_bytes(bytes(2 << 20))
-    assert container.excess() is None  # Not so soon again.
-    container.measured = -1e9
-    assert container.excess()[0] == "disk"
-    close(container, listener, thread)
+def test_outputs_are_held_before_the_job_begins(tmp_path, monkeypatch):
+    """By the keeper's root; here this process plays the keeper."""
+    monkeypatch.chdir(tmp_path)
+    fields = Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("keeper", "mutirao-1-out")])
+    keeper = answer(b"200 OK", b'{"State":{"Pid":%d}}' % os.getpid())
+    asked = []
+    listener, thread = serve("engine.sock", {"-out/json": keeper} | ANSWERS, asked)
+    with pytest.raises(StartFailed, match="/out cannot be opened: No such file"):
+        engine.start(fields)
+    assert [line.split()[1].rpartition("/")[0] for line in asked] == [
+        "/v1.41/containers/mutirao-1-out"] * 2  # fmt: skip
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
 
 
 def close(container, listener=None, thread=None):

@@ -1,0 +1,102 @@
+"""Where /out of a container of the engine is: in memory, of a size that the kernel keeps.
+
+Root mounts it and binds it into the container. Anybody else lets the engine make a volume in
+memory. It lasts as long as a container has it, and only processes in containers see it. So a
+container of our own, the keeper, has it too. It has our user and group, so that the runner may
+enter its root and take hold of /out before the job begins; afterwards nobody needs it.
+
+Spec: specs/sandbox.md#docker-driver.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import docker.errors
+import requests
+from docker.types import HostConfig, LogConfig, Mount
+
+from node.sandbox.bwrap import Extra
+from node.sandbox.docker_engine import API_VERSION, one_line
+from node.sandbox.docker_profile import OWNER_LABEL
+from node.sandbox.policy import UID_INSIDE
+from protocol.values.errors import SandboxUnavailable
+
+OUT: Final = "/out"
+FILES: Final = 65_536
+KEEPER_SUFFIX: Final = "-out"
+"""Added to a container's name, it names its volume and the keeper."""
+KEEPER_SECONDS: Final = 150
+"""It ends by itself after the time in which a runner must have started the job."""
+MOUNT_SECONDS: Final = 30
+
+
+def mount(place: Path, size_mib: int) -> Mount:
+    """Mount a file system at a folder, as root; return its mount into the container."""
+    place.mkdir(mode=0o700, exist_ok=True)
+    if not os.path.ismount(place):
+        options = _options(size_mib, UID_INSIDE)
+        _run("mount", "-t", "tmpfs", "-o", options, "mutirao-out", str(place))
+    return Mount(OUT, str(place.absolute()), type="bind", propagation="rprivate")
+
+
+def unmount(place: Path) -> None:
+    """Undo `mount`."""
+    if os.path.ismount(place):
+        _run("umount", "-l", str(place))
+
+
+def make_volume(api: Any, name: str, owner: str, size_mib: int) -> Mount:
+    """Let the engine make a volume for a container; return its mount into the container."""
+    volume = name + KEEPER_SUFFIX
+    options = {"type": "tmpfs", "device": "tmpfs", "o": _options(size_mib, os.getuid())}
+    api.create_volume(volume, "local", options, {OWNER_LABEL: owner})
+    return Mount(OUT, volume, type="volume", no_copy=True)
+
+
+def make_keeper(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -> str:
+    """Create the keeper, of this machine's own programs in an empty image; return its name."""
+    binds = [Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
+             for source, target in extra.binds]  # fmt: skip
+    config = HostConfig(
+        version=API_VERSION,
+        network_mode="none",
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        read_only=True,
+        pids_limit=4,
+        mem_limit="16m",
+        log_config=LogConfig(type="none", config={}),
+        mounts=[*binds, volume],
+        runtime="runc",
+    )
+    try:
+        api.create_container(
+            image, ["/bin/sleep", str(KEEPER_SECONDS)], name=volume["Source"], host_config=config,
+            user=f"{os.getuid()}:{os.getgid()}", network_disabled=True, use_config_proxy=False,
+            labels={OWNER_LABEL: owner}, stop_signal="SIGKILL",
+        )  # fmt: skip
+    except docker.errors.APIError as fault:
+        if fault.status_code != requests.codes.conflict:  # We were here before, and died.
+            raise
+    return str(volume["Source"])
+
+
+def remove_volume(api: Any, name: str) -> None:
+    """Remove a container's volume, if it has one; its container and keeper are gone."""
+    try:
+        api.remove_volume(name + KEEPER_SUFFIX)
+    except docker.errors.NotFound:
+        return
+
+
+def _options(size_mib: int, user: int) -> str:
+    return f"nosuid,nodev,size={size_mib}m,nr_inodes={FILES},mode=0700,uid={user},gid={UID_INSIDE}"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          timeout=MOUNT_SECONDS)  # fmt: skip
+    if done.returncode != 0:
+        raise SandboxUnavailable(f"cannot {command[0]} {OUT}: {one_line(done.stderr)}")
