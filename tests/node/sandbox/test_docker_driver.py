@@ -238,7 +238,8 @@ async def hostile_image(tmp_path) -> HeldImage:
     blobs = Blobs(tmp_path / "blobs", MemoryIndex(), 256)
     await blobs.reconcile()
     images = Images(blobs, tmp_path / "blobs")
-    return HeldImage(await images.import_path(saved), SimpleNamespace(images=images))
+    job = replace(workload("none"), image=await images.import_path(saved))
+    return HeldImage(job, SimpleNamespace(images=images))
 
 
 @pytest.mark.docker
