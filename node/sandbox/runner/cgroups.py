@@ -251,10 +251,8 @@ def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:
     files = (("memory", "memory.max"), ("pids", "pids.max"), ("cpu", "cpu.max"))
     for base in bases_2(root) * MAKE_ROUNDS:  # Another may have just removed an empty parent.
         levels = [base, *(f"{base}/{part}" for part in _parents(path))]
-        for level in levels:
-            _try_make(level)
-            for controller, _ in files:
-                _try_write(level + "/cgroup.subtree_control", "+" + controller)
+        if not all(_divide_2(level) for level in levels):
+            continue
         folder = f"{base}/{path}"
         if not _try_make(folder):
             continue
@@ -266,6 +264,19 @@ def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:
             return Group({"": folder}, hard)
         _try_rmdir(folder)
     return Group({}, set())
+
+
+def _divide_2(folder: str) -> bool:
+    """Let the groups below have controllers; say whether memory is one of them.
+
+    A group that has processes itself may give away the others but not memory, and then takes no
+    process into a group below: so memory is asked for first.
+    """
+    _try_make(folder)
+    given = _try_write(folder + "/cgroup.subtree_control", "+memory")
+    for controller in ("pids", "cpu") if given else ():
+        _try_write(folder + "/cgroup.subtree_control", "+" + controller)
+    return given
 
 
 def _parents(path: str) -> list[str]:

@@ -76,6 +76,18 @@ def test_bases_begin_with_what_was_delegated(monkeypatch):
     ]
 
 
+def test_a_group_that_cannot_give_memory_gives_nothing(version_2, monkeypatch):
+    """Or it would take no process into a group below: that of the node itself."""
+    control = version_2 / "cgroup.subtree_control"
+    control.touch()
+    real = cgroups._try_write
+    monkeypatch.setattr(cgroups, "_try_write", lambda path, value: (
+        value != "+memory" and real(path, value)))  # fmt: skip
+    assert cgroups.create("mutirao/me/name", 64, 18, 2, str(version_2)).hard == set()
+    assert control.read_text() == ""
+    assert not (version_2 / "mutirao/me/name").exists()
+
+
 def test_a_node_alone_in_a_group_steps_aside(version_2, monkeypatch):
     monkeypatch.setattr(cgroups, "_own_2", lambda root: f"{root}/app.scope")
     cgroups.os.makedirs(str(version_2 / "app.scope"), exist_ok=True)
