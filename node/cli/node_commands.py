@@ -124,6 +124,11 @@ def status(*, node: Connection, as_json: bool) -> None:
         say(NO_PEERS)
 
 
+def _undelivered(bids: int) -> list[tuple[str, Any]]:
+    what = f"{bids} bid{'' if bids == 1 else 's'} did not reach the requester: this node's port"
+    return [("warning", f"{what} may be closed, or network.announce wrong")] if bids else []
+
+
 def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
     state = "disabled" if not provider["enabled"] else "paused" if provider["paused"] else "enabled"
     driver = f"{provider['driver'] or 'none'} ({provider['why']})"
@@ -134,6 +139,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
         ("free", _amount(provider["free"])),
         ("of", _amount(provider["total"])),
         *(("gpu", _gpu(gpu)) for gpu in provider["gpus"]),
+        *_undelivered(provider["bids_undelivered"]),
     ]
 
 

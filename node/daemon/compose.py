@@ -29,6 +29,7 @@ from node.daemon.recovery import Past, recall, resume
 from node.daemon.results import Results
 from node.daemon.roots import Roots
 from node.daemon.strangers import look_up_strangers
+from node.daemon.undelivered import Undelivered
 from node.daemon.user import Parts, User
 from node.daemon.workshop import Workshop
 from node.data.blobs import Blobs
@@ -50,7 +51,7 @@ from protocol.core.core import Core
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect
-from protocol.machines.inputs import PeerConnected, StopRequested
+from protocol.machines.inputs import PeerConnected, PeerDisconnected, StopRequested
 from protocol.rules.topics import topics_of
 from protocol.values.errors import InvalidRequest, NodeError, SandboxUnavailable
 from protocol.values.ids import PeerId
@@ -125,7 +126,7 @@ class Node:
         self._nudge(peer)
 
     def peer_disconnected(self, peer: PeerId) -> None:
-        LOG.debug("peer %s is gone", peer)
+        self._driver.give(PeerDisconnected(peer))
 
     def is_known(self, peer: PeerId) -> bool:
         return self._core.knows(peer)
@@ -194,13 +195,15 @@ class Node:
         results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver
         )
-        postman = Postman(network.request, self._journal, self._clock)
+        undelivered = Undelivered(self._core.signer, self._clock)
+        postman = Postman(network.request, self._journal, self._clock, undelivered.missed)
         self._nudge = postman.nudge
         self._network = network
         past = await recall(self._journal, shop, self._clock.now_ms())
         parts = Parts(
             self._config, self._clock, self._driver, self._journal, network, blobs, images,
             results, sandbox.driver.name if sandbox.driver else "", sandbox.why, self._stop,
+            undelivered,
         )  # fmt: skip
         user = User(parts, past, await self._journal.totals())
         ports = NodePorts(parts, postman, executions, user)
@@ -215,6 +218,7 @@ class Node:
             await nursery.start(postman.run, past.outbox)
             nursery.start_soon(self._driver.run, ports, first)
             nursery.start_soon(ports.publish)
+            nursery.start_soon(ports.reach)
             nursery.start_soon(ports.advertise)
             nursery.start_soon(ports.count)
             nursery.start_soon(

@@ -10,6 +10,7 @@ import trio
 
 from node.daemon.executions import Executions
 from node.daemon.postman import Postman
+from node.daemon.reaching import Reaching
 from node.daemon.recovery import SEQUENCE_FACT
 from node.daemon.telling import Telling
 from node.daemon.user import Parts, User
@@ -35,6 +36,7 @@ class NodePorts:
         self._executions = executions
         self._user = user
         self._telling = Telling()
+        self._reaching = Reaching(parts.network.reach)
         self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
             PUBLICATIONS_MAX
         )
@@ -76,6 +78,8 @@ class NodePorts:
                 self._record_changed.set()
             case effects.Learn(peer, addresses):
                 self._network.learn(peer, addresses)
+            case effects.Reach(peers):
+                self._reaching.want(peers)
             case effects.Progress():
                 self._user.progressed(effect)
             case effects.FollowLog(_, lease_id) | effects.FetchOutputs(_, lease_id):
@@ -93,6 +97,10 @@ class NodePorts:
             self._unpublished -= 1
             self._published_one.set()
             self._published_one = trio.Event()
+
+    async def reach(self) -> None:
+        """Connect with those whose answers we wait for, until cancelled."""
+        await self._reaching.run()
 
     def tell_peers(self) -> None:
         """Send our record, as it is now, to all who are connected: gossip may not know them yet."""

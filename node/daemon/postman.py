@@ -19,6 +19,7 @@ from protocol.values.ids import PeerId
 
 LOG: Final = logging.getLogger(__name__)
 Request = Callable[[PeerId, bytes], Awaitable[bytes]]
+Missed = Callable[[PeerId, bytes], None]
 PAUSE_S_MIN: Final = 0.2
 PAUSE_S_MAX: Final = 20.0
 QUEUE_MAX: Final = 4_096
@@ -29,11 +30,21 @@ IDLE_S: Final = 30.0
 """A peer's queue is closed after this long without a message."""
 
 
-class Postman:
-    """Sends messages; one task for every peer that has some to get."""
+def _ignore(_peer: PeerId, _envelope: bytes) -> None:
+    return
 
-    def __init__(self, request: Request, journal: Journal, clock: Clock) -> None:
+
+class Postman:
+    """Sends messages; one task for every peer that has some to get.
+
+    `missed` is told of each message that is given up: it did not reach its peer in its time.
+    """
+
+    def __init__(
+        self, request: Request, journal: Journal, clock: Clock, missed: Missed = _ignore
+    ) -> None:
         self._request = request
+        self._missed = missed
         self._journal = journal
         self._clock = clock
         self._queues: dict[PeerId, deque[OutboxRow]] = {}
@@ -94,6 +105,7 @@ class Postman:
         while await self._wait_for_message(peer, queue):
             message = queue[0]
             if message.row and self._clock.now_ms() > message.until_ms:
+                self._missed(peer, message.envelope)
                 await self._forget(queue)
                 continue
             self._nudged[peer] = trio.Event()
@@ -101,6 +113,7 @@ class Postman:
                 await self._request(peer, message.envelope)
             except PeerUnreachable:
                 if not message.row:
+                    self._missed(peer, message.envelope)
                     await self._forget(queue)
                     continue
                 with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311

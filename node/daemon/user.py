@@ -24,6 +24,7 @@ from node.daemon.listing import output_views
 from node.daemon.offers import offer_view, resources_view
 from node.daemon.recovery import Past
 from node.daemon.results import Results
+from node.daemon.undelivered import Undelivered
 from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
@@ -81,6 +82,7 @@ class Parts:
     sandbox: str
     sandbox_why: str
     stop: trio.Event
+    undelivered: Undelivered
 
 
 class User:
@@ -372,6 +374,7 @@ class User:
             gpus=tuple(
                 GpuView(d.gpu_class, d.name, 1, d.vram_mib) for d in policy.capacity.devices
             ),
+            bids_undelivered=self._parts.undelivered.bids,
         )
 
 

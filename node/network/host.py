@@ -211,6 +211,11 @@ class Network:
             protocols = [TProtocol(protocol)]
             return self._wrap(await self._stack.host.new_stream(ID.from_base58(peer), protocols))
 
+    async def reach(self, peer: PeerId) -> None:
+        """Connect with a peer if it is not connected; PeerUnreachable if that does not succeed."""
+        with reaching(peer), trio.fail_after(self._context.tuning.request_timeout_ms / 1000):
+            await self._keeper.reach(peer)
+
     # --- gossip ---------------------------------------------------------------------------
 
     def subscribe(self, topic: str, rule: Rule) -> None:

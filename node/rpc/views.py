@@ -58,6 +58,8 @@ class ProviderView:
     total: ResourcesView
     free: ResourcesView
     gpus: tuple[GpuView, ...]
+    bids_undelivered: int
+    """Since the start: their requesters could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)

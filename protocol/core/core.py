@@ -13,6 +13,7 @@ from protocol.core.jobs import (
     Ending,
     Job,
     Uncalled,
+    able_to_bid,
     after_failure,
     call_for,
     failure_of,
@@ -23,7 +24,7 @@ from protocol.core.presence import Presence
 from protocol.core.standings import Standings
 from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Effect, Report, Save, Settle
+from protocol.machines.effects import Effect, Reach, Report, Save, Settle
 from protocol.machines.events import (
     CANCELLED,
     Announced,
@@ -39,13 +40,15 @@ from protocol.machines.inputs import (
     OutputsFetched,
     OutputsLost,
     PeerConnected,
+    PeerDisconnected,
     PolicyChanged,
     StopRequested,
 )
 from protocol.machines.table import due, step
+from protocol.rules.matching import sentence_of_unreachable
 from protocol.rules.metering import amount_of
 from protocol.values.ids import CallId, JobId, LeaseId, PeerId
-from protocol.values.limits import PEERS_WAIT_MS
+from protocol.values.limits import BIDS_MAX, PEERS_WAIT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.messages import (
@@ -83,6 +86,7 @@ class Core:
         self.directory = Directory()
         self.market = Market()
         self.presence = Presence()
+        self.connected: set[PeerId] = set()
         self.standings = Standings()
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
@@ -107,7 +111,13 @@ class Core:
                 return self._cancel(job_id, event, context)
             case OutputsFetched(lease_id) | OutputsLost(lease_id, _):
                 return self._step_lease(lease_id, event, context)
-            case PolicyChanged() | PeerConnected():
+            case PeerConnected(peer):
+                self.connected.add(peer)
+                return self.presence.handle(event, context)
+            case PeerDisconnected(peer):
+                self.connected.discard(peer)
+                return []
+            case PolicyChanged():
                 return self.presence.handle(event, context)
             case StopRequested():
                 self.policy = replace(self.policy, providing=False)
@@ -214,7 +224,14 @@ class Core:
         state, effects = auction.open_auction(called, context)
         self.auctions[called.call_id] = state
         announced = Announced(called.call_id, job.attempt, called.nodes, called.eligible)
-        return [Report(job_id, announced), *effects]
+        missing = self._beyond_reach(called, context)[:BIDS_MAX]
+        return [Report(job_id, announced), *([Reach(missing)] if missing else []), *effects]
+
+    def _beyond_reach(self, called: auction.Auction, context: Context) -> tuple[PeerId, ...]:
+        """Return the nodes that can serve a job, and that we have no connection with."""
+        listings = self.directory.listings(context.now_ms)
+        able = able_to_bid(called.spec, called.avoid, listings, context)
+        return tuple(peer for peer in able if peer not in self.connected)
 
     def _cancel(self, job_id: JobId, event: JobCancelled, context: Context) -> list[Effect]:
         effects: list[Effect] = []
@@ -246,6 +263,9 @@ class Core:
                 return [*effects, *following]
             case auction.Lost(called, reason, why):
                 del self.auctions[call_id]
+                missing = self._beyond_reach(called, context)
+                if reason is Failure.NO_BIDS and missing:
+                    why = f"{why}; {sentence_of_unreachable(len(missing))}"
                 failed = Failed(failure_of(called, reason), why)
                 return [*effects, *self._fail(called.job_id, failed, context)]
             case _:

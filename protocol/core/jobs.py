@@ -10,7 +10,11 @@ from typing import Final
 from protocol.core.presence import addresses_of
 from protocol.machines.auction import Auction
 from protocol.machines.context import Context
-from protocol.rules.matching import demand_of_job, explain, mismatches
+from protocol.rules.matching import (
+    demand_of_job,
+    explain,
+    mismatches,
+)
 from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDS_MAX, COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
@@ -94,12 +98,22 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
     why = explanation.why
     if not (explanation.nodes or job.avoid) and context.policy.providing:
         why += "; this node lends resources, but does not run its own jobs"
-    able = tuple(item.peer for item in others if not mismatches(demand, item.record))
+    able = able_to_bid(job.spec, job.avoid, listings, context)
     expected = able if len(able) <= BIDS_MAX else ()
     return Auction(
         job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
         explanation.nodes, explanation.eligible, why, expected, job.avoid,
     )  # fmt: skip
+
+
+def able_to_bid(
+    spec: JobSpec, avoid: tuple[PeerId, ...], listings: tuple[Listing, ...], context: Context
+) -> tuple[PeerId, ...]:
+    """Return the other nodes that can serve a job, without those to avoid."""
+    unwelcome = {context.signer.peer_id, *avoid}
+    demand = demand_of_job(spec)
+    others = [item for item in listings if item.peer not in unwelcome]
+    return tuple(item.peer for item in others if not mismatches(demand, item.record))
 
 
 def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:

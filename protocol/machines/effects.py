@@ -93,6 +93,13 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Connect with peers that are to answer: they may not be able to connect with us."""
+
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Fetch image and inputs of a lease from its requester."""
 
@@ -156,6 +163,6 @@ class FetchOutputs:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Send | Publish | Advertise | Learn | Prepare | Launch
-    | Extend | Kill | Drop | FollowLog | FetchOutputs
+    Save | Report | Progress | Settle | Send | Publish | Advertise | Learn | Reach | Prepare
+    | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
 )  # fmt: skip

@@ -123,6 +123,13 @@ class PeerConnected:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """The last connection to a peer is gone."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChanged:
     """The owner, or the machine itself, changed what this node offers."""
 
@@ -137,6 +144,6 @@ class StopRequested:
 Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
-    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | PeerConnected | PolicyChanged
-    | StopRequested
+    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | PeerConnected
+    | PeerDisconnected | PolicyChanged | StopRequested
 )  # fmt: skip

@@ -92,6 +92,15 @@ def sentence_of_refusals(reasons: list[int]) -> str:
     return "; ".join(f"{texts.count(text)} refused: {text}" for text in sorted(set(texts)))
 
 
+def sentence_of_unreachable(count: int) -> str:
+    """Return in one line that nodes which could serve a job are beyond reach, and what helps."""
+    are = "is" if count == 1 else "are"
+    return (
+        f"{count} of these {are} known but unreachable: no connection stands, and none could be"
+        " made (behind a NAT or firewall on both sides, one of them has to open its port)"
+    )
+
+
 _REFUSALS: Final[dict[int, str]] = {
     Refusal.BUSY: "busy with other jobs",
     Refusal.PRICE: "the price is below their floor",

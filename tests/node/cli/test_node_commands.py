@@ -40,6 +40,15 @@ def test_what_is_lent_now(cli, daemon, monkeypatch):
     assert "lent now" not in cli("status").out
 
 
+def test_bids_that_reached_nobody(cli, daemon, monkeypatch):
+    status = daemon.service.status()
+    assert "warning" not in cli("status").out
+    lost = replace(status, provider=replace(status.provider, bids_undelivered=3))
+    monkeypatch.setattr(daemon.service, "status", lambda: lost)
+    assert "warning   3 bids did not reach" in cli("status").out
+    assert cli("status", "--json").json["provider"]["bids_undelivered"] == 3
+
+
 def test_a_node_without_peers_says_how_to_give_it_one(cli, daemon, monkeypatch):
     alone = replace(daemon.service.status(), peers=0)
     monkeypatch.setattr(daemon.service, "status", lambda: alone)

@@ -21,6 +21,7 @@ from node.daemon.ports import NodePorts
 from node.daemon.postman import Postman
 from node.daemon.recovery import recall, resume
 from node.daemon.results import Results
+from node.daemon.undelivered import Undelivered
 from node.daemon.user import Parts, User
 from node.network.interface import Peer
 from node.sandbox.driver import Exit
@@ -70,6 +71,11 @@ class FakeNetwork:
         for peer in self._reachable():
             self.others[peer].door.judge(self.peer_id, data)
 
+    async def reach(self, peer: PeerId) -> None:
+        await trio.lowlevel.checkpoint()
+        if peer not in self._reachable():
+            raise PeerUnreachable("away")
+
     def learn(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         self.learnt.append((peer, addresses))
 
@@ -118,12 +124,14 @@ class Machine:
             place.folder / "jobs", place.blobs, place.shop.fetcher, self.network.open_stream,
             self.driver,
         )  # fmt: skip
-        self.postman = Postman(self.network.request, place.journal, clock)
+        undelivered = Undelivered(self.signer, clock)
+        self.postman = Postman(self.network.request, place.journal, clock, undelivered.missed)
         place.blobs._pins.clear()  # They lived in the memory of the life before.
         past = await recall(place.journal, place.shop, clock.now_ms())
         parts = Parts(
             Config(data_dir=place.folder), clock, self.driver, place.journal, self.network,
             place.blobs, place.images, self.results, "obedient", "it works", trio.Event(),
+            undelivered,
         )  # fmt: skip
         self.user = User(parts, past, await place.journal.totals())
         self.ports = NodePorts(parts, self.postman, self.executions, self.user)
@@ -138,6 +146,7 @@ class Machine:
                 await nursery.start(self.postman.run, past.outbox)
                 nursery.start_soon(self.driver.run, self.ports, first)
                 nursery.start_soon(self.ports.publish)
+                nursery.start_soon(self.ports.reach)
                 nursery.start_soon(self.ports.advertise)
                 nursery.start_soon(self.ports.count)
                 self.alive = True

@@ -63,6 +63,15 @@ async def test_addresses_go_to_the_network(alone: Machine) -> None:
     assert alone.network.learnt == [(BEA.peer_id, ("/ip4/192.0.2.1/tcp/1",))]
 
 
+async def test_peers_are_reached_in_the_background(
+    alone: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[Any] = []
+    monkeypatch.setattr(alone.ports._reaching, "want", wanted.append)
+    alone.ports.perform(effects.Reach((BEA.peer_id,)))
+    assert wanted == [(BEA.peer_id,)]
+
+
 async def test_messages_go_to_the_postman(alone: Machine) -> None:
     alone.ports.send(OutboxRow(0, BEA.peer_id, b"x", 0))
     assert BEA.peer_id in alone.postman._queues

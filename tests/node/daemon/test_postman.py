@@ -167,3 +167,18 @@ async def test_waiting_for_nothing_does_not_wait(postman: Postman) -> None:
     async with running(postman):
         await postman.wait_empty()
         postman.nudge(BEA.peer_id)
+
+
+async def test_who_waits_for_news_hears_of_what_was_given_up(
+    peers: Peers, journal: Journal, clock: Clock
+) -> None:
+    missed: list[tuple[PeerId, bytes]] = []
+    peers.away = {ADA.peer_id}
+    postman = Postman(peers.request, journal, clock, lambda *what: missed.append(what))
+    late = await written(journal, b"late", peer=ADA.peer_id, until_ms=clock.now_ms() - 1)
+    async with running(postman, *late):
+        postman.send(OutboxRow(0, ADA.peer_id, b"once", 0))
+        postman.send(OutboxRow(0, BEA.peer_id, b"arrives", 0))
+        postman.send(OutboxRow(7, ADA.peer_id, b"goes on", FAR_MS))
+        await until(lambda: len(missed) == 2 and peers.got)
+    assert missed == [(ADA.peer_id, b"late"), (ADA.peer_id, b"once")]

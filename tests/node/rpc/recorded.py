@@ -99,7 +99,7 @@ class RecordedService:
         if self.bug is not None:
             raise self.bug
         provider = ProviderView(
-            True, False, "embedded", "no Docker Engine answers", FREE, FREE, (GPU,)
+            True, False, "embedded", "no Docker Engine answers", FREE, FREE, (GPU,), 0
         )
         return StatusView(
             PEER, "0.1.0", ("/ip4/127.0.0.1/tcp/4788",), 1, 61_000, PhaseCounts(running=1),

@@ -12,7 +12,7 @@ from protocol.core.core import Core
 from protocol.core.jobs import Ending
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Publish, Report, Save, Send
+from protocol.machines.effects import Publish, Reach, Report, Save, Send
 from protocol.machines.events import (
     Announced,
     Awarded,
@@ -26,6 +26,8 @@ from protocol.machines.inputs import (
     DeadlineReached,
     JobCancelled,
     JobSubmitted,
+    PeerConnected,
+    PeerDisconnected,
     PolicyChanged,
     StopRequested,
 )
@@ -77,10 +79,45 @@ def happened(node: Node, kind: type) -> bool:
 def test_a_submitted_job_is_written_down_before_its_call_is_out() -> None:
     core = Core(SIGNERS[0], Policy())
     core.handle(record_from(1), START_MS)
+    core.handle(PeerConnected(SIGNERS[1].peer_id), START_MS)
     effects = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     assert [type(effect) for effect in effects] == [Save, Report, Publish]
     assert effects[0].key == JOB
     assert isinstance(effects[1].event, Announced)
+
+
+def test_those_who_can_serve_a_job_are_connected_with() -> None:
+    core = Core(SIGNERS[0], Policy())
+    for number in (1, 2, 3):
+        core.handle(record_from(number), START_MS)
+    core.handle(record_from(4, cpus=0), START_MS)
+    core.handle(PeerConnected(SIGNERS[1].peer_id), START_MS)
+    core.handle(PeerConnected(SIGNERS[2].peer_id), START_MS)
+    core.handle(PeerDisconnected(SIGNERS[2].peer_id), START_MS)
+    effects = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    missing = (SIGNERS[2].peer_id, SIGNERS[3].peer_id)
+    assert [effect for effect in effects if isinstance(effect, Reach)] == [Reach(missing)]
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_that_nobody_bids_is_explained_by_who_is_beyond_reach(is_connected: bool) -> None:
+    core = Core(SIGNERS[0], Policy())
+    core.handle(record_from(1), START_MS)
+    core.handle(record_from(2, cpus=0), START_MS)
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    if is_connected:  # By our own dialling, meanwhile.
+        core.handle(PeerConnected(SIGNERS[1].peer_id), START_MS)
+    reports: list[Report] = []
+    while not reports:
+        deadline_ms = core.next_deadline_ms()
+        assert deadline_ms is not None
+        effects = core.handle(DeadlineReached(), deadline_ms)
+        reports = [effect for effect in effects if isinstance(effect, Report)]
+    ended = reports[0].event
+    assert isinstance(ended, Failed)
+    assert ended.reason is Failure.NO_BIDS
+    assert ended.why.startswith("no bids: 1 of 2 known nodes can serve this job")
+    assert ("1 of these is known but unreachable" in ended.why) is not is_connected
 
 
 def test_a_job_waits_for_a_provider_and_calls_when_one_is_known() -> None:
@@ -92,7 +129,7 @@ def test_a_job_waits_for_a_provider_and_calls_when_one_is_known() -> None:
     for useless in (record_from(0), record_from(1, providing=False)):
         assert core.handle(useless, START_MS) == [], "ourselves, and one that lends nothing"
     effects = core.handle(record_from(2), START_MS + 100)
-    assert [type(effect) for effect in effects] == [Report, Publish]
+    assert [type(effect) for effect in effects] == [Report, Reach, Publish]
     (called,) = core.auctions.values()
     assert called.auction.eligible == 1
     assert called.auction.expected == (), "others may appear while the window is open"
