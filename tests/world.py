@@ -63,6 +63,8 @@ class World:
         )
         """After how many performed effects a node crashes; its writes are all on the disk."""
         self.prepare_fails: set[str] = set()
+        self.serves_no_blobs: set[str] = set()
+        """Requesters from whom nothing can be fetched, and who do not say so."""
         self.exit_codes: dict[str, int] = {}
         self.stop_ms = 0
         """How long a container takes to stop."""
@@ -205,6 +207,8 @@ class World:
                 self._transmit(node, row)
             case effects.Publish(topic, envelope):
                 self._gossip(node, topic, envelope)
+            case effects.Prepare(_, requester) if self.name_of(requester) in self.serves_no_blobs:
+                pass
             case effects.Prepare(lease_id):
                 failed = node.name in self.prepare_fails
                 why = inputs.PrepareFailed(lease_id, "no image")

@@ -117,7 +117,7 @@ class Executions:
         lease_id = effect.lease_id
         try:
             self._sandbox()  # Before anything is fetched in vain.
-            await prepare(self._shop, effect, self._inbox.give)
+            await prepare(self._shop, effect, self._inbox)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
             await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))

@@ -4,19 +4,19 @@ Spec: specs/execution.md#executions. A holder that is busy or just out of reach 
 few times; a job whose image is larger than it said is refused before its layers are fetched.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from node.daemon.driver import Inbox
 from node.daemon.workshop import Workshop, pins_of
 from node.data.layers import Allowance
 from node.data.transfer import Holding
 from node.sandbox.driver import Driver
 from protocol.machines.effects import Prepare
-from protocol.machines.inputs import FetchProgressed, Input
+from protocol.machines.inputs import FetchProgressed
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
@@ -27,10 +27,8 @@ PAUSE_S: Final = 0.5
 """Before the second attempt; it doubles."""
 UNPACKED_RATIO_MAX: Final = 4
 """So many times its size an image may unpack to, besides the job's disk. Most have two to three."""
-PROGRESS_BYTES: Final = 4 * 1024 * 1024
-"""The core hears of the fetching in steps of this."""
-
-Give = Callable[[Input], object]
+PROGRESS_BYTES: Final = 1024 * 1024
+"""The core hears of the fetching in steps of this: 17 kB/s are enough to be seen alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,8 @@ class HeldImage:
         return UNPACKED_RATIO_MAX * packed + self.workload.resources.disk_mib * 1024**2
 
 
-async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
-    """Have everything that an execution needs; `give` is told how far the fetching is.
+async def prepare(shop: Workshop, effect: Prepare, inbox: Inbox) -> None:
+    """Have everything that an execution needs; the inbox is told how far the fetching is.
 
     The sandbox has the image then. All of it counts as preparing, for which a job has its time.
 
@@ -69,7 +67,7 @@ async def prepare(shop: Workshop, effect: Prepare, give: Give) -> None:
     shop.pin_inputs(effect.lease_id, effect.workload)
     for attempt in range(ATTEMPTS):
         try:
-            await _fetch_all(shop, effect, give)
+            await _fetch_all(shop, effect, inbox)
             break
         except BlobUnavailable:
             if attempt == ATTEMPTS - 1:
@@ -85,9 +83,9 @@ def sandbox_of(shop: Workshop) -> Driver:
     return shop.sandbox
 
 
-async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:
+async def _fetch_all(shop: Workshop, effect: Prepare, inbox: Inbox) -> None:
     workload, holder, owner = effect.workload, effect.requester, pins_of(effect.lease_id)
-    progress = _Progress(effect.lease_id, workload, give)
+    progress = _Progress(effect.lease_id, workload, inbox)
     await shop.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
     parts = await shop.images.parts(workload.image)
     size = sum(part.size for part in parts)
@@ -97,21 +95,29 @@ async def _fetch_all(shop: Workshop, effect: Prepare, give: Give) -> None:
     for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
         await shop.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
         progress.finish(sum(ref.size for ref in refs))
+    await progress.tell_all()
 
 
 class _Progress:
     """Tells the core how far the fetching is, in steps."""
 
-    def __init__(self, lease_id: LeaseId, workload: Workload, give: Give) -> None:
-        self._lease_id, self._give = lease_id, give
-        self._total = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
+    def __init__(self, lease_id: LeaseId, workload: Workload, inbox: Inbox) -> None:
+        self._lease_id, self._inbox = lease_id, inbox
+        size = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
+        self._total = max(size, 1)
         self._finished = 0
         self._told = 0
 
     def note(self, done: int) -> None:
         if self._finished + done >= self._told + PROGRESS_BYTES:
             self._told = self._finished + done
-            self._give(FetchProgressed(self._lease_id, self._told, self._total))
+            # A job may say less of its size than comes; it is not all here before the end.
+            told = min(self._told, self._total - 1)
+            self._inbox.give(FetchProgressed(self._lease_id, told, self._total))
 
     def finish(self, size: int) -> None:
         self._finished += size
+
+    async def tell_all(self) -> None:
+        """Say that everything is here: what follows is this node's own work."""
+        await self._inbox.take(FetchProgressed(self._lease_id, self._total, self._total))

@@ -84,10 +84,10 @@ class Core:
         self.auctions: dict[CallId, auction.State] = {}
         self.leases: dict[LeaseId, lease.State] = {}
         self.directory = Directory()
-        self.market = Market()
-        self.presence = Presence()
         self.connected: set[PeerId] = set()
         self.standings = Standings()
+        self.market = Market(self.standings)
+        self.presence = Presence()
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Take one input in; give the effects out, in the order in which to perform them."""

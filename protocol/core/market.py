@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from protocol.core.presence import record_of
+from protocol.core.standings import Standings
 from protocol.machines import bidding, serving
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
@@ -16,6 +17,7 @@ from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
 from protocol.rules.selection import award_fault
+from protocol.rules.standing import unpaid_of
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import (
@@ -25,6 +27,7 @@ from protocol.values.limits import (
     CALLS_BURST,
     CALLS_PER_MINUTE,
     SETTLING_MAX,
+    UNPAID_MS_MAX,
 )
 from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
@@ -46,9 +49,12 @@ from protocol.wire.messages import (
 class Market:
     """Biddings and servings of one node."""
 
-    def __init__(self) -> None:
+    def __init__(self, standings: Standings | None = None) -> None:
         self.biddings: dict[CallId, bidding.State] = {}
         self.servings: dict[LeaseId, serving.State] = {}
+        self._standings = standings or Standings()
+        self._held_ms: dict[LeaseId, int] = {}
+        """Since when the leases that have not started keep our capacity."""
         self._buckets: dict[PeerId, Bucket] = {}
         self._common: dict[bool, Bucket] = {}
         """One for all requesters that have settled with us, one for all strangers."""
@@ -66,6 +72,7 @@ class Market:
         effects: list[Effect] = []
         for state in states:
             resumed, following = serving.resume(state, context)
+            self._note_unpaid(state, resumed, context)
             self.servings[resumed.hold.lease_id] = resumed
             effects += following
         return effects
@@ -133,13 +140,28 @@ class Market:
         held = [serving.reserved(state) for state in self.servings.values()]
         return [item for item in held if item is not None]
 
-    def _owes(self, requester: PeerId) -> bool:
-        """Say whether a requester has left too many receipts unsigned: we keep outputs for each."""
-        settling = [
-            state for state in self.servings.values()
-            if isinstance(state, serving.Settling) and state.hold.requester == requester
-        ]  # fmt: skip
-        return len(settling) >= SETTLING_MAX
+    def _owes(self, requester: PeerId, context: Context) -> bool:
+        """Say whether a requester has cost us too much unpaid.
+
+        These are receipts that it has not signed, for each of which we keep outputs, and capacity
+        that it keeps without running a job.
+        """
+        now_ms = context.now_ms
+        theirs = [state for state in self.servings.values() if state.hold.requester == requester]
+        settling = sum(isinstance(state, serving.Settling) for state in theirs)
+        unpaid_ms = unpaid_of(context.standing_of(requester), now_ms)
+        unpaid_ms += sum(now_ms - self._held_ms.get(s.hold.lease_id, now_ms) for s in theirs)
+        return settling >= SETTLING_MAX or unpaid_ms > UNPAID_MS_MAX
+
+    def _note_unpaid(self, before: serving.State, after: serving.State, context: Context) -> None:
+        """Keep account of how long requesters keep our capacity without running a job."""
+        hold, now_ms = before.hold, context.now_ms
+        if isinstance(after, serving.Unstarted):
+            self._held_ms.setdefault(hold.lease_id, now_ms)
+            return
+        held_ms = self._held_ms.pop(hold.lease_id, now_ms)
+        if isinstance(before, serving.Unstarted) and isinstance(after, serving.Ended):
+            self._standings.keep_unpaid(hold.requester, now_ms - held_ms, now_ms)
 
     def _may_call(self, requester: PeerId, context: Context) -> bool:
         now_ms = context.now_ms
@@ -172,13 +194,14 @@ class Market:
         bid = revealed.bidding
         # Bids may have been opened for the same capacity: the first award gets it.
         reservation = reserve(self._free(context), bid.call.resources)
-        if reservation is None or self._owes(event.signer):
+        if reservation is None or self._owes(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         hold = serving.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,
             bid.call.usage_ms_max, bid.call.resources, reservation,
         )  # fmt: skip
         held, effects = serving.hold_award(hold, event.content_id, bid.call.hold_ms, context)
+        self._note_unpaid(held, held, context)
         self.servings[lease_id] = held
         return list(effects)
 
@@ -223,7 +246,11 @@ class Market:
     def _step_serving(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
         if lease_id not in self.servings:
             return []
-        state, effects = step(serving.TRANSITIONS, self.servings[lease_id], event, context)
+        before = self.servings[lease_id]
+        state, effects = step(serving.TRANSITIONS, before, event, context)
+        if isinstance(event, StopRequested):
+            self._held_ms.pop(lease_id, None)  # Our own owner's will is nobody's fault.
+        self._note_unpaid(before, state, context)
         if isinstance(state, serving.Ended):
             del self.servings[lease_id]
         else:

@@ -6,7 +6,7 @@ strikes are forgotten by then.
 
 from dataclasses import replace
 
-from protocol.rules.standing import STRANGER, Standing, struck
+from protocol.rules.standing import STRANGER, Standing, kept_unpaid, struck
 from protocol.values.ids import PeerId
 from protocol.values.limits import STANDINGS_MAX
 
@@ -26,11 +26,17 @@ class Standings:
         """Remember that both of us have signed a receipt."""
         before = self.of(peer)
         self._strangers.pop(peer, None)
-        _keep(self._settled, peer, replace(before, settled=True))
+        _keep(self._settled, peer, replace(before, settled=True, unpaid=0))
 
     def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
         """Remember a fault; `weight` is in thousandths of a strike."""
-        after = struck(self.of(peer), weight, now_ms)
+        self._change(peer, struck(self.of(peer), weight, now_ms))
+
+    def keep_unpaid(self, peer: PeerId, duration_ms: int, now_ms: int) -> None:
+        """Remember for how long a peer kept our capacity without running a job."""
+        self._change(peer, kept_unpaid(self.of(peer), duration_ms, now_ms))
+
+    def _change(self, peer: PeerId, after: Standing) -> None:
         _keep(self._settled if after.settled else self._strangers, peer, after)
 
 

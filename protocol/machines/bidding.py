@@ -15,8 +15,9 @@ from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
 from protocol.rules.capacity import Capacity, reserve
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
+from protocol.rules.standing import unpaid_of
 from protocol.values.ids import CallId, ContentId, PeerId
-from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, VOUCHER_MS
+from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, UNPAID_MS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
@@ -82,6 +83,8 @@ def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
     The call matches our own capability record; `left` is what no lease has taken.
     """
     call, call_id = event.message, CallId(event.content_id)
+    if unpaid_of(context.standing_of(event.signer), context.now_ms) > UNPAID_MS_MAX:
+        return _refuse(event, Refusal.UNPAID, context)
     ask = floor_rate(context.policy.prices, call.resources)
     if reserve(left, call.resources) is None:
         return _refuse(event, Refusal.BUSY, context)

@@ -104,6 +104,7 @@ def sentence_of_unreachable(count: int) -> str:
 _REFUSALS: Final[dict[int, str]] = {
     Refusal.BUSY: "busy with other jobs",
     Refusal.PRICE: "the price is below their floor",
+    Refusal.UNPAID: "this node has kept them from work for too long without running a job",
 }
 
 

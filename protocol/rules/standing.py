@@ -7,7 +7,7 @@ is told.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from protocol.values.limits import STRIKE_HALF_LIFE_MS
+from protocol.values.limits import STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
 
 DECLINED: Final = 300
 """Thousandths of a strike for a bidder that declines its award: it may honestly be busy."""
@@ -30,6 +30,9 @@ class Standing:
     strikes: int = 0
     """In thousandths, as they were at `struck_ms`."""
     struck_ms: int = 0
+    unpaid: int = 0
+    """For how many ms it kept our capacity without running a job, as it was at `unpaid_ms`."""
+    unpaid_ms: int = 0
 
 
 STRANGER: Final = Standing()
@@ -37,8 +40,7 @@ STRANGER: Final = Standing()
 
 def strikes_of(standing: Standing, now_ms: int) -> int:
     """Return what is left of a peer's strikes, in thousandths: half after each half-life."""
-    halved = max(0, now_ms - standing.struck_ms) // STRIKE_HALF_LIFE_MS
-    return standing.strikes >> min(halved, 16)
+    return _left_of(standing.strikes, now_ms - standing.struck_ms, STRIKE_HALF_LIFE_MS)
 
 
 def struck(standing: Standing, weight: int, now_ms: int) -> Standing:
@@ -47,8 +49,24 @@ def struck(standing: Standing, weight: int, now_ms: int) -> Standing:
     return replace(standing, strikes=strikes, struck_ms=now_ms)
 
 
+def unpaid_of(standing: Standing, now_ms: int) -> int:
+    """Return for how many ms a peer kept our capacity in vain: half after each half-life."""
+    return _left_of(standing.unpaid, now_ms - standing.unpaid_ms, UNPAID_HALF_LIFE_MS)
+
+
+def kept_unpaid(standing: Standing, duration_ms: int, now_ms: int) -> Standing:
+    """Return the standing after a lease that ended before its job ran."""
+    unpaid = unpaid_of(standing, now_ms) + max(0, duration_ms)
+    return replace(standing, unpaid=unpaid, unpaid_ms=now_ms)
+
+
 def place_of(standing: Standing, now_ms: int) -> int:
     """Return FIRST for who has served us well, LAST for who broke its word, MIDDLE for others."""
     if strikes_of(standing, now_ms) > STRUCK:
         return LAST
     return FIRST if standing.settled else MIDDLE
+
+
+def _left_of(amount: int, elapsed_ms: int, half_life_ms: int) -> int:
+    halved = max(0, elapsed_ms) // half_life_ms
+    return amount >> min(halved, amount.bit_length())

@@ -64,6 +64,12 @@ DEPLOY_WAIT_MS: Final = 8_000
 """An active lease ends if its requester sends no job in this time."""
 PREPARE_MS: Final = 30 * 60_000
 """Image and inputs must be at the provider in this time."""
+STALL_MS: Final = 60_000
+"""A preparation for which nothing more came in this time is given up."""
+UNPAID_MS_MAX: Final = 10 * 60_000
+"""Who has kept capacity for longer than this without running a job gets none for now ..."""
+UNPAID_HALF_LIFE_MS: Final = 3_600_000
+"""... until half of it is forgiven after each of these, or all of it with a settled receipt."""
 START_WAIT_MS: Final = 8_000
 """A prepared execution ends if its requester does not start it in this time."""
 STARTED_MS: Final = 30_000

@@ -11,6 +11,7 @@ class Refusal(IntEnum):
 
     BUSY = 1
     PRICE = 2
+    UNPAID = 3
 
 
 class Decline(IntEnum):

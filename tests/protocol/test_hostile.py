@@ -8,7 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from protocol.core.jobs import Ending
-from protocol.values.limits import ACCEPT_MS, BIDS_MAX, STRIKE_HALF_LIFE_MS
+from protocol.values.limits import (
+    ACCEPT_MS,
+    BIDS_MAX,
+    HEARTBEAT_MS,
+    STALL_MS,
+    STRIKE_HALF_LIFE_MS,
+    UNPAID_MS_MAX,
+)
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import (
     Award,
@@ -75,6 +82,26 @@ def test_two_jobs_at_nearly_the_same_time_share_two_small_providers(apart_ms: in
     jobs.append((amy, world.submit(amy)))
     assert world.run_until(lambda: all(world.ended(*job) for job in jobs))
     assert {node.job(job_id).ending for node, job_id in jobs} == {Ending.DONE}
+
+
+def test_who_serves_no_blobs_keeps_a_whole_node_for_a_few_minutes_and_then_not_at_all() -> None:
+    world, ann = world_of("ben")
+    eve = world.add("eve")
+    world.meet()
+    world.serves_no_blobs.add("eve")
+
+    def ask() -> None:
+        job_id = world.submit(eve, job_spec(cpus=4, retries=0))
+        world.after(30_000, lambda: ask() if world.ended(eve, job_id) else world.after(9_000, ask))
+
+    ask()
+    served = 0
+    for _ in range(60):
+        world.run(60_000)
+        served += done(world, ann)
+    kept_ms = UNPAID_MS_MAX + STALL_MS + HEARTBEAT_MS
+    assert served >= 60 - 2 * kept_ms // 60_000
+    assert any("UNPAID" in line for _, line in world.log)
 
 
 # Bidders that keep the work from others. The cheapest are called eve: they win whatever is asked.

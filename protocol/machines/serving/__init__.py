@@ -20,11 +20,12 @@ from protocol.machines.serving.states import (
     Settling,
     State,
     Stopping,
+    Unstarted,
     Waiting,
     reserved,
 )
 
 __all__ = [
     "IGNORED", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing", "Serving",
-    "Settling", "State", "Stopping", "Waiting", "hold_award", "reserved", "resume",
+    "Settling", "State", "Stopping", "Unstarted", "Waiting", "hold_award", "reserved", "resume",
 ]  # fmt: skip

@@ -63,6 +63,7 @@ from protocol.values.limits import (
     PREPARE_MS,
     RETAIN_MS,
     SETTLEMENT_MS,
+    STALL_MS,
     START_WAIT_MS,
     STOP_MS,
 )
@@ -120,21 +121,25 @@ def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
         return release(hold, Release.CONTRACT, "the job is not the one called for", context)
     following = Preparing(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, workload,
-        context.now_ms + PREPARE_MS, 0,
+        context.now_ms + PREPARE_MS, 0, fetched_ms=context.now_ms,
     )  # fmt: skip
     return following, (save(following), Prepare(hold.lease_id, hold.requester, workload))
 
 
 def note_progress(state: Preparing, event: FetchProgressed, context: Context) -> Step:
     """Remember how far the fetching is, for the next heartbeat."""
-    return replace(state, fetched=event.fetched, total=event.total), NOTHING
+    following = replace(state, fetched=event.fetched, total=event.total, fetched_ms=context.now_ms)
+    return following, NOTHING
 
 
 def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -> Step:
-    """Tell the requester that we are still fetching, up to a bound."""
+    """Tell the requester that we are still fetching, up to a bound, and while something comes."""
     hold = state.hold
     if context.now_ms >= state.until_ms:
         return release(hold, Release.PREPARE_FAILED, "fetching took too long", context)
+    if not state.complete and context.now_ms - state.fetched_ms >= STALL_MS:
+        why = f"nothing more came for {STALL_MS // 1000} s"
+        return release(hold, Release.PREPARE_FAILED, why, context)
     beat = Heartbeat(hold.lease_id, state.beat, PREPARING, 0, state.fetched, state.total)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
     return following, (Send(hold.requester, context.signer.sign(beat).envelope, 0),)
@@ -267,7 +272,8 @@ def resume(state: State, context: Context) -> Step:
     """Go on with a lease after a restart; a container that still runs is taken over."""
     match state:
         case Preparing(hold, _, _, workload):
-            return state, (Prepare(hold.lease_id, hold.requester, workload),)
+            anew = replace(state, fetched=0, fetched_ms=context.now_ms)
+            return anew, (Prepare(hold.lease_id, hold.requester, workload),)
         case Serving():
             # Its usage is not known before the sandbox has told it again.
             again = replace(

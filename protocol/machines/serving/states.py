@@ -56,6 +56,13 @@ class Preparing:
     beat: int
     fetched: int = 0
     total: int = 0
+    fetched_ms: int = 0
+    """When something came last. Snapshots of older nodes do not say it; a restart sets it anew."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything has come: what is still to be done is our own work."""
+        return 0 < self.total <= self.fetched
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ Spec: specs/core.md#market.
 """
 
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -17,11 +16,10 @@ from protocol.machines.effects import Kill, Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
-from protocol.rules.standing import Standing
 from protocol.values.ids import CallId, LeaseId, lease_id_of
-from protocol.values.limits import ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, CALLS_BURST, EXPOSURE_MS
+from protocol.values.limits import EXPOSURE_MS
 from protocol.values.reasons import Decline, Refusal, Release
-from protocol.wire.envelope import Signed, Signer, open_envelope
+from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.job import QUICK, VICKREY, Resources, Workload
 from protocol.wire.messages import (
     NO_ID,
@@ -71,11 +69,13 @@ def award_of(called: Signed[Call], who: Any = ANN, rate: int = 3_000, **more: An
     return who.sign(Award(CallId(called.content_id), NO_ID, 0, 0, 0, rate, 0, **fields))
 
 
-def won(market: Market, who: Any = ANN, context: Context = CONTEXT, **more: Any) -> LeaseId:
+def won(
+    market: Market, who: Any = ANN, context: Context = CONTEXT, rate: int = 3_000, **more: Any
+) -> LeaseId:
     """Let the market win a quick auction."""
     called = call(who, **more)
     market.hear(called, context)
-    market.hear(award_of(called, who), context)
+    market.hear(award_of(called, who, rate), context)
     return lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
 
 
@@ -148,42 +148,6 @@ def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
     (decline,) = said(market.hear(award_of(asked, AMY, rate=1_000), context))
     assert isinstance(decline, AwardDecline)
     assert decline.reason == Decline.BUSY
-
-
-def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
-    market = Market()
-    calls = [call(nonce=number.to_bytes(16), rate_max=3_000) for number in range(CALLS_BURST + 1)]
-    answers = [market.hear(each, CONTEXT) for each in calls]
-    assert [bool(answer) for answer in answers] == [True] * CALLS_BURST + [False]
-    assert market.hear(call(AMY), CONTEXT), "others are not hurt"
-    assert market.hear(calls[-1], later(1_000))
-
-
-def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
-    """Forty a second once kept every honest requester from being answered."""
-    market, customer, stranger = Market(), Signer(bytes([90]) * 32, "test"), SIGNERS[7]
-    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == customer.peer_id))
-    answered = {"customer": 0, "stranger": 0, "fresh": 0}
-    keys = (Signer(number.to_bytes(32), "test") for number in count(1_000))
-    for second in range(40):
-        context = replace(known, now_ms=START_MS + 1_000 * second)
-        who = [("fresh", next(keys)) for _ in range(40)]
-        for name, signer in [*who, ("customer", customer), ("stranger", stranger)]:
-            asked = call(signer, nonce=second.to_bytes(16), rate_max=2_999)  # Refused: no bidding.
-            answered[name] += bool(market.hear(asked, context))
-    assert answered["customer"] == 40
-    assert answered["stranger"] < 40
-    most = ALL_CALLS_BURST // 2 + 40 * ALL_CALLS_PER_MINUTE // 60 // 2
-    assert answered["fresh"] + answered["stranger"] <= most
-
-
-def test_known_requesters_together_are_bounded_too() -> None:
-    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=True))
-    market, asked = Market(), 0
-    for number in range(ALL_CALLS_BURST // 2 + 1):
-        signer = Signer(number.to_bytes(32), "test")
-        asked += bool(market.hear(call(signer, rate_max=2_999), known))
-    assert asked == ALL_CALLS_BURST // 2
 
 
 # Awards.

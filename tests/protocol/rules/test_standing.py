@@ -15,11 +15,13 @@ from protocol.rules.standing import (
     STRANGER,
     STRIKES_MAX,
     Standing,
+    kept_unpaid,
     place_of,
     strikes_of,
     struck,
+    unpaid_of,
 )
-from protocol.values.limits import STRIKE_HALF_LIFE_MS
+from protocol.values.limits import STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
 
 SERVED = Standing(settled=True)
 
@@ -41,6 +43,14 @@ def test_strikes_halve() -> None:
     assert [strikes_of(broken, at_ms) for at_ms in times] == [BROKEN, BROKEN, BROKEN // 2]
     assert place_of(broken, times[-1]) == FIRST
     assert strikes_of(broken, 0) == BROKEN, "a clock that was set back forgives nothing"
+
+
+def test_time_kept_in_vain_adds_up_and_halves() -> None:
+    kept = kept_unpaid(kept_unpaid(STRANGER, 100, 0), 100, 1_000)
+    assert unpaid_of(kept, 1_000) == 200
+    assert unpaid_of(kept, 1_000 + UNPAID_HALF_LIFE_MS) == 100
+    assert unpaid_of(kept, 1_000 + 9 * UNPAID_HALF_LIFE_MS) == 0
+    assert kept_unpaid(kept, -5, 1_000).unpaid == 200, "a clock that was set back"
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.sampled_from([BROKEN, DECLINED]))))

@@ -10,7 +10,7 @@ from hypothesis import settings
 from protocol.machines import serving
 from protocol.machines.effects import Kill
 from protocol.machines.serving import Ended, Serving, Settling
-from protocol.values.limits import HEARTBEAT_MS
+from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, STALL_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released
 from protocol.wire.snapshot import from_snapshot, to_snapshot
@@ -68,6 +68,30 @@ def test_a_confirmation_of_another_amount_is_refused(more: int) -> None:
     machine.confirmed(True, more)
     assert isinstance(machine.state, Ended)
     assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.CONTRACT]
+
+
+def test_a_preparation_for_which_nothing_comes_is_given_back() -> None:
+    machine = after(2)
+    for _ in range(STALL_MS // HEARTBEAT_MS - 1):
+        machine.deadline_is_reached(0)
+    machine.fetched(5)
+    begun_ms = machine.now_ms
+    while isinstance(machine.state, serving.Preparing):
+        machine.deadline_is_reached(0)
+    assert machine.now_ms - begun_ms == STALL_MS
+    (said,) = machine.sent_of(LeaseRelease)
+    assert (said.reason, said.detail) == (Release.PREPARE_FAILED, "nothing more came for 60 s")
+
+
+def test_what_is_all_here_may_take_its_time_to_be_unpacked() -> None:
+    machine = after(2)
+    machine.fetched(10**12)
+    begun_ms = machine.now_ms
+    machine.node_restarts(0)
+    machine.fetched(10**12)
+    while isinstance(machine.state, serving.Preparing):
+        machine.deadline_is_reached(0)
+    assert PREPARE_MS - HEARTBEAT_MS <= machine.now_ms - begun_ms <= PREPARE_MS
 
 
 def test_who_was_released_stops_and_bills_what_ran() -> None:

@@ -1,0 +1,124 @@
+"""What one requester, and all strangers together, may ask of a provider.
+
+Spec: specs/auction.md#rate-limits.
+"""
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from protocol.core.market import Market
+from protocol.machines.context import Context
+from protocol.machines.inputs import StopRequested
+from protocol.rules.standing import Standing
+from protocol.values.ids import CallId
+from protocol.values.limits import (
+    ALL_CALLS_BURST,
+    ALL_CALLS_PER_MINUTE,
+    CALLS_BURST,
+    UNPAID_HALF_LIFE_MS,
+    UNPAID_MS_MAX,
+)
+from protocol.values.reasons import Refusal
+from protocol.wire.envelope import Signer
+from protocol.wire.job import Resources
+from protocol.wire.messages import AwardAccept, AwardDecline, BidRefusal, BidReveal, LeaseRelease
+from tests.driven import START_MS
+from tests.protocol.core.test_market import AMY, ANN, CONTEXT, award_of, call, later, said, won
+from tests.strategies import SIGNERS
+
+
+def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
+    market = Market()
+    calls = [call(nonce=number.to_bytes(16), rate_max=3_000) for number in range(CALLS_BURST + 1)]
+    answers = [market.hear(each, CONTEXT) for each in calls]
+    assert [bool(answer) for answer in answers] == [True] * CALLS_BURST + [False]
+    assert market.hear(call(AMY), CONTEXT), "others are not hurt"
+    assert market.hear(calls[-1], later(1_000))
+
+
+def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
+    """Forty a second once kept every honest requester from being answered."""
+    market, customer, stranger = Market(), Signer(bytes([90]) * 32, "test"), SIGNERS[7]
+    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == customer.peer_id))
+    answered = {"customer": 0, "stranger": 0, "fresh": 0}
+    keys = (Signer(number.to_bytes(32), "test") for number in count(1_000))
+    for second in range(40):
+        context = replace(known, now_ms=START_MS + 1_000 * second)
+        who = [("fresh", next(keys)) for _ in range(40)]
+        for name, signer in [*who, ("customer", customer), ("stranger", stranger)]:
+            asked = call(signer, nonce=second.to_bytes(16), rate_max=2_999)  # Refused: no bidding.
+            answered[name] += bool(market.hear(asked, context))
+    assert answered["customer"] == 40
+    assert answered["stranger"] < 40
+    most = ALL_CALLS_BURST // 2 + 40 * ALL_CALLS_PER_MINUTE // 60 // 2
+    assert answered["fresh"] + answered["stranger"] <= most
+
+
+def test_known_requesters_together_are_bounded_too() -> None:
+    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=True))
+    market, asked = Market(), 0
+    for number in range(ALL_CALLS_BURST // 2 + 1):
+        signer = Signer(number.to_bytes(32), "test")
+        asked += bool(market.hear(call(signer, rate_max=2_999), known))
+    assert asked == ALL_CALLS_BURST // 2
+
+
+# Capacity kept in vain.
+
+
+def kept_for(market: Market, ms: int, at_ms: int, who: Any = ANN, **more: Any) -> None:
+    """Let a requester have a lease for so long, from an instant on, and give it back unused."""
+    before, after = replace(market_context(market), now_ms=START_MS + at_ms), at_ms + ms
+    lease_id = won(market, who, before, nonce=after.to_bytes(16), **more)
+    market.hear(who.sign(LeaseRelease(lease_id, 1)), replace(before, now_ms=START_MS + after))
+
+
+def market_context(market: Market) -> Context:
+    return replace(CONTEXT, standing_of=market._standings.of)
+
+
+def test_who_kept_capacity_in_vain_for_too_long_is_told_so_until_it_is_forgiven() -> None:
+    market = Market()
+    context = market_context(market)
+    kept_for(market, UNPAID_MS_MAX, 0)
+    assert isinstance(said(market.hear(call(), context))[0], BidReveal), "not yet too long"
+    kept_for(market, 1, UNPAID_MS_MAX)
+    now_ms = START_MS + UNPAID_MS_MAX + 1
+    again = call(nonce=b"again" + bytes(11))
+    (refusal,) = said(market.hear(again, replace(context, now_ms=now_ms)))
+    assert refusal == BidRefusal(CallId(again.content_id), Refusal.UNPAID)
+    assert market.hear(call(AMY), replace(context, now_ms=now_ms)), "others are not hurt"
+    later_ms = now_ms + UNPAID_HALF_LIFE_MS
+    assert isinstance(said(market.hear(again, replace(context, now_ms=later_ms)))[0], BidReveal)
+
+
+def test_who_has_paid_since_owes_nothing() -> None:
+    market = Market()
+    kept_for(market, UNPAID_MS_MAX + 1, 0)
+    market._standings.settle(ANN.peer_id)
+    context = replace(market_context(market), now_ms=START_MS + UNPAID_MS_MAX + 1)
+    assert isinstance(said(market.hear(call(), context))[0], BidReveal)
+
+
+def test_several_leases_at_once_count_together() -> None:
+    market = Market()
+    context = market_context(market)
+    small = {"resources": Resources(1)}
+    first, second = (call(nonce=bytes([n]) * 16, hold_ms=15_000, **small) for n in (1, 2))
+    for n in range(2):
+        won(market, rate=1_000, nonce=bytes([8 + n]) * 16, **small)
+    held = list(market.servings)
+    market.hear(first, context)
+    market.hear(second, context)
+    assert isinstance(said(market.hear(award_of(first, rate=1_000), context))[0], AwardAccept)
+    market._held_ms.update(dict.fromkeys(held, START_MS - UNPAID_MS_MAX))
+    (decline,) = said(market.hear(award_of(second, rate=1_000), context))
+    assert isinstance(decline, AwardDecline)
+
+
+def test_what_our_own_owner_stops_is_nobody_elses_fault() -> None:
+    market = Market()
+    won(market)
+    market.handle(StopRequested(), later(UNPAID_MS_MAX + 1))
+    assert market._standings.of(ANN.peer_id).unpaid == 0
