@@ -7,22 +7,35 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import pytest
+
+from protocol.core import market as market_module
 from protocol.core.market import Market
+from protocol.machines import serving
 from protocol.machines.context import Context
 from protocol.machines.inputs import StopRequested
+from protocol.machines.serving.billing import receipt_of
 from protocol.rules.standing import Standing
-from protocol.values.ids import CallId
+from protocol.values.ids import CallId, ContentId
 from protocol.values.limits import (
     ALL_CALLS_BURST,
     ALL_CALLS_PER_MINUTE,
     CALLS_BURST,
+    RETAIN_MS,
     UNPAID_HALF_LIFE_MS,
     UNPAID_MS_MAX,
 )
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signer
 from protocol.wire.job import Resources
-from protocol.wire.messages import AwardAccept, AwardDecline, BidRefusal, BidReveal, LeaseRelease
+from protocol.wire.messages import (
+    AwardAccept,
+    AwardDecline,
+    BidRefusal,
+    BidReveal,
+    Cancel,
+    LeaseRelease,
+)
 from tests.driven import START_MS
 from tests.protocol.core.test_market import AMY, ANN, CONTEXT, award_of, call, later, said, won
 from tests.strategies import SIGNERS
@@ -62,6 +75,56 @@ def test_known_requesters_together_are_bounded_too() -> None:
         signer = Signer(number.to_bytes(32), "test")
         asked += bool(market.hear(call(signer, rate_max=2_999), known))
     assert asked == ALL_CALLS_BURST // 2
+
+
+def test_a_provider_takes_part_in_so_many_auctions_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(market_module, "BIDDINGS_MAX", 3)
+    market = Market()
+    calls = [call(signer) for signer in SIGNERS[1:6]]
+    assert [bool(market.hear(each, CONTEXT)) for each in calls] == [True] * 3 + [False] * 2
+    assert len(market.biddings) == 3
+    assert len(market._buckets) <= 3
+    market.hear(SIGNERS[1].sign(Cancel(CallId(calls[0].content_id))), CONTEXT)
+    assert market.hear(calls[3], CONTEXT), "there is a place again"
+
+
+def test_buckets_of_strangers_do_not_fill_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_module, "BIDDINGS_MAX", 3)
+    market = Market()
+    for signer in SIGNERS[1:8]:
+        market.hear(call(signer, rate_max=2_999), CONTEXT)
+    assert list(market._buckets) == [signer.peer_id for signer in SIGNERS[5:8]]
+
+
+# Receipts that nobody signs.
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_who_leaves_too_many_receipts_unsigned_gets_no_further_lease(
+    monkeypatch: pytest.MonkeyPatch, signed: bool
+) -> None:
+    """For each of them we keep outputs; others are not hurt."""
+    monkeypatch.setattr(market_module, "SETTLING_MAX", 2)
+    market = Market()
+    for number in range(2):
+        lease_id = won(market, nonce=bytes([number]) * 16)
+        receipt = receipt_of(
+            market.servings[lease_id].hold, ContentId(bytes(32)), 1, (0, bytes(32)), CONTEXT
+        )
+        hold, over_ms = market.servings[lease_id].hold, START_MS + RETAIN_MS
+        market.servings[lease_id] = serving.Settling(hold, over_ms, b"", receipt, b"")
+    if signed:
+        market.hear(ANN.sign(receipt), CONTEXT)
+    third, other = call(nonce=b"third" + bytes(11)), call(AMY)
+    for asked in (other, third):
+        market.hear(asked, CONTEXT)
+    (answer,) = said(market.hear(award_of(third), CONTEXT))
+    assert isinstance(answer, AwardAccept if signed else AwardDecline)
+    market.hear(ANN.sign(LeaseRelease(answer.lease_id, 1)), CONTEXT)
+    (answer,) = said(market.hear(award_of(other, AMY), CONTEXT))
+    assert isinstance(answer, AwardAccept)
 
 
 # Capacity kept in vain.

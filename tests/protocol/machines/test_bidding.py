@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from protocol.machines import bidding
-from protocol.machines.bidding import Committed, Over, answer_call, awardable
+from protocol.machines.bidding import Committed, Over, Revealed, answer_call, awardable
 from protocol.machines.context import Context
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
+from protocol.wire.envelope import open_envelope
 from protocol.wire.job import QUICK, VICKREY, Resources
 from protocol.wire.messages import (
     NO_ID,
@@ -115,6 +116,24 @@ def test_who_could_serve_says_why_it_does_not(
     said = SIGNERS[0].sign(BidRefusal(CallId(call.content_id), reason))
     assert state == Over()
     assert (send.peer, send.envelope) == (SIGNERS[REQUESTER].peer_id, said.envelope)
+
+
+@pytest.mark.parametrize(
+    "who, ours, reveals", [(REQUESTER, True, True), (REQUESTER, False, False), (2, True, False)],
+    ids=["as it should be", "our commitment is not in it", "another has signed it"],
+)  # fmt: skip
+def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other(
+    who: int, ours: bool, reveals: bool
+) -> None:
+    call = signed_by(REQUESTER, CALL)
+    committed, (send,) = answer_call(call, POLICY.capacity, CONTEXT)
+    assert isinstance(committed, Committed)
+    own = open_envelope(send.envelope, SIGNERS[0].network_id, SIGNERS[0].peer_id).message
+    held = own.commitment if ours else bytes(32)
+    closed = signed_by(who, CommitSet(CallId(call.content_id), (held, bytes([255]) * 32)))
+    state, effects = bidding.reveal(committed, closed, CONTEXT)
+    assert isinstance(state, Revealed) == reveals
+    assert len(effects) == reveals
 
 
 def test_only_its_requester_may_award_an_open_bid() -> None:

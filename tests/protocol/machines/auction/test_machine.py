@@ -6,6 +6,7 @@ Spec: specs/auction.md.
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -324,3 +325,15 @@ def test_it_waits_for_whom_it_expects_and_not_for_strangers() -> None:
         assert isinstance(machine.state, auction.Calling), "a stranger's refusal closes nothing"
     machine.commits(2, 10)
     assert isinstance(machine.state, auction.Opening)
+
+
+def test_refusals_of_strangers_are_bounded_and_keep_out_nobody_who_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.machines.auction.machine.BIDS_MAX", 2)
+    machine = AuctionMachine()
+    machine.open(profile=VICKREY, eligible=2, shift_cap=1, ahead=0)
+    for who in (4, 5, 6, 1, 1):
+        machine.refuses(who)
+    refused = [item.peer for item in machine.state.refused]
+    assert refused == [SIGNERS[who].peer_id for who in (4, 5, 1)]

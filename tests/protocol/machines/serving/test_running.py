@@ -48,6 +48,14 @@ def test_a_paused_container_goes_on_from_where_it_stood() -> None:
     assert usage_ms == EXPOSURE_MS + machine.now_ms - resumed_ms
 
 
+def test_a_voucher_extends_the_budget_by_what_it_pays_and_no_further() -> None:
+    machine = after(5)
+    for sequence, paid_ms in ((1, 9_000), (2, 19_000)):
+        machine.vouched(paid_ms, sequence, short=False)
+        budgets = [effect.budget_ms for effect in machine.effects if isinstance(effect, Extend)]
+        assert budgets[sequence - 1 :] == [paid_ms + EXPOSURE_MS]
+
+
 def test_a_container_that_does_not_start_is_not_paused_but_stopped() -> None:
     machine = after(4)
     exposed(machine)
