@@ -6,6 +6,7 @@ does not answer makes the container's state unknown, never failed: we ask again.
 Spec: specs/sandbox.md#docker-driver.
 """
 
+import errno
 import http.client
 import json
 import os
@@ -21,6 +22,8 @@ REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
 DONE = 204
+KEEPER_SECONDS = 30.0
+KEEPER_PAUSE_SECONDS = 0.005
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 INIT_MARK = "[FATAL tini ("
 """Begins the lines of Docker's init when it cannot go on."""
@@ -236,10 +239,15 @@ def _hold_outputs(fields: Fields) -> int:
         _require_started(_ask(fields, "POST", "/start", keeper))
         state = _inspect(fields, keeper).get("State") or {}
         place = f"/proc/{state.get('Pid')}/root/out"
-    try:
-        return os.open(place, FOLDER)
-    except OSError as fault:
-        raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
+    deadline = time.monotonic() + KEEPER_SECONDS
+    while True:
+        try:
+            return os.open(place, FOLDER)
+        except OSError as fault:
+            # The engine answers before the keeper's program runs; until then it is the engine's.
+            if fault.errno != errno.EACCES or time.monotonic() > deadline:
+                raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
+        time.sleep(KEEPER_PAUSE_SECONDS)
 
 
 def _require_started(answered: tuple[int, dict[str, object]]) -> None:

@@ -5,6 +5,7 @@ Spec: specs/sandbox.md#docker-driver.
 
 # ruff: noqa: PTH108
 
+import errno
 import os
 import socket
 import threading
@@ -121,28 +122,54 @@ def test_frames_come_in_any_pieces(fields):
     close(container, listener, thread)
 
 
-def test_outputs_are_held_before_the_job_begins(tmp_path, monkeypatch):
-    """By the keeper's root; here this process plays the keeper."""
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Of a container with a keeper, which this process plays."""
     monkeypatch.chdir(tmp_path)
-    fields = Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("keeper", "mutirao-1-out")])
-    keeper = answer(b"200 OK", b'{"State":{"Pid":%d}}' % os.getpid())
+    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("keeper", "mutirao-1-out")])
+
+
+KEEPER = {"-out/json": answer(b"200 OK", b'{"State":{"Pid":%d}}' % os.getpid())}
+
+
+def test_outputs_are_held_before_the_job_begins(kept):
     asked = []
-    listener, thread = serve("engine.sock", {"-out/json": keeper} | ANSWERS, asked)
+    listener, thread = serve("engine.sock", KEEPER | ANSWERS, asked)
     with pytest.raises(StartFailed, match="/out cannot be opened: No such file"):
-        engine.start(fields)
+        engine.start(kept)
     assert [line.split()[1].rpartition("/")[0] for line in asked] == [
         "/v1.41/containers/mutirao-1-out"] * 2  # fmt: skip
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join(10)
+    shut(listener, thread)
+
+
+def test_a_keeper_whose_program_does_not_run_yet_is_waited_for(kept, monkeypatch):
+    refusals = [errno.EACCES, errno.EACCES]
+    opened = os.open("/", os.O_RDONLY)
+
+    def late(path, flags):
+        assert path == f"/proc/{os.getpid()}/root/out"
+        if refusals:
+            raise OSError(refusals.pop(), "not yet")
+        return opened
+
+    listener, thread = serve("engine.sock", KEEPER | ANSWERS, [])
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.os, "open", late)
+        container = engine.start(kept)
+    assert container.outputs() == opened
+    close(container, listener, thread)
 
 
 def close(container, listener=None, thread=None):
     container.close()
     if listener:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
+        shut(listener, thread)
+
+
+def shut(listener, thread):
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(10)
 
 
 def test_the_words_of_dockers_init_are_told_from_the_jobs():
