@@ -21,13 +21,13 @@ from node.sandbox.policy import OPEN_FILES
 from scripts.attack_rig import Ended, Rig, workload_of
 
 SCRIPTS: Final = ("abuse_job.py", "probe_acts.py")
-MEMORY_MIB: Final = 128
-DISK_MIB: Final = 64
+MEMORY_MIB: Final = 64
+DISK_MIB: Final = 32
 OUTPUT_MIB: Final = 16
 LOG_MIB: Final = 1
 PROCESSES: Final = 32
-TIMEOUT_S: Final = 12
-LATE_S: Final = 30
+TIMEOUT_S: Final = 8
+LATE_S: Final = 90
 """So long after its time-out a container has to be gone, whatever the load of the machine."""
 SAMPLE_S: Final = 0.05
 CPU_SLACK: Final = 1.5
@@ -71,7 +71,7 @@ ATTACKS: Final = (
     Attack("inotify", 8, "instances"),
     Attack("daemons", 8, "processes", ("timeout",)),
     Attack("daemons_alone", 8, "processes", ("exited",)),
-    Attack("log", 256, "MiB"),
+    Attack("log", 64, "MiB"),
     Attack("processors", 4, "processes"),
     Attack("outputs", 12_000, "files"),
 )
@@ -127,6 +127,19 @@ async def run(opened: Rig) -> list[Row]:
     return rows
 
 
+async def run_at_once(opened: Rig) -> list[Row]:
+    """Run all attacks at the same time: what the machine felt is then that of all."""
+    rows: dict[str, Row] = {}
+
+    async def keep(attack: Attack) -> None:
+        rows[attack.name] = await run_one(opened, attack)
+
+    async with trio.open_nursery() as nursery:
+        for attack in ATTACKS:
+            nursery.start_soon(keep, attack)
+    return [rows[attack.name] for attack in ATTACKS]
+
+
 def show(name: str, rows: list[Row]) -> None:
     """Print the table."""
     who = "root" if os.geteuid() == 0 else f"user {os.getuid()}"
@@ -151,10 +164,10 @@ async def run_one(opened: Rig, attack: Attack) -> Row:
     )  # fmt: skip
     attack, why = _bounded(opened, attack)
     code = f"from scripts import abuse_job; abuse_job.main({attack.name!r})"
+    daemons = f"{opened.daemons}-{attack.name}"
     async with _felt(opened.folder) as felt:
-        ended = await opened.run(code, SCRIPTS, workload, f"sleep-{opened.secret}")
-    left = await opened.processes_left()
-    await opened.remove_runs()
+        ended = await opened.run(code, SCRIPTS, workload, daemons)
+    left = await opened.processes_left(daemons)
     fault = fault_of(opened, attack, ended) or (f"left behind: {left}" if left != "none" else "")
     return Row(
         attack.name, f"{ended.exit.reason} {ended.exit.exit_code}", ended.wall_ms,

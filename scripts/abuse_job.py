@@ -25,7 +25,7 @@ GREED_MIB = 1024
 """No attack takes more, so that a machine without walls survives it."""
 GREED = 200_000
 """Nor more files, processes or descriptors."""
-HOLD_S = 2.0
+HOLD_S = 1.0
 SET_PIPE_SIZE = 1031
 held: list[object] = []
 
@@ -184,7 +184,7 @@ def daemons_alone() -> Iterator[int]:
 
 def log() -> Iterator[int]:
     """Print without end."""
-    for mib in range(1, 256):
+    for mib in range(1, 65):
         os.write(1, b"x" * MIB)
         yield mib
 

@@ -106,11 +106,16 @@ class Rig:
         for run_folder in sorted((self.folder / "runs").glob("run-*")):
             await self.driver.remove(run_folder)
 
-    async def processes_left(self) -> str:
-        """Name the processes that bear the secret word, once dying ones had time to go."""
+    @property
+    def daemons(self) -> str:
+        """How the processes begin that a job leaves behind."""
+        return f"sleep-{self.secret}"
+
+    async def processes_left(self, name: str) -> str:
+        """Name the processes that a job left under this name, once dying ones had time to go."""
         left: list[str] = []
         with trio.move_on_after(DEATH_SECONDS):
-            while left := _commands_with(f"sleep-{self.secret}"):  # noqa: ASYNC110
+            while left := _commands_with(name):  # noqa: ASYNC110
                 await trio.sleep(0.05)
         return " ".join(left) or "none"
 

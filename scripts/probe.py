@@ -89,9 +89,11 @@ def main() -> int:
     parser.add_argument("--driver", choices=list(DRIVERS), help="probe this one alone")
     greed = "use up memory, processes, disk and more instead, which takes a minute or two"
     parser.add_argument("--abuse", action="store_true", help=greed)
+    parser.add_argument("--at-once", action="store_true", help="abuse in all ways at the same time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
-    attack = abuse.run if asked.abuse else probe
+    abuses = asked.abuse or asked.at_once
+    attack = abuse.run_at_once if asked.at_once else abuse.run if asked.abuse else probe
     found: dict[str, list[Any]] = {}
     for name in [asked.driver] if asked.driver else DRIVERS:
         try:
@@ -106,7 +108,7 @@ def main() -> int:
                    for name, rows in found.items()})  # fmt: skip
     else:
         for name, rows in found.items():
-            (abuse.show if asked.abuse else show)(name, rows)
+            (abuse.show if abuses else show)(name, rows)
     findings = sum(not row.ok for rows in found.values() for row in rows)
     return 2 if not found else int(findings > 0)
 
@@ -134,7 +136,7 @@ async def probe(opened: Rig) -> list[Row]:
         _row(opened, one.group, one.name, one.expected.format(**facts), seen)
         for one, seen in zip(PROBES, words, strict=True)
     ]
-    left = await opened.processes_left()
+    left = await opened.processes_left(opened.daemons)
     await opened.remove_runs()
     afterwards = {"processes left": left, "control groups left": opened.groups_left()}
     return rows + [_row(opened, "afterwards", name, "none", word)
