@@ -3,8 +3,10 @@
 Spec: specs/network.md.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
@@ -18,6 +20,7 @@ from node.network.muxer import RepairedYamux
 from node.network.swarm import RepairedSwarm, host_of
 from protocol.values.ids import PeerId
 
+HOSTS_KEPT: Final = 1024  # It is asked for with every message.
 Told = Callable[[PeerId], None]
 
 
@@ -91,7 +94,12 @@ def remote_of(connection: INetConn) -> Multiaddr | None:
     return Multiaddr(f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}")
 
 
+@functools.lru_cache(HOSTS_KEPT)
+def _source_of_host(host: str) -> str:
+    return source_of(host)
+
+
 def source_of_peer(swarm: RepairedSwarm, peer_id: ID) -> str:
     """Return from which source a peer is connected; those of which it cannot be told share one."""
     connection = swarm.living(peer_id)
-    return "unknown" if connection is None else source_of(host_of(connection.muxed_conn))
+    return "unknown" if connection is None else _source_of_host(host_of(connection.muxed_conn))

@@ -68,10 +68,10 @@ class Records:
         owner = ID.from_base58(peer)
         with trio.move_on_after(GET_S):
             if owner in self._dht.host.get_connected_peers():
-                await _ask_all([owner], fetch, lambda: False)
-            if not found:  # Else nobody has a newer one.
-                others = [other for other in await self._closest(key) if other != owner]
-                await _ask_all([owner, *others], fetch, lambda: len(found) >= ANSWERS_ENOUGH)
+                holders = [owner]  # Nobody has a newer one, and to look for them costs us much.
+            else:
+                holders = [owner, *(one for one in await self._closest(key) if one != owner)]
+            await _ask_all(holders, fetch, lambda: len(found) >= ANSWERS_ENOUGH)
         own_copy = self._dht.value_store.get(key.encode())
         if own_copy is not None and self._validator.is_valid(key, own_copy.value):
             found.append(own_copy.value)

@@ -70,11 +70,12 @@ async def test_a_connected_owner_is_asked_and_nobody_else(patient_dht, monkeypat
     async with circle(2) as (a, b):
 
         async def look_up(key):
-            raise AssertionError("the owner has answered")
+            raise AssertionError("the owner is asked")
 
+        monkeypatch.setattr(b._records, "_closest", look_up)
+        assert await b.get_record(a.peer_id) is None
         await a.put_record(record(1, a.peer_id))
         b._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())
-        monkeypatch.setattr(b._records, "_closest", look_up)
         assert await b.get_record(a.peer_id) == record(1, a.peer_id)
 
 
