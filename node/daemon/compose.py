@@ -244,7 +244,7 @@ class Node:
         )
         context = Context(self._clock.now_ms(), self._core.signer, policy)
         for topic in topics_of(record_of(context, 1)):
-            network.subscribe(topic, self._door.judge)
+            network.subscribe(topic, self._door.judge, self._door.screen)
         return resume(self._core, past, context)
 
     def _say_ready(self, network: Network, sandbox: _Sandbox) -> None:

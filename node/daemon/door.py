@@ -7,16 +7,17 @@ nothing: what gossip brings of unknown signers is counted by who forwards it, an
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from node.daemon.clock import Clock
 from node.daemon.driver import Driver, Queue
-from node.network.allowances import Allowances
+from node.network.allowances import Allowances, Bucket
 from protocol.core.intake import admit, admit_record
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import ContentId, PeerId
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import Signed, Signer, claims
 from protocol.wire.messages import Call, CapabilityRecord, Carrier, Message
 
 LOG: Final = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ REPEATS_MAX: Final = 2
 """A requester that hears nothing publishes its call once more; it must reach those behind us."""
 UNKNOWN_BURST: Final = 120  # Calls of unknown signers through one peer, and so many records;
 UNKNOWN_PER_S: Final = 10  # ... in the long run. Those of one source: node/network/allowances.py.
+UNKNOWN_BURST_ALL: Final = 240  # Through all peers together: there may be any number of sources.
+UNKNOWN_PER_S_ALL: Final = 20
 
 
 class Acquaintance(Protocol):
@@ -42,6 +45,17 @@ class Acquaintance(Protocol):
         ...
 
 
+class _Unknown:
+    """How much of one kind of message of unknown signers we look at."""
+
+    def __init__(self, source_of: Callable[[PeerId], str]) -> None:
+        self._each = Allowances(UNKNOWN_BURST, UNKNOWN_PER_S, source_of)
+        self._all = Bucket(UNKNOWN_BURST_ALL, UNKNOWN_PER_S_ALL)
+
+    def take(self, forwarder: PeerId) -> bool:
+        return self._all.take(self._each.take(forwarder, 1)) == 1
+
+
 class Door:
     """Admits strangers' bytes."""
 
@@ -50,9 +64,7 @@ class Door:
     ) -> None:
         self._driver = driver
         self._is_known = acquaintance.is_known
-        self._calls, self._records = (
-            Allowances(UNKNOWN_BURST, UNKNOWN_PER_S, acquaintance.source_of) for _ in range(2)
-        )
+        self._unknown = {is_call: _Unknown(acquaintance.source_of) for is_call in (True, False)}
         self._network = signer.network_id
         self._clock = clock
         self._seen: OrderedDict[ContentId, int] = OrderedDict()
@@ -68,6 +80,17 @@ class Door:
         await self._driver.take(signed, self._queue_of(signed))
         return TAKEN
 
+    def screen(self, peer: PeerId, data: bytes) -> bool:
+        """Say whether to look at a gossiped message: before any signature, which costs the most.
+
+        A message that is none passes, for its judge to say so; and so does whoever claims to be
+        a known signer and is none: that costs the peer that forwards it.
+        """
+        claimed = claims(data)
+        if claimed is None or self._is_known(claimed[1]):
+            return True
+        return self._unknown[claimed[0] is Call].take(peer)
+
     def judge(self, peer: PeerId, data: bytes) -> Verdict:
         """Return the verdict on a gossiped message, and hand it on if it is new."""
         try:
@@ -81,8 +104,7 @@ class Door:
         times = self._seen.get(signed.content_id, 0)
         if times >= REPEATS_MAX:
             return Verdict.IGNORE
-        queue = self._queue_of(signed)
-        if not (self._may_pass(peer, signed) and self._driver.give(signed, queue)):
+        if not self._driver.give(signed, self._queue_of(signed)):
             return Verdict.LATER
         self._seen[signed.content_id] = times + 1
         if len(self._seen) > SEEN_MAX:
@@ -97,13 +119,6 @@ class Door:
         """Hand on a record that was looked up; raise PeerFault or Stale if it is not valid."""
         signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
         self._driver.give(signed, Queue.RECORDS)
-
-    def _may_pass(self, forwarder: PeerId, signed: Signed[Message]) -> bool:
-        """Say whether a peer may pass on one more of the kind."""
-        if self._is_known(signed.signer):
-            return True
-        allowed = self._calls if isinstance(signed.message, Call) else self._records
-        return allowed.take(forwarder, 1) == 1
 
     def _queue_of(self, signed: Signed[Message]) -> Queue:
         match signed.message:

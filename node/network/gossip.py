@@ -16,6 +16,7 @@ from protocol.rules.verdict import Verdict
 from protocol.values.errors import NodeError, PeerFault, RuleBroken
 from protocol.values.ids import PeerId
 
+Screen = Callable[[PeerId, bytes], bool]
 Rule = Callable[[PeerId, bytes], Verdict]
 GREET_EVERY_S: Final = 15.0
 
@@ -34,13 +35,13 @@ class Gossip:
         self._prefix = f"/mutirao/{network_name}/"
         self._blame = blame
         self._escalation = escalation
-        self._rules: dict[str, Rule] = {}
+        self._rules: dict[str, tuple[Screen, Rule]] = {}
         self._changed = trio.Event()
-        pubsub.guard(self._judge, self._accuse, self._prefix)
+        pubsub.guard(self._screen, self._judge, self._accuse, self._prefix)
 
-    def subscribe(self, topic: str, rule: Rule) -> None:
+    def subscribe(self, topic: str, rule: Rule, screen: Screen) -> None:
         """Hear a topic; the rule sees each message once. Takes effect in a moment."""
-        self._rules[self._prefix + topic] = rule
+        self._rules[self._prefix + topic] = (screen, rule)
         self._changed.set()
 
     def unsubscribe(self, topic: str) -> None:
@@ -68,10 +69,17 @@ class Gossip:
                 if pause.cancelled_caught:
                     self._pubsub.greet_again()
 
+    def _screen(self, forwarder: ID, topic: str, data: bytes) -> bool:
+        if topic not in self._rules:
+            return False
+        screen, _ = self._rules[topic]
+        try:
+            return self._escalation.call(screen, PeerId(forwarder.to_base58()), data)
+        except NodeError:
+            return False
+
     def _judge(self, forwarder: ID, topic: str, data: bytes) -> Verdict:
-        rule = self._rules.get(topic)
-        if rule is None:
-            return Verdict.IGNORE
+        _, rule = self._rules[topic]
         try:
             return self._escalation.call(rule, PeerId(forwarder.to_base58()), data)
         except NodeError:

@@ -26,7 +26,7 @@ from node.network.addresses import (
     parse_peer_address,
 )
 from node.network.foreign import Escalation, contained, quiet_logging, reaching
-from node.network.gossip import Gossip, Rule
+from node.network.gossip import Gossip, Rule, Screen
 from node.network.interface import (
     AddressTaken,
     NetworkConfig,
@@ -57,6 +57,10 @@ MESSAGE_STREAMS_MAX: Final = 1024
 DEFAULT_TUNING: Final = Tuning()
 
 StreamHandler = Callable[[PeerId, ByteStream], Awaitable[None]]
+
+
+def _any(_peer: PeerId, _data: bytes) -> bool:
+    return True
 
 
 @asynccontextmanager
@@ -218,13 +222,15 @@ class Network:
 
     # --- gossip ---------------------------------------------------------------------------
 
-    def subscribe(self, topic: str, rule: Rule) -> None:
+    def subscribe(self, topic: str, rule: Rule, screen: Screen = _any) -> None:
         """Hear a topic. The rule is called once for each message, with the forwarding peer.
 
-        ACCEPT forwards the message, IGNORE drops it, REJECT drops it and costs the peer score.
-        The rule itself hands the message on. What we publish does not come back to us.
+        ACCEPT forwards the message, IGNORE drops it, REJECT drops it and costs the peer score;
+        after LATER a copy from another peer is judged again. The rule itself hands the message
+        on. What we publish does not come back to us. The screen is asked before, and of every
+        copy, when no signature has been looked at: what it does not let pass is dropped.
         """
-        self._gossip.subscribe(topic, rule)
+        self._gossip.subscribe(topic, rule, screen)
 
     def unsubscribe(self, topic: str) -> None:
         """Hear a topic no longer."""

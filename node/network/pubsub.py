@@ -40,13 +40,15 @@ ENTRIES_BURST_MAX: Final = 4096  # Entries of a peer's RPCs, in the same way:
 ENTRIES_PER_S: Final = 512
 RPC_ENTRIES: Final = 4  # What an RPC counts for itself: reading it costs as much.
 
-Judge = Callable[[ID, str, bytes], Verdict]  # The forwarding peer, the topic, the data.
+Screen = Callable[[ID, str, bytes], bool]  # The forwarding peer, the topic, the data.
+Judge = Callable[[ID, str, bytes], Verdict]  # The same.
 Accuse = Callable[[ID, str], None]  # The peer at fault, and why.
 
 
 class RepairedPubsub(Pubsub):
     """Hands each message to our judge, once, and forwards what it accepts."""
 
+    _screen: Screen
     _judge: Judge
     _accuse: Accuse
     _prefix: str
@@ -57,8 +59,12 @@ class RepairedPubsub(Pubsub):
         self._messages = Allowances(BURST_MAX, RATE_PER_S, source_of)
         self._entries = Allowances(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
 
-    def guard(self, judge: Judge, accuse: Accuse, prefix: str) -> None:
-        """Set who judges messages, who hears of faults, and how our topics begin."""
+    def guard(self, screen: Screen, judge: Judge, accuse: Accuse, prefix: str) -> None:
+        """Set who is asked of messages, before and after their signature; who hears of faults.
+
+        Our topics begin with the prefix.
+        """
+        self._screen = screen
         self._judge = judge
         self._accuse = accuse
         self._prefix = prefix
@@ -171,9 +177,13 @@ class RepairedPubsub(Pubsub):
         """Return whether to forward the message. No await: a copy cannot come in between."""
         if msg.from_id == self.my_id.to_bytes() or self._is_msg_seen(msg):
             return False
-        why = _what_is_wrong(msg)
-        if why:
-            self._accuse(forwarder, why)
+        if len(msg.topicIDs) != 1 or len(msg.data) > Limits.GOSSIP_BYTES_MAX or len(msg.seqno) != 8:
+            self._accuse(forwarder, "a message of a wrong form")
+            return False
+        if not self._screen(forwarder, msg.topicIDs[0], msg.data):
+            return False
+        if not _is_signed(msg):
+            self._accuse(forwarder, "a message that its author did not sign")
             return False
         verdict = self._judge(forwarder, msg.topicIDs[0], msg.data)
         # Only now: a forgery must not keep the true message of the same number out, nor a copy
@@ -198,13 +208,7 @@ def _entries_of(rpc: rpc_pb2.RPC) -> int:
     return entries
 
 
-def _what_is_wrong(msg: rpc_pb2.Message) -> str:
-    """Return what is wrong with a message before any rule of its topic; "" if nothing."""
-    if len(msg.topicIDs) != 1:
-        return "a message that has not one topic"
-    if len(msg.data) > Limits.GOSSIP_BYTES_MAX or len(msg.seqno) != 8:
-        return "a message of a wrong size"
-    signed = False
+def _is_signed(msg: rpc_pb2.Message) -> bool:
     with contained("gossip signature"):
-        signed = signature_validator(msg)
-    return "" if signed else "a message that its author did not sign"
+        return signature_validator(msg)
+    return False

@@ -104,6 +104,16 @@ def open_envelope(data: bytes, network: bytes, sender: PeerId) -> Signed[Message
     return Signed(peer_id_of(key), message, data, _content_id(network, number, key, body))
 
 
+def claims(data: bytes) -> tuple[type[Message], PeerId] | None:
+    """Return what an envelope says to be, and of whom, unverified; None if it is no envelope."""
+    try:
+        number, key, _, _ = _parts(unpack(data))
+    except ValueError:
+        return None
+    route = BY_NUMBER.get(number)
+    return None if route is None else (route.message, peer_id_of(key))
+
+
 def verify(public_key: bytes, signature: bytes, data: bytes) -> bool:
     """Say whether the signature is authentic by libsodium's rules."""
     if len(signature) != 64 or not _is_sound(public_key) or _is_small_order(signature[:32]):

@@ -11,7 +11,15 @@ import trio
 
 from node.daemon import door as door_module
 from node.daemon.clock import Clock
-from node.daemon.door import LATE, REPEATS_MAX, TAKEN, UNKNOWN_BURST, UNKNOWN_PER_S, Door
+from node.daemon.door import (
+    LATE,
+    REPEATS_MAX,
+    TAKEN,
+    UNKNOWN_BURST,
+    UNKNOWN_BURST_ALL,
+    UNKNOWN_PER_S,
+    Door,
+)
 from node.daemon.driver import Queue
 from node.network.allowances import PEERS_PER_SOURCE
 from protocol.core.presence import record_of
@@ -70,7 +78,7 @@ def acquaintance() -> Acquaintance:
 
 
 @pytest.fixture
-def door(driver: Driver, clock: Clock, acquaintance: Acquaintance) -> Door:
+async def door(driver: Driver, clock: Clock, acquaintance: Acquaintance) -> Door:
     return Door(driver, ADA, clock, acquaintance)
 
 
@@ -146,15 +154,19 @@ def stranger(number: int) -> Signer:
 
 
 def passed(door: Door, forwarder: PeerId, messages: Iterable[Signed]) -> int:
-    """Return how many of the messages a forwarder may pass on; those that it may not come later."""
-    verdicts = [door.judge(forwarder, message.envelope) for message in messages]
-    assert set(verdicts) <= {Verdict.ACCEPT, Verdict.LATER}
-    return verdicts.count(Verdict.ACCEPT)
+    """Return how many of the messages are looked at; all of these are accepted."""
+    seen = [message for message in messages if door.screen(forwarder, message.envelope)]
+    verdicts = {door.judge(forwarder, message.envelope) for message in seen}
+    assert verdicts <= {Verdict.ACCEPT}
+    return len(seen)
 
 
 async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
-    door: Door, clock: Clock, acquaintance: Acquaintance, autojump_clock: trio.testing.MockClock
-) -> None:
+    door: Door, clock: Clock, acquaintance: Acquaintance, monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(door_module, "UNKNOWN_BURST_ALL", 10**6)
+    door = Door(door._driver, ADA, clock, acquaintance)
     names = [stranger(number).peer_id for number in range(2 * PEERS_PER_SOURCE)]
     calls = [call(clock, stranger(number)) for number in range(2 * UNKNOWN_BURST)]
     assert passed(door, names[0], calls) == UNKNOWN_BURST
@@ -162,15 +174,35 @@ async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
     assert passed(door, names[0], [record(clock, EVE)]) == 1
     assert passed(door, names[0], [call(clock, BEA, number) for number in range(50)]) == 50
     # Another peer may pass the calls on that this one may not, but all of a source not more.
-    rest = calls[UNKNOWN_BURST:]
-    assert passed(door, names[1], rest) == UNKNOWN_BURST
+    assert passed(door, names[1], calls[UNKNOWN_BURST:]) == UNKNOWN_BURST
     more = [call(clock, EVE, number) for number in range(2 * PEERS_PER_SOURCE * UNKNOWN_BURST)]
     here = sum(passed(door, name, more[at :: len(names)]) for at, name in enumerate(names))
     assert here == (PEERS_PER_SOURCE - 2) * UNKNOWN_BURST
-    acquaintance.elsewhere[names[-1]] = "there"
-    assert passed(door, EVE.peer_id, more) == 0
+    assert passed(door, names[-1], more) == 0
+    acquaintance.elsewhere[EVE.peer_id] = "there"
+    assert passed(door, EVE.peer_id, more[-1:]) == 1
     await trio.sleep(2)
     assert passed(door, names[0], more) == 2 * UNKNOWN_PER_S
+
+
+async def test_unknown_signers_are_counted_together_wherever_they_are(
+    door: Door, clock: Clock, acquaintance: Acquaintance, autojump_clock: trio.testing.MockClock
+) -> None:
+    crowd = [stranger(number) for number in range(2 * UNKNOWN_BURST_ALL)]
+    acquaintance.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in crowd}
+    looked_at = sum(passed(door, one.peer_id, [call(clock, one)]) for one in crowd)
+    assert looked_at == UNKNOWN_BURST_ALL
+    assert passed(door, crowd[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
+
+
+async def test_who_claims_to_be_known_is_looked_at_and_found_out(door: Door, clock: Clock) -> None:
+    for _ in range(2 * UNKNOWN_BURST_ALL):
+        door.screen(EVE.peer_id, call(clock).envelope)
+    assert not door.screen(EVE.peer_id, call(clock).envelope)
+    forged = call(clock, BEA).envelope[:-1] + b"\xff"
+    for data in (forged, b"", b"\xff" * 100):
+        assert door.screen(EVE.peer_id, data)
+        assert door.judge(EVE.peer_id, data) is Verdict.REJECT
 
 
 async def test_each_kind_waits_in_its_own_queue(door: Door, driver: Driver, clock: Clock) -> None:

@@ -112,6 +112,17 @@ async def test_what_is_accepted_is_forwarded_and_what_is_ignored_is_not():
         assert b._context.scores.penalty(a.peer_id) == 0
 
 
+async def test_what_the_screen_does_not_let_pass_reaches_no_rule():
+    async with circle(2) as (a, b):
+        ear = Ear()
+        b.subscribe("calls", ear, lambda peer, data: peer == a.peer_id and data != b"no")
+        await hears(ear, a)
+        await a.publish("calls", b"no")
+        await a.publish("calls", b"yes")
+        await until(lambda: b"yes" in ear.data())
+        assert b"no" not in ear.data()
+
+
 async def test_what_is_rejected_costs_the_sender():
     async with circle(2) as (a, b):
         ear = Ear(Verdict.REJECT)

@@ -15,6 +15,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
+from node.network import pubsub
 from node.network.allowances import Allowances
 from node.network.pubsub import (
     BURST_MAX,
@@ -110,6 +111,21 @@ async def test_what_finds_no_room_may_come_from_another(door, monkeypatch):
         await door.push_msg(EVE_ID, message())
     assert not verdicts  # And what is ignored is judged once.
     assert door.penalty() == 0
+
+
+async def test_what_is_screened_out_is_not_verified_and_may_come_from_another(door, monkeypatch):
+    answers, verified = [False, True], []
+    monkeypatch.setattr(door, "_screen", lambda *_: answers.pop(0))
+    validator = pubsub.signature_validator
+    monkeypatch.setattr(
+        pubsub, "signature_validator", lambda msg: verified.append(msg) or validator(msg)
+    )
+    await door.push_msg(EVE_ID, message())
+    assert not verified
+    for _ in range(2):
+        await door.push_msg(EVE_ID, message())
+    assert door.judged == [b"data"]
+    assert len(verified) == 1
 
 
 async def test_what_claims_to_come_from_us_is_dropped(door):

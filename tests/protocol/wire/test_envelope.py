@@ -19,6 +19,7 @@ from protocol.wire.envelope import (
     SMALL_ORDER_Y,
     Signed,
     Signer,
+    claims,
     network_id,
     open_envelope,
     verify,
@@ -225,6 +226,20 @@ def test_keys_and_nonces_of_mixed_order_are_as_libsodium_has_them(part: int) -> 
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64))
 def test_random_keys_are_as_libsodium_has_them(key: bytes, signature: bytes) -> None:
     assert verify(key, signature, b"data") == sodium(key, signature, b"data") is False
+
+
+def test_what_an_envelope_claims_is_read_without_its_signature() -> None:
+    version, number, key, body, signature = unpack(READY.envelope)
+    assert claims(READY.envelope) == (Ready, READY.signer)
+    assert claims(pack([version, number, key, body, bytes(64)])) == (Ready, READY.signer)
+    assert claims(pack([version, 99_999, key, body, signature])) is None
+    assert claims(pack([version, number, key[:-1], body, signature])) is None
+    assert claims(READY.envelope[:-1]) is None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_make_a_claim_fail(data: bytes) -> None:
+    claims(data)
 
 
 @given(st.binary(max_size=200))
