@@ -6,7 +6,7 @@ Nothing here waits, reads a clock or rolls dice.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from protocol.core.directory import Directory
 from protocol.core.jobs import (
@@ -72,6 +72,10 @@ FOR_AWARDS = AwardAccept | AwardDecline | LeaseActive
 FOR_LEASES = Heartbeat | Ready | Started | Completed | Released
 
 
+TIDY_MS: Final = 10_000
+"""How often the directory is searched for what has expired; it costs a look at every record."""
+
+
 class Core:
     """The only mutable thing in the protocol."""
 
@@ -85,6 +89,7 @@ class Core:
         self.leases: dict[LeaseId, lease.State] = {}
         self.directory = Directory()
         self.connected: set[PeerId] = set()
+        self._tidied_ms = 0
         self.standings = Standings()
         self.market = Market(self.standings)
         self.presence = Presence()
@@ -113,6 +118,7 @@ class Core:
                 return self._step_lease(lease_id, event, context)
             case PeerConnected(peer):
                 self.connected.add(peer)
+                self.directory.meet(peer)
                 return self.presence.handle(event, context)
             case PeerDisconnected(peer):
                 self.connected.discard(peer)
@@ -177,6 +183,9 @@ class Core:
             case CapabilityRecord():
                 return self._meet(event, context)
             case BidCommit() | BidReveal() | BidRefusal():
+                state = self.auctions.get(event.message.call_id)
+                in_time = state is not None and auction.in_time(state)
+                self.standings.hear_answer(event.signer, context.now_ms, in_time=in_time)
                 return self._step_auction(event.message.call_id, event, context)
             case AwardAccept() | AwardDecline() | LeaseActive():
                 call_id = self._auction_of(event.message.lease_id)
@@ -252,6 +261,8 @@ class Core:
         state, effects = step(auction.TRANSITIONS, before, event, context)
         for peer, weight in auction.faults(before, event, state):
             self.standings.strike(peer, weight, context.now_ms)
+        for peer in auction.unanswered(before, event):
+            self.standings.miss_answer(peer, context.now_ms)
         match state:
             case auction.Won(called, provider, lease_id, contract, rate, voucher_ms):
                 del self.auctions[call_id]
@@ -312,7 +323,9 @@ class Core:
         for lease_id in due(self.leases, context.now_ms):
             effects += self._step_lease(lease_id, event, context)
         effects += self.market.handle(event, context)
-        self.directory.expire(context.now_ms)
+        if context.now_ms >= self._tidied_ms + TIDY_MS:
+            self._tidied_ms = context.now_ms
+            self.directory.expire(context.now_ms)
         return [*effects, *self.presence.handle(event, context)]
 
     def _auction_of(self, lease_id: LeaseId) -> CallId | None:

@@ -6,7 +6,14 @@ strikes are forgotten by then.
 
 from dataclasses import replace
 
-from protocol.rules.standing import STRANGER, Standing, kept_unpaid, struck
+from protocol.rules.standing import (
+    STRANGER,
+    Standing,
+    answered,
+    kept_unpaid,
+    struck,
+    unanswered,
+)
 from protocol.values.ids import PeerId
 from protocol.values.limits import STANDINGS_MAX
 
@@ -26,7 +33,7 @@ class Standings:
         """Remember that both of us have signed a receipt."""
         before = self.of(peer)
         self._strangers.pop(peer, None)
-        _keep(self._settled, peer, replace(before, settled=True, unpaid=0))
+        _keep(self._settled, peer, replace(before, settled=True, answers=True, unpaid=0))
 
     def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
         """Remember a fault; `weight` is in thousandths of a strike."""
@@ -35,6 +42,16 @@ class Standings:
     def keep_unpaid(self, peer: PeerId, duration_ms: int, now_ms: int) -> None:
         """Remember for how long a peer kept our capacity without running a job."""
         self._change(peer, kept_unpaid(self.of(peer), duration_ms, now_ms))
+
+    def hear_answer(self, peer: PeerId, now_ms: int, *, in_time: bool) -> None:
+        """Remember that a peer answers calls."""
+        before = self.of(peer)
+        if (after := answered(before, now_ms, in_time=in_time)) != before:
+            self._change(peer, after)
+
+    def miss_answer(self, peer: PeerId, now_ms: int) -> None:
+        """Remember that a peer was waited for in vain."""
+        self._change(peer, unanswered(self.of(peer), now_ms))
 
     def _change(self, peer: PeerId, after: Standing) -> None:
         _keep(self._settled if after.settled else self._strangers, peer, after)

@@ -7,7 +7,7 @@ is told.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from protocol.values.limits import STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
+from protocol.values.limits import SILENT_MS, STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
 
 DECLINED: Final = 300
 """Thousandths of a strike for a bidder that declines its award: it may honestly be busy."""
@@ -33,6 +33,10 @@ class Standing:
     unpaid: int = 0
     """For how many ms it kept our capacity without running a job, as it was at `unpaid_ms`."""
     unpaid_ms: int = 0
+    answers: bool = False
+    """Whether it answered a call before: then it is waited for."""
+    silent_until_ms: int = 0
+    """Until when only an answer in time makes it one to wait for."""
 
 
 STRANGER: Final = Standing()
@@ -58,6 +62,18 @@ def kept_unpaid(standing: Standing, duration_ms: int, now_ms: int) -> Standing:
     """Return the standing after a lease that ended before its job ran."""
     unpaid = unpaid_of(standing, now_ms) + max(0, duration_ms)
     return replace(standing, unpaid=unpaid, unpaid_ms=now_ms)
+
+
+def answered(standing: Standing, now_ms: int, *, in_time: bool) -> Standing:
+    """Return the standing of a peer that has answered a call, in time or too late to count."""
+    if not in_time and now_ms < standing.silent_until_ms:
+        return standing
+    return replace(standing, answers=True, silent_until_ms=0)
+
+
+def unanswered(standing: Standing, now_ms: int) -> Standing:
+    """Return the standing of a peer that was waited for in vain."""
+    return replace(standing, answers=False, silent_until_ms=now_ms + SILENT_MS)
 
 
 def place_of(standing: Standing, now_ms: int) -> int:

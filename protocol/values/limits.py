@@ -14,14 +14,14 @@ CLOCK_SKEW_MS: Final = 60_000
 
 RECORD_TTL_MS: Final = 3_600_000
 """A capability record expires after this, unless its node refreshes it."""
-RECORD_TTL_MS_MAX: Final = 24 * 3_600_000
+RECORD_TTL_MS_MAX: Final = RECORD_TTL_MS
 """No record may claim to last longer."""
 RECORD_REFRESH_MS: Final = 300_000
 """A node announces its capability record again this often."""
 GREETING_MS: Final = 15_000
 """A peer that has just been met is told our capability record, tried for this long."""
 RECORDS_MAX: Final = 20_000
-"""The directory keeps this many records; the soonest to expire gives way."""
+"""The directory keeps this many records; of peers never met the one heard longest ago gives way."""
 
 PEERS_WAIT_MS: Final = 10_000
 """A job for which no provider is known is called for after this, at the latest."""
@@ -31,6 +31,8 @@ REVEAL_MS: Final = 900
 """How long providers may open their bids, unless all are open."""
 WINDOW_MS_MAX: Final = 5_000
 """No call may keep its bidders waiting longer in one window."""
+SILENT_MS: Final = 10 * 60_000
+"""Who left a call unanswered is not waited for in this time, unless it answers in time."""
 BIDS_MAX: Final = 64
 """An auction takes this many commitments; later ones are not in the set."""
 SHIFT_CAP: Final = 1

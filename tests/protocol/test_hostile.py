@@ -4,18 +4,26 @@ Spec: specs/standing.md.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from protocol.core.jobs import Ending
+from protocol.core.presence import record_of
+from protocol.machines.context import Context
+from protocol.values.ids import PeerId
 from protocol.values.limits import (
     ACCEPT_MS,
     BIDS_MAX,
+    COMMIT_MS,
     HEARTBEAT_MS,
+    RECORD_TTL_MS_MAX,
+    SILENT_MS,
     STALL_MS,
     STRIKE_HALF_LIFE_MS,
     UNPAID_MS_MAX,
 )
+from protocol.wire.envelope import Signed, Signer
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import (
     Award,
@@ -23,10 +31,11 @@ from protocol.wire.messages import (
     AwardDecline,
     BidReveal,
     Cancel,
+    CapabilityRecord,
     LeaseActive,
     Outcome,
 )
-from tests.world import World, job_spec, provider_policy
+from tests.world import NETWORK, World, job_spec, provider_policy
 from tests.world_node import Node
 
 Deaf = Callable[[str, str, object], bool]
@@ -168,3 +177,64 @@ def test_who_served_us_before_keeps_its_place_and_comes_next() -> None:
     awards = [line for _, line in world.log if "*Awarded*" in line]
     assert len(awards) == 2
     assert "ben" in awards[-1]
+
+
+# Records of nodes that do not exist.
+
+
+def window_ms(world: World, node: Node) -> int:
+    """Run one job, and return how long its call was open for commitments."""
+    begun = len(world.log)
+    assert done(world, node)
+    story = world.log[begun:]
+    (called_ms,) = [at_ms for at_ms, line in story if "*Announced*" in line]
+    return next(at_ms for at_ms, line in story if "CommitSet" in line) - called_ms
+
+
+def fake_records(count: int, world: World) -> list[Signed[CapabilityRecord]]:
+    """Return records of the best node there is, under fresh keys, that last as long as they may."""
+    best = record_of(Context(world.now_ms, Signer(bytes(32), NETWORK), provider_policy(cpu=1)), 1)
+    record = replace(best, ttl_ms=RECORD_TTL_MS_MAX)
+    return [Signer(number.to_bytes(32), NETWORK).sign(record) for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_fake_records_cost_no_job_any_time(count: int) -> None:
+    world, ann = world_of("ben", "cleo")
+    world.meet()
+    assert window_ms(world, ann) >= COMMIT_MS, "nobody has answered yet, so it waits for all"
+    quick_ms = window_ms(world, ann)
+    assert quick_ms < COMMIT_MS
+    for signed in fake_records(count, world):
+        ann.core.handle(signed, world.now_ms)
+    assert window_ms(world, ann) == quick_ms
+
+
+def test_who_answered_and_then_falls_silent_costs_one_job_its_time() -> None:
+    world, ann = world_of("ben", "eve")
+    world.meet()
+    assert done(world, ann)
+    world.drop = lambda sender, receiver, message: receiver == "eve"
+    assert window_ms(world, ann) >= COMMIT_MS
+    assert window_ms(world, ann) < COMMIT_MS
+    world.drop = lambda sender, receiver, message: False
+    assert window_ms(world, ann) < COMMIT_MS
+    world.run(SILENT_MS)
+    assert done(world, ann)
+    assert ann.core.standings.of(eve_of(world)).answers, "it is one of us again"
+
+
+def test_a_flood_of_records_leaves_the_honest_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.core.directory.RECORDS_MAX", 100)
+    world, ann = world_of("ben", "cleo", "dan")
+    world.meet()
+    for signed in fake_records(300, world):
+        ann.core.handle(signed, world.now_ms)
+    known = {listing.peer for listing in ann.core.directory.listings(world.now_ms)}
+    assert len(known) == 100
+    assert known > {node.peer_id for node in world.nodes.values()} - {ann.peer_id}
+    assert done(world, ann)
+
+
+def eve_of(world: World) -> PeerId:
+    return next(node.peer_id for node in world.nodes.values() if node.name == "eve")

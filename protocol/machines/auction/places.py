@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from protocol.machines.auction.states import (
     Awarding,
+    Calling,
     Commitment,
     Confirming,
     Lost,
@@ -22,6 +23,7 @@ from protocol.rules.standing import BROKEN, DECLINED, LAST, place_of
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import BIDS_MAX
 from protocol.wire.envelope import Signed
+from protocol.wire.job import QUICK
 from protocol.wire.messages import AwardDecline
 
 Bidder = TypeVar("Bidder", Commitment, Offer)
@@ -68,6 +70,24 @@ def faults(before: State, event: Any, after: State) -> Iterator[tuple[PeerId, in
     if isinstance(awarding, Awarding) and _passed_over(awarding, after):
         declined = isinstance(event, Signed) and isinstance(event.message, AwardDecline)
         yield awarding.winner, DECLINED if declined else BROKEN
+
+
+def in_time(state: State) -> bool:
+    """Say whether an answer to the call still counts."""
+    return isinstance(state, Calling) or (
+        isinstance(state, Opening) and state.auction.call.profile == QUICK
+    )
+
+
+def unanswered(before: State, event: Any) -> set[PeerId]:
+    """Return whom an auction waited for in vain, at the end of a window."""
+    if not (isinstance(before, Calling | Opening) and in_time(before)):
+        return set()
+    if not isinstance(event, DeadlineReached):
+        return set()
+    bidders = before.commitments if isinstance(before, Calling) else before.offers
+    heard = {bidder.peer for bidder in bidders} | {refused.peer for refused in before.refused}
+    return set(before.auction.expected) - heard
 
 
 def _passed_over(awarding: Awarding, after: State) -> bool:

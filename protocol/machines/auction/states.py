@@ -29,7 +29,7 @@ class Auction:
     why: str
     """How the nodes that we know relate to the call, for people."""
     expected: tuple[PeerId, ...] = ()
-    """The eligible nodes, if they are so few that all may be waited for."""
+    """The eligible nodes that answered before, if they are so few that all may be waited for."""
     avoid: tuple[PeerId, ...] = ()
     """Providers that have failed this job before."""
 

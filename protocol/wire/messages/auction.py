@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
-from protocol.values.limits import BIDS_MAX, RECORD_TTL_MS_MAX, WINDOW_MS_MAX
+from protocol.values.limits import BIDS_MAX, RETAIN_MS, WINDOW_MS_MAX
 from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
 from protocol.wire.schema import DIGEST, RATE, Bytes, Int, Key, Many, Record, Text
 
@@ -45,7 +45,7 @@ class Bid:
     isolation: Annotated[int, Key(3), Int(1, 255)]
     voucher_ms: Annotated[int, Key(4), Int(2_000, 60_000)]
     exposure_ms: Annotated[int, Key(5), Int(1_000, 600_000)]
-    retain_ms: Annotated[int, Key(6), Int(0, RECORD_TTL_MS_MAX)]
+    retain_ms: Annotated[int, Key(6), Int(0, RETAIN_MS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,50 @@ def test_a_withdrawn_record_does_not_come_back() -> None:
     assert known.add(record(1), START_MS), "its memory is bounded"
 
 
-def test_the_soonest_to_expire_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def listed(known: Directory) -> list[int]:
+    """Return the numbers of the signers whose records are known."""
+    peers = [listing.peer for listing in known.listings(START_MS)]
+    return [who for who, signer in enumerate(SIGNERS) if signer.peer_id in peers]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Directory:
     monkeypatch.setattr(directory, "RECORDS_MAX", 3)
-    known = Directory()
-    for who, ttl_ms in enumerate([50_000, 20_000, 90_000, 10_000]):
-        known.add(record(1, ttl_ms=ttl_ms, who=who), START_MS)
-    assert {listing.peer for listing in known.listings(START_MS)} == {
-        SIGNERS[who].peer_id for who in (0, 2, 3)
-    }
+    return Directory()
+
+
+def test_who_was_heard_longest_ago_gives_way_whatever_it_claims(small: Directory) -> None:
+    for who, ttl_ms in enumerate([90_000, 20_000, 50_000]):
+        small.add(record(1, ttl_ms=ttl_ms, who=who), START_MS)
+    small.add(record(2, ttl_ms=20_000, who=0), START_MS)  # Heard again.
+    small.add(record(1, ttl_ms=10_000, who=3), START_MS)
+    assert listed(small) == [0, 2, 3]
+
+
+def test_a_flood_of_strangers_pushes_out_strangers_alone(small: Directory) -> None:
+    for who in (0, 1):
+        small.meet(SIGNERS[who].peer_id)
+    for who in range(8):
+        small.add(record(1, ttl_ms=10_000 if who < 2 else TTL_MS, who=who), START_MS)
+    assert listed(small) == [0, 1, 7]
+    assert [listing.peer for listing in small.listings(START_MS)][-1] == SIGNERS[7].peer_id
+
+
+def test_who_is_met_later_is_safe_from_then_on(small: Directory) -> None:
+    small.add(record(1, who=0), START_MS)
+    small.meet(SIGNERS[0].peer_id)
+    for who in range(1, 8):
+        small.add(record(1, who=who), START_MS)
+    assert listed(small) == [0, 6, 7]
+
+
+def test_too_many_that_we_met_are_bounded_too(
+    small: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for who in range(5):
+        small.meet(SIGNERS[who].peer_id)
+        small.add(record(1, who=who), START_MS)
+    assert listed(small) == [2, 3, 4]
+    monkeypatch.setattr(directory, "STANDINGS_MAX", 2)
+    small.meet(SIGNERS[7].peer_id)
+    assert len(small._met) <= 5

@@ -17,7 +17,9 @@ from protocol.core.jobs import (
     may_bid,
 )
 from protocol.machines.context import Context, Policy
+from protocol.rules.standing import Standing
 from protocol.values.ids import JobId, PeerId
+from protocol.values.limits import BIDS_MAX
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, VICKREY, BlobRef, FileRef
 from protocol.wire.messages import CapabilityRecord, Listing
@@ -27,6 +29,7 @@ from tests.world import job_spec
 
 CONTEXT = Context(START_MS, SIGNERS[0], Policy(addresses=("/a", "/b", "/c", "/d")))
 JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)
+ANSWERED = replace(CONTEXT, standing_of=lambda peer: Standing(answers=True))
 BEN, CLEO = SIGNERS[1].peer_id, SIGNERS[2].peer_id
 
 
@@ -74,13 +77,24 @@ def test_each_attempt_is_an_auction_of_its_own() -> None:
 
 def test_eligible_are_others_that_have_not_failed_us() -> None:
     known = tuple(map(listing, (SIGNERS[0].peer_id, BEN, CLEO)))
-    auction = call_for(replace(JOB, avoid=(BEN,)), known, CONTEXT)
+    auction = call_for(replace(JOB, avoid=(BEN,)), known, ANSWERED)
     assert (auction.nodes, auction.eligible) == (2, 1)
     assert auction.why == "1 of 2 known nodes can serve this job: 1 failed it before"
     assert (auction.expected, auction.avoid) == ((CLEO,), (BEN,))
     small = call_for(JOB, (listing(BEN, cpus=0), listing(CLEO)), CONTEXT)
     assert (small.nodes, small.eligible) == (2, 1)
     assert small.why.startswith("1 of 2 known nodes can serve this job: 1 has too few CPUs")
+
+
+def test_only_who_answered_before_is_waited_for_and_only_if_they_are_few() -> None:
+    known = tuple(map(listing, (BEN, CLEO)))
+    assert call_for(JOB, known, CONTEXT).expected == ()
+    one = replace(CONTEXT, standing_of=lambda peer: Standing(answers=peer == CLEO))
+    assert call_for(JOB, known, one).expected == (CLEO,)
+    assert call_for(JOB, (listing(BEN), listing(CLEO, cpus=0)), one).expected == ()
+    for count in (BIDS_MAX, BIDS_MAX + 1):
+        many = tuple(listing(f"peer{number}") for number in range(count))
+        assert len(call_for(JOB, many, ANSWERED).expected) == (count if count == BIDS_MAX else 0)
 
 
 def test_who_is_alone_hears_that_it_does_not_serve_itself() -> None:

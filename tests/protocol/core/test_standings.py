@@ -20,7 +20,9 @@ def test_what_was_seen_is_remembered() -> None:
     known.strike(ANN, BROKEN, 7)
     known.strike(EVE, BROKEN, 7)
     known.settle(EVE)
-    assert known.of(ANN) == known.of(EVE) == Standing(settled=True, strikes=BROKEN, struck_ms=7)
+    assert known.of(ANN) == known.of(EVE) == Standing(
+        settled=True, strikes=BROKEN, struck_ms=7, answers=True
+    )  # fmt: skip
 
 
 def test_strangers_push_out_strangers_alone(monkeypatch: pytest.MonkeyPatch) -> None:

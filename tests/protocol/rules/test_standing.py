@@ -15,13 +15,15 @@ from protocol.rules.standing import (
     STRANGER,
     STRIKES_MAX,
     Standing,
+    answered,
     kept_unpaid,
     place_of,
     strikes_of,
     struck,
+    unanswered,
     unpaid_of,
 )
-from protocol.values.limits import STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
+from protocol.values.limits import SILENT_MS, STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
 
 SERVED = Standing(settled=True)
 
@@ -51,6 +53,16 @@ def test_time_kept_in_vain_adds_up_and_halves() -> None:
     assert unpaid_of(kept, 1_000 + UNPAID_HALF_LIFE_MS) == 100
     assert unpaid_of(kept, 1_000 + 9 * UNPAID_HALF_LIFE_MS) == 0
     assert kept_unpaid(kept, -5, 1_000).unpaid == 200, "a clock that was set back"
+
+
+def test_who_answered_is_waited_for_until_it_leaves_a_call_unanswered() -> None:
+    heard = answered(STRANGER, 0, in_time=False)
+    assert heard.answers, "so a newcomer that is slower than the others gets its chance"
+    silent = unanswered(heard, 0)
+    assert not silent.answers
+    assert not answered(silent, SILENT_MS - 1, in_time=False).answers
+    assert answered(silent, SILENT_MS, in_time=False).answers
+    assert answered(silent, 1, in_time=True).answers
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.sampled_from([BROKEN, DECLINED]))))
