@@ -21,6 +21,7 @@ def test_attacks_are_contained_for_an_ordinary_user_too():
         done = run_command_as_user(
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
             f"--basetemp={place}/tests", *(f"tests/node/sandbox/{name}.py" for name in FILES),
+            HYPOTHESIS_STORAGE_DIRECTORY=f"{place}/hypothesis",
         )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.findall(r"(\d+) passed", done.stdout)

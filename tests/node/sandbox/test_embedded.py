@@ -18,7 +18,7 @@ from node.sandbox.embedded import FIRST_JOB_UID, find_bwrap, find_libraries, job
 from node.sandbox.runner import cgroups, lock, records
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import EnvVar
-from tests.node.sandbox.conftest import launch_of, workload
+from tests.node.sandbox.conftest import NAP, launch_of, running, workload
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -232,12 +232,12 @@ async def test_a_container_that_ends_while_it_is_taken_over_is_not_replaced(room
 
 
 async def test_a_dead_runner_takes_its_container_along(room):
-    folder = await room.start(launch_of(workload("/bin/sleep", "77")))
+    folder = await room.start(launch_of(workload("/bin/sleep", NAP)))
     os.kill(lock.holder(str(folder / "lock")), 9)
     end = await room.driver.wait(folder)
     assert end.reason == "failed"
-    with trio.fail_after(5):
-        while _group(room, folder).members() or _runs("sleep\x0077"):
+    with trio.fail_after(20):
+        while _group(room, folder).members() or running(f"/bin/sleep\0{NAP}"):
             await trio.sleep(0.01)
 
 
@@ -304,16 +304,6 @@ def _owners(program: str) -> set[int]:
         except OSError:
             continue
     return found
-
-
-def _runs(command: str) -> bool:
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if command in place.read_text():
-                return True
-        except OSError:
-            continue
-    return False
 
 
 async def test_a_gpus_library_is_seen_below_dev(room, tmp_path):

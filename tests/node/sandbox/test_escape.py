@@ -18,10 +18,8 @@ from node.sandbox import bwrap
 from node.sandbox.embedded import find_bwrap
 from node.sandbox.runner import lock, sealed
 from node.sandbox.selftest import python_command
-from tests.node.sandbox.conftest import launch_of, workload
+from tests.node.sandbox.conftest import NAP, launch_of, running, workload
 
-NAP = f"60.{os.getpid()}"
-"""Seconds that no other process of the machine sleeps."""
 ATTACK = """
 import os
 def attempt(name, act):
@@ -110,7 +108,7 @@ async def test_even_an_uncovered_first_process_shows_a_copy(room, own_bwrap, tmp
 async def test_bwrap_runs_from_sealed_memory(room, own_bwrap):
     folder = await room.start(launch_of(workload("/bin/sleep", NAP)))
     with trio.fail_after(10):
-        while not (sleeping := _running(f"/bin/sleep\0{NAP}")):
+        while not (sleeping := running(f"/bin/sleep\0{NAP}")):
             await trio.sleep(0.01)
     first = _parent(sleeping)
     for process in (first, _parent(first)):
@@ -128,29 +126,18 @@ async def test_a_container_that_outlives_its_runner_is_ended(bare_room, monkeypa
     monkeypatch.setattr(bwrap, "WALLS", walls)
     folder = await bare_room.start(launch_of(workload("/bin/sleep", NAP)))
     with trio.fail_after(10):
-        while not (sleeping := _running(f"/bin/sleep\0{NAP}")):
+        while not (sleeping := running(f"/bin/sleep\0{NAP}")):
             await trio.sleep(0.01)
     os.kill(lock.holder(str(folder / "lock")), 9)
     assert (await bare_room.driver.wait(folder)).reason == "failed"
-    assert _running(f"/bin/sleep\0{NAP}") == sleeping
+    assert running(f"/bin/sleep\0{NAP}") == sleeping
     if how == "remove":
         await bare_room.driver.remove(folder)
     else:
         await bare_room.driver.reap(frozenset({"another"}))
     with trio.fail_after(10):
-        while _running(f"/bin/sleep\0{NAP}"):
+        while running(f"/bin/sleep\0{NAP}"):
             await trio.sleep(0.01)
-
-
-def _running(command: str) -> int:
-    """Return the process that runs the command, 0 if there is none."""
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if place.read_text().startswith(command):
-                return int(place.parent.name)
-        except OSError:
-            continue
-    return 0
 
 
 def _parent(process: int) -> int:
