@@ -26,6 +26,8 @@ class Draft:
     vram_mib: int | None = None
     timeout_ms: int | None = None
     output_mib: int | None = None
+    log_mib: int | None = None
+    processes: int | None = None
     max_price: str | None = None
     profile: str | None = None
     region: str | None = None
@@ -35,7 +37,7 @@ class Draft:
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
-    "output_mib", "max_price", "profile", "region", "retries",
+    "output_mib", "log_mib", "processes", "max_price", "profile", "region", "retries",
 )  # fmt: skip
 
 
@@ -47,7 +49,13 @@ def request_of(draft: Draft, uploaded: tuple[Uploaded, ...]) -> dict[str, Any]:
         "command": list(draft.command),
         "env": dict(draft.env),
         "inputs": [
-            {"path": each.path, "digest": each.digest, "size": each.size} for each in uploaded
+            {
+                "path": each.path,
+                "digest": each.digest,
+                "size": each.size,
+                "executable": each.executable,
+            }
+            for each in uploaded
         ],
         "drivers": list(draft.drivers),
         **{name: value for name, value in given.items() if value is not None},

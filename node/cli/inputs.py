@@ -6,6 +6,8 @@ Spec: specs/rpc.md#inputs.
 """
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ class Uploaded:
     path: str
     digest: str
     size: int
+    executable: bool = False
 
 
 def find_inputs(given: tuple[str, ...], folder: Path) -> tuple[Found, ...]:
@@ -90,14 +93,15 @@ def _upload(node: Connection, found: Found) -> Uploaded:
     digest = hashlib.sha256()
     try:
         with found.file.open("rb") as file:
-            size = found.file.stat().st_size
+            status = os.fstat(file.fileno())
+            size = status.st_size
             view: dict[str, Any] = node.upload("/blobs", _chunks(file, size, digest), size)
     except OSError as error:
         detail = f"input {found.path}: cannot read {found.file}: {error.strerror}"
         raise Failure("invalid-request", detail) from None
     if view["digest"] != digest.hexdigest():
         raise Failure("failure", f"input {found.path}: the node received other bytes; try again")
-    return Uploaded(found.path, view["digest"], view["size"])
+    return Uploaded(found.path, view["digest"], view["size"], bool(status.st_mode & stat.S_IXUSR))
 
 
 def _chunks(file: BinaryIO, size: int, digest: Any) -> Iterator[bytes]:

@@ -102,6 +102,8 @@ RESOURCES: Final[dict[str, _Key]] = {
     "gpu_class": _Key("gpu_class", _text),
     "vram": _Key("vram_mib", _size),
     "output": _Key("output_mib", _size),
+    "log": _Key("log_mib", _size),
+    "processes": _Key("processes", _number),
 }
 SECTION: Final = "resources"
 REQUIRED: Final = ("image", "command")

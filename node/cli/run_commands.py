@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#command-line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,18 +57,40 @@ key_option = click.option(
 )  # fmt: skip
 
 
+def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
+    """Return an option that is a size."""
+    return click.option(flag, field, type=Size(), help=text)
+
+
 @click.command("run")
 @click.argument("image")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--name", help="A name for people; none by default.")
 @click.option("--cpus", type=click.IntRange(1), metavar="N", help="Processors; default 1.")
+@_size(
+    "--memory",
+    "memory_mib",
+    "Memory, such as 2G, also for what it writes to /tmp and /out; default 512M.",
+)
+@_size(
+    "--disk",
+    "disk_mib",
+    "Disk, such as 4G, for its outputs and its log, and for an image that unpacks to more than"
+    " four times its size; default 1G.",
+)
+@_size(
+    "--output-size",
+    "output_mib",
+    "How much it may leave under /out, such as 1G; default 256M, or half of --disk.",
+)
+@_size(
+    "--log-size",
+    "log_mib",
+    "How much of its log is kept, such as 64M; default 16M, or a quarter of --disk.",
+)
 @click.option(
-    "--memory", "memory_mib", type=Size(),
-    help="Memory, such as 2G, also for what it writes to /tmp and /out; default 512M.",
-)  # fmt: skip
-@click.option(
-    "--disk", "disk_mib", type=Size(),
-    help="Disk, such as 4G, for its outputs and its log; default 1G.",
+    "--processes", type=click.IntRange(1), metavar="N",
+    help="Processes and threads that it may have at a time; default 256.",
 )  # fmt: skip
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs; default 0.")
 @click.option(
@@ -76,9 +98,7 @@ key_option = click.option(
     metavar="CLASS",
     help="Which GPU, such as rtx-4090 or h200 (see `mutirao offers`); default any.",
 )
-@click.option(
-    "--vram", "vram_mib", type=Size(), help="Memory that each GPU has, such as 20G; default any."
-)
+@_size("--vram", "vram_mib", "Memory that each GPU has, such as 20G; default any.")
 @click.option(
     "--timeout",
     "timeout_ms",
@@ -182,7 +202,7 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: profile, region, drivers; [resources] gpu_class, vram, output.
+    Further keys: profile, region, drivers; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

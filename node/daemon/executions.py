@@ -193,6 +193,10 @@ class Executions:
             path = shop.blobs.path(file.blob.digest)
             if path is None:
                 raise BlobUnavailable(f"input {file.path} is not here any more")
+            if (
+                file.executable
+            ):  # What is bound shows the mode of the blob, in every job that has it.
+                path.chmod(path.stat().st_mode | 0o111)
             files.append((file.path, path))
         return ContainerLaunch(
             name=name_of(effect.lease_id),

@@ -43,6 +43,7 @@ class InputRequest(BaseModel):
     path: str
     digest: DigestHex
     size: int
+    executable: bool = False
 
 
 class JobRequest(BaseModel):
@@ -116,7 +117,7 @@ def _workload(request: JobRequest, image: str) -> Workload:
         command=tuple(request.command),
         env=tuple(EnvVar(name, value) for name, value in request.env.items()),
         inputs=tuple(
-            FileRef(each.path, BlobRef(digest_of_hex(each.digest), each.size))
+            FileRef(each.path, BlobRef(digest_of_hex(each.digest), each.size), each.executable)
             for each in request.inputs
         ),
         resources=resources,

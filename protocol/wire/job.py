@@ -40,7 +40,7 @@ class FileRef:
     path: Annotated[str, Key(1), Text(1024, 1)]
     blob: Annotated[BlobRef, Key(2), Record(BlobRef)]
     executable: Annotated[bool, Key(3), Flag()] = False
-    """Said of outputs alone: inputs are read-only files of a node, which many jobs may share."""
+    """Whether the job may execute the input, or made the output so that it may be executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,6 @@ def faults_of_workload(workload: Workload) -> list[str]:
               for path in paths if not is_safe_path(path)]  # fmt: skip
     lines += [f"input {path!r}: given twice"
               for path in sorted(set(paths)) if paths.count(path) > 1]  # fmt: skip
-    lines += [f"input {file.path!r}: only outputs are marked executable"
-              for file in workload.inputs if file.executable]  # fmt: skip
     names = [variable.name for variable in workload.env]
     lines += [f"env {name!r}: an environment variable's name has no '=' and comes once"
               for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip

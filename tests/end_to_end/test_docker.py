@@ -33,9 +33,11 @@ def dockers(image):
 
 def test_a_job_goes_its_way(dockers, tmp_path):
     (tmp_path / "one").write_text("first\n")
+    (tmp_path / "script").write_text("#!/bin/sh\ncat /in/one | tee /out/two; exit 3\n")
+    (tmp_path / "script").chmod(0o755)
     ran = run(
-        named(dockers, "requester"), f"--input={tmp_path}/one", f"--output={tmp_path}/result",
-        "base", "--", "sh", "-c", "cat /in/one | tee /out/two; exit 3", code=3,
+        named(dockers, "requester"), f"--input={tmp_path}/one", f"--input={tmp_path}/script",
+        f"--output={tmp_path}/result", "base", "--", "/in/script", code=3,
     )  # fmt: skip
     assert ran.stdout == "first\n"
     assert (tmp_path / "result/two").read_text() == "first\n"

@@ -7,7 +7,8 @@ from node.rpc.requests import JobRequest, job_spec_of
 FULL = Draft(
     image="base", command=("a", "b"), env=(("K", "V"),), name="n", cpus=2, memory_mib=64,
     disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
-    max_price="0.5", profile="quick", region="europe", retries=0, drivers=("docker",),
+    log_mib=3, processes=9, max_price="0.5", profile="quick", region="europe", retries=0,
+    drivers=("docker",),
 )  # fmt: skip
 
 
@@ -18,10 +19,12 @@ def test_what_is_not_given_is_not_sent():
 
 
 def test_the_node_understands_all_of_it():
-    request = request_of(FULL, (Uploaded("p", "ab" * 32, 3),))
+    request = request_of(FULL, (Uploaded("p", "ab" * 32, 3, executable=True),))
     spec = job_spec_of(JobRequest(**request), "cd" * 32, "")
     assert spec.workload.resources.vram_mib == 6
-    assert spec.workload.inputs[0].path == "p"
+    (file,) = spec.workload.inputs
+    assert (file.path, file.executable) == ("p", True)
     assert (spec.workload.timeout_ms, spec.workload.output_mib) == (7000, 8)
+    assert (spec.workload.log_mib, spec.workload.processes) == (3, 9)
     assert (spec.terms.region, spec.terms.retries, spec.terms.drivers) == ("europe", 0, ("docker",))
     assert spec.name == "n"

@@ -62,6 +62,10 @@ def test_upload(daemon, folder):
     assert blobs[1].digest == hashlib.sha256(b"22").hexdigest()
     assert daemon.service.blobs[blobs[1].digest] == b"22"
     assert told == ["input set/1", "input set/deep/2"]
+    assert [each.executable for each in blobs] == [False, False]
+    (folder / "set" / "1").chmod(0o700)
+    (program, data) = upload_inputs(Connection(daemon.socket), found, print)
+    assert (program.executable, data.executable) == (True, False)
 
 
 def test_a_file_that_went_away_or_shrank(daemon, folder):

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from node.cli.jobfile import RESOURCES, TOP, read_job_file
+from node.cli.run_commands import run_job
 from node.config import Requester
 from protocol.values.ids import Digest
 from protocol.wire.job import VICKREY, Terms, Workload
@@ -214,6 +215,11 @@ def test_a_job_file_is_refused_in_its_own_words(cli, tmp_path):
     found = cli("submit", "job.toml")
     assert (found.code, found.out) == (5, "")
     assert found.err.startswith("error: memory: give 16 MiB to ")
+
+
+def test_every_resource_of_a_job_file_has_a_flag():
+    flags = {each.name for each in run_job.params}
+    assert {key.field for key in RESOURCES.values()} | {"timeout_ms"} <= flags
 
 
 def test_the_job_file_in_the_help_is_one(cli, tmp_path):

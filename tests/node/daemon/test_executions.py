@@ -157,6 +157,18 @@ async def test_the_requester_hears_no_path_of_this_machine(
     assert caplog.text.count(said) == 2
 
 
+async def test_inputs_are_executable_if_they_are_to_be(bea: Place) -> None:
+    workload = await bea.workload(("data", b"1"), ("tool", b"2"))
+    data, tool = workload.inputs
+    workload = replace(workload, inputs=(data, replace(tool, executable=True)))
+    async with running(bea.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+    found = dict(bea.sandbox.boxes[bea.run_folder()].launch.inputs)
+    modes = {name: path.stat().st_mode & 0o111 for name, path in found.items()}
+    assert modes == {"data": 0, "tool": 0o111}
+
+
 async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:

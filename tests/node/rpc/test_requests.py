@@ -27,13 +27,17 @@ def test_everything_arrives():
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
         profile="quick", region="europe", retries=0, drivers=["docker"],
-        inputs=[{"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3}],
+        inputs=[
+            {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
+            {"path": "b", "digest": "cd" * 32, "size": 3, "executable": True},
+        ],
     )  # fmt: skip
     work, terms = spec.workload, spec.terms
     assert work.resources == Resources(2, 64, 9, 1, "h200", 7)
     assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
     assert work.env == (EnvVar("A", "1"),)
-    assert work.inputs == (FileRef("d/a", BlobRef(digest_of_hex("cd" * 32), 3)),)
+    blob = BlobRef(digest_of_hex("cd" * 32), 3)
+    assert work.inputs == (FileRef("d/a", blob), FileRef("b", blob, executable=True))
     assert (terms.profile, terms.region, terms.retries) == (QUICK, "europe", 0)
     assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
 
