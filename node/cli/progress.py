@@ -20,6 +20,7 @@ SAYING: Final[dict[str, str]] = {
     "bids": "the bids are in",
     "awarded": "awarded",
     "fetching": "the provider fetches image and inputs",
+    "progress": "the provider fetches image and inputs",
     "starting": "the provider has everything and is to start",
     "running": "running",
     "cancelling": "cancelling: the provider is to stop it",
@@ -30,6 +31,8 @@ SAYING: Final[dict[str, str]] = {
 LASTING: Final = frozenset({"awarded", "running", "retry", "cancelling"})
 """What is worth a line that stays."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
+UNTOLD: Final = ENDED | {"progress"}
+"""What is worth no plain line; how far the fetching is comes again and again."""
 
 
 class Progress(Protocol):
@@ -87,7 +90,7 @@ class Lines:
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
         line = self._words.line_of(kind, detail)
-        if kind not in ENDED:
+        if kind not in UNTOLD:
             self.remark(line)
 
     def remark(self, line: str) -> None:
@@ -128,9 +131,9 @@ class LiveLine(Lines):
         with self._lock:
             if kind in SAYING and kind not in LASTING and not self._log_began:
                 self._show(line)
-            elif kind not in ENDED:
+            elif kind not in UNTOLD:
                 self._say(line)
-            else:
+            elif kind in ENDED:
                 self._end_live()
 
     @contextmanager
@@ -179,6 +182,8 @@ class Words:
         if kind == "bids":
             self._bids = detail.get("bids", [])
         text = SAYING.get(kind, kind)
+        if kind == "progress":
+            text += f": {_share(detail)}"
         if kind == "waiting" and (wait_ms := detail.get("wait_ms")):
             text = text.replace("waiting", f"waiting up to {wait_ms / 1000:g} s")
         if peer := detail.get("provider"):
@@ -194,6 +199,11 @@ class Words:
         eligible = sum(bid["eligible"] for bid in self._bids)
         alone = why_alone(len(self._bids), eligible, at_ask=detail["rate"] == detail["ask"])
         return f" for {hourly_of_rate(detail['rate'])} credits an hour{alone}"
+
+
+def _share(detail: Mapping[str, Any]) -> str:
+    fetched, total = detail["fetched"], max(1, detail["total"])
+    return f"{100 * fetched // total} % of {total / 2**20:,.1f} MiB"
 
 
 def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:

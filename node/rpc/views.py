@@ -209,7 +209,7 @@ class JobEventView:
     seq: int
     at_ms: int
     kind: str
-    """The phase that began, or "retry", "log-lost" and the like."""
+    """The phase that began, "starting", "retry", or "progress": how far the fetching is."""
     detail: Mapping[str, object]
 
 

@@ -63,6 +63,29 @@ def test_a_live_line_says_the_same_until_the_job_writes(monkeypatch):
     assert places == sorted(places)
 
 
+FETCHED = {"fetched": 3 * 2**20, "total": 12 * 2**20}
+
+
+def test_how_far_the_fetching_is_changes_the_live_line(monkeypatch):
+    on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    progress.reach("fetching", {})
+    progress.reach("progress", FETCHED)
+    live = "the provider fetches image and inputs: 25 % of 12.0 MiB"
+    assert str(progress._live.status) == live
+    with progress.making_way(b"x"):
+        pass
+    progress.reach("progress", {"fetched": 0, "total": 0})
+    assert progress._live is None
+
+
+def test_how_far_the_fetching_is_makes_no_lines(capsys):
+    progress = Lines(beside_log=False)
+    progress.reach("progress", FETCHED)
+    progress.end()
+    assert capsys.readouterr().err == ""
+
+
 def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)
