@@ -129,6 +129,7 @@ class World:
         self._say(f"{node.name}: crashes")
         node.alive = False
         node.generation += 1
+        node.in_memory.clear()
         if machine:
             node.containers.clear()
 
@@ -195,7 +196,8 @@ class World:
                 disk.receipts[lease_id] = effect
             case effects.Send(peer, envelope, until_ms) if until_ms:
                 disk.rows += 1
-                disk.outbox[disk.rows] = (peer, envelope, until_ms)
+                outbox = disk.outbox if effect.in_outbox else node.in_memory
+                outbox[disk.rows] = (peer, envelope, until_ms)
                 return disk.rows
         return 0
 
@@ -308,11 +310,12 @@ class World:
 
     def _transmit(self, node: Node, row: int) -> None:
         """Send a row of the outbox until it is acknowledged or its time is over."""
-        if row not in node.disk.outbox or not node.alive:
+        outbox = node.disk.outbox if row in node.disk.outbox else node.in_memory
+        if row not in outbox or not node.alive:
             return
-        peer, envelope, until_ms = node.disk.outbox[row]
+        peer, envelope, until_ms = outbox[row]
         if self.now_ms - node.behind_ms > until_ms:
-            del node.disk.outbox[row]
+            del outbox[row]
             return
         generation = node.generation
         self._deliver(node, peer, envelope, row)
@@ -339,6 +342,7 @@ class World:
         # Only what the receiver has written down is acknowledged.
         if receiver.alive and sender.alive and self.random.random() >= self.loss:
             sender.disk.outbox.pop(row, None)
+            sender.in_memory.pop(row, None)
 
     def _gossip(self, node: Node, topic: str, envelope: bytes) -> None:
         for other in self.nodes.values():

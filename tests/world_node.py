@@ -59,6 +59,8 @@ class Node:
     generation: int = 0
     behind_ms: int = 0
     """By how much its clock is behind the world's: set while it was away, steady while it runs."""
+    in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
+    """Messages that it repeats without having written them down."""
     containers: dict[LeaseId, Container] = field(default_factory=dict)
     launched: set[LeaseId] = field(default_factory=set)
 

@@ -135,7 +135,7 @@ class Driver:
         for effect in effects:
             match effect:
                 case Send(peer, envelope, until_ms):
-                    row = rows.pop(0) if until_ms else 0
+                    row = rows.pop(0) if effect.in_outbox else 0
                     ports.send(OutboxRow(row, peer, envelope, until_ms))
                 case Save() | Settle() | Report():
                     ports.written(effect)

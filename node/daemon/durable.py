@@ -28,7 +28,7 @@ def commit_of(effects: Sequence[Effect], own: PeerId, now_ms: int) -> Commit | N
         outbox=tuple(
             NewMessage(effect.peer, effect.envelope, effect.until_ms)
             for effect in effects
-            if isinstance(effect, Send) and effect.until_ms
+            if isinstance(effect, Send) and effect.in_outbox
         ),
     )
     return None if commit == Commit() else commit

@@ -1,7 +1,8 @@
 """The postman: carries the messages of the outbox to their peers until they have them.
 
 Spec: specs/core.md#outbox. One queue a peer, in order; a message is forgotten when its receiver
-has acknowledged it, which it does after its own commit. What is not in the outbox is tried once.
+has acknowledged it, which it does after its own commit. What has no deadline is tried once; what is
+not in the outbox is forgotten when the node ends.
 """
 
 import logging
@@ -104,7 +105,7 @@ class Postman:
         pause_s = PAUSE_S_MIN
         while await self._wait_for_message(peer, queue):
             message = queue[0]
-            if message.row and self._clock.now_ms() > message.until_ms:
+            if message.until_ms and self._clock.now_ms() > message.until_ms:
                 self._missed(peer, message.envelope)
                 await self._forget(queue)
                 continue
@@ -112,7 +113,7 @@ class Postman:
             try:
                 await self._request(peer, message.envelope)
             except PeerUnreachable:
-                if not message.row:
+                if not message.until_ms:
                     self._missed(peer, message.envelope)
                     await self._forget(queue)
                     continue

@@ -31,7 +31,8 @@ class Presence:
         match event:
             case PeerConnected(peer):
                 until_ms = context.now_ms + GREETING_MS
-                return [Send(peer, self.envelope, until_ms)] if self.envelope else []
+                greeting = Send(peer, self.envelope, until_ms, durable=False)
+                return [greeting] if self.envelope else []
             case DeadlineReached() if self.refresh_ms is None or context.now_ms < self.refresh_ms:
                 return []
             case _:

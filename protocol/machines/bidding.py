@@ -3,6 +3,7 @@
 Spec: specs/auction.md. A provider never opens its bid before it holds a set of commitments,
 signed by the requester, that contains its own. From the opening on its bid binds, also that of a
 loser, since the award may pass to it. A bid reserves nothing: the first award gets the capacity.
+Nothing of it is written down: whom nobody pays costs no disk, and after a crash a bid is just lost.
 """
 
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
     commitment = commitment_of(call_id, context.signer.peer_id, bid, nonce)
     committed = context.signer.sign(BidCommit(call_id, commitment))
     deadline_ms = context.now_ms + 2 * call.commit_ms + NETWORK_SLACK_MS
-    send = Send(event.signer, committed.envelope, context.now_ms + call.commit_ms)
+    send = Send(event.signer, committed.envelope, context.now_ms + call.commit_ms, durable=False)
     return Committed(bidding, deadline_ms), (send,)
 
 
@@ -158,7 +159,7 @@ def _reveal(
     call = bidding.call
     window_ms = call.reveal_ms if commit_set else call.commit_ms
     deadline_ms = context.now_ms + window_ms + call.hold_ms + NETWORK_SLACK_MS
-    send = Send(bidding.requester, opened.envelope, context.now_ms + window_ms)
+    send = Send(bidding.requester, opened.envelope, context.now_ms + window_ms, durable=False)
     return Revealed(bidding, deadline_ms, commit_set), (send,)
 
 

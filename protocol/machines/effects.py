@@ -1,7 +1,7 @@
 """Everything that a node can ask of the world.
 
 Spec: specs/core.md#effects. Effects are performed in the order in which they are listed. The
-durable ones of one step (Save, Report, Settle, and Send with a deadline) are one transaction: the
+durable ones of one step (Save, Report, Settle, and Send in the outbox) are one transaction: the
 state changes and the exact bytes that it causes to be sent are written together, or not at all.
 """
 
@@ -61,12 +61,18 @@ class Settle:
 class Send:
     """Send an envelope to one peer, again and again until it has it or the deadline is over.
 
-    A deadline of 0 means once, without a trace on the disk.
+    A deadline of 0 means once. Only what is durable goes on after a crash of ours.
     """
 
     peer: PeerId
     envelope: bytes
     until_ms: int
+    durable: bool = True
+
+    @property
+    def in_outbox(self) -> bool:
+        """Whether it is written down before it is said."""
+        return self.durable and self.until_ms > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,25 @@ import pytest
 
 from protocol.core.jobs import Ending
 from protocol.machines import serving
-from protocol.machines.effects import Effect, Launch, Settle
+from protocol.machines.effects import Effect, Launch, Send, Settle
 from protocol.machines.events import Awarded, Done, Failed, Retrying
 from protocol.values.ids import JobId, LeaseId
 from protocol.values.limits import CLOCK_SKEW_MS, RETAIN_MS
-from protocol.wire.messages import Receipt, Voucher
+from protocol.wire.messages import (
+    BidCommit,
+    BidReveal,
+    CapabilityRecord,
+    Carrier,
+    CommitSet,
+    Receipt,
+    Voucher,
+)
 from tests.world import World, job_spec, provider_policy
 from tests.world_node import Node
 
 SEEDS = 300
+FORGETTABLE = BidCommit | BidReveal | CommitSet | CapabilityRecord
+"""What a crash may lose: nobody is bound by it yet. All else that is repeated is in the outbox."""
 FOUND = (1_003_339, 1_001_747)
 """A clock that was wrong when a container started and right later; a bill for no usage at all."""
 TROUBLE_MS = 60_000
@@ -116,6 +126,9 @@ class Chaos:
         for effect in todo:
             if isinstance(effect, Launch):
                 assert ("serving", effect.lease_id) in node.disk.saved, "launched before written"
+            if isinstance(effect, Send) and effect.until_ms:
+                said = self.world._open(node, effect.envelope, Carrier.STREAM).message
+                assert effect.in_outbox != isinstance(said, FORGETTABLE), said
         unlucky = todo and self.dice.randrange(100) < self.crash_percent
         if not unlucky or self.crashes == CRASHES_MAX:
             return None
@@ -149,7 +162,7 @@ def check_nothing_is_left(world: World) -> None:
     for node in world.nodes.values():
         core = node.core
         left = [core.auctions, core.leases, core.jobs, core.market.servings, core.market.biddings,
-                node.containers, node.disk.outbox]  # fmt: skip
+                node.containers, node.disk.outbox, node.in_memory]  # fmt: skip
         assert not any(left), f"{node.name} holds something for ever"
         assert {table for table, _ in node.disk.saved} <= {"job"}
         assert core.market.left(node.policy.capacity) == node.policy.capacity

@@ -237,7 +237,8 @@ def _close_set(state: Calling, context: Context) -> Step:
     closed = context.signer.sign(CommitSet(auction.call_id, digests))
     deadline_ms = context.now_ms + auction.call.reveal_ms
     opening = Opening(auction, deadline_ms, closed.content_id, taken, state.refused)
-    sends = (Send(c.peer, closed.envelope, deadline_ms) for c in taken)
+    # After a crash of ours this call is never decided, so that nobody needs the set any more.
+    sends = (Send(c.peer, closed.envelope, deadline_ms, durable=False) for c in taken)
     return opening, tuple(sends)
 
 

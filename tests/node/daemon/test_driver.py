@@ -93,11 +93,13 @@ ASKED = [
     effects.Send(BEA.peer_id, b"first", 10),
     effects.Drop(LEASE),
     effects.Send(BEA.peer_id, b"once", 0),
+    effects.Send(BEA.peer_id, b"unwritten", 10, durable=False),
     effects.Report(JOB, Running(BEA.peer_id)),
     effects.Send(BEA.peer_id, b"second", 10),
 ]
 DONE = [
     "commit", ("written", "Save"), ("send", 1, b"first"), ("perform", "Drop"), ("send", 0, b"once"),
+    ("send", 0, b"unwritten"),
     ("written", "Report"), ("send", 2, b"second"),
 ]  # fmt: skip
 

@@ -23,7 +23,13 @@ HELD = serving.Held(
 
 
 def test_what_need_not_survive_is_not_written() -> None:
-    effects = [Send(ADA.peer_id, b"x", 0), Publish("t", b"x"), Drop(LEASE), Progress(JOB, 1, 2)]
+    effects = [
+        Send(ADA.peer_id, b"x", 0),
+        Send(ADA.peer_id, b"x", 7, durable=False),
+        Publish("t", b"x"),
+        Drop(LEASE),
+        Progress(JOB, 1, 2),
+    ]
     assert commit_of(effects, BEA.peer_id, 9) is None
     assert commit_of([], BEA.peer_id, 9) is None
 

@@ -116,7 +116,22 @@ async def test_what_is_of_no_more_use_is_dropped(
         await until(lambda: [data for _, data in peers.got] == [b"good"])
 
 
-async def test_what_is_not_in_the_outbox_is_tried_once(postman: Postman, peers: Peers) -> None:
+async def test_what_is_not_on_the_disk_is_repeated_too_while_it_is_of_use(
+    postman: Postman, peers: Peers, clock: Clock
+) -> None:
+    peers.away.add(BEA.peer_id)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"late", clock.now_ms() - 1))
+        postman.send(OutboxRow(0, BEA.peer_id, b"bid", FAR_MS))
+        await until(lambda: peers.tries > 2)
+        peers.away.clear()
+        postman.nudge(BEA.peer_id)
+        await until(lambda: peers.got)
+        await postman.wait_empty()
+    assert peers.got == [(BEA.peer_id, b"bid")]
+
+
+async def test_what_has_no_deadline_is_tried_once(postman: Postman, peers: Peers) -> None:
     peers.away.add(BEA.peer_id)
     async with running(postman):
         postman.send(OutboxRow(0, BEA.peer_id, b"beat", 0))

@@ -13,6 +13,7 @@ from protocol.core import market as market_module
 from protocol.core.market import Market
 from protocol.machines import serving
 from protocol.machines.context import Context
+from protocol.machines.effects import Learn, Send
 from protocol.machines.inputs import StopRequested
 from protocol.machines.serving.billing import receipt_of
 from protocol.rules.standing import Standing
@@ -27,13 +28,14 @@ from protocol.values.limits import (
 )
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signer
-from protocol.wire.job import Resources
+from protocol.wire.job import VICKREY, Resources
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
     BidRefusal,
     BidReveal,
     Cancel,
+    CommitSet,
     LeaseRelease,
 )
 from tests.driven import START_MS
@@ -96,6 +98,20 @@ def test_buckets_of_strangers_do_not_fill_our_memory(monkeypatch: pytest.MonkeyP
     for signer in SIGNERS[1:8]:
         market.hear(call(signer, rate_max=2_999), CONTEXT)
     assert list(market._buckets) == [signer.peer_id for signer in SIGNERS[5:8]]
+
+
+def test_who_asks_without_buying_makes_a_provider_write_nothing() -> None:
+    market = Market()
+    called = call(profile=VICKREY, reveal_ms=900)
+    committed = market.hear(called, CONTEXT)
+    (commit,) = said(committed)
+    closed = ANN.sign(CommitSet(CallId(called.content_id), (commit.commitment,)))
+    opened = market.hear(closed, CONTEXT)
+    assert isinstance(said(opened)[0], BidReveal)
+    quick = market.hear(call(AMY), CONTEXT)
+    for effect in (*committed, *opened, *quick):
+        assert isinstance(effect, Send | Learn)
+        assert not (isinstance(effect, Send) and effect.in_outbox)
 
 
 # Receipts that nobody signs.

@@ -61,7 +61,7 @@ def test_a_new_peer_is_greeted_with_the_record() -> None:
     presence = Presence()
     assert presence.handle(PeerConnected(PEER), CONTEXT) == []
     presence.handle(PolicyChanged(POLICY), CONTEXT)
-    greeting = Send(PEER, presence.envelope, CONTEXT.now_ms + GREETING_MS)
+    greeting = Send(PEER, presence.envelope, CONTEXT.now_ms + GREETING_MS, durable=False)
     assert presence.handle(PeerConnected(PEER), CONTEXT) == [greeting]
 
 
