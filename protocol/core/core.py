@@ -160,8 +160,9 @@ class Core:
         """
         context = self._context(now_ms)
         for state in auctions:
+            assert isinstance(state, auction.Awarding | auction.Confirming), "nothing else is saved"
             running = state.awarding if isinstance(state, auction.Confirming) else state
-            self.auctions[running.auction.call_id] = state
+            self.auctions[running.auction.call_id] = auction.resume(state, context)
         effects: list[Effect] = []
         for held in leases:
             resumed, following = lease.resume(held, context)

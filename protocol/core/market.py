@@ -53,6 +53,8 @@ class Market:
         self.biddings: dict[CallId, bidding.State] = {}
         self.servings: dict[LeaseId, serving.State] = {}
         self._standings = standings or Standings()
+        self._fenced: dict[LeaseId, PeerId] = {}
+        """Leases that were released before their award came; messages overtake each other."""
         self._held_ms: dict[LeaseId, int] = {}
         """Since when the leases that have not started keep our capacity."""
         self._buckets: dict[PeerId, Bucket] = {}
@@ -112,6 +114,8 @@ class Market:
             # Said once: what strangers ask for unasked costs us no disk.
             gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
             return [Send(event.signer, gone.envelope, 0)]
+        if state is None and isinstance(event.message, LeaseRelease):
+            self._fence(lease_id, event.signer)
         return []
 
     def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
@@ -184,6 +188,9 @@ class Market:
         lease_id = lease_id_of(award.call_id, *place, context.signer.peer_id)
         if lease_id in self.servings:
             return []
+        if self._fenced.get(lease_id) == event.signer:
+            self.biddings.pop(award.call_id, None)  # It has passed us over.
+            return []
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
         if revealed is None or context.now_ms >= revealed.deadline_ms:
@@ -204,6 +211,14 @@ class Market:
         self._note_unpaid(held, held, context)
         self.servings[lease_id] = held
         return list(effects)
+
+    def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
+        """Remember a release of a requester that may still award to us."""
+        bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
+        if any(state.bidding.requester == requester for state in bids):
+            self._fenced[lease_id] = requester
+            if len(self._fenced) > BIDDINGS_MAX:
+                del self._fenced[next(iter(self._fenced))]
 
     def _fault(self, revealed: bidding.Revealed, award: Award, context: Context) -> str:
         call, own = revealed.bidding.call, revealed.bidding.bid

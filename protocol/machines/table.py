@@ -5,6 +5,7 @@ transition or ignored, never both, never neither.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar, get_args
 
 from protocol.machines.context import Context
@@ -38,6 +39,14 @@ def step(
 def all_pairs(states: object, inputs: tuple[type, ...]) -> Pairs:
     """Return every pair of a state of the union and an input."""
     return frozenset((state, event) for state in get_args(states) for event in inputs)
+
+
+def no_later(state: Any, longest_ms: int, context: Context) -> Any:
+    """Return a state whose deadline is no further away than it ever was.
+
+    After a restart: our clock may have been set back since the deadline was written down.
+    """
+    return replace(state, deadline_ms=min(state.deadline_ms, context.now_ms + longest_ms))
 
 
 def due(states: Mapping[Any, Any], now_ms: int) -> list[Any]:

@@ -3,7 +3,7 @@
 Spec: specs/auction.md.
 """
 
-from protocol.machines.auction.machine import IGNORED, INPUTS, TRANSITIONS, open_auction
+from protocol.machines.auction.machine import IGNORED, INPUTS, TRANSITIONS, open_auction, resume
 from protocol.machines.auction.places import faults, in_time, unanswered
 from protocol.machines.auction.states import (
     Auction,
@@ -18,5 +18,5 @@ from protocol.machines.auction.states import (
 
 __all__ = [
     "IGNORED", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming", "Lost",
-    "Opening", "State", "Won", "faults", "in_time", "open_auction", "unanswered",
+    "Opening", "State", "Won", "faults", "in_time", "open_auction", "resume", "unanswered",
 ]  # fmt: skip

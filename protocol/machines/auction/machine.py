@@ -26,13 +26,13 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Publish, Save, Send
 from protocol.machines.events import CANCELLED
 from protocol.machines.inputs import DeadlineReached, JobCancelled
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
 from protocol.rules.commitment import commitment_of
 from protocol.rules.metering import amount_of
 from protocol.rules.selection import Offer
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
-from protocol.values.limits import ACTIVE_MS, BIDS_MAX
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, BIDS_MAX
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
@@ -216,6 +216,13 @@ INPUTS: Final = (
 )  # fmt: skip
 # Networks repeat, delay and reorder: every other pair is late or early, and changes nothing.
 IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+def resume(state: Awarding | Confirming, context: Context) -> State:
+    """Go on with a decided auction after a restart; what was said is in the outbox."""
+    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
+    following: State = no_later(state, longest_ms, context)
+    return following
 
 
 def _close_early(state: Calling, context: Context) -> Step:

@@ -3,7 +3,8 @@
 Spec: specs/lease.md#requester.
 """
 
-from protocol.machines.lease.machine import IGNORED, INPUTS, TRANSITIONS, begin, resume
+from protocol.machines.lease.machine import IGNORED, INPUTS, TRANSITIONS, begin
+from protocol.machines.lease.resuming import resume
 from protocol.machines.lease.states import (
     Broken,
     Closed,

@@ -274,24 +274,6 @@ INPUTS: Final = (
 IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
-def resume(state: State, context: Context) -> Step:
-    """Go on with a lease after a restart: what was said is in the outbox, what was done is not."""
-    lease = state.lease
-    match state:
-        case Executing():
-            away_ms = state.away_ms + max(0, context.now_ms - state.deadline_ms)
-            alive = replace(state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms)
-            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider),)
-        case Fetched():
-            outputs = state.completed.outputs
-            fetch = FetchOutputs(lease.job_id, lease.lease_id, lease.provider, outputs)
-            return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)
-        case Deploying() | Launching():
-            return replace(state, deadline_ms=context.now_ms + SILENCE_MS), NOTHING
-        case _:
-            return state, NOTHING
-
-
 def _break(
     state: Deploying | MayRun | Fetched, failure: Failure, why: str, context: Context,
     release: Release = Release.FENCED,

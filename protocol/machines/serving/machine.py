@@ -3,6 +3,7 @@
 Spec: specs/lease.md#provider. Capacity is held hard from the award on.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -53,7 +54,7 @@ from protocol.machines.serving.states import (
     Unstarted,
     Waiting,
 )
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
@@ -268,11 +269,20 @@ INPUTS: Final = (
 IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
+LONGEST_MS: Final[Mapping[type, int]] = {
+    Held: HELD_MS, Active: DEPLOY_WAIT_MS, Waiting: START_WAIT_MS, Settling: RETAIN_MS,
+}  # fmt: skip
+"""How long a state that only waits for its requester may last."""
+
+
 def resume(state: State, context: Context) -> Step:
     """Go on with a lease after a restart; a container that still runs is taken over."""
     match state:
         case Preparing(hold, _, _, workload):
-            anew = replace(state, fetched=0, fetched_ms=context.now_ms)
+            anew = replace(
+                no_later(state, HEARTBEAT_MS, context), fetched=0, fetched_ms=context.now_ms,
+                until_ms=min(state.until_ms, context.now_ms + PREPARE_MS),
+            )  # fmt: skip
             return anew, (Prepare(hold.lease_id, hold.requester, workload),)
         case Serving():
             # Its usage is not known before the sandbox has told it again.
@@ -284,5 +294,7 @@ def resume(state: State, context: Context) -> Step:
         case Stopping():
             longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
             return longer, (Kill(state.hold.lease_id),)
-        case _:
+        case Ended():
             return state, NOTHING
+        case _:
+            return no_later(state, LONGEST_MS[type(state)], context), NOTHING

@@ -250,6 +250,36 @@ def test_our_own_bid_is_no_evidence() -> None:
 # Leases.
 
 
+def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
+    market = Market()
+    called = call()
+    market.hear(called, CONTEXT)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    assert market.hear(EVE.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert market.hear(award_of(called), CONTEXT) == []
+    assert market.left(POLICY.capacity) == POLICY.capacity
+    assert not market.biddings
+
+
+def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.core.market.BIDDINGS_MAX", 2)
+    market = Market()
+    market.hear(call(), CONTEXT)
+    for number in range(5):
+        for who in (ANN, EVE):
+            market.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
+    assert list(market._fenced) == [bytes([3]) * 32, bytes([4]) * 32]
+    called = call(AMY, nonce=bytes([7]) * 16)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
+    market.hear(called, CONTEXT)
+    (accept,) = said(market.hear(award_of(called, AMY), CONTEXT))
+    assert isinstance(accept, AwardAccept), "another may not fence it"
+
+
 def test_strangers_do_not_touch_a_lease() -> None:
     market = Market()
     lease_id = won(market)

@@ -18,7 +18,7 @@ from protocol.machines.events import Awarded, BidsOpened
 from protocol.machines.inputs import JobCancelled
 from protocol.rules.commitment import commitment_of
 from protocol.values.ids import JobId, PeerId
-from protocol.values.limits import BIDS_MAX, FALLBACKS_MAX
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, BIDS_MAX, FALLBACKS_MAX
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import (
     NO_ID,
@@ -315,6 +315,14 @@ def test_nobody_answers_and_it_calls_once_more() -> None:
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, auction.Lost)
     assert len([effect for effect in machine.effects if isinstance(effect, Publish)]) == 2
+
+
+def test_a_decided_auction_waits_no_longer_for_a_clock_that_was_set_back() -> None:
+    for steps, longest_ms in ((2, ACCEPT_MS), (3, ACTIVE_MS)):
+        machine = after(steps)
+        back = replace(machine.context, now_ms=machine.now_ms - 3_600_000)
+        assert auction.resume(machine.state, back).deadline_ms == back.now_ms + longest_ms
+        assert auction.resume(machine.state, machine.context) == machine.state
 
 
 def test_it_waits_for_whom_it_expects_and_not_for_strangers() -> None:

@@ -118,6 +118,16 @@ def test_a_clock_that_went_back_before_a_restart_breaks_nothing() -> None:
     assert [said.usage_ms for said in released.sent_of(Released)] == [2_000], "what vouchers cover"
 
 
+@pytest.mark.parametrize("steps", range(7))
+def test_a_clock_that_was_set_back_by_an_hour_keeps_no_capacity_for_it(steps: int) -> None:
+    machine = after(steps)
+    longest_ms = machine.state.deadline_ms - machine.now_ms
+    until_ms = getattr(machine.state, "until_ms", machine.now_ms) - machine.now_ms
+    machine.node_restarts(3_600_000)
+    assert machine.state.deadline_ms - machine.now_ms <= max(longest_ms, HEARTBEAT_MS)
+    assert getattr(machine.state, "until_ms", machine.now_ms) - machine.now_ms <= until_ms
+
+
 def test_a_release_written_down_by_an_older_node_bills_what_ran() -> None:
     machine = after(5)
     machine.given_up()
