@@ -3,7 +3,10 @@
 Spec: specs/network.md#slots.
 """
 
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -30,6 +33,7 @@ class Crowd:
         self._host, self._port = home.split("/")[2], int(home.split("/")[4])
         self._peer = ID.from_base58(name)
         self._sockets: list[trio.SocketStream] = []
+        self._knocking: list[socket.socket] = []
         self.members: list[yamux.Yamux] = []
 
     @property
@@ -59,10 +63,23 @@ class Crowd:
             return None
         return stream
 
+    def knock(self, source: str) -> None:
+        """Connect, and say nothing."""
+        knocking = socket.create_connection((self._host, self._port), source_address=(source, 0))
+        self._knocking.append(knocking)
+
+    @staticmethod
+    async def tolerant(action: Callable[[Any], Awaitable[None]], argument: object) -> None:
+        """Do something that the other may break off."""
+        with suppress(*FOREIGN):
+            await action(argument)
+
     def leave(self) -> None:
         """Close all connections at once."""
         for stream in self._sockets:
             stream.socket.close()
+        for knocking in self._knocking:
+            knocking.close()
 
     async def _connect(self, source: str) -> yamux.Yamux:
         keys = create_new_key_pair()

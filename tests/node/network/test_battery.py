@@ -44,6 +44,10 @@ ATTACKS = (
     Attack("many_names"),
     Attack("many_small_rpcs"),
     Attack("many_streams"),
+    Attack("many_addresses", "crowd_attacker.py"),
+    Attack("many_handshakes", "crowd_attacker.py"),
+    Attack("no_windows", "crowd_attacker.py"),
+    Attack("beyond_windows", "crowd_attacker.py"),
 )
 
 
@@ -117,6 +121,7 @@ async def test_the_neighbour_does_not_notice(attack):
                 assert (await said(process)).startswith(("done", "over"))
                 await until(lambda: len(during_s) > JOBS)
                 nursery.cancel_scope.cancel()
+            during_s.append(await join(address))  # What the attacker holds it still holds.
         after_s = [*await neighbour.jobs(), await join(address)]
         longest_s = max(LONG_S, TIMES_AS_LONG * max(before_s))
         assert max(during_s + after_s) < longest_s
