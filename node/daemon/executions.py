@@ -193,9 +193,7 @@ class Executions:
             path = shop.blobs.path(file.blob.digest)
             if path is None:
                 raise BlobUnavailable(f"input {file.path} is not here any more")
-            if (
-                file.executable
-            ):  # What is bound shows the mode of the blob, in every job that has it.
+            if file.executable:  # Every job that has the blob sees its mode.
                 path.chmod(path.stat().st_mode | 0o111)
             files.append((file.path, path))
         return ContainerLaunch(
