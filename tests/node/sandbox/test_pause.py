@@ -64,9 +64,11 @@ async def test_a_container_beyond_its_budget_waits_and_goes_on(any_room):
 
 async def test_a_container_that_nobody_pays_for_ends(any_room):
     job = workload(*python_command(TICKS))
+    begin = time.monotonic()
     folder = await any_room.start(launch_of(job, budget_ms=300, pause_ms=300))
     end = await any_room.driver.wait(folder)
-    assert (end.reason, end.usage_ms < 600) == ("budget", True)
+    assert end.reason == "budget"
+    assert end.usage_ms <= (time.monotonic() - begin) * 1000 - 300, "waiting is no usage"
 
 
 async def test_a_paused_container_can_be_killed(any_room):
@@ -85,12 +87,16 @@ timer, event = ctypes.c_void_p(), (ctypes.c_int * 16)(0, 0, signal.SIGCONT, 0)
 assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
 every = (ctypes.c_long * 4)(0, 10_000_000, 0, 10_000_000)
 assert libc.timer_settime(timer, 0, every, None) == 0
+print("ready", flush=True)
 while True: time.sleep(1)
 """
 
 
 async def test_a_container_that_wakes_itself_is_not_paused_but_ended(bare_room):
     job = workload(*python_command(SELF_RESUMING))
-    folder = await bare_room.start(launch_of(job, budget_ms=1000, pause_ms=3_600_000))
+    folder = await bare_room.start(launch_of(job, pause_ms=3_600_000))
     with trio.fail_after(60):
+        while "ready" not in log_path(folder).read_text():
+            await trio.sleep(0.01)
+        await bare_room.driver.extend(folder, 1)
         assert (await bare_room.driver.wait(folder)).reason == "budget"
