@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from node.sandbox.policy import OPEN_FILES
+from protocol.values.errors import SandboxUnavailable
 from scripts.attack_rig import Ended, Rig, workload_of
 
 SCRIPTS: Final = ("abuse_job.py", "probe_acts.py")
@@ -140,11 +141,9 @@ async def run_at_once(opened: Rig) -> list[Row]:
     return [rows[attack.name] for attack in ATTACKS]
 
 
-def show(name: str, rows: list[Row]) -> None:
+def show(rows: list[Row]) -> None:
     """Print the table."""
-    who = "root" if os.geteuid() == 0 else f"user {os.getuid()}"
-    print(f"{name}, as {who}: a job of {MEMORY_MIB} MiB of memory, {DISK_MIB} of disk,"
-          f" {PROCESSES} processes, 1 processor\n")  # fmt: skip
+    print(f"each a job of {MEMORY_MIB} MiB of memory, {DISK_MIB} of disk, {PROCESSES} processes\n")
     print(f"{'':14} {'':13} {'':6} {'':7} {'':8} {'':9}   the machine felt:")
     print(f"{'attack':14} {'end':13} {'wall s':>6} {'held':>7} {'allowed':>8} {'':9}"
           f" {'MiB':>6} {'processes':>9} {'disk MiB':>8} {'stall ms':>8}")  # fmt: skip
@@ -166,7 +165,11 @@ async def run_one(opened: Rig, attack: Attack) -> Row:
     code = f"from scripts import abuse_job; abuse_job.main({attack.name!r})"
     daemons = f"{opened.daemons}-{attack.name}"
     async with _felt(opened.folder) as felt:
-        ended = await opened.run(code, SCRIPTS, workload, daemons)
+        try:
+            ended = await opened.run(code, SCRIPTS, workload, daemons)
+        except SandboxUnavailable as fault:
+            why = f"it did not start: {fault}"
+            return Row(attack.name, "none", 0, 0, attack.bound, attack.unit, felt, why, "")
     left = await opened.processes_left(daemons)
     fault = fault_of(opened, attack, ended) or (f"left behind: {left}" if left != "none" else "")
     return Row(

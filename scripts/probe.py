@@ -81,6 +81,26 @@ class Row:
         return self.seen.partition(" (")[0] in self.expected.split(" or ")
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of one driver."""
+
+    driver: str
+    soft: frozenset[str]
+    rows: list[Any]
+
+    @property
+    def title(self) -> str:
+        """Say who attacked what."""
+        user = "root" if os.geteuid() == 0 else f"user {os.getuid()}"
+        return f"{self.driver}, as {user}; soft limits: {', '.join(sorted(self.soft)) or 'none'}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        rows = [asdict(row) | {"ok": row.ok} for row in self.rows]
+        return {"uid": os.getuid(), "soft_limits": sorted(self.soft), "rows": rows}
+
+
 def main() -> int:
     """Probe the drivers that were asked for, or all that are here."""
     parser = argparse.ArgumentParser(
@@ -94,7 +114,7 @@ def main() -> int:
     asked = parser.parse_args()
     abuses = asked.abuse or asked.at_once
     attack = abuse.run_at_once if asked.at_once else abuse.run if asked.abuse else probe
-    found: dict[str, list[Any]] = {}
+    found: dict[str, Found] = {}
     for name in [asked.driver] if asked.driver else DRIVERS:
         try:
             found[name] = trio.run(_in_a_rig, name, attack)
@@ -104,18 +124,18 @@ def main() -> int:
             print(f"error: {name}: {fault}", file=sys.stderr)
             return 1
     if asked.json:
-        show_json({name: [asdict(row) | {"ok": row.ok} for row in rows]
-                   for name, rows in found.items()})  # fmt: skip
+        show_json({name: one.as_json() for name, one in found.items()})
     else:
-        for name, rows in found.items():
-            (abuse.show if abuses else show)(name, rows)
-    findings = sum(not row.ok for rows in found.values() for row in rows)
+        for one in found.values():
+            print(one.title)
+            (abuse.show if abuses else show)(one.rows)
+    findings = sum(not row.ok for one in found.values() for row in one.rows)
     return 2 if not found else int(findings > 0)
 
 
-async def _in_a_rig(name: str, attack: Any) -> list[Any]:
+async def _in_a_rig(name: str, attack: Any) -> Found:
     async with rig(name) as opened:
-        return await attack(opened)
+        return Found(name, opened.driver.soft_limits(), await attack(opened))
 
 
 async def probe(opened: Rig) -> list[Row]:
@@ -180,10 +200,8 @@ def _row(opened: Rig, group: str, name: str, expected: str, seen: str) -> Row:
     return Row(group, name, expected, seen, "")
 
 
-def show(name: str, rows: list[Row]) -> None:
+def show(rows: list[Row]) -> None:
     """Print the table."""
-    who = "root" if os.geteuid() == 0 else f"user {os.getuid()}"
-    print(f"{name}, as {who}")
     group = ""
     for row in rows:
         if row.group != group:

@@ -13,9 +13,10 @@ import pytest
 from node.sandbox import bwrap, docker_profile
 from node.sandbox.docker_engine import engine_socket
 from node.sandbox.driver import Exit
+from protocol.values.errors import SandboxUnavailable
 from scripts import abuse
 from scripts.attack_rig import Ended, rig
-from scripts.probe import probe
+from scripts.probe import probe, show
 from scripts.probe_job import PROBES
 from tests.node.sandbox.conftest import needs_engine
 from tests.ordinary_user import run_as_user
@@ -27,12 +28,14 @@ AS_A_USER = "import sys; from scripts.probe import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("name", DRIVERS)
-async def test_no_sandbox_of_this_machine_has_a_finding(name):
+async def test_no_sandbox_of_this_machine_has_a_finding(name, capsys):
     async with rig(name) as opened:
         rows = await probe(opened)
     assert [row for row in rows if not row.ok] == []
     assert len(rows) == len(PROBES) + 2
     assert not opened.folder.exists()
+    show(rows)
+    assert capsys.readouterr().out.endswith(" declared differences, 0 findings\n")
 
 
 @pytest.mark.timeout(BATTERY_S)
@@ -68,7 +71,7 @@ def seen_by_a_user(name, *options):
     words = ("--json", f"--driver={name}", *options)
     done = run_as_user(AS_A_USER, *words, groups=groups, **engine)
     assert done.stdout, done.stderr
-    rows = json.loads(done.stdout)[name]
+    rows = json.loads(done.stdout)[name]["rows"]
     assert done.returncode == any(not row["ok"] for row in rows)
     return rows
 
@@ -100,13 +103,23 @@ async def test_so_are_those_of_docker(monkeypatch):
     assert found["variables of others"] == "LD_AUDIT=/evil.so"
 
 
-async def test_what_an_attack_leaves_or_takes_too_much_of_is_found():
+async def test_what_an_attack_leaves_or_takes_too_much_of_is_found(capsys, monkeypatch):
     daemons = next(attack for attack in abuse.ATTACKS if attack.name == "daemons_alone")
     async with rig("embedded") as opened:
         row = await abuse.run_one(opened, daemons)
         assert (row.ok, row.held, row.fault) == (True, 8, "")
         row = await abuse.run_one(opened, replace(daemons, bound=7))
         assert row.fault == "more than allowed"
+
+        async def refuse(*_):
+            raise SandboxUnavailable("no room")
+
+        monkeypatch.setattr(opened.driver, "start_with", refuse)
+        abuse.show([row, await abuse.run_one(opened, daemons)])
+    shown = capsys.readouterr().out
+    assert "FINDING: more than allowed\n" in shown
+    assert "FINDING: it did not start: no room\n" in shown
+    assert shown.endswith("2 attacks, 2 findings\n")
 
 
 def test_how_an_attack_is_judged(tmp_path):
