@@ -40,10 +40,12 @@ start_docker() {  # An engine that answers already is used as it is.
   mkdir "$folder"
   echo '{}' >"$folder/daemon.json"  # Not the machine's own configuration.
   export DOCKER_HOST=unix://$folder/docker.sock
-  # In a network namespace of its own, so that it leaves the machine's bridges and firewall alone.
+  # With namespaces of its own for networks and in containerd: it leaves the machine's bridges, its
+  # firewall and another engine's containers alone.
   setpriv --pdeathsig TERM unshare --net dockerd --config-file "$folder/daemon.json" \
     --host "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$folder/exec" \
     --pidfile "$folder/pid" --bridge none --iptables=false --ip6tables=false \
+    --containerd-namespace mutirao-tests --containerd-plugins-namespace mutirao-tests-plugins \
     </dev/null >"$folder/log" 2>&1 &
   started+=("$!")
   for ((tenth = 0; tenth < START_SECONDS * 10; tenth++)); do

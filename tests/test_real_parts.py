@@ -75,6 +75,7 @@ def test_elsewhere_nothing_is_installed_or_started(sourced, tmp_path):
 
 @pytest.mark.docker
 @needs_root
+@pytest.mark.skipif(os.environ.get("CI") != "true", reason="no engine is started outside CI")
 @pytest.mark.skipif(shutil.which("dockerd") is None, reason="there is no dockerd here")
 def test_an_engine_that_was_started_is_used_and_stopped(sourced):
     told = sourced(
