@@ -138,10 +138,7 @@ class Engine(Container):
 
     def watch(self) -> None:
         """Learn where the engine put the started container."""
-        found = _inspect(self.fields)
-        process, mark = (found.get("State") or {}).get("Pid"), str(found.get("Id") or "")
-        if process and len(mark) >= cgroups.MARK_CHARACTERS:
-            self.group = cgroups.of_process(process, mark)
+        self.group = _group_of(_inspect(self.fields))
 
     def _sample(self) -> None:
         """Note what the container used up to now: its group goes when it dies."""
@@ -237,8 +234,10 @@ def _hold_outputs(fields: Fields) -> int:
     place, keeper = fields.one("out"), fields.one("keeper")
     if keeper:
         _require_started(_ask(fields, "POST", "/start", keeper))
-        state = _inspect(fields, keeper).get("State") or {}
-        place = f"/proc/{state.get('Pid')}/root/out"
+        found = _inspect(fields, keeper)
+        if not _group_of(found).folders:  # Its process number would be somebody else's.
+            raise StartFailed("Docker Engine runs its containers on another machine than this")
+        place = f"/proc/{found['State']['Pid']}/root/out"
     deadline = time.monotonic() + KEEPER_SECONDS
     while True:
         try:
@@ -310,3 +309,11 @@ def _ask(fields: Fields, method: str, what: str, name: str = "") -> tuple[int, d
 def _inspect(fields: Fields, name: str = "") -> dict[str, dict[str, int]]:
     """Return what the engine knows of the container."""
     return _ask(fields, "GET", "/json", name)[1]  # type: ignore[return-value]
+
+
+def _group_of(found: dict[str, dict[str, int]]) -> cgroups.Group:
+    """Return the control group of a container that runs on this machine, else an empty one."""
+    process, mark = (found.get("State") or {}).get("Pid"), str(found.get("Id") or "")
+    if not process or len(mark) < cgroups.MARK_CHARACTERS:
+        return cgroups.Group({}, set())
+    return cgroups.of_process(process, mark)

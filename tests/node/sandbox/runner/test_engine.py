@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from node.sandbox.runner import engine
+from node.sandbox.runner.cgroups import Group
 from node.sandbox.runner.container import StartFailed
 from node.sandbox.runner.records import Fields
 
@@ -129,10 +130,25 @@ def kept(tmp_path, monkeypatch):
     return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("keeper", "mutirao-1-out")])
 
 
-KEEPER = {"-out/json": answer(b"200 OK", b'{"State":{"Pid":%d}}' % os.getpid())}
+MARK = b"0" * 64
+KEEPER = {"-out/json": answer(b"200 OK", b'{"Id":"%s","State":{"Pid":%d}}' % (MARK, os.getpid()))}
 
 
-def test_outputs_are_held_before_the_job_begins(kept):
+@pytest.fixture
+def on_this_machine(monkeypatch):
+    group = Group({"": "a folder"}, set())
+    monkeypatch.setattr(engine.cgroups, "of_process", lambda process, mark: group)
+
+
+def test_a_keeper_on_another_machine_is_not_followed(kept):
+    """This process has its number, and is not in its control group."""
+    listener, thread = serve("engine.sock", KEEPER | ANSWERS, [])
+    with pytest.raises(StartFailed, match="on another machine"):
+        engine.start(kept)
+    shut(listener, thread)
+
+
+def test_outputs_are_held_before_the_job_begins(kept, on_this_machine):
     asked = []
     listener, thread = serve("engine.sock", KEEPER | ANSWERS, asked)
     with pytest.raises(StartFailed, match="/out cannot be opened: No such file"):
@@ -142,7 +158,7 @@ def test_outputs_are_held_before_the_job_begins(kept):
     shut(listener, thread)
 
 
-def test_a_keeper_whose_program_does_not_run_yet_is_waited_for(kept, monkeypatch):
+def test_a_keeper_whose_program_does_not_run_yet_is_waited_for(kept, on_this_machine, monkeypatch):
     refusals = [errno.EACCES, errno.EACCES]
     opened = os.open("/", os.O_RDONLY)
 
