@@ -39,7 +39,7 @@ class Floors:
         """Make the driver as a daemon does; `folder` is for run folders."""
         self._folder = folder
         self._image = f"mutirao:{image}" if sandbox == "docker" else str(root)
-        self._driver = (DockerDriver if sandbox == "docker" else EmbeddedDriver)(folder)
+        self._driver = DockerDriver(folder, 1024) if sandbox == "docker" else EmbeddedDriver(folder)
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
         self.of: dict[str, Callable[[], float]] = {

@@ -130,9 +130,9 @@ class Storage:
     """[storage]: what this node keeps on the disk for itself."""
 
     blobs_mib: Annotated[int, About("disk for inputs, outputs and images", least=64)] = 20_480
-    unpacked_mib: Annotated[
-        int, About("disk for images of others' jobs, unpacked (not with docker)", least=64)
-    ] = 20_480
+    unpacked_mib: Annotated[int, About("disk for images of others' jobs, unpacked", least=64)] = (
+        20_480
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,8 @@ class Node:
             return _Sandbox(None, "this node does not provide (provider.enabled)")
         runs = private_dir(self._config.data_dir / "runs")
         try:
-            choice = await choose_driver(self._config.provider.sandbox, runs)
+            room_mib = self._config.storage.unpacked_mib
+            choice = await choose_driver(self._config.provider.sandbox, runs, room_mib)
         except SandboxUnavailable as error:
             LOG.warning("this node only submits jobs: %s", error)
             return _Sandbox(None, str(error))

@@ -47,10 +47,13 @@ class HeldImage:
         """Return its root, unpacked once; errors as of `Roots.unpack`."""
         return await self.shop.roots.unpack(self.digest, await self._unpacked_bytes_max())
 
-    async def archive(self, path: Path) -> None:
-        """Write it to a new file, as `docker load` takes it; errors as of `Images.unpack`."""
+    async def archive(self, path: Path) -> int:
+        """Write it to a new file, as `docker load` takes it; return its unpacked bytes.
+
+        Errors as of `Images.unpack`.
+        """
         allowance = Allowance(await self._unpacked_bytes_max())
-        await self.shop.images.docker_archive(self.digest, path, allowance)
+        return await self.shop.images.docker_archive(self.digest, path, allowance)
 
     async def _unpacked_bytes_max(self) -> int:
         packed = sum(part.size for part in await self.shop.images.parts(self.digest))

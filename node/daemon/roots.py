@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from node.data.disk import is_short
+from node.data.disk import is_short, no_room
 from node.data.images import Images
 from node.data.layers import ENTRY_BYTES, STEP_BYTES, Allowance
 from protocol.values.errors import StorageFull
@@ -115,10 +115,7 @@ class Roots:
         """Return what there is too little of, "" if there is enough."""
         used = sum(self._sizes.values()) + self._unpacking.total()
         if used > self._budget_mib * 1024**2:
-            return (
-                f"the image does not fit into the {self._budget_mib} MiB that this provider has"
-                " for unpacked images (storage.unpacked_mib)"
-            )
+            return no_room(self._budget_mib)
         if is_short(self._folder, STEP_BYTES):
             return "the disk is too full to unpack the image"
         return ""

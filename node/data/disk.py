@@ -64,6 +64,14 @@ def is_short(folder: Path, coming: int = 0) -> bool:
     return few_inodes or disk.f_bavail * disk.f_frsize < coming + floor
 
 
+def no_room(unpacked_mib: int) -> str:
+    """Return in words that an image does not fit into what is kept of unpacked ones."""
+    return (
+        f"the image does not fit into the {unpacked_mib} MiB that this provider has for unpacked"
+        " images (storage.unpacked_mib)"
+    )
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a user's file for reading; InvalidRequest if it is missing or no regular file."""
     try:

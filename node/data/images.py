@@ -160,12 +160,16 @@ class Images:
 
     async def docker_archive(
         self, image: Digest, path: Path, allowance: Allowance | None = None
-    ) -> None:
-        """Write the image to a new file for `docker load`; errors as of `unpack`."""
+    ) -> int:
+        """Write the image to a new file for `docker load`; return how many bytes it unpacks to.
+
+        Errors as of `unpack`.
+        """
         with self._pinned(f"archiving {image.hex()}", await self.parts(image)):
             layers = await self._layers(image)
             name, limits = docker_name(image), allowance or Allowance()
             await trio.to_thread.run_sync(write_docker_archive, name, layers, path, limits)
+        return limits.bytes_used
 
     async def tag(self, name: str, image: Digest) -> None:
         """Give an image that is here a name, which another one loses.

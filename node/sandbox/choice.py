@@ -87,13 +87,13 @@ class ChosenDriver:
         return next((other for other in self._others if other.name == name), self._driver)
 
 
-async def choose_driver(preference: Preference, runs: Path) -> Choice:
+async def choose_driver(preference: Preference, runs: Path, unpacked_mib: int) -> Choice:
     """Return the driver to use, with what its self-test proved.
 
-    `runs` is the folder that holds the run folders. SandboxUnavailable says what to do when no
-    driver works.
+    `runs` is the folder that holds the run folders; `unpacked_mib` bounds the images that an engine
+    keeps for us. SandboxUnavailable says what to do when no driver works.
     """
-    drivers: list[Driver] = [DockerDriver(runs), EmbeddedDriver(runs)]
+    drivers: list[Driver] = [DockerDriver(runs, unpacked_mib), EmbeddedDriver(runs)]
     wanted = [driver for driver in drivers if preference in {"auto", driver.name}]
     choice = await first_that_works(wanted)
     others = [driver for driver in drivers if driver is not choice.driver]

@@ -38,15 +38,18 @@ class DockerDriver(runfolder.RunFolders):
     name = "docker"
     isolation = CONTAINER
 
-    def __init__(self, runs: Path) -> None:
-        """Take the folder that holds the run folders; it tells our containers from others'."""
+    def __init__(self, runs: Path, unpacked_mib: int) -> None:
+        """Take the folder that holds the run folders; it tells our containers from others'.
+
+        `unpacked_mib` bounds the images that the engine keeps for us.
+        """
         super().__init__()
         self.runs = runs
         if os.geteuid() != 0:
             self.user_inside = os.getuid()  # We can read nobody else's files in /out.
         self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
         self.engine = Engine()
-        self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}")
+        self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}", unpacked_mib)
 
     async def check(self) -> Probe:
         try:

@@ -20,9 +20,10 @@ import docker.errors
 import requests
 import trio
 
+from node.data.disk import is_short, no_room
 from node.sandbox.docker_engine import Engine
 from node.sandbox.driver import Image
-from protocol.values.errors import SandboxUnavailable
+from protocol.values.errors import SandboxUnavailable, StorageFull
 
 REPOSITORY: Final = "mutirao"
 IMAGES_MAX: Final = 16
@@ -33,9 +34,10 @@ DIGEST_CHARACTERS: Final = 64
 class DockerImages:
     """Images of jobs and the one of the self-test; `scratch` has room for an archive."""
 
-    def __init__(self, engine: Engine, scratch: Path, selftest: str) -> None:
+    def __init__(self, engine: Engine, scratch: Path, selftest: str, budget_mib: int) -> None:
         self._engine = engine
         self._scratch = scratch
+        self._budget_mib = budget_mib
         self._selftest = f"{REPOSITORY}:{selftest}"
         self._used: OrderedDict[str, None] = OrderedDict()
         self._preparing = trio.Lock()
@@ -69,14 +71,14 @@ class DockerImages:
         try:
             with tempfile.TemporaryDirectory(prefix="loading-", dir=self._scratch) as folder:
                 archive = Path(folder) / "image.tar"
-                await image.archive(archive)
+                size = await image.archive(archive)
+                await self._engine.ask(lambda: self._make_room(size))
                 loaded = await self._engine.ask(
                     lambda: self._load(archive, name), leave=self._loading
                 )
         except OSError as fault:
             why = f"cannot write the image's archive to {self._scratch}: {fault.strerror}"
             raise SandboxUnavailable(why) from fault
-        await self._engine.ask(self._make_room)
         return loaded
 
     def _note_use(self, name: str) -> None:
@@ -107,15 +109,35 @@ class DockerImages:
         finally:
             engine.close()
 
-    def _make_room(self) -> None:
-        """Remove the images that are too many, the least recently used first."""
-        known = [name for image in self._engine.client().images.list(REPOSITORY)
-                 for name in image.tags if _is_of_a_job(name)]  # fmt: skip
+    def _make_room(self, size: int) -> None:
+        """Remove images, the least recently used first, until one more of `size` bytes fits.
+
+        StorageFull if what containers use leaves no room for its bytes.
+        """
         place = {name: number for number, name in enumerate(self._used, 1)}
-        by_use = sorted(known, key=lambda name: place.get(name, 0))  # An earlier daemon's: 0.
-        for name in by_use[: max(0, len(by_use) - IMAGES_MAX)]:
+        for name in sorted(self._sizes(), key=lambda name: place.get(name, 0)):
+            if len(self._sizes()) < IMAGES_MAX and not self._lack(size):
+                break
             self._remove(name)
             self._used.pop(name, None)
+        if lack := self._lack(size):
+            raise StorageFull(lack)
+
+    def _sizes(self) -> dict[str, int]:
+        """Return the images of jobs with their sizes in bytes, whoever loaded them."""
+        found = self._engine.client().images.list(REPOSITORY)
+        return {name: image.attrs["Size"]
+                for image in found for name in image.tags if _is_of_a_job(name)}  # fmt: skip
+
+    def _lack(self, size: int) -> str:
+        """Return what there is too little of for so many bytes more, "" if there is enough."""
+        if sum(self._sizes().values()) + size > self._budget_mib * 1024**2:
+            return no_room(self._budget_mib)
+        root = Path(self._engine.client().info()["DockerRootDir"])
+        # It may not be ours to look at: an engine may live in a container of its own.
+        if root.is_dir() and is_short(root, size):
+            return "the engine's disk is too full to unpack the image"
+        return ""
 
     def _remove(self, name: str) -> None:
         """Take the name, and with it the image; but not from a container that has it."""

@@ -34,8 +34,8 @@ class Image(Protocol):
         """Return the root of the image, unpacked once and shared by all containers."""
         ...
 
-    async def archive(self, path: Path) -> None:
-        """Write the image to a new file, as `docker load` takes it."""
+    async def archive(self, path: Path) -> int:
+        """Write the image to a new file, as `docker load` takes it; return its unpacked bytes."""
         ...
 
 

@@ -32,7 +32,7 @@ from tests.ordinary_user import folder_of_user, run_as_user
 
 @pytest.fixture
 async def engine(tmp_path):
-    driver = DockerDriver(tmp_path / "runs")
+    driver = DockerDriver(tmp_path / "runs", 1024)
     driver.runs.mkdir()
     yield driver
     for folder in list(driver.runs.iterdir()):
@@ -52,14 +52,14 @@ async def start(driver, tmp_path, launch):
 
 async def test_without_an_engine_the_probe_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
-    probe = await DockerDriver(tmp_path).check()
+    probe = await DockerDriver(tmp_path, 1024).check()
     assert not probe.ok
     assert probe.why.startswith("Docker Engine: ")
 
 
 async def test_a_remote_engine_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
-    assert "Unix socket" in (await DockerDriver(tmp_path).check()).why
+    assert "Unix socket" in (await DockerDriver(tmp_path, 1024).check()).why
 
 
 async def test_an_engine_that_fails_the_selftest_is_not_passed_over_in_silence(
@@ -68,7 +68,7 @@ async def test_an_engine_that_fails_the_selftest_is_not_passed_over_in_silence(
     async def fail(_):
         return Probe(ok=False, why="it leaks")
 
-    driver = DockerDriver(tmp_path)
+    driver = DockerDriver(tmp_path, 1024)
     monkeypatch.setattr(driver.engine, "require", lambda: None)
     monkeypatch.setattr(selftest, "check", fail)
     assert not (await driver.check()).ok
@@ -84,7 +84,7 @@ async def test_reaping_lets_go_of_the_engine(tmp_path):
         def close(self):
             self.closed = True
 
-    driver, client = DockerDriver(tmp_path), Client()
+    driver, client = DockerDriver(tmp_path, 1024), Client()
     driver.engine._client = client
     await driver.reap(frozenset())
     assert client.closed
@@ -288,7 +288,7 @@ from tests.node.sandbox.conftest import launch_of, workload
 from tests.node.sandbox.test_docker_driver import start
 
 async def main(place):
-    driver = DockerDriver(place / "runs")
+    driver = DockerDriver(place / "runs", 1024)
     probe = await driver.check()
     print(probe.ok, *sorted(probe.limits), probe.why)
     line = "cat /in/a; umask 077; mkdir /out/d; echo secret > /out/d/x; exit 7"

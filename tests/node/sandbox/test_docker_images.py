@@ -20,7 +20,7 @@ import trio
 from node.sandbox import docker_images
 from node.sandbox.docker_engine import Engine
 from node.sandbox.docker_images import DockerImages
-from protocol.values.errors import SandboxUnavailable
+from protocol.values.errors import SandboxUnavailable, StorageFull
 from protocol.values.ids import Digest, digest_of
 from tests.node.sandbox.conftest import needs_engine
 
@@ -28,7 +28,8 @@ from tests.node.sandbox.conftest import needs_engine
 class Source:
     """An image of ours that is one small file, and counts how often it is asked for."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, size: int = 1) -> None:
+        self.size = size
         self.digest: Digest = digest_of(content)
         self.name = f"mutirao:{self.digest.hex()}"
         self.content = content
@@ -38,11 +39,12 @@ class Source:
     async def unpack(self) -> Path:
         raise AssertionError("Docker needs no unpacked image")
 
-    async def archive(self, path: Path) -> None:
+    async def archive(self, path: Path) -> int:
         self.asked += 1
         self.paths.append(path)
         await trio.lowlevel.checkpoint()
         path.write_bytes(self.content)
+        return self.size
 
 
 class Shelf:
@@ -51,6 +53,8 @@ class Shelf:
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
         self.in_use: set[str] = set()
+        self.sizes: dict[str, int] = {}
+        """Bytes that the images of some names take."""
         self.configs: dict[str, dict[str, object]] = {}
         """What the images of some names say of how they are run."""
         self.loaded: dict[str, object] = {"Env": None, "User": ""}
@@ -65,7 +69,7 @@ class Shelf:
     def get(self, name):
         if name not in self.names:
             raise docker.errors.ImageNotFound(name)
-        attrs = {"Config": self.configs.get(name)}
+        attrs = {"Config": self.configs.get(name), "Size": self.sizes.get(name, 1)}
         return SimpleNamespace(id=self.names[name], tags=[name], attrs=attrs)
 
     def load(self, file):
@@ -99,7 +103,9 @@ class ShelfEngine(Engine):
 
     def __init__(self, shelf: Shelf) -> None:
         super().__init__()
-        self._client = SimpleNamespace(images=shelf, close=lambda: None)
+        self._client = SimpleNamespace(
+            images=shelf, close=lambda: None, info=lambda: {"DockerRootDir": "/nowhere"}
+        )
 
     def patient_client(self):
         return self._client
@@ -112,7 +118,7 @@ def shelf() -> Shelf:
 
 @pytest.fixture
 def images(shelf, tmp_path) -> DockerImages:
-    return DockerImages(ShelfEngine(shelf), tmp_path, "selftest-x")
+    return DockerImages(ShelfEngine(shelf), tmp_path, "selftest-x", 1024)
 
 
 async def test_an_image_is_loaded_once_and_its_archive_removed(images, shelf, tmp_path):
@@ -165,7 +171,7 @@ async def test_an_image_that_somebody_removed_is_loaded_again(images, shelf):
 async def test_a_new_daemon_finds_what_the_old_one_loaded(images, shelf, tmp_path):
     source = Source(b"a")
     await images.have(source)
-    again = DockerImages(ShelfEngine(shelf), tmp_path, "selftest-x")
+    again = DockerImages(ShelfEngine(shelf), tmp_path, "selftest-x", 1024)
     await again.have(source)
     assert source.asked == 1
 
@@ -191,7 +197,7 @@ async def test_an_image_that_says_how_it_is_run_is_not_ours(images, shelf):
 
 
 async def test_no_place_for_the_archive(shelf, tmp_path):
-    images = DockerImages(ShelfEngine(shelf), tmp_path / "gone", "selftest-x")
+    images = DockerImages(ShelfEngine(shelf), tmp_path / "gone", "selftest-x", 1024)
     with pytest.raises(SandboxUnavailable, match=r"cannot write the image's archive to .*gone"):
         await images.have(Source(b"a"))
 
@@ -206,6 +212,34 @@ async def test_the_least_recently_used_make_room(images, shelf, monkeypatch):
     await images.have(sources[0])
     await images.have(sources[2])
     assert set(shelf.names) == {sources[0].name, sources[2].name, "mutirao:selftest-y"}
+
+
+async def test_images_stay_within_their_bytes(shelf, tmp_path, monkeypatch):
+    images = DockerImages(ShelfEngine(shelf), tmp_path, "selftest-x", 3)
+    first, second, third = (Source(bytes([number]), 3 * 2**19) for number in range(3))
+    shelf.sizes = dict.fromkeys((first.name, second.name, third.name), 3 * 2**19)
+    for source in (first, second, first, third):
+        await images.have(source)
+    assert set(shelf.names) == {first.name, third.name}
+    shelf.in_use = {first.name, third.name}
+    with pytest.raises(StorageFull, match="does not fit into the 3 MiB"):
+        await images.have(second)
+    assert set(shelf.names) == {first.name, third.name}
+
+
+async def test_an_engine_whose_disk_is_short_loads_no_more(images, shelf, tmp_path, monkeypatch):
+    first, second = Source(b"a"), Source(b"b", 5)
+    await images.have(first)
+    info = {"DockerRootDir": str(tmp_path)}
+    images._engine._client.info = lambda: info
+    asked = []
+    monkeypatch.setattr(docker_images, "is_short", lambda *given: asked.append(given) or True)
+    with pytest.raises(StorageFull, match="engine's disk is too full"):
+        await images.have(second)
+    assert shelf.names == {}
+    assert set(asked) == {(tmp_path, 5)}
+    info["DockerRootDir"] = str(tmp_path / "not ours to look at")
+    await images.have(second)
 
 
 async def test_what_a_container_uses_stays(images, shelf, monkeypatch):
@@ -235,7 +269,7 @@ async def test_a_real_engine_loads_and_forgets(tmp_path):
     client.api.import_image_from_data(archive_of(b"1"), repository="mutirao-test", tag="a")
     source = Source(b"".join(client.images.get("mutirao-test:a").save()))
     client.images.remove("mutirao-test:a")
-    images = DockerImages(engine, tmp_path, "selftest-x")
+    images = DockerImages(engine, tmp_path, "selftest-x", 1024)
     try:
         loaded = await images.have(source)
         assert client.images.get(source.name).id == loaded
