@@ -16,7 +16,7 @@ from protocol.machines.table import due, step
 from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
-from protocol.rules.selection import award_fault
+from protocol.rules.selection import award_fault, outcome_fault
 from protocol.rules.standing import unpaid_of
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
@@ -221,18 +221,23 @@ class Market:
                 del self._fenced[next(iter(self._fenced))]
 
     def _fault(self, revealed: bidding.Revealed, award: Award, context: Context) -> str:
-        call, own = revealed.bidding.call, revealed.bidding.bid
+        call, commit_set = revealed.bidding.call, revealed.commit_set
+        network, requester = context.signer.network_id, revealed.bidding.requester
         setter: Signed[BidReveal] | None = None
-        if award.evidence:
-            network, requester = context.signer.network_id, revealed.bidding.requester
-            try:
-                opened = open_envelope(award.evidence, network, requester)
-            except PeerFault as fault:
-                return fault.why
+        try:
+            told = open_envelope(award.outcome, network, requester)
+            opened = open_envelope(award.evidence, network, requester) if award.evidence else None
+        except PeerFault as fault:
+            return fault.why
+        if not isinstance(told.message, Outcome) or told.signer != requester:
+            return "the outcome is not the requester's"
+        if opened is not None:
             if not isinstance(opened.message, BidReveal) or opened.signer == context.signer.peer_id:
                 return "the evidence is no bid of another"
             setter = Signed(opened.signer, opened.message, opened.envelope, opened.content_id)
-        return award_fault(call, revealed.commit_set, own, award, setter)
+        own_id, held = context.signer.peer_id, commit_set.message if commit_set else None
+        wrong = outcome_fault(call, commit_set, own_id, award, told.message)
+        return wrong or award_fault(call, held, revealed.bidding.bid, award, setter)
 
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:

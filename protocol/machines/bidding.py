@@ -17,7 +17,7 @@ from protocol.rules.capacity import Capacity, reserve
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
 from protocol.rules.standing import unpaid_of
-from protocol.values.ids import CallId, ContentId, PeerId
+from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, UNPAID_MS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
@@ -64,7 +64,7 @@ class Revealed:
 
     bidding: Bidding
     deadline_ms: int
-    commit_set: CommitSet | None
+    commit_set: Signed[CommitSet] | None
     """The set that holds our commitment; None in Profile Q, which has no commitments."""
 
 
@@ -96,7 +96,7 @@ def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
     nonce = context.signer.secret(b"bid", call_id)
     bidding = Bidding(call_id, call, event.signer, bid, nonce)
     if call.profile == QUICK:
-        return _reveal(bidding, NO_ID, None, context)
+        return _reveal(bidding, None, context)
     commitment = commitment_of(call_id, context.signer.peer_id, bid, nonce)
     committed = context.signer.sign(BidCommit(call_id, commitment))
     deadline_ms = context.now_ms + 2 * call.commit_ms + NETWORK_SLACK_MS
@@ -110,7 +110,7 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
     own = commitment_of(bidding.call_id, context.signer.peer_id, bidding.bid, bidding.nonce)
     if event.signer != bidding.requester or own not in event.message.commitments:
         return state, NOTHING
-    return _reveal(bidding, event.content_id, event.message, context)
+    return _reveal(bidding, event, context)
 
 
 def hear_outcome(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
@@ -150,12 +150,9 @@ def awardable(state: State, event: Signed[Award]) -> Revealed | None:
     return None
 
 
-def _reveal(
-    bidding: Bidding, commit_set_id: ContentId, commit_set: CommitSet | None, context: Context
-) -> Step:
-    opened = context.signer.sign(
-        BidReveal(bidding.call_id, commit_set_id, bidding.bid, bidding.nonce)
-    )
+def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Context) -> Step:
+    set_id = commit_set.content_id if commit_set else NO_ID
+    opened = context.signer.sign(BidReveal(bidding.call_id, set_id, bidding.bid, bidding.nonce))
     call = bidding.call
     window_ms = call.reveal_ms if commit_set else call.commit_ms
     deadline_ms = context.now_ms + window_ms + call.hold_ms + NETWORK_SLACK_MS

@@ -12,7 +12,7 @@ from protocol.rules.commitment import commitment_of
 from protocol.values.ids import ContentId, PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
-from protocol.wire.messages import Award, Bid, BidReveal, Call, CommitSet
+from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,27 @@ def award_fault(
         return "the bid that set the price was not committed to"
     if reveal.call_id != award.call_id or reveal.bid.ask != award.rate:
         return "the evidence does not give the price"
+    return ""
+
+
+def outcome_fault(
+    call: Call, commit_set: Signed[CommitSet] | None, own: PeerId, award: Award, outcome: Outcome
+) -> str:
+    """Return what is wrong with the outcome of an award, as its winner sees; empty if nothing is.
+
+    The winner holds the set, so it knows how many bids there are; which of them were opened it must
+    believe, but the shift has to follow from it.
+    """
+    set_id = commit_set.content_id if commit_set else NO_ID
+    if (outcome.call_id, outcome.commit_set) != (award.call_id, set_id):
+        return "the outcome is of another auction"
+    bids = len(commit_set.message.commitments) if commit_set else outcome.opened
+    if outcome.opened < 1 or outcome.opened + outcome.unopened != bids:
+        return "the outcome does not account for every commitment of the set"
+    if award.shift != min(outcome.unopened + award.offer, call.shift_cap):
+        return "the shift does not follow from the outcome"
+    if award.offer == 0 and (outcome.winner, outcome.clearing) != (own, award.rate):
+        return "the outcome names another winner or price"
     return ""
 
 

@@ -47,7 +47,7 @@ def decide(state: Opening, context: Context) -> Step:
     if not ranking:
         lost, effects = _lose_without_bids(state)
         return lost, (report, *tell, *effects)
-    first = Ranking(ranking, shift, 0, until_ms - ACCEPT_MS, outcome.content_id)
+    first = Ranking(ranking, shift, 0, until_ms - ACCEPT_MS, outcome.envelope)
     awarding, effects = _award(auction, first, context)
     return awarding, (report, *effects, *tell)
 

@@ -83,7 +83,8 @@ class Ranking:
     passed: int
     """How many better bids were passed over."""
     held_until_ms: int
-    outcome: ContentId
+    outcome: bytes
+    """The envelope of what every bidder was told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ class Award:
     """The requester takes one bid and shows what set its price."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
-    outcome: Annotated[ContentId, Key(2), DIGEST]
+    outcome: Annotated[bytes, Key(2), Bytes(1, 512)]
+    """The envelope of the auction's Outcome."""
     slot: Annotated[int, Key(3), Int(0, 65_535)]
     attempt: Annotated[int, Key(4), Int(0, 65_535)]
     offer: Annotated[int, Key(5), Int(0, 65_535)]

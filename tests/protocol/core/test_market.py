@@ -64,9 +64,15 @@ def said(effects: list[Any]) -> list[Message]:
     ]  # fmt: skip
 
 
-def award_of(called: Signed[Call], who: Any = ANN, rate: int = 3_000, **more: Any) -> Signed[Award]:
-    fields = {"evidence": b"", **more}
-    return who.sign(Award(CallId(called.content_id), NO_ID, 0, 0, 0, rate, 0, **fields))
+def award_of(
+    called: Signed[Call], who: Any = ANN, rate: int = 3_000, *,
+    closed: Signed[CommitSet] | None = None, evidence: bytes = b"", outcome: bytes = b"",
+) -> Signed[Award]:  # fmt: skip
+    """Return an award of an auction whose bids were all opened, to us."""
+    call_id, set_id = CallId(called.content_id), closed.content_id if closed else NO_ID
+    bids = len(closed.message.commitments) if closed else 1
+    told = who.sign(Outcome(call_id, set_id, SIGNERS[0].peer_id, rate, bids, 0)).envelope
+    return who.sign(Award(call_id, outcome or told, 0, 0, 0, rate, 0, evidence))
 
 
 def won(
@@ -152,6 +158,8 @@ def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
 
 # Awards.
 
+OUTCOME = Outcome(CallId(call().content_id), NO_ID, SIGNERS[0].peer_id, 3_000, 1, 0)
+
 
 def test_an_award_makes_a_lease_and_holds_capacity() -> None:
     market = Market()
@@ -173,6 +181,13 @@ def test_an_award_makes_a_lease_and_holds_capacity() -> None:
         (award_of(call(), rate=2_999), Decline.EVIDENCE),
         (award_of(call(), rate=3_001), Decline.EVIDENCE),
         (award_of(call(), evidence=b"noise"), Decline.EVIDENCE),
+        (award_of(call(), outcome=b"noise"), Decline.EVIDENCE),
+        (
+            award_of(call(), outcome=ANN.sign(replace(OUTCOME, unopened=1)).envelope),
+            Decline.EVIDENCE,
+        ),
+        (award_of(call(), outcome=EVE.sign(OUTCOME).envelope), Decline.EVIDENCE),
+        (award_of(call(), outcome=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
         (award_of(call(), evidence=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
     ],
 )
@@ -212,11 +227,15 @@ def test_two_open_bids_for_the_same_capacity_and_the_first_award_gets_it() -> No
     market = Market()
     first, second = (call(who, profile=VICKREY, reveal_ms=900) for who in (ANN, AMY))
     commits = [said(market.hear(each, CONTEXT))[0].commitment for each in (first, second)]
-    for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True):
-        market.hear(who.sign(CommitSet(CallId(called.content_id), (commitment,))), CONTEXT)
-    (accept,) = said(market.hear(award_of(first, rate=9_000), CONTEXT))
+    sets = [
+        who.sign(CommitSet(CallId(called.content_id), (commitment,)))
+        for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True)
+    ]
+    for closed in sets:
+        market.hear(closed, CONTEXT)
+    (accept,) = said(market.hear(award_of(first, rate=9_000, closed=sets[0]), CONTEXT))
     assert isinstance(accept, AwardAccept)
-    (decline,) = said(market.hear(award_of(second, AMY, rate=9_000), CONTEXT))
+    (decline,) = said(market.hear(award_of(second, AMY, rate=9_000, closed=sets[1]), CONTEXT))
     assert isinstance(decline, AwardDecline)
     assert decline.reason == Decline.BUSY
 
@@ -228,10 +247,12 @@ def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
     called = call(profile=VICKREY, reveal_ms=900)
     shill = replace(other, ask=3_001)
     forged = EVE.sign(BidReveal(call_id, closed.content_id, shill, bytes(32))).envelope
-    (decline,) = said(market.hear(award_of(called, rate=3_001, evidence=forged), CONTEXT))
+    wrong = award_of(called, rate=3_001, evidence=forged, closed=closed)
+    (decline,) = said(market.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
     fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
-    (accept,) = said(market.hear(award_of(called, rate=4_000, evidence=fair), CONTEXT))
+    right = award_of(called, rate=4_000, evidence=fair, closed=closed)
+    (accept,) = said(market.hear(right, CONTEXT))
     assert isinstance(accept, AwardAccept)
 
 
@@ -243,7 +264,8 @@ def test_our_own_bid_is_no_evidence() -> None:
     reveal = BidReveal(own.call_id, closed.content_id, own.bid, own.nonce)
     proof = SIGNERS[0].sign(reveal).envelope
     called = call(profile=VICKREY, reveal_ms=900)
-    (decline,) = said(market.hear(award_of(called, rate=3_000, evidence=proof), CONTEXT))
+    wrong = award_of(called, rate=3_000, evidence=proof, closed=closed)
+    (decline,) = said(market.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
 
 
@@ -260,24 +282,6 @@ def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
     assert market.hear(award_of(called), CONTEXT) == []
     assert market.left(POLICY.capacity) == POLICY.capacity
     assert not market.biddings
-
-
-def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("protocol.core.market.BIDDINGS_MAX", 2)
-    market = Market()
-    market.hear(call(), CONTEXT)
-    for number in range(5):
-        for who in (ANN, EVE):
-            market.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
-    assert list(market._fenced) == [bytes([3]) * 32, bytes([4]) * 32]
-    called = call(AMY, nonce=bytes([7]) * 16)
-    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
-    market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
-    market.hear(called, CONTEXT)
-    (accept,) = said(market.hear(award_of(called, AMY), CONTEXT))
-    assert isinstance(accept, AwardAccept), "another may not fence it"
 
 
 def test_strangers_do_not_touch_a_lease() -> None:

@@ -17,7 +17,7 @@ from protocol.machines.effects import Learn, Send
 from protocol.machines.inputs import StopRequested
 from protocol.machines.serving.billing import receipt_of
 from protocol.rules.standing import Standing
-from protocol.values.ids import CallId, ContentId
+from protocol.values.ids import CallId, ContentId, lease_id_of
 from protocol.values.limits import (
     ALL_CALLS_BURST,
     ALL_CALLS_PER_MINUTE,
@@ -39,7 +39,7 @@ from protocol.wire.messages import (
     LeaseRelease,
 )
 from tests.driven import START_MS
-from tests.protocol.core.test_market import AMY, ANN, CONTEXT, award_of, call, later, said, won
+from tests.protocol.core.test_market import AMY, ANN, CONTEXT, EVE, award_of, call, later, said, won
 from tests.strategies import SIGNERS
 
 
@@ -112,6 +112,24 @@ def test_who_asks_without_buying_makes_a_provider_write_nothing() -> None:
     for effect in (*committed, *opened, *quick):
         assert isinstance(effect, Send | Learn)
         assert not (isinstance(effect, Send) and effect.in_outbox)
+
+
+def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("protocol.core.market.BIDDINGS_MAX", 2)
+    market = Market()
+    market.hear(call(), CONTEXT)
+    for number in range(5):
+        for who in (ANN, EVE):
+            market.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
+    assert list(market._fenced) == [bytes([3]) * 32, bytes([4]) * 32]
+    called = call(AMY, nonce=bytes([7]) * 16)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
+    market.hear(called, CONTEXT)
+    (accept,) = said(market.hear(award_of(called, AMY), CONTEXT))
+    assert isinstance(accept, AwardAccept), "another may not fence it"
 
 
 # Receipts that nobody signs.

@@ -139,7 +139,7 @@ def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other
 def test_only_its_requester_may_award_an_open_bid() -> None:
     call = signed_by(REQUESTER, replace(CALL, profile=QUICK))
     revealed, _ = answer_call(call, POLICY.capacity, CONTEXT)
-    award = Award(CallId(call.content_id), NO_ID, 0, 0, 0, 2_000, 0, b"")
+    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, b"")
     committed = Committed(revealed.bidding, revealed.deadline_ms)
     for state, expected in [(revealed, revealed), (committed, None)]:
         assert awardable(state, signed_by(REQUESTER, award)) == expected

@@ -4,17 +4,18 @@ Spec: specs/auction.md#selection.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.rules.commitment import commitment_of
-from protocol.rules.selection import Offer, award_fault, price_of_first, rank
+from protocol.rules.selection import Offer, award_fault, outcome_fault, price_of_first, rank
 from protocol.values.ids import CallId, ContentId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK, VICKREY, Resources
-from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet
+from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet, Outcome
 from tests.strategies import SIGNERS
 
 CALL_ID, NONCE = CallId(bytes(32)), bytes([7]) * 32
@@ -103,6 +104,13 @@ def test_prices_of_a_small_auction() -> None:
     assert outcome([101]) is None
 
 
+def test_with_one_rival_a_closed_bid_of_a_second_identity_makes_the_price_the_ceiling() -> None:
+    """What the price rule costs a requester in a thin market; the specification says so."""
+    call = replace(CALL, rate_max=277_777)
+    ranking = rank(call, TIE_BREAK, offers([1_000, 1_100]))
+    assert [price_of_first(call, ranking, shift).rate for shift in (0, 1)] == [1_100, 277_777]
+
+
 def test_ties_depend_on_what_nobody_chose_alone() -> None:
     winners = {rank(CALL, ContentId(bytes([n]) * 32), offers([5, 5, 5]))[0].peer for n in range(64)}
     assert winners == {signer.peer_id for signer in SIGNERS[:3]}
@@ -128,7 +136,7 @@ def commit_set(*asks: int) -> CommitSet:
 
 
 def award(rate: int, call_id: CallId = CALL_ID) -> Award:
-    return Award(call_id, NO_ID, 0, 0, 0, rate, 0, b"")
+    return Award(call_id, b"outcome", 0, 0, 0, rate, 0, b"")
 
 
 QUICK_CALL = replace(CALL, profile=QUICK)
@@ -172,3 +180,42 @@ def test_an_honest_award_has_no_fault(asks: list[int], shift: int) -> None:
     proof = next((reveal for reveal in reveals if reveal.envelope == price.evidence), None)
     fair = award_fault(CALL, commit_set(*asks), ranking[0].bid, award(price.rate), proof)
     assert fair == ""
+
+
+OWN = SIGNERS[0].peer_id
+HELD = SIGNERS[2].sign(commit_set(30, 50, 70))
+TOLD = Outcome(CALL_ID, HELD.content_id, OWN, 70, 2, 1)
+GIVEN = replace(award(70), shift=1)
+OUTCOMES = [
+    ({}, {}, ""),
+    ({"opened": 3, "unopened": 0}, {"shift": 0}, ""),
+    ({"opened": 1, "unopened": 2}, {}, ""),
+    ({"winner": SIGNERS[1].peer_id, "clearing": 50, "opened": 3, "unopened": 0}, {"offer": 1}, ""),
+    ({}, {"shift": 0}, "the shift does not follow"),
+    ({"opened": 3, "unopened": 0}, {}, "the shift does not follow"),
+    ({"winner": SIGNERS[1].peer_id}, {"offer": 1, "shift": 0}, "the shift does not follow"),
+    ({"unopened": 0}, {"shift": 0}, "the outcome does not account for every commitment"),
+    ({"opened": 3}, {}, "the outcome does not account for every commitment"),
+    ({"opened": 0, "unopened": 3}, {}, "the outcome does not account for every commitment"),
+    ({"call_id": OTHER_CALL}, {}, "the outcome is of another auction"),
+    ({"commit_set": NO_ID}, {}, "the outcome is of another auction"),
+    ({"winner": SIGNERS[1].peer_id}, {}, "the outcome names another winner or price"),
+    ({"clearing": 71}, {}, "the outcome names another winner or price"),
+]
+
+
+@pytest.mark.parametrize("told, given, fault", OUTCOMES)
+def test_a_winner_sees_that_an_outcome_does_not_fit_its_set_or_its_award(
+    told: dict[str, Any], given: dict[str, Any], fault: str
+) -> None:
+    found = outcome_fault(CALL, HELD, OWN, replace(GIVEN, **given), replace(TOLD, **told))
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
+
+
+def test_in_profile_q_there_is_no_set_and_no_shift() -> None:
+    told = Outcome(CALL_ID, NO_ID, OWN, 30, 4, 0)
+    quick = replace(QUICK_CALL, shift_cap=0)
+    assert outcome_fault(quick, None, OWN, award(30), told) == ""
+    assert outcome_fault(quick, None, OWN, award(30), replace(told, unopened=1))
+    assert outcome_fault(quick, None, OWN, replace(award(30), shift=1), told)
