@@ -2,7 +2,8 @@
 
 Defects that are repaired here by subclass (network.md, 2): twelve streams that say nothing
 switch the DHT off, whoever holds them; provider records, which we do not use, are kept for
-anybody; a peer that does not speak the public protocol is not taken into the routing table.
+anybody; a peer that does not speak the public protocol is not taken into the routing table; a peer
+of which any address is known is not looked up, though it may have moved.
 
 Spec: specs/dht.md.
 """
@@ -23,6 +24,7 @@ from libp2p.kad_dht.provider_store import ProviderStore
 from libp2p.kad_dht.routing_table import RoutingTable
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
+from libp2p.peer.peerstore import PeerStoreError
 from libp2p.records.validator import NamespacedValidator, Validator
 
 from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
@@ -62,6 +64,17 @@ class RepairedKademlia(KadDHT):
         self.routing_table = _OpenRoutingTable(self.local_peer_id, host)
         self.peer_routing = PeerRouting(host, self.routing_table)
         self.provider_store = _NoProviders(host, self.peer_routing)
+
+    async def find_peer(self, peer_id: ID) -> PeerInfo | None:
+        """Ask the network where a peer is, and return all that is said of it.
+
+        Libp2p gives what we know already if we know anything; and that may be of yesterday.
+        """
+        await self.peer_routing.find_closest_peers_network(peer_id.to_bytes())
+        try:
+            return PeerInfo(peer_id, self.host.get_peerstore().addrs(peer_id))
+        except PeerStoreError:
+            return None
 
     async def handle_stream(self, stream: INetStream) -> None:
         """Serve a stream of a peer for a while."""

@@ -5,9 +5,12 @@ Spec: specs/network.md.
 
 import pytest
 import trio
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
 
 from node.network import keeper
+from node.network.addresses import parse_peer_address
 from node.network.scores import monotonic_ms
 from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import peer_id_of
@@ -43,6 +46,22 @@ async def test_a_peer_that_comes_back_at_another_port():
             b.on_request(echo)
             await until(lambda: len(a.peers()) == 2)
             assert await a.request(b.peer_id, b"2") == b"2"
+
+
+async def test_a_peer_that_has_moved_is_found_by_those_that_it_is_connected_with():
+    quiet = tuned(connections_wanted=0)
+    async with opened("hub", tuning=quiet) as hub, opened("b", tuning=quiet) as b:
+        b.on_request(echo)
+        peer = ID.from_base58(b.peer_id)
+        async with opened("a", hub.addresses()[0], tuning=quiet) as a:
+            await until(a.peers)
+            old = [Multiaddr("/ip4/127.0.0.1/tcp/1")]
+            a._stack.host.peerstore.add_addrs(peer, old, 60)
+            assert await a._stack.dht.routing_table.add_peer(PeerInfo(peer, old))
+            b._book.learn_bootstrap(*parse_peer_address(hub.addresses()[0]))
+            store = hub._stack.host.peerstore
+            await until(lambda: store.has_peer(peer) and store.addrs(peer))  # By identify.
+            assert await a.request(b.peer_id, b"x") == b"x"
 
 
 async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatch):
