@@ -8,6 +8,7 @@ import logging
 from typing import Final
 
 from node.daemon.clock import Clock
+from protocol.values.errors import PeerFault
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer, open_envelope
 from protocol.wire.messages import BidCommit, BidReveal
@@ -31,7 +32,11 @@ class Undelivered:
 
     def missed(self, peer: PeerId, envelope: bytes) -> None:
         """Take note that a message of ours did not reach a peer; that of a bid is counted."""
-        message = open_envelope(envelope, self._signer.network_id, self._signer.peer_id).message
+        own = self._signer
+        try:
+            message = open_envelope(envelope, own.network_id, own.peer_id).message
+        except PeerFault:  # Ours, of an earlier version, that has waited on the disk.
+            return
         if not isinstance(message, BidCommit | BidReveal):
             return
         if self._last.pop(peer, b"") != message.call_id:  # Commitment and opening are one bid.

@@ -72,6 +72,8 @@ FOR_AWARDS = AwardAccept | AwardDecline | LeaseActive
 FOR_LEASES = Heartbeat | Ready | Started | Completed | Released
 
 
+CONNECTED_MAX: Final = 1_024
+"""Peers taken for connected; a node has far fewer connections."""
 TIDY_MS: Final = 10_000
 """How often the directory is searched for what has expired; it costs a look at every record."""
 
@@ -88,7 +90,7 @@ class Core:
         self.auctions: dict[CallId, auction.State] = {}
         self.leases: dict[LeaseId, lease.State] = {}
         self.directory = Directory()
-        self.connected: set[PeerId] = set()
+        self.connected: dict[PeerId, None] = {}
         self._tidied_ms = 0
         self.standings = Standings()
         self.market = Market(self.standings)
@@ -117,11 +119,11 @@ class Core:
             case OutputsFetched(lease_id) | OutputsLost(lease_id, _):
                 return self._step_lease(lease_id, event, context)
             case PeerConnected(peer):
-                self.connected.add(peer)
+                self._note_connected(peer)
                 self.directory.meet(peer)
                 return self.presence.handle(event, context)
             case PeerDisconnected(peer):
-                self.connected.discard(peer)
+                self.connected.pop(peer, None)
                 return []
             case PolicyChanged():
                 return self.presence.handle(event, context)
@@ -236,6 +238,11 @@ class Core:
         announced = Announced(called.call_id, job.attempt, called.nodes, called.eligible)
         missing = self._beyond_reach(called, context)[:BIDS_MAX]
         return [Report(job_id, announced), *([Reach(missing)] if missing else []), *effects]
+
+    def _note_connected(self, peer: PeerId) -> None:
+        self.connected[peer] = None
+        if len(self.connected) > CONNECTED_MAX:  # News that a peer has gone may be lost.
+            del self.connected[next(iter(self.connected))]
 
     def _beyond_reach(self, called: auction.Auction, context: Context) -> tuple[PeerId, ...]:
         """Return the nodes that can serve a job, and that we have no connection with."""

@@ -34,6 +34,7 @@ def test_each_bid_counts_once(undelivered: Undelivered) -> None:
 def test_only_bids_count(undelivered: Undelivered) -> None:
     refusal = BEA.sign(BidRefusal(CallId(bytes(32)), 1))
     undelivered.missed(ADA.peer_id, refusal.envelope)
+    undelivered.missed(ADA.peer_id, b"of an earlier version")
     assert undelivered.bids == 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.core.core import Core
+from protocol.core.core import CONNECTED_MAX, Core
 from protocol.core.jobs import Ending
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
@@ -32,7 +32,7 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.rules.metering import amount_of
-from protocol.values.ids import JobId
+from protocol.values.ids import JobId, PeerId
 from protocol.values.limits import PEERS_WAIT_MS, RECORD_REFRESH_MS, VOUCHER_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, open_envelope
@@ -97,6 +97,13 @@ def test_those_who_can_serve_a_job_are_connected_with() -> None:
     effects = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     missing = (SIGNERS[2].peer_id, SIGNERS[3].peer_id)
     assert [effect for effect in effects if isinstance(effect, Reach)] == [Reach(missing)]
+
+
+def test_news_of_peers_that_have_gone_may_be_lost() -> None:
+    node = Core(SIGNERS[0], Policy())
+    for number in range(CONNECTED_MAX + 10):
+        node.handle(PeerConnected(PeerId(str(number))), START_MS)
+    assert len(node.connected) == CONNECTED_MAX
 
 
 @pytest.mark.parametrize("is_connected", [False, True])
