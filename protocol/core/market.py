@@ -188,11 +188,12 @@ class Market:
         lease_id = lease_id_of(award.call_id, *place, context.signer.peer_id)
         if lease_id in self.servings:
             return []
-        if self._fenced.get(lease_id) == event.signer:
-            self.biddings.pop(award.call_id, None)  # It has passed us over.
-            return []
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
+        if self._fenced.get(lease_id) == event.signer:
+            if revealed is not None:
+                del self.biddings[award.call_id]  # It has passed us over.
+            return []
         if revealed is None or context.now_ms >= revealed.deadline_ms:
             return [_decline(lease_id, event, Decline.POLICY, context)]
         if self._fault(revealed, award, context):
