@@ -35,7 +35,7 @@ class Undelivered:
         own = self._signer
         try:
             message = open_envelope(envelope, own.network_id, own.peer_id).message
-        except PeerFault:  # Ours, of an earlier version, that has waited on the disk.
+        except PeerFault:  # It waited on the disk: of an earlier version, or network.
             return
         if not isinstance(message, BidCommit | BidReveal):
             return

@@ -11,6 +11,7 @@ from node.daemon import undelivered as module
 from node.daemon.clock import Clock
 from node.daemon.undelivered import Undelivered
 from protocol.values.ids import CallId, PeerId
+from protocol.wire.envelope import Signer
 from protocol.wire.messages import BidCommit, BidRefusal
 from tests.node.daemon.scene import ADA, BEA
 
@@ -35,6 +36,13 @@ def test_only_bids_count(undelivered: Undelivered) -> None:
     refusal = BEA.sign(BidRefusal(CallId(bytes(32)), 1))
     undelivered.missed(ADA.peer_id, refusal.envelope)
     undelivered.missed(ADA.peer_id, b"of an earlier version")
+    assert undelivered.bids == 0
+
+
+def test_what_was_said_in_another_network_does_no_harm(undelivered: Undelivered) -> None:
+    elsewhere = Signer(bytes(32), "another")
+    other = elsewhere.sign(BidCommit(CallId(bytes(32)), bytes(32)))
+    undelivered.missed(ADA.peer_id, other.envelope)
     assert undelivered.bids == 0
 
 
