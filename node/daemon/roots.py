@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import stat
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -41,7 +40,7 @@ class Roots:
         self._images = images
         self._budget_mib = budget_mib
         self._sizes: dict[Digest, int] = {}  # The least recently used stands first.
-        self._unpacking: Counter[Digest] = Counter()
+        self._unpacking = 0  # Bytes of what is being unpacked.
         self._pins: dict[LeaseId, Digest] = {}
         self._reconciling = trio.Lock()
         self._is_reconciled = False
@@ -78,8 +77,12 @@ class Roots:
             self._sizes[image] = self._sizes.pop(image)  # Now the most recently used.
             return root
 
+        unpacked = 0
+
         async def grow(count: int) -> None:
-            self._unpacking[image] += count
+            nonlocal unpacked
+            unpacked += count
+            self._unpacking += count
             if lack := await self.sweep():
                 raise StorageFull(lack)
 
@@ -87,9 +90,10 @@ class Roots:
         try:
             await grow(0)
             await self._images.unpack(image, self._folder, allowance)
-            self._sizes[image] = await trio.to_thread.run_sync(_size_of, root)
+            with trio.CancelScope(shield=True):  # Whatever is there must be counted.
+                self._sizes[image] = await trio.to_thread.run_sync(_size_of, root)
         finally:
-            del self._unpacking[image]
+            self._unpacking -= unpacked
         return root
 
     async def sweep(self) -> str:
@@ -113,7 +117,7 @@ class Roots:
 
     def _lack(self) -> str:
         """Return what there is too little of, "" if there is enough."""
-        used = sum(self._sizes.values()) + self._unpacking.total()
+        used = sum(self._sizes.values()) + self._unpacking
         if used > self._budget_mib * 1024**2:
             return no_room(self._budget_mib)
         if is_short(self._folder, STEP_BYTES):

@@ -149,13 +149,12 @@ class Images:
         target = folder / image.hex()
         lock = self._unpacking.setdefault(target, trio.Lock())
         async with lock:
-            if not await trio.Path(target).exists():
-                with self._pinned(f"unpacking {image.hex()}", await self.parts(image)):
-                    layers = await self._layers(image)
-                    limits = allowance or Allowance()
-                    await trio.to_thread.run_sync(unpack, layers, target, limits)
-            if not lock.statistics().tasks_waiting:
-                del self._unpacking[target]
+            try:
+                if not await trio.Path(target).exists():
+                    await self._unpack(image, target, allowance or Allowance())
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    del self._unpacking[target]
         return target
 
     async def docker_archive(
@@ -239,6 +238,11 @@ class Images:
             return None
         names = tuple(sorted(name for name, image in self._tags.items() if image == digest))
         return Image(digest, names, sum(ref.size for ref in parts), created)
+
+    async def _unpack(self, image: Digest, target: Path, allowance: Allowance) -> None:
+        with self._pinned(f"unpacking {image.hex()}", await self.parts(image)):
+            layers = await self._layers(image)
+            await trio.to_thread.run_sync(unpack, layers, target, allowance)
 
     async def _layers(self, image: Digest) -> list[tuple[Layer, Path]]:
         manifest: Manifest = parse_manifest(await self._document(image))

@@ -4,12 +4,15 @@ Spec: specs/execution.md#unpacked-images.
 """
 
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
 from node.daemon import roots as module
 from node.daemon.roots import Roots
-from node.data.layers import ENTRY_BYTES
+from node.data.layers import ENTRY_BYTES, Allowance
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import Digest, LeaseId
 from tests.node.daemon.scene import LEASE, Place
@@ -75,7 +78,51 @@ async def test_an_image_that_is_too_large_for_its_job_is_refused(
     with pytest.raises(InvalidRequest, match="more than the allowed 2 MiB: give the job more disk"):
         await roots.unpack(images[0], 2 * MIB)
     assert left(bea) == set()
-    assert roots._unpacking.total() == 0
+    assert roots._unpacking == 0
+
+
+async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
+    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots, unpack = roots_of(bea, 10), bea.images.unpack
+    with trio.CancelScope() as lease:
+
+        async def unpack_and_end(*given: Any) -> None:
+            await unpack(*given)
+            lease.cancel()
+
+        monkeypatch.setattr(bea.images, "unpack", unpack_and_end)
+        await roots.unpack(images[0], 4 * MIB)
+    assert left(bea) == names(images[0])
+    assert list(roots._sizes) == [images[0]]
+    assert roots._unpacking == 0
+
+
+async def test_who_stops_waiting_for_an_image_uncounts_nothing_of_it(
+    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = roots_of(bea, 10)
+    began, may_end = trio.Event(), trio.Event()
+
+    async def unpack(image: Digest, folder: Path, allowance: Allowance) -> Path:
+        if not began.is_set():
+            assert allowance.grow is not None
+            await trio.to_thread.run_sync(allowance.grow, MIB)
+            began.set()
+        await may_end.wait()
+        root = folder / image.hex()
+        root.mkdir()
+        return root
+
+    monkeypatch.setattr(bea.images, "unpack", unpack)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roots.unpack, images[0], 4 * MIB)
+        await began.wait()
+        with trio.move_on_after(0):
+            await roots.unpack(images[0], 4 * MIB)
+        assert roots._unpacking == MIB
+        may_end.set()
+    assert roots._unpacking == 0
 
 
 async def test_a_short_disk_keeps_none_that_is_not_used_and_takes_no_more(
@@ -86,7 +133,7 @@ async def test_a_short_disk_keeps_none_that_is_not_used_and_takes_no_more(
     for image in images[:2]:
         await roots.unpack(image, 4 * MIB)
     # Short from the first MiB of the next image on.
-    monkeypatch.setattr(module, "is_short", lambda *_: roots._unpacking.total() > 0)
+    monkeypatch.setattr(module, "is_short", lambda *_: roots._unpacking > 0)
     with pytest.raises(StorageFull, match="disk is too full"):
         await roots.unpack(images[2], 4 * MIB)
     assert left(bea) == names(images[1])

@@ -150,6 +150,15 @@ async def test_callers_share_one_unpacking(blobs, images, make_image, tar, tmp_p
     assert not images._unpacking
 
 
+async def test_nothing_is_remembered_of_an_image_that_cannot_be_unpacked(
+    blobs, images, make_image, tar, tmp_path
+) -> None:
+    image = await make_image(blobs, tar(("a", b"1")), blob=b"no tar")
+    with pytest.raises(InvalidRequest):
+        await images.unpack(image, tmp_path / "roots")
+    assert not images._unpacking
+
+
 async def test_docker_archive_and_back(
     blobs, images, make_image, tar, tmp_path, open_blobs
 ) -> None:
