@@ -117,11 +117,12 @@ class Bubblewrap(Container):
         self.paused = True
         return processes.stop(self.namespace)
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         self.group.thaw()
         if self.paused:
             processes.resume(self.namespace)
         self.paused = False
+        return True
 
     def kill(self) -> None:
         if self.init_end >= 0 and not _ends(self.init_end, 0):  # Its number is still its own.

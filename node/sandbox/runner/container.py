@@ -61,8 +61,8 @@ class Container(abc.ABC):
         """
 
     @abc.abstractmethod
-    def resume(self) -> None:
-        """Let everything in the container go on."""
+    def resume(self) -> bool:
+        """Let everything in the container go on; return whether it does. It is asked again."""
 
     @abc.abstractmethod
     def kill(self) -> None:

@@ -102,9 +102,10 @@ class Engine(Container):
             self.paused = _ask(self.fields, "POST", "/pause")[0] == DONE
         return self.paused
 
-    def resume(self) -> None:
+    def resume(self) -> bool:
         if self.paused and _ask(self.fields, "POST", "/unpause")[0]:
             self.paused = False
+        return not self.paused
 
     def kill(self) -> None:
         self._sample()

@@ -65,9 +65,8 @@ class Watch:
         return max(0, self.paused_since_ms + self.fields.number("pause_ms") - now_ms())
 
     def resume(self) -> None:
-        """Let a container that waited go on."""
-        if self.paused_since_ms is not None:
-            self.container.resume()
+        """Let a container that waited go on; if it cannot yet, its time still stands."""
+        if self.paused_since_ms is not None and self.container.resume():
             self.paused_ms += now_ms() - self.paused_since_ms
             self.paused_since_ms = None
             self._tell_pause()

@@ -108,6 +108,18 @@ def test_an_engine_that_is_gone_is_unknown_not_failed(fields):
     close(container)
 
 
+def test_a_container_is_paused_until_the_engine_lets_it_go_on(fields):
+    words = dict.fromkeys(("/pause", "/unpause"), b"HTTP/1.1 204 No Content\r\n\r\n")
+    listener, thread = serve("engine.sock", ANSWERS | words, [])
+    container = engine.start(fields)
+    assert container.pause()
+    Path("engine.sock").rename("away")
+    assert not container.resume()
+    Path("away").rename("engine.sock")
+    assert container.resume()
+    close(container, listener, thread)
+
+
 def test_no_engine_at_all(fields):
     with pytest.raises(StartFailed, match="does not answer"):
         engine.start(fields)

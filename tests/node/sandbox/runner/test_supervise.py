@@ -19,6 +19,7 @@ class Fake(Container):
         self.code, self.killed, self.out, self.broken = None, False, out, None
         self.oom = False
         self.stays, self.paused, self.pauses = True, False, 0
+        self.resumes = [True, True, False]  # Whether it is still paused: it does not go on at once.
 
     def read_log(self):
         return os.read(self.log_source, 65536) or None
@@ -37,7 +38,8 @@ class Fake(Container):
         return self.stays
 
     def resume(self):
-        self.paused = False
+        self.paused = self.resumes.pop(0)
+        return not self.paused
 
     def kill(self):
         self.killed, self.code = True, 137
