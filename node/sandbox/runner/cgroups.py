@@ -205,20 +205,25 @@ def tidy(root: str = ROOT) -> None:
     version_2 = os.path.exists(root + "/cgroup.controllers")
     bases = bases_2(root) if version_2 else [f"{root}/{x}" for x in (*CONTROLLERS, "unified")]
     for folder in (f"{base}/{OURS}" for base in bases):
-        if os.path.isdir(folder):
-            with os.scandir(folder) as entries:
-                places = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-            for place in (*places, folder):
-                _try_rmdir(place)
+        for name in (*_names_in(folder), ""):
+            _try_rmdir(folder + name)
 
 
 def children(path: str, root: str = ROOT) -> list[str]:
     """Return the names of the groups inside a group, sorted."""
     names: set[str] = set()
     for folder in find(path, root).folders.values():
-        with os.scandir(folder) as entries:
-            names.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        names.update(_names_in(folder))
     return sorted(names)
+
+
+def _names_in(folder: str) -> list[str]:
+    """Return the names of the folders inside; none if another node has just removed it."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
 
 
 def kill_process(process: int) -> None:

@@ -48,6 +48,22 @@ def test_version_2_gets_all_limits(version_2):
     assert cgroups.children("mutirao/me", str(version_2)) == ["name"]
 
 
+def test_a_folder_that_another_node_removes_meanwhile_is_no_fault(version_2, monkeypatch):
+    ours = version_2 / cgroups.OURS
+    look = os.scandir
+
+    def late(path):
+        if Path(path).is_dir():
+            Path(path).rmdir()
+        return look(path)
+
+    monkeypatch.setattr(cgroups.os, "scandir", late)
+    ours.mkdir()
+    cgroups.tidy(str(version_2))
+    ours.mkdir()
+    assert cgroups.children(cgroups.OURS, str(version_2)) == []
+
+
 def test_version_2_is_read(tmp_path):
     (tmp_path / "memory.events").write_text("low 0\noom 2\noom_kill 3\n")
     (tmp_path / "cpu.stat").write_text("usage_usec 5000123\nuser_usec 1\n")
