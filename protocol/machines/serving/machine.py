@@ -288,7 +288,7 @@ def resume(state: State, context: Context) -> Step:
             # Its usage is not known before the sandbox has told it again.
             again = replace(
                 state, deadline_ms=context.now_ms + HEARTBEAT_MS,
-                started_ms=context.now_ms, started=False,
+                started_ms=context.now_ms, started=False, paused_since_ms=0, paused_at_ms=0,
             )  # fmt: skip
             return again, (launch(again, context),)
         case Stopping():

@@ -56,6 +56,18 @@ def test_a_voucher_extends_the_budget_by_what_it_pays_and_no_further() -> None:
         assert budgets[sequence - 1 :] == [paid_ms + EXPOSURE_MS]
 
 
+def test_a_paused_container_is_not_stopped_because_our_restart_takes_a_while() -> None:
+    machine = after(5)
+    while not machine.state.is_paused:
+        machine.deadline_is_reached(0)
+    machine.node_restarts(0)
+    machine.deadline_is_reached(0)
+    assert not machine.state.killed
+    machine.container_starts(EXPOSURE_MS)
+    machine.deadline_is_reached(0)
+    assert machine.state.is_paused
+
+
 def test_a_container_that_does_not_start_is_not_paused_but_stopped() -> None:
     machine = after(4)
     exposed(machine)
