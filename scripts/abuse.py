@@ -34,7 +34,7 @@ SAMPLE_S: Final = 0.05
 CPU_SLACK: Final = 1.5
 OUTPUTS_MAX: Final = 10_100
 """Files and folders that may be kept."""
-ANY: Final = ("exited", "memory", "disk", "timeout")
+ANY: Final = ("exited", "memory", "timeout")
 KERNEL_MIB: Final = 16
 """What an attack may hold beyond its bound: Python itself, and what is under way."""
 

@@ -1,7 +1,9 @@
 """libp2p's gossipsub 1.1: to whom we forward what, and what peers may make us remember.
 
 Defects that are repaired here by subclass (network.md, 3): peers make a node remember topics that
-it never heard of, and it forgets nothing of a peer that has left; a peer may name others, XX
+it never heard of, and it forgets nothing of a peer that has left; a peer may name others, which are
+dialled then, and may have the same message sent to it again and again.
+
 Spec: specs/gossip.md.
 """
 

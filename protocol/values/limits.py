@@ -34,7 +34,7 @@ WINDOW_MS_MAX: Final = 5_000
 SILENT_MS: Final = 10 * 60_000
 """Who left a call unanswered is not waited for in this time, unless it answers in time."""
 BIDS_MAX: Final = 64
-"""An auction takes this many commitments; later ones are not in the set."""
+"""An auction takes this many commitments; of more, standing and a lot choose."""
 SHIFT_CAP: Final = 1
 """By how many places unopened commitments may move the price up."""
 ACCEPT_MS: Final = 1_500
@@ -50,7 +50,7 @@ FALLBACKS_MAX: Final = 8
 STRIKE_HALF_LIFE_MS: Final = 10 * 60_000
 """A bidder's broken word weighs half as much after each of these."""
 STANDINGS_MAX: Final = 4_096
-"""A node remembers this many peers that it settled with, and this many that broke their word."""
+"""A node remembers this many peers that it settled with, and this many others."""
 CALLS_BURST: Final = 120
 """A requester may send this many calls at once ..."""
 CALLS_PER_MINUTE: Final = 120
