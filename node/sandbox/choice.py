@@ -76,10 +76,12 @@ class ChosenDriver:
     async def reap(self, names: frozenset[str]) -> None:
         folders = [self._runs / entry.name for entry in await trio.Path(self._runs).iterdir()]
         left = {runfolder.driver_in(folder) for folder in folders}
-        for driver in self._others:
-            if driver.name in left:
-                await driver.reap(names)
-        await self._driver.reap(names)
+        try:
+            for driver in self._others:
+                if driver.name in left:
+                    await driver.reap(names)
+        finally:  # The other may not be here any more.
+            await self._driver.reap(names)
 
     def _of(self, folder: Path) -> Driver:
         """Return the driver that the folder's container was started with."""

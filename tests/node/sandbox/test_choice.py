@@ -69,6 +69,19 @@ async def test_a_container_stays_with_the_driver_that_started_it(tmp_path):
     assert old.kept == NONE
 
 
+async def test_what_is_left_goes_though_the_other_driver_is_gone(tmp_path):
+    class Gone(Fake):
+        async def reap(self, names):
+            raise SandboxUnavailable("no engine")
+
+    chosen = choice.ChosenDriver(new := Fake("embedded", GOOD), [Gone("docker", BAD)], tmp_path)
+    (tmp_path / "left").mkdir()
+    runfolder.write_record(tmp_path / "left", records.LAUNCH, [("driver", "docker")])
+    with pytest.raises(SandboxUnavailable):
+        await chosen.reap(NONE)
+    assert new.kept == NONE
+
+
 async def test_what_the_embedded_driver_started_ends_under_another(room):
     """A node whose engine has come since: the container is taken over, and removed whole."""
     folder = await room.start(launch := launch_of(workload("/bin/sleep", "30")))
