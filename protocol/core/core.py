@@ -47,6 +47,7 @@ from protocol.machines.inputs import (
 from protocol.machines.table import due, step
 from protocol.rules.matching import sentence_of_unreachable
 from protocol.rules.metering import amount_of
+from protocol.rules.standing import BROKEN
 from protocol.values.ids import CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDS_MAX, PEERS_WAIT_MS
 from protocol.values.reasons import Failure
@@ -76,6 +77,12 @@ CONNECTED_MAX: Final = 1_024
 """Peers taken for connected; a node has far fewer connections."""
 TIDY_MS: Final = 10_000
 """How often the directory is searched for what has expired; it costs a look at every record."""
+
+
+BROKEN_BY_PROVIDER: Final = frozenset(
+    {Failure.SANDBOX_FAILED, Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST}
+)
+"""How a lease ends that its provider took and did not serve. It may say itself that it stops."""
 
 
 class Core:
@@ -301,6 +308,8 @@ class Core:
                 return [*effects, *self._end(terms.job_id, Ending.DONE)]
             case lease.Broken(terms, reason, why, usage_ms):
                 del self.leases[lease_id]
+                if reason in BROKEN_BY_PROVIDER:
+                    self.standings.strike(terms.provider, BROKEN, context.now_ms)
                 amount = amount_of(terms.rate, usage_ms)
                 failed = Failed(reason, why, terms.provider, usage_ms, amount)
                 return [*effects, *self._fail(terms.job_id, failed, context)]

@@ -12,7 +12,7 @@ from protocol.values.limits import SILENT_MS, STRIKE_HALF_LIFE_MS, UNPAID_HALF_L
 DECLINED: Final = 300
 """Thousandths of a strike for a bidder that declines its award: it may honestly be busy."""
 BROKEN: Final = 1_000
-"""... for one that falls silent, gives a lease back unstarted, or does not open its bid."""
+"""... for one that falls silent, does not open its bid, or does not serve the job that it took."""
 STRUCK: Final = 500
 """A peer with more than this has a bad standing."""
 STRIKES_MAX: Final = 8_000

@@ -32,8 +32,11 @@ from protocol.wire.messages import (
     BidReveal,
     Cancel,
     CapabilityRecord,
+    Completed,
+    Heartbeat,
     LeaseActive,
     Outcome,
+    Started,
 )
 from tests.world import NETWORK, World, job_spec, provider_policy
 from tests.world_node import Node
@@ -145,6 +148,16 @@ def test_who_broke_its_word_is_not_asked_again_while_others_bid() -> None:
     assert done(world, ann)
     launches = [line for _, line in world.log if "launches" in line]
     assert launches[-1].startswith("eve"), "in the end it is forgiven"
+
+
+def test_who_lost_one_job_does_not_get_the_next_while_others_bid() -> None:
+    """The cheapest wins by price alone; else one that dies under each job would kill every job."""
+    world, ann = sybils(1, "ben")
+    world.drop = never_says("eve", Started, Heartbeat, Completed)
+    assert done(world, ann)
+    begun = len(world.log)
+    assert done(world, ann, retries=0)
+    assert not [line for _, line in world.log[begun:] if "*Retrying*" in line]
 
 
 def test_who_was_slow_once_gets_another_chance_when_the_others_are_busy() -> None:
