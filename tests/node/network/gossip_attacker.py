@@ -16,7 +16,7 @@ from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_varint_prefixed
 
 TOPIC = "/mutirao/mutirao/calls"
-ATTACK_S = 5  # An attack that the victim makes wait ends all the same.
+ATTACK_S = 3  # An attack that the victim makes wait ends all the same.
 
 
 async def flood(host, peer, rpcs, pause_s=0):
