@@ -284,18 +284,6 @@ def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
     assert not market.biddings
 
 
-def test_a_requester_cannot_withdraw_the_bid_of_another() -> None:
-    market = Market()
-    called = call()
-    market.hear(called, CONTEXT)
-    market.hear(call(AMY, nonce=bytes([7]) * 16), CONTEXT)
-    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
-    assert market.hear(AMY.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
-    assert market.hear(award_of(called, AMY), CONTEXT) == []
-    (accept,) = said(market.hear(award_of(called), CONTEXT))
-    assert isinstance(accept, AwardAccept)
-
-
 def test_strangers_do_not_touch_a_lease() -> None:
     market = Market()
     lease_id = won(market)

@@ -114,6 +114,18 @@ def test_who_asks_without_buying_makes_a_provider_write_nothing() -> None:
         assert not (isinstance(effect, Send) and effect.in_outbox)
 
 
+def test_a_requester_cannot_withdraw_the_bid_of_another() -> None:
+    market = Market()
+    called = call()
+    market.hear(called, CONTEXT)
+    market.hear(call(AMY, nonce=bytes([7]) * 16), CONTEXT)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    assert market.hear(AMY.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert market.hear(award_of(called, AMY), CONTEXT) == []
+    (accept,) = said(market.hear(award_of(called), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+
+
 def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
