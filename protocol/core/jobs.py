@@ -99,8 +99,8 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
     if not (explanation.nodes or job.avoid) and context.policy.providing:
         why += "; this node lends resources, but does not run its own jobs"
     # A record costs nothing, and its node may not exist: only who answered before is waited for.
-    able = able_to_bid(job.spec, job.avoid, listings, context)
-    awaited = tuple(peer for peer in able if context.standing_of(peer).answers)
+    heard = tuple(item for item in listings if context.standing_of(item.peer).answers)
+    awaited = able_to_bid(job.spec, job.avoid, heard, context)
     expected = awaited if len(awaited) <= BIDS_MAX else ()
     return Auction(
         job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
