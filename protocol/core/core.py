@@ -24,7 +24,7 @@ from protocol.core.presence import Presence
 from protocol.core.standings import Standings
 from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Effect, Reach, Report, Save, Settle
+from protocol.machines.effects import Effect, Reach, Report, Save, Send, Settle
 from protocol.machines.events import (
     CANCELLED,
     Announced,
@@ -50,7 +50,7 @@ from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDS_MAX, PEERS_WAIT_MS
-from protocol.values.reasons import Failure
+from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.messages import (
     AwardAccept,
@@ -211,6 +211,11 @@ class Core:
 
     def _hear_provider(self, event: Signed[Any], context: Context) -> list[Effect]:
         state = self.leases.get(event.message.lease_id)
+        if state is None and isinstance(event.message, Heartbeat):
+            # Our release never came, and it may hold a paused container for a job that is over.
+            # Said once: it will beat again.
+            over = LeaseRelease(event.message.lease_id, Release.FENCED, "the lease is over")
+            return [Send(event.signer, context.signer.sign(over).envelope, 0)]
         if state is None or state.lease.provider != event.signer:
             return []
         return self._step_lease(event.message.lease_id, event, context)
@@ -289,8 +294,7 @@ class Core:
                 return [*effects, *following]
             case auction.Lost(called, reason, why):
                 del self.auctions[call_id]
-                missing = self._beyond_reach(called, context)
-                if reason is Failure.NO_BIDS and missing:
+                if reason is Failure.NO_BIDS and (missing := self._beyond_reach(called, context)):
                     why = f"{why}; {sentence_of_unreachable(len(missing))}"
                 failed = Failed(failure_of(called, reason), why)
                 return [*effects, *self._fail(called.job_id, failed, context)]

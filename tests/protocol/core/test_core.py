@@ -32,11 +32,25 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.rules.metering import amount_of
-from protocol.values.ids import JobId, PeerId
-from protocol.values.limits import PEERS_WAIT_MS, RECORD_REFRESH_MS, VOUCHER_MS
+from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.limits import (
+    HEARTBEAT_MS,
+    MESSAGE_MS,
+    PEERS_WAIT_MS,
+    RECORD_REFRESH_MS,
+    VOUCHER_MS,
+)
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed, open_envelope
-from protocol.wire.messages import AwardAccept, CapabilityRecord, LeaseRelease, Ready
+from protocol.wire.messages import (
+    RUNNING,
+    AwardAccept,
+    CapabilityRecord,
+    Heartbeat,
+    LeaseRelease,
+    Ready,
+    Released,
+)
 from tests.driven import POLICY, START_MS
 from tests.strategies import SIGNERS
 from tests.world import World, job_spec, provider_policy
@@ -56,6 +70,32 @@ def test_who_has_settled_with_us_is_remembered() -> None:
         world.crash(node)
         world.restart(node)
         assert node.core.standings.of(other.peer_id).settled
+
+
+def test_a_provider_that_runs_a_job_for_a_lease_that_is_over_is_told() -> None:
+    """Its requester was away for so long that its release was dropped."""
+    world, ann, ben = world_of_two()
+    world.job_ms = 3_600_000
+    job_id = world.submit(ann)
+    world.run_until(lambda: bool(ben.containers))
+    world.run(2_000)
+    world.drop = lambda sender, receiver, message: isinstance(message, LeaseRelease | Released)
+    world.cancel(ann, job_id)
+    world.run_until(lambda: world.ended(ann, job_id))
+    world.run(MESSAGE_MS)
+    assert ben.core.market.servings
+    world.drop = lambda sender, receiver, message: False
+    world.run(2 * HEARTBEAT_MS)
+    assert ben.core.market.left(ben.policy.capacity) == ben.policy.capacity
+
+
+def test_a_heartbeat_of_a_stranger_is_answered_once_and_leaves_no_trace() -> None:
+    core = Core(SIGNERS[0], Policy())
+    beat = SIGNERS[1].sign(Heartbeat(LeaseId(bytes(32)), 0, RUNNING, 5))
+    (answer,) = core.handle(beat, START_MS)
+    assert isinstance(answer, Send)
+    assert (answer.peer, answer.until_ms) == (SIGNERS[1].peer_id, 0)
+    assert core.handle(SIGNERS[1].sign(Ready(LeaseId(bytes(32)))), START_MS) == []
 
 
 def world_of_two() -> tuple[World, Node, Node]:
