@@ -16,21 +16,20 @@ from typing import Any, Final
 
 import trio
 from libp2p.abc import INetStream
-from libp2p.io.exceptions import IOException, MessageTooLarge
+from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
-from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from node.network.allowances import Allowances
 from node.network.foreign import contained
 from node.network.interface import Limits
+from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
 from protocol.rules.verdict import Verdict
 
 TOPIC_BYTES_MAX: Final = 128
 TOPICS_PER_PEER_MAX: Final = 64  # Far more than a node hears: one for records, four for calls.
-RPC_BYTES_MAX: Final = 256 * 1024
 RPC_ENTRIES_MAX: Final = 1024  # Messages, subscriptions, control messages and ids in them.
 STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
 SEEN_S: Final = 120
@@ -56,6 +55,7 @@ class RepairedPubsub(Pubsub):
     def __init__(self, *args: Any, source_of: Callable[[ID], str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._streams: Counter[ID] = Counter()
+        self._large = trio.CapacityLimiter(LARGE_AT_ONCE_MAX)
         self._messages = Allowances(BURST_MAX, RATE_PER_S, source_of)
         self._entries = Allowances(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
 
@@ -105,11 +105,10 @@ class RepairedPubsub(Pubsub):
 
     async def _read(self, stream: INetStream, peer_id: ID) -> None:
         """Take RPC after RPC. Raises whatever is wrong with one, and nothing at the end."""
+        rpcs = RpcStream(stream, self._large)
         while True:
             try:
-                data = await read_varint_prefixed_bytes_limited(stream, RPC_BYTES_MAX)
-            except MessageTooLarge:
-                raise
+                data = await rpcs.receive()
             except IOException:
                 return  # The stream is closed, or its connection.
             rpc = rpc_pb2.RPC()

@@ -38,7 +38,6 @@ from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
 from node.network.peerstore import BoundedPeerStore
 from node.network.presence import source_of_peer
 from node.network.pubsub import (
-    RPC_BYTES_MAX,
     SEEN_S,
     TOPICS_PER_PEER_MAX,
     RepairedPubsub,
@@ -119,7 +118,6 @@ def build_stack(
         strict_signing=True,
         seen_ttl=SEEN_S,
         max_subscriptions_per_peer=TOPICS_PER_PEER_MAX,
-        max_inbound_rpc_size=RPC_BYTES_MAX,
     )
     dht = RepairedKademlia(host, validator, admission.is_known)
     table = dht.routing_table

@@ -10,9 +10,10 @@ from libp2p.pubsub import pubsub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.rpc_queue import DefaultMaxMessageSize, OutBoundQueueSize, RpcQueue
 
-from node.network.pubsub import RPC_BYTES_MAX, RPC_ENTRIES_MAX
+from node.network.pubsub import RPC_ENTRIES_MAX
 from node.network.repairs import gossip_queue
 from node.network.repairs.gossip_queue import RoomyQueue
+from node.network.rpc_stream import RPC_BYTES_MAX
 
 
 def fits(queue, count):
