@@ -238,8 +238,8 @@ class Blobs:
     async def room(self, size: int, count: int = 1) -> AsyncIterator[None]:
         """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
         # Nothing is swept for what cannot fit in any case: a stranger might ask for it.
-        crowded = self.used_bytes() + size > self._budget
-        if (crowded and self.can_hold(size)) or len(self._entries) + count > BLOBS_MAX:
+        many = len(self._entries) + count > BLOBS_MAX
+        if (many or self.used_bytes() + size > self._budget) and self.can_hold(size):
             await self.sweep(size, count)
         if shutil.disk_usage(self._incoming).free < size + DISK_RESERVE:
             raise StorageFull(f"the disk is too full for {size} bytes: free some space")

@@ -192,6 +192,19 @@ async def test_small_blobs_do_not_pile_up(open_blobs, monkeypatch) -> None:
     assert len(blobs.of_kind("output")) == 7
 
 
+async def test_nothing_goes_for_what_cannot_fit_though_there_are_many(
+    open_blobs, monkeypatch
+) -> None:
+    monkeypatch.setattr("node.data.blobs.BLOBS_MAX", 2)
+    blobs = await open_blobs(budget_mib=64)
+    await blobs.put_all(sources(b"a", b"b"), "job")
+    blobs.unpin("job")
+    with pytest.raises(StorageFull):
+        async with blobs.room(65 * 1024**2):
+            pytest.fail("there is no room")
+    assert len(blobs.of_kind("output")) == 2
+
+
 async def test_the_disk_is_believed_at_the_start(tmp_path: Path, index) -> None:
     blobs = Blobs(tmp_path, index, 64)
     await blobs.reconcile()
