@@ -96,7 +96,10 @@ def _options(size_mib: int, user: int) -> str:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          timeout=MOUNT_SECONDS)  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              timeout=MOUNT_SECONDS)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SandboxUnavailable(f"{command[0]} of {OUT} took too long") from None
     if done.returncode != 0:
         raise SandboxUnavailable(f"cannot {command[0]} {OUT}: {one_line(done.stderr)}")

@@ -36,6 +36,12 @@ def refusing(status):
     return refuse
 
 
+def test_a_mount_that_takes_too_long_is_given_up(monkeypatch):
+    monkeypatch.setattr(docker_outputs, "MOUNT_SECONDS", 0.01)
+    with pytest.raises(SandboxUnavailable, match="sleep of /out took too long"):
+        docker_outputs._run("sleep", "60")
+
+
 @needs_root
 def test_root_mounts_it_once_with_a_bound_for_bytes_and_files(tmp_path):
     place = tmp_path / "out"
