@@ -46,13 +46,22 @@ def _check_path(path: str) -> None:
 def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
     import tarfile  # It takes a while, and only this needs it.
 
-    with tarfile.open(fileobj=archive, mode="r|") as members:
-        for output in outputs:
-            member = members.next()
-            content = members.extractfile(member) if member else None
-            if content is None:
-                raise Failure("failure", f"{output['path']}: the node did not send it")
-            _write(content, folder, output)
+    try:
+        with tarfile.open(fileobj=archive, mode="r|") as members:
+            for output in outputs:
+                _write(_content_of(members, output), folder, output)
+    except tarfile.TarError as error:
+        hint = "a file may be damaged on the node's disk: see its log"
+        raise Failure("failure", f"the node sent a broken archive: {error}", hint) from None
+
+
+def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
+    """Return the next file of an archive, which has to be this output."""
+    member = members.next()
+    content: IO[bytes] | None = members.extractfile(member) if member else None
+    if content is None:
+        raise Failure("failure", f"{output['path']}: the node did not send it")
+    return content
 
 
 def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:

@@ -94,3 +94,13 @@ def test_a_folder_that_cannot_be_made(daemon, job, tmp_path):
     with pytest.raises(Failure, match="cannot write") as caught:
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "file" / "out")
     assert caught.value.hint
+
+
+def test_a_file_that_was_cut_short_is_told(daemon, job, tmp_path):
+    daemon.do(daemon.service.leave, job, "a", bytes(100_000))
+    for file in daemon.service.folder.glob("?" * 64):
+        file.chmod(0o600)
+        file.write_bytes(b"x")
+    with pytest.raises(Failure, match="the node sent a broken archive"):
+        fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
