@@ -110,6 +110,8 @@ def supervise(watch: Watch) -> None:
     if code is None:
         container.kill()
         code = _await_death(watch)
+    else:
+        verdict = None  # It ended by itself, perhaps just as it was to be stopped.
     usage_ms = watch.age_ms()
     _take_tail(watch)
     usage = container.usage()

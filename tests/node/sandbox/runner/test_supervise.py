@@ -140,6 +140,14 @@ def test_a_container_waits_no_longer_than_it_may(fake):
     assert fake.pauses > 1
 
 
+def test_a_container_that_ends_as_it_is_to_be_paused_ended_by_itself(fake):
+    budget(50)
+    fake.pause = lambda: setattr(fake, "code", 7)  # An engine cannot pause what has exited.
+    result = run(fake, pause_ms=10_000)
+    assert (result.one("reason"), result.number("exit_code")) == ("exited", 7)
+    assert not fake.killed
+
+
 def test_a_container_that_cannot_be_paused_ends(fake):
     budget(50)
     fake.stays = False
