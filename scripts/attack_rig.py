@@ -27,9 +27,10 @@ from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
 
+UNPACKED_MIB: Final = 1024
 DRIVERS: Final[Mapping[str, Callable[[Path], Candidate]]] = {
     "embedded": EmbeddedDriver,
-    "docker": DockerDriver,
+    "docker": lambda runs: DockerDriver(runs, UNPACKED_MIB),
 }
 INSIDE: Final = Path(__file__).parent
 HOSTILE_ENV: Final = (("LD_PRELOAD", "/evil.so"), ("NVIDIA_VISIBLE_DEVICES", "all"))

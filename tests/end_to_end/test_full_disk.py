@@ -100,13 +100,8 @@ def test_an_image_that_does_not_fit_is_refused(full):
     assert full.status()["peer_id"] == full.peer_id
 
 
-def test_with_room_again_all_goes_on(cramped):
-    requester = named(cramped, "requester")
-    run(requester, "--disk=1G", "base", "--", "true")
-    assert owner_of(cramped, newest(requester)["provider"]) == "roomy", "cramped offers no room"
-
-
 def test_a_provider_without_room_gives_the_job_back(cramped, tmp_path):
+    """The first call of all: it waits for everybody, not only for who has answered before."""
     (tmp_path / "large").write_bytes(os.urandom(INPUT_MIB * 2**20))
     requester = named(cramped, "requester")
     needs = (f"--input={tmp_path}/large", "--disk=4M")
@@ -118,3 +113,9 @@ def test_a_provider_without_room_gives_the_job_back(cramped, tmp_path):
     assert "full" in retries[0]["why"]
     assert ran.stdout.split()[0] == str(INPUT_MIB * 2**20)
     assert named(cramped, "cramped").status()["peers"] == 2
+
+
+def test_with_room_again_all_goes_on(cramped):
+    requester = named(cramped, "requester")
+    run(requester, "--disk=1G", "base", "--", "true")
+    assert owner_of(cramped, newest(requester)["provider"]) == "roomy", "cramped offers no room"
