@@ -117,9 +117,11 @@ class Postman:
                     self._missed(peer, message.envelope)
                     await self._forget(queue)
                     continue
-                with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):  # noqa: S311
+                with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)) as pause:  # noqa: S311
                     await self._nudged[peer].wait()
-                pause_s = min(2 * pause_s, PAUSE_S_MAX)
+                # Who has just connected may not serve us yet, but soon will.
+                again_s = min(2 * pause_s, PAUSE_S_MAX)
+                pause_s = again_s if pause.cancelled_caught else PAUSE_S_MIN
             else:
                 pause_s = PAUSE_S_MIN
                 await self._forget(queue)

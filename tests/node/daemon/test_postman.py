@@ -107,6 +107,20 @@ async def test_a_new_connection_ends_the_pause(
         await until(lambda: len(peers.got) == 2)
 
 
+async def test_a_new_connection_makes_the_pauses_short_again(
+    postman: Postman, peers: Peers, journal: Journal, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A peer that has just come back may not serve requests for a moment."""
+    peers.away.add(BEA.peer_id)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"1", FAR_MS))
+        await trio.sleep(100 * postman_module.PAUSE_S_MAX)
+        tries = peers.tries
+        postman.nudge(BEA.peer_id)
+        await trio.sleep(4 * postman_module.PAUSE_S_MIN)
+        assert peers.tries >= tries + 2
+
+
 async def test_what_is_of_no_more_use_is_dropped(
     postman: Postman, peers: Peers, journal: Journal, clock: Clock
 ) -> None:
