@@ -83,6 +83,10 @@ async def test_walls_that_are_missing_are_found(monkeypatch):
     monkeypatch.setattr(bwrap, "OPEN_FILES", 2000)
     monkeypatch.setattr(bwrap, "LEAKS", ())
     async with rig("embedded") as opened:
+        if "soft memory" in opened.conditions:  # It bounds sockets in a network of the job's own.
+            with pytest.raises(SandboxUnavailable, match="take no bounds"):
+                await probe(opened)
+            return
         found = {row.name: row.seen for row in await probe(opened) if not row.ok}
     assert found["shared with the machine"] == "ipc net"
     assert found["the machine's loopback"] == found["a nameless socket of the machine"] == "done"
