@@ -180,10 +180,8 @@ class Executions:
 
     def _told(self, error: Exception) -> str:
         """Return what the requester hears of a failure: no path of this machine, the log has it."""
-        text = str(error).replace(
-            str(self._shop.runs.parent), "/data/folder"
-        )  # It may hold spaces.
-        return HOST_PATH.sub("(a path)", text)
+        own = str(self._shop.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
+        return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
 
     async def _launch(self, effect: effects.Launch, image: str) -> ContainerLaunch:
         shop, workload = self._shop, effect.workload

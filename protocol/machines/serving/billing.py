@@ -5,9 +5,10 @@ Spec: specs/lease.md#receipt.
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Settle
-from protocol.machines.serving.states import Hold, Settling
+from protocol.machines.serving.states import Hold, Serving, Settling, Stopping
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
+from protocol.values.limits import RETAIN_MS
 from protocol.wire.envelope import open_envelope
 from protocol.wire.messages import Receipt, Voucher
 
@@ -19,6 +20,15 @@ def receipt_of(
     amount = amount_of(hold.rate, usage_ms)
     parties = (hold.requester, context.signer.peer_id)
     return Receipt(hold.lease_id, contract, *parties, hold.rate, usage_ms, amount, *result)
+
+
+def bill(
+    state: Serving | Stopping, usage_ms: int, result: tuple[int, bytes], context: Context
+) -> Settling:
+    """Return the state in which the bill for a usage is out, signed by us."""
+    receipt = receipt_of(state.hold, state.contract, usage_ms, result, context)
+    proposal = context.signer.sign(receipt).envelope
+    return Settling(state.hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
 
 
 def settle_of(state: Settling, countersign: bytes) -> Settle:

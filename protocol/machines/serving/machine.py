@@ -26,7 +26,7 @@ from protocol.machines.inputs import (
     PrepareFailed,
     StopRequested,
 )
-from protocol.machines.serving.billing import promised, receipt_of, settle_of
+from protocol.machines.serving.billing import bill, promised, settle_of
 from protocol.machines.serving.ending import end, release, save
 from protocol.machines.serving.running import (
     beat_serving,
@@ -171,10 +171,8 @@ def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> St
     """Bill what was used until the requester released us."""
     hold = state.hold
     usage_ms = min(event.usage_ms, hold.usage_ms_max, state.usage_ms_max)
-    receipt = receipt_of(hold, state.contract, usage_ms, (event.exit_code, b""), context)
-    proposal = context.signer.sign(receipt).envelope
-    said = context.signer.sign(Released(hold.lease_id, usage_ms, proposal))
-    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
+    following = bill(state, usage_ms, (event.exit_code, b""), context)
+    said = context.signer.sign(Released(hold.lease_id, usage_ms, following.proposal))
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         save(following),

@@ -16,13 +16,13 @@ from protocol.machines.inputs import (
     DeadlineReached,
     PauseDenied,
 )
-from protocol.machines.serving.billing import receipt_of, settle_of
+from protocol.machines.serving.billing import bill, settle_of
 from protocol.machines.serving.ending import DETAIL_BYTES, release, save
-from protocol.machines.serving.states import Serving, Settling, Step, Stopping, Waiting
+from protocol.machines.serving.states import Serving, Step, Stopping, Waiting
 from protocol.machines.serving.usage import budget_ms, note_pause, note_usage, used_ms
 from protocol.machines.table import NOTHING
 from protocol.rules.metering import amount_of
-from protocol.values.limits import HEARTBEAT_MS, MESSAGE_MS, RETAIN_MS, SETTLEMENT_MS, STOP_MS
+from protocol.values.limits import HEARTBEAT_MS, MESSAGE_MS, SETTLEMENT_MS, STOP_MS
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -106,14 +106,11 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
     """Bill what was used, and say where the outputs are."""
     hold = state.hold
     usage_ms = min(event.usage_ms, hold.usage_ms_max)
-    outputs = event.outputs.digest
-    receipt = receipt_of(hold, state.contract, usage_ms, (event.exit_code, outputs), context)
-    proposal = context.signer.sign(receipt).envelope
+    following = bill(state, usage_ms, (event.exit_code, event.outputs.digest), context)
     completed = context.signer.sign(Completed(
         hold.lease_id, event.exit_code, event.reason, text_within(event.detail, DETAIL_BYTES),
-        usage_ms, event.outputs, proposal,
+        usage_ms, event.outputs, following.proposal,
     ))  # fmt: skip
-    following = Settling(hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
     until_ms = context.now_ms + SETTLEMENT_MS
     return following, (
         save(following),
