@@ -33,11 +33,13 @@ class Draft:
     region: str | None = None
     retries: int | None = None
     drivers: tuple[str, ...] = ()
+    hard_limits: bool | None = None
 
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "profile", "region", "retries",
+    "hard_limits",
 )  # fmt: skip
 
 

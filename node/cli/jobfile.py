@@ -75,6 +75,12 @@ def _price(value: Any) -> str:
     return str(value)
 
 
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("give true or false")  # noqa: TRY004
+    return value
+
+
 def _variables(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict):
         raise ValueError("give a table of texts")  # noqa: TRY004
@@ -92,6 +98,7 @@ TOP: Final[dict[str, _Key]] = {
     "region": _Key("region", _text),
     "retries": _Key("retries", _number),
     "drivers": _Key("drivers", _texts),
+    "hard_limits": _Key("hard_limits", _flag),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

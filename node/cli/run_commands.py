@@ -121,6 +121,12 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     help="Further attempts if a provider fails; default 2 (requester.retries).",
 )
 @click.option(
+    "--hard-limits",
+    is_flag=True,
+    default=None,
+    help="Take only nodes whose kernel holds every limit of a job (`offers` shows soft ones).",
+)
+@click.option(
     "--input",
     "inputs",
     multiple=True,
@@ -202,7 +208,8 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: profile, region, drivers; [resources] gpu_class, vram, output, log, processes.
+    Further keys: profile, region, drivers, hard_limits; [resources] gpu_class, vram, output, log,
+    processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

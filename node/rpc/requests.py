@@ -70,6 +70,7 @@ class JobRequest(BaseModel):
     region: str | None = None
     retries: int | None = None
     drivers: list[str] = []
+    hard_limits: bool = False
 
 
 class ImageRequest(BaseModel):
@@ -89,6 +90,7 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
             rate_max=rate_of_hourly(request.max_price),
             profile=PROFILES[request.profile],
             drivers=tuple(request.drivers),
+            hard_limits=request.hard_limits,
             **_given(request, TERMS),
         )
     except (ValueError, ArithmeticError) as error:  # Such as 1e999999999, beyond any decimal.

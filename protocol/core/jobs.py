@@ -87,6 +87,7 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
         fetch_bytes=workload.image_bytes + sum(file.blob.size for file in workload.inputs),
         region=terms.region,
         drivers=terms.drivers,
+        hard_limits=terms.hard_limits,
         attempt=job.attempt,
         addresses=addresses_of(context)[:3],
     )

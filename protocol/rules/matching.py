@@ -24,6 +24,7 @@ class Demand:
     rate_max: int
     region: str
     drivers: tuple[str, ...]
+    hard_limits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,14 @@ KNOWS_NOBODY: Final = "no other node is known now"
 
 def demand_of_call(call: Call) -> Demand:
     """Return what a call asks for."""
-    return Demand(call.resources, call.rate_max, call.region, call.drivers)
+    return Demand(call.resources, call.rate_max, call.region, call.drivers, call.hard_limits)
 
 
 def demand_of_job(spec: JobSpec) -> Demand:
     """Return what a job's call will ask for."""
     terms = spec.terms
-    return Demand(spec.workload.resources, terms.rate_max, terms.region, terms.drivers)
+    wanted = spec.workload.resources
+    return Demand(wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits)
 
 
 def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
@@ -63,6 +65,7 @@ def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]
         Mismatch.DISK: wanted.disk_mib > record.disk_mib,
         Mismatch.REGION: demand.region not in {"", record.region},
         Mismatch.DRIVER: bool(demand.drivers) and not set(demand.drivers) & set(record.drivers),
+        Mismatch.SOFT_LIMITS: demand.hard_limits and bool(record.soft_limits),
         Mismatch.PRICE: floor_rate(record.prices, wanted) > demand.rate_max,
     }
     return (*(reason for reason, holds in found.items() if holds), *_gpu_mismatches(wanted, record))
@@ -161,6 +164,7 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.VRAM: f"have too little VRAM {_sizes(wanted.vram_mib, best)}",
         Mismatch.REGION: f"are not in region {demand.region}",
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
+        Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
         Mismatch.PRICE: f"ask more than {hourly_of_rate(demand.rate_max)} credits an hour "
                         f"(cheapest {hourly_of_rate(cheapest)})",
     }[reason]  # fmt: skip

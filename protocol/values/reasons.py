@@ -64,4 +64,5 @@ class Mismatch(StrEnum):
     VRAM = "vram"
     REGION = "region"
     DRIVER = "driver"
+    SOFT_LIMITS = "soft-limits"
     PRICE = "price"

@@ -97,6 +97,8 @@ class Terms:
     region: Annotated[str, Key(3), Text(32)] = ""
     retries: Annotated[int, Key(4), Int(0, 16)] = 2
     drivers: Annotated[tuple[str, ...], Key(5), Many(Text(32, 1), 8)] = ()
+    hard_limits: Annotated[bool, Key(6), Flag()] = False
+    """Ask only nodes whose kernel holds every limit of a job: no neighbour takes its share."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
 from protocol.values.limits import BIDS_MAX, RETAIN_MS, WINDOW_MS_MAX
 from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
-from protocol.wire.schema import DIGEST, RATE, Bytes, Int, Key, Many, Record, Text
+from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
 NO_ID = ContentId(bytes(32))
 
@@ -34,6 +34,7 @@ class Call:
     drivers: Annotated[tuple[str, ...], Key(14), Many(Text(32, 1), 8)] = ()
     attempt: Annotated[int, Key(15), Int(0, 65_535)] = 0
     addresses: Annotated[tuple[str, ...], Key(16), Many(Text(128, 1), 3)] = ()
+    hard_limits: Annotated[bool, Key(17), Flag()] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ FULL = Draft(
     disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
     log_mib=3, processes=9, max_price="0.5", profile="quick", region="europe", retries=0,
     drivers=("docker",),
+    hard_limits=True,
 )  # fmt: skip
 
 

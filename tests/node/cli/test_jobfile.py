@@ -48,6 +48,7 @@ LEAST = 'image = "i"\ncommand = ["c"]\n'
         (LEAST + "memory = '2G'\n", "job.toml:3: memory: unknown key; it belongs into [resources]"),
         (LEAST + "[resuorces]\ncpus = 3\n", "job.toml:3: resuorces: unknown key; did you mean"),
         (LEAST + "zzzzzz = 1\n", "known are name, image"),
+        (LEAST + "hard_limits = 1\n", "job.toml:3: hard_limits: give true or false"),
         (LEAST + "retries = 'x'\n", "job.toml:3: retries: give a whole number"),
         (LEAST + "timeout = 'soon'\n", "job.toml:3: timeout: 'soon' is not a duration"),
         (LEAST + "max_price = true\n", "job.toml:3: max_price: give credits"),

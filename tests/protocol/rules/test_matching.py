@@ -56,6 +56,7 @@ def wanting(**resources: object) -> Demand:
         (replace(DEMAND, region="eu"), ()),
         (replace(DEMAND, drivers=("docker",)), (Mismatch.DRIVER,)),
         (replace(DEMAND, drivers=("docker", "embedded")), ()),
+        (replace(DEMAND, hard_limits=True), ()),
         (replace(DEMAND, rate_max=1_049), (Mismatch.PRICE,)),
         (replace(DEMAND, rate_max=1_050), ()),
         (replace(wanting(cpus=9), region="br"), (Mismatch.CPUS, Mismatch.REGION)),
@@ -68,6 +69,13 @@ def test_each_constraint_has_its_reason(demand: Demand, reasons: tuple[Mismatch,
 def test_a_node_that_does_not_provide_has_that_reason_only() -> None:
     record = replace(RECORD, providing=False)
     assert mismatches(wanting(cpus=99), record) == (Mismatch.NOT_PROVIDING,)
+
+
+def test_soft_limits_fit_whoever_does_not_insist_on_hard_ones() -> None:
+    soft, insists = replace(RECORD, soft_limits=("memory",)), replace(DEMAND, hard_limits=True)
+    assert mismatches(DEMAND, soft) == ()
+    assert mismatches(insists, soft) == (Mismatch.SOFT_LIMITS,)
+    assert "1 has limits that are only watched (soft)" in explain(insists, [soft]).why
 
 
 @given(GPUS, st.integers(0, 4), st.sampled_from(["", "a", "b"]), st.sampled_from([0, 8, 80]))
@@ -87,12 +95,16 @@ def test_an_idle_node_matches_exactly_if_it_can_reserve(
 
 def test_a_call_asks_for_what_its_job_asks_for() -> None:
     spec = JobSpec(
-        "job", Workload(bytes(32), ("a",), resources=Resources(3)), Terms(9, 2, "eu", 0, ("d",))
+        "job",
+        Workload(bytes(32), ("a",), resources=Resources(3)),
+        Terms(9, 2, "eu", 0, ("d",), hard_limits=True),
     )
     call = Call(
-        bytes(16), 2, 0, Resources(3), 9, 1_000, 100, 0, 2_000, 0, bytes(32), 0, "eu", ("d",)
-    )
-    assert demand_of_call(call) == demand_of_job(spec) == Demand(Resources(3), 9, "eu", ("d",))
+        bytes(16), 2, 0, Resources(3), 9, 1_000, 100, 0, 2_000, 0, bytes(32), 0, "eu", ("d",),
+        hard_limits=True,
+    )  # fmt: skip
+    demand = Demand(Resources(3), 9, "eu", ("d",), hard_limits=True)
+    assert demand_of_call(call) == demand_of_job(spec) == demand
 
 
 def test_the_most_frequent_reason_comes_first() -> None:
