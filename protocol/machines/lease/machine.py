@@ -28,6 +28,7 @@ from protocol.machines.events import (
     Starting,
 )
 from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.lease.resuming import resume, slept
 from protocol.machines.lease.states import (
     Broken,
     Closed,
@@ -122,7 +123,7 @@ def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
     lease = state.lease
     alive = replace(state, deadline_ms=min(context.now_ms + SILENCE_MS, _end_ms(state)))
     if alive.deadline_ms <= context.now_ms:
-        return fence(state, DeadlineReached(), context)  # It would say that it runs for ever.
+        return _lose(state, context)  # It would say that it runs for ever.
     usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
     if usage_ms < state.paid_ms + lease.voucher_ms:
         return alive, NOTHING
@@ -187,20 +188,22 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
 
 def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
     """Give up on outputs that are too long on their way."""
+    if slept(state, context):
+        awake, _ = resume(state, context)
+        return awake, (_save(awake),)
     why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
     return _break(state, Failure.OUTPUTS_LOST, why, context)
 
 
 def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that fell silent or is far too late: what it runs counts for nothing."""
-    why = f"the provider was silent for {SILENCE_MS // 1000} s"
-    if isinstance(state, Launching):
-        why = f"the provider did not start the job in {STARTED_MS // 1000} s"
-    elif isinstance(state, Executing) and context.now_ms >= _end_ms(state):
-        why = f"the job was not over {OVERRUN_MS // 60_000} minutes after its time limit"
-    elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
-        why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
-    return _break(state, Failure.PROVIDER_LOST, why, context)
+    """Fence a provider that fell silent or is far too late: what it runs counts for nothing.
+
+    While we slept nobody could be heard: then its silence is counted from now.
+    """
+    if slept(state, context):
+        awake, _ = resume(state, context)
+        return awake, (_save(awake),)
+    return _lose(state, context)
 
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
@@ -272,6 +275,17 @@ INPUTS: Final = (
 )  # fmt: skip
 # Late or repeated, or a cancellation of what has ended: these change nothing.
 IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+def _lose(state: Deploying | MayRun, context: Context) -> Step:
+    why = f"the provider was silent for {SILENCE_MS // 1000} s"
+    if isinstance(state, Launching):
+        why = f"the provider did not start the job in {STARTED_MS // 1000} s"
+    elif isinstance(state, Executing) and context.now_ms >= _end_ms(state):
+        why = f"the job was not over {OVERRUN_MS // 60_000} minutes after its time limit"
+    elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
+        why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
+    return _break(state, Failure.PROVIDER_LOST, why, context)
 
 
 def _break(

@@ -1,4 +1,4 @@
-"""How a requester goes on with a lease after a restart.
+"""How a requester goes on with a lease after a restart, or after its machine slept.
 
 Spec: specs/core.md#recovery. What was said is in the outbox; what was going on begins again. Our
 clock may have been set back meanwhile: then only the time has passed that we have paid for, and
@@ -6,6 +6,7 @@ nothing lasts longer for it.
 """
 
 from dataclasses import replace
+from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.effects import FetchOutputs, FollowLog
@@ -14,12 +15,25 @@ from protocol.machines.lease.states import (
     Executing,
     Fetched,
     Launching,
+    Live,
     Releasing,
     State,
     Step,
 )
 from protocol.machines.table import NOTHING, no_later
 from protocol.values.limits import PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
+
+SLEPT_MS: Final = 5_000
+"""Who reaches a deadline later than this was not running when it came."""
+
+
+def slept(state: Live, context: Context) -> bool:
+    """Say whether we missed the deadline of a lease because our machine slept.
+
+    Not if the lease has a later bound that is over too: then it ends in any case.
+    """
+    over = isinstance(state, Deploying) and context.now_ms >= state.until_ms
+    return context.now_ms > state.deadline_ms + SLEPT_MS and not over
 
 
 def resume(state: State, context: Context) -> Step:

@@ -9,6 +9,8 @@ import pytest
 
 from protocol.machines import lease
 from protocol.machines.effects import FetchOutputs, FollowLog
+from protocol.machines.inputs import DeadlineReached
+from protocol.machines.lease import Broken
 from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
 from protocol.wire.messages import RUNNING, Voucher
 from tests.protocol.machines.lease.test_machine import LeaseMachine, after
@@ -50,6 +52,30 @@ def test_a_job_is_paid_further_although_the_clock_was_set_back() -> None:
         machine.now_ms += HEARTBEAT_MS
         machine.heartbeat(RUNNING, 90_000, 2)
     assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)][1:] == [12_000 + 10_023]
+
+
+def asleep(machine: LeaseMachine, length_ms: int) -> LeaseMachine:
+    """Let the machine sleep until long after its deadline, and wake up at it."""
+    machine.now_ms = machine.state.deadline_ms + length_ms
+    machine.take(DeadlineReached())
+    return machine
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_who_slept_does_not_blame_the_provider_for_it(steps: int) -> None:
+    machine = asleep(after(steps), 6 * 60_000)
+    assert type(machine.state) is type(after(steps).state)
+    assert machine.state.deadline_ms == machine.now_ms + SILENCE_MS
+    machine.now_ms = machine.state.deadline_ms
+    machine.take(DeadlineReached())
+    assert isinstance(machine.state, Broken), "awake, we would have heard it"
+
+
+def test_sleep_counts_as_absence_and_prolongs_no_other_bound() -> None:
+    executing, deploying, fetched = (asleep(after(steps), HOUR_MS) for steps in (2, 0, 4))
+    assert executing.state.away_ms == HOUR_MS
+    assert isinstance(deploying.state, Broken), "preparing took too long in any case"
+    assert fetched.state.deadline_ms == fetched.now_ms + RETURN_MS
 
 
 def test_who_restarts_while_it_launches_sees_time_pass_from_then_on() -> None:
