@@ -104,6 +104,15 @@ def open_envelope(data: bytes, network: bytes, sender: PeerId) -> Signed[Message
     return Signed(peer_id_of(key), message, data, _content_id(network, number, key, body))
 
 
+def reopen(data: bytes) -> Message:
+    """Return the message of an envelope that we verified before and kept.
+
+    Its network may not be ours any more: our owner may have moved us to another since.
+    """
+    number, _, body, _ = _parts(unpack(data))
+    return decode(BY_NUMBER[number].message, body)
+
+
 def claims(data: bytes) -> tuple[type[Message], PeerId] | None:
     """Return what an envelope says to be, and of whom, unverified; None if it is no envelope."""
     try:

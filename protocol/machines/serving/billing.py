@@ -9,7 +9,7 @@ from protocol.machines.serving.states import Hold, Serving, Settling, Stopping
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import RETAIN_MS
-from protocol.wire.envelope import open_envelope
+from protocol.wire.envelope import reopen
 from protocol.wire.messages import Receipt, Voucher
 
 
@@ -40,10 +40,10 @@ def settle_of(state: Settling, countersign: bytes) -> Settle:
     return Settle(hold.lease_id, *parties, *amounts, *envelopes)
 
 
-def promised(voucher: bytes, context: Context) -> int:
+def promised(voucher: bytes) -> int:
     """Return the amount of a voucher that we kept; 0 if there is none."""
     if not voucher:
         return 0
-    kept = open_envelope(voucher, context.signer.network_id, context.signer.peer_id).message
+    kept = reopen(voucher)
     assert isinstance(kept, Voucher)
     return kept.amount

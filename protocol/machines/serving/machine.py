@@ -192,7 +192,7 @@ def give_up_stopping(
 def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
     """Keep a voucher for more than the one before: it is a debt even without a countersign."""
     voucher = event.message
-    known = promised(state.voucher, context)
+    known = promised(state.voucher)
     if voucher.contract != state.receipt.contract or voucher.amount <= known:
         return state, NOTHING
     following = replace(state, voucher=event.envelope)
