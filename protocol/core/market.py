@@ -53,7 +53,7 @@ class Market:
         self.biddings: dict[CallId, bidding.State] = {}
         self.servings: dict[LeaseId, serving.State] = {}
         self._standings = standings or Standings()
-        self._fenced: dict[LeaseId, PeerId] = {}
+        self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
         """Leases that were released before their award came; messages overtake each other."""
         self._held_ms: dict[LeaseId, int] = {}
         """Since when the leases that have not started keep our capacity."""
@@ -190,7 +190,7 @@ class Market:
             return []
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
-        if self._fenced.get(lease_id) == event.signer:
+        if (lease_id, event.signer) in self._fenced:
             if revealed is not None:
                 del self.biddings[award.call_id]  # It has passed us over.
             return []
@@ -217,7 +217,7 @@ class Market:
         """Remember a release of a requester that may still award to us."""
         bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
         if any(state.bidding.requester == requester for state in bids):
-            self._fenced[lease_id] = requester
+            self._fenced[lease_id, requester] = None
             if len(self._fenced) > BIDDINGS_MAX:
                 del self._fenced[next(iter(self._fenced))]
 

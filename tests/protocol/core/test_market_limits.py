@@ -135,13 +135,23 @@ def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered
     for number in range(5):
         for who in (ANN, EVE):
             market.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
-    assert list(market._fenced) == [bytes([3]) * 32, bytes([4]) * 32]
+    assert list(market._fenced) == [(bytes([n]) * 32, ANN.peer_id) for n in (3, 4)]
     called = call(AMY, nonce=bytes([7]) * 16)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
     market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
     market.hear(called, CONTEXT)
     (accept,) = said(market.hear(award_of(called, AMY), CONTEXT))
     assert isinstance(accept, AwardAccept), "another may not fence it"
+
+
+def test_nobody_undoes_the_release_of_another() -> None:
+    market, called = Market(), call(AMY)
+    market.hear(call(), CONTEXT)
+    market.hear(called, CONTEXT)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    for who in (AMY, ANN):
+        market.hear(who.sign(LeaseRelease(lease_id, 2)), CONTEXT)
+    assert market.hear(award_of(called, AMY), CONTEXT) == []
 
 
 # Receipts that nobody signs.
