@@ -120,6 +120,7 @@ async def _keep_blobs(past: Past, shop: Workshop) -> None:
             case serving.Waiting() | serving.Serving():
                 parts = await _parts(shop.images, state.workload.image)
                 shop.pin_inputs(lease_id, state.workload, *parts)
+                shop.roots.pin(lease_id, state.workload.image)
             case serving.Settling() if state.receipt.outputs:
                 await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), shop)
 
