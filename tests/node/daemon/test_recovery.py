@@ -183,6 +183,7 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> Non
     await recall(bea.journal, bea.shop, 0)
     parts = {part.digest for part in await bea.images.parts(workload.image)}
     assert bea.blobs._pins[pins_of(lease_id)] == parts | {digest_of(b"1")}
+    assert bea.shop.roots._pins == {lease_id: workload.image}
 
 
 async def settling(bea: Place, digest: Digest) -> LeaseId:

@@ -1,0 +1,54 @@
+"""A node goes on with everything in a data folder that an earlier version wrote.
+
+tests/node/storage/frozen has what nodes wrote with schema 1: an open lease or auction in each state
+that is saved, and a job that is done and paid.
+Spec: specs/core.md#recovery.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from node.daemon.recovery import recall, resume
+from node.storage.journal import Totals, open_journal
+from protocol.core.core import Core
+from protocol.core.jobs import Ending
+from protocol.machines.context import Context
+from tests.node.daemon.scene import ADA, ObedientSandbox, Wires, make_place
+from tests.world import START_MS, provider_policy
+
+FROZEN = Path(__file__).parents[1] / "storage" / "frozen"
+OPEN = {
+    "requester": (
+        "Awarding", "Confirming", "Deploying", "Launching", "Executing", "Fetched", "Releasing",
+    ),
+    "provider": (
+        "Held", "Active", "Preparing", "Waiting", "Serving", "Stopping", "Settling",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", OPEN)
+@pytest.mark.parametrize("version", [1])
+async def test_a_folder_of_an_earlier_version(
+    tmp_path: Path, wires: Wires, role: str, version: int
+) -> None:
+    frozen = sqlite3.connect(tmp_path / "node.db")
+    frozen.executescript((FROZEN / f"{role}_schema_{version}.sql").read_text())
+    frozen.close()
+    async with open_journal(tmp_path / "node.db") as journal:
+        place = await make_place(tmp_path, journal, wires.of(ADA.peer_id), ObedientSandbox())
+        past = await recall(journal, place.shop, START_MS)
+        core = Core(ADA, provider_policy())
+        effects = resume(core, past, Context(START_MS, ADA, provider_policy()))
+        states = [*core.auctions.values(), *core.leases.values(), *core.market.servings.values()]
+        assert sorted(type(state).__name__ for state in states) == sorted(OPEN[role])
+        assert len(effects) >= 3, "such as to follow a log, to fetch outputs, or to start again"
+        ours = role == "requester"
+        assert [job.ending for job in past.jobs] == ours * [*7 * [Ending.OPEN], Ending.DONE]
+        assert len(core.jobs) == len(past.phases) == 7 * ours
+        assert await journal.totals() == Totals(*((0, 200_000) if ours else (200_000, 0)))
+        assert len(past.settled) == 1
+        assert len(past.outbox) >= 4
+        assert core.presence.sequence > 7, "records of this life are newer"
