@@ -12,13 +12,13 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, get_args
 
-from protocol.machines import auction, bidding, lease, serving
+from protocol.machines import provider, requester
 
 MACHINES: Final[dict[str, tuple[Any, Any]]] = {
-    "auction": (auction, auction.open_auction),
-    "bidding": (bidding, bidding.answer_call),
-    "lease": (lease, lease.begin),
-    "serving": (serving, serving.hold_award),
+    "auction": (requester.auction, requester.auction.open_auction),
+    "bidding": (provider.bidding, provider.bidding.answer_call),
+    "requester-lease": (requester.lease, requester.lease.begin),
+    "provider-lease": (provider.lease, provider.lease.hold_award),
 }
 """The machines, each with the function that makes its first state."""
 

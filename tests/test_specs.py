@@ -33,7 +33,7 @@ CONSTANT: Final = re.compile(r"^([A-Z_]+)\b", re.MULTILINE)
 BLOCKS_OF_MACHINES: Final = {
     f"{kind} {machine}"
     for kind in ("states", "diagram", "transitions")
-    for machine in ("auction", "bidding", "lease", "serving")
+    for machine in ("auction", "bidding", "requester-lease", "provider-lease")
 }
 
 
@@ -193,6 +193,6 @@ def test_a_diagram_shows_where_a_transition_leads():
     assert "    Awarding --> Confirming: AwardAccept" in auction
     assert "    Won --> [*]" in auction
     assert not any("Calling --> Awarding" in line for line in auction)
-    serving = diagrams.drawn("transitions serving").splitlines()
+    serving = diagrams.drawn("transitions provider-lease").splitlines()
     row = next(line for line in serving if line.startswith("| `Waiting` | `Start` |"))
     assert row.endswith("| the same, `Serving` |")

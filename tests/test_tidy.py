@@ -55,11 +55,11 @@ REASONED: Final = re.compile(r"# noqa: BLE001 .{10,}")
 MACHINE: Final = re.compile(r"(?<![\w}.])/(work/(main|shared)|tmp/brief)")
 
 UNMIRRORED: Final = {
-    "protocol/machines/auction/states.py": "declarations; test_machine and test_snapshot use all",
+    "protocol/machines/requester/auction/states.py": "declarations; test_machine uses all",
     "protocol/machines/context.py": "declarations alone",
-    "protocol/machines/effects.py": "declarations; tests/world.py performs each",
-    "protocol/machines/lease/states.py": "declarations; test_machine and test_snapshot use all",
-    "protocol/machines/serving/states.py": "declarations; test_machine and test_snapshot use all",
+    "protocol/machines/effects.py": "declarations; tests/simulated_network.py performs each",
+    "protocol/machines/requester/lease/states.py": "declarations; test_machine uses all",
+    "protocol/machines/provider/lease/states.py": "declarations; test_machine uses all",
     "protocol/rules/verdict.py": "one enumeration",
     "protocol/wire/messages/auction.py": "declarations; the tests of schema and codec use each",
     "protocol/wire/messages/lease.py": "declarations; the tests of schema and codec use each",

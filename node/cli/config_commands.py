@@ -12,7 +12,7 @@ import click
 from node.cli.failure import Failure
 from node.cli.options import LINES, OBJECT, config_option, data_option, json_option
 from node.cli.output import plain, show_json
-from node.places import find_files
+from node.paths import find_files
 
 
 @click.command()

@@ -14,7 +14,7 @@ import click
 from node.cli.connection import Connection
 from node.cli.failure import Failure
 from node.cli.starting import LOCK_NAME
-from node.places import data_home, is_configured
+from node.paths import data_home, is_configured
 
 if TYPE_CHECKING:  # Its import takes as long as all the rest of a command.
     from node.config import Config

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal, NewType, get_args
 
-from node.places import data_home
+from node.paths import data_home
 from protocol.values.errors import InvalidRequest
 
 Credits = NewType("Credits", str)

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from node.config.convert import Unfit, convert, nearest
 from node.config.sections import About, Config, ConfigError
-from node.places import PREFIX, data_home, find_files
+from node.paths import PREFIX, data_home, find_files
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 VALUE_SHOWN_MAX: Final = 60

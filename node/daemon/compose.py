@@ -15,36 +15,36 @@ from typing import Any, Final
 import trio
 
 from node.config import Config
-from node.daemon.clock import Clock
-from node.daemon.door import Door
-from node.daemon.driver import Driver
-from node.daemon.entrance import watch_entrance
-from node.daemon.executions import Executions
-from node.daemon.logs import PROTOCOL as LOG_PROTOCOL
-from node.daemon.logs import LogServer
-from node.daemon.owner import policy_of
-from node.daemon.ports import NodePorts
-from node.daemon.postman import Postman
+from node.daemon.effects import NodeEffects
+from node.daemon.policy import policy_of
 from node.daemon.recovery import Past, recall, resume
-from node.daemon.results import Results
-from node.daemon.roots import Roots
-from node.daemon.strangers import look_up_strangers
-from node.daemon.undelivered import Undelivered
-from node.daemon.user import Parts, User
-from node.daemon.workshop import Workshop
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer
+from node.driver.clock import Clock
+from node.driver.driver import Driver
 from node.hardware.inventory import take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
+from node.messaging.connectivity_log import log_connectivity
+from node.messaging.outbox_sender import OutboxSender
+from node.messaging.receiver import Receiver
+from node.messaging.record_lookup import look_up_records
+from node.messaging.undelivered import Undelivered
 from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, Tuning
+from node.provider.execution_context import ExecutionContext
+from node.provider.executions import Executions
+from node.provider.image_cache import ImageCache
+from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
+from node.provider.log_server import LogServer
+from node.requester.results import Results
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
+from node.service.jobs import Parts, User
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
 from protocol.core.core import Core
@@ -116,7 +116,7 @@ class Node:
         self._driver = driver
         self._journal = journal
         self._clock = clock
-        self._door = Door(driver, core.signer, clock, self)
+        self._door = Receiver(driver, core.signer, clock, self)
         self._stop = trio.Event()
         self._nudge: Callable[[PeerId], None] = _ignore
         self._network: Network | None = None
@@ -189,15 +189,15 @@ class Node:
     ) -> None:
         folder = self._config.data_dir
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
-        roots = Roots(private_dir(folder / "roots"), images, self._config.storage.unpacked_mib)
+        roots = ImageCache(private_dir(folder / "roots"), images, self._config.storage.unpacked_mib)
         runs = private_dir(folder / "runs")
-        shop = Workshop(blobs, images, fetcher, sandbox.driver, runs, roots)
+        shop = ExecutionContext(blobs, images, fetcher, sandbox.driver, runs, roots)
         executions = Executions(shop, self._driver)
         results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver
         )
         undelivered = Undelivered(self._core.signer, self._clock)
-        postman = Postman(network.request, self._journal, self._clock, undelivered.missed)
+        postman = OutboxSender(network.request, self._journal, self._clock, undelivered.missed)
         self._nudge = postman.nudge
         self._network = network
         past = await recall(self._journal, shop, self._clock.now_ms())
@@ -207,7 +207,7 @@ class Node:
             undelivered,
         )  # fmt: skip
         user = User(parts, past, await self._journal.totals())
-        ports = NodePorts(parts, postman, executions, user)
+        ports = NodeEffects(parts, postman, executions, user)
         first = await self._begin(network, sandbox, past)
         network.on_request(self._door.answer)
         network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
@@ -222,10 +222,8 @@ class Node:
             nursery.start_soon(ports.reach)
             nursery.start_soon(ports.advertise)
             nursery.start_soon(ports.count)
-            nursery.start_soon(
-                look_up_strangers, self._core, network, self._door, self._clock.now_ms
-            )
-            nursery.start_soon(watch_entrance, network, self._config.network.bootstrap)
+            nursery.start_soon(look_up_records, self._core, network, self._door, self._clock.now_ms)
+            nursery.start_soon(log_connectivity, network, self._config.network.bootstrap)
             nursery.start_soon(feed_watchdog)
             await nursery.start(serve_api, user, self._config.socket)
             self._say_ready(network, sandbox)
@@ -259,7 +257,7 @@ class Node:
             LOG.warning(SOFT_MEMORY)
 
     async def _say_goodbye(
-        self, postman: Postman, executions: Executions, ports: NodePorts
+        self, postman: OutboxSender, executions: Executions, ports: NodeEffects
     ) -> None:
         notify(STOPPING)
         LOG.info("stopping")

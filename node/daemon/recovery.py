@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import trio
 
-from node.daemon.listing import pin_listing, read_listing
-from node.daemon.story import phase_of
-from node.daemon.workshop import Workshop, pins_of
 from node.data.images import Images
+from node.data.output_manifest import pin_listing, read_listing
+from node.provider.execution_context import ExecutionContext, pins_of
+from node.requester.job_view import phase_of
 from node.sandbox.policy import name_of
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Core
 from protocol.core.jobs import Ending, Job
-from protocol.machines import auction, lease, serving
+from protocol.machines import provider, requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import PolicyChanged
@@ -37,9 +37,9 @@ class Past:
     """Everything that was written down and still counts."""
 
     jobs: tuple[Job, ...]
-    auctions: tuple[auction.State, ...]
-    leases: tuple[lease.State, ...]
-    servings: tuple[serving.State, ...]
+    auctions: tuple[requester.auction.State, ...]
+    leases: tuple[requester.lease.State, ...]
+    servings: tuple[provider.lease.State, ...]
     outbox: tuple[OutboxRow, ...]
     sequence: int
     """The sequence number of our last capability record."""
@@ -49,16 +49,16 @@ class Past:
     """Who has signed receipts with us, the newest first."""
 
 
-async def recall(journal: Journal, shop: Workshop, now_ms: int) -> Past:
+async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is dropped: its time is over", late.peer)
     jobs: tuple[Job, ...] = await _states(journal, "job", Job)
     past = Past(
         jobs,
-        await _states(journal, "auction", auction.State),
-        await _states(journal, "lease", lease.State),
-        await _states(journal, "serving", serving.State),
+        await _states(journal, "auction", requester.auction.State),
+        await _states(journal, "requester-lease", requester.lease.State),
+        await _states(journal, "provider-lease", provider.lease.State),
         await journal.outbox(),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
         {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN},
@@ -93,7 +93,7 @@ async def _phase(journal: Journal, job: Job) -> str:
     return phase_of(await journal.events(job.job_id))
 
 
-async def _tidy_runs(past: Past, shop: Workshop) -> None:
+async def _tidy_runs(past: Past, shop: ExecutionContext) -> None:
     if shop.sandbox is None:
         return
     wanted = {shop.run_folder(state.hold.lease_id) for state in past.servings}
@@ -107,7 +107,7 @@ async def _tidy_runs(past: Past, shop: Workshop) -> None:
             LOG.warning("something of an earlier run stays: %s", error)
 
 
-async def _keep_blobs(past: Past, shop: Workshop) -> None:
+async def _keep_blobs(past: Past, shop: ExecutionContext) -> None:
     for job in past.jobs:
         if job.ending is Ending.OPEN:
             workload = job.spec.workload
@@ -117,11 +117,11 @@ async def _keep_blobs(past: Past, shop: Workshop) -> None:
     for state in past.servings:
         lease_id = state.hold.lease_id
         match state:
-            case serving.Waiting() | serving.Serving():
+            case provider.lease.Waiting() | provider.lease.Serving():
                 parts = await _parts(shop.images, state.workload.image)
                 shop.pin_inputs(lease_id, state.workload, *parts)
                 shop.roots.pin(lease_id, state.workload.image)
-            case serving.Settling() if state.receipt.outputs:
+            case provider.lease.Settling() if state.receipt.outputs:
                 await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), shop)
 
 
@@ -134,7 +134,7 @@ async def _parts(images: Images, image: Digest) -> list[Digest]:
         return []
 
 
-async def _keep_outputs(digest: Digest, owner: str, shop: Workshop) -> None:
+async def _keep_outputs(digest: Digest, owner: str, shop: ExecutionContext) -> None:
     try:
         pin_listing(shop.blobs, owner, digest, await read_listing(shop.blobs, digest))
     except BlobUnavailable as error:

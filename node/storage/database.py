@@ -9,7 +9,7 @@
         await database.write(pay)  # Returns after the commit: it is on the disk.
 
 Cancellation is exact: a unit that still waits is withdrawn, one that runs is waited for, so the
-caller always knows what became of it. The asyncio side is node/storage/island.py.
+caller always knows what became of it. The asyncio side is node/storage/sqlite_thread.py.
 Spec: specs/storage.md#units-of-work.
 """
 
@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import outcome
 import trio
 
-from node.storage.island import Island, Request, Unit
 from node.storage.sqlite_errors import translated
+from node.storage.sqlite_thread import Request, SqliteThread, Unit
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Database:
 
     def __init__(self, path: Path, prepare: Unit[None]) -> None:
         self._path = path
-        self._island = Island(path, prepare)
+        self._sqlite = SqliteThread(path, prepare)
         self._thread = threading.Thread(target=self._serve, name="database")
         self._token = trio.lowlevel.current_trio_token()
         self._waiting: dict[Request, trio.lowlevel.Task] = {}
@@ -55,7 +55,7 @@ class Database:
     async def close(self) -> None:
         """Wait for what was handed in before and close the file."""
         if self._ended is None:
-            self._island.stop()
+            self._sqlite.stop()
         await trio.to_thread.run_sync(self._thread.join)
         assert self._ended is not None, "a thread that ended has said so"
         self._ended.unwrap()
@@ -66,11 +66,11 @@ class Database:
         Whatever the unit raises is raised here, and nothing of it was written. Raises StorageFull
         or DatabaseUnusable. Other units may share the commit, never the fate.
         """
-        return await self._submit(unit, self._island.write)
+        return await self._submit(unit, self._sqlite.write)
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads; all its statements see one state. Raises as `write`."""
-        return await self._submit(unit, self._island.read)
+        return await self._submit(unit, self._sqlite.read)
 
     async def _submit(self, unit: Unit[T], queue: Callable[[Request], None]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -97,15 +97,15 @@ class Database:
         trio.lowlevel.reschedule(self._waiting.pop(request), result)
 
     def _serve(self) -> None:
-        """Run the island: the body of its thread."""
-        result = outcome.capture(self._island.run, self._tell_open)
+        """Run it: all of its thread."""
+        result = outcome.capture(self._sqlite.run, self._tell_open)
         self._token.run_sync_soon(self._end, result)
 
     def _tell_open(self) -> None:
         self._token.run_sync_soon(self._open.set)
 
     def _end(self, result: outcome.Outcome[None]) -> None:
-        """Wake all who wait: after a bug in the island nobody else would."""
+        """Wake all who wait: after a bug in that thread nobody else would."""
         self._ended = result
         self._open.set()
         for request in tuple(self._waiting):

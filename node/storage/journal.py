@@ -20,7 +20,7 @@ from node.storage.migrations import migrate
 from protocol.values.errors import NotFound
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
-TABLES: Final = ("job", "auction", "lease", "serving")
+TABLES: Final = ("job", "auction", "requester-lease", "provider-lease")
 """What a snapshot may be of."""
 
 

@@ -74,7 +74,12 @@ FIRST: Final[Migration] = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST,)
+ROLES: Final[Migration] = (
+    "UPDATE machines SET kind = 'requester-lease' WHERE kind = 'lease'",
+    "UPDATE machines SET kind = 'provider-lease' WHERE kind = 'serving'",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES)
 """Step n (from 1) leads from version n-1 to version n."""
 
 

@@ -19,10 +19,9 @@ from protocol.core.jobs import (
     failure_of,
     may_bid,
 )
-from protocol.core.market import Market
 from protocol.core.presence import Presence
+from protocol.core.provider import Provider
 from protocol.core.standings import Standings
-from protocol.machines import auction, lease
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Reach, Report, Save, Send, Settle
 from protocol.machines.events import (
@@ -44,6 +43,7 @@ from protocol.machines.inputs import (
     PolicyChanged,
     StopRequested,
 )
+from protocol.machines.requester import auction, lease
 from protocol.machines.table import due, step
 from protocol.rules.matching import sentence_of_unreachable
 from protocol.rules.metering import amount_of
@@ -100,7 +100,7 @@ class Core:
         self.connected: dict[PeerId, None] = {}
         self._tidied_ms = 0
         self.standings = Standings()
-        self.market = Market(self.standings)
+        self.market = Provider(self.standings)
         self.presence = Presence()
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from protocol.core.presence import addresses_of
-from protocol.machines.auction import Auction
 from protocol.machines.context import Context
+from protocol.machines.requester.auction import Auction
 from protocol.rules.matching import (
     demand_of_job,
     explain,

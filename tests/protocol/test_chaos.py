@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from protocol.core.jobs import Ending
-from protocol.machines import serving
 from protocol.machines.effects import Effect, Launch, Send, Settle
 from protocol.machines.events import Awarded, Done, Failed, Retrying
+from protocol.machines.provider import lease
 from protocol.values.ids import JobId, LeaseId
 from protocol.values.limits import CLOCK_SKEW_MS, RETAIN_MS
 from protocol.wire.messages import (
@@ -25,8 +25,8 @@ from protocol.wire.messages import (
     Receipt,
     Voucher,
 )
-from tests.world import World, job_spec, provider_policy
-from tests.world_node import Node
+from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_node import Node
 
 SEEDS = 300
 FORGETTABLE = BidCommit | BidReveal | CommitSet | CapabilityRecord
@@ -47,7 +47,9 @@ class Chaos:
         delay_ms = (5, dice.choice([20, 200, 800, 2_000]))
         loss, doubled = dice.choice([0.0, 0.1, 0.2]), dice.choice([0.0, 0.1])
         job_ms = dice.choice([500, 5_000, 40_000])
-        self.world = World(seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms)
+        self.world = SimulatedNetwork(
+            seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms
+        )
         self.world.stop_ms = dice.choice([0, 0, 2_000, 15_000])
         self.providers = [
             self.world.add(
@@ -126,7 +128,9 @@ class Chaos:
         check_capacity(node)
         for effect in todo:
             if isinstance(effect, Launch):
-                assert ("serving", effect.lease_id) in node.disk.saved, "launched before written"
+                assert ("provider-lease", effect.lease_id) in node.disk.saved, (
+                    "launched before written"
+                )
             if isinstance(effect, Send) and effect.until_ms:
                 said = self.world._open(node, effect.envelope, Carrier.STREAM).message
                 assert effect.in_outbox != isinstance(said, FORGETTABLE), said
@@ -139,7 +143,7 @@ class Chaos:
 
 
 def check_capacity(node: Node) -> None:
-    held = [serving.reserved(state) for state in node.core.market.servings.values()]
+    held = [lease.reserved(state) for state in node.core.market.servings.values()]
     cpus = sum(reservation.resources.cpus for reservation in held if reservation)
     assert cpus <= node.policy.capacity.cpus, "capacity is promised twice"
 
@@ -159,7 +163,7 @@ def check_jobs(chaos: Chaos) -> None:
                 raise AssertionError(ending)
 
 
-def check_nothing_is_left(world: World) -> None:
+def check_nothing_is_left(world: SimulatedNetwork) -> None:
     for node in world.nodes.values():
         core = node.core
         left = [core.auctions, core.leases, core.jobs, core.market.servings, core.market.biddings,
@@ -169,7 +173,7 @@ def check_nothing_is_left(world: World) -> None:
         assert core.market.left(node.policy.capacity) == node.policy.capacity
 
 
-def check_money(world: World) -> None:
+def check_money(world: SimulatedNetwork) -> None:
     """What both signed is the same, and what was promised by voucher is what was billed."""
     paid: dict[LeaseId, Settle] = {}
     earned: dict[LeaseId, Settle] = {}
@@ -200,7 +204,7 @@ def check_costs(chaos: Chaos) -> None:
                 due = 0
 
 
-def vouchers(world: World) -> dict[LeaseId, int]:
+def vouchers(world: SimulatedNetwork) -> dict[LeaseId, int]:
     """Return the highest amount that was promised for each lease; it never went down."""
     found: dict[LeaseId, list[tuple[int, int]]] = defaultdict(list)
     for signed in world._opened.values():

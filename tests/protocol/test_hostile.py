@@ -38,15 +38,15 @@ from protocol.wire.messages import (
     Outcome,
     Started,
 )
-from tests.world import NETWORK, World, job_spec, provider_policy
-from tests.world_node import Node
+from tests.simulated_network import NETWORK, SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_node import Node
 
 Deaf = Callable[[str, str, object], bool]
 
 
-def world_of(*providers: str, cpus: int = 4, **policy: int) -> tuple[World, Node]:
+def world_of(*providers: str, cpus: int = 4, **policy: int) -> tuple[SimulatedNetwork, Node]:
     """Return a world of providers, the cheapest first, and one honest requester."""
-    world = World(1)
+    world = SimulatedNetwork(1)
     for number, name in enumerate(providers):
         world.add(name, provider_policy(cpu=1_000 + number, cpus=cpus, **policy))
     return world, world.add("ann")
@@ -59,7 +59,7 @@ def never_says(who: str, *messages: type) -> Deaf:
     )
 
 
-def done(world: World, node: Node, **terms: int) -> bool:
+def done(world: SimulatedNetwork, node: Node, **terms: int) -> bool:
     """Run one job of a node to its end, and say whether it succeeded."""
     job_id = world.submit(node, job_spec(**terms))
     assert world.run_until(lambda: world.ended(node, job_id))
@@ -119,7 +119,7 @@ def test_who_serves_no_blobs_keeps_a_whole_node_for_a_few_minutes_and_then_not_a
 # Bidders that keep the work from others. The cheapest are called eve: they win whatever is asked.
 
 
-def sybils(count: int, *honest: str) -> tuple[World, Node]:
+def sybils(count: int, *honest: str) -> tuple[SimulatedNetwork, Node]:
     world, ann = world_of(*(f"eve{number}" for number in range(count)), *honest)
     world.meet()
     return world, ann
@@ -195,7 +195,7 @@ def test_who_served_us_before_keeps_its_place_and_comes_next() -> None:
 # Records of nodes that do not exist.
 
 
-def window_ms(world: World, node: Node) -> int:
+def window_ms(world: SimulatedNetwork, node: Node) -> int:
     """Run one job, and return how long its call was open for commitments."""
     begun = len(world.log)
     assert done(world, node)
@@ -204,7 +204,7 @@ def window_ms(world: World, node: Node) -> int:
     return next(at_ms for at_ms, line in story if "CommitSet" in line) - called_ms
 
 
-def fake_records(count: int, world: World) -> list[Signed[CapabilityRecord]]:
+def fake_records(count: int, world: SimulatedNetwork) -> list[Signed[CapabilityRecord]]:
     """Return records of the best node there is, under fresh keys, that last as long as they may."""
     best = record_of(Context(world.now_ms, Signer(bytes(32), NETWORK), provider_policy(cpu=1)), 1)
     record = replace(best, ttl_ms=RECORD_TTL_MS_MAX)
@@ -249,5 +249,5 @@ def test_a_flood_of_records_leaves_the_honest_known(monkeypatch: pytest.MonkeyPa
     assert done(world, ann)
 
 
-def eve_of(world: World) -> PeerId:
+def eve_of(world: SimulatedNetwork) -> PeerId:
     return next(node.peer_id for node in world.nodes.values() if node.name == "eve")

@@ -11,15 +11,14 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from protocol.machines import auction, bidding, lease, serving
+from protocol.machines import provider, requester
 from protocol.machines.inputs import DeadlineReached
 from protocol.wire.envelope import Signed
 
-MACHINES = [auction, bidding, lease, serving]
-STATES = {
-    auction: auction.State, bidding: bidding.State, lease: lease.State, serving: serving.State,
-}  # fmt: skip
-named = pytest.mark.parametrize("machine", MACHINES, ids=lambda each: each.__name__.split(".")[-1])
+MACHINES = [requester.auction, requester.lease, provider.bidding, provider.lease]
+named = pytest.mark.parametrize(
+    "machine", MACHINES, ids=lambda each: each.__name__.removeprefix("protocol.machines.")
+)
 
 
 def members(annotation: Any) -> list[Any]:
@@ -33,7 +32,7 @@ def members(annotation: Any) -> list[Any]:
 
 @named
 def test_every_pair_is_a_transition_or_ignored_and_never_both(machine: Any) -> None:
-    pairs = set(itertools.product(get_args(STATES[machine]), machine.INPUTS))
+    pairs = set(itertools.product(get_args(machine.State), machine.INPUTS))
     assert pairs == machine.TRANSITIONS.keys() | machine.IGNORED
     assert not machine.TRANSITIONS.keys() & machine.IGNORED
 
@@ -54,18 +53,18 @@ def test_the_table_agrees_with_the_signatures(machine: Any) -> None:
 def test_transitions_lead_to_states_of_the_machine(machine: Any) -> None:
     for transition in machine.TRANSITIONS.values():
         step = get_type_hints(transition)["return"]
-        assert set(members(get_args(step)[0])) == set(get_args(STATES[machine]))
+        assert set(members(get_args(step)[0])) == set(get_args(machine.State))
 
 
 @named
 def test_exactly_what_has_a_deadline_waits_for_it(machine: Any) -> None:
-    for state in get_args(STATES[machine]):
+    for state in get_args(machine.State):
         waits = (state, DeadlineReached) in machine.TRANSITIONS
         assert waits == ("deadline_ms" in {field.name for field in dataclasses.fields(state)})
 
 
 @named
 def test_states_are_frozen(machine: Any) -> None:
-    for state in get_args(STATES[machine]):
+    for state in get_args(machine.State):
         assert state.__dataclass_params__.frozen
         assert hasattr(state, "__slots__")

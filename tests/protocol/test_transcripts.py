@@ -13,8 +13,8 @@ import pytest
 from protocol.machines.effects import Effect, Report, Save
 from protocol.values.ids import JobId
 from protocol.wire.job import QUICK, VICKREY
-from tests.world import World, job_spec, provider_policy
-from tests.world_node import Node
+from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_node import Node
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 STORIES = sorted(FOLDER.glob("*.txt"))
@@ -26,7 +26,7 @@ class Stage:
     """A world that obeys lines of text. Each public method is a command."""
 
     def __init__(self) -> None:
-        self._world = World(1)
+        self._world = SimulatedNetwork(1)
         self._nodes: dict[str, Node] = {}
         self._jobs: list[tuple[Node, JobId]] = []
         self._read = 0

@@ -18,11 +18,12 @@ import trio
 from node.cli.connection import Connection
 from node.config import Config
 from node.config.sections import Network, Provider
-from node.daemon import compose, driver
+from node.daemon import compose
 from node.daemon.compose import run_daemon
+from node.driver import driver
 from node.storage.journal import open_journal
 from protocol.values.errors import DaemonUnavailable, StorageFull
-from tests.node.daemon.scene import until
+from tests.node.fixtures import until
 
 STOP_S = 5
 

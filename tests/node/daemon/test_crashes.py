@@ -6,12 +6,12 @@ Spec: specs/core.md#recovery.
 import pytest
 import trio
 
-from node.daemon import logs
+from node.provider import log_server as logs
 from node.sandbox.driver import log_path
 from protocol.machines.inputs import StopRequested
 from protocol.values.ids import JobId
-from tests.node.daemon.machine import Pair
-from tests.node.daemon.scene import until
+from tests.node.fixtures import until
+from tests.node.local_node import Pair
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """A node that starts again goes on with everything that it wrote down, whatever state it is in.
 
-The states are real: they come from the world of tests/world.py, which is stopped at the right time.
+The states are real: they come from tests/simulated_network.py, stopped at the right time.
 Spec: specs/core.md#recovery.
 """
 
@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import trio
 
-from node.daemon.durable import commit_of
 from node.daemon.recovery import SEQUENCE_FACT, Past, recall, resume
-from node.daemon.workshop import pins_of
+from node.driver.commits import commit_of
+from node.provider.execution_context import pins_of
 from node.sandbox.policy import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot
 from protocol.core.core import Core
 from protocol.core.jobs import Ending, Job
 from protocol.core.presence import record_of
-from protocol.machines import auction, effects, lease, serving
+from protocol.machines import effects, provider, requester
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save, Settle
 from protocol.machines.events import Announced, Running, WaitingForProvider
@@ -28,16 +28,16 @@ from protocol.values.limits import PEERS_WAIT_MS
 from protocol.wire.codec import encode
 from protocol.wire.job import Outputs
 from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.node.daemon.scene import ADA, BEA, JOB, LEASE, Place, ref_of, spec_of
-from tests.world import START_MS, World, provider_policy
-from tests.world_node import Node
+from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, ref_of, spec_of
+from tests.simulated_network import START_MS, SimulatedNetwork, provider_policy
+from tests.simulated_node import Node
 
-Halves = tuple[World, Node, Node]
+Halves = tuple[SimulatedNetwork, Node, Node]
 
 
 def halted(state: type) -> Halves:
     """Return a world, its requester and its provider, when one of them is in this state."""
-    world = World()
+    world = SimulatedNetwork()
     ada, bea = world.add("ada"), world.add("bea", provider_policy())
     world.meet()
     job_id = world.submit(ada)
@@ -51,9 +51,11 @@ def halted(state: type) -> Halves:
         )
         return any(isinstance(found, state) for found in states)
 
-    if state in {serving.Stopping, lease.Releasing}:
+    if state in {provider.lease.Stopping, requester.lease.Releasing}:
         assert world.run_until(
-            lambda: any(isinstance(found, lease.Executing) for found in ada.core.leases.values())
+            lambda: any(
+                isinstance(found, requester.lease.Executing) for found in ada.core.leases.values()
+            )
         )
         world.cancel(ada, job_id)
     assert world.run_until(there), state
@@ -87,54 +89,54 @@ def kinds(wanted: list[Effect]) -> list[str]:
 
 
 @pytest.mark.parametrize("state, wanted", [
-    (serving.Held, []),
-    (serving.Active, []),
-    (serving.Preparing, ["Prepare"]),
-    (serving.Waiting, []),
-    (serving.Serving, ["Launch"]),
-    (serving.Stopping, ["Kill"]),
-    (serving.Settling, []),
+    (provider.lease.Held, []),
+    (provider.lease.Active, []),
+    (provider.lease.Preparing, ["Prepare"]),
+    (provider.lease.Waiting, []),
+    (provider.lease.Serving, ["Launch"]),
+    (provider.lease.Stopping, ["Kill"]),
+    (provider.lease.Settling, []),
 ])  # fmt: skip
 async def test_leases_that_we_serve(bea: Place, state: type, wanted: list[str]) -> None:
-    _, _, provider = halted(state)
-    await write(provider, bea.journal)
-    core, done = await resumed(bea, provider, provider.policy)
+    _, _, bea_node = halted(state)
+    await write(bea_node, bea.journal)
+    core, done = await resumed(bea, bea_node, bea_node.policy)
     assert kinds(done) == wanted
     (found,) = core.market.servings.values()
     assert isinstance(found, state)
     assert core.next_deadline_ms() is not None
     taken = core.policy.capacity.cpus - core.market.left(core.policy.capacity).cpus
-    assert taken == (0 if state is serving.Settling else 1)
+    assert taken == (0 if state is provider.lease.Settling else 1)
 
 
 @pytest.mark.parametrize("state, wanted", [
-    (auction.Awarding, []),
-    (auction.Confirming, []),
-    (lease.Deploying, []),
-    (lease.Launching, []),
-    (lease.Executing, ["FollowLog"]),
-    (lease.Fetched, ["FetchOutputs"]),
-    (lease.Releasing, []),
+    (requester.auction.Awarding, []),
+    (requester.auction.Confirming, []),
+    (requester.lease.Deploying, []),
+    (requester.lease.Launching, []),
+    (requester.lease.Executing, ["FollowLog"]),
+    (requester.lease.Fetched, ["FetchOutputs"]),
+    (requester.lease.Releasing, []),
 ])  # fmt: skip
 async def test_auctions_and_leases_of_our_own(ada: Place, state: type, wanted: list[str]) -> None:
-    _, requester, _ = halted(state)
-    await write(requester, ada.journal)
-    core, done = await resumed(ada, requester, Policy())
+    _, ada_node, _ = halted(state)
+    await write(ada_node, ada.journal)
+    core, done = await resumed(ada, ada_node, Policy())
     assert kinds(done) == wanted
     (found,) = (*core.auctions.values(), *core.leases.values())
     assert isinstance(found, state)
     assert len(core.jobs) == 1
 
 
-@pytest.mark.parametrize("state", [auction.Calling, auction.Opening])
+@pytest.mark.parametrize("state", [requester.auction.Calling, requester.auction.Opening])
 async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, state: type) -> None:
-    _, requester, provider = halted(state)
-    await write(requester, ada.journal)
-    core, done = await resumed(ada, requester, Policy())
+    _, ada_node, bea_node = halted(state)
+    await write(ada_node, ada.journal)
+    core, done = await resumed(ada, ada_node, Policy())
     (waiting,) = [e.event for e in done if isinstance(e, Report)]
     assert waiting == WaitingForProvider(0, PEERS_WAIT_MS), "nobody is known yet"
-    record = record_of(Context(START_MS, provider.signer, provider.policy), 1)
-    done = core.handle(provider.signer.sign(record), START_MS)
+    record = record_of(Context(START_MS, bea_node.signer, bea_node.policy), 1)
+    done = core.handle(bea_node.signer.sign(record), START_MS)
     (announced,) = [e.event for e in done if isinstance(e, Report)]
     assert isinstance(announced, Announced)
     assert announced.attempt == 0
@@ -171,14 +173,14 @@ async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: Place) -
     assert pinned == parts | {digest_of(b"1")}
 
 
-@pytest.mark.parametrize("state", [serving.Waiting, serving.Serving])
+@pytest.mark.parametrize("state", [provider.lease.Waiting, provider.lease.Serving])
 async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> None:
-    _, _, provider = halted(state)
-    (found,) = provider.core.market.servings.values()
+    _, _, bea_node = halted(state)
+    (found,) = bea_node.core.market.servings.values()
     workload = await bea.workload(("a", b"1"))
     state_here = replace(found, workload=workload)
     lease_id = found.hold.lease_id
-    snapshot = Snapshot("serving", lease_id, "state", to_snapshot(state_here))
+    snapshot = Snapshot("provider-lease", lease_id, "state", to_snapshot(state_here))
     await bea.journal.commit(Commit((snapshot,)))
     await recall(bea.journal, bea.shop, 0)
     parts = {part.digest for part in await bea.images.parts(workload.image)}
@@ -187,10 +189,10 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> Non
 
 
 async def settling(bea: Place, digest: Digest) -> LeaseId:
-    _, _, provider = halted(serving.Settling)
-    (found,) = provider.core.market.servings.values()
+    _, _, bea_node = halted(provider.lease.Settling)
+    (found,) = bea_node.core.market.servings.values()
     state = replace(found, receipt=replace(found.receipt, outputs=digest))
-    snapshot = Snapshot("serving", found.hold.lease_id, "state", to_snapshot(state))
+    snapshot = Snapshot("provider-lease", found.hold.lease_id, "state", to_snapshot(state))
     await bea.journal.commit(Commit((snapshot,)))
     return found.hold.lease_id
 
@@ -215,9 +217,9 @@ async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
 
 
 async def test_run_folders_of_leases_that_are_over_go(bea: Place) -> None:
-    _, _, provider = halted(serving.Serving)
-    await write(provider, bea.journal)
-    (lease_id,) = provider.core.market.servings
+    _, _, bea_node = halted(provider.lease.Serving)
+    await write(bea_node, bea.journal)
+    (lease_id,) = bea_node.core.market.servings
     mine, others = bea.shop.run_folder(lease_id), bea.run_folder()
     mine.mkdir()
     others.mkdir()
@@ -277,9 +279,9 @@ async def test_the_first_start_of_all(bea: Place) -> None:
 
 
 async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:
-    _, _, provider = halted(serving.Serving)
-    for (table, key), data in provider.disk.saved.items():
-        assert table == "serving"
-        state: Any = from_snapshot(serving.State, data)
+    _, _, bea_node = halted(provider.lease.Serving)
+    for (table, key), data in bea_node.disk.saved.items():
+        assert table == "provider-lease"
+        state: Any = from_snapshot(provider.lease.State, data)
         assert state.hold.lease_id == key != LEASE
     await trio.lowlevel.checkpoint()

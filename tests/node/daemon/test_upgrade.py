@@ -15,8 +15,8 @@ from node.storage.journal import Totals, open_journal
 from protocol.core.core import Core
 from protocol.core.jobs import Ending
 from protocol.machines.context import Context
-from tests.node.daemon.scene import ADA, ObedientSandbox, Wires, make_place
-from tests.world import START_MS, provider_policy
+from tests.node.fixtures import ADA, ObedientSandbox, Wires, make_place
+from tests.simulated_network import START_MS, provider_policy
 
 FROZEN = Path(__file__).parents[1] / "storage" / "frozen"
 OPEN = {

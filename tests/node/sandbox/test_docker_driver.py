@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 import trio
 
-from node.daemon.preparing import HeldImage
 from node.data.blobs import Blobs
 from node.data.images import Images
+from node.provider.prepare import HeldImage
 from node.sandbox import runfolder, selftest
 from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.docker_engine import engine_socket

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.storage import island
+from node.storage import sqlite_thread
 from node.storage.database import Database, open_database
 from node.storage.sqlite_errors import DatabaseUnusable
 from protocol.values.errors import StorageFull
@@ -282,7 +282,7 @@ async def test_only_the_owner_can_read_the_files(database: Database) -> None:
     assert modes == {"t.db": 0o600, "t.db-wal": 0o600, "t.db-shm": 0o600}
 
 
-async def test_bug_in_the_island_wakes_all_who_wait(tmp_path: Path, monkeypatch) -> None:
+async def test_bug_in_the_sqlite_thread_wakes_all_who_wait(tmp_path: Path, monkeypatch) -> None:
     async def expect_end() -> None:
         with pytest.raises(RuntimeError, match="thread of the database ended"):
             await database.write(insert("lost"))
@@ -290,10 +290,10 @@ async def test_bug_in_the_island_wakes_all_who_wait(tmp_path: Path, monkeypatch)
     async def broken(_self) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(island.Island, "_next_batch", broken)
+    monkeypatch.setattr(sqlite_thread.SqliteThread, "_next_batch", broken)
     with pytest.raises(ExceptionGroup) as caught:
         async with open_database(tmp_path / "t.db", prepare) as database:
-            database._island.write = lambda _request: None
+            database._sqlite.write = lambda _request: None
             await expect_end()
     assert caught.group_contains(ZeroDivisionError)
 

@@ -82,13 +82,15 @@ async def test_nothing_of_a_commit_is_there_if_a_part_of_it_fails(journal: Journ
 
 
 async def test_newest_snapshot_counts_and_none_deletes(journal: Journal) -> None:
-    for table in ("auction", "lease", "serving"):
+    for table in ("auction", "requester-lease", "provider-lease"):
         await journal.commit(Commit(snapshots=(Snapshot(table, b"k", "Open", b"1"),)))
-    newer = Snapshot("lease", b"k", "Running", b"2")
+    newer = Snapshot("requester-lease", b"k", "Running", b"2")
     await journal.commit(Commit(snapshots=(newer, Snapshot("auction", b"k", "Finished", None))))
     assert await journal.snapshots("auction") == ()
-    assert await journal.snapshots("lease") == (newer,)
-    assert await journal.snapshots("serving") == (Snapshot("serving", b"k", "Open", b"1"),)
+    assert await journal.snapshots("requester-lease") == (newer,)
+    assert await journal.snapshots("provider-lease") == (
+        Snapshot("provider-lease", b"k", "Open", b"1"),
+    )
 
 
 async def test_jobs_are_listed_newest_first_by_their_first_snapshot(journal: Journal) -> None:

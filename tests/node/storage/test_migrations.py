@@ -56,7 +56,7 @@ async def test_file_of_version_1_keeps_its_content(version_1: Path) -> None:
     async with open_journal(version_1) as journal:
         assert [row.data for row in await journal.jobs()] == [b"\xaa"]
         assert [row.kind for row in await journal.events(JobId(b"\1\2"))] == ["submitted"]
-        assert [row.state for row in await journal.snapshots("lease")] == ["Leased"]
+        assert [row.state for row in await journal.snapshots("requester-lease")] == ["Leased"]
         assert await journal.totals() == Totals(earned=2, spent=0)
         assert [row.row for row in await journal.outbox()] == [7]
         assert await journal.known_blobs() == ((b"\7", 8, "input"),)

@@ -52,9 +52,9 @@ from protocol.wire.messages import (
     Released,
 )
 from tests.driven import POLICY, START_MS
+from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_node import Node
 from tests.strategies import SIGNERS
-from tests.world import World, job_spec, provider_policy
-from tests.world_node import Node
 
 JOB = JobId(bytes(16))
 
@@ -98,8 +98,8 @@ def test_a_heartbeat_of_a_stranger_is_answered_once_and_leaves_no_trace() -> Non
     assert core.handle(SIGNERS[1].sign(Ready(LeaseId(bytes(32)))), START_MS) == []
 
 
-def world_of_two() -> tuple[World, Node, Node]:
-    world = World()
+def world_of_two() -> tuple[SimulatedNetwork, Node, Node]:
+    world = SimulatedNetwork()
     ann, ben = world.add("ann"), world.add("ben", provider_policy())
     world.meet()
     return world, ann, ben
@@ -243,7 +243,7 @@ def test_waking_early_changes_nothing() -> None:
 
 
 def test_nobody_there_ends_the_job_with_the_reason() -> None:
-    world = World()
+    world = SimulatedNetwork()
     ann = world.add("ann")
     job_id = world.submit(ann)
     assert world.run_until(lambda: world.ended(ann, job_id))

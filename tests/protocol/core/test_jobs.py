@@ -24,8 +24,8 @@ from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, VICKREY, BlobRef, FileRef
 from protocol.wire.messages import CapabilityRecord, Listing
 from tests.driven import POLICY, START_MS
+from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
-from tests.world import job_spec
 
 CONTEXT = Context(START_MS, SIGNERS[0], Policy(addresses=("/a", "/b", "/c", "/d")))
 JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)

@@ -15,8 +15,8 @@ from protocol.machines.inputs import Input, JobSubmitted, PolicyChanged
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import Message
 from tests.driven import POLICY, START_MS
+from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS, messages, snapshots
-from tests.world import job_spec
 
 PLAIN = [member for member in get_args(Input) if get_origin(member) is not Signed]
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.core.jobs import Job
-from protocol.machines import auction, lease, serving
+from protocol.machines import provider, requester
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.strategies import snapshots
 
-TABLES = (Job, auction.State, lease.State, serving.State)
+TABLES = (Job, requester.auction.State, requester.lease.State, provider.lease.State)
 Name = NewType("Name", str)
 
 

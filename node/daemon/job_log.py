@@ -1,0 +1,115 @@
+"""What the log says of jobs, in words for people: of our own, and of those we run for others.
+
+Spec: specs/operation.md#jobs.
+"""
+
+import logging
+from typing import Any, Final
+
+from node.requester.job_view import kind_of
+from protocol.machines import effects, events
+from protocol.machines.provider.lease import Serving, Settling
+from protocol.values.ids import LeaseId, PeerId
+from protocol.values.units import credits_of_nano, hourly_of_rate
+
+LOG: Final = logging.getLogger(__name__)
+ID_DIGITS: Final = 12
+
+
+class JobLog:
+    """Says in the log when a job starts, goes on and ends."""
+
+    def __init__(self) -> None:
+        self._served: dict[LeaseId, PeerId] = {}
+        """The executions for others that were started and have not ended, with their requester."""
+        self._paused: set[LeaseId] = set()
+
+    def reported(self, report: effects.Report) -> None:
+        """Say what became of a job of our own."""
+        LOG.info("job %s: %s", report.job_id.hex()[:ID_DIGITS], words_of(report.event))
+
+    def launched(self, launch: effects.Launch) -> None:
+        """Say that a job of another peer starts here."""
+        self._served[launch.lease_id] = launch.requester
+        LOG.info("a job of a peer starts here", extra=_facts(launch.lease_id, launch.requester))
+
+    def _say_paused(self, lease_id: LeaseId, state: Serving) -> None:
+        if state.is_paused == (lease_id in self._paused):
+            return
+        facts = _facts(lease_id, state.hold.requester)
+        if state.is_paused:
+            self._paused.add(lease_id)
+            LOG.info("a job of a peer is paused here: its requester does not pay", extra=facts)
+        else:
+            self._paused.discard(lease_id)
+            LOG.info("a job of a peer goes on here", extra=facts)
+
+    def saved(self, lease_id: LeaseId, state: Any) -> None:
+        """Say how a job of another peer has ended, or that it waits: `state` is its lease's."""
+        if isinstance(state, Serving):
+            self._say_paused(lease_id, state)
+            return
+        if state is not None and not isinstance(state, Settling):
+            return
+        self._paused.discard(lease_id)
+        requester = self._served.pop(lease_id, None)
+        if requester is None:
+            return
+        facts = _facts(lease_id, requester)
+        if state is None:
+            LOG.info("a job of a peer ended here, without a bill", extra=facts)
+            return
+        bill = state.receipt
+        facts |= {
+            "exit": bill.exit_code,
+            "seconds": bill.usage_ms / 1000,
+            "earned": credits_of_nano(bill.amount),
+        }
+        LOG.info("a job of a peer ended here", extra=facts)
+
+
+def words_of(event: events.JobEvent) -> str:
+    """Return what happened to a job of our own, as one says it."""
+    match event:
+        case events.WaitingForProvider(wait_ms=wait_ms):
+            return f"no provider is known now: waiting up to {wait_ms // 1000} s for one"
+        case events.Announced(nodes=nodes, eligible=eligible):
+            return f"asking for bids; {eligible} of {nodes} known nodes can run it"
+        case events.BidsOpened(bids=bids):
+            return f"{len(bids)} bid{'' if len(bids) == 1 else 's'}"
+        case events.Awarded(provider=peer, rate=rate):
+            return f"awarded to {short(peer)} for {hourly_of_rate(rate)} credits an hour"
+        case events.Fetching(provider=peer):
+            return f"{short(peer)} fetches image and inputs"
+        case events.Starting(provider=peer):
+            return f"{short(peer)} has everything and is told to start"
+        case events.Running(provider=peer):
+            return f"running at {short(peer)}"
+        case events.Cancelling(provider=peer):
+            return f"cancelling; {short(peer)} is told to stop"
+        case _:
+            return _words_of_end(event)
+
+
+def short(peer: PeerId) -> str:
+    """Return a peer id's end, which tells peers apart; all of them begin alike."""
+    return peer[-8:]
+
+
+def _words_of_end(event: events.JobEvent) -> str:
+    match event:
+        case events.Returning(exit_code, usage_ms):
+            return f"exited with {exit_code} after {usage_ms / 1000} s; fetching what it left"
+        case events.Done(exit_code=exit_code, amount=amount):
+            return f"done: exit code {exit_code}, paid {credits_of_nano(amount)} credits"
+        case events.Retrying(why=why):
+            return f"this attempt failed, another follows: {why}"
+        case events.Failed(why=why, amount=amount):
+            paid = f"; paid {credits_of_nano(amount)} credits" if amount else ""
+            return f"ended without a result: {why}{paid}"
+        case _:
+            return kind_of(event)
+
+
+def _facts(lease_id: LeaseId, requester: PeerId) -> dict[str, object]:
+    return {"lease": lease_id.hex()[:ID_DIGITS], "requester": short(requester)}

@@ -1,0 +1,66 @@
+"""Peers whose capability record we do not have: the DHT is asked for it, in the background.
+
+Spec: specs/discovery.md#lookup.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from node.messaging.receiver import Receiver
+from node.network.host import Network
+from protocol.core.core import Core
+from protocol.values.errors import PeerFault, Stale
+from protocol.values.ids import PeerId
+
+LOG: Final = logging.getLogger(__name__)
+EVERY_S: Final = 1.0
+AT_ONCE_MAX: Final = 8
+"""A lookup may take ten seconds: strangers who say nothing must not keep others waiting."""
+PAUSE_S_MIN: Final = 5.0
+PAUSE_S_MAX: Final = 300.0
+
+
+async def look_up_records(
+    core: Core, network: Network, door: Receiver, now_ms: Callable[[], int]
+) -> None:
+    """Look up the records of connected peers that have not told us theirs, until cancelled."""
+    strangers: dict[PeerId, _Stranger] = {}
+    slots = trio.CapacityLimiter(AT_ONCE_MAX)
+    async with trio.open_nursery() as nursery:
+        while True:
+            await trio.sleep(EVERY_S)
+            known = {listing.peer for listing in core.directory.listings(now_ms())}
+            unknown = [peer.peer_id for peer in network.peers() if peer.peer_id not in known]
+            strangers = {peer: strangers.get(peer) or _Stranger(peer) for peer in unknown}
+            due = [one for one in strangers.values() if one.due_s <= trio.current_time()]
+            due.sort(key=lambda stranger: stranger.lookups)
+            for stranger in due[: int(slots.available_tokens)]:
+                stranger.lookups += 1
+                stranger.due_s = math.inf  # Not while it is being looked up.
+                nursery.start_soon(_look_up, stranger, network, door, slots)
+
+
+@dataclass(slots=True)
+class _Stranger:
+    peer: PeerId
+    lookups: int = 0
+    due_s: float = 0
+
+
+async def _look_up(
+    stranger: _Stranger, network: Network, door: Receiver, slots: trio.CapacityLimiter
+) -> None:
+    async with slots:
+        record = await network.get_record(stranger.peer)
+    pause_s = min(PAUSE_S_MIN * 2 ** min(stranger.lookups - 1, 16), PAUSE_S_MAX)
+    stranger.due_s = trio.current_time() + pause_s
+    try:
+        if record is not None:
+            door.take_record(stranger.peer, record)
+    except (PeerFault, Stale) as error:
+        LOG.info("the record of %s in the DHT: %s", stranger.peer, error)

@@ -1,0 +1,60 @@
+"""Bids that did not reach their requester: the owner of a provider hears of it.
+
+Else a provider that nobody can answer, and that can answer nobody, looks like one without work.
+Spec: specs/operation.md#reachability.
+"""
+
+import logging
+from typing import Final
+
+from node.driver.clock import Clock
+from protocol.values.errors import PeerFault
+from protocol.values.ids import PeerId
+from protocol.wire.envelope import Signer, open_envelope
+from protocol.wire.messages import BidCommit, BidReveal
+
+LOG: Final = logging.getLogger(__name__)
+WARN_EVERY_MS: Final = 600_000
+"""Who asks from where nobody reaches it costs nothing: it shall not fill the log."""
+REQUESTERS_MAX: Final = 256
+
+
+class Undelivered:
+    """Counts the calls that we bid on in vain, once each."""
+
+    def __init__(self, signer: Signer, clock: Clock) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._last: dict[PeerId, bytes] = {}
+        self._warned_ms: int | None = None
+        self.bids = 0
+        """How many, since the start."""
+
+    def missed(self, peer: PeerId, envelope: bytes) -> None:
+        """Take note that a message of ours did not reach a peer; that of a bid is counted."""
+        own = self._signer
+        try:
+            message = open_envelope(envelope, own.network_id, own.peer_id).message
+        except PeerFault:  # It waited on the disk: of an earlier version, or network.
+            return
+        if not isinstance(message, BidCommit | BidReveal):
+            return
+        if self._last.pop(peer, b"") != message.call_id:  # Commitment and opening are one bid.
+            self.bids += 1
+            self._warn(peer)
+        self._last[peer] = message.call_id
+        if len(self._last) > REQUESTERS_MAX:
+            del self._last[next(iter(self._last))]
+
+    def _warn(self, peer: PeerId) -> None:
+        now_ms = self._clock.now_ms()
+        if self._warned_ms is not None and now_ms < self._warned_ms + WARN_EVERY_MS:
+            return
+        self._warned_ms = now_ms
+        LOG.warning(
+            "a bid did not reach its requester %s: no connection with it stands, and none could be"
+            " made; if this goes on, open the port of this node, and set network.announce to where"
+            " others reach it (%d bids so far)",
+            peer,
+            self.bids,
+        )

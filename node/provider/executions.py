@@ -1,0 +1,285 @@
+"""The provider's hands: fetch what an execution needs, run its container, keep what it leaves.
+
+Spec: specs/execution.md#executions. Every lease has one run folder and at most one task at a
+time; what comes of it goes back to the core as an input.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from node.data.disk import full_disk_as_storage_full
+from node.driver.background import Activity, Background
+from node.driver.driver import Inbox
+from node.provider.collect import collect
+from node.provider.execution_context import ExecutionContext, pins_of
+from node.provider.prepare import HeldImage, prepare, sandbox_of
+from node.sandbox import runfolder
+from node.sandbox.driver import Driver as SandboxDriver
+from node.sandbox.driver import Exit, log_path, outputs_path
+from node.sandbox.driver import Launch as ContainerLaunch
+from node.sandbox.policy import name_of
+from protocol.machines import effects, inputs
+from protocol.values.errors import (
+    BlobUnavailable,
+    InvalidRequest,
+    SandboxUnavailable,
+    StorageFull,
+)
+from protocol.values.ids import LeaseId, PeerId
+from protocol.wire.job import BlobRef
+
+LOG: Final = logging.getLogger(__name__)
+NOT_TO_BE_HAD: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
+"""Why an execution fails: a bad image, a holder without its blobs, a sandbox, a full disk."""
+REFUSED_TOLD_MAX: Final = 3
+"""Outputs that were not kept, of which the user is told by name."""
+HOST_PATH: Final = re.compile(r"""(?<![\w.-])/+[^\s/:;,'"()]+/[^\s:;,'"()]*""")
+"""An absolute path of at least two names; of the job's own only its mount points are shorter."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What we must remember of a lease until it is dropped."""
+
+    requester: PeerId | None = None
+    """Who may read the log; None before the container was asked for."""
+    budget_ms: int = 0
+    runs: bool = False
+    killed: bool = False
+    """Whether it is to be killed, be it as soon as it runs."""
+
+
+class Executions:
+    """The executions of this node."""
+
+    def __init__(self, workshop: ExecutionContext, inbox: Inbox) -> None:
+        self._shop = workshop
+        self._inbox = inbox
+        self._background = Background()
+        self._active: dict[LeaseId, Activity] = {}
+        self._known: dict[LeaseId, _Known] = {}
+        self._dropping = 0
+        self._dropped = trio.Event()
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold all executions, until cancelled."""
+        await self._background.run(task_status)
+
+    def perform(self, effect: effects.Effect) -> None:
+        """Begin what the core asks for."""
+        match effect:
+            case effects.Prepare(lease_id, _, workload):
+                self._know(lease_id)
+                self._shop.roots.pin(lease_id, workload.image)
+                self._start(lease_id, partial(self._prepare, effect))
+            case effects.Launch(lease_id, requester, workload):
+                known = self._know(lease_id)
+                known.requester = requester
+                self._shop.roots.pin(lease_id, workload.image)
+                known.budget_ms = max(known.budget_ms, effect.budget_ms)
+                self._start(lease_id, partial(self._execute, effect))
+            case effects.Extend(lease_id, budget_ms):
+                # Budgets only grow, in whatever order the tasks that write them come.
+                known = self._know(lease_id)
+                known.budget_ms = max(known.budget_ms, budget_ms)
+                self._background.begin(partial(self._extend, lease_id))
+            case effects.Kill(lease_id):
+                self._know(lease_id).killed = True
+                self._background.begin(partial(self._kill, lease_id))
+                if lease_id not in self._active:  # An earlier run of the node started it.
+                    self._start(lease_id, partial(self._see_the_end, lease_id))
+            case effects.Drop(lease_id):
+                self._dropping += self._background.begin(partial(self._drop, lease_id))
+
+    def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
+        """Return who may read a log, where it grows and whether it still may; None if unknown."""
+        known, folder = self._known.get(lease_id), self._folder(lease_id)
+        if known is None or known.requester is None:
+            return None
+        return known.requester, log_path(folder), lease_id in self._active
+
+    async def wait_dropped(self) -> None:
+        """Wait until everything that was to be removed is removed."""
+        while self._dropping:
+            await self._dropped.wait()
+
+    # --- the steps of an execution --------------------------------------------------------
+
+    async def _prepare(self, effect: effects.Prepare) -> None:
+        lease_id = effect.lease_id
+        try:
+            self._sandbox()  # Before anything is fetched in vain.
+            await prepare(self._shop, effect, self._inbox)
+        except NOT_TO_BE_HAD as error:
+            LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
+            await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))
+            return
+        await self._inbox.take(inputs.Prepared(lease_id))
+        await self._shop.roots.sweep()
+
+    async def _execute(self, effect: effects.Launch) -> None:
+        lease_id = effect.lease_id
+        try:
+            await self._begin(effect)
+        except NOT_TO_BE_HAD as error:
+            await self._fail(lease_id, error)
+            return
+        used_ms = runfolder.usage_ms(self._folder(lease_id))
+        await self._inbox.take(inputs.ContainerStarted(lease_id, used_ms))
+        await self._see_the_end(lease_id)
+
+    async def _begin(self, effect: effects.Launch) -> None:
+        """Start the container, or take over the one that runs or ran."""
+        known, folder = self._know(effect.lease_id), self._folder(effect.lease_id)
+        sandbox = self._sandbox()
+        with full_disk_as_storage_full(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_known = runfolder.is_known(folder)  # Asked once: its runner may die at any time.
+            if runfolder.name_in(folder) and not is_known:
+                # It must not run twice, and what it did is gone.
+                raise SandboxUnavailable("the container was lost when its machine went down")
+            image = ""  # What runs already is taken over as it is.
+            if not is_known:
+                # It was prepared, which costs nothing twice; but it may have gone since.
+                image = await sandbox.prepare(HeldImage(effect.workload, self._shop))
+            launch = await self._launch(effect, image)
+            with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
+                await sandbox.start(launch, folder)
+            known.runs = True
+            if known.killed:
+                await sandbox.kill(folder)
+            await sandbox.extend(folder, known.budget_ms)
+
+    async def _see_the_end(self, lease_id: LeaseId) -> None:
+        """Wait for the container's end, keep what it left, and tell the core."""
+        folder, owner = self._folder(lease_id), pins_of(lease_id)
+        try:
+            ended = await self._sandbox().wait(folder)
+            if ended.reason == "failed":
+                raise SandboxUnavailable(ended.detail or "the sandbox failed")
+            outputs = await collect(self._shop.blobs, owner, folder)
+        except NOT_TO_BE_HAD as error:
+            await self._fail(lease_id, error)
+            return
+        refused = runfolder.outputs_refused(folder)
+        await self._inbox.take(_exited(lease_id, ended, outputs, refused))
+        # They are blobs now, and the core knows: once is enough.
+        await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
+
+    async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
+        LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
+        await self._inbox.take(inputs.ContainerFailed(lease_id, self._told(error)))
+
+    def _told(self, error: Exception) -> str:
+        """Return what the requester hears of a failure: no path of this machine, the log has it."""
+        own = str(self._shop.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
+        return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
+
+    async def _launch(self, effect: effects.Launch, image: str) -> ContainerLaunch:
+        shop, workload = self._shop, effect.workload
+        config = await shop.images.config(workload.image)
+        files = []
+        for file in workload.inputs:
+            path = shop.blobs.path(file.blob.digest)
+            if path is None:
+                raise BlobUnavailable(f"input {file.path} is not here any more")
+            if file.executable:  # Every job that has the blob sees its mode.
+                path.chmod(path.stat().st_mode | 0o111)
+            files.append((file.path, path))
+        return ContainerLaunch(
+            name=name_of(effect.lease_id),
+            workload=workload,
+            image=image,
+            env=config.env,
+            working_dir=config.working_dir,
+            inputs=tuple(files),
+            gpus=effect.reservation.devices,
+            budget_ms=effect.budget_ms,
+            pause_ms=effect.pause_ms,
+        )
+
+    async def _extend(self, lease_id: LeaseId) -> None:
+        known = self._known.get(lease_id)
+        if known is None or not known.runs:  # If it does not run yet, its start will do it.
+            return
+        try:
+            with full_disk_as_storage_full(self._shop.runs):
+                await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
+            used_ms = runfolder.usage_ms(self._folder(lease_id))
+            await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
+        except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
+            LOG.warning("cannot prolong lease %s: %s", lease_id.hex()[:12], error)
+
+    async def _kill(self, lease_id: LeaseId) -> None:
+        try:
+            await self._sandbox().kill(self._folder(lease_id))
+        except SandboxUnavailable as error:  # The core's deadline ends the lease.
+            LOG.warning("cannot stop the container of lease %s: %s", lease_id.hex()[:12], error)
+
+    # --- the end of a lease ---------------------------------------------------------------
+
+    async def _drop(self, lease_id: LeaseId) -> None:
+        with trio.CancelScope(shield=True):  # A stopping node leaves no container behind.
+            try:
+                await self._remove(lease_id)
+            except SandboxUnavailable as error:  # The next start of the node tries again.
+                LOG.warning("something of lease %s stays: %s", lease_id.hex()[:12], error)
+        self._dropping -= 1
+        self._dropped.set()
+        self._dropped = trio.Event()
+
+    async def _remove(self, lease_id: LeaseId) -> None:
+        self._known.pop(lease_id, None)
+        activity = self._active.get(lease_id)
+        if activity is not None:
+            activity.stop()
+            await activity.wait_over()  # It must not write into a folder that is being removed.
+        self._shop.blobs.unpin(pins_of(lease_id))
+        self._shop.roots.unpin(lease_id)
+        folder = self._folder(lease_id)
+        if await trio.Path(folder).exists():
+            await self._sandbox().remove(folder)
+
+    # --- details --------------------------------------------------------------------------
+
+    def _folder(self, lease_id: LeaseId) -> Path:
+        return self._shop.run_folder(lease_id)
+
+    def _sandbox(self) -> SandboxDriver:
+        return sandbox_of(self._shop)
+
+    def _know(self, lease_id: LeaseId) -> _Known:
+        return self._known.setdefault(lease_id, _Known())
+
+    def _start(self, lease_id: LeaseId, action: Callable[[], Awaitable[object]]) -> None:
+        activity = self._active[lease_id] = Activity()
+        self._background.begin(partial(self._do, lease_id, activity, action))
+
+    async def _do(
+        self, lease_id: LeaseId, activity: Activity, action: Callable[[], Awaitable[object]]
+    ) -> None:
+        await activity.run(action)
+        if self._active.get(lease_id) is activity:
+            del self._active[lease_id]
+
+
+def _remove_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # What stays goes with the run folder.
+
+
+def _exited(
+    lease_id: LeaseId, ended: Exit, outputs: BlobRef, refused: Sequence[str]
+) -> inputs.ContainerExited:
+    detail = ended.detail
+    if refused and not detail:
+        detail = f"not everything in /out was kept: {'; '.join(refused[:REFUSED_TOLD_MAX])}"
+    code = ended.exit_code % 256
+    return inputs.ContainerExited(lease_id, code, ended.reason, detail, ended.usage_ms, outputs)

@@ -1,0 +1,126 @@
+"""Fetches image and inputs of an execution from its requester, and gives the image to the sandbox.
+
+Spec: specs/execution.md#executions. A holder that is busy or just out of reach is asked again a
+few times; a job whose image is larger than it said is refused before its layers are fetched.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from node.data.layers import Allowance
+from node.data.transfer import Holding
+from node.driver.driver import Inbox
+from node.provider.execution_context import ExecutionContext, pins_of
+from node.sandbox.driver import Driver
+from protocol.machines.effects import Prepare
+from protocol.machines.inputs import FetchProgressed
+from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
+from protocol.values.ids import Digest, LeaseId
+from protocol.wire.job import Workload
+
+MANIFEST_BYTES_MAX: Final = 4 * 1024 * 1024
+ATTEMPTS: Final = 5
+PAUSE_S: Final = 0.5
+"""Before the second attempt; it doubles."""
+UNPACKED_RATIO_MAX: Final = 4
+"""So many times its size an image may unpack to, besides the job's disk. Most have two to three."""
+PROGRESS_BYTES: Final = 1024 * 1024
+"""The core hears of the fetching in steps of this: 17 kB/s are enough to be seen alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldImage:
+    """The image of a workload, whose parts are here, as the sandbox takes it."""
+
+    workload: Workload
+    shop: ExecutionContext
+
+    @property
+    def digest(self) -> Digest:
+        """Return the digest of its manifest."""
+        return self.workload.image
+
+    async def unpack(self) -> Path:
+        """Return its root, unpacked once; errors as of `ImageCache.unpack`."""
+        return await self.shop.roots.unpack(self.digest, await self._unpacked_bytes_max())
+
+    async def archive(self, path: Path) -> int:
+        """Write it to a new file, as `docker load` takes it; return its unpacked bytes.
+
+        Errors as of `Images.unpack`.
+        """
+        allowance = Allowance(await self._unpacked_bytes_max())
+        return await self.shop.images.docker_archive(self.digest, path, allowance)
+
+    async def _unpacked_bytes_max(self) -> int:
+        packed = sum(part.size for part in await self.shop.images.parts(self.digest))
+        return UNPACKED_RATIO_MAX * packed + self.workload.resources.disk_mib * 1024**2
+
+
+async def prepare(shop: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
+    """Have everything that an execution needs; the inbox is told how far the fetching is.
+
+    The sandbox has the image then. All of it counts as preparing, for which a job has its time.
+
+    BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull say why it cannot be had.
+    """
+    shop.pin_inputs(effect.lease_id, effect.workload)
+    for attempt in range(ATTEMPTS):
+        try:
+            await _fetch_all(shop, effect, inbox)
+            break
+        except BlobUnavailable:
+            if attempt == ATTEMPTS - 1:
+                raise
+        await trio.sleep(PAUSE_S * 2**attempt)
+    await sandbox_of(shop).prepare(HeldImage(effect.workload, shop))
+
+
+def sandbox_of(shop: ExecutionContext) -> Driver:
+    """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
+    if shop.sandbox is None:
+        raise SandboxUnavailable("this node has no sandbox any more")
+    return shop.sandbox
+
+
+async def _fetch_all(shop: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
+    workload, holder, owner = effect.workload, effect.requester, pins_of(effect.lease_id)
+    progress = _Progress(effect.lease_id, workload, inbox)
+    await shop.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
+    parts = await shop.images.parts(workload.image)
+    size = sum(part.size for part in parts)
+    if size > workload.image_bytes:
+        raise InvalidRequest(f"the image has {size} bytes, the job says {workload.image_bytes}")
+    shop.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
+    for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
+        await shop.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
+        progress.finish(sum(ref.size for ref in refs))
+    await progress.tell_all()
+
+
+class _Progress:
+    """Tells the core how far the fetching is, in steps."""
+
+    def __init__(self, lease_id: LeaseId, workload: Workload, inbox: Inbox) -> None:
+        self._lease_id, self._inbox = lease_id, inbox
+        size = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
+        self._total = max(size, 1)
+        self._finished = 0
+        self._told = 0
+
+    def note(self, done: int) -> None:
+        if self._finished + done >= self._told + PROGRESS_BYTES:
+            self._told = self._finished + done
+            # A job may say less of its size than comes; it is not all here before the end.
+            told = min(self._told, self._total - 1)
+            self._inbox.give(FetchProgressed(self._lease_id, told, self._total))
+
+    def finish(self, size: int) -> None:
+        self._finished += size
+
+    async def tell_all(self) -> None:
+        """Say that everything is here: what follows is this node's own work."""
+        await self._inbox.take(FetchProgressed(self._lease_id, self._total, self._total))

@@ -1,0 +1,187 @@
+"""The requester's hands: log and outputs of its jobs come home.
+
+Spec: specs/execution.md#results. The log is followed while the job runs, and replaced by the
+verified whole when it has ended.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from node.data.blobs import Blobs
+from node.data.disk import full_disk_as_storage_full
+from node.data.output_manifest import (
+    LISTING_BYTES_MAX,
+    fault_of,
+    log_bytes_max,
+    pin_listing,
+    read_listing,
+)
+from node.data.transfer import BlobFetcher, Holding
+from node.driver.background import Activity, Background
+from node.driver.driver import Inbox
+from node.provider.log_server import PROTOCOL, Stream, follow_log
+from protocol.machines import effects, inputs
+from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
+from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.wire.job import BlobRef, Workload
+
+LOG: Final = logging.getLogger(__name__)
+FETCH_ATTEMPTS: Final = 8
+FETCH_PAUSE_S: Final = 0.5
+"""Before the second attempt; it doubles."""
+
+OpenStream = Callable[[PeerId, str], Awaitable[Stream]]
+
+
+class Results:
+    """Logs and outputs of our own jobs. `folder` has one subfolder a job."""
+
+    def __init__(
+        self,
+        folder: Path,
+        blobs: Blobs,
+        fetcher: BlobFetcher,
+        open_stream: OpenStream,
+        inbox: Inbox,
+    ) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._open_stream = open_stream
+        self._inbox = inbox
+        self._following: dict[LeaseId, Activity] = {}
+        self._fetching: dict[LeaseId, Activity] = {}
+        self._background = Background()
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold all transfers, until cancelled."""
+        await self._background.run(task_status)
+
+    def log_path(self, job_id: JobId) -> Path:
+        """Return where a job's log is, once it has one."""
+        return self._folder / job_id.hex() / "log"
+
+    def perform(self, effect: effects.Effect, workload: Workload | None) -> None:
+        """Begin to follow a log or to fetch outputs; the job's workload bounds their size."""
+        match effect:
+            case effects.FollowLog() if workload is not None:
+                follow = partial(self._follow, effect, workload)
+                self._start(self._following, effect.lease_id, follow)
+            case effects.FetchOutputs() if workload is not None:
+                fetch = partial(self._fetch, effect, workload)
+                self._start(self._fetching, effect.lease_id, fetch)
+
+    def forget(self, lease_id: LeaseId) -> None:
+        """Stop what is being done for a lease that has ended; its outputs are not pinned more."""
+        for running in (self._following, self._fetching):
+            activity = running.pop(lease_id, None)
+            if activity is not None:
+                activity.stop()
+        self._blobs.unpin(_pins_of(lease_id))
+
+    def _start(
+        self,
+        running: dict[LeaseId, Activity],
+        lease_id: LeaseId,
+        action: Callable[[], Awaitable[object]],
+    ) -> None:
+        activity = Activity()
+        if self._background.begin(partial(activity.run, action)):
+            running[lease_id] = activity
+
+    async def _follow(self, effect: effects.FollowLog, workload: Workload) -> None:
+        path, lease_id = self.log_path(effect.job_id), effect.lease_id
+        opener = partial(self._open_stream, effect.provider, PROTOCOL)
+        try:
+            await trio.to_thread.run_sync(_begin_log, path, lease_id)
+            await follow_log(opener, lease_id, path, log_bytes_max(workload))
+        except StorageFull as error:  # The job goes on, and so does its log at the provider.
+            LOG.warning("cannot follow the log of job %s: %s", effect.job_id.hex()[:12], error)
+
+    async def _fetch(self, effect: effects.FetchOutputs, workload: Workload) -> None:
+        lease_id = effect.lease_id
+        why = await self._fetch_patiently(effect, workload)
+        if why:
+            lost = inputs.OutputsLost(lease_id, f"the outputs cannot be fetched: {why}")
+            await self._inbox.take(lost)
+        else:
+            await self._inbox.take(inputs.OutputsFetched(lease_id))
+
+    async def _fetch_patiently(self, effect: effects.FetchOutputs, workload: Workload) -> str:
+        """Fetch log and outputs; return why they cannot be had, "" if they are here."""
+        why = ""
+        for attempt in range(FETCH_ATTEMPTS):
+            try:
+                await self._fetch_once(effect, workload)
+            except PeerFault as fault:  # Another attempt would find the same.
+                LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], fault)
+                return fault.why
+            except (BlobUnavailable, StorageFull) as error:
+                LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], error)
+                why = str(error)
+            else:
+                return ""
+            if attempt < FETCH_ATTEMPTS - 1:
+                await trio.sleep(FETCH_PAUSE_S * 2**attempt)
+        return why
+
+    async def _fetch_once(self, effect: effects.FetchOutputs, workload: Workload) -> None:
+        owner, holders = _pins_of(effect.lease_id), [effect.provider]
+        digest = effect.outputs.digest
+        self._blobs.pin(owner, digest)
+        await self._fetcher.fetch(digest, holders, "output", LISTING_BYTES_MAX)
+        outputs = await read_listing(self._blobs, digest)
+        fault = fault_of(outputs, workload)
+        if fault:
+            raise RuleBroken(effect.provider, fault)
+        pin_listing(self._blobs, owner, digest, outputs)
+        for kind, refs in (("log", [outputs.log]), ("output", [f.blob for f in outputs.files])):
+            await self._fetcher.fetch_all(refs, Holding(effect.provider, kind, owner))
+        await self._finish_log(effect, outputs.log)
+
+    async def _finish_log(self, effect: effects.FetchOutputs, log: BlobRef) -> None:
+        """Put the verified log in the place of what was followed; readers see no gap."""
+        following = self._following.pop(effect.lease_id, None)
+        if following is not None:
+            following.stop()
+            await following.wait_over()  # It must not write to what will be one file with a blob.
+        whole = self._blobs.path(log.digest)
+        if whole is None:
+            raise BlobUnavailable("the log has gone from our own disk")
+        await trio.to_thread.run_sync(_end_log, whole, self.log_path(effect.job_id))
+
+
+def _pins_of(lease_id: LeaseId) -> str:
+    return f"outputs {lease_id.hex()}"
+
+
+def _begin_log(path: Path, lease_id: LeaseId) -> None:
+    """Make room for a lease's log; what we have of the same lease already is kept."""
+    mark = path.with_suffix(".lease")
+    with full_disk_as_storage_full(path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not mark.exists() or mark.read_bytes() != lease_id:
+            path.unlink(missing_ok=True)  # Never truncated: it may be one file with a blob.
+            mark.write_bytes(lease_id)
+
+
+def _end_log(whole: Path, path: Path) -> None:
+    draft = path.with_suffix(".whole")
+    with full_disk_as_storage_full(path.parent):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.with_suffix(".lease").unlink(missing_ok=True)  # Nobody appends to it any more.
+        draft.unlink(missing_ok=True)
+        try:
+            os.link(whole, draft)
+        except FileNotFoundError:
+            raise BlobUnavailable("the log has gone from our own disk") from None
+        except OSError:  # Blobs lie on another disk, or this one has no links.
+            shutil.copyfile(whole, draft)
+        draft.replace(path)

@@ -1,0 +1,284 @@
+"""The provider's side of this node: calls that it answers and leases that it serves.
+
+Spec: specs/core.md#provider. Capacity is derived from the states, never counted beside them.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from protocol.core.presence import record_of
+from protocol.core.standings import Standings
+from protocol.machines.context import NO_CAPACITY, Context
+from protocol.machines.effects import Effect, Learn, Send
+from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
+from protocol.machines.provider import bidding, lease
+from protocol.machines.table import due, step
+from protocol.rules.bucket import Bucket, draw, full_bucket
+from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
+from protocol.rules.matching import demand_of_call, mismatches
+from protocol.rules.selection import award_fault, outcome_fault
+from protocol.rules.standing import unpaid_of
+from protocol.values.errors import PeerFault
+from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
+from protocol.values.limits import (
+    ALL_CALLS_BURST,
+    ALL_CALLS_PER_MINUTE,
+    BIDDINGS_MAX,
+    CALLS_BURST,
+    CALLS_PER_MINUTE,
+    SETTLING_MAX,
+    UNPAID_MS_MAX,
+)
+from protocol.values.reasons import Decline, Mismatch, Release
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.messages import (
+    Award,
+    AwardDecline,
+    BidReveal,
+    Call,
+    Cancel,
+    CommitSet,
+    Deploy,
+    LeaseConfirm,
+    LeaseRelease,
+    Outcome,
+    Start,
+)
+
+
+class Provider:
+    """Biddings and servings of one node."""
+
+    def __init__(self, standings: Standings | None = None) -> None:
+        self.biddings: dict[CallId, bidding.State] = {}
+        self.servings: dict[LeaseId, lease.State] = {}
+        self._standings = standings or Standings()
+        self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
+        """Leases that were released before their award came; messages overtake each other."""
+        self._held_ms: dict[LeaseId, int] = {}
+        """Since when the leases that have not started keep our capacity."""
+        self._buckets: dict[PeerId, Bucket] = {}
+        self._common: dict[bool, Bucket] = {}
+        """One for all requesters that have settled with us, one for all strangers."""
+
+    def left(self, total: Capacity) -> Capacity:
+        """Return what of the node's capacity no lease has taken. An open bid takes nothing."""
+        return left_of(total, self._leased())
+
+    def states(self) -> Iterable[Any]:
+        """Return every state that has a deadline."""
+        return [*self.biddings.values(), *self.servings.values()]
+
+    def recover(self, states: Iterable[lease.State], context: Context) -> list[Effect]:
+        """Go on with the leases that were written down."""
+        effects: list[Effect] = []
+        for state in states:
+            resumed, following = lease.resume(state, context)
+            self._note_unpaid(state, resumed, context)
+            self.servings[resumed.hold.lease_id] = resumed
+            effects += following
+        return effects
+
+    def handle(self, event: Any, context: Context) -> list[Effect]:
+        """Take an input that is no message: a deadline, or news of an execution."""
+        effects: list[Effect] = []
+        if isinstance(event, DeadlineReached):
+            for call_id in due(self.biddings, context.now_ms):
+                effects += self._step_bidding(call_id, event, context)
+            for lease_id in due(self.servings, context.now_ms):
+                effects += self._step_serving(lease_id, event, context)
+            effects += self._bound_paused(context)
+        elif isinstance(event, StopRequested):
+            self.biddings.clear()  # An award that comes now finds no bid, and is declined.
+            for lease_id in list(self.servings):
+                effects += self._step_serving(lease_id, event, context)
+        else:
+            effects += self._step_serving(event.lease_id, event, context)
+        return effects
+
+    def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
+        """Take a message of a requester."""
+        match event.message:
+            case Call():
+                return self._answer(event, context)
+            case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
+                return self._step_bidding(call_id, event, context)
+            case Award():
+                return self._take_award(event, context)
+        lease_id: LeaseId = event.message.lease_id
+        state = self.servings.get(lease_id)
+        if state is not None and state.hold.requester == event.signer:
+            return self._step_serving(lease_id, event, context)
+        if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
+            # Our hold was over: the requester must not wait for us.
+            # Said once: what strangers ask for unasked costs us no disk.
+            gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
+            return [Send(event.signer, gone.envelope, 0)]
+        if state is None and isinstance(event.message, LeaseRelease):
+            self._fence(lease_id, event.signer)
+        return []
+
+    def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
+        call_id, own = CallId(event.content_id), context.signer.peer_id
+        full = len(self.biddings) >= BIDDINGS_MAX
+        if event.signer == own or call_id in self.biddings or full:
+            return []
+        lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
+        if set(lacks) - {Mismatch.PRICE}:  # Who is merely too expensive says so.
+            return []
+        if not self._may_call(event.signer, context):
+            return []
+        state, effects = bidding.answer_call(event, self._free(context), context)
+        if not isinstance(state, bidding.Over):
+            self.biddings[call_id] = state
+        # Whom we answer we must reach, and we may never have met.
+        told = event.message.addresses
+        return [*([Learn(event.signer, told)] if told else []), *effects]
+
+    def _free(self, context: Context) -> Capacity:
+        """Return what a further lease may take: nothing if there are as many as our owner wants."""
+        full = len(self._leased()) >= context.policy.jobs_max
+        return NO_CAPACITY if full else self.left(context.policy.capacity)
+
+    def _leased(self) -> list[Reservation]:
+        held = [lease.reserved(state) for state in self.servings.values()]
+        return [item for item in held if item is not None]
+
+    def _owes(self, requester: PeerId, context: Context) -> bool:
+        """Say whether a requester has cost us too much unpaid.
+
+        These are receipts that it has not signed, for each of which we keep outputs, and capacity
+        that it keeps without running a job.
+        """
+        now_ms = context.now_ms
+        theirs = [state for state in self.servings.values() if state.hold.requester == requester]
+        settling = sum(isinstance(state, lease.Settling) for state in theirs)
+        unpaid_ms = unpaid_of(context.standing_of(requester), now_ms)
+        unpaid_ms += sum(now_ms - self._held_ms.get(s.hold.lease_id, now_ms) for s in theirs)
+        return settling >= SETTLING_MAX or unpaid_ms > UNPAID_MS_MAX
+
+    def _note_unpaid(self, before: lease.State, after: lease.State, context: Context) -> None:
+        """Keep account of how long requesters keep our capacity without running a job."""
+        hold, now_ms = before.hold, context.now_ms
+        if isinstance(after, lease.Unstarted):
+            self._held_ms.setdefault(hold.lease_id, now_ms)
+            return
+        held_ms = self._held_ms.pop(hold.lease_id, now_ms)
+        if isinstance(before, lease.Unstarted) and isinstance(after, lease.Ended):
+            self._standings.keep_unpaid(hold.requester, now_ms - held_ms, now_ms)
+
+    def _may_call(self, requester: PeerId, context: Context) -> bool:
+        now_ms = context.now_ms
+        own = self._buckets.pop(requester, None)
+        if len(self._buckets) >= BIDDINGS_MAX:
+            del self._buckets[next(iter(self._buckets))]  # Who called longest ago.
+        fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
+        self._buckets[requester], allowed = draw(own or fresh, now_ms)
+        if not allowed:
+            return False
+        # Keys cost nothing: all strangers together are bounded too, and take only their half.
+        settled = context.standing_of(requester).settled
+        half = full_bucket(ALL_CALLS_BURST // 2, ALL_CALLS_PER_MINUTE // 2, now_ms)
+        self._common[settled], allowed = draw(self._common.get(settled, half), now_ms)
+        return allowed
+
+    def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:
+        award = event.message
+        place = (award.slot, award.attempt, award.offer)
+        lease_id = lease_id_of(award.call_id, *place, context.signer.peer_id)
+        if lease_id in self.servings:
+            return []
+        state = self.biddings.get(award.call_id)
+        revealed = bidding.awardable(state, event) if state else None
+        if (lease_id, event.signer) in self._fenced:
+            if revealed is not None:
+                del self.biddings[award.call_id]  # It has passed us over.
+            return []
+        if revealed is None or context.now_ms >= revealed.deadline_ms:
+            return [_decline(lease_id, event, Decline.POLICY, context)]
+        if self._fault(revealed, award, context):
+            return [_decline(lease_id, event, Decline.EVIDENCE, context)]
+        del self.biddings[award.call_id]
+        bid = revealed.bidding
+        # Bids may have been opened for the same capacity: the first award gets it.
+        reservation = reserve(self._free(context), bid.call.resources)
+        if reservation is None or self._owes(event.signer, context):
+            return [_decline(lease_id, event, Decline.BUSY, context)]
+        hold = lease.Hold(
+            lease_id, award.call_id, event.signer, award.attempt, award.rate,
+            bid.call.usage_ms_max, bid.call.resources, reservation,
+        )  # fmt: skip
+        held, effects = lease.hold_award(hold, event.content_id, bid.call.hold_ms, context)
+        self._note_unpaid(held, held, context)
+        self.servings[lease_id] = held
+        return list(effects)
+
+    def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
+        """Remember a release of a requester that may still award to us."""
+        bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
+        if any(state.bidding.requester == requester for state in bids):
+            self._fenced[lease_id, requester] = None
+            if len(self._fenced) > BIDDINGS_MAX:
+                del self._fenced[next(iter(self._fenced))]
+
+    def _fault(self, revealed: bidding.Revealed, award: Award, context: Context) -> str:
+        call, commit_set = revealed.bidding.call, revealed.commit_set
+        network, requester = context.signer.network_id, revealed.bidding.requester
+        setter: Signed[BidReveal] | None = None
+        try:
+            told = open_envelope(award.outcome, network, requester)
+            opened = open_envelope(award.evidence, network, requester) if award.evidence else None
+        except PeerFault as fault:
+            return fault.why
+        if not isinstance(told.message, Outcome) or told.signer != requester:
+            return "the outcome is not the requester's"
+        if opened is not None:
+            if not isinstance(opened.message, BidReveal) or opened.signer == context.signer.peer_id:
+                return "the evidence is no bid of another"
+            setter = Signed(opened.signer, opened.message, opened.envelope, opened.content_id)
+        own_id, held = context.signer.peer_id, commit_set.message if commit_set else None
+        wrong = outcome_fault(call, commit_set, own_id, award, told.message)
+        return wrong or award_fault(call, held, revealed.bidding.bid, award, setter)
+
+    def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
+        if call_id not in self.biddings:
+            return []
+        state, effects = step(bidding.TRANSITIONS, self.biddings[call_id], event, context)
+        if isinstance(state, bidding.Over):
+            del self.biddings[call_id]
+        else:
+            self.biddings[call_id] = state
+        return list(effects)
+
+    def _bound_paused(self, context: Context) -> list[Effect]:
+        """End the containers that were paused longest, if all that are paused hold too much."""
+        running = [s for s in self.servings.values() if isinstance(s, lease.Serving)]
+        states = [state for state in running if state.is_paused]
+        held_mib = sum(state.hold.resources.memory_mib for state in states)
+        effects: list[Effect] = []
+        for state in sorted(states, key=lambda state: state.paused_since_ms):
+            if held_mib <= context.policy.pause_memory_mib:
+                break
+            held_mib -= state.hold.resources.memory_mib
+            denied = PauseDenied(state.hold.lease_id)
+            effects += self._step_serving(denied.lease_id, denied, context)
+        return effects
+
+    def _step_serving(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
+        if lease_id not in self.servings:
+            return []
+        before = self.servings[lease_id]
+        state, effects = step(lease.TRANSITIONS, before, event, context)
+        if isinstance(event, StopRequested):
+            self._held_ms.pop(lease_id, None)  # Our own owner's will is nobody's fault.
+        self._note_unpaid(before, state, context)
+        if isinstance(state, lease.Ended):
+            del self.servings[lease_id]
+        else:
+            self.servings[lease_id] = state
+        return list(effects)
+
+
+def _decline(lease_id: LeaseId, event: Signed[Award], reason: Decline, context: Context) -> Effect:
+    said = context.signer.sign(AwardDecline(lease_id, event.content_id, reason))
+    return Send(event.signer, said.envelope, 0)

@@ -1,0 +1,35 @@
+"""What many transitions of a provider's lease do: write it down, give it back, end it.
+
+Spec: specs/lease.md#provider.
+"""
+
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Drop, Save, Send
+from protocol.machines.provider.lease.states import Ended, Hold, State, Step
+from protocol.values.limits import MESSAGE_MS
+from protocol.values.reasons import Release
+from protocol.wire.messages import LeaseRelease, Released
+from protocol.wire.schema import text_within
+
+DETAIL_BYTES: Final = 512
+"""How much of an explanation travels."""
+
+
+def save(state: State) -> Save:
+    """Return the effect that writes the state down, or forgets a lease that has ended."""
+    return Save("provider-lease", state.hold.lease_id, None if isinstance(state, Ended) else state)
+
+
+def release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
+    """Give the lease back, and say why."""
+    return end(hold, LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)), context)
+
+
+def end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> Step:
+    """Say the last word and forget the lease."""
+    ended = Ended(hold)
+    said = context.signer.sign(last_word).envelope
+    send = Send(hold.requester, said, context.now_ms + MESSAGE_MS)
+    return ended, (save(ended), send, Drop(hold.lease_id))

@@ -1,0 +1,298 @@
+"""The provider's side of one lease: from the award to the countersigned receipt.
+
+Spec: specs/lease.md#provider. Capacity is held hard from the award on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import (
+    Drop,
+    Kill,
+    Prepare,
+    Send,
+)
+from protocol.machines.inputs import (
+    ContainerExited,
+    ContainerExtended,
+    ContainerFailed,
+    ContainerStarted,
+    DeadlineReached,
+    FetchProgressed,
+    PauseDenied,
+    Prepared,
+    PrepareFailed,
+    StopRequested,
+)
+from protocol.machines.provider.lease.billing import bill, promised, settle_of
+from protocol.machines.provider.lease.ending import end, release, save
+from protocol.machines.provider.lease.running import (
+    beat_serving,
+    complete,
+    deny_pause,
+    fail_serving,
+    go_on,
+    launch,
+    release_serving,
+    say_started,
+    serve,
+    take_voucher,
+)
+from protocol.machines.provider.lease.states import (
+    Active,
+    Ended,
+    Held,
+    Hold,
+    Preparing,
+    Serving,
+    Settling,
+    State,
+    Step,
+    Stopping,
+    Unstarted,
+    Waiting,
+)
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
+from protocol.rules.metering import amount_of
+from protocol.values.ids import ContentId
+from protocol.values.limits import (
+    DEPLOY_WAIT_MS,
+    HEARTBEAT_MS,
+    HELD_MS,
+    PREPARE_MS,
+    RETAIN_MS,
+    SETTLEMENT_MS,
+    STALL_MS,
+    START_WAIT_MS,
+    STOP_MS,
+)
+from protocol.values.reasons import Release
+from protocol.wire.envelope import Signed
+from protocol.wire.job import faults_of_workload as faults
+from protocol.wire.messages import (
+    PREPARING,
+    AwardAccept,
+    Deploy,
+    Heartbeat,
+    LeaseActive,
+    LeaseConfirm,
+    LeaseRelease,
+    Ready,
+    Receipt,
+    Released,
+    Start,
+    Voucher,
+)
+
+
+def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> Step:
+    """Hold the capacity and accept the award."""
+    accept = context.signer.sign(AwardAccept(hold.lease_id, award))
+    state = Held(hold, context.now_ms + min(hold_ms, HELD_MS), accept.content_id)
+    return state, (save(state), Send(hold.requester, accept.envelope, state.deadline_ms))
+
+
+def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step:
+    """Take the contract, if its amount is the one that call and award give."""
+    if event.message.accept != state.accept:
+        return state, NOTHING
+    hold = state.hold
+    if event.message.amount_max != amount_of(hold.rate, hold.usage_ms_max):
+        why = "the confirmation names another amount than the award and the call give"
+        return release(hold, Release.CONTRACT, why, context)
+    following = Active(hold, context.now_ms + DEPLOY_WAIT_MS, event.content_id)
+    active = context.signer.sign(LeaseActive(hold.lease_id, event.content_id))
+    return following, (
+        save(following),
+        Send(hold.requester, active.envelope, following.deadline_ms),
+    )
+
+
+def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
+    """Fetch image and inputs of a job that asks for no more than the contract says."""
+    hold, workload = state.hold, event.message.workload
+    beyond = (
+        workload.resources != hold.resources
+        or workload.timeout_ms > hold.usage_ms_max
+        or bool(faults(workload))
+    )
+    if beyond:
+        return release(hold, Release.CONTRACT, "the job is not the one called for", context)
+    following = Preparing(
+        hold, context.now_ms + HEARTBEAT_MS, state.contract, workload,
+        context.now_ms + PREPARE_MS, 0, fetched_ms=context.now_ms,
+    )  # fmt: skip
+    return following, (save(following), Prepare(hold.lease_id, hold.requester, workload))
+
+
+def note_progress(state: Preparing, event: FetchProgressed, context: Context) -> Step:
+    """Remember how far the fetching is, for the next heartbeat."""
+    following = replace(state, fetched=event.fetched, total=event.total, fetched_ms=context.now_ms)
+    return following, NOTHING
+
+
+def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -> Step:
+    """Tell the requester that we are still fetching, up to a bound, and while something comes."""
+    hold = state.hold
+    if context.now_ms >= state.until_ms:
+        return release(hold, Release.PREPARE_FAILED, "fetching took too long", context)
+    if not state.complete and context.now_ms - state.fetched_ms >= STALL_MS:
+        why = f"nothing more came for {STALL_MS // 1000} s"
+        return release(hold, Release.PREPARE_FAILED, why, context)
+    beat = Heartbeat(hold.lease_id, state.beat, PREPARING, 0, state.fetched, state.total)
+    following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
+    return following, (Send(hold.requester, context.signer.sign(beat).envelope, 0),)
+
+
+def be_ready(state: Preparing, event: Prepared, context: Context) -> Step:
+    """Say that nothing is missing."""
+    hold = state.hold
+    following = Waiting(hold, context.now_ms + START_WAIT_MS, state.contract, state.workload)
+    ready = context.signer.sign(Ready(hold.lease_id))
+    return following, (
+        save(following),
+        Send(hold.requester, ready.envelope, following.deadline_ms),
+    )
+
+
+def fail_preparing(state: Preparing, event: PrepareFailed, context: Context) -> Step:
+    """Give the lease back, since image or inputs cannot be had."""
+    return release(state.hold, Release.PREPARE_FAILED, event.why, context)
+
+
+def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Context) -> Step:
+    """Give the capacity free: nothing has run."""
+    return end(state.hold, Released(state.hold.lease_id, 0, b""), context)
+
+
+def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> Step:
+    """Bill what was used until the requester released us."""
+    hold = state.hold
+    usage_ms = min(event.usage_ms, hold.usage_ms_max, state.usage_ms_max)
+    following = bill(state, usage_ms, (event.exit_code, b""), context)
+    said = context.signer.sign(Released(hold.lease_id, usage_ms, following.proposal))
+    until_ms = context.now_ms + SETTLEMENT_MS
+    return following, (
+        save(following),
+        settle_of(following, b""),
+        Send(hold.requester, said.envelope, until_ms),
+        Drop(hold.lease_id),
+    )
+
+
+def give_up_stopping(
+    state: Stopping, event: ContainerFailed | DeadlineReached, context: Context
+) -> Step:
+    """End without a bill: the sandbox cannot say what was used."""
+    return end(state.hold, Released(state.hold.lease_id, 0, b""), context)
+
+
+def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
+    """Keep a voucher for more than the one before: it is a debt even without a countersign."""
+    voucher = event.message
+    known = promised(state.voucher)
+    if voucher.contract != state.receipt.contract or voucher.amount <= known:
+        return state, NOTHING
+    following = replace(state, voucher=event.envelope)
+    return following, (save(following), settle_of(following, b""))
+
+
+def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
+    """Keep the receipt that both have signed; the outputs are with the requester."""
+    if event.message != state.receipt:
+        return state, NOTHING
+    ended = Ended(state.hold)
+    return ended, (save(ended), settle_of(state, event.envelope), Drop(state.hold.lease_id))
+
+
+def give_up_settling(state: Settling, event: DeadlineReached, context: Context) -> Step:
+    """Drop outputs that nobody fetched."""
+    ended = Ended(state.hold)
+    return ended, (save(ended), Drop(state.hold.lease_id))
+
+
+def stop(state: Unstarted | Serving, event: StopRequested, context: Context) -> Step:
+    """Give the lease back unbilled, since our owner stops the node."""
+    return release(state.hold, Release.STOPPING, "the provider's owner stopped the node", context)
+
+
+def expire(state: Held | Active | Waiting, event: DeadlineReached, context: Context) -> Step:
+    """Give the capacity free, since the requester fell silent."""
+    return release(state.hold, Release.EXPIRED, "the requester fell silent", context)
+
+
+TRANSITIONS: Final[Transitions] = {
+    (Held, LeaseConfirm): activate,
+    (Held, LeaseRelease): release_unstarted,
+    (Held, StopRequested): stop,
+    (Held, DeadlineReached): expire,
+    (Active, Deploy): prepare,
+    (Active, LeaseRelease): release_unstarted,
+    (Active, StopRequested): stop,
+    (Active, DeadlineReached): expire,
+    (Preparing, FetchProgressed): note_progress,
+    (Preparing, Prepared): be_ready,
+    (Preparing, PrepareFailed): fail_preparing,
+    (Preparing, LeaseRelease): release_unstarted,
+    (Preparing, StopRequested): stop,
+    (Preparing, DeadlineReached): beat_preparing,
+    (Waiting, Start): serve,
+    (Waiting, LeaseRelease): release_unstarted,
+    (Waiting, StopRequested): stop,
+    (Waiting, DeadlineReached): expire,
+    (Serving, ContainerStarted): say_started,
+    (Serving, ContainerExtended): go_on,
+    (Serving, ContainerExited): complete,
+    (Serving, ContainerFailed): fail_serving,
+    (Serving, Voucher): take_voucher,
+    (Serving, LeaseRelease): release_serving,
+    (Serving, StopRequested): stop,
+    (Serving, DeadlineReached): beat_serving,
+    (Serving, PauseDenied): deny_pause,
+    (Stopping, ContainerExited): say_stopped,
+    (Stopping, ContainerFailed): give_up_stopping,
+    (Stopping, DeadlineReached): give_up_stopping,
+    (Settling, Receipt): settle,
+    (Settling, Voucher): keep_voucher,
+    (Settling, DeadlineReached): give_up_settling,
+}
+INPUTS: Final = (
+    LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
+    FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
+    PauseDenied, DeadlineReached, StopRequested,
+)  # fmt: skip
+# Late or repeated, or a word about an execution that is over: these change nothing.
+IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+LONGEST_MS: Final[Mapping[type, int]] = {
+    Held: HELD_MS, Active: DEPLOY_WAIT_MS, Waiting: START_WAIT_MS, Settling: RETAIN_MS,
+}  # fmt: skip
+"""How long a state that only waits for its requester may last."""
+
+
+def resume(state: State, context: Context) -> Step:
+    """Go on with a lease after a restart; a container that still runs is taken over."""
+    match state:
+        case Preparing(hold, _, _, workload):
+            anew = replace(
+                no_later(state, HEARTBEAT_MS, context), fetched=0, fetched_ms=context.now_ms,
+                until_ms=min(state.until_ms, context.now_ms + PREPARE_MS),
+            )  # fmt: skip
+            return anew, (Prepare(hold.lease_id, hold.requester, workload),)
+        case Serving():
+            # Its usage is not known before the sandbox has told it again.
+            again = replace(
+                state, deadline_ms=context.now_ms + HEARTBEAT_MS,
+                started_ms=context.now_ms, started=False, paused_since_ms=0, paused_at_ms=0,
+            )  # fmt: skip
+            return again, (launch(again, context),)
+        case Stopping():
+            longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
+            return longer, (Kill(state.hold.lease_id),)
+        case Ended():
+            return state, NOTHING
+        case _:
+            return no_later(state, LONGEST_MS[type(state)], context), NOTHING

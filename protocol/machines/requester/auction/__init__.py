@@ -1,0 +1,28 @@
+"""The requester's side of one auction.
+
+Spec: specs/auction.md.
+"""
+
+from protocol.machines.requester.auction.machine import (
+    IGNORED,
+    INPUTS,
+    TRANSITIONS,
+    open_auction,
+    resume,
+)
+from protocol.machines.requester.auction.places import faults, in_time, unanswered
+from protocol.machines.requester.auction.states import (
+    Auction,
+    Awarding,
+    Calling,
+    Confirming,
+    Lost,
+    Opening,
+    State,
+    Won,
+)
+
+__all__ = [
+    "IGNORED", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming", "Lost",
+    "Opening", "State", "Won", "faults", "in_time", "open_auction", "resume", "unanswered",
+]  # fmt: skip

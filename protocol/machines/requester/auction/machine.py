@@ -1,0 +1,275 @@
+"""The requester's side of one auction: from the call for bids to an active lease.
+
+Spec: specs/auction.md. Profile V: commitments come in, the set is closed and signed, bids are
+opened, the best wins at the second price. Profile Q: bids come in at once and pay what they ask.
+A winner that declines or falls silent is fenced and the next bid gets the award: no new call.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Publish, Save, Send
+from protocol.machines.events import CANCELLED
+from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.requester.auction.deciding import (
+    award_next,
+    call_off,
+    decide,
+    fence,
+    lose,
+    no_bids,
+)
+from protocol.machines.requester.auction.places import seated, welcome
+from protocol.machines.requester.auction.states import (
+    Auction,
+    Awarding,
+    Calling,
+    Commitment,
+    Confirming,
+    Opening,
+    Refused,
+    State,
+    Step,
+    Won,
+)
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
+from protocol.rules.commitment import commitment_of
+from protocol.rules.metering import amount_of
+from protocol.rules.selection import Offer
+from protocol.rules.topics import call_topic
+from protocol.values.ids import PeerId
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, BIDS_MAX
+from protocol.values.reasons import Failure, Release
+from protocol.wire.envelope import Signed
+from protocol.wire.job import QUICK
+from protocol.wire.messages import (
+    NO_ID,
+    AwardAccept,
+    AwardDecline,
+    BidCommit,
+    BidRefusal,
+    BidReveal,
+    CommitSet,
+    LeaseActive,
+    LeaseConfirm,
+    LeaseRelease,
+)
+
+
+def open_auction(auction: Auction, context: Context) -> Step:
+    """Publish the call and wait for commitments, or in Profile Q for bids."""
+    call = auction.call
+    deadline_ms = context.now_ms + call.commit_ms
+    effects = (Publish(call_topic(call), auction.envelope),)
+    if call.profile == QUICK:
+        return Opening(auction, deadline_ms, NO_ID, (), ()), effects
+    return Calling(auction, deadline_ms), effects
+
+
+def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) -> Step:
+    """Keep one commitment a provider; close the set when nobody else is expected."""
+    known = {commitment.peer for commitment in state.commitments}
+    unwelcome = {context.signer.peer_id, *state.auction.avoid, *known}
+    if event.signer in unwelcome:
+        return state, NOTHING
+    taken = Commitment(event.signer, event.message.commitment)
+    commitments = seated((*state.commitments, taken), state.auction.call_id, context)
+    return _close_early(replace(state, commitments=commitments), context)
+
+
+def note_refusal(state: Calling, event: Signed[BidRefusal], context: Context) -> Step:
+    """Remember why a provider does not bid; close the set when nobody else is expected."""
+    refused = _refusals(state.refused, event, state.auction)
+    return _close_early(replace(state, refused=refused), context)
+
+
+def close_commitments(state: Calling, event: DeadlineReached, context: Context) -> Step:
+    """Close the set. Nobody committed: call once more, and then give up."""
+    if state.commitments:
+        return _close_set(state, context)
+    refused = {refusal.peer for refusal in state.refused}
+    worth_waiting = not state.auction.eligible or not _all_answered(state.auction, refused)
+    if state.extended or not worth_waiting:
+        return lose(state.auction, Failure.NO_BIDS, no_bids(state.auction, state.refused))
+    longer = replace(
+        state, extended=True, deadline_ms=context.now_ms + state.auction.call.commit_ms
+    )
+    return longer, (Publish(call_topic(state.auction.call), state.auction.envelope),)
+
+
+def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step:
+    """Keep a bid that opens its commitment; decide when all are open."""
+    reveal, peer = event.message, event.signer
+    if any(offer.peer == peer for offer in state.offers) or reveal.commit_set != state.commit_set:
+        return state, NOTHING
+    if state.auction.call.profile != QUICK:
+        opened = commitment_of(reveal.call_id, peer, reveal.bid, reveal.nonce)
+        if Commitment(peer, opened) not in state.commitments:
+            return state, NOTHING
+    elif peer in {context.signer.peer_id, *state.auction.avoid}:
+        return state, NOTHING
+    offer = Offer(peer, reveal.bid, event.envelope)
+    offers = seated((*state.offers, offer), state.auction.call_id, context)
+    return _decide_early(replace(state, offers=offers), context)
+
+
+def note_late_refusal(state: Opening, event: Signed[BidRefusal], context: Context) -> Step:
+    """Remember why a provider does not bid; in Profile Q decide when nobody else is expected."""
+    refused = _refusals(state.refused, event, state.auction)
+    return _decide_early(replace(state, refused=refused), context)
+
+
+def close_bids(state: Opening, event: DeadlineReached, context: Context) -> Step:
+    """Decide with the bids that are open."""
+    return decide(state, context)
+
+
+def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
+    """Close the contract with the winner."""
+    if (event.signer, event.message.award) != (state.winner, state.award):
+        return state, NOTHING
+    amount_max = amount_of(state.rate, state.auction.call.usage_ms_max)
+    confirmed = context.signer.sign(LeaseConfirm(state.lease_id, event.content_id, amount_max))
+    following = Confirming(state, context.now_ms + ACTIVE_MS, confirmed.content_id)
+    return following, (
+        Save("auction", state.auction.call_id, following),
+        Send(state.winner, confirmed.envelope, following.deadline_ms),
+    )
+
+
+def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context) -> Step:
+    """Pass over a winner that does not want its award."""
+    if (event.signer, event.message.award) != (state.winner, state.award):
+        return state, NOTHING
+    return award_next(state, context, ())
+
+
+def pass_over(state: Awarding, event: DeadlineReached, context: Context) -> Step:
+    """Fence a winner that did not answer, and award the next."""
+    return award_next(state, context, (fence(state, context),))
+
+
+def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step:
+    """End the auction: the lease is active."""
+    awarding = state.awarding
+    provider = awarding.winner
+    if (event.signer, event.message.contract) != (provider, state.contract):
+        return state, NOTHING
+    voucher_ms = awarding.ranking.offers[0].bid.voucher_ms
+    won = Won(
+        awarding.auction, provider, awarding.lease_id, state.contract, awarding.rate, voucher_ms
+    )
+    return won, (Save("auction", awarding.auction.call_id, None),)
+
+
+def lose_winner(state: Confirming, event: Signed[LeaseRelease], context: Context) -> Step:
+    """Award the next, since the provider's hold was over."""
+    awarding = state.awarding
+    if (event.signer, event.message.lease_id) != (awarding.winner, awarding.lease_id):
+        return state, NOTHING
+    return award_next(awarding, context, ())
+
+
+def give_up_winner(state: Confirming, event: DeadlineReached, context: Context) -> Step:
+    """Fence a provider that accepted and then fell silent."""
+    return award_next(state.awarding, context, (fence(state.awarding, context),))
+
+
+def cancel_calling(state: Calling, event: JobCancelled, context: Context) -> Step:
+    """Tell those who committed that there is nothing to win."""
+    peers = [commitment.peer for commitment in state.commitments]
+    return call_off(state.auction, peers, context)
+
+
+def cancel_opening(state: Opening, event: JobCancelled, context: Context) -> Step:
+    """Tell the bidders that there is nothing to win."""
+    peers = {commitment.peer for commitment in state.commitments}
+    return call_off(state.auction, sorted(peers | {o.peer for o in state.offers}), context)
+
+
+def cancel_awarding(state: Awarding, event: JobCancelled, context: Context) -> Step:
+    """Release the winner."""
+    lost, effects = lose(state.auction, Failure.CANCELLED, CANCELLED)
+    return lost, (fence(state, context, Release.CANCELLED), *effects)
+
+
+def cancel_confirming(state: Confirming, event: JobCancelled, context: Context) -> Step:
+    """Release the winner."""
+    return cancel_awarding(state.awarding, event, context)
+
+
+TRANSITIONS: Final[Transitions] = {
+    (Calling, BidCommit): take_commitment,
+    (Calling, BidRefusal): note_refusal,
+    (Calling, DeadlineReached): close_commitments,
+    (Calling, JobCancelled): cancel_calling,
+    (Opening, BidReveal): take_bid,
+    (Opening, BidRefusal): note_late_refusal,
+    (Opening, DeadlineReached): close_bids,
+    (Opening, JobCancelled): cancel_opening,
+    (Awarding, AwardAccept): confirm,
+    (Awarding, AwardDecline): take_decline,
+    (Awarding, DeadlineReached): pass_over,
+    (Awarding, JobCancelled): cancel_awarding,
+    (Confirming, LeaseActive): win,
+    (Confirming, LeaseRelease): lose_winner,
+    (Confirming, DeadlineReached): give_up_winner,
+    (Confirming, JobCancelled): cancel_confirming,
+}
+INPUTS: Final = (
+    BidCommit, BidRefusal, BidReveal, AwardAccept, AwardDecline, LeaseActive, LeaseRelease,
+    DeadlineReached, JobCancelled,
+)  # fmt: skip
+# Networks repeat, delay and reorder: every other pair is late or early, and changes nothing.
+IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+def resume(state: Awarding | Confirming, context: Context) -> State:
+    """Go on with a decided auction after a restart; what was said is in the outbox."""
+    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
+    following: State = no_later(state, longest_ms, context)
+    return following
+
+
+def _close_early(state: Calling, context: Context) -> Step:
+    answers = {c.peer for c in state.commitments} | {r.peer for r in state.refused}
+    if not _all_answered(state.auction, answers):
+        return state, NOTHING
+    return close_commitments(state, DeadlineReached(), context)
+
+
+def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
+    """Say whether everybody has answered who is expected to; strangers' answers do not count."""
+    return bool(auction.expected) and answers.issuperset(auction.expected)
+
+
+def _close_set(state: Calling, context: Context) -> Step:
+    auction = state.auction
+    taken = welcome(state.commitments, context)
+    digests = tuple(sorted(commitment.digest for commitment in taken))
+    closed = context.signer.sign(CommitSet(auction.call_id, digests))
+    deadline_ms = context.now_ms + auction.call.reveal_ms
+    opening = Opening(auction, deadline_ms, closed.content_id, taken, state.refused)
+    # After a crash of ours this call is never decided, so that nobody needs the set any more.
+    sends = (Send(c.peer, closed.envelope, deadline_ms, durable=False) for c in taken)
+    return opening, tuple(sends)
+
+
+def _decide_early(state: Opening, context: Context) -> Step:
+    if state.auction.call.profile == QUICK:
+        answers = {o.peer for o in state.offers} | {r.peer for r in state.refused}
+        complete = _all_answered(state.auction, answers)
+    else:
+        complete = len(state.offers) == len(state.commitments)
+    return decide(state, context) if complete else (state, NOTHING)
+
+
+def _refusals(
+    known: tuple[Refused, ...], event: Signed[BidRefusal], auction: Auction
+) -> tuple[Refused, ...]:
+    # Strangers' refusals must not keep out those that we wait for.
+    full = len(known) >= BIDS_MAX and event.signer not in auction.expected
+    if full or any(item.peer == event.signer for item in known):
+        return known
+    return (*known, Refused(event.signer, event.message.reason))

@@ -1,0 +1,100 @@
+"""Whose bids an auction takes when it cannot take all, or would rather not.
+
+Spec: specs/standing.md. Keys cost nothing, so that the order of arrival must not decide:
+who comes first could fill every place.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from protocol.machines.context import Context
+from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.requester.auction.states import (
+    Awarding,
+    Calling,
+    Commitment,
+    Confirming,
+    Lost,
+    Opening,
+    State,
+)
+from protocol.rules.selection import Offer
+from protocol.rules.standing import BROKEN, DECLINED, LAST, place_of
+from protocol.values.ids import CallId, PeerId
+from protocol.values.limits import BIDS_MAX
+from protocol.wire.envelope import Signed
+from protocol.wire.job import QUICK
+from protocol.wire.messages import AwardDecline
+
+Bidder = TypeVar("Bidder", Commitment, Offer)
+
+
+def seated(bidders: tuple[Bidder, ...], call_id: CallId, context: Context) -> tuple[Bidder, ...]:
+    """Return the bidders that have a place: all, or the BIDS_MAX that go first.
+
+    Who has served us goes before strangers, and who broke its word goes last; among equals a lot
+    decides that only we can draw.
+    """
+    if len(bidders) <= BIDS_MAX:
+        return bidders
+
+    def turn(bidder: Bidder) -> tuple[int, bytes]:
+        lot = context.signer.secret(b"lot", call_id + bidder.peer.encode())
+        return _place(bidder.peer, context), lot
+
+    last = max(bidders, key=turn)
+    return tuple(bidder for bidder in bidders if bidder is not last)
+
+
+def welcome(bidders: tuple[Bidder, ...], context: Context) -> tuple[Bidder, ...]:
+    """Return the bidders of good standing; all, if there are no others."""
+    good = tuple(bidder for bidder in bidders if _place(bidder.peer, context) != LAST)
+    return good or bidders
+
+
+def in_places(offers: Iterable[Offer], context: Context) -> tuple[Offer, ...]:
+    """Return the offers by their bidders' standing, and else in the order in which they are."""
+    return tuple(sorted(offers, key=lambda offer: _place(offer.peer, context)))
+
+
+def faults(before: State, event: Any, after: State) -> Iterator[tuple[PeerId, int]]:
+    """Return who broke its word in one step of an auction, and how heavy that weighs."""
+    if isinstance(event, JobCancelled):
+        return
+    if isinstance(before, Opening) and isinstance(event, DeadlineReached):
+        opened = {offer.peer for offer in before.offers}
+        for commitment in before.commitments:
+            if commitment.peer not in opened:
+                yield commitment.peer, BROKEN
+    awarding = before.awarding if isinstance(before, Confirming) else before
+    if isinstance(awarding, Awarding) and _passed_over(awarding, after):
+        declined = isinstance(event, Signed) and isinstance(event.message, AwardDecline)
+        yield awarding.winner, DECLINED if declined else BROKEN
+
+
+def in_time(state: State) -> bool:
+    """Say whether an answer to the call still counts."""
+    return isinstance(state, Calling) or (
+        isinstance(state, Opening) and state.auction.call.profile == QUICK
+    )
+
+
+def unanswered(before: State, event: Any) -> set[PeerId]:
+    """Return whom an auction waited for in vain, at the end of a window."""
+    if not (isinstance(before, Calling | Opening) and in_time(before)):
+        return set()
+    if not isinstance(event, DeadlineReached):
+        return set()
+    bidders = before.commitments if isinstance(before, Calling) else before.offers
+    heard = {bidder.peer for bidder in bidders} | {refused.peer for refused in before.refused}
+    return set(before.auction.expected) - heard
+
+
+def _passed_over(awarding: Awarding, after: State) -> bool:
+    return isinstance(after, Lost) or (
+        isinstance(after, Awarding) and after.lease_id != awarding.lease_id
+    )
+
+
+def _place(peer: PeerId, context: Context) -> int:
+    return place_of(context.standing_of(peer), context.now_ms)

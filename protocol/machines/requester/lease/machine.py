@@ -1,0 +1,390 @@
+"""The requester's side of one lease: from the active contract to the countersigned receipt.
+
+Spec: specs/lease.md#requester. A lease that may have started is fenced before another attempt
+begins. Vouchers follow the usage that the provider claims, as far as we saw that time pass.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import (
+    Effect,
+    FetchOutputs,
+    FollowLog,
+    Progress,
+    Report,
+    Save,
+    Send,
+    Settle,
+)
+from protocol.machines.events import (
+    CANCELLED,
+    Cancelling,
+    Done,
+    Fetching,
+    Returning,
+    Running,
+    Starting,
+)
+from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.requester.lease.resuming import resume, slept
+from protocol.machines.requester.lease.states import (
+    Broken,
+    Closed,
+    Deploying,
+    Executing,
+    Fetched,
+    Launching,
+    Lease,
+    MayRun,
+    Releasing,
+    State,
+    Step,
+)
+from protocol.machines.requester.receipts import Bill, countersign
+from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.rules.metering import amount_of, usage_seen_max
+from protocol.values.limits import (
+    MESSAGE_MS,
+    OVERRUN_MS,
+    PREPARE_MS,
+    RELEASE_MS,
+    RETURN_MS,
+    SETTLEMENT_MS,
+    SILENCE_MS,
+    STARTED_MS,
+)
+from protocol.values.reasons import Failure, Release
+from protocol.wire.envelope import Signed
+from protocol.wire.messages import (
+    Completed,
+    Deploy,
+    Heartbeat,
+    LeaseRelease,
+    Ready,
+    Released,
+    Start,
+    Started,
+    Voucher,
+)
+
+Claim = tuple[int, tuple[int, bytes] | None, bytes]
+"""Usage in milliseconds, exit code and outputs if there are any, and the provider's receipt."""
+STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
+"""Reasons of an exit that a provider brought about because it was not paid any more."""
+
+
+def begin(lease: Lease, context: Context) -> Step:
+    """Send the workload to the provider that holds the active lease."""
+    until_ms = context.now_ms + PREPARE_MS
+    state = Deploying(lease, context.now_ms + SILENCE_MS, until_ms)
+    deploy = context.signer.sign(Deploy(lease.lease_id, lease.workload))
+    return state, (
+        _save(state),
+        Report(lease.job_id, Fetching(lease.provider)),
+        Send(lease.provider, deploy.envelope, context.now_ms + MESSAGE_MS),
+    )
+
+
+def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context) -> Step:
+    """Give a provider that is alive more time, up to a bound."""
+    heartbeat = event.message
+    deadline_ms = min(context.now_ms + SILENCE_MS, state.until_ms)
+    progress = Progress(state.lease.job_id, heartbeat.fetched, heartbeat.fetch_total)
+    return replace(state, deadline_ms=deadline_ms), (progress,)
+
+
+def launch(state: Deploying, event: Signed[Ready], context: Context) -> Step:
+    """Start the one execution of this attempt. The intent is written before it is said."""
+    lease = state.lease
+    following = Launching(lease, context.now_ms + STARTED_MS, context.now_ms)
+    start = context.signer.sign(Start(lease.lease_id, lease.attempt))
+    return following, (
+        _save(following),
+        Report(lease.job_id, Starting(lease.provider)),
+        Send(lease.provider, start.envelope, following.deadline_ms),
+    )
+
+
+def run(state: Launching, event: Signed[Started], context: Context) -> Step:
+    """Follow the log of the container that runs now."""
+    lease = state.lease
+    following = Executing(lease, context.now_ms + SILENCE_MS, state.since_ms, 0, 0)
+    return following, (
+        _save(following),
+        Report(lease.job_id, Running(lease.provider)),
+        FollowLog(lease.job_id, lease.lease_id, lease.provider),
+    )
+
+
+def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
+    """Sign a voucher for the usage, in steps, as far as we saw the time pass."""
+    lease = state.lease
+    alive = replace(state, deadline_ms=min(context.now_ms + SILENCE_MS, _end_ms(state)))
+    if alive.deadline_ms <= context.now_ms:
+        return _lose(state, context)  # It would say that it runs for ever.
+    usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
+    if usage_ms < state.paid_ms + lease.voucher_ms:
+        return alive, NOTHING
+    following = replace(alive, paid_ms=usage_ms, vouchers=state.vouchers + 1)
+    voucher = _voucher(lease, following.vouchers, usage_ms, context)
+    until_ms = context.now_ms + MESSAGE_MS
+    return following, (_save(following), Send(lease.provider, voucher, until_ms))
+
+
+def take_result(state: MayRun, event: Signed[Completed], context: Context) -> Step:
+    """Fetch log and outputs of a container that has exited."""
+    lease, completed = state.lease, event.message
+    vouchers, paid_ms = _paid(state)
+    seen_ms = context.now_ms - state.since_ms
+    following = Fetched(
+        lease, context.now_ms + RETURN_MS, state.since_ms, vouchers, completed, seen_ms, paid_ms
+    )
+    return following, (
+        _save(following),
+        Report(lease.job_id, Returning(completed.exit_code, completed.usage_ms)),
+        FetchOutputs(lease.job_id, lease.lease_id, lease.provider, completed.outputs),
+    )
+
+
+def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
+    """Countersign the receipt if the bill is right, pay, and report."""
+    lease, completed = state.lease, state.completed
+    outputs = completed.outputs.digest
+    claim = (completed.usage_ms, (completed.exit_code, outputs), completed.receipt)
+    bill = _bill(state, claim, state.seen_ms)
+    signed, dispute, usage_ms, effects = _pay(state, bill, completed.receipt, context)
+    if completed.reason in STOPPED_UNPAID:
+        # We were away and did not pay: that is not how the job ends.
+        why = "the provider stopped the job, since our vouchers did not come"
+        broken = Broken(lease, Failure.UNPAID, why, usage_ms)
+        return broken, (_save(broken), *effects)
+    done = Done(
+        completed.exit_code, completed.reason, completed.detail, usage_ms,
+        amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
+    )  # fmt: skip
+    closed = Closed(lease)
+    return closed, (_save(closed), Report(lease.job_id, done), *effects)
+
+
+def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
+    """Give up on outputs that nobody can give us."""
+    return _break(state, Failure.OUTPUTS_LOST, event.why, context)
+
+
+def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
+    """End a lease that its provider cannot serve."""
+    reasons: dict[int, Failure] = {
+        Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
+        Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
+    }
+    reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
+    why = event.message.detail or "the provider ended the lease"
+    # An honest provider forgets our vouchers now. Another may not: they are what we promised.
+    broken = Broken(state.lease, reason, why, _paid(state)[1])
+    return broken, (_save(broken),)
+
+
+def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
+    """Give up on outputs that are too long on their way."""
+    if slept(state, context):
+        awake, _ = resume(state, context)
+        return awake, (_save(awake),)
+    why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
+    return _break(state, Failure.OUTPUTS_LOST, why, context)
+
+
+def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
+    """Fence a provider that fell silent or is far too late: what it runs counts for nothing.
+
+    While we slept nobody could be heard: then its silence is counted from now.
+    """
+    if slept(state, context):
+        awake, _ = resume(state, context)
+        return awake, (_save(awake),)
+    return _lose(state, context)
+
+
+def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
+    """Release a lease under which nothing has started."""
+    return _break(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
+
+
+def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
+    """Release a lease and wait for the bill of what has run."""
+    lease = state.lease
+    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *_paid(state))
+    release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
+    until_ms = context.now_ms + MESSAGE_MS
+    return following, (
+        _save(following),
+        Report(lease.job_id, Cancelling(lease.provider)),
+        Send(lease.provider, release.envelope, until_ms),
+    )
+
+
+def settle_release(state: Releasing, event: Signed[Released], context: Context) -> Step:
+    """Pay what ran before our user cancelled."""
+    released = event.message
+    return _settle_cancelled(state, (released.usage_ms, None, released.receipt), context)
+
+
+def settle_crossed(state: Releasing, event: Signed[Completed], context: Context) -> Step:
+    """Pay a job that ended by itself while our cancellation was on its way."""
+    completed = event.message
+    result = (completed.exit_code, completed.outputs.digest)
+    claim = (completed.usage_ms, result, completed.receipt)
+    return _settle_cancelled(state, claim, context)
+
+
+def stop_waiting(
+    state: Releasing, event: DeadlineReached | Signed[LeaseRelease], context: Context
+) -> Step:
+    """End a cancelled lease whose provider says nothing, or gave it back at the same time."""
+    return _end_cancelled(state, state.paid_ms, NOTHING)
+
+
+TRANSITIONS: Final[Transitions] = {
+    (Deploying, Heartbeat): hear_preparing,
+    (Deploying, Ready): launch,
+    (Deploying, LeaseRelease): take_release,
+    (Deploying, DeadlineReached): fence,
+    (Deploying, JobCancelled): cancel_unstarted,
+    (Launching, Started): run,
+    (Launching, Completed): take_result,
+    (Launching, LeaseRelease): take_release,
+    (Launching, DeadlineReached): fence,
+    (Launching, JobCancelled): cancel,
+    (Executing, Heartbeat): pay,
+    (Executing, Completed): take_result,
+    (Executing, LeaseRelease): take_release,
+    (Executing, DeadlineReached): fence,
+    (Executing, JobCancelled): cancel,
+    (Fetched, OutputsFetched): finish,
+    (Fetched, OutputsLost): lose_outputs,
+    (Fetched, DeadlineReached): give_up_fetching,
+    (Releasing, Released): settle_release,
+    (Releasing, Completed): settle_crossed,
+    (Releasing, LeaseRelease): stop_waiting,
+    (Releasing, DeadlineReached): stop_waiting,
+}
+INPUTS: Final = (
+    Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
+    DeadlineReached, JobCancelled,
+)  # fmt: skip
+# Late or repeated, or a cancellation of what has ended: these change nothing.
+IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+
+
+def _lose(state: Deploying | MayRun, context: Context) -> Step:
+    why = f"the provider was silent for {SILENCE_MS // 1000} s"
+    if isinstance(state, Launching):
+        why = f"the provider did not start the job in {STARTED_MS // 1000} s"
+    elif isinstance(state, Executing) and context.now_ms >= _end_ms(state):
+        why = f"the job was not over {OVERRUN_MS // 60_000} minutes after its time limit"
+    elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
+        why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
+    return _break(state, Failure.PROVIDER_LOST, why, context)
+
+
+def _break(
+    state: Deploying | MayRun | Fetched, failure: Failure, why: str, context: Context,
+    release: Release = Release.FENCED,
+) -> Step:  # fmt: skip
+    lease = state.lease
+    broken = Broken(lease, failure, why, _paid(state)[1])
+    said = context.signer.sign(LeaseRelease(lease.lease_id, release))
+    until_ms = context.now_ms + 10 * MESSAGE_MS
+    return broken, (_save(broken), Send(lease.provider, said.envelope, until_ms))
+
+
+def _paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
+    """Return how many vouchers we have signed, and for how much usage."""
+    return (state.vouchers, state.paid_ms) if isinstance(state, Executing | Fetched) else (0, 0)
+
+
+def _bill(state: Fetched | Releasing, claim: Claim, seen_ms: int) -> Bill:
+    lease, (usage_ms, result, _) = state.lease, claim
+    parties = (lease.lease_id, lease.contract, lease.provider, lease.rate)
+    # What we promised we saw pass, even if our clock was set back since.
+    return Bill(*parties, usage_ms, max(state.paid_ms, _usage_max(lease, seen_ms)), result)
+
+
+def _pay(
+    state: Fetched | Releasing, bill: Bill, proposal: bytes, context: Context
+) -> tuple[bytes, str, int, tuple[Effect, ...]]:
+    """Return our countersign, or why there is none, the usage due, and what pays for it."""
+    lease = state.lease
+    signed, dispute = countersign(bill, proposal, context.signer)
+    usage_ms = min(bill.usage_ms, bill.usage_ms_max)
+    if not signed:  # Only a receipt of both sides says that less is due than we promised.
+        usage_ms = max(usage_ms, state.paid_ms)
+    amount = amount_of(lease.rate, usage_ms)
+    until_ms = context.now_ms + SETTLEMENT_MS
+    receipt = (Send(lease.provider, signed, until_ms),) if signed else NOTHING
+    return (
+        signed,
+        dispute,
+        usage_ms,
+        (
+            _settle(lease, context, usage_ms, amount, (proposal, signed)),
+            *_last_voucher(state, usage_ms, context),
+            *receipt,
+        ),
+    )
+
+
+def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
+    proposal = claim[2]
+    if not proposal:  # Nothing had run, or the provider cannot say what.
+        return _end_cancelled(state, state.paid_ms, NOTHING)
+    bill = _bill(state, claim, context.now_ms - state.since_ms)
+    _, _, usage_ms, effects = _pay(state, bill, proposal, context)
+    return _end_cancelled(state, usage_ms, effects)
+
+
+def _end_cancelled(state: Releasing, usage_ms: int, effects: tuple[Effect, ...]) -> Step:
+    broken = Broken(state.lease, Failure.CANCELLED, CANCELLED, usage_ms)
+    return broken, (_save(broken), *effects)
+
+
+def _last_voucher(
+    state: Fetched | Releasing, usage_ms: int, context: Context
+) -> tuple[Effect, ...]:
+    if usage_ms <= state.paid_ms:
+        return NOTHING  # What we promised never goes down; the receipt says what is due.
+    voucher = _voucher(state.lease, state.vouchers + 1, usage_ms, context)
+    return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
+
+
+def _end_ms(state: Executing) -> int:
+    """Return when the job must be over, whatever its provider says."""
+    return state.since_ms + state.away_ms + state.lease.workload.timeout_ms + OVERRUN_MS
+
+
+def _usage_max(lease: Lease, seen_ms: int) -> int:
+    """Return the most usage that we pay: no more than we saw pass, and than the job may use."""
+    return min(usage_seen_max(seen_ms), lease.workload.timeout_ms)
+
+
+def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> bytes:
+    amount = amount_of(lease.rate, usage_ms)
+    voucher = Voucher(lease.lease_id, lease.contract, sequence, usage_ms, amount)
+    return context.signer.sign(voucher).envelope
+
+
+def _settle(
+    lease: Lease,
+    context: Context,
+    usage_ms: int,
+    amount: int,
+    envelopes: tuple[bytes, bytes],
+) -> Settle:
+    requester = context.signer.peer_id
+    return Settle(lease.lease_id, lease.provider, requester, usage_ms, amount, *envelopes)
+
+
+def _save(state: State) -> Save:
+    ended = isinstance(state, Closed | Broken)
+    return Save("requester-lease", state.lease.lease_id, None if ended else state)

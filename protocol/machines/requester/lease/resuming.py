@@ -1,0 +1,65 @@
+"""How a requester goes on with a lease after a restart, or after its machine slept.
+
+Spec: specs/core.md#recovery. What was said is in the outbox; what was going on begins again. Our
+clock may have been set back meanwhile: then only the time has passed that we have paid for, and
+nothing lasts longer for it.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import FetchOutputs, FollowLog
+from protocol.machines.requester.lease.states import (
+    Deploying,
+    Executing,
+    Fetched,
+    Launching,
+    Live,
+    Releasing,
+    State,
+    Step,
+)
+from protocol.machines.table import NOTHING, no_later
+from protocol.values.limits import PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
+
+SLEPT_MS: Final = 5_000
+"""Who reaches a deadline later than this was not running when it came."""
+
+
+def slept(state: Live, context: Context) -> bool:
+    """Say whether we missed the deadline of a lease because our machine slept.
+
+    Not if the lease has a later bound that is over too: then it ends in any case.
+    """
+    over = isinstance(state, Deploying) and context.now_ms >= state.until_ms
+    return context.now_ms > state.deadline_ms + SLEPT_MS and not over
+
+
+def resume(state: State, context: Context) -> Step:
+    """Go on with a lease as it was written down, and begin again what was going on."""
+    lease = state.lease
+    match state:
+        case Executing():
+            away_ms = state.away_ms + max(0, context.now_ms - state.deadline_ms)
+            alive = replace(
+                state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms,
+                since_ms=min(state.since_ms, context.now_ms - state.paid_ms),
+            )  # fmt: skip
+            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider),)
+        case Fetched():
+            outputs = state.completed.outputs
+            fetch = FetchOutputs(lease.job_id, lease.lease_id, lease.provider, outputs)
+            return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)
+        case Deploying(_, _, until_ms):
+            until_ms = min(until_ms, context.now_ms + PREPARE_MS)
+            deadline_ms = context.now_ms + SILENCE_MS
+            return replace(state, deadline_ms=deadline_ms, until_ms=until_ms), NOTHING
+        case Launching(_, _, since_ms):
+            since_ms = min(since_ms, context.now_ms)
+            deadline_ms = context.now_ms + SILENCE_MS
+            return replace(state, deadline_ms=deadline_ms, since_ms=since_ms), NOTHING
+        case Releasing():
+            return no_later(state, RELEASE_MS, context), NOTHING
+        case _:
+            return state, NOTHING

@@ -1,0 +1,271 @@
+"""A provider and one lease in the hands of Hypothesis: all that may happen, and what always holds.
+
+Spec: specs/lease.md#provider.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from protocol.machines.effects import Drop, Extend, Launch, Save, Settle
+from protocol.machines.inputs import (
+    ContainerExited,
+    ContainerExtended,
+    ContainerFailed,
+    ContainerStarted,
+    FetchProgressed,
+    PauseDenied,
+    Prepared,
+    PrepareFailed,
+    StopRequested,
+)
+from protocol.machines.provider import lease
+from protocol.machines.provider.lease import Ended, Hold, Serving, Settling
+from protocol.rules.capacity import Reservation
+from protocol.rules.metering import amount_of
+from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
+from protocol.values.limits import EXPOSURE_MS, HEARTBEAT_MS
+from protocol.wire.envelope import open_envelope
+from protocol.wire.job import BlobRef, Resources, Workload
+from protocol.wire.messages import (
+    AwardAccept,
+    Completed,
+    Deploy,
+    Heartbeat,
+    LeaseActive,
+    LeaseConfirm,
+    LeaseRelease,
+    Ready,
+    Receipt,
+    Released,
+    Start,
+    Voucher,
+)
+from protocol.wire.snapshot import from_snapshot, to_snapshot
+from tests.driven import Driven
+from tests.strategies import SIGNERS
+
+REQUESTER = SIGNERS[1]
+LEASE = LeaseId(digest_of(b"lease"))
+RATE = 3_333
+USAGE_MS_MAX = 60_000
+ATTEMPT = 2
+HOLD = Hold(
+    LEASE, CallId(bytes(32)), REQUESTER.peer_id, ATTEMPT, RATE, USAGE_MS_MAX, Resources(2),
+    Reservation(Resources(2)),
+)  # fmt: skip
+WORKLOAD = Workload(bytes(32), ("a",), resources=Resources(2), timeout_ms=USAGE_MS_MAX)
+OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
+WORDS = st.text(max_size=600)
+
+
+class ServingMachine(Driven):
+    """All that may happen to a provider's lease; the core lets only the requester speak."""
+
+    table = lease.TRANSITIONS
+    union = lease.State
+    written_first = (AwardAccept, LeaseActive, Ready, Completed, Released, LeaseRelease)
+
+    silent_steps_max = 400  # Half an hour of heartbeats while it fetches.
+
+    @initialize(ahead=st.integers(0, 6))
+    def hold(self, ahead: int) -> None:
+        """Go some of the way that an undisturbed lease takes, so that all of it is explored."""
+        self.launches = self.said_before = 0
+        self.unpaid_since_ms: int | None = None
+        award = ContentId(digest_of(b"award"))
+        self.begin(*lease.hold_award(HOLD, award, 6_000, self.context))
+        undisturbed = [
+            lambda: self.confirmed(True), lambda: self.deployed(2, 0),
+            lambda: self.prepared(False, ""), lambda: self.told_to_start(ATTEMPT),
+            self.container_starts, lambda: self.container_exits(0, 9_000, ""),
+        ]  # fmt: skip
+        for step in undisturbed[:ahead]:
+            self.time_passes(1_000)
+            step()
+
+    @property
+    def contract(self) -> ContentId:
+        known = getattr(self.state, "receipt", self.state)
+        return getattr(known, "contract", ContentId(bytes(32)))
+
+    def hear(self, message: Any) -> tuple[Any, ...]:
+        return self.take(REQUESTER.sign(message))
+
+    @rule(right=st.sampled_from([True, True, False]), more=st.sampled_from([0, 0, 0, 1, -1]))
+    def confirmed(self, right: bool, more: int = 0) -> None:
+        accept = getattr(self.state, "accept", bytes(32)) if right else bytes(32)
+        self.hear(LeaseConfirm(LEASE, accept, amount_of(RATE, USAGE_MS_MAX) + more))
+
+    @rule(cpus=st.sampled_from([2, 2, 2, 3]), longer_ms=st.sampled_from([0, 0, 1]))
+    def deployed(self, cpus: int, longer_ms: int) -> None:
+        wanted = Workload(
+            bytes(32), ("a",), resources=Resources(cpus), timeout_ms=USAGE_MS_MAX + longer_ms
+        )
+        self.hear(Deploy(LEASE, wanted))
+        if wanted != WORKLOAD:
+            assert getattr(self.state, "workload", WORKLOAD) == WORKLOAD
+
+    @rule(attempt=st.sampled_from([ATTEMPT, ATTEMPT, ATTEMPT + 1]))
+    def told_to_start(self, attempt: int) -> None:
+        effects = self.hear(Start(LEASE, attempt))
+        for effect in effects:
+            if isinstance(effect, Launch):
+                assert attempt == ATTEMPT
+                assert isinstance(effects[0], Save), "launched before written"
+                assert isinstance(effects[0].state, Serving)
+
+    @rule(paid_ms=st.integers(0, 80_000), sequence=st.integers(1, 6), short=st.booleans())
+    def vouched(self, paid_ms: int, sequence: int, short: bool) -> None:
+        amount = max(0, amount_of(RATE, paid_ms) - short)
+        before = self.state
+        self.hear(Voucher(LEASE, self.contract, sequence, paid_ms, amount))
+        if isinstance(before, Serving):
+            assert self.state.paid_ms >= before.paid_ms
+            assert self.state.paid_ms in {before.paid_ms, paid_ms}
+            assert not short or amount_of(RATE, paid_ms) == 0 or self.state == before
+
+    @rule()
+    def vouched_for_another_contract(self) -> None:
+        before = self.state
+        self.hear(Voucher(LEASE, ContentId(digest_of(b"other")), 9, 1, 10**9))
+        assert self.state == before
+
+    @rule()
+    def given_up(self) -> None:
+        self.hear(LeaseRelease(LEASE, 2))
+
+    @rule(own=st.booleans())
+    def countersigned(self, own: bool) -> None:
+        proposed = getattr(self.state, "receipt", None)
+        if proposed is not None:
+            lie = Receipt(LEASE, self.contract, *[SIGNERS[1].peer_id] * 2, 0, 0, 0, 0, b"")
+            self.hear(proposed if own else lie)
+            assert isinstance(self.state, Ended) == own
+
+    # What its own sandbox and owner say, at any time.
+
+    @rule(failed=st.booleans(), why=WORDS)
+    def prepared(self, failed: bool, why: str) -> None:
+        self.take(PrepareFailed(LEASE, why) if failed else Prepared(LEASE))
+
+    @rule(done=st.integers(0, 10**12))
+    def fetched(self, done: int) -> None:
+        self.take(FetchProgressed(LEASE, done, 10**12))
+
+    @rule(usage_ms=st.sampled_from([0, 3, 9_000]))
+    def container_starts(self, usage_ms: int = 0) -> None:
+        self.take(ContainerStarted(LEASE, usage_ms))
+
+    @rule(code=st.integers(0, 255), usage_ms=st.integers(0, 100_000), detail=WORDS)
+    def container_exits(self, code: int, usage_ms: int, detail: str) -> None:
+        self.take(ContainerExited(LEASE, code, "exited", detail, usage_ms, OUTPUTS))
+
+    @rule(why=WORDS)
+    def container_fails(self, why: str) -> None:
+        self.take(ContainerFailed(LEASE, why))
+
+    @rule()
+    def container_is_extended(self) -> None:
+        usage_ms = getattr(self.state, "paused_at_ms", 0)
+        self.take(ContainerExtended(LEASE, usage_ms))
+
+    @rule()
+    def memory_is_short(self) -> None:
+        self.take(PauseDenied(LEASE))
+
+    @rule()
+    def owner_stops(self) -> None:
+        self.take(StopRequested())
+
+    @precondition(lambda self: not self.over)
+    @rule(back_ms=st.sampled_from([0, 0, 0, 5_000, 100_000]))
+    def node_restarts(self, back_ms: int) -> None:
+        """Clocks may be set back while a node is away."""
+        self.now_ms -= back_ms
+        saves = [effect for effect in self.effects if isinstance(effect, Save)]
+        written = from_snapshot(lease.State, to_snapshot(saves[-1].state))
+        assert type(written) is type(self.state), "a state that a restart forgets"
+        self.launches, self.said_before = 0, len(self.sent)
+        state, effects = lease.resume(written, self.context)
+        self.mark, self.state = len(self.effects), state
+        self.effects += effects
+
+    # What always holds.
+
+    def begin(self, state: Any, effects: tuple[Any, ...]) -> None:
+        super().begin(state, effects)
+        self.launches += sum(isinstance(effect, Launch) for effect in effects)
+        assert self.launches <= 1, "launched twice without a restart"
+
+    @invariant()
+    def speaks_to_its_requester_only(self) -> None:
+        assert {peer for peer, _ in self.sent} <= {REQUESTER.peer_id}
+
+    @invariant()
+    def never_runs_further_than_paid_and_exposed(self) -> None:
+        """We look again a heartbeat after the edge, or after now if that was missed."""
+        if isinstance(self.state, Serving) and not self.state.killed:
+            edge_ms = self.state.started_ms + self.state.paid_ms + EXPOSURE_MS
+            assert self.state.deadline_ms <= max(edge_ms, self.now_ms) + HEARTBEAT_MS
+
+    @invariant()
+    def claims_no_more_than_the_container_may_have_run(self) -> None:
+        if isinstance(self.state, Serving) and self.sent and self.mark < len(self.effects):
+            last = self.sent[-1][1]
+            if isinstance(last, Heartbeat):
+                assert last.usage_ms <= self.state.paid_ms + EXPOSURE_MS
+
+    @invariant()
+    def budgets_only_grow_within_one_launch(self) -> None:
+        budgets: list[int] = []
+        for effect in self.effects:
+            if isinstance(effect, Launch):
+                budgets = [effect.budget_ms]
+            elif isinstance(effect, Extend):
+                budgets.append(effect.budget_ms)
+        assert all(before <= after for before, after in pairwise(budgets))
+
+    @invariant()
+    def launches_nothing_after_the_end(self) -> None:
+        kinds = [type(effect) for effect in self.effects]
+        if Drop in kinds:
+            assert Launch not in kinds[kinds.index(Drop):]  # fmt: skip
+            assert isinstance(self.state, Ended | Settling)
+
+    @invariant()
+    def bills_what_was_used_at_the_agreed_rate(self) -> None:
+        bills = [message.receipt for message in self.sent_of(Completed, Released)]
+        assert len(bills) <= 1
+        for envelope in filter(None, bills):
+            bill = open_envelope(envelope, self.signer.network_id, REQUESTER.peer_id).message
+            assert isinstance(bill, Receipt)
+            assert (bill.rate, bill.payer) == (RATE, REQUESTER.peer_id)
+            assert bill.usage_ms <= USAGE_MS_MAX
+            assert bill.amount == amount_of(RATE, bill.usage_ms)
+
+    @invariant()
+    def keeps_one_receipt_that_is_signed_at_most_once(self) -> None:
+        kept = [effect for effect in self.effects if isinstance(effect, Settle)]
+        assert len({effect.proposal for effect in kept}) <= 1
+        assert len([effect for effect in kept if effect.countersign]) <= 1
+
+    @invariant()
+    def claims_no_usage_before_the_container_started(self) -> None:
+        started = getattr(self.state, "started", True)
+        for _, said in [] if started else self.sent[self.said_before :]:
+            assert not isinstance(said, Heartbeat) or said.usage_ms <= self.state.paid_ms
+
+    @invariant()
+    def keeps_its_capacity_until_the_container_is_gone(self) -> None:
+        if self.state is not None:
+            free = isinstance(self.state, Settling | Ended)
+            assert (lease.reserved(self.state) is None) == free
+
+
+def after(steps: int) -> ServingMachine:
+    machine = ServingMachine()
+    machine.hold(ahead=steps)
+    return machine

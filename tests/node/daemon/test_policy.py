@@ -1,0 +1,57 @@
+"""What this node offers follows from configuration, machine and sandbox.
+
+Spec: specs/discovery.md#own-record.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from node.config import Config, ConfigError
+from node.config.sections import Price, Provider
+from node.daemon.policy import policy_of
+from node.hardware.inventory import Inventory
+from protocol.machines.context import NO_CAPACITY
+from protocol.values.units import rate_of_hourly
+
+MACHINE = Inventory(cpus=8, memory_mib=10_000, disk_mib=50_000, gpus=(), gpus_why="none")
+
+
+def config(tmp_path: Path, **provider: object) -> Config:
+    price = Price(cpu_hour="0.36", memory_gib_hour="0.0036", gpu_hour="3.6")
+    return Config(data_dir=tmp_path, provider=replace(Provider(), **provider), price=price)
+
+
+def test_what_is_offered(tmp_path: Path) -> None:
+    policy = policy_of(config(tmp_path, region="europe", jobs_max=3), MACHINE, "embedded", 1)
+    assert policy.providing
+    assert (policy.driver, policy.region, policy.jobs_max) == ("embedded", "europe", 3)
+    assert (policy.capacity.cpus, policy.capacity.memory_mib) == (8, 8_000)
+    assert policy.prices.cpu == rate_of_hourly("0.36") == 100_000
+    assert policy.agent.startswith("mutirao/")
+
+
+def test_what_paused_jobs_may_hold(tmp_path: Path) -> None:
+    policy = policy_of(config(tmp_path), MACHINE, "embedded", 1)
+    assert (policy.pause_ms, policy.pause_memory_mib) == (600_000, 4_000)
+    less = config(tmp_path, pause_s=5, pause_memory_mib=0)
+    policy = policy_of(less, MACHINE, "embedded", 1)
+    assert (policy.pause_ms, policy.pause_memory_mib) == (5_000, 0)
+
+
+def test_the_owner_may_lend_less(tmp_path: Path) -> None:
+    policy = policy_of(config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1)
+    capacity = policy.capacity
+    assert (capacity.cpus, capacity.memory_mib, capacity.disk_mib) == (2, 512, 64)
+
+
+@pytest.mark.parametrize("enabled, driver", [(False, "embedded"), (True, "")])
+def test_nothing_is_offered(tmp_path: Path, enabled: bool, driver: str) -> None:
+    policy = policy_of(config(tmp_path, enabled=enabled), MACHINE, driver, 1)
+    assert (policy.providing, policy.capacity) == (False, NO_CAPACITY)
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="GPU-1"):
+        policy_of(config(tmp_path, gpus=("GPU-1",)), MACHINE, "embedded", 1)

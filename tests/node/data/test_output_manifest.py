@@ -1,0 +1,77 @@
+"""A listing is read back, and one that an honest provider cannot have made is known as such.
+
+Spec: specs/sandbox.md#outputs.
+"""
+
+import tracemalloc
+
+import pytest
+
+from node.data.output_manifest import fault_of, log_bytes_max, pin_listing, read_listing
+from protocol.values.errors import BlobUnavailable
+from protocol.values.ids import digest_of
+from protocol.wire.codec import encode
+from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
+from tests.node.fixtures import Place, ref_of
+
+WORKLOAD = Workload(digest_of(b"image"), ("true",), output_mib=1, log_mib=1)
+LOG = ref_of(b"log")
+
+
+def listing(*paths: str, size: int = 1, log: BlobRef = LOG) -> Outputs:
+    return Outputs(tuple(FileRef(path, BlobRef(digest_of(b"x"), size)) for path in paths), log)
+
+
+async def test_it_is_read_back(bea: Place) -> None:
+    outputs = listing("a", "b/c")
+    ref = await bea.blobs.put_bytes(encode(outputs), "output")
+    assert await read_listing(bea.blobs, ref.digest) == outputs
+
+
+async def test_what_is_no_listing(bea: Place) -> None:
+    ref = await bea.blobs.put_bytes(b"no listing", "output")
+    with pytest.raises(BlobUnavailable, match="is broken"):
+        await read_listing(bea.blobs, ref.digest)
+    with pytest.raises(BlobUnavailable, match="is not here"):
+        await read_listing(bea.blobs, digest_of(b"nowhere"))
+
+
+async def test_pins_are_of_all_that_it_names(bea: Place) -> None:
+    pin_listing(bea.blobs, "owner", digest_of(b"listing"), listing("a"))
+    assert bea.blobs._pins["owner"] == {digest_of(b"listing"), LOG.digest, digest_of(b"x")}
+
+
+@pytest.mark.parametrize("outputs", [
+    listing(),
+    listing("a", "a.txt", "a-b/c", "ab"),
+    listing("one", size=2**20),
+    listing(log=BlobRef(LOG.digest, log_bytes_max(WORKLOAD))),
+])  # fmt: skip
+def test_honest_ones(outputs: Outputs) -> None:
+    assert fault_of(outputs, WORKLOAD) == ""
+
+
+@pytest.mark.parametrize("outputs, why", [
+    (listing("a", "b", size=2**19 + 1), "1 MiB were agreed"),
+    (listing(log=BlobRef(LOG.digest, log_bytes_max(WORKLOAD) + 1)), "over 1 MiB"),
+    (listing("../a"), "leads out of"),
+    (listing("/a"), "leads out of"),
+    (listing("a", "a"), "same name"),
+    (listing("a/b", "a-", "a"), "same name"),
+    (listing("a/b/c", "a/b"), "same name"),
+])  # fmt: skip
+def test_those_of_liars(outputs: Outputs, why: str) -> None:
+    assert why in fault_of(outputs, WORKLOAD)
+
+
+def test_the_longest_listing_costs_little_memory() -> None:
+    deep = "/".join(["ab"] * 300)
+    outputs = listing(*(f"{number}/{deep}" for number in range(1_000)), size=0)
+    text = sum(len(file.path) for file in outputs.files)
+    # Whoever kept every folder of every path would need a hundred times as much.
+    tracemalloc.start()
+    try:
+        assert fault_of(outputs, WORKLOAD) == ""
+        assert tracemalloc.get_traced_memory()[1] < 3 * text
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,372 @@
+"""What the tests of the daemon share: streams in memory, a sandbox that obeys, a recorded inbox.
+
+Spec: specs/core.md#daemon.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import trio
+import trio.testing
+
+from node.data.blobs import Blobs
+from node.data.images import Images
+from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
+from node.data.transfer import BlobFetcher, BlobServer
+from node.provider.execution_context import ExecutionContext
+from node.provider.executions import Executions
+from node.provider.image_cache import ImageCache
+from node.requester.results import Results
+from node.sandbox.driver import Exit, Image, Launch, Probe, log_path, outputs_path
+from node.storage.journal import Journal
+from protocol.machines import effects
+from protocol.machines.inputs import Input
+from protocol.rules.capacity import Reservation
+from protocol.values.errors import PeerFault, PeerUnreachable, Stale, Unavailable
+from protocol.values.ids import Digest, JobId, LeaseId, PeerId, digest_of
+from protocol.wire.envelope import Signer
+from protocol.wire.job import BlobRef, FileRef, JobSpec, Resources, Terms, Workload
+
+NETWORK = "test"
+ADA, BEA, EVE = (Signer(digest_of(name), NETWORK) for name in (b"ada", b"bea", b"eve"))
+"""The requester, the provider, and somebody else."""
+LEASE = LeaseId(b"L" * 32)
+JOB = JobId(b"J" * 16)
+RESERVATION = Reservation(Resources(memory_mib=64, disk_mib=16))
+PATIENCE_S = 15
+Handler = Callable[[PeerId, "Line"], Awaitable[None]]
+
+
+async def until(condition: Callable[[], Any], what: str = "it") -> Any:
+    """Return the condition's value as soon as it is true."""
+    with trio.move_on_after(PATIENCE_S):
+        while not (found := condition()):  # noqa: ASYNC110 - any condition, told by nobody.
+            await trio.sleep(0.002)
+        return found
+    raise AssertionError(f"waited {PATIENCE_S} s for {what}")
+
+
+class Line:
+    """A ByteStream over one end of a pair of memory streams."""
+
+    def __init__(self, peer: PeerId, end: trio.abc.HalfCloseableStream) -> None:
+        self.peer = peer
+        self._end = end
+        self._rest = b""
+        self.other = self
+        self.was_reset = False
+
+    async def read_exactly(self, size: int, /) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = await self.wait_some(size - len(data))
+            if not piece:
+                raise PeerUnreachable("the stream ended too early")
+            data += piece
+        return data
+
+    async def wait_some(self, size_max: int, /) -> bytes:
+        try:
+            self._rest = self._rest or bytes(await self._end.receive_some(65_536))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise PeerUnreachable("the stream broke") from error
+        if self.was_reset:
+            raise PeerUnreachable("the stream was reset")
+        data, self._rest = self._rest[:size_max], self._rest[size_max:]
+        return data
+
+    read_some = wait_some
+
+    async def write(self, data: bytes, /) -> None:
+        try:
+            await self._end.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise PeerUnreachable("the stream broke") from error
+
+    async def close(self) -> None:
+        try:
+            await self._end.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise PeerUnreachable("the stream broke") from error
+
+    async def reset(self) -> None:
+        # What is on its way is lost, and the other side sees no clean end.
+        for line in (self, self.other):
+            line.was_reset = True
+            line._end.send_stream.close()
+        self._end.receive_stream.close()
+        await trio.lowlevel.checkpoint()
+
+
+class Wires:
+    """Streams between nodes, in place of libp2p's."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.handlers: dict[tuple[PeerId, str], Handler] = {}
+        self.faults: list[PeerFault] = []
+        self.opened: list[str] = []
+        self.lines: list[Line] = []
+        self._nursery = nursery
+
+    def of(self, own: PeerId) -> Callable[[PeerId, str], Awaitable[Line]]:
+        """Return what opens streams for a node."""
+
+        async def open_stream(peer: PeerId, protocol: str) -> Line:
+            await trio.lowlevel.checkpoint()
+            handler = self.handlers.get((peer, protocol))
+            self.opened.append(protocol)
+            if handler is None:
+                raise PeerUnreachable("no address answers")
+            ours, theirs = trio.testing.memory_stream_pair()
+            line, mine = Line(own, theirs), Line(peer, ours)
+            line.other, mine.other = mine, line
+            self.lines.append(line)
+            self._nursery.start_soon(self._serve, handler, own, line)
+            return mine
+
+        return open_stream
+
+    async def _serve(self, handler: Handler, peer: PeerId, line: Line) -> None:
+        try:
+            await handler(peer, line)
+            await line.close()
+        except PeerFault as fault:
+            self.faults.append(fault)
+            await line.reset()
+        except (Stale, Unavailable):
+            await line.reset()
+
+
+class RecordedInbox:
+    """Takes inputs as the driver would, and remembers them."""
+
+    def __init__(self) -> None:
+        self.events: list[Input] = []
+
+    def give(self, event: Input) -> bool:
+        self.events.append(event)
+        return True
+
+    async def take(self, event: Input) -> None:
+        await trio.lowlevel.checkpoint()
+        self.events.append(event)
+
+    async def wait_for(self, kind: type) -> Any:
+        """Return the first input of a kind, and forget all up to it."""
+
+        def index() -> int:
+            return next((n for n, e in enumerate(self.events, 1) if isinstance(e, kind)), 0)
+
+        number = await until(index, f"{kind.__name__}, not {self.events}")
+        event = self.events[number - 1]
+        del self.events[:number]
+        return event
+
+
+@dataclass
+class Box:
+    """A container that does what the test says."""
+
+    launch: Launch
+    ended: trio.Event = field(default_factory=trio.Event)
+    exit: Exit = field(default_factory=lambda: Exit(0, "exited", "", 10))
+
+
+class ObedientSandbox:
+    """A sandbox without containers: a test ends them with `finish`."""
+
+    name = "obedient"
+    isolation = 1
+
+    def __init__(self) -> None:
+        self.boxes: dict[Path, Box] = {}
+        self.started: list[str] = []
+        self.prepared: list[Digest] = []
+        """Images that were asked for."""
+        self.prepares = trio.Event()
+        """Not set: taking an image takes long."""
+        self.prepares.set()
+        self.budgets: list[int] = []
+        self.killed: list[Path] = []
+        self.asked: list[str] = []
+        """Containers that are being started, or were."""
+        self.removed: list[Path] = []
+        self.reaped: list[frozenset[str]] = []
+        self.refuses: Exception | None = None
+        self.starts = trio.Event()
+        """Not set: starting takes long."""
+        self.starts.set()
+
+    async def check(self) -> Probe:
+        return Probe(ok=True, why="it does as it is told")
+
+    async def prepare(self, image: Image) -> str:
+        self.prepared.append(image.digest)
+        await self.prepares.wait()
+        return str(await image.unpack())
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        self.asked.append(launch.name)
+        await self.starts.wait()
+        if self.refuses is not None:
+            raise self.refuses
+        self.started.append(launch.name)
+        log_path(folder).write_bytes(b"")
+        self.boxes[folder] = Box(launch)
+
+    async def wait(self, folder: Path) -> Exit:
+        await self.boxes[folder].ended.wait()
+        return self.boxes[folder].exit
+
+    async def kill(self, folder: Path) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.refuses is not None:
+            raise self.refuses
+        self.killed.append(folder)
+        if folder in self.boxes:
+            self.finish(folder, Exit(137, "killed", "", 5))
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        (folder / "budget").write_text(str(budget_ms))
+        self.budgets.append(budget_ms)
+        await trio.lowlevel.checkpoint()
+
+    async def remove(self, folder: Path) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.removed.append(folder)
+        await trio.to_thread.run_sync(remove_tree, folder)
+
+    async def reap(self, names: frozenset[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        self.reaped.append(names)
+
+    def finish(self, folder: Path, ended: Exit | None = None, **files: bytes) -> None:
+        """End a container that leaves these files."""
+        box = self.boxes[folder]
+        box.exit = ended or box.exit
+        outputs_path(folder).mkdir(exist_ok=True)
+        for name, data in files.items():
+            (outputs_path(folder) / name).write_bytes(data)
+        box.ended.set()
+
+
+def remove_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+@dataclass
+class Place:
+    """One node's folders, with what is in them."""
+
+    folder: Path
+    journal: Journal
+    blobs: Blobs
+    images: Images
+    shop: ExecutionContext
+    inbox: RecordedInbox
+
+    @property
+    def sandbox(self) -> ObedientSandbox:
+        return self.shop.sandbox  # type: ignore[return-value]
+
+    def run_folder(self) -> Path:
+        return self.shop.run_folder(LEASE)
+
+    def executions(self, **changes: Any) -> Executions:
+        return Executions(replace(self.shop, **changes), self.inbox)
+
+    def results(self, wires: Wires, own: PeerId = ADA.peer_id) -> Results:
+        jobs = self.folder / "jobs"
+        return Results(jobs, self.blobs, self.shop.fetcher, wires.of(own), self.inbox)
+
+    async def image(self, content: bytes = b"hello", *, packed: bool = False) -> Digest:
+        """Make a small image, and let it be here."""
+        layer = io.BytesIO()
+        with tarfile.open(fileobj=layer, mode="w") as archive:
+            info = tarfile.TarInfo("file")
+            info.size, info.mode = len(content), 0o644
+            archive.addfile(info, io.BytesIO(content))
+        raw = layer.getvalue()
+        data, packing = (gzip.compress(raw), "+gzip") if packed else (raw, "")
+        config = json.dumps({"config": {}, "rootfs": {"diff_ids": [_sha(raw)]}}).encode()
+        manifest = {
+            "schemaVersion": 2,
+            "config": {"mediaType": "x", "digest": _sha(config), "size": len(config)},
+            "layers": [{
+                "mediaType": f"application/vnd.oci.image.layer.v1.tar{packing}",
+                "digest": _sha(data), "size": len(data),
+            }],
+        }  # fmt: skip
+        for blob in (data, config):
+            await self.blobs.put_bytes(blob, "image")
+        return (await self.blobs.put_bytes(json.dumps(manifest).encode(), "image")).digest
+
+    async def workload(self, *inputs: tuple[str, bytes], **changes: Any) -> Workload:
+        """Return a workload whose image and inputs are here."""
+        image = await self.image()
+        files = tuple(
+            [FileRef(name, await self.blobs.put_bytes(data, "input")) for name, data in inputs]
+        )
+        size = sum(part.size for part in await self.images.parts(image))
+        fields = {"resources": Resources(memory_mib=64, disk_mib=16), "image_bytes": size}
+        small = {
+            "command": ("true",),
+            "timeout_ms": 20_000,
+            "output_mib": 1,
+            "log_mib": 1,
+            "processes": 16,
+        }
+        return Workload(image, inputs=files, **(small | fields | changes))
+
+
+async def make_place(
+    folder: Path, journal: Journal, open_stream: Any, sandbox: Any, budget_mib: int = 256
+) -> Place:
+    for name in ("runs", "roots", "jobs", "blobs"):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    blobs = Blobs(folder / "blobs", journal, budget_mib)
+    await blobs.reconcile()
+    images = Images(blobs, folder / "blobs")
+    fetcher = BlobFetcher(blobs, open_stream)
+    roots = ImageCache(folder / "roots", images, budget_mib)
+    shop = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", roots)
+    return Place(folder, journal, blobs, images, shop, RecordedInbox())
+
+
+def serve_blobs(wires: Wires, peer: PeerId, blobs: Blobs) -> None:
+    wires.handlers[peer, BLOB_PROTOCOL] = BlobServer(blobs).serve
+
+
+def spec_of(workload: Workload, **changes: Any) -> JobSpec:
+    return JobSpec("test", workload, Terms(100_000), **changes)
+
+
+def ref_of(data: bytes) -> BlobRef:
+    return BlobRef(digest_of(data), len(data))
+
+
+def _sha(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@asynccontextmanager
+async def running(executions: Executions) -> AsyncIterator[Executions]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(executions.run)
+        yield executions
+        nursery.cancel_scope.cancel()
+
+
+def launch_of(workload: Workload, budget_ms: int = 35_000) -> effects.Launch:
+    return effects.Launch(LEASE, ADA.peer_id, workload, RESERVATION, budget_ms, 0)

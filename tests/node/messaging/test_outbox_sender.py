@@ -1,0 +1,213 @@
+"""Messages reach their peers in order, at least once, and as long as they are of use.
+
+Spec: specs/core.md#outbox.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from node.driver.clock import Clock
+from node.messaging import outbox_sender as postman_module
+from node.messaging.outbox_sender import OutboxSender
+from node.storage.journal import Commit, Journal, NewMessage, OutboxRow
+from protocol.values.errors import PeerUnreachable
+from protocol.values.ids import PeerId
+from tests.node.fixtures import ADA, BEA, until
+
+FAR_MS = 2**50
+
+
+class Peers:
+    """Peers that answer, or do not."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[PeerId, bytes]] = []
+        self.tries = 0
+        self.away: set[PeerId] = set()
+        self.slow = trio.Event()
+        self.slow.set()
+
+    async def request(self, peer: PeerId, data: bytes) -> bytes:
+        self.tries += 1
+        await trio.lowlevel.checkpoint()
+        if peer in self.away:
+            raise PeerUnreachable("away")
+        await self.slow.wait()
+        self.got.append((peer, data))
+        return b"\0"
+
+
+@pytest.fixture
+def peers() -> Peers:
+    return Peers()
+
+
+@pytest.fixture
+def postman(peers: Peers, journal: Journal, clock: Clock) -> OutboxSender:
+    return OutboxSender(peers.request, journal, clock)
+
+
+@asynccontextmanager
+async def running(postman: OutboxSender, *waiting: OutboxRow) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(postman.run, waiting)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def written(
+    journal: Journal, *data: bytes, peer: PeerId = BEA.peer_id, until_ms: int = FAR_MS
+):
+    commit = Commit(outbox=tuple(NewMessage(peer, item, until_ms) for item in data))
+    rows = (await journal.commit(commit)).outbox_rows
+    return [OutboxRow(row, peer, item, until_ms) for row, item in zip(rows, data, strict=True)]
+
+
+async def test_in_order_and_then_forgotten(
+    postman: OutboxSender, peers: Peers, journal: Journal
+) -> None:
+    rows = await written(journal, b"1", b"2", b"3")
+    async with running(postman, *rows[:2]):
+        postman.send(rows[2])
+        await postman.wait_empty()
+        await until(lambda: len(peers.got) == 3)
+    assert [data for _, data in peers.got] == [b"1", b"2", b"3"]
+    assert len(await journal.outbox()) <= 1  # The last may be on its way out.
+
+
+async def test_a_peer_that_is_away_holds_up_nobody_else(
+    postman: OutboxSender, peers: Peers, journal: Journal
+) -> None:
+    peers.away.add(BEA.peer_id)
+    to_bea, to_ada = await written(journal, b"b"), await written(journal, b"a", peer=ADA.peer_id)
+    async with running(postman, *to_bea, *to_ada):
+        await until(lambda: peers.got == [(ADA.peer_id, b"a")])
+        await until(lambda: peers.tries > 2)
+        peers.away.clear()
+        postman.nudge(BEA.peer_id)
+        await until(lambda: (BEA.peer_id, b"b") in peers.got)
+
+
+async def test_a_new_connection_ends_the_pause(
+    postman: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman_module, "PAUSE_S_MIN", 1_000)
+    peers.away.add(BEA.peer_id)
+    async with running(postman, *await written(journal, b"1")):
+        await until(lambda: peers.tries == 1)
+        await trio.testing.wait_all_tasks_blocked()
+        postman.send((await written(journal, b"2"))[0])  # A message alone does not end it.
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert peers.tries == 1
+        peers.away.clear()
+        postman.nudge(BEA.peer_id)
+        await until(lambda: len(peers.got) == 2)
+
+
+async def test_a_new_connection_makes_the_pauses_short_again(
+    postman: OutboxSender, peers: Peers, journal: Journal, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A peer that has just come back may not serve requests for a moment."""
+    peers.away.add(BEA.peer_id)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"1", FAR_MS))
+        await trio.sleep(100 * postman_module.PAUSE_S_MAX)
+        tries = peers.tries
+        postman.nudge(BEA.peer_id)
+        await trio.sleep(4 * postman_module.PAUSE_S_MIN)
+        assert peers.tries >= tries + 2
+
+
+async def test_what_is_of_no_more_use_is_dropped(
+    postman: OutboxSender, peers: Peers, journal: Journal, clock: Clock
+) -> None:
+    late = await written(journal, b"late", until_ms=clock.now_ms() - 1)
+    rows = await written(journal, b"good")
+    async with running(postman, *late, *rows):
+        await until(lambda: [data for _, data in peers.got] == [b"good"])
+
+
+async def test_what_is_not_on_the_disk_is_repeated_too_while_it_is_of_use(
+    postman: OutboxSender, peers: Peers, clock: Clock
+) -> None:
+    peers.away.add(BEA.peer_id)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"late", clock.now_ms() - 1))
+        postman.send(OutboxRow(0, BEA.peer_id, b"bid", FAR_MS))
+        await until(lambda: peers.tries > 2)
+        peers.away.clear()
+        postman.nudge(BEA.peer_id)
+        await until(lambda: peers.got)
+        await postman.wait_empty()
+    assert peers.got == [(BEA.peer_id, b"bid")]
+
+
+async def test_what_has_no_deadline_is_tried_once(postman: OutboxSender, peers: Peers) -> None:
+    peers.away.add(BEA.peer_id)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"beat", 0))
+        await until(lambda: peers.tries == 1)
+        await postman.wait_empty()
+        peers.away.clear()
+        postman.send(OutboxRow(0, BEA.peer_id, b"beat 2", 0))
+        await until(lambda: peers.got)
+    assert peers.got == [(BEA.peer_id, b"beat 2")]
+
+
+async def test_a_peer_that_takes_nothing_does_not_fill_our_memory(
+    postman: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman_module, "QUEUE_MAX", 3)
+    peers.slow = trio.Event()
+    async with running(postman, *await written(journal, *(b"%d" % n for n in range(9)))):
+        assert len(postman._queues[BEA.peer_id]) == 3
+        peers.slow.set()
+        await postman.wait_empty()
+    assert len(await journal.outbox()) >= 6  # For the next start.
+
+
+async def test_messages_whose_turn_never_came_leave_the_disk(
+    postman: OutboxSender, journal: Journal, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman_module, "TIDY_S", 0.01)
+    await written(journal, b"late", until_ms=clock.now_ms() - 1)
+    async with running(postman):
+        with trio.fail_after(5):
+            while await journal.outbox():
+                await trio.lowlevel.checkpoint()
+
+
+async def test_an_idle_peer_costs_nothing(
+    postman: OutboxSender, peers: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman_module, "IDLE_S", 0.01)
+    async with running(postman):
+        postman.send(OutboxRow(0, BEA.peer_id, b"1", 0))
+        await until(lambda: not postman._queues)
+        assert (postman._woken, postman._nudged) == ({}, {})
+        postman.send(OutboxRow(0, BEA.peer_id, b"2", 0))
+        await until(lambda: len(peers.got) == 2)
+
+
+async def test_waiting_for_nothing_does_not_wait(postman: OutboxSender) -> None:
+    async with running(postman):
+        await postman.wait_empty()
+        postman.nudge(BEA.peer_id)
+
+
+async def test_who_waits_for_news_hears_of_what_was_given_up(
+    peers: Peers, journal: Journal, clock: Clock
+) -> None:
+    missed: list[tuple[PeerId, bytes]] = []
+    peers.away = {ADA.peer_id}
+    postman = OutboxSender(peers.request, journal, clock, lambda *what: missed.append(what))
+    late = await written(journal, b"late", peer=ADA.peer_id, until_ms=clock.now_ms() - 1)
+    async with running(postman, *late):
+        postman.send(OutboxRow(0, ADA.peer_id, b"once", 0))
+        postman.send(OutboxRow(0, BEA.peer_id, b"arrives", 0))
+        postman.send(OutboxRow(7, ADA.peer_id, b"goes on", FAR_MS))
+        await until(lambda: len(missed) == 2 and peers.got)
+    assert missed == [(ADA.peer_id, b"late"), (ADA.peer_id, b"once")]

@@ -1,0 +1,91 @@
+"""What an execution left is kept, pinned, and listed in order.
+
+Spec: specs/sandbox.md#outputs.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.data.output_manifest import read_listing
+from node.provider.collect import collect
+from node.sandbox.driver import log_path, outputs_path
+from protocol.values.errors import InvalidRequest, StorageFull
+from protocol.values.ids import digest_of
+from tests.node.fixtures import Place
+
+
+def fill(place: Place, **files: bytes) -> Path:
+    folder = place.run_folder()
+    folder.mkdir(parents=True)
+    log_path(folder).write_bytes(b"log")
+    for name, data in files.items():
+        path = outputs_path(folder) / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+async def test_files_of_all_folders_are_listed_by_path(bea: Place) -> None:
+    folder = fill(bea, z=b"1", a__b__c=b"2", a__a=b"", same=b"1")
+    ref = await collect(bea.blobs, "owner", folder)
+    listing = await read_listing(bea.blobs, ref.digest)
+    found = [(file.path, await bea.blobs.read(file.blob.digest)) for file in listing.files]
+    assert found == [("a/a", b""), ("a/b/c", b"2"), ("same", b"1"), ("z", b"1")]
+    assert listing.log.digest == digest_of(b"log")
+    assert bea.blobs._pins["owner"] == {
+        ref.digest, digest_of(b"log"), digest_of(b"1"), digest_of(b"2"), digest_of(b""),
+    }  # fmt: skip
+
+
+async def test_what_may_run_is_told_from_the_rest(bea: Place) -> None:
+    folder = fill(bea, tool=b"#!", text=b"x")
+    (outputs_path(folder) / "tool").chmod(0o700)
+    ref = await collect(bea.blobs, "owner", folder)
+    listing = await read_listing(bea.blobs, ref.digest)
+    assert [(file.path, file.executable) for file in listing.files] == [
+        ("text", False), ("tool", True),
+    ]  # fmt: skip
+
+
+async def test_a_job_that_left_nothing(bea: Place) -> None:
+    ref = await collect(bea.blobs, "owner", fill(bea))
+    assert (await read_listing(bea.blobs, ref.digest)).files == ()
+
+
+async def test_a_folder_without_a_log_is_no_execution(bea: Place) -> None:
+    folder = fill(bea)
+    log_path(folder).unlink()
+    with pytest.raises(InvalidRequest):
+        await collect(bea.blobs, "owner", folder)
+
+
+async def test_all_is_kept_or_nothing(bea: Place) -> None:
+    bea.blobs._budget = 1_500_000
+    folder = fill(bea, a=b"a" * 600_000, b=b"b" * 600_000, c=b"c" * 600_000)
+    with pytest.raises(StorageFull):
+        await collect(bea.blobs, "owner", folder)
+    assert bea.blobs.used_bytes() == 0
+    bea.blobs._budget = 2_000_000
+    await collect(bea.blobs, "owner", folder)
+
+
+async def test_many_outputs_cost_a_few_commits(bea: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[object] = []
+    write = bea.journal._database.write
+
+    async def counted(unit: Any) -> Any:
+        commits.append(unit)
+        return await write(unit)
+
+    monkeypatch.setattr(bea.journal._database, "write", counted)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr("node.data.disk.sync_file_system", synced.append)
+    folder = fill(bea, **{f"d{number % 7}__{number}": b"%d" % number for number in range(1000)})
+    ref = await collect(bea.blobs, "owner", folder)
+    assert len((await read_listing(bea.blobs, ref.digest)).files) == 1000
+    assert len(commits) == 2
+    assert len(synced) <= 6

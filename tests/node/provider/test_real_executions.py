@@ -1,0 +1,163 @@
+"""Executions with real containers: what they leave, and how they outlive the daemon.
+
+Spec: specs/execution.md#executions.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.data.output_manifest import read_listing
+from node.sandbox import runfolder
+from node.sandbox.driver import Launch, log_path
+from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.policy import name_of
+from node.sandbox.runner import records
+from node.sandbox.selftest import host_rootfs, python_command
+from protocol.machines import effects, inputs
+from protocol.values.errors import SandboxUnavailable
+from protocol.wire.job import Workload
+from tests.node.fixtures import LEASE, Place, launch_of, running, until
+
+
+class HostDriver(EmbeddedDriver):
+    """Runs this machine's own programs, as the self-test does, whatever the image."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place / "runs")
+        self._host, self._extra = host_rootfs(place / "host")
+
+    async def start(self, launch: Launch, folder: Path) -> None:
+        await self.start_with(replace(launch, image=str(self._host)), folder, self._extra)
+
+
+@pytest.fixture
+async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
+    """The provider with the embedded sandbox."""
+    (tmp_path / "bea").chmod(0o700)
+    driver = HostDriver(tmp_path / "bea")
+    place = replace(bea, shop=replace(bea.shop, sandbox=driver))
+    probe = tmp_path / "bea/runs/probe"
+    probe.mkdir(mode=0o700)
+    job = await bea.workload(command=("/bin/sh", "-c", "exit 0"))
+    try:
+        await driver.start(_launch(job, "mutirao-probe"), probe)
+    except SandboxUnavailable as error:
+        pytest.skip(f"no embedded sandbox here: {error}")
+    await driver.wait(probe)
+    await driver.remove(probe)
+    yield place
+    for folder in list(place.shop.runs.iterdir()):
+        await driver.remove(folder)
+    await driver.reap(frozenset())
+
+
+def _launch(job: Workload, name: str) -> Launch:
+    return Launch(name=name, workload=job, image="")
+
+
+async def python_job(place: Place, code: str, **changes: Any) -> Workload:
+    return replace(await place.workload(), command=tuple(python_command(code)), **changes)
+
+
+async def run_real(place: Place, workload: Workload) -> inputs.ContainerExited:
+    async with running(place.executions()) as executions:
+        executions.perform(launch_of(workload))
+        return await place.inbox.wait_for(inputs.ContainerExited)
+
+
+async def test_real_many_outputs_in_folders(real: Place) -> None:
+    code = (
+        "import os\n"
+        "for n in range(300):\n"
+        "    os.makedirs(f'/out/d{n % 7}', exist_ok=True)\n"
+        "    open(f'/out/d{n % 7}/{n}', 'w').write(str(n))\n"
+    )
+    ended = await run_real(real, await python_job(real, code, output_mib=16))
+    assert ended.exit_code == 0, ended
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert len(listing.files) == 300
+    assert [file.path for file in listing.files] == sorted(f"d{n % 7}/{n}" for n in range(300))
+
+
+async def test_real_no_outputs_at_all(real: Place) -> None:
+    ended = await run_real(real, await python_job(real, "print('quiet')"))
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert listing.files == ()
+    assert await real.blobs.read(listing.log.digest) == b"quiet\n"
+    assert ended.detail == ""
+
+
+async def test_real_odd_outputs_are_left_out_and_named(real: Place) -> None:
+    code = "import os; os.symlink('/etc/passwd', '/out/link'); open('/out/good', 'w').write('x')"
+    ended = await run_real(real, await python_job(real, code))
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert [file.path for file in listing.files] == ["good"]
+    assert "link: a symbolic link" in ended.detail
+
+
+async def test_real_more_output_than_agreed(real: Place) -> None:
+    code = "open('/out/big', 'wb').write(bytes(3 * 2**20))"
+    ended = await run_real(real, await python_job(real, code))
+    assert ended.exit_code != 0  # The job itself sees that /out is full.
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    assert sum(file.blob.size for file in listing.files) <= 2**20
+    assert b"No space left" in await real.blobs.read(listing.log.digest)
+
+
+async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Place) -> None:
+    code = (
+        "import os, time\n"
+        "print('begun', flush=True)\n"
+        "while not os.path.exists('/in/go') or not open('/in/go').read(): time.sleep(0.01)\n"
+        "print('done')\n"
+    )
+    empty = await real.blobs.put_bytes(b"", "input")
+    workload = await python_job(real, code)
+    workload = replace(workload, inputs=((await real.workload(("go", b""))).inputs))
+    log = log_path(real.run_folder())
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        await until(lambda: b"begun" in log.read_bytes(), "the job to begin")
+    async with running(real.executions()) as executions:
+        # As in recovery: others' control groups go, this one stays.
+        await real.shop.sandbox.reap(frozenset({name_of(LEASE)}))
+        executions.perform(launch_of(workload, 40_000))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        path = real.blobs.path(empty.digest)
+        assert path is not None
+        path.chmod(0o644)
+        path.write_bytes(b"go")  # The job sees the file of ours that it waits for.
+        ended = await real.inbox.wait_for(inputs.ContainerExited)
+    assert (ended.exit_code, log.read_bytes()) == (0, b"begun\ndone\n")
+
+
+async def test_real_drop_ends_a_running_container(real: Place) -> None:
+    workload = await python_job(real, "import time; time.sleep(60)")
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+        assert runfolder.is_alive(real.run_folder())
+        executions.perform(effects.Drop(LEASE))
+        with trio.fail_after(5):
+            await executions.wait_dropped()
+        assert not real.run_folder().exists()
+
+
+async def test_real_container_killed_with_its_machine(real: Place) -> None:
+    workload = await python_job(real, "import time; time.sleep(60)")
+    folder = real.run_folder()
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        await real.inbox.wait_for(inputs.ContainerStarted)
+    await real.shop.sandbox.kill(folder)
+    (folder / records.RESULT).unlink()  # The machine went down before it was written.
+    async with running(real.executions()) as executions:
+        executions.perform(launch_of(workload))
+        failed = await real.inbox.wait_for(inputs.ContainerFailed)
+    assert "lost when its machine went down" in failed.why

@@ -1,0 +1,252 @@
+"""Log and outputs come home whole, or it is said why not; what is over lets go.
+
+Spec: specs/execution.md#results.
+"""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.provider import log_server as logs
+from node.provider.log_server import PROTOCOL, LogServer
+from node.requester import results
+from node.requester.results import Results
+from protocol.machines import effects, inputs
+from protocol.values.errors import StorageFull
+from protocol.values.ids import LeaseId, digest_of
+from protocol.wire.codec import encode
+from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
+from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, Wires, ref_of, until
+
+WORKLOAD = Workload(digest_of(b"image"), ("true",), output_mib=1, log_mib=1)
+FOLLOW = effects.FollowLog(JOB, LEASE, BEA.peer_id)
+AGAIN = LeaseId(b"M" * 32)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "FETCH_PAUSE_S", 0.001)
+    monkeypatch.setattr(logs, "RETRY_S", 0.01)
+
+
+@asynccontextmanager
+async def running(found: Results) -> AsyncIterator[Results]:
+    async with trio.open_nursery() as nursery:
+        await nursery.start(found.run)
+        yield found
+        nursery.cancel_scope.cancel()
+
+
+async def left(place: Place, log: bytes = b"log", **files: bytes) -> effects.FetchOutputs:
+    """Let a provider have a log and outputs."""
+    kept = [
+        FileRef(name.replace("__", "/"), await place.blobs.put_bytes(data, "output"))
+        for name, data in files.items()
+    ]
+    listing = Outputs(tuple(kept), await place.blobs.put_bytes(log, "log"))
+    ref = await place.blobs.put_bytes(encode(listing), "output")
+    return effects.FetchOutputs(JOB, LEASE, BEA.peer_id, ref)
+
+
+def log_at(path: Path, wires: Wires, lease_id: LeaseId = LEASE, *, grows: bool = True) -> None:
+    """Let the provider serve this log for a lease."""
+
+    def log_of(wanted: LeaseId) -> Any:
+        return (ADA.peer_id, path, grows) if wanted == lease_id else None
+
+    wires.handlers[BEA.peer_id, PROTOCOL] = LogServer(log_of).serve
+
+
+async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, b"the log", a=b"1", b__c=b"2" * 3_000_00)
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+        assert found.log_path(JOB).read_bytes() == b"the log"
+        assert await ada.blobs.read(digest_of(b"1")) == b"1"
+        assert ada.blobs._pins  # As long as the lease is not settled.
+        found.forget(LEASE)
+        assert not ada.blobs._pins
+
+
+async def test_many_outputs_take_a_few_streams(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, **{f"file{number}": b"%d" % number for number in range(100)})
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+    assert len(wires.opened) == 3  # The listing, the log, and all outputs.
+    assert len(ada.blobs.of_kind("output")) == 101
+
+
+async def test_a_job_with_no_outputs(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, b"")
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+        assert found.log_path(JOB).read_bytes() == b""
+
+
+async def test_a_provider_that_comes_back_is_asked_again(
+    ada: Place, bea: Place, wires: Wires
+) -> None:
+    effect = await left(bea, a=b"1")
+    handlers = dict(wires.handlers)
+    wires.handlers.clear()
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await until(lambda: len(wires.opened) >= 2)
+        wires.handlers.update(handlers)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+
+
+async def test_outputs_that_nobody_has(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, a=b"1")
+    await bea.blobs.drop(digest_of(b"1"))
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        lost = await ada.inbox.wait_for(inputs.OutputsLost)
+    assert "does not have it" in lost.why
+
+
+@pytest.mark.parametrize("listing, why", [
+    (Outputs((FileRef("big", BlobRef(digest_of(b"x"), 2**21)),), ref_of(b"")), "were agreed"),
+    (Outputs((), BlobRef(digest_of(b"x"), 2**30)), "claims a log"),
+    (Outputs((FileRef("../../etc/passwd", ref_of(b"x")),), ref_of(b"")), "leads out"),
+])  # fmt: skip
+async def test_a_provider_that_lies_is_not_asked_again(
+    ada: Place, bea: Place, wires: Wires, listing: Outputs, why: str
+) -> None:
+    ref = await bea.blobs.put_bytes(encode(listing), "output")
+    async with running(ada.results(wires)) as found:
+        found.perform(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, ref), WORKLOAD)
+        lost = await ada.inbox.wait_for(inputs.OutputsLost)
+    assert why in lost.why
+    assert len(wires.opened) == 1
+
+
+async def test_a_listing_that_is_none(ada: Place, bea: Place, wires: Wires) -> None:
+    ref = await bea.blobs.put_bytes(b"garbage", "output")
+    async with running(ada.results(wires)) as found:
+        found.perform(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, ref), WORKLOAD)
+        assert "is broken" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
+
+
+async def test_no_room_for_the_outputs(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, a=b"1" * 10_000)
+    ada.blobs._budget = 5_000
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        assert "do not fit" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
+
+
+async def test_the_log_of_a_running_job_is_followed_and_then_replaced(
+    ada: Place, bea: Place, wires: Wires, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"the ")
+    log_at(source, wires)
+    effect = await left(bea, b"the whole log")
+    async with running(ada.results(wires)) as found:
+        path = found.log_path(JOB)
+        found.perform(FOLLOW, WORKLOAD)
+        await until(lambda: path.exists() and path.read_bytes() == b"the ")
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+        source.write_bytes(b"the and something that nobody signed")
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert path.read_bytes() == b"the whole log"
+    assert await ada.blobs.read(digest_of(b"the whole log")) == b"the whole log"
+
+
+async def test_following_goes_on_after_a_restart_where_it_was(
+    ada: Place, wires: Wires, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"1234")
+    log_at(source, wires)
+    async with running(ada.results(wires)) as found:
+        found.perform(FOLLOW, WORKLOAD)
+        path = found.log_path(JOB)
+        await until(lambda: path.exists() and path.read_bytes() == b"1234")
+        reader = path.open("rb")
+    source.write_bytes(b"12345678")
+    async with running(ada.results(wires)) as found:
+        found.perform(FOLLOW, WORKLOAD)
+        await until(lambda: path.read_bytes() == b"12345678")
+    with reader:
+        assert reader.read() == b"12345678"  # Nobody who reads it saw another file.
+
+
+async def test_another_attempt_has_a_log_of_its_own(
+    ada: Place, wires: Wires, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"the first attempt")
+    second.write_bytes(b"2nd")
+    log_at(first, wires)
+    async with running(ada.results(wires)) as found:
+        path = found.log_path(JOB)
+        found.perform(FOLLOW, WORKLOAD)
+        await until(lambda: path.exists() and path.read_bytes() == b"the first attempt")
+        found.forget(LEASE)
+        log_at(second, wires, AGAIN)
+        found.perform(effects.FollowLog(JOB, AGAIN, BEA.peer_id), WORKLOAD)
+        await until(lambda: path.exists() and path.read_bytes() == b"2nd")
+
+
+async def test_nobody_follows_a_lease_that_has_ended(ada: Place, wires: Wires) -> None:
+    async with running(ada.results(wires)) as found:
+        found.perform(FOLLOW, WORKLOAD)  # The provider is gone: it is tried again and again.
+        await until(lambda: len(wires.opened) > 3)
+        found.forget(LEASE)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        opened = len(wires.opened)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(wires.opened) == opened
+
+
+async def test_a_fetch_ends_with_its_lease(ada: Place, bea: Place, wires: Wires) -> None:
+    effect = await left(bea, a=b"1")
+    wires.handlers.clear()
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await until(lambda: wires.opened)
+        found.forget(LEASE)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert ada.inbox.events == []
+        assert not ada.blobs._pins
+
+
+async def test_a_full_disk_stops_the_following_and_not_the_node(
+    ada: Place, wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageFull("no room")
+
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    log_at(source, wires)
+    monkeypatch.setattr(logs, "_append", full)
+    async with running(ada.results(wires)) as found:
+        found.perform(FOLLOW, WORKLOAD)
+        await until(lambda: wires.lines and wires.lines[0].was_reset)
+
+
+async def test_blobs_on_another_disk(
+    ada: Place, bea: Place, wires: Wires, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(os, "link", link)
+    effect = await left(bea, b"the log")
+    async with running(ada.results(wires)) as found:
+        found.perform(effect, WORKLOAD)
+        await ada.inbox.wait_for(inputs.OutputsFetched)
+        assert found.log_path(JOB).read_bytes() == b"the log"

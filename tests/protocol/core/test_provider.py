@@ -1,0 +1,390 @@
+"""The provider's side of a node: who is answered, and what is never promised twice.
+
+Spec: specs/core.md#provider.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from protocol.core.provider import Provider
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Kill, Learn, Send
+from protocol.machines.inputs import DeadlineReached, StopRequested
+from protocol.machines.provider import lease
+from protocol.machines.provider.bidding import Revealed
+from protocol.rules.capacity import Capacity
+from protocol.rules.commitment import commitment_of
+from protocol.values.ids import CallId, LeaseId, lease_id_of
+from protocol.values.limits import EXPOSURE_MS
+from protocol.values.reasons import Decline, Refusal, Release
+from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.job import QUICK, VICKREY, Resources, Workload
+from protocol.wire.messages import (
+    NO_ID,
+    Award,
+    AwardAccept,
+    AwardDecline,
+    Bid,
+    BidCommit,
+    BidRefusal,
+    BidReveal,
+    Call,
+    Cancel,
+    CommitSet,
+    LeaseConfirm,
+    LeaseRelease,
+    Message,
+    Outcome,
+    Start,
+)
+from tests.driven import POLICY, START_MS
+from tests.strategies import SIGNERS
+
+CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
+ANN, AMY, EVE = SIGNERS[1:4]
+CALL = Call(
+    bytes(16), QUICK, START_MS, Resources(3), 9_000, 600_000, 1_200, 0, 6_000, 0, bytes(32), 0
+)
+
+
+def later(ms: int) -> Context:
+    return replace(CONTEXT, now_ms=START_MS + ms)
+
+
+def call(who: Any = ANN, **more: Any) -> Signed[Call]:
+    return who.sign(replace(CALL, **more))
+
+
+def said(effects: list[Any]) -> list[Message]:
+    return [
+        open_envelope(effect.envelope, SIGNERS[0].network_id, effect.peer).message
+        for effect in effects if isinstance(effect, Send)
+    ]  # fmt: skip
+
+
+def award_of(
+    called: Signed[Call], who: Any = ANN, rate: int = 3_000, *,
+    closed: Signed[CommitSet] | None = None, evidence: bytes = b"", outcome: bytes = b"",
+) -> Signed[Award]:  # fmt: skip
+    """Return an award of an auction whose bids were all opened, to us."""
+    call_id, set_id = CallId(called.content_id), closed.content_id if closed else NO_ID
+    bids = len(closed.message.commitments) if closed else 1
+    told = who.sign(Outcome(call_id, set_id, SIGNERS[0].peer_id, rate, bids, 0)).envelope
+    return who.sign(Award(call_id, outcome or told, 0, 0, 0, rate, 0, evidence))
+
+
+def won(
+    market: Provider, who: Any = ANN, context: Context = CONTEXT, rate: int = 3_000, **more: Any
+) -> LeaseId:
+    """Let the market win a quick auction."""
+    called = call(who, **more)
+    market.hear(called, context)
+    market.hear(award_of(called, who, rate), context)
+    return lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+
+
+# Calls.
+
+
+def test_a_call_that_fits_gets_a_bid_once() -> None:
+    market = Provider()
+    (bid,) = said(market.hear(call(), CONTEXT))
+    assert isinstance(bid, BidReveal)
+    assert bid.bid.ask == 3_000
+    assert market.hear(call(), CONTEXT) == []
+
+
+@pytest.mark.parametrize(
+    "called, policy",
+    [
+        (call(SIGNERS[0]), POLICY),
+        (call(resources=Resources(5)), POLICY),
+        (call(region="br"), POLICY),
+        (call(), Policy()),
+    ],
+    ids=["our own", "too large", "elsewhere", "not providing"],
+)
+def test_a_call_that_our_record_rules_out_gets_no_answer(
+    called: Signed[Call], policy: Policy
+) -> None:
+    assert Provider().hear(called, replace(CONTEXT, policy=policy)) == []
+
+
+def test_whom_we_answer_we_can_reach() -> None:
+    told = ("/ip4/192.0.2.1/tcp/1",)
+    learnt = [effect for effect in Provider().hear(call(addresses=told), CONTEXT)
+              if isinstance(effect, Learn)]  # fmt: skip
+    assert learnt == [Learn(ANN.peer_id, told)]
+    unfit = call(addresses=told, resources=Resources(5))
+    assert Provider().hear(unfit, CONTEXT) == [], "nothing is learnt from whom we do not answer"
+
+
+def test_who_is_too_expensive_says_so() -> None:
+    cheap = call(rate_max=2_999)
+    assert said(Provider().hear(cheap, CONTEXT)) == [
+        BidRefusal(CallId(cheap.content_id), Refusal.PRICE)
+    ]
+
+
+def test_an_open_bid_takes_no_capacity_from_others() -> None:
+    """Else who only ever asks could keep a node from working, and honest jobs each other."""
+    market = Provider()
+    vickrey(market, EVE, Bid(4_000, "embedded", 1, 10_000, 35_000, 0))
+    assert market.left(POLICY.capacity) == POLICY.capacity
+    lease_id = won(market, AMY)
+    assert isinstance(market.servings[lease_id], lease.Held)
+
+
+def test_who_is_busy_says_so() -> None:
+    market = Provider()
+    won(market)
+    assert said(market.hear(call(AMY), CONTEXT)) == [
+        BidRefusal(CallId(call(AMY).content_id), Refusal.BUSY)
+    ]
+
+
+def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
+    market, context = Provider(), replace(CONTEXT, policy=replace(POLICY, jobs_max=1))
+    asked = call(AMY, resources=Resources(1))
+    assert isinstance(said(market.hear(asked, context))[0], BidReveal)
+    won(market, context=context)
+    assert isinstance(said(market.hear(call(EVE, resources=Resources(1)), context))[0], BidRefusal)
+    (decline,) = said(market.hear(award_of(asked, AMY, rate=1_000), context))
+    assert isinstance(decline, AwardDecline)
+    assert decline.reason == Decline.BUSY
+
+
+# Awards.
+
+OUTCOME = Outcome(CallId(call().content_id), NO_ID, SIGNERS[0].peer_id, 3_000, 1, 0)
+
+
+def test_an_award_makes_a_lease_and_holds_capacity() -> None:
+    market = Provider()
+    called = call()
+    market.hear(called, CONTEXT)
+    award = award_of(called)
+    (accept,) = said(market.hear(award, CONTEXT))
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    assert accept == AwardAccept(lease_id, award.content_id)
+    assert market.left(POLICY.capacity).cpus == 1
+    assert market.hear(award, CONTEXT) == [], "a repeated award changes nothing"
+
+
+@pytest.mark.parametrize(
+    "award, reason",
+    [
+        (award_of(call(), EVE), Decline.POLICY),
+        (award_of(call(AMY)), Decline.POLICY),
+        (award_of(call(), rate=2_999), Decline.EVIDENCE),
+        (award_of(call(), rate=3_001), Decline.EVIDENCE),
+        (award_of(call(), evidence=b"noise"), Decline.EVIDENCE),
+        (award_of(call(), outcome=b"noise"), Decline.EVIDENCE),
+        (
+            award_of(call(), outcome=ANN.sign(replace(OUTCOME, unopened=1)).envelope),
+            Decline.EVIDENCE,
+        ),
+        (award_of(call(), outcome=EVE.sign(OUTCOME).envelope), Decline.EVIDENCE),
+        (award_of(call(), outcome=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
+        (award_of(call(), evidence=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
+    ],
+)
+def test_a_wrong_award_is_declined(award: Signed[Award], reason: Decline) -> None:
+    market = Provider()
+    market.hear(call(), CONTEXT)
+    (decline,) = said(market.hear(award, CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    assert (decline.award, decline.reason) == (award.content_id, reason)
+    assert not market.servings
+
+
+def test_a_bid_that_binds_no_longer_is_not_awarded() -> None:
+    market = Provider()
+    market.hear(call(), CONTEXT)
+    (bidding,) = market.biddings.values()
+    assert isinstance(bidding, Revealed)
+    over_ms = bidding.deadline_ms - START_MS
+    (decline,) = said(market.hear(award_of(call()), later(over_ms)))
+    assert isinstance(decline, AwardDecline)
+
+
+def vickrey(market: Provider, who: Any, other: Bid) -> Signed[CommitSet]:
+    """Take the market through a commit-reveal auction with one other bidder."""
+    called = call(who, profile=VICKREY, reveal_ms=900)
+    call_id = CallId(called.content_id)
+    (commit,) = said(market.hear(called, CONTEXT))
+    assert isinstance(commit, BidCommit)
+    theirs = commitment_of(call_id, EVE.peer_id, other, bytes(32))
+    closed = who.sign(CommitSet(call_id, tuple(sorted([commit.commitment, theirs]))))
+    assert isinstance(said(market.hear(closed, CONTEXT))[0], BidReveal)
+    return closed
+
+
+def test_two_open_bids_for_the_same_capacity_and_the_first_award_gets_it() -> None:
+    """Bids reserve nothing, so that both may be opened: nobody crashes, one declines."""
+    market = Provider()
+    first, second = (call(who, profile=VICKREY, reveal_ms=900) for who in (ANN, AMY))
+    commits = [said(market.hear(each, CONTEXT))[0].commitment for each in (first, second)]
+    sets = [
+        who.sign(CommitSet(CallId(called.content_id), (commitment,)))
+        for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True)
+    ]
+    for closed in sets:
+        market.hear(closed, CONTEXT)
+    (accept,) = said(market.hear(award_of(first, rate=9_000, closed=sets[0]), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+    (decline,) = said(market.hear(award_of(second, AMY, rate=9_000, closed=sets[1]), CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    assert decline.reason == Decline.BUSY
+
+
+def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
+    market, other = Provider(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(market, ANN, other)
+    call_id = closed.message.call_id
+    called = call(profile=VICKREY, reveal_ms=900)
+    shill = replace(other, ask=3_001)
+    forged = EVE.sign(BidReveal(call_id, closed.content_id, shill, bytes(32))).envelope
+    wrong = award_of(called, rate=3_001, evidence=forged, closed=closed)
+    (decline,) = said(market.hear(wrong, CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
+    right = award_of(called, rate=4_000, evidence=fair, closed=closed)
+    (accept,) = said(market.hear(right, CONTEXT))
+    assert isinstance(accept, AwardAccept)
+
+
+def test_our_own_bid_is_no_evidence() -> None:
+    market, other = Provider(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(market, ANN, other)
+    (bidding,) = market.biddings.values()
+    own = bidding.bidding
+    reveal = BidReveal(own.call_id, closed.content_id, own.bid, own.nonce)
+    proof = SIGNERS[0].sign(reveal).envelope
+    called = call(profile=VICKREY, reveal_ms=900)
+    wrong = award_of(called, rate=3_000, evidence=proof, closed=closed)
+    (decline,) = said(market.hear(wrong, CONTEXT))
+    assert isinstance(decline, AwardDecline)
+
+
+# Leases.
+
+
+def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
+    market = Provider()
+    called = call()
+    market.hear(called, CONTEXT)
+    lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
+    assert market.hear(EVE.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert market.hear(award_of(called), CONTEXT) == []
+    assert market.left(POLICY.capacity) == POLICY.capacity
+    assert not market.biddings
+
+
+def test_strangers_do_not_touch_a_lease() -> None:
+    market = Provider()
+    lease_id = won(market)
+    before = dict(market.servings)
+    for message in (LeaseRelease(lease_id, 1), Start(lease_id, 0)):
+        assert market.hear(EVE.sign(message), CONTEXT) == []
+    assert market.servings == before
+
+
+def test_who_goes_on_with_a_lease_that_is_gone_is_told() -> None:
+    gone = LeaseId(bytes(32))
+    for message in (LeaseConfirm(gone, bytes(32), 0), Start(gone, 0)):
+        (told,) = said(Provider().hear(ANN.sign(message), CONTEXT))
+        assert told == LeaseRelease(gone, Release.EXPIRED, "the hold is over")
+    assert Provider().hear(ANN.sign(LeaseRelease(gone, 1)), CONTEXT) == [], "no answer to an answer"
+
+
+def test_capacity_comes_back_with_the_release() -> None:
+    market = Provider()
+    lease_id = won(market)
+    market.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    assert not market.servings
+    assert market.left(POLICY.capacity) == POLICY.capacity
+
+
+def test_a_hold_that_nobody_confirms_ends_by_itself() -> None:
+    market = Provider()
+    won(market)
+    (held,) = market.servings.values()
+    (told,) = said(market.handle(DeadlineReached(), later(held.deadline_ms - START_MS)))
+    assert isinstance(told, LeaseRelease)
+    assert not market.servings
+
+
+def test_an_owner_that_lends_less_stops_nobody() -> None:
+    """Less capacity than is leased: the lease goes on, nothing more is promised."""
+    market = Provider()
+    won(market)
+    less = Capacity(2, 4_096, 50_000)
+    context = replace(CONTEXT, policy=replace(POLICY, capacity=less))
+    assert market.left(less).cpus == 0
+    refused = call(AMY, resources=Resources(1))
+    assert isinstance(said(market.hear(refused, context))[0], BidRefusal)
+
+
+def test_stopping_gives_every_lease_back() -> None:
+    market = Provider()
+    for who in (ANN, AMY):
+        called = call(who, resources=Resources(1))
+        market.hear(called, CONTEXT)
+        market.hear(award_of(called, who, rate=1_000), CONTEXT)
+    assert len(said(market.handle(StopRequested(), CONTEXT))) == 2
+    assert not market.servings
+
+
+def test_the_loser_keeps_its_bid_ready() -> None:
+    market = Provider()
+    called = call()
+    market.hear(called, CONTEXT)
+    call_id = CallId(called.content_id)
+    market.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
+    (accept,) = said(market.hear(award_of(called), CONTEXT))
+    assert isinstance(accept, AwardAccept)
+
+
+def test_a_cancelled_auction_is_forgotten() -> None:
+    market = Provider()
+    market.hear(call(), CONTEXT)
+    market.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
+    assert not market.biddings
+
+
+def run_unpaid(market: Provider, leases: list[LeaseId]) -> None:
+    """Let the containers of leases run to the end of what may be unpaid, one after another."""
+    for place, lease_id in enumerate(leases):
+        state = market.servings[lease_id]
+        market.servings[lease_id] = lease.Serving(
+            state.hold, START_MS + EXPOSURE_MS + place, bytes(32), Workload(bytes(32), ("x",)),
+            started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
+        )  # fmt: skip
+
+
+def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
+    """Those that were paused first end first."""
+    roomy = replace(POLICY, jobs_max=9, capacity=Capacity(9, 9_000, 9_000))
+    policy = replace(roomy, pause_memory_mib=2 * CALL.resources.memory_mib)
+    context, market = replace(CONTEXT, policy=policy), Provider()
+    nonces = [bytes([number]) * 16 for number in range(3)]
+    leases = [won(market, context=context, nonce=nonce) for nonce in nonces]
+    run_unpaid(market, leases)
+    killed = []
+    for place in range(3):
+        at = replace(later(EXPOSURE_MS + place), policy=policy)
+        told = market.handle(DeadlineReached(), at)
+        killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
+    assert killed == [[], [], [leases[0]]]
+
+
+def test_leases_go_on_after_a_restart() -> None:
+    market, again = Provider(), Provider()
+    lease_id = won(market)
+    assert again.recover(market.servings.values(), CONTEXT) == []
+    assert isinstance(again.servings[lease_id], lease.Held)
+    assert again.left(POLICY.capacity) == market.left(POLICY.capacity)

@@ -1,0 +1,153 @@
+"""A provider in one auction: it opens its bid to a signed set that holds it, and once.
+
+Spec: specs/auction.md.
+"""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
+
+from protocol.machines.context import Context
+from protocol.machines.provider import bidding
+from protocol.machines.provider.bidding import Committed, Over, Revealed, answer_call, awardable
+from protocol.rules.capacity import Capacity
+from protocol.rules.commitment import commitment_of
+from protocol.rules.pricing import floor_rate
+from protocol.values.ids import CallId, PeerId
+from protocol.values.reasons import Refusal
+from protocol.wire.envelope import open_envelope
+from protocol.wire.job import QUICK, VICKREY, Resources
+from protocol.wire.messages import (
+    NO_ID,
+    Award,
+    BidCommit,
+    BidRefusal,
+    BidReveal,
+    Call,
+    Cancel,
+    CommitSet,
+    Outcome,
+)
+from tests.driven import POLICY, START_MS, Driven, signed_by
+from tests.strategies import SIGNERS
+
+CALL = Call(
+    bytes(16), VICKREY, START_MS, Resources(2), 9_000, 600_000, 1_200, 900, 6_000, 1, bytes(32), 0
+)
+REQUESTER = 1
+PEERS = st.sampled_from([REQUESTER, REQUESTER, REQUESTER, 2])
+CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
+OTHERS = st.lists(st.binary(min_size=32, max_size=32), max_size=8)
+
+
+class BiddingMachine(Driven):
+    """All that a bidder may hear, in any order, from anybody."""
+
+    table = bidding.TRANSITIONS
+    union = bidding.State
+    written_first = ()  # Nothing of a bidding is written down: a lost bid is no harm.
+
+    @initialize(profile=st.sampled_from([QUICK, VICKREY]))
+    def hear_the_call(self, profile: int) -> None:
+        self.call = signed_by(REQUESTER, replace(CALL, profile=profile))
+        self.call_id = CallId(self.call.content_id)
+        self.held_sets = [NO_ID] if profile == QUICK else []
+        self.begin(*answer_call(self.call, POLICY.capacity, self.context))
+
+    @rule(who=PEERS, ours=st.booleans(), others=OTHERS)
+    def set_is_closed(self, who: int, ours: bool, others: list[bytes]) -> None:
+        own = [commit.commitment for commit in self.sent_of(BidCommit)]
+        digests = tuple(sorted({*others, *(own if ours else [])}))
+        if digests:
+            closed = signed_by(who, CommitSet(self.call_id, digests))
+            if who == REQUESTER and ours and own:
+                self.held_sets.append(closed.content_id)
+            self.take(closed)
+
+    @rule(who=PEERS, winner=st.sampled_from([0, 3, None]))
+    def outcome_is_told(self, who: int, winner: int | None) -> None:
+        name = PeerId("") if winner is None else SIGNERS[winner].peer_id
+        before = self.state
+        self.take(signed_by(who, Outcome(self.call_id, NO_ID, name, 1, 1, 0)))
+        if winner is not None:
+            assert self.state == before, "the award may still pass to us"
+
+    @rule(who=PEERS)
+    def is_called_off(self, who: int) -> None:
+        before = self.state
+        self.take(signed_by(who, Cancel(self.call_id)))
+        assert isinstance(self.state, Over) if who == REQUESTER else self.state == before
+
+    @invariant()
+    def never_opens_its_bid_without_a_set_that_holds_it(self) -> None:
+        for opened in self.sent_of(BidReveal):
+            assert opened.commit_set in self.held_sets
+        assert len(self.sent_of(BidReveal)) <= 1
+        assert len(self.sent_of(BidCommit)) <= 1
+
+    @invariant()
+    def opens_what_it_committed_to_and_asks_its_floor(self) -> None:
+        for opened in self.sent_of(BidReveal):
+            assert opened.bid.ask == floor_rate(POLICY.prices, CALL.resources)
+            own = commitment_of(self.call_id, SIGNERS[0].peer_id, opened.bid, opened.nonce)
+            assert all(commit.commitment == own for commit in self.sent_of(BidCommit))
+
+    @invariant()
+    def speaks_to_its_requester_only(self) -> None:
+        assert {peer for peer, _ in self.sent} <= {SIGNERS[REQUESTER].peer_id}
+
+
+TestBidding = BiddingMachine.TestCase
+TestBidding.settings = settings(max_examples=60, stateful_step_count=20)
+
+
+@pytest.mark.parametrize(
+    "left, rate_max, reason",
+    [(Capacity(1, 4_096, 50_000), 9_000, Refusal.BUSY), (POLICY.capacity, 1_999, Refusal.PRICE)],
+)
+def test_who_could_serve_says_why_it_does_not(
+    left: Capacity, rate_max: int, reason: Refusal
+) -> None:
+    call = signed_by(REQUESTER, replace(CALL, rate_max=rate_max))
+    state, (send,) = answer_call(call, left, CONTEXT)
+    said = SIGNERS[0].sign(BidRefusal(CallId(call.content_id), reason))
+    assert state == Over()
+    assert (send.peer, send.envelope) == (SIGNERS[REQUESTER].peer_id, said.envelope)
+
+
+@pytest.mark.parametrize(
+    "who, ours, reveals", [(REQUESTER, True, True), (REQUESTER, False, False), (2, True, False)],
+    ids=["as it should be", "our commitment is not in it", "another has signed it"],
+)  # fmt: skip
+def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other(
+    who: int, ours: bool, reveals: bool
+) -> None:
+    call = signed_by(REQUESTER, CALL)
+    committed, (send,) = answer_call(call, POLICY.capacity, CONTEXT)
+    assert isinstance(committed, Committed)
+    own = open_envelope(send.envelope, SIGNERS[0].network_id, SIGNERS[0].peer_id).message
+    held = own.commitment if ours else bytes(32)
+    closed = signed_by(who, CommitSet(CallId(call.content_id), (held, bytes([255]) * 32)))
+    state, effects = bidding.reveal(committed, closed, CONTEXT)
+    assert isinstance(state, Revealed) == reveals
+    assert len(effects) == reveals
+
+
+def test_only_its_requester_may_award_an_open_bid() -> None:
+    call = signed_by(REQUESTER, replace(CALL, profile=QUICK))
+    revealed, _ = answer_call(call, POLICY.capacity, CONTEXT)
+    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, b"")
+    committed = Committed(revealed.bidding, revealed.deadline_ms)
+    for state, expected in [(revealed, revealed), (committed, None)]:
+        assert awardable(state, signed_by(REQUESTER, award)) == expected
+        assert awardable(state, signed_by(2, award)) is None
+    assert awardable(Over(), signed_by(REQUESTER, award)) is None
+
+
+def test_the_same_call_gets_the_same_nonce_and_another_call_another() -> None:
+    calls = [signed_by(REQUESTER, replace(CALL, nonce=bytes([n]) * 16)) for n in (0, 0, 1)]
+    nonces = [answer_call(call, POLICY.capacity, CONTEXT)[0].bidding.nonce for call in calls]
+    assert nonces[0] == nonces[1] != nonces[2]

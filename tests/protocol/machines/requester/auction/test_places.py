@@ -1,0 +1,97 @@
+"""Places in an auction: not the first to come has them, and who broke its word is served last.
+
+Spec: specs/standing.md.
+"""
+
+from dataclasses import replace
+
+from protocol.machines.context import Context
+from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.requester.auction import TRANSITIONS
+from protocol.machines.requester.auction.places import faults, in_places, seated, welcome
+from protocol.machines.requester.auction.states import Commitment
+from protocol.machines.table import step
+from protocol.rules.selection import Offer
+from protocol.rules.standing import BROKEN, DECLINED, Standing
+from protocol.values.ids import CallId, JobId, PeerId
+from protocol.values.limits import BIDS_MAX
+from protocol.wire.messages import AwardDecline, Bid
+from tests.driven import POLICY, START_MS, signed_by
+from tests.protocol.machines.requester.auction.test_machine import after
+from tests.strategies import SIGNERS
+
+CALL = CallId(bytes(32))
+SERVED, BROKE = PeerId("served"), PeerId("broke")
+STANDINGS = {SERVED: Standing(settled=True), BROKE: Standing(strikes=BROKEN, struck_ms=START_MS)}
+CONTEXT = Context(
+    START_MS, SIGNERS[0], POLICY, lambda peer: STANDINGS.get(peer, Standing())
+)  # fmt: skip
+
+
+def commitment(name: str) -> Commitment:
+    return Commitment(PeerId(name), bytes(32))
+
+
+def places(*names: str, call_id: CallId = CALL) -> set[str]:
+    """Return who has a place if all these commit, one after another."""
+    taken: tuple[Commitment, ...] = ()
+    for name in names:
+        taken = seated((*taken, commitment(name)), call_id, CONTEXT)
+        assert len(taken) <= BIDS_MAX
+    return {bidder.peer for bidder in taken}
+
+
+def test_all_have_a_place_while_there_are_some() -> None:
+    names = [f"peer{number}" for number in range(BIDS_MAX - 1)]
+    assert places(*names, BROKE) == {*names, BROKE}
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    names = [f"peer{number}" for number in range(3 * BIDS_MAX)]
+    taken = places(*names)
+    assert taken == places(*reversed(names))
+    assert taken != set(names[:BIDS_MAX])
+    assert taken != places(*names, call_id=CallId(bytes([1]) * 32)), "each call draws anew"
+
+
+def test_who_served_us_has_a_place_before_others_and_who_broke_its_word_after_them() -> None:
+    names = [f"peer{number}" for number in range(BIDS_MAX)]
+    for order in ([BROKE, *names, SERVED], [SERVED, BROKE, *names], [*names, SERVED, BROKE]):
+        taken = places(*order)
+        assert SERVED in taken
+        assert BROKE not in taken
+
+
+def test_who_broke_its_word_is_welcome_where_nobody_else_is() -> None:
+    assert welcome((commitment("peer"), commitment(BROKE)), CONTEXT) == (commitment("peer"),)
+    assert welcome((commitment(BROKE),), CONTEXT) == (commitment(BROKE),)
+    forgiven = replace(CONTEXT, now_ms=START_MS + 10**7)
+    assert len(welcome((commitment("peer"), commitment(BROKE)), forgiven)) == 2
+
+
+def test_what_is_a_fault_and_how_heavy() -> None:
+    machine = after(2)
+    awarding, winner = machine.state, SIGNERS[1].peer_id
+    decline = signed_by(1, AwardDecline(awarding.lease_id, awarding.award, 1))
+    for event, weight in ((decline, DECLINED), (DeadlineReached(), BROKEN)):
+        following, _ = step(TRANSITIONS, awarding, event, machine.context)
+        assert list(faults(awarding, event, following)) == [(winner, weight)]
+    lost, _ = step(TRANSITIONS, awarding, JobCancelled(JobId(bytes(16))), machine.context)
+    assert list(faults(awarding, JobCancelled(JobId(bytes(16))), lost)) == []
+    ignored = signed_by(2, AwardDecline(awarding.lease_id, awarding.award, 1))
+    assert list(faults(awarding, ignored, awarding)) == []
+
+
+def test_who_leaves_its_commitment_closed_is_at_fault() -> None:
+    machine = after(1)
+    machine.reveals(2, 20, honest=True)
+    opening = machine.state
+    decided, _ = step(TRANSITIONS, opening, DeadlineReached(), machine.context)
+    silent = {(SIGNERS[who].peer_id, BROKEN) for who in (1, 3)}
+    assert set(faults(opening, DeadlineReached(), decided)) == silent
+
+
+def test_offers_keep_their_order_among_equals() -> None:
+    bids = [Offer(PeerId(name), Bid(ask, "x", 1, 2_000, 1_000, 0), b"")
+            for ask, name in enumerate([BROKE, "b", "a", SERVED])]  # fmt: skip
+    assert [offer.peer for offer in in_places(bids, CONTEXT)] == [SERVED, "b", "a", BROKE]

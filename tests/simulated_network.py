@@ -1,0 +1,399 @@
+"""A network in memory, with virtual time: the same core as in the node, other ports.
+
+Everything that a core asks for is done here, in one heap of things to come. Messages take time, may
+be lost, doubled or reordered; nodes may crash, also between what they write and what they say, and
+come back with what they had written down. Spec: specs/core.md#driver.
+"""
+
+import heapq
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from protocol.core.core import Core
+from protocol.core.intake import admit
+from protocol.core.jobs import Ending, Job
+from protocol.core.presence import record_of
+from protocol.machines import effects, inputs, provider, requester
+from protocol.machines.context import Context, Policy
+from protocol.rules.capacity import Capacity
+from protocol.rules.topics import topics_of
+from protocol.values.errors import PeerFault, Stale
+from protocol.values.ids import JobId, LeaseId, PeerId, digest_of
+from protocol.wire.envelope import Signed, Signer
+from protocol.wire.job import BlobRef, JobSpec, Resources, Terms, Workload
+from protocol.wire.messages import CapabilityRecord, Carrier, Prices
+from protocol.wire.snapshot import from_snapshot, to_snapshot
+from tests.simulated_node import Container, Node
+from tests.wording import of_event, of_message
+
+NETWORK: Final = "test"
+START_MS: Final = 1_800_000_000_000
+TABLES: Final = {
+    "job": Job, "auction": requester.auction.State, "requester-lease": requester.lease.State,
+    "provider-lease": provider.lease.State,
+}  # fmt: skip
+RESEND_MS: Final = 600
+LENDS_NOTHING: Final = Policy()
+
+
+def provider_policy(cpu: int = 1000, cpus: int = 4, memory_mib: int = 4096, **more: Any) -> Policy:
+    capacity = Capacity(cpus, memory_mib, 50_000)
+    more = {"pause_memory_mib": memory_mib // 2} | more
+    return Policy(True, capacity, Prices(cpu=cpu), driver="embedded", **more)
+
+
+def job_spec(rate_max: int = 100_000, cpus: int = 1, **terms: Any) -> JobSpec:
+    wanted = Resources(cpus=cpus)
+    workload = Workload(digest_of(b"image"), ("true",), resources=wanted, timeout_ms=600_000)
+    return JobSpec("test", workload, Terms(rate_max, **terms))
+
+
+class SimulatedNetwork:
+    """Nodes, the network between them, and the clock."""
+
+    def __init__(self, seed: int = 0, *, delay_ms: tuple[int, int] = (5, 5), loss: float = 0.0,
+                 doubled: float = 0.0, job_ms: int = 2_000) -> None:  # fmt: skip
+        self.random = random.Random(seed)
+        self.delay_ms, self.loss, self.doubled, self.job_ms = delay_ms, loss, doubled, job_ms
+        self.now_ms = START_MS
+        self.nodes: dict[PeerId, Node] = {}
+        self.log: list[tuple[int, str]] = []
+        self.drop: Callable[[str, str, object], bool] = lambda sender, receiver, message: False
+        self.crash_point: Callable[[Node, list[effects.Effect]], int | None] = lambda node, todo: (
+            None
+        )
+        """After how many performed effects a node crashes; its writes are all on the disk."""
+        self.prepare_fails: set[str] = set()
+        self.serves_no_blobs: set[str] = set()
+        """Requesters from whom nothing can be fetched, and who do not say so."""
+        self.exit_codes: dict[str, int] = {}
+        self.stop_ms = 0
+        """How long a container takes to stop."""
+        self._heap: list[tuple[int, int, Callable[[], object]]] = []
+        self._order = 0
+        self._opened: dict[bytes, Signed[Any]] = {}
+
+    # What a test does.
+
+    def add(self, name: str, policy: Policy = LENDS_NOTHING) -> Node:
+        signer = Signer(digest_of(name.encode()), NETWORK)
+        node = Node(name, signer, policy, Core(signer, policy))
+        self.nodes[node.peer_id] = node
+        self._give(node, inputs.PolicyChanged(policy))
+        return node
+
+    def meet(self) -> None:
+        """Let every node know every other."""
+        for node in self.nodes.values():
+            for other in self.nodes.values():
+                if other is not node:
+                    self._give(node, inputs.PeerConnected(other.peer_id))
+        self.run(1_000)
+
+    def submit(self, node: Node, spec: JobSpec | None = None) -> JobId:
+        job_id = JobId(self.random.randbytes(16))
+        self._give(node, inputs.JobSubmitted(job_id, spec or job_spec()))
+        return job_id
+
+    def cancel(self, node: Node, job_id: JobId) -> None:
+        self._say(f"{node.name}: the user cancels")
+        self._give(node, inputs.JobCancelled(job_id))
+
+    def run(self, duration_ms: int) -> None:
+        """Let time pass."""
+        self.run_until(lambda: False, duration_ms)
+
+    def run_until(self, condition: Callable[[], bool], limit_ms: int = 120_000) -> bool:
+        """Let time pass until the condition holds; say whether it does."""
+        end_ms = self.now_ms + limit_ms
+        while not condition():
+            at_ms = min([self._heap[0][0] if self._heap else end_ms, *self._deadlines()])
+            if at_ms >= end_ms:
+                self.now_ms = end_ms
+                return condition()
+            self.now_ms = max(self.now_ms, at_ms)
+            if self._heap and self._heap[0][0] <= self.now_ms:
+                heapq.heappop(self._heap)[2]()
+            else:
+                self._wake()
+        return True
+
+    def sleep(self, duration_ms: int) -> None:
+        """Let time pass as a machine does that was suspended: nothing happens in between."""
+        self.now_ms += duration_ms
+
+    def ended(self, node: Node, job_id: JobId) -> bool:
+        return node.alive and node.job(job_id).ending is not Ending.OPEN
+
+    def crash(self, node: Node, *, machine: bool = False) -> None:
+        """Kill a node; its containers go on unless the whole machine dies."""
+        self._say(f"{node.name}: crashes")
+        node.alive = False
+        node.generation += 1
+        node.in_memory.clear()
+        if machine:
+            node.containers.clear()
+
+    def stop(self, node: Node) -> None:
+        """Let the owner stop a node: it gives back what it holds, and says so."""
+        self._give(node, inputs.StopRequested())
+        if node.alive:
+            self.crash(node)
+
+    def restart(self, node: Node, behind_ms: int = 0) -> None:
+        self._say(f"{node.name}: comes back")
+        node.alive, node.behind_ms = True, behind_ms
+        node.core, sequence = Core(node.signer, node.policy), node.core.presence.sequence
+        node.core.presence.sequence = sequence
+        for receipt in node.disk.receipts.values():
+            if receipt.countersign:
+                served = receipt.provider == node.peer_id
+                node.core.standings.settle(receipt.requester if served else receipt.provider)
+        saved: dict[str, list[Any]] = {name: [] for name in TABLES}
+        for (table, _), data in node.disk.saved.items():
+            saved[table].append(from_snapshot(TABLES[table], data))
+        core, now_ms = node.core, self.now_ms - behind_ms
+        rows = list(node.disk.outbox)
+        first = core.handle(inputs.PolicyChanged(node.policy), now_ms)
+        context = Context(now_ms, node.signer, node.policy)
+        first += core.market.recover(saved["provider-lease"], context)
+        first += core.recover(saved["job"], saved["auction"], saved["requester-lease"], now_ms)
+        for lease_id in node.containers.keys() - core.market.servings.keys():
+            del node.containers[lease_id]  # What nobody waits for is swept away.
+        for row in rows:
+            self._transmit(node, row)
+        self._perform(node, first)
+        for other in self.nodes.values():
+            if other is not node:
+                self._give(node, inputs.PeerConnected(other.peer_id))
+                self._give(other, inputs.PeerConnected(node.peer_id))
+
+    # What the ports do.
+
+    def _give(self, node: Node, event: Any) -> None:
+        if node.alive:
+            self._perform(node, node.core.handle(event, self.now_ms - node.behind_ms))
+
+    def _perform(self, node: Node, wanted: Iterable[effects.Effect]) -> None:
+        wanted = list(wanted)
+        rows = [self._write(node, effect) for effect in wanted]
+        crash_after = self.crash_point(node, wanted)
+        for effect, row in list(zip(wanted, rows, strict=True))[:crash_after]:
+            self._do(node, effect, row)
+        if crash_after is not None:
+            self.crash(node)
+
+    def _write(self, node: Node, effect: effects.Effect) -> int:
+        disk = node.disk
+        match effect:
+            case effects.Save(table, key, None):
+                disk.saved.pop((table, key), None)
+            case effects.Save(table, key, state):
+                disk.saved[table, key] = to_snapshot(state)
+            case effects.Report(job_id, event):
+                disk.events.setdefault(job_id, []).append(event)
+                self._say(f"{node.name}: {of_event(event, self.name_of)}")
+            case effects.Settle(lease_id):
+                disk.receipts[lease_id] = effect
+            case effects.Send(peer, envelope, until_ms) if until_ms:
+                disk.rows += 1
+                outbox = disk.outbox if effect.in_outbox else node.in_memory
+                outbox[disk.rows] = (peer, envelope, until_ms)
+                return disk.rows
+        return 0
+
+    def _do(self, node: Node, effect: effects.Effect, row: int) -> None:
+        match effect:
+            case effects.Send(peer, envelope, 0):
+                self._deliver(node, peer, envelope, 0)
+            case effects.Send():
+                self._transmit(node, row)
+            case effects.Publish(topic, envelope):
+                self._gossip(node, topic, envelope)
+            case effects.Prepare(_, requester) if self.name_of(requester) in self.serves_no_blobs:
+                pass
+            case effects.Prepare(lease_id):
+                failed = node.name in self.prepare_fails
+                why = inputs.PrepareFailed(lease_id, "no image")
+                self._later(20, node, why if failed else inputs.Prepared(lease_id))
+            case effects.Launch():
+                self._launch(node, effect)
+            case effects.Extend(lease_id, budget_ms) if lease_id in node.containers:
+                self._extend(node, lease_id, budget_ms)
+            case effects.Kill(lease_id) if lease_id in node.containers:
+                self.after(self.stop_ms, lambda: self._kill(node, lease_id))
+            case effects.Drop(lease_id):
+                node.containers.pop(lease_id, None)
+            case effects.FetchOutputs(_, lease_id):
+                self._later(20, node, inputs.OutputsFetched(lease_id))
+
+    def _launch(self, node: Node, launch: effects.Launch) -> None:
+        lease_id = launch.lease_id
+        if lease_id not in node.launched:
+            self._say(f"{node.name}: launches the container")
+            node.launched.add(lease_id)
+            node.containers[lease_id] = Container(
+                self.now_ms, launch.budget_ms, launch.pause_ms, node.generation
+            )
+            self._go_on(node, lease_id)
+        container = node.containers.get(lease_id)
+        if container is None:
+            self._later(1, node, inputs.ContainerFailed(lease_id, "the container is gone"))
+            return
+        first = container.started_ms == self.now_ms
+        assert first or container.launched_by < node.generation, "a second launch without a crash"
+        container.launched_by = node.generation
+        self._extend(node, lease_id, launch.budget_ms)
+        self._later(1, node, inputs.ContainerStarted(lease_id, self._used_ms(container)))
+        if container.exited:
+            self._tell_exit(node, container)
+
+    def _extend(self, node: Node, lease_id: LeaseId, budget_ms: int) -> None:
+        container = node.containers[lease_id]
+        container.budget_ms = max(container.budget_ms, budget_ms)
+        since_ms = container.paused_since_ms
+        if since_ms is not None and container.used_ms(self.now_ms) < container.budget_ms:
+            container.paused_ms += self.now_ms - since_ms
+            container.paused_since_ms = None
+            self._go_on(node, lease_id)
+        self._later(1, node, inputs.ContainerExtended(lease_id, self._used_ms(container)))
+
+    def _used_ms(self, container: Container) -> int:
+        """Return its usage when the node hears of it, a millisecond from now."""
+        if container.exited:
+            return container.exited.usage_ms
+        return min(container.budget_ms, container.used_ms(self.now_ms + 1))
+
+    def _go_on(self, node: Node, lease_id: LeaseId) -> None:
+        container = node.containers[lease_id]
+        left_ms = min(self.job_ms, container.budget_ms) - container.used_ms(self.now_ms)
+        self.after(left_ms, lambda: self._reach_end(node, lease_id))
+
+    def _reach_end(self, node: Node, lease_id: LeaseId) -> None:
+        """End a container whose job is done, or pause it at the end of its budget."""
+        container = node.containers.get(lease_id)
+        if container is None or container.exited or container.paused_since_ms is not None:
+            return
+        used_ms = container.used_ms(self.now_ms)
+        if used_ms >= self.job_ms:
+            self._exit(node, lease_id, self.exit_codes.get(node.name, 0), "exited")
+        elif used_ms >= container.budget_ms:
+            self._say(f"{node.name}: the container is paused")
+            container.paused_since_ms = since_ms = self.now_ms
+            self.after(container.pause_ms, lambda: self._give_up(node, lease_id, since_ms))
+        else:
+            self._go_on(node, lease_id)
+
+    def _give_up(self, node: Node, lease_id: LeaseId, since_ms: int) -> None:
+        container = node.containers.get(lease_id)
+        if container and not container.exited and container.paused_since_ms == since_ms:
+            self._exit(node, lease_id, 137, "budget")
+
+    def _kill(self, node: Node, lease_id: LeaseId) -> None:
+        if lease_id in node.containers:
+            self._exit(node, lease_id, 137, "killed")
+
+    def _exit(self, node: Node, lease_id: LeaseId, code: int, why: str) -> None:
+        container = node.containers[lease_id]
+        if container.exited is None:
+            self._say(f"{node.name}: the container ends ({why})")
+            usage_ms = container.used_ms(self.now_ms)
+            outputs = BlobRef(digest_of(lease_id), 64)
+            container.exited = inputs.ContainerExited(lease_id, code, why, "", usage_ms, outputs)
+        self._tell_exit(node, container)
+
+    def _tell_exit(self, node: Node, container: Container) -> None:
+        if node.alive and container.told < node.generation:
+            container.told = node.generation
+            self._later(1, node, container.exited)
+
+    # The network.
+
+    def _transmit(self, node: Node, row: int) -> None:
+        """Send a row of the outbox until it is acknowledged or its time is over."""
+        outbox = node.disk.outbox if row in node.disk.outbox else node.in_memory
+        if row not in outbox or not node.alive:
+            return
+        peer, envelope, until_ms = outbox[row]
+        if self.now_ms - node.behind_ms > until_ms:
+            del outbox[row]
+            return
+        generation = node.generation
+        self._deliver(node, peer, envelope, row)
+        self.after(
+            RESEND_MS, lambda: self._transmit(node, row) if node.generation == generation else None
+        )
+
+    def _deliver(self, node: Node, peer: PeerId, envelope: bytes, row: int) -> None:
+        receiver = self.nodes.get(peer)
+        if receiver is not None:
+            for _ in range(1 + (self.random.random() < self.doubled)):
+                if not self._loses(node, receiver, self._open(node, envelope, Carrier.STREAM)):
+                    delay_ms = self.random.randint(*self.delay_ms)
+                    self.after(delay_ms, lambda: self._arrive(node, receiver, envelope, row))
+
+    def _arrive(self, sender: Node, receiver: Node, envelope: bytes, row: int) -> None:
+        if not receiver.alive:
+            return
+        signed = self._open(sender, envelope, Carrier.STREAM)
+        if not isinstance(signed.message, CapabilityRecord):
+            told = of_message(signed.message, self.name_of)
+            self._say(f"{sender.name} -> {receiver.name}: {told}")
+        self._give(receiver, signed)
+        # Only what the receiver has written down is acknowledged.
+        if receiver.alive and sender.alive and self.random.random() >= self.loss:
+            sender.disk.outbox.pop(row, None)
+            sender.in_memory.pop(row, None)
+
+    def _gossip(self, node: Node, topic: str, envelope: bytes) -> None:
+        for other in self.nodes.values():
+            record = record_of(Context(self.now_ms, other.signer, other.policy), 1)
+            if other is node or topic not in topics_of(record):
+                continue
+            signed = self._open(node, envelope, Carrier.GOSSIP)
+            if not self._loses(node, other, signed):
+                delay_ms = self.random.randint(*self.delay_ms)
+                self.after(delay_ms, lambda to=other, what=signed: self._give(to, what))
+
+    def _loses(self, node: Node, receiver: Node, signed: Signed[Any]) -> bool:
+        lost = self.random.random() < self.loss
+        return lost or self.drop(node.name, receiver.name, signed.message)
+
+    def _open(self, sender: Node, envelope: bytes, carrier: Carrier) -> Signed[Any]:
+        """Take an envelope through the intake; once, since that costs most of our time."""
+        if envelope not in self._opened:
+            network = sender.signer.network_id
+            try:
+                signed = admit(envelope, sender.peer_id, carrier, network, self.now_ms)
+            except (PeerFault, Stale) as error:
+                raise AssertionError(f"an honest message was refused: {error}") from error
+            self._opened[envelope] = signed
+        return self._opened[envelope]
+
+    # Time, and what happened in it.
+
+    def after(self, delay_ms: int, action: Callable[[], object]) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._order, action))
+
+    def name_of(self, peer: PeerId) -> str:
+        return self.nodes[peer].name if peer in self.nodes else "nobody"
+
+    def _say(self, line: str) -> None:
+        self.log.append((self.now_ms - START_MS, line))
+
+    def _later(self, delay_ms: int, node: Node, event: Any) -> None:
+        generation = node.generation
+        self.after(
+            delay_ms, lambda: self._give(node, event) if node.generation == generation else None
+        )
+
+    def _deadlines(self) -> list[int]:
+        found = [node.deadline_ms for node in self.nodes.values()]
+        return [deadline for deadline in found if deadline is not None]
+
+    def _wake(self) -> None:
+        for node in self.nodes.values():
+            if node.deadline_ms is not None and node.deadline_ms <= self.now_ms:
+                self._give(node, inputs.DeadlineReached())
