@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from protocol.core.core import Core
+from protocol.core.core import Core, Saved
 from protocol.core.intake import admit
 from protocol.core.jobs import Ending, Job
 from protocol.core.presence import record_of
@@ -144,22 +144,20 @@ class SimulatedNetwork:
     def restart(self, node: Node, behind_ms: int = 0) -> None:
         self._say(f"{node.name}: comes back")
         node.alive, node.behind_ms = True, behind_ms
-        node.core, sequence = Core(node.signer, node.policy), node.core.presence.sequence
-        node.core.presence.sequence = sequence
-        for receipt in node.disk.receipts.values():
-            if receipt.countersign:
-                served = receipt.provider == node.peer_id
-                node.core.standings.settle(receipt.requester if served else receipt.provider)
+        sequence = node.core.presence.sequence
+        node.core = Core(node.signer, Policy())
+        settled = tuple(
+            receipt.requester if receipt.provider == node.peer_id else receipt.provider
+            for receipt in node.disk.receipts.values() if receipt.countersign
+        )  # fmt: skip
         saved: dict[str, list[Any]] = {name: [] for name in TABLES}
         for (table, _), data in node.disk.saved.items():
             saved[table].append(from_snapshot(TABLES[table], data))
         core, now_ms = node.core, self.now_ms - behind_ms
         rows = list(node.disk.outbox)
-        first = core.handle(inputs.PolicyChanged(node.policy), now_ms)
-        context = Context(now_ms, node.signer, node.policy)
-        first += core.market.recover(saved["provider-lease"], context)
-        first += core.recover(saved["job"], saved["auction"], saved["requester-lease"], now_ms)
-        for lease_id in node.containers.keys() - core.market.servings.keys():
+        states = (tuple(saved[table]) for table in TABLES)
+        first = core.recover(Saved(*states, sequence, settled), node.policy, now_ms)
+        for lease_id in node.containers.keys() - core.provider.leases.keys():
             del node.containers[lease_id]  # What nobody waits for is swept away.
         for row in rows:
             self._transmit(node, row)

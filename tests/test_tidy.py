@@ -22,8 +22,8 @@ NESTING_MAX: Final = 3
 LAYERS: Final = ("values", "wire", "rules", "machines", "core")
 """The layers of the protocol: each may import itself and those before it."""
 PURE: Final = frozenset({
-    "collections", "dataclasses", "decimal", "enum", "functools", "hashlib", "itertools", "math",
-    "types", "typing", "unicodedata",
+    "collections", "dataclasses", "decimal", "enum", "functools", "hashlib", "heapq", "itertools",
+    "math", "types", "typing", "unicodedata",
 })  # fmt: skip
 """What of Python's library neither waits, nor reads a clock, nor rolls dice."""
 FOREIGN: Final = {

@@ -17,7 +17,7 @@ import trio
 from node.config import Config
 from node.daemon.effects import NodeEffects
 from node.daemon.policy import policy_of
-from node.daemon.recovery import Past, recall, resume
+from node.daemon.recovery import Past, recall
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
@@ -122,7 +122,7 @@ class Node:
         self._network: Network | None = None
 
     def peer_connected(self, peer: PeerId) -> None:
-        self._driver.give(PeerConnected(peer))
+        self._driver.give(PeerConnected(peer, self.source_of(peer)))
         self._nudge(peer)
 
     def peer_disconnected(self, peer: PeerId) -> None:
@@ -244,7 +244,7 @@ class Node:
         context = Context(self._clock.now_ms(), self._core.signer, policy)
         for topic in topics_of(record_of(context, 1)):
             network.subscribe(topic, self._door.judge, self._door.screen)
-        return resume(self._core, past, context)
+        return self._core.recover(past.saved, policy, context.now_ms)
 
     def _say_ready(self, network: Network, sandbox: _Sandbox) -> None:
         notify(READY)
@@ -263,14 +263,14 @@ class Node:
         LOG.info("stopping")
         with trio.move_on_after(GOODBYE_S):
             await self._driver.take(StopRequested())
-            ports.tell_peers()
             await executions.wait_dropped()
             await ports.wait_published()
             await postman.wait_empty()
 
     async def _tidy(self, driver: SandboxDriver) -> None:
         """Leave nothing behind but the containers of leases that could not be given back."""
-        kept = frozenset(name_of(lease_id) for lease_id in self._core.market.servings)
+        leases = self._core.status(self._clock.now_ms()).leases_provided
+        kept = frozenset(map(name_of, leases))
         with trio.move_on_after(GOODBYE_S):
             try:
                 await driver.reap(kept)

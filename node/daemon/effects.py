@@ -30,7 +30,6 @@ class NodeEffects:
     def __init__(
         self, parts: Parts, postman: OutboxSender, executions: Executions, user: User
     ) -> None:
-        self._core = parts.driver.core
         self._network = parts.network
         self._results = parts.results
         self._journal = parts.journal
@@ -44,7 +43,7 @@ class NodeEffects:
         )
         self._unpublished = 0
         self._published_one = trio.Event()
-        self._record = b""
+        self._record: effects.Advertise | None = None
         self._record_changed = trio.Event()
         self._settled = trio.Event()
 
@@ -75,8 +74,8 @@ class NodeEffects:
                     self._unpublished += 1
                 except trio.WouldBlock:
                     LOG.warning("too much to publish: an announcement is dropped")
-            case effects.Advertise(envelope):
-                self._record = envelope
+            case effects.Advertise():
+                self._record = effect
                 self._record_changed.set()
             case effects.Learn(peer, addresses):
                 self._network.learn(peer, addresses)
@@ -84,9 +83,8 @@ class NodeEffects:
                 self._reaching.want(peers)
             case effects.Progress():
                 self._user.progressed(effect)
-            case effects.FollowLog(_, lease_id) | effects.FetchOutputs(_, lease_id):
-                held = self._core.leases.get(lease_id)
-                self._results.perform(effect, held.lease.workload if held else None)
+            case effects.FollowLog() | effects.FetchOutputs():
+                self._results.perform(effect)
             case _:
                 if isinstance(effect, effects.Launch):
                     self._telling.launched(effect)
@@ -104,12 +102,6 @@ class NodeEffects:
         """Connect with those whose answers we wait for, until cancelled."""
         await self._reaching.run()
 
-    def tell_peers(self) -> None:
-        """Send our record, as it is now, to all who are connected: gossip may not know them yet."""
-        envelope = self._core.presence.envelope
-        for peer in self._network.peers() if envelope else ():
-            self._postman.send(OutboxRow(0, peer.peer_id, envelope, 0))
-
     async def wait_published(self) -> None:
         """Wait until everything that was to be published is on its way."""
         while self._unpublished:
@@ -120,9 +112,9 @@ class NodeEffects:
         while True:
             await self._record_changed.wait()
             self._record_changed = trio.Event()
-            sequence = self._core.presence.sequence
-            await self._journal.set_fact(SEQUENCE_FACT, sequence.to_bytes(8))
-            if not await self._network.put_record(self._record):
+            assert self._record is not None
+            await self._journal.set_fact(SEQUENCE_FACT, self._record.sequence.to_bytes(8))
+            if not await self._network.put_record(self._record.envelope):
                 LOG.debug("the capability record did not reach the DHT; trying again")
                 with trio.move_on_after(ADVERTISE_RETRY_S):
                     await self._record_changed.wait()

@@ -4,7 +4,7 @@ Spec: specs/core.md#recovery.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -17,14 +17,11 @@ from node.provider.execution_context import ExecutionContext, pins_of
 from node.requester.job_view import phase_of
 from node.sandbox.policy import name_of
 from node.storage.journal import Journal, OutboxRow
-from protocol.core.core import Core
+from protocol.core.core import Saved
 from protocol.core.jobs import Ending, Job
 from protocol.machines import provider, requester
-from protocol.machines.context import Context
-from protocol.machines.effects import Effect
-from protocol.machines.inputs import PolicyChanged
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
-from protocol.values.ids import Digest, JobId, PeerId
+from protocol.values.ids import Digest, JobId
 from protocol.wire.snapshot import from_snapshot
 
 SEQUENCE_FACT: Final = "record-sequence"
@@ -36,17 +33,11 @@ LOG: Final = logging.getLogger(__name__)
 class Past:
     """Everything that was written down and still counts."""
 
-    jobs: tuple[Job, ...]
-    auctions: tuple[requester.auction.State, ...]
-    leases: tuple[requester.lease.State, ...]
-    servings: tuple[provider.lease.State, ...]
+    saved: Saved
+    """What the core goes on with."""
     outbox: tuple[OutboxRow, ...]
-    sequence: int
-    """The sequence number of our last capability record."""
     phases: Mapping[JobId, str]
     """The phases of open jobs, as their user sees them."""
-    settled: tuple[PeerId, ...]
-    """Who has signed receipts with us, the newest first."""
 
 
 async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
@@ -54,31 +45,18 @@ async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is dropped: its time is over", late.peer)
     jobs: tuple[Job, ...] = await _states(journal, "job", Job)
-    past = Past(
+    saved = Saved(
         jobs,
         await _states(journal, "auction", requester.auction.State),
         await _states(journal, "requester-lease", requester.lease.State),
         await _states(journal, "provider-lease", provider.lease.State),
-        await journal.outbox(),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
-        {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN},
         await journal.settled_peers(RECEIPTS_READ),
     )
-    await _tidy_runs(past, shop)
-    await _keep_blobs(past, shop)
-    return past
-
-
-def resume(core: Core, past: Past, context: Context) -> Sequence[Effect]:
-    """Give the core what it must know; return what has to be done for it."""
-    core.presence.sequence = past.sequence
-    for peer in reversed(past.settled):
-        core.standings.settle(peer)
-    return [
-        *core.handle(PolicyChanged(context.policy), context.now_ms),
-        *core.market.recover(past.servings, context),
-        *core.recover(past.jobs, past.auctions, past.leases, context.now_ms),
-    ]
+    phases = {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN}
+    await _tidy_runs(saved, shop)
+    await _keep_blobs(saved, shop)
+    return Past(saved, await journal.outbox(), phases)
 
 
 async def _states(journal: Journal, table: str, declared: Any) -> tuple[Any, ...]:
@@ -93,12 +71,12 @@ async def _phase(journal: Journal, job: Job) -> str:
     return phase_of(await journal.events(job.job_id))
 
 
-async def _tidy_runs(past: Past, shop: ExecutionContext) -> None:
+async def _tidy_runs(saved: Saved, shop: ExecutionContext) -> None:
     if shop.sandbox is None:
         return
-    wanted = {shop.run_folder(state.hold.lease_id) for state in past.servings}
+    wanted = {shop.run_folder(state.hold.lease_id) for state in saved.leases_provided}
     found = [shop.runs / entry.name for entry in await trio.Path(shop.runs).iterdir()]
-    names = frozenset(name_of(state.hold.lease_id) for state in past.servings)
+    names = frozenset(name_of(state.hold.lease_id) for state in saved.leases_provided)
     over = [partial(shop.sandbox.remove, folder) for folder in found if folder not in wanted]
     for tidy in (*over, partial(shop.sandbox.reap, names)):
         try:
@@ -107,14 +85,14 @@ async def _tidy_runs(past: Past, shop: ExecutionContext) -> None:
             LOG.warning("something of an earlier run stays: %s", error)
 
 
-async def _keep_blobs(past: Past, shop: ExecutionContext) -> None:
-    for job in past.jobs:
+async def _keep_blobs(saved: Saved, shop: ExecutionContext) -> None:
+    for job in saved.jobs:
         if job.ending is Ending.OPEN:
             workload = job.spec.workload
             inputs = [file.blob.digest for file in workload.inputs]
             parts = await _parts(shop.images, workload.image)
             shop.blobs.pin(f"input {job.job_id.hex()}", workload.image, *parts, *inputs)
-    for state in past.servings:
+    for state in saved.leases_provided:
         lease_id = state.hold.lease_id
         match state:
             case provider.lease.Waiting() | provider.lease.Serving():

@@ -14,6 +14,7 @@ from node.driver.clock import Clock
 from node.driver.driver import Driver, Queue
 from node.network.allowances import Allowances, Bucket
 from protocol.core.intake import admit, admit_record
+from protocol.machines.inputs import RecordReceived
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import ContentId, PeerId
@@ -64,6 +65,7 @@ class Receiver:
     ) -> None:
         self._driver = driver
         self._is_known = acquaintance.is_known
+        self._source_of = acquaintance.source_of
         self._unknown = {is_call: _Unknown(acquaintance.source_of) for is_call in (True, False)}
         self._network = signer.network_id
         self._clock = clock
@@ -104,7 +106,7 @@ class Receiver:
         times = self._seen.get(signed.content_id, 0)
         if times >= REPEATS_MAX:
             return Verdict.IGNORE
-        if not self._driver.give(signed, self._queue_of(signed)):
+        if not self._give(signed, peer):
             return Verdict.LATER
         self._seen[signed.content_id] = times + 1
         if len(self._seen) > SEEN_MAX:
@@ -118,7 +120,16 @@ class Receiver:
     def take_record(self, peer: PeerId, data: bytes) -> None:
         """Hand on a record that was looked up; raise PeerFault or Stale if it is not valid."""
         signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
-        self._driver.give(signed, Queue.RECORDS)
+        self._give(signed, peer)
+
+    def _give(self, signed: Signed[Message], forwarder: PeerId) -> bool:
+        """Hand an announcement on, and where it came from; say whether there was room."""
+        queue = self._queue_of(signed)
+        match signed.message:
+            case CapabilityRecord() as record:
+                own = Signed(signed.signer, record, signed.envelope, signed.content_id)
+                return self._driver.give(RecordReceived(own, self._source_of(forwarder)), queue)
+        return self._driver.give(signed, queue)
 
     def _queue_of(self, signed: Signed[Message]) -> Queue:
         match signed.message:

@@ -34,7 +34,7 @@ async def look_up_records(
     async with trio.open_nursery() as nursery:
         while True:
             await trio.sleep(EVERY_S)
-            known = {listing.peer for listing in core.directory.listings(now_ms())}
+            known = {listing.peer for listing in core.status(now_ms()).listings}
             unknown = [peer.peer_id for peer in network.peers() if peer.peer_id not in known]
             strangers = {peer: strangers.get(peer) or _Stranger(peer) for peer in unknown}
             due = [one for one in strangers.values() if one.due_s <= trio.current_time()]

@@ -30,7 +30,7 @@ from node.provider.log_server import PROTOCOL, Stream, follow_log
 from protocol.machines import effects, inputs
 from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
 from protocol.values.ids import JobId, LeaseId, PeerId
-from protocol.wire.job import BlobRef, Workload
+from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
 FETCH_ATTEMPTS: Final = 8
@@ -68,15 +68,13 @@ class Results:
         """Return where a job's log is, once it has one."""
         return self._folder / job_id.hex() / "log"
 
-    def perform(self, effect: effects.Effect, workload: Workload | None) -> None:
+    def perform(self, effect: effects.FollowLog | effects.FetchOutputs) -> None:
         """Begin to follow a log or to fetch outputs; the job's workload bounds their size."""
         match effect:
-            case effects.FollowLog() if workload is not None:
-                follow = partial(self._follow, effect, workload)
-                self._start(self._following, effect.lease_id, follow)
-            case effects.FetchOutputs() if workload is not None:
-                fetch = partial(self._fetch, effect, workload)
-                self._start(self._fetching, effect.lease_id, fetch)
+            case effects.FollowLog():
+                self._start(self._following, effect.lease_id, partial(self._follow, effect))
+            case effects.FetchOutputs():
+                self._start(self._fetching, effect.lease_id, partial(self._fetch, effect))
 
     def forget(self, lease_id: LeaseId) -> None:
         """Stop what is being done for a lease that has ended; its outputs are not pinned more."""
@@ -96,30 +94,30 @@ class Results:
         if self._background.begin(partial(activity.run, action)):
             running[lease_id] = activity
 
-    async def _follow(self, effect: effects.FollowLog, workload: Workload) -> None:
+    async def _follow(self, effect: effects.FollowLog) -> None:
         path, lease_id = self.log_path(effect.job_id), effect.lease_id
         opener = partial(self._open_stream, effect.provider, PROTOCOL)
         try:
             await trio.to_thread.run_sync(_begin_log, path, lease_id)
-            await follow_log(opener, lease_id, path, log_bytes_max(workload))
+            await follow_log(opener, lease_id, path, log_bytes_max(effect.workload))
         except StorageFull as error:  # The job goes on, and so does its log at the provider.
             LOG.warning("cannot follow the log of job %s: %s", effect.job_id.hex()[:12], error)
 
-    async def _fetch(self, effect: effects.FetchOutputs, workload: Workload) -> None:
+    async def _fetch(self, effect: effects.FetchOutputs) -> None:
         lease_id = effect.lease_id
-        why = await self._fetch_patiently(effect, workload)
+        why = await self._fetch_patiently(effect)
         if why:
             lost = inputs.OutputsLost(lease_id, f"the outputs cannot be fetched: {why}")
             await self._inbox.take(lost)
         else:
             await self._inbox.take(inputs.OutputsFetched(lease_id))
 
-    async def _fetch_patiently(self, effect: effects.FetchOutputs, workload: Workload) -> str:
+    async def _fetch_patiently(self, effect: effects.FetchOutputs) -> str:
         """Fetch log and outputs; return why they cannot be had, "" if they are here."""
         why = ""
         for attempt in range(FETCH_ATTEMPTS):
             try:
-                await self._fetch_once(effect, workload)
+                await self._fetch_once(effect)
             except PeerFault as fault:  # Another attempt would find the same.
                 LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], fault)
                 return fault.why
@@ -132,13 +130,13 @@ class Results:
                 await trio.sleep(FETCH_PAUSE_S * 2**attempt)
         return why
 
-    async def _fetch_once(self, effect: effects.FetchOutputs, workload: Workload) -> None:
+    async def _fetch_once(self, effect: effects.FetchOutputs) -> None:
         owner, holders = _pins_of(effect.lease_id), [effect.provider]
         digest = effect.outputs.digest
         self._blobs.pin(owner, digest)
         await self._fetcher.fetch(digest, holders, "output", LISTING_BYTES_MAX)
         outputs = await read_listing(self._blobs, digest)
-        fault = fault_of(outputs, workload)
+        fault = fault_of(outputs, effect.workload)
         if fault:
             raise RuleBroken(effect.provider, fault)
         pin_listing(self._blobs, owner, digest, outputs)

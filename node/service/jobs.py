@@ -30,7 +30,6 @@ from node.requester import job_view as story
 from node.requester.results import Results
 from node.rpc.views import (
     BlobView,
-    GpuView,
     ImageView,
     JobEventView,
     JobView,
@@ -41,7 +40,7 @@ from node.rpc.views import (
     ProviderView,
     StatusView,
 )
-from node.service.offers import offer_view, resources_view
+from node.service.offers import gpu_views, offer_view, resources_view
 from node.storage.journal import Journal, Totals
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress, Report
@@ -90,7 +89,7 @@ class User:
 
     def __init__(self, parts: Parts, past: Past, totals: Totals) -> None:
         self._parts = parts
-        self._jobs = {job.job_id: job for job in past.jobs}
+        self._jobs = {job.job_id: job for job in past.saved.jobs}
         self._phases = dict(past.phases)
         self._totals = totals
         self._started_ms = parts.clock.now_ms()
@@ -124,11 +123,11 @@ class User:
 
     def offers(self) -> tuple[OfferView, ...]:
         now_ms, core = self._parts.clock.now_ms(), self._parts.driver.core
-        known = [offer_view(item, now_ms, None) for item in core.directory.listings(now_ms)]
-        record = core.presence.record
-        if record is not None:
+        status = core.status(now_ms)
+        known = [offer_view(item, now_ms, None) for item in status.listings]
+        if (record := status.record) is not None:
             own = Listing(core.signer.peer_id, record, record.issued_ms + record.ttl_ms)
-            known.insert(0, offer_view(own, now_ms, core.market.left(core.policy.capacity)))
+            known.insert(0, offer_view(own, now_ms, status.free))
         return tuple(known)
 
     def request_stop(self) -> None:
@@ -363,17 +362,15 @@ class User:
         return PhaseCounts(**(ended + Counter(self._phases.values())))
 
     def _provider(self) -> ProviderView:
-        policy, market = self._parts.driver.core.policy, self._parts.driver.core.market
+        status = self._parts.driver.core.status(self._parts.clock.now_ms())
         return ProviderView(
-            enabled=policy.providing,
+            enabled=status.policy.providing,
             paused=False,
             driver=self._parts.sandbox or None,
             why=self._parts.sandbox_why,
-            total=resources_view(policy.capacity),
-            free=resources_view(market.left(policy.capacity)),
-            gpus=tuple(
-                GpuView(d.gpu_class, d.name, 1, d.vram_mib) for d in policy.capacity.devices
-            ),
+            total=resources_view(status.policy.capacity),
+            free=resources_view(status.free),
+            gpus=gpu_views(status.policy.capacity),
             bids_undelivered=self._parts.undelivered.bids,
         )
 

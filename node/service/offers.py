@@ -15,6 +15,11 @@ def resources_view(capacity: Capacity) -> ResourcesView:
     return ResourcesView(capacity.cpus, capacity.memory_mib, capacity.disk_mib, gpus)
 
 
+def gpu_views(capacity: Capacity) -> tuple[GpuView, ...]:
+    """Return GPUs, one by one."""
+    return tuple(GpuView(d.gpu_class, d.name, 1, d.vram_mib) for d in capacity.devices)
+
+
 def offer_view(listing: Listing, now_ms: int, left: Capacity | None) -> OfferView:
     """Return a capability record with prices in credits an hour; `left` is known of our own."""
     record = listing.record

@@ -10,16 +10,11 @@ from typing import Final
 from protocol.core.presence import addresses_of
 from protocol.machines.context import Context
 from protocol.machines.requester.auction import Auction
-from protocol.rules.matching import (
-    demand_of_job,
-    explain,
-    mismatches,
-)
 from protocol.values.ids import CallId, JobId, PeerId
-from protocol.values.limits import BIDS_MAX, COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
+from protocol.values.limits import COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, JobSpec
-from protocol.wire.messages import Call, CapabilityRecord, Listing
+from protocol.wire.messages import Call
 
 WORTH_RETRYING: Final = frozenset({
     Failure.EXHAUSTED,
@@ -62,14 +57,11 @@ class Uncalled:
     deadline_ms: int
 
 
-def may_bid(job: Job, peer: PeerId, record: CapabilityRecord, context: Context) -> bool:
-    """Say whether a node is one to call: another that lends, and has not failed this job."""
-    unwelcome = {context.signer.peer_id, *job.avoid}
-    return record.providing and peer not in unwelcome
+def auction_for(job: Job, expected: tuple[PeerId, ...], context: Context) -> Auction:
+    """Return the auction for the next attempt of a job, with its signed call.
 
-
-def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Auction:
-    """Return the auction for the next attempt of a job, with its signed call."""
+    `expected` are the bidders to wait for.
+    """
     workload, terms = job.spec.workload, job.spec.terms
     quick = terms.profile == QUICK
     call = Call(
@@ -92,31 +84,8 @@ def call_for(job: Job, listings: tuple[Listing, ...], context: Context) -> Aucti
         addresses=addresses_of(context)[:3],
     )
     signed = context.signer.sign(call)
-    known = [item for item in listings if item.peer != context.signer.peer_id]
-    others = [item for item in known if item.peer not in job.avoid]
-    demand = demand_of_job(job.spec)
-    explanation = explain(demand, [item.record for item in others], len(known) - len(others))
-    why = explanation.why
-    if not (explanation.nodes or job.avoid) and context.policy.providing:
-        why += "; this node lends resources, but does not run its own jobs"
-    # A record costs nothing, and its node may not exist: only who answered before is waited for.
-    heard = tuple(item for item in listings if context.standing_of(item.peer).answers)
-    awaited = able_to_bid(job.spec, job.avoid, heard, context)
-    expected = awaited if len(awaited) <= BIDS_MAX else ()
-    return Auction(
-        job.job_id, job.spec, CallId(signed.content_id), call, signed.envelope,
-        explanation.nodes, explanation.eligible, why, expected, job.avoid,
-    )  # fmt: skip
-
-
-def able_to_bid(
-    spec: JobSpec, avoid: tuple[PeerId, ...], listings: tuple[Listing, ...], context: Context
-) -> tuple[PeerId, ...]:
-    """Return the other nodes that can serve a job, without those to avoid."""
-    unwelcome = {context.signer.peer_id, *avoid}
-    demand = demand_of_job(spec)
-    others = [item for item in listings if item.peer not in unwelcome]
-    return tuple(item.peer for item in others if not mismatches(demand, item.record))
+    call_id = CallId(signed.content_id)
+    return Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
 
 
 def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
@@ -130,10 +99,3 @@ def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
     is_ours = reason is Failure.UNPAID  # We were away: the provider did what it had to.
     avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
     return replace(job, attempt=job.attempt + 1, avoid=avoid)
-
-
-def failure_of(auction: Auction, reason: Failure) -> Failure:
-    """Return the reason as the user should hear it: nobody there, nobody fit, or no bids."""
-    if reason is not Failure.NO_BIDS or auction.eligible:
-        return reason
-    return Failure.NO_MATCH if auction.nodes else Failure.NO_PEERS

@@ -50,7 +50,7 @@ class Presence:
     def _announce(self, record: CapabilityRecord, context: Context) -> list[Effect]:
         signed = context.signer.sign(record)
         self.envelope, self.record = signed.envelope, record
-        return [Publish(RECORDS, signed.envelope), Advertise(signed.envelope)]
+        return [Publish(RECORDS, signed.envelope), Advertise(signed.envelope, record.sequence)]
 
     def _next_sequence(self, context: Context) -> int:
         # The time makes the number grow even if the last one was forgotten.

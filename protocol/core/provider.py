@@ -1,4 +1,4 @@
-"""The provider's side of this node: calls that it answers and leases that it serves.
+"""The provider's side of this node: the calls that it answers and the leases that it serves.
 
 Spec: specs/core.md#provider. Capacity is derived from the states, never counted beside them.
 """
@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from protocol.core.presence import record_of
+from protocol.core.running import Running
 from protocol.core.standings import Standings
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
 from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
 from protocol.machines.provider import bidding, lease
-from protocol.machines.table import due, step
+from protocol.machines.table import step
 from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
@@ -47,12 +48,17 @@ from protocol.wire.messages import (
 
 
 class Provider:
-    """Biddings and servings of one node."""
+    """Biddings by call, and leases that others have of us."""
 
-    def __init__(self, standings: Standings | None = None) -> None:
-        self.biddings: dict[CallId, bidding.State] = {}
-        self.servings: dict[LeaseId, lease.State] = {}
-        self._standings = standings or Standings()
+    def __init__(self, standings: Standings) -> None:
+        self.biddings: Running[CallId, bidding.State] = Running()
+        self.leases: Running[LeaseId, lease.State] = Running()
+        self._standings = standings
+        self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
+        """The leases that each requester has of us."""
+        self._paused: dict[LeaseId, None] = {}
+        self._left: tuple[Capacity, Capacity] | None = None
+        """What is lent at all, and what of it no lease has taken, if that is known."""
         self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
         """Leases that were released before their award came; messages overtake each other."""
         self._held_ms: dict[LeaseId, int] = {}
@@ -63,11 +69,18 @@ class Provider:
 
     def left(self, total: Capacity) -> Capacity:
         """Return what of the node's capacity no lease has taken. An open bid takes nothing."""
-        return left_of(total, self._leased())
+        if self._left is None or self._left[0] is not total:
+            self._left = total, left_of(total, self._leased())
+        return self._left[1]
 
-    def states(self) -> Iterable[Any]:
-        """Return every state that has a deadline."""
-        return [*self.biddings.values(), *self.servings.values()]
+    def next_deadline_ms(self) -> int | None:
+        """Return the earliest deadline; None if there is none."""
+        each = (self.biddings, self.leases)
+        return min(filter(None, (kind.next_deadline_ms() for kind in each)), default=None)
+
+    def has_lease_for(self, peer: PeerId) -> bool:
+        """Say whether a requester has a lease of us."""
+        return peer in self._leases_of
 
     def recover(self, states: Iterable[lease.State], context: Context) -> list[Effect]:
         """Go on with the leases that were written down."""
@@ -75,7 +88,7 @@ class Provider:
         for state in states:
             resumed, following = lease.resume(state, context)
             self._note_unpaid(state, resumed, context)
-            self.servings[resumed.hold.lease_id] = resumed
+            self._set(resumed)
             effects += following
         return effects
 
@@ -83,17 +96,17 @@ class Provider:
         """Take an input that is no message: a deadline, or news of an execution."""
         effects: list[Effect] = []
         if isinstance(event, DeadlineReached):
-            for call_id in due(self.biddings, context.now_ms):
+            for call_id in self.biddings.take_due(context.now_ms):
                 effects += self._step_bidding(call_id, event, context)
-            for lease_id in due(self.servings, context.now_ms):
-                effects += self._step_serving(lease_id, event, context)
+            for lease_id in self.leases.take_due(context.now_ms):
+                effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
-            self.biddings.clear()  # An award that comes now finds no bid, and is declined.
-            for lease_id in list(self.servings):
-                effects += self._step_serving(lease_id, event, context)
+            self.biddings = Running()  # An award that comes now finds no bid, and is declined.
+            for lease_id in list(self.leases):
+                effects += self._step_lease(lease_id, event, context)
         else:
-            effects += self._step_serving(event.lease_id, event, context)
+            effects += self._step_lease(event.lease_id, event, context)
         return effects
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
@@ -106,9 +119,9 @@ class Provider:
             case Award():
                 return self._take_award(event, context)
         lease_id: LeaseId = event.message.lease_id
-        state = self.servings.get(lease_id)
+        state = self.leases.get(lease_id)
         if state is not None and state.hold.requester == event.signer:
-            return self._step_serving(lease_id, event, context)
+            return self._step_lease(lease_id, event, context)
         if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
             # Our hold was over: the requester must not wait for us.
             # Said once: what strangers ask for unasked costs us no disk.
@@ -141,7 +154,7 @@ class Provider:
         return NO_CAPACITY if full else self.left(context.policy.capacity)
 
     def _leased(self) -> list[Reservation]:
-        held = [lease.reserved(state) for state in self.servings.values()]
+        held = [lease.reserved(state) for state in self.leases.values()]
         return [item for item in held if item is not None]
 
     def _owes(self, requester: PeerId, context: Context) -> bool:
@@ -151,7 +164,7 @@ class Provider:
         that it keeps without running a job.
         """
         now_ms = context.now_ms
-        theirs = [state for state in self.servings.values() if state.hold.requester == requester]
+        theirs = [self.leases[lease_id] for lease_id in self._leases_of.get(requester, ())]
         settling = sum(isinstance(state, lease.Settling) for state in theirs)
         unpaid_ms = unpaid_of(context.standing_of(requester), now_ms)
         unpaid_ms += sum(now_ms - self._held_ms.get(s.hold.lease_id, now_ms) for s in theirs)
@@ -186,7 +199,7 @@ class Provider:
         award = event.message
         place = (award.slot, award.attempt, award.offer)
         lease_id = lease_id_of(award.call_id, *place, context.signer.peer_id)
-        if lease_id in self.servings:
+        if lease_id in self.leases:
             return []
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
@@ -210,7 +223,7 @@ class Provider:
         )  # fmt: skip
         held, effects = lease.hold_award(hold, event.content_id, bid.call.hold_ms, context)
         self._note_unpaid(held, held, context)
-        self.servings[lease_id] = held
+        self._set(held)
         return list(effects)
 
     def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
@@ -252,8 +265,8 @@ class Provider:
 
     def _bound_paused(self, context: Context) -> list[Effect]:
         """End the containers that were paused longest, if all that are paused hold too much."""
-        running = [s for s in self.servings.values() if isinstance(s, lease.Serving)]
-        states = [state for state in running if state.is_paused]
+        paused = [self.leases[lease_id] for lease_id in self._paused]
+        states = [state for state in paused if isinstance(state, lease.Serving)]
         held_mib = sum(state.hold.resources.memory_mib for state in states)
         effects: list[Effect] = []
         for state in sorted(states, key=lambda state: state.paused_since_ms):
@@ -261,22 +274,40 @@ class Provider:
                 break
             held_mib -= state.hold.resources.memory_mib
             denied = PauseDenied(state.hold.lease_id)
-            effects += self._step_serving(denied.lease_id, denied, context)
+            effects += self._step_lease(denied.lease_id, denied, context)
         return effects
 
-    def _step_serving(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
-        if lease_id not in self.servings:
+    def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
+        if lease_id not in self.leases:
             return []
-        before = self.servings[lease_id]
+        before = self.leases[lease_id]
         state, effects = step(lease.TRANSITIONS, before, event, context)
         if isinstance(event, StopRequested):
             self._held_ms.pop(lease_id, None)  # Our own owner's will is nobody's fault.
         self._note_unpaid(before, state, context)
         if isinstance(state, lease.Ended):
-            del self.servings[lease_id]
+            self._forget(lease_id)
         else:
-            self.servings[lease_id] = state
+            self._set(state)
         return list(effects)
+
+    def _set(self, state: lease.State) -> None:
+        lease_id, requester = state.hold.lease_id, state.hold.requester
+        self._left = None
+        self.leases[lease_id] = state
+        self._leases_of.setdefault(requester, {})[lease_id] = None
+        if isinstance(state, lease.Serving) and state.is_paused:
+            self._paused[lease_id] = None
+        else:
+            self._paused.pop(lease_id, None)
+
+    def _forget(self, lease_id: LeaseId) -> None:
+        requester = self.leases[lease_id].hold.requester
+        self._left = None
+        del self.leases[lease_id], self._leases_of[requester][lease_id]
+        self._paused.pop(lease_id, None)
+        if not self._leases_of[requester]:
+            del self._leases_of[requester]
 
 
 def _decline(lease_id: LeaseId, event: Signed[Award], reason: Decline, context: Context) -> Effect:

@@ -4,6 +4,7 @@ Spec: specs/standing.md. Who has settled with us is read from the receipts after
 strikes are forgotten by then.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from protocol.rules.standing import (
@@ -24,16 +25,21 @@ class Standings:
     def __init__(self) -> None:
         self._settled: dict[PeerId, Standing] = {}
         self._strangers: dict[PeerId, Standing] = {}
+        self._answering: dict[PeerId, None] = {}
 
     def of(self, peer: PeerId) -> Standing:
         """Return what we know of a peer."""
         return self._settled.get(peer) or self._strangers.get(peer, STRANGER)
 
+    def answering(self) -> Collection[PeerId]:
+        """Return the peers that answered a call before."""
+        return self._answering.keys()
+
     def settle(self, peer: PeerId) -> None:
         """Remember that both of us have signed a receipt."""
         before = self.of(peer)
         self._strangers.pop(peer, None)
-        _keep(self._settled, peer, replace(before, settled=True, answers=True, unpaid=0))
+        self._keep(self._settled, peer, replace(before, settled=True, answers=True, unpaid=0))
 
     def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
         """Remember a fault; `weight` is in thousandths of a strike."""
@@ -54,11 +60,16 @@ class Standings:
         self._change(peer, unanswered(self.of(peer), now_ms))
 
     def _change(self, peer: PeerId, after: Standing) -> None:
-        _keep(self._settled if after.settled else self._strangers, peer, after)
+        self._keep(self._settled if after.settled else self._strangers, peer, after)
 
-
-def _keep(known: dict[PeerId, Standing], peer: PeerId, standing: Standing) -> None:
-    known.pop(peer, None)
-    if len(known) >= STANDINGS_MAX:
-        del known[next(iter(known))]  # The one that was changed longest ago.
-    known[peer] = standing
+    def _keep(self, known: dict[PeerId, Standing], peer: PeerId, standing: Standing) -> None:
+        known.pop(peer, None)
+        if len(known) >= STANDINGS_MAX:
+            forgotten = next(iter(known))  # The one that was changed longest ago.
+            del known[forgotten]
+            self._answering.pop(forgotten, None)
+        known[peer] = standing
+        if standing.answers:
+            self._answering[peer] = None
+        else:
+            self._answering.pop(peer, None)

@@ -85,9 +85,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Advertise:
-    """Put our capability record into the DHT. It may fail."""
+    """Put our capability record into the DHT. It may fail. The sequence number is to be kept."""
 
     envelope: bytes
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ class FollowLog:
     job_id: JobId
     lease_id: LeaseId
     provider: PeerId
+    workload: Workload
+    """It bounds the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class FetchOutputs:
     job_id: JobId
     lease_id: LeaseId
     provider: PeerId
+    workload: Workload
+    """It bounds the outputs."""
     outputs: BlobRef
 
 

@@ -10,7 +10,7 @@ from protocol.machines.context import Policy
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import BlobRef, JobSpec
-from protocol.wire.messages import Message
+from protocol.wire.messages import CapabilityRecord, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +116,24 @@ class OutputsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordReceived:
+    """A capability record came by gossip, or was looked up.
+
+    `source` is the address of whoever handed it over. What a peer says over its own stream is an
+    input of the class `Signed`.
+    """
+
+    signed: Signed[CapabilityRecord]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConnected:
     """A connection to a peer stands."""
 
     peer: PeerId
+    source: str = ""
+    """The address that it is connected from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,6 @@ class StopRequested:
 Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
-    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | PeerConnected
-    | PeerDisconnected | PolicyChanged | StopRequested
+    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | RecordReceived
+    | PeerConnected | PeerDisconnected | PolicyChanged | StopRequested
 )  # fmt: skip

@@ -47,8 +47,3 @@ def no_later(state: Any, longest_ms: int, context: Context) -> Any:
     After a restart: our clock may have been set back since the deadline was written down.
     """
     return replace(state, deadline_ms=min(state.deadline_ms, context.now_ms + longest_ms))
-
-
-def due(states: Mapping[Any, Any], now_ms: int) -> list[Any]:
-    """Return the keys of the states whose deadline has come."""
-    return [key for key, state in states.items() if state.deadline_ms <= now_ms]

@@ -5,7 +5,7 @@ itself, a requester about every record that it knows, to expect bids and to expl
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,19 +56,34 @@ def demand_of_job(spec: JobSpec) -> Demand:
 
 def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
     """Return everything that keeps a node from serving a demand; nothing if it can."""
+    return tuple(_mismatches(demand, record))
+
+
+def fits(demand: Demand, record: CapabilityRecord) -> bool:
+    """Say whether a node can serve a demand."""
+    return next(_mismatches(demand, record), None) is None
+
+
+def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
     if not record.providing:
-        return (Mismatch.NOT_PROVIDING,)
+        yield Mismatch.NOT_PROVIDING
+        return
     wanted = demand.resources
-    found = {
-        Mismatch.CPUS: wanted.cpus > record.cpus,
-        Mismatch.MEMORY: wanted.memory_mib > record.memory_mib,
-        Mismatch.DISK: wanted.disk_mib > record.disk_mib,
-        Mismatch.REGION: demand.region not in {"", record.region},
-        Mismatch.DRIVER: bool(demand.drivers) and not set(demand.drivers) & set(record.drivers),
-        Mismatch.SOFT_LIMITS: demand.hard_limits and bool(record.soft_limits),
-        Mismatch.PRICE: floor_rate(record.prices, wanted) > demand.rate_max,
-    }
-    return (*(reason for reason, holds in found.items() if holds), *_gpu_mismatches(wanted, record))
+    if wanted.cpus > record.cpus:
+        yield Mismatch.CPUS
+    if wanted.memory_mib > record.memory_mib:
+        yield Mismatch.MEMORY
+    if wanted.disk_mib > record.disk_mib:
+        yield Mismatch.DISK
+    if demand.region not in {"", record.region}:
+        yield Mismatch.REGION
+    if demand.drivers and not set(demand.drivers) & set(record.drivers):
+        yield Mismatch.DRIVER
+    if demand.hard_limits and record.soft_limits:
+        yield Mismatch.SOFT_LIMITS
+    if floor_rate(record.prices, wanted) > demand.rate_max:
+        yield Mismatch.PRICE
+    yield from _gpu_mismatches(wanted, record)
 
 
 def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 0) -> Explanation:

@@ -21,7 +21,11 @@ RECORD_REFRESH_MS: Final = 300_000
 GREETING_MS: Final = 15_000
 """A peer that has just been met is told our capability record, tried for this long."""
 RECORDS_MAX: Final = 20_000
-"""The directory keeps this many records; of peers never met the one heard longest ago gives way."""
+"""The directory keeps this many records; the source with the most gives way."""
+RECORD_FRESH_MS: Final = 2 * RECORD_REFRESH_MS
+"""A record that was heard within this gives way to no newcomer of its own source."""
+PROTECTED_MAX: Final = 6_000
+"""So many peers' records are safe: of those that we know, and those that are connected."""
 
 PEERS_WAIT_MS: Final = 10_000
 """A job for which no provider is known is called for after this, at the latest."""

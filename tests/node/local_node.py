@@ -12,7 +12,7 @@ import trio
 
 from node.config import Config
 from node.daemon.effects import NodeEffects
-from node.daemon.recovery import recall, resume
+from node.daemon.recovery import recall
 from node.driver.clock import Clock
 from node.driver.driver import Driver
 from node.messaging.outbox_sender import OutboxSender
@@ -26,7 +26,7 @@ from node.requester.results import Results
 from node.sandbox.driver import Exit
 from node.service.jobs import Parts, User
 from protocol.core.core import Core
-from protocol.machines.context import Context, Policy
+from protocol.machines.context import Policy
 from protocol.machines.inputs import PeerConnected
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
@@ -135,7 +135,7 @@ class Machine:
         )  # fmt: skip
         self.user = User(parts, past, await place.journal.totals())
         self.ports = NodeEffects(parts, self.postman, self.executions, self.user)
-        first = resume(self.core, past, Context(clock.now_ms(), self.signer, self.policy))
+        first = self.core.recover(past.saved, self.policy, clock.now_ms())
         serve = LogServer(self.executions.log_of).serve
         town.wires.handlers[self.signer.peer_id, LOG_PROTOCOL] = serve
         self.life = trio.CancelScope()

@@ -143,7 +143,7 @@ class Chaos:
 
 
 def check_capacity(node: Node) -> None:
-    held = [lease.reserved(state) for state in node.core.market.servings.values()]
+    held = [lease.reserved(state) for state in node.core.provider.leases.values()]
     cpus = sum(reservation.resources.cpus for reservation in held if reservation)
     assert cpus <= node.policy.capacity.cpus, "capacity is promised twice"
 
@@ -166,11 +166,14 @@ def check_jobs(chaos: Chaos) -> None:
 def check_nothing_is_left(world: SimulatedNetwork) -> None:
     for node in world.nodes.values():
         core = node.core
-        left = [core.auctions, core.leases, core.jobs, core.market.servings, core.market.biddings,
-                node.containers, node.disk.outbox, node.in_memory]  # fmt: skip
+        left = [
+            core.requester.auctions, core.requester.leases, core.requester.jobs,
+            core.provider.leases, core.provider.biddings, node.containers, node.disk.outbox,
+            node.in_memory,
+        ]  # fmt: skip
         assert not any(left), f"{node.name} holds something for ever"
         assert {table for table, _ in node.disk.saved} <= {"job"}
-        assert core.market.left(node.policy.capacity) == node.policy.capacity
+        assert core.provider.left(node.policy.capacity) == node.policy.capacity
 
 
 def check_money(world: SimulatedNetwork) -> None:

@@ -139,10 +139,10 @@ class Stage:
         self._world.run(120_000)
         for node in self._nodes.values():
             core = node.core
-            assert not core.auctions
-            assert not core.leases
-            assert not core.market.biddings
-            assert core.market.left(node.policy.capacity) == node.policy.capacity
+            assert not core.requester.auctions
+            assert not core.requester.leases
+            assert not core.provider.biddings
+            assert core.provider.left(node.policy.capacity) == node.policy.capacity
             assert not [lease for lease, c in node.containers.items() if c.exited is None]
 
     def _drops(self, sender: str, receiver: str, message: object) -> bool:

@@ -55,49 +55,65 @@ class Carrier(Enum):
     BOTH = auto()
 
 
+class Role(Enum):
+    """In which role a node receives a message."""
+
+    NODE = auto()
+    """In any: it is no word of an auction or a lease."""
+    REQUESTER = auto()
+    PROVIDER = auto()
+    EITHER = auto()
+    """As the side of the lease that it has."""
+
+
 class Route(NamedTuple):
     """One row of the wire table."""
 
     number: int
     message: type[Message]
+    role: Role
     carrier: Carrier
     bytes_max: int
     spec: str
 
 
+NODE, REQUESTER, PROVIDER, EITHER = Role
+GOSSIP, STREAM, BOTH = Carrier
 WIRE: Final = (
-    Route(0x01, CapabilityRecord, Carrier.BOTH, GOSSIP_BYTES_MAX, "discovery.md#capability-record"),
-    Route(0x10, Call,             Carrier.GOSSIP, GOSSIP_BYTES_MAX, "auction.md#call"),
-    Route(0x12, BidCommit,        Carrier.STREAM, 256,   "auction.md#bid-commit"),
-    Route(0x13, CommitSet,        Carrier.STREAM, 4_096, "auction.md#commit-set"),
-    Route(0x15, BidReveal,        Carrier.STREAM, 512,   "auction.md#bid-reveal"),
-    Route(0x17, Outcome,          Carrier.STREAM, 512,   "auction.md#outcome"),
-    Route(0x18, Cancel,           Carrier.STREAM, 256,   "auction.md#cancel"),
-    Route(0x1B, BidRefusal,       Carrier.STREAM, 256,   "auction.md#bid-refusal"),
-    Route(0x20, Award,            Carrier.STREAM, 2_048, "lease.md#award"),
-    Route(0x21, AwardAccept,      Carrier.STREAM, 256,   "lease.md#award-accept"),
-    Route(0x22, AwardDecline,     Carrier.STREAM, 256,   "lease.md#award-decline"),
-    Route(0x23, LeaseConfirm,     Carrier.STREAM, 256,   "lease.md#lease-confirm"),
-    Route(0x24, LeaseActive,      Carrier.STREAM, 256,   "lease.md#lease-active"),
-    Route(0x25, LeaseRelease,     Carrier.STREAM, 1_024, "lease.md#lease-release"),
-    Route(0x26, Released,         Carrier.STREAM, 2_048, "lease.md#released"),
-    Route(0x30, Deploy,           Carrier.STREAM, ENVELOPE_BYTES_MAX, "lease.md#deploy"),
-    Route(0x31, Ready,            Carrier.STREAM, 256,   "lease.md#ready"),
-    Route(0x32, Start,            Carrier.STREAM, 256,   "lease.md#start"),
-    Route(0x33, Started,          Carrier.STREAM, 256,   "lease.md#started"),
-    Route(0x34, Heartbeat,        Carrier.STREAM, 256,   "lease.md#heartbeat"),
-    Route(0x35, Voucher,          Carrier.STREAM, 512,   "lease.md#voucher"),
-    Route(0x3A, Completed,        Carrier.STREAM, 2_560, "lease.md#completed"),
-    Route(0x3B, Receipt,          Carrier.STREAM, 1_024, "lease.md#receipt"),
+    Route(0x01, CapabilityRecord, NODE, BOTH, GOSSIP_BYTES_MAX, "discovery.md#capability-record"),
+    Route(0x10, Call,             PROVIDER,  GOSSIP, GOSSIP_BYTES_MAX, "auction.md#call"),
+    Route(0x12, BidCommit,        REQUESTER, STREAM, 256, "auction.md#bid-commit"),
+    Route(0x13, CommitSet,        PROVIDER,  STREAM, 4_096, "auction.md#commit-set"),
+    Route(0x15, BidReveal,        REQUESTER, STREAM, 512, "auction.md#bid-reveal"),
+    Route(0x17, Outcome,          PROVIDER,  STREAM, 512, "auction.md#outcome"),
+    Route(0x18, Cancel,           PROVIDER,  STREAM, 256, "auction.md#cancel"),
+    Route(0x1B, BidRefusal,       REQUESTER, STREAM, 256, "auction.md#bid-refusal"),
+    Route(0x20, Award,            PROVIDER,  STREAM, 2_048, "lease.md#award"),
+    Route(0x21, AwardAccept,      REQUESTER, STREAM, 256, "lease.md#award-accept"),
+    Route(0x22, AwardDecline,     REQUESTER, STREAM, 256, "lease.md#award-decline"),
+    Route(0x23, LeaseConfirm,     PROVIDER,  STREAM, 256, "lease.md#lease-confirm"),
+    Route(0x24, LeaseActive,      REQUESTER, STREAM, 256, "lease.md#lease-active"),
+    Route(0x25, LeaseRelease,     EITHER,    STREAM, 1_024, "lease.md#lease-release"),
+    Route(0x26, Released,         REQUESTER, STREAM, 2_048, "lease.md#released"),
+    Route(0x30, Deploy,           PROVIDER,  STREAM, ENVELOPE_BYTES_MAX, "lease.md#deploy"),
+    Route(0x31, Ready,            REQUESTER, STREAM, 256, "lease.md#ready"),
+    Route(0x32, Start,            PROVIDER,  STREAM, 256, "lease.md#start"),
+    Route(0x33, Started,          REQUESTER, STREAM, 256, "lease.md#started"),
+    Route(0x34, Heartbeat,        REQUESTER, STREAM, 256, "lease.md#heartbeat"),
+    Route(0x35, Voucher,          PROVIDER,  STREAM, 512, "lease.md#voucher"),
+    Route(0x3A, Completed,        REQUESTER, STREAM, 2_560, "lease.md#completed"),
+    Route(0x3B, Receipt,          PROVIDER,  STREAM, 1_024, "lease.md#receipt"),
 )  # fmt: skip
 RETIRED: Final[frozenset[int]] = frozenset()
 BY_NUMBER: Final = {route.number: route for route in WIRE}
 NUMBER_OF: Final[dict[type, int]] = {route.message: route.number for route in WIRE}
+ROLE_OF: Final[dict[type, Role]] = {route.message: route.role for route in WIRE}
 
 __all__ = [
-    "BY_NUMBER", "NO_ID", "NUMBER_OF", "PREPARING", "RETIRED", "RUNNING", "WIRE", "Award",
-    "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call", "Cancel",
+    "BY_NUMBER", "NO_ID", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "WIRE",
+    "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call",
+    "Cancel",
     "CapabilityRecord", "Carrier", "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat",
     "LeaseActive", "LeaseConfirm", "LeaseRelease", "Listing", "Message", "Outcome", "Prices",
-    "Ready", "Receipt", "Released", "Route", "Start", "Started", "Voucher",
+    "Ready", "Receipt", "Released", "Role", "Route", "Start", "Started", "Voucher",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from protocol.machines import effects
 from protocol.machines.context import Policy
 from protocol.values.ids import digest_of
 from protocol.wire.job import Workload
-from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, Wires, ref_of, spec_of, until
+from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, Wires, spec_of, until
 from tests.node.local_node import Machine, open_town
 
 SPEC = spec_of(Workload(digest_of(b"image"), ("true",)))
@@ -52,10 +52,10 @@ async def test_the_record_is_put_until_it_is_taken(
     await until(lambda: alone.network.records)
     alone.network.records.clear()
     alone.network.puts_fail = 3
-    alone.ports.perform(effects.Advertise(b"record"))
+    alone.ports.perform(effects.Advertise(b"record", 7))
     await until(lambda: alone.network.records == [b"record"] * 4)
     fact = await alone.place.journal.fact(SEQUENCE_FACT)
-    assert int.from_bytes(fact or b"") == alone.core.presence.sequence > 0
+    assert int.from_bytes(fact or b"") == 7
 
 
 async def test_addresses_go_to_the_network(alone: Machine) -> None:
@@ -94,12 +94,6 @@ async def test_a_lease_that_ends_ends_its_transfers(
     monkeypatch.setattr(alone.results, "forget", asked.append)
     alone.ports.written(effects.Save("requester-lease", LEASE, None))
     assert asked == [LEASE]
-
-
-async def test_transfers_of_leases_that_are_gone_are_not_begun(alone: Machine) -> None:
-    alone.ports.perform(effects.FollowLog(JOB, LEASE, BEA.peer_id))
-    alone.ports.perform(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, ref_of(b"x")))
-    assert (alone.results._following, alone.results._fetching) == ({}, {})
 
 
 async def test_executions_get_the_rest(alone: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import trio
 
-from node.daemon.recovery import SEQUENCE_FACT, Past, recall, resume
+from node.daemon.recovery import SEQUENCE_FACT, Past, recall
 from node.driver.commits import commit_of
 from node.provider.execution_context import pins_of
 from node.sandbox.policy import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot
-from protocol.core.core import Core
+from protocol.core.core import Core, Saved
 from protocol.core.jobs import Ending, Job
 from protocol.core.presence import record_of
 from protocol.machines import effects, provider, requester
@@ -45,16 +45,17 @@ def halted(state: type) -> Halves:
     def there() -> bool:
         core = ada.core
         states = (
-            *core.auctions.values(),
-            *core.leases.values(),
-            *bea.core.market.servings.values(),
+            *core.requester.auctions.values(),
+            *core.requester.leases.values(),
+            *bea.core.provider.leases.values(),
         )
         return any(isinstance(found, state) for found in states)
 
     if state in {provider.lease.Stopping, requester.lease.Releasing}:
         assert world.run_until(
             lambda: any(
-                isinstance(found, requester.lease.Executing) for found in ada.core.leases.values()
+                isinstance(found, requester.lease.Executing)
+                for found in ada.core.requester.leases.values()
             )
         )
         world.cancel(ada, job_id)
@@ -74,13 +75,12 @@ async def resumed(place: Place, node: Node, policy: Policy) -> tuple[Core, list[
     past = await recall(place.journal, place.shop, 0)
     core = Core(node.signer, Policy())
     # The world has a clock of its own: for the new life it stands still.
-    context = Context(_latest_ms(past), node.signer, policy)
-    return core, list(resume(core, past, context))
+    return core, core.recover(past.saved, policy, _latest_ms(past.saved))
 
 
-def _latest_ms(past: Past) -> int:
-    return min([state.deadline_ms for state in (*past.leases, *past.servings, *past.auctions)],
-               default=1_800_000_000_000) - 1  # fmt: skip
+def _latest_ms(saved: Saved) -> int:
+    states = (*saved.leases, *saved.leases_provided, *saved.auctions)
+    return min((state.deadline_ms for state in states), default=1_800_000_000_000) - 1
 
 
 def kinds(wanted: list[Effect]) -> list[str]:
@@ -102,10 +102,10 @@ async def test_leases_that_we_serve(bea: Place, state: type, wanted: list[str]) 
     await write(bea_node, bea.journal)
     core, done = await resumed(bea, bea_node, bea_node.policy)
     assert kinds(done) == wanted
-    (found,) = core.market.servings.values()
+    (found,) = core.provider.leases.values()
     assert isinstance(found, state)
     assert core.next_deadline_ms() is not None
-    taken = core.policy.capacity.cpus - core.market.left(core.policy.capacity).cpus
+    taken = core.policy.capacity.cpus - core.provider.left(core.policy.capacity).cpus
     assert taken == (0 if state is provider.lease.Settling else 1)
 
 
@@ -123,9 +123,9 @@ async def test_auctions_and_leases_of_our_own(ada: Place, state: type, wanted: l
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
     assert kinds(done) == wanted
-    (found,) = (*core.auctions.values(), *core.leases.values())
+    (found,) = (*core.requester.auctions.values(), *core.requester.leases.values())
     assert isinstance(found, state)
-    assert len(core.jobs) == 1
+    assert len(core.requester.jobs) == 1
 
 
 @pytest.mark.parametrize("state", [requester.auction.Calling, requester.auction.Opening])
@@ -140,7 +140,7 @@ async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, stat
     (announced,) = [e.event for e in done if isinstance(e, Report)]
     assert isinstance(announced, Announced)
     assert announced.attempt == 0
-    assert len(core.auctions) == 1
+    assert len(core.requester.auctions) == 1
     assert any(isinstance(effect, effects.Publish) for effect in done)
 
 
@@ -153,11 +153,11 @@ async def test_jobs_that_have_ended_rest(ada: Place) -> None:
     for job in ended:
         await ada.journal.commit(commit_of([Save("job", job.job_id, job)], ADA.peer_id, 1))
     past = await recall(ada.journal, ada.shop, 0)
-    assert past.jobs == tuple(ended)
+    assert past.saved.jobs == tuple(ended)
     assert past.phases == {}
     core = Core(ADA, Policy())
-    assert kinds(list(resume(core, past, Context(5, ADA, Policy())))) == []
-    assert core.jobs == {}
+    assert kinds(core.recover(past.saved, Policy(), 5)) == []
+    assert core.requester.jobs == {}
     assert ada.blobs._pins == {}
 
 
@@ -176,7 +176,7 @@ async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: Place) -
 @pytest.mark.parametrize("state", [provider.lease.Waiting, provider.lease.Serving])
 async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> None:
     _, _, bea_node = halted(state)
-    (found,) = bea_node.core.market.servings.values()
+    (found,) = bea_node.core.provider.leases.values()
     workload = await bea.workload(("a", b"1"))
     state_here = replace(found, workload=workload)
     lease_id = found.hold.lease_id
@@ -190,7 +190,7 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> Non
 
 async def settling(bea: Place, digest: Digest) -> LeaseId:
     _, _, bea_node = halted(provider.lease.Settling)
-    (found,) = bea_node.core.market.servings.values()
+    (found,) = bea_node.core.provider.leases.values()
     state = replace(found, receipt=replace(found.receipt, outputs=digest))
     snapshot = Snapshot("provider-lease", found.hold.lease_id, "state", to_snapshot(state))
     await bea.journal.commit(Commit((snapshot,)))
@@ -219,7 +219,7 @@ async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
 async def test_run_folders_of_leases_that_are_over_go(bea: Place) -> None:
     _, _, bea_node = halted(provider.lease.Serving)
     await write(bea_node, bea.journal)
-    (lease_id,) = bea_node.core.market.servings
+    (lease_id,) = bea_node.core.provider.leases
     mine, others = bea.shop.run_folder(lease_id), bea.run_folder()
     mine.mkdir()
     others.mkdir()
@@ -259,7 +259,7 @@ async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: Place) ->
     await bea.journal.set_fact(SEQUENCE_FACT, (2**50).to_bytes(8))
     past = await recall(bea.journal, bea.shop, 0)
     core = Core(BEA, Policy())
-    resume(core, past, Context(5, BEA, provider_policy()))
+    core.recover(past.saved, provider_policy(), 5)
     assert core.presence.record is not None
     assert core.presence.record.sequence > 2**50
 
@@ -269,13 +269,13 @@ async def test_who_settled_with_us_is_known_again(bea: Place) -> None:
     await bea.journal.commit(commit_of([paid], BEA.peer_id, 1))
     past = await recall(bea.journal, bea.shop, 0)
     core = Core(BEA, Policy())
-    resume(core, past, Context(5, BEA, provider_policy()))
+    core.recover(past.saved, provider_policy(), 5)
     assert core.standings.of(ADA.peer_id).settled
 
 
 async def test_the_first_start_of_all(bea: Place) -> None:
     past = await recall(bea.journal, bea.shop, 0)
-    assert past == Past((), (), (), (), (), 0, {}, ())
+    assert past == Past(Saved(), (), {})
 
 
 async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:

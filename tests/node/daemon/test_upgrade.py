@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from node.daemon.recovery import recall, resume
+from node.daemon.recovery import recall
 from node.storage.journal import Totals, open_journal
 from protocol.core.core import Core
 from protocol.core.jobs import Ending
-from protocol.machines.context import Context
 from tests.node.fixtures import ADA, ObedientSandbox, Wires, make_place
 from tests.simulated_network import START_MS, provider_policy
 
@@ -41,14 +40,15 @@ async def test_a_folder_of_an_earlier_version(
         place = await make_place(tmp_path, journal, wires.of(ADA.peer_id), ObedientSandbox())
         past = await recall(journal, place.shop, START_MS)
         core = Core(ADA, provider_policy())
-        effects = resume(core, past, Context(START_MS, ADA, provider_policy()))
-        states = [*core.auctions.values(), *core.leases.values(), *core.market.servings.values()]
+        effects = core.recover(past.saved, provider_policy(), START_MS)
+        own, others = core.requester, core.provider
+        states = [*own.auctions.values(), *own.leases.values(), *others.leases.values()]
         assert sorted(type(state).__name__ for state in states) == sorted(OPEN[role])
         assert len(effects) >= 3, "such as to follow a log, to fetch outputs, or to start again"
         ours = role == "requester"
-        assert [job.ending for job in past.jobs] == ours * [*7 * [Ending.OPEN], Ending.DONE]
-        assert len(core.jobs) == len(past.phases) == 7 * ours
+        assert [job.ending for job in past.saved.jobs] == ours * [*7 * [Ending.OPEN], Ending.DONE]
+        assert len(core.requester.jobs) == len(past.phases) == 7 * ours
         assert await journal.totals() == Totals(*((0, 200_000) if ours else (200_000, 0)))
-        assert len(past.settled) == 1
+        assert len(past.saved.settled) == 1
         assert len(past.outbox) >= 4
         assert core.presence.sequence > 7, "records of this life are newer"

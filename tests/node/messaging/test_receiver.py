@@ -24,14 +24,14 @@ from node.messaging.receiver import (
 from node.network.allowances import PEERS_PER_SOURCE
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
-from protocol.machines.inputs import Input
+from protocol.machines.inputs import Input, RecordReceived
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import PeerId, digest_of
 from protocol.values.limits import CLOCK_SKEW_MS
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.job import Resources
-from protocol.wire.messages import Call, CapabilityRecord, Heartbeat
+from protocol.wire.messages import Call, Heartbeat
 from tests.node.fixtures import ADA, BEA, EVE, LEASE, NETWORK
 from tests.simulated_network import provider_policy
 
@@ -239,4 +239,13 @@ async def test_records_of_the_dht(door: Receiver, driver: Driver, clock: Clock) 
     with pytest.raises(PeerFault):
         door.take_record(EVE.peer_id, signed.envelope)
     door.take_record(BEA.peer_id, signed.envelope)
-    assert isinstance(driver.events[0].message, CapabilityRecord)
+    assert driver.events == [RecordReceived(signed, "here")]
+
+
+async def test_a_record_counts_on_the_source_of_who_forwards_it(
+    door: Receiver, driver: Driver, acquaintance: Acquaintance, clock: Clock
+) -> None:
+    acquaintance.elsewhere[EVE.peer_id] = "there"
+    signed = record(clock)
+    assert door.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
+    assert driver.events == [RecordReceived(signed, "there")]

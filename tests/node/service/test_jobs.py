@@ -133,7 +133,7 @@ async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
 
 async def test_cancelling(pair: Pair) -> None:
     job = await pair.running()
-    (serving,) = pair.bea.core.market.servings.values()
+    (serving,) = pair.bea.core.provider.leases.values()
     clock = pair.bea.driver._clock
     await until(lambda: clock.now_ms() > serving.started_ms, "it to have run for a moment")
     assert (await pair.user.cancel(job)).phase == "cancelling"

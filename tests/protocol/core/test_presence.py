@@ -31,8 +31,9 @@ def announced(effects: list[object]) -> CapabilityRecord:
     publish, advertise = effects
     assert isinstance(publish, Publish)
     assert publish.topic == RECORDS
-    assert advertise == Advertise(publish.envelope)
-    return open_envelope(publish.envelope, SIGNERS[0].network_id, PEER).message
+    record = open_envelope(publish.envelope, SIGNERS[0].network_id, PEER).message
+    assert advertise == Advertise(publish.envelope, record.sequence)
+    return record
 
 
 def test_a_changed_policy_is_announced_with_a_higher_number() -> None:

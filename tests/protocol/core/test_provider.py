@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.core.provider import Provider
+from protocol.core.standings import Standings
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Kill, Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
@@ -49,6 +50,11 @@ CALL = Call(
 )
 
 
+def fresh() -> Provider:
+    """Return a provider that has dealt with nobody."""
+    return Provider(Standings())
+
+
 def later(ms: int) -> Context:
     return replace(CONTEXT, now_ms=START_MS + ms)
 
@@ -76,12 +82,12 @@ def award_of(
 
 
 def won(
-    market: Provider, who: Any = ANN, context: Context = CONTEXT, rate: int = 3_000, **more: Any
+    provider: Provider, who: Any = ANN, context: Context = CONTEXT, rate: int = 3_000, **more: Any
 ) -> LeaseId:
-    """Let the market win a quick auction."""
+    """Let the provider win a quick auction."""
     called = call(who, **more)
-    market.hear(called, context)
-    market.hear(award_of(called, who, rate), context)
+    provider.hear(called, context)
+    provider.hear(award_of(called, who, rate), context)
     return lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
 
 
@@ -89,11 +95,11 @@ def won(
 
 
 def test_a_call_that_fits_gets_a_bid_once() -> None:
-    market = Provider()
-    (bid,) = said(market.hear(call(), CONTEXT))
+    provider = fresh()
+    (bid,) = said(provider.hear(call(), CONTEXT))
     assert isinstance(bid, BidReveal)
     assert bid.bid.ask == 3_000
-    assert market.hear(call(), CONTEXT) == []
+    assert provider.hear(call(), CONTEXT) == []
 
 
 @pytest.mark.parametrize(
@@ -109,49 +115,51 @@ def test_a_call_that_fits_gets_a_bid_once() -> None:
 def test_a_call_that_our_record_rules_out_gets_no_answer(
     called: Signed[Call], policy: Policy
 ) -> None:
-    assert Provider().hear(called, replace(CONTEXT, policy=policy)) == []
+    assert fresh().hear(called, replace(CONTEXT, policy=policy)) == []
 
 
 def test_whom_we_answer_we_can_reach() -> None:
     told = ("/ip4/192.0.2.1/tcp/1",)
-    learnt = [effect for effect in Provider().hear(call(addresses=told), CONTEXT)
+    learnt = [effect for effect in fresh().hear(call(addresses=told), CONTEXT)
               if isinstance(effect, Learn)]  # fmt: skip
     assert learnt == [Learn(ANN.peer_id, told)]
     unfit = call(addresses=told, resources=Resources(5))
-    assert Provider().hear(unfit, CONTEXT) == [], "nothing is learnt from whom we do not answer"
+    assert fresh().hear(unfit, CONTEXT) == [], "nothing is learnt from whom we do not answer"
 
 
 def test_who_is_too_expensive_says_so() -> None:
     cheap = call(rate_max=2_999)
-    assert said(Provider().hear(cheap, CONTEXT)) == [
+    assert said(fresh().hear(cheap, CONTEXT)) == [
         BidRefusal(CallId(cheap.content_id), Refusal.PRICE)
     ]
 
 
 def test_an_open_bid_takes_no_capacity_from_others() -> None:
     """Else who only ever asks could keep a node from working, and honest jobs each other."""
-    market = Provider()
-    vickrey(market, EVE, Bid(4_000, "embedded", 1, 10_000, 35_000, 0))
-    assert market.left(POLICY.capacity) == POLICY.capacity
-    lease_id = won(market, AMY)
-    assert isinstance(market.servings[lease_id], lease.Held)
+    provider = fresh()
+    vickrey(provider, EVE, Bid(4_000, "embedded", 1, 10_000, 35_000, 0))
+    assert provider.left(POLICY.capacity) == POLICY.capacity
+    lease_id = won(provider, AMY)
+    assert isinstance(provider.leases[lease_id], lease.Held)
 
 
 def test_who_is_busy_says_so() -> None:
-    market = Provider()
-    won(market)
-    assert said(market.hear(call(AMY), CONTEXT)) == [
+    provider = fresh()
+    won(provider)
+    assert said(provider.hear(call(AMY), CONTEXT)) == [
         BidRefusal(CallId(call(AMY).content_id), Refusal.BUSY)
     ]
 
 
 def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
-    market, context = Provider(), replace(CONTEXT, policy=replace(POLICY, jobs_max=1))
+    provider, context = fresh(), replace(CONTEXT, policy=replace(POLICY, jobs_max=1))
     asked = call(AMY, resources=Resources(1))
-    assert isinstance(said(market.hear(asked, context))[0], BidReveal)
-    won(market, context=context)
-    assert isinstance(said(market.hear(call(EVE, resources=Resources(1)), context))[0], BidRefusal)
-    (decline,) = said(market.hear(award_of(asked, AMY, rate=1_000), context))
+    assert isinstance(said(provider.hear(asked, context))[0], BidReveal)
+    won(provider, context=context)
+    assert isinstance(
+        said(provider.hear(call(EVE, resources=Resources(1)), context))[0], BidRefusal
+    )
+    (decline,) = said(provider.hear(award_of(asked, AMY, rate=1_000), context))
     assert isinstance(decline, AwardDecline)
     assert decline.reason == Decline.BUSY
 
@@ -162,15 +170,15 @@ OUTCOME = Outcome(CallId(call().content_id), NO_ID, SIGNERS[0].peer_id, 3_000, 1
 
 
 def test_an_award_makes_a_lease_and_holds_capacity() -> None:
-    market = Provider()
+    provider = fresh()
     called = call()
-    market.hear(called, CONTEXT)
+    provider.hear(called, CONTEXT)
     award = award_of(called)
-    (accept,) = said(market.hear(award, CONTEXT))
+    (accept,) = said(provider.hear(award, CONTEXT))
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
     assert accept == AwardAccept(lease_id, award.content_id)
-    assert market.left(POLICY.capacity).cpus == 1
-    assert market.hear(award, CONTEXT) == [], "a repeated award changes nothing"
+    assert provider.left(POLICY.capacity).cpus == 1
+    assert provider.hear(award, CONTEXT) == [], "a repeated award changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -192,80 +200,80 @@ def test_an_award_makes_a_lease_and_holds_capacity() -> None:
     ],
 )
 def test_a_wrong_award_is_declined(award: Signed[Award], reason: Decline) -> None:
-    market = Provider()
-    market.hear(call(), CONTEXT)
-    (decline,) = said(market.hear(award, CONTEXT))
+    provider = fresh()
+    provider.hear(call(), CONTEXT)
+    (decline,) = said(provider.hear(award, CONTEXT))
     assert isinstance(decline, AwardDecline)
     assert (decline.award, decline.reason) == (award.content_id, reason)
-    assert not market.servings
+    assert not provider.leases
 
 
 def test_a_bid_that_binds_no_longer_is_not_awarded() -> None:
-    market = Provider()
-    market.hear(call(), CONTEXT)
-    (bidding,) = market.biddings.values()
+    provider = fresh()
+    provider.hear(call(), CONTEXT)
+    (bidding,) = provider.biddings.values()
     assert isinstance(bidding, Revealed)
     over_ms = bidding.deadline_ms - START_MS
-    (decline,) = said(market.hear(award_of(call()), later(over_ms)))
+    (decline,) = said(provider.hear(award_of(call()), later(over_ms)))
     assert isinstance(decline, AwardDecline)
 
 
-def vickrey(market: Provider, who: Any, other: Bid) -> Signed[CommitSet]:
-    """Take the market through a commit-reveal auction with one other bidder."""
+def vickrey(provider: Provider, who: Any, other: Bid) -> Signed[CommitSet]:
+    """Take the provider through a commit-reveal auction with one other bidder."""
     called = call(who, profile=VICKREY, reveal_ms=900)
     call_id = CallId(called.content_id)
-    (commit,) = said(market.hear(called, CONTEXT))
+    (commit,) = said(provider.hear(called, CONTEXT))
     assert isinstance(commit, BidCommit)
     theirs = commitment_of(call_id, EVE.peer_id, other, bytes(32))
     closed = who.sign(CommitSet(call_id, tuple(sorted([commit.commitment, theirs]))))
-    assert isinstance(said(market.hear(closed, CONTEXT))[0], BidReveal)
+    assert isinstance(said(provider.hear(closed, CONTEXT))[0], BidReveal)
     return closed
 
 
 def test_two_open_bids_for_the_same_capacity_and_the_first_award_gets_it() -> None:
     """Bids reserve nothing, so that both may be opened: nobody crashes, one declines."""
-    market = Provider()
+    provider = fresh()
     first, second = (call(who, profile=VICKREY, reveal_ms=900) for who in (ANN, AMY))
-    commits = [said(market.hear(each, CONTEXT))[0].commitment for each in (first, second)]
+    commits = [said(provider.hear(each, CONTEXT))[0].commitment for each in (first, second)]
     sets = [
         who.sign(CommitSet(CallId(called.content_id), (commitment,)))
         for who, called, commitment in zip((ANN, AMY), (first, second), commits, strict=True)
     ]
     for closed in sets:
-        market.hear(closed, CONTEXT)
-    (accept,) = said(market.hear(award_of(first, rate=9_000, closed=sets[0]), CONTEXT))
+        provider.hear(closed, CONTEXT)
+    (accept,) = said(provider.hear(award_of(first, rate=9_000, closed=sets[0]), CONTEXT))
     assert isinstance(accept, AwardAccept)
-    (decline,) = said(market.hear(award_of(second, AMY, rate=9_000, closed=sets[1]), CONTEXT))
+    (decline,) = said(provider.hear(award_of(second, AMY, rate=9_000, closed=sets[1]), CONTEXT))
     assert isinstance(decline, AwardDecline)
     assert decline.reason == Decline.BUSY
 
 
 def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
-    market, other = Provider(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
-    closed = vickrey(market, ANN, other)
+    provider, other = fresh(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(provider, ANN, other)
     call_id = closed.message.call_id
     called = call(profile=VICKREY, reveal_ms=900)
     shill = replace(other, ask=3_001)
     forged = EVE.sign(BidReveal(call_id, closed.content_id, shill, bytes(32))).envelope
     wrong = award_of(called, rate=3_001, evidence=forged, closed=closed)
-    (decline,) = said(market.hear(wrong, CONTEXT))
+    (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
     fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
     right = award_of(called, rate=4_000, evidence=fair, closed=closed)
-    (accept,) = said(market.hear(right, CONTEXT))
+    (accept,) = said(provider.hear(right, CONTEXT))
     assert isinstance(accept, AwardAccept)
 
 
 def test_our_own_bid_is_no_evidence() -> None:
-    market, other = Provider(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
-    closed = vickrey(market, ANN, other)
-    (bidding,) = market.biddings.values()
+    provider, other = fresh(), Bid(4_000, "embedded", 1, 10_000, 35_000, 0)
+    closed = vickrey(provider, ANN, other)
+    (bidding,) = provider.biddings.values()
     own = bidding.bidding
     reveal = BidReveal(own.call_id, closed.content_id, own.bid, own.nonce)
     proof = SIGNERS[0].sign(reveal).envelope
     called = call(profile=VICKREY, reveal_ms=900)
     wrong = award_of(called, rate=3_000, evidence=proof, closed=closed)
-    (decline,) = said(market.hear(wrong, CONTEXT))
+    (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
 
 
@@ -273,94 +281,94 @@ def test_our_own_bid_is_no_evidence() -> None:
 
 
 def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
-    market = Provider()
+    provider = fresh()
     called = call()
-    market.hear(called, CONTEXT)
+    provider.hear(called, CONTEXT)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
-    assert market.hear(EVE.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
-    assert market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
-    assert market.hear(award_of(called), CONTEXT) == []
-    assert market.left(POLICY.capacity) == POLICY.capacity
-    assert not market.biddings
+    assert provider.hear(EVE.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert provider.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert provider.hear(award_of(called), CONTEXT) == []
+    assert provider.left(POLICY.capacity) == POLICY.capacity
+    assert not provider.biddings
 
 
 def test_strangers_do_not_touch_a_lease() -> None:
-    market = Provider()
-    lease_id = won(market)
-    before = dict(market.servings)
+    provider = fresh()
+    lease_id = won(provider)
+    before = dict(provider.leases)
     for message in (LeaseRelease(lease_id, 1), Start(lease_id, 0)):
-        assert market.hear(EVE.sign(message), CONTEXT) == []
-    assert market.servings == before
+        assert provider.hear(EVE.sign(message), CONTEXT) == []
+    assert provider.leases == before
 
 
 def test_who_goes_on_with_a_lease_that_is_gone_is_told() -> None:
     gone = LeaseId(bytes(32))
     for message in (LeaseConfirm(gone, bytes(32), 0), Start(gone, 0)):
-        (told,) = said(Provider().hear(ANN.sign(message), CONTEXT))
+        (told,) = said(fresh().hear(ANN.sign(message), CONTEXT))
         assert told == LeaseRelease(gone, Release.EXPIRED, "the hold is over")
-    assert Provider().hear(ANN.sign(LeaseRelease(gone, 1)), CONTEXT) == [], "no answer to an answer"
+    assert fresh().hear(ANN.sign(LeaseRelease(gone, 1)), CONTEXT) == [], "no answer to an answer"
 
 
 def test_capacity_comes_back_with_the_release() -> None:
-    market = Provider()
-    lease_id = won(market)
-    market.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
-    assert not market.servings
-    assert market.left(POLICY.capacity) == POLICY.capacity
+    provider = fresh()
+    lease_id = won(provider)
+    provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    assert not provider.leases
+    assert provider.left(POLICY.capacity) == POLICY.capacity
 
 
 def test_a_hold_that_nobody_confirms_ends_by_itself() -> None:
-    market = Provider()
-    won(market)
-    (held,) = market.servings.values()
-    (told,) = said(market.handle(DeadlineReached(), later(held.deadline_ms - START_MS)))
+    provider = fresh()
+    won(provider)
+    (held,) = provider.leases.values()
+    (told,) = said(provider.handle(DeadlineReached(), later(held.deadline_ms - START_MS)))
     assert isinstance(told, LeaseRelease)
-    assert not market.servings
+    assert not provider.leases
 
 
 def test_an_owner_that_lends_less_stops_nobody() -> None:
     """Less capacity than is leased: the lease goes on, nothing more is promised."""
-    market = Provider()
-    won(market)
+    provider = fresh()
+    won(provider)
     less = Capacity(2, 4_096, 50_000)
     context = replace(CONTEXT, policy=replace(POLICY, capacity=less))
-    assert market.left(less).cpus == 0
+    assert provider.left(less).cpus == 0
     refused = call(AMY, resources=Resources(1))
-    assert isinstance(said(market.hear(refused, context))[0], BidRefusal)
+    assert isinstance(said(provider.hear(refused, context))[0], BidRefusal)
 
 
 def test_stopping_gives_every_lease_back() -> None:
-    market = Provider()
+    provider = fresh()
     for who in (ANN, AMY):
         called = call(who, resources=Resources(1))
-        market.hear(called, CONTEXT)
-        market.hear(award_of(called, who, rate=1_000), CONTEXT)
-    assert len(said(market.handle(StopRequested(), CONTEXT))) == 2
-    assert not market.servings
+        provider.hear(called, CONTEXT)
+        provider.hear(award_of(called, who, rate=1_000), CONTEXT)
+    assert len(said(provider.handle(StopRequested(), CONTEXT))) == 2
+    assert not provider.leases
 
 
 def test_the_loser_keeps_its_bid_ready() -> None:
-    market = Provider()
+    provider = fresh()
     called = call()
-    market.hear(called, CONTEXT)
+    provider.hear(called, CONTEXT)
     call_id = CallId(called.content_id)
-    market.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
-    (accept,) = said(market.hear(award_of(called), CONTEXT))
+    provider.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
+    (accept,) = said(provider.hear(award_of(called), CONTEXT))
     assert isinstance(accept, AwardAccept)
 
 
 def test_a_cancelled_auction_is_forgotten() -> None:
-    market = Provider()
-    market.hear(call(), CONTEXT)
-    market.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
-    assert not market.biddings
+    provider = fresh()
+    provider.hear(call(), CONTEXT)
+    provider.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
+    assert not provider.biddings
 
 
-def run_unpaid(market: Provider, leases: list[LeaseId]) -> None:
+def run_unpaid(provider: Provider, leases: list[LeaseId]) -> None:
     """Let the containers of leases run to the end of what may be unpaid, one after another."""
     for place, lease_id in enumerate(leases):
-        state = market.servings[lease_id]
-        market.servings[lease_id] = lease.Serving(
+        state = provider.leases[lease_id]
+        provider.leases[lease_id] = lease.Serving(
             state.hold, START_MS + EXPOSURE_MS + place, bytes(32), Workload(bytes(32), ("x",)),
             started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
         )  # fmt: skip
@@ -370,21 +378,21 @@ def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
     """Those that were paused first end first."""
     roomy = replace(POLICY, jobs_max=9, capacity=Capacity(9, 9_000, 9_000))
     policy = replace(roomy, pause_memory_mib=2 * CALL.resources.memory_mib)
-    context, market = replace(CONTEXT, policy=policy), Provider()
+    context, provider = replace(CONTEXT, policy=policy), fresh()
     nonces = [bytes([number]) * 16 for number in range(3)]
-    leases = [won(market, context=context, nonce=nonce) for nonce in nonces]
-    run_unpaid(market, leases)
+    leases = [won(provider, context=context, nonce=nonce) for nonce in nonces]
+    run_unpaid(provider, leases)
     killed = []
     for place in range(3):
         at = replace(later(EXPOSURE_MS + place), policy=policy)
-        told = market.handle(DeadlineReached(), at)
+        told = provider.handle(DeadlineReached(), at)
         killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
     assert killed == [[], [], [leases[0]]]
 
 
 def test_leases_go_on_after_a_restart() -> None:
-    market, again = Provider(), Provider()
-    lease_id = won(market)
-    assert again.recover(market.servings.values(), CONTEXT) == []
-    assert isinstance(again.servings[lease_id], lease.Held)
-    assert again.left(POLICY.capacity) == market.left(POLICY.capacity)
+    provider, again = fresh(), fresh()
+    lease_id = won(provider)
+    assert again.recover(provider.leases.values(), CONTEXT) == []
+    assert isinstance(again.leases[lease_id], lease.Held)
+    assert again.left(POLICY.capacity) == provider.left(POLICY.capacity)

@@ -46,6 +46,7 @@ from tests.protocol.core.test_provider import (
     EVE,
     award_of,
     call,
+    fresh,
     later,
     said,
     won,
@@ -54,17 +55,21 @@ from tests.strategies import SIGNERS
 
 
 def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
-    market = Provider()
+    provider = fresh()
     calls = [call(nonce=number.to_bytes(16), rate_max=3_000) for number in range(CALLS_BURST + 1)]
-    answers = [market.hear(each, CONTEXT) for each in calls]
+    answers = [provider.hear(each, CONTEXT) for each in calls]
     assert [bool(answer) for answer in answers] == [True] * CALLS_BURST + [False]
-    assert market.hear(call(AMY), CONTEXT), "others are not hurt"
-    assert market.hear(calls[-1], later(1_000))
+    assert provider.hear(call(AMY), CONTEXT), "others are not hurt"
+    assert provider.hear(calls[-1], later(1_000))
 
 
 def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
     """Forty a second once kept every honest requester from being answered."""
-    market, customer, stranger = Provider(), Signer(bytes([90]) * 32, "test"), SIGNERS[7]
+    provider, customer, stranger = (
+        fresh(),
+        Signer(bytes([90]) * 32, "test"),
+        SIGNERS[7],
+    )
     known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == customer.peer_id))
     answered = {"customer": 0, "stranger": 0, "fresh": 0}
     keys = (Signer(number.to_bytes(32), "test") for number in count(1_000))
@@ -73,7 +78,7 @@ def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
         who = [("fresh", next(keys)) for _ in range(40)]
         for name, signer in [*who, ("customer", customer), ("stranger", stranger)]:
             asked = call(signer, nonce=second.to_bytes(16), rate_max=2_999)  # Refused: no bidding.
-            answered[name] += bool(market.hear(asked, context))
+            answered[name] += bool(provider.hear(asked, context))
     assert answered["customer"] == 40
     assert answered["stranger"] < 40
     most = ALL_CALLS_BURST // 2 + 40 * ALL_CALLS_PER_MINUTE // 60 // 2
@@ -82,10 +87,10 @@ def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
 
 def test_known_requesters_together_are_bounded_too() -> None:
     known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=True))
-    market, asked = Provider(), 0
+    provider, asked = fresh(), 0
     for number in range(ALL_CALLS_BURST // 2 + 1):
         signer = Signer(number.to_bytes(32), "test")
-        asked += bool(market.hear(call(signer, rate_max=2_999), known))
+        asked += bool(provider.hear(call(signer, rate_max=2_999), known))
     assert asked == ALL_CALLS_BURST // 2
 
 
@@ -93,46 +98,46 @@ def test_a_provider_takes_part_in_so_many_auctions_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "BIDDINGS_MAX", 3)
-    market = Provider()
+    provider = fresh()
     calls = [call(signer) for signer in SIGNERS[1:6]]
-    assert [bool(market.hear(each, CONTEXT)) for each in calls] == [True] * 3 + [False] * 2
-    assert len(market.biddings) == 3
-    assert len(market._buckets) <= 3
-    market.hear(SIGNERS[1].sign(Cancel(CallId(calls[0].content_id))), CONTEXT)
-    assert market.hear(calls[3], CONTEXT), "there is a place again"
+    assert [bool(provider.hear(each, CONTEXT)) for each in calls] == [True] * 3 + [False] * 2
+    assert len(provider.biddings) == 3
+    assert len(provider._buckets) <= 3
+    provider.hear(SIGNERS[1].sign(Cancel(CallId(calls[0].content_id))), CONTEXT)
+    assert provider.hear(calls[3], CONTEXT), "there is a place again"
 
 
 def test_buckets_of_strangers_do_not_fill_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BIDDINGS_MAX", 3)
-    market = Provider()
+    provider = fresh()
     for signer in SIGNERS[1:8]:
-        market.hear(call(signer, rate_max=2_999), CONTEXT)
-    assert list(market._buckets) == [signer.peer_id for signer in SIGNERS[5:8]]
+        provider.hear(call(signer, rate_max=2_999), CONTEXT)
+    assert list(provider._buckets) == [signer.peer_id for signer in SIGNERS[5:8]]
 
 
 def test_who_asks_without_buying_makes_a_provider_write_nothing() -> None:
-    market = Provider()
+    provider = fresh()
     called = call(profile=VICKREY, reveal_ms=900)
-    committed = market.hear(called, CONTEXT)
+    committed = provider.hear(called, CONTEXT)
     (commit,) = said(committed)
     closed = ANN.sign(CommitSet(CallId(called.content_id), (commit.commitment,)))
-    opened = market.hear(closed, CONTEXT)
+    opened = provider.hear(closed, CONTEXT)
     assert isinstance(said(opened)[0], BidReveal)
-    quick = market.hear(call(AMY), CONTEXT)
+    quick = provider.hear(call(AMY), CONTEXT)
     for effect in (*committed, *opened, *quick):
         assert isinstance(effect, Send | Learn)
         assert not (isinstance(effect, Send) and effect.in_outbox)
 
 
 def test_a_requester_cannot_withdraw_the_bid_of_another() -> None:
-    market = Provider()
+    provider = fresh()
     called = call()
-    market.hear(called, CONTEXT)
-    market.hear(call(AMY, nonce=bytes([7]) * 16), CONTEXT)
+    provider.hear(called, CONTEXT)
+    provider.hear(call(AMY, nonce=bytes([7]) * 16), CONTEXT)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
-    assert market.hear(AMY.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
-    assert market.hear(award_of(called, AMY), CONTEXT) == []
-    (accept,) = said(market.hear(award_of(called), CONTEXT))
+    assert provider.hear(AMY.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
+    assert provider.hear(award_of(called, AMY), CONTEXT) == []
+    (accept,) = said(provider.hear(award_of(called), CONTEXT))
     assert isinstance(accept, AwardAccept)
 
 
@@ -140,28 +145,28 @@ def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("protocol.core.provider.BIDDINGS_MAX", 2)
-    market = Provider()
-    market.hear(call(), CONTEXT)
+    provider = fresh()
+    provider.hear(call(), CONTEXT)
     for number in range(5):
         for who in (ANN, EVE):
-            market.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
-    assert list(market._fenced) == [(bytes([n]) * 32, ANN.peer_id) for n in (3, 4)]
+            provider.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
+    assert list(provider._fenced) == [(bytes([n]) * 32, ANN.peer_id) for n in (3, 4)]
     called = call(AMY, nonce=bytes([7]) * 16)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
-    market.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
-    market.hear(called, CONTEXT)
-    (accept,) = said(market.hear(award_of(called, AMY), CONTEXT))
+    provider.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
+    provider.hear(called, CONTEXT)
+    (accept,) = said(provider.hear(award_of(called, AMY), CONTEXT))
     assert isinstance(accept, AwardAccept), "another may not fence it"
 
 
 def test_nobody_undoes_the_release_of_another() -> None:
-    market, called = Provider(), call(AMY)
-    market.hear(call(), CONTEXT)
-    market.hear(called, CONTEXT)
+    provider, called = fresh(), call(AMY)
+    provider.hear(call(), CONTEXT)
+    provider.hear(called, CONTEXT)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
     for who in (AMY, ANN):
-        market.hear(who.sign(LeaseRelease(lease_id, 2)), CONTEXT)
-    assert market.hear(award_of(called, AMY), CONTEXT) == []
+        provider.hear(who.sign(LeaseRelease(lease_id, 2)), CONTEXT)
+    assert provider.hear(award_of(called, AMY), CONTEXT) == []
 
 
 # Receipts that nobody signs.
@@ -173,81 +178,81 @@ def test_who_leaves_too_many_receipts_unsigned_gets_no_further_lease(
 ) -> None:
     """For each of them we keep outputs; others are not hurt."""
     monkeypatch.setattr(module, "SETTLING_MAX", 2)
-    market = Provider()
+    provider = fresh()
     for number in range(2):
-        lease_id = won(market, nonce=bytes([number]) * 16)
+        lease_id = won(provider, nonce=bytes([number]) * 16)
         receipt = receipt_of(
-            market.servings[lease_id].hold, ContentId(bytes(32)), 1, (0, bytes(32)), CONTEXT
+            provider.leases[lease_id].hold, ContentId(bytes(32)), 1, (0, bytes(32)), CONTEXT
         )
-        hold, over_ms = market.servings[lease_id].hold, START_MS + RETAIN_MS
-        market.servings[lease_id] = lease.Settling(hold, over_ms, b"", receipt, b"")
+        hold, over_ms = provider.leases[lease_id].hold, START_MS + RETAIN_MS
+        provider.leases[lease_id] = lease.Settling(hold, over_ms, b"", receipt, b"")
     if signed:
-        market.hear(ANN.sign(receipt), CONTEXT)
+        provider.hear(ANN.sign(receipt), CONTEXT)
     third, other = call(nonce=b"third" + bytes(11)), call(AMY)
     for asked in (other, third):
-        market.hear(asked, CONTEXT)
-    (answer,) = said(market.hear(award_of(third), CONTEXT))
+        provider.hear(asked, CONTEXT)
+    (answer,) = said(provider.hear(award_of(third), CONTEXT))
     assert isinstance(answer, AwardAccept if signed else AwardDecline)
-    market.hear(ANN.sign(LeaseRelease(answer.lease_id, 1)), CONTEXT)
-    (answer,) = said(market.hear(award_of(other, AMY), CONTEXT))
+    provider.hear(ANN.sign(LeaseRelease(answer.lease_id, 1)), CONTEXT)
+    (answer,) = said(provider.hear(award_of(other, AMY), CONTEXT))
     assert isinstance(answer, AwardAccept)
 
 
 # Capacity kept in vain.
 
 
-def kept_for(market: Provider, ms: int, at_ms: int, who: Any = ANN, **more: Any) -> None:
+def kept_for(provider: Provider, ms: int, at_ms: int, who: Any = ANN, **more: Any) -> None:
     """Let a requester have a lease for so long, from an instant on, and give it back unused."""
-    before, after = replace(market_context(market), now_ms=START_MS + at_ms), at_ms + ms
-    lease_id = won(market, who, before, nonce=after.to_bytes(16), **more)
-    market.hear(who.sign(LeaseRelease(lease_id, 1)), replace(before, now_ms=START_MS + after))
+    before, after = replace(provider_context(provider), now_ms=START_MS + at_ms), at_ms + ms
+    lease_id = won(provider, who, before, nonce=after.to_bytes(16), **more)
+    provider.hear(who.sign(LeaseRelease(lease_id, 1)), replace(before, now_ms=START_MS + after))
 
 
-def market_context(market: Provider) -> Context:
-    return replace(CONTEXT, standing_of=market._standings.of)
+def provider_context(provider: Provider) -> Context:
+    return replace(CONTEXT, standing_of=provider._standings.of)
 
 
 def test_who_kept_capacity_in_vain_for_too_long_is_told_so_until_it_is_forgiven() -> None:
-    market = Provider()
-    context = market_context(market)
-    kept_for(market, UNPAID_MS_MAX, 0)
-    assert isinstance(said(market.hear(call(), context))[0], BidReveal), "not yet too long"
-    kept_for(market, 1, UNPAID_MS_MAX)
+    provider = fresh()
+    context = provider_context(provider)
+    kept_for(provider, UNPAID_MS_MAX, 0)
+    assert isinstance(said(provider.hear(call(), context))[0], BidReveal), "not yet too long"
+    kept_for(provider, 1, UNPAID_MS_MAX)
     now_ms = START_MS + UNPAID_MS_MAX + 1
     again = call(nonce=b"again" + bytes(11))
-    (refusal,) = said(market.hear(again, replace(context, now_ms=now_ms)))
+    (refusal,) = said(provider.hear(again, replace(context, now_ms=now_ms)))
     assert refusal == BidRefusal(CallId(again.content_id), Refusal.UNPAID)
-    assert market.hear(call(AMY), replace(context, now_ms=now_ms)), "others are not hurt"
+    assert provider.hear(call(AMY), replace(context, now_ms=now_ms)), "others are not hurt"
     later_ms = now_ms + UNPAID_HALF_LIFE_MS
-    assert isinstance(said(market.hear(again, replace(context, now_ms=later_ms)))[0], BidReveal)
+    assert isinstance(said(provider.hear(again, replace(context, now_ms=later_ms)))[0], BidReveal)
 
 
 def test_who_has_paid_since_owes_nothing() -> None:
-    market = Provider()
-    kept_for(market, UNPAID_MS_MAX + 1, 0)
-    market._standings.settle(ANN.peer_id)
-    context = replace(market_context(market), now_ms=START_MS + UNPAID_MS_MAX + 1)
-    assert isinstance(said(market.hear(call(), context))[0], BidReveal)
+    provider = fresh()
+    kept_for(provider, UNPAID_MS_MAX + 1, 0)
+    provider._standings.settle(ANN.peer_id)
+    context = replace(provider_context(provider), now_ms=START_MS + UNPAID_MS_MAX + 1)
+    assert isinstance(said(provider.hear(call(), context))[0], BidReveal)
 
 
 def test_several_leases_at_once_count_together() -> None:
-    market = Provider()
-    context = market_context(market)
+    provider = fresh()
+    context = provider_context(provider)
     small = {"resources": Resources(1)}
     first, second = (call(nonce=bytes([n]) * 16, hold_ms=15_000, **small) for n in (1, 2))
     for n in range(2):
-        won(market, rate=1_000, nonce=bytes([8 + n]) * 16, **small)
-    held = list(market.servings)
-    market.hear(first, context)
-    market.hear(second, context)
-    assert isinstance(said(market.hear(award_of(first, rate=1_000), context))[0], AwardAccept)
-    market._held_ms.update(dict.fromkeys(held, START_MS - UNPAID_MS_MAX))
-    (decline,) = said(market.hear(award_of(second, rate=1_000), context))
+        won(provider, rate=1_000, nonce=bytes([8 + n]) * 16, **small)
+    held = list(provider.leases)
+    provider.hear(first, context)
+    provider.hear(second, context)
+    assert isinstance(said(provider.hear(award_of(first, rate=1_000), context))[0], AwardAccept)
+    provider._held_ms.update(dict.fromkeys(held, START_MS - UNPAID_MS_MAX))
+    (decline,) = said(provider.hear(award_of(second, rate=1_000), context))
     assert isinstance(decline, AwardDecline)
 
 
 def test_what_our_own_owner_stops_is_nobody_elses_fault() -> None:
-    market = Provider()
-    won(market)
-    market.handle(StopRequested(), later(UNPAID_MS_MAX + 1))
-    assert market._standings.of(ANN.peer_id).unpaid == 0
+    provider = fresh()
+    won(provider)
+    provider.handle(StopRequested(), later(UNPAID_MS_MAX + 1))
+    assert provider._standings.of(ANN.peer_id).unpaid == 0

@@ -11,14 +11,20 @@ from hypothesis import strategies as st
 
 from protocol.core.core import Core
 from protocol.machines.effects import Save
-from protocol.machines.inputs import Input, JobSubmitted, PolicyChanged
+from protocol.machines.inputs import Input, JobSubmitted, PolicyChanged, RecordReceived
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import Message
+from protocol.wire.messages import CapabilityRecord, Message
 from tests.driven import POLICY, START_MS
 from tests.simulated_network import job_spec
-from tests.strategies import SIGNERS, messages, snapshots
+from tests.strategies import SIGNERS, messages, records, snapshots
 
 PLAIN = [member for member in get_args(Input) if get_origin(member) is not Signed]
+
+
+def signed_records() -> st.SearchStrategy[Signed[CapabilityRecord]]:
+    return st.builds(
+        lambda who, record: SIGNERS[who].sign(record), st.integers(0, 7), records(CapabilityRecord)
+    )
 
 
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
@@ -27,7 +33,8 @@ def test_any_input_out_of_nowhere_is_taken(kind: type, data: st.DataObject) -> N
     core = Core(SIGNERS[0], POLICY)
     special = {PolicyChanged: st.just(PolicyChanged(POLICY)),
                JobSubmitted: st.builds(JobSubmitted, st.binary(min_size=16, max_size=16),
-                                       st.just(job_spec()))}  # fmt: skip
+                                       st.just(job_spec())),
+               RecordReceived: st.builds(RecordReceived, signed_records(), st.text())}  # fmt: skip
     event = data.draw(special[kind] if kind in special else snapshots(kind))
     effects = core.handle(event, START_MS)
     saved = [effect for effect in effects if isinstance(effect, Save)]
@@ -43,6 +50,6 @@ def test_any_message_out_of_nowhere_leaves_nothing_written(message: Message, who
         return
     effects = core.handle(signed, START_MS)
     assert not any(isinstance(effect, Save) for effect in effects)
-    assert not core.auctions
-    assert not core.leases
-    assert not core.market.servings
+    assert not core.requester.auctions
+    assert not core.requester.leases
+    assert not core.provider.leases

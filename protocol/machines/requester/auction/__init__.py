@@ -20,9 +20,12 @@ from protocol.machines.requester.auction.states import (
     Opening,
     State,
     Won,
+    auction_of,
+    lease_of,
 )
 
 __all__ = [
     "IGNORED", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming", "Lost",
-    "Opening", "State", "Won", "faults", "in_time", "open_auction", "resume", "unanswered",
+    "Opening", "State", "Won", "auction_of", "faults", "in_time", "lease_of", "open_auction",
+    "resume", "unanswered",
 ]  # fmt: skip

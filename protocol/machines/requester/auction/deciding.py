@@ -113,7 +113,7 @@ def _lose_without_bids(state: Opening) -> tuple[Lost, tuple[Effect, ...]]:
         why = f"none of {len(state.commitments)} bidders opened its bid"
         return lose(auction, Failure.EXHAUSTED, why)
     if not state.offers:
-        return lose(auction, Failure.NO_BIDS, no_bids(auction, state.refused))
+        return lose(auction, Failure.NO_BIDS, no_bids(state.refused))
     count = len(state.offers)
     who = f"all {count} bids ask" if count > 1 else "the only bid asks"
     why = f"{who} more than the highest price"
@@ -125,7 +125,6 @@ def lose(auction: Auction, reason: Failure, why: str) -> tuple[Lost, tuple[Effec
     return Lost(auction, reason, why), (Save("auction", auction.call_id, None),)
 
 
-def no_bids(auction: Auction, refused: tuple[Refused, ...]) -> str:
-    """Return why there are no bids, in one line."""
-    refusals = sentence_of_refusals([item.reason for item in refused])
-    return f"no bids: {auction.why}" + (f"; {refusals}" if refusals else "")
+def no_bids(refused: tuple[Refused, ...]) -> str:
+    """Return why those who refused do not bid, in one line; empty if nobody refused."""
+    return sentence_of_refusals([item.reason for item in refused])

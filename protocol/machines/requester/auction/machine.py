@@ -89,9 +89,8 @@ def close_commitments(state: Calling, event: DeadlineReached, context: Context) 
     if state.commitments:
         return _close_set(state, context)
     refused = {refusal.peer for refusal in state.refused}
-    worth_waiting = not state.auction.eligible or not _all_answered(state.auction, refused)
-    if state.extended or not worth_waiting:
-        return lose(state.auction, Failure.NO_BIDS, no_bids(state.auction, state.refused))
+    if state.extended or _all_answered(state.auction, refused):
+        return lose(state.auction, Failure.NO_BIDS, no_bids(state.refused))
     longer = replace(
         state, extended=True, deadline_ms=context.now_ms + state.auction.call.commit_ms
     )

@@ -22,12 +22,6 @@ class Auction:
     call_id: CallId
     call: Call
     envelope: bytes
-    nodes: int
-    """How many other nodes we know."""
-    eligible: int
-    """How many of them can serve the call, by their records."""
-    why: str
-    """How the nodes that we know relate to the call, for people."""
     expected: tuple[PeerId, ...] = ()
     """The eligible nodes that answered before, if they are so few that all may be waited for."""
     avoid: tuple[PeerId, ...] = ()
@@ -136,3 +130,14 @@ class Lost:
 
 State = Calling | Opening | Awarding | Confirming | Won | Lost
 Step = tuple[State, tuple[Effect, ...]]
+
+
+def auction_of(state: State) -> Auction:
+    """Return what stays the same through all states."""
+    return state.awarding.auction if isinstance(state, Confirming) else state.auction
+
+
+def lease_of(state: State) -> LeaseId | None:
+    """Return the lease that is awarded and not active yet; None if there is none."""
+    awarding = state.awarding if isinstance(state, Confirming) else state
+    return awarding.lease_id if isinstance(awarding, Awarding) else None

@@ -10,7 +10,6 @@ from typing import Final
 from protocol.machines.context import Context
 from protocol.machines.effects import (
     Effect,
-    FetchOutputs,
     FollowLog,
     Progress,
     Report,
@@ -28,7 +27,7 @@ from protocol.machines.events import (
     Starting,
 )
 from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
-from protocol.machines.requester.lease.resuming import resume, slept
+from protocol.machines.requester.lease.resuming import fetch_of, resume, slept
 from protocol.machines.requester.lease.states import (
     Broken,
     Closed,
@@ -114,7 +113,7 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
     return following, (
         _save(following),
         Report(lease.job_id, Running(lease.provider)),
-        FollowLog(lease.job_id, lease.lease_id, lease.provider),
+        FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),
     )
 
 
@@ -144,7 +143,7 @@ def take_result(state: MayRun, event: Signed[Completed], context: Context) -> St
     return following, (
         _save(following),
         Report(lease.job_id, Returning(completed.exit_code, completed.usage_ms)),
-        FetchOutputs(lease.job_id, lease.lease_id, lease.provider, completed.outputs),
+        fetch_of(lease, completed),
     )
 
 

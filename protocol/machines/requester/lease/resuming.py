@@ -15,6 +15,7 @@ from protocol.machines.requester.lease.states import (
     Executing,
     Fetched,
     Launching,
+    Lease,
     Live,
     Releasing,
     State,
@@ -22,9 +23,17 @@ from protocol.machines.requester.lease.states import (
 )
 from protocol.machines.table import NOTHING, no_later
 from protocol.values.limits import PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
+from protocol.wire.messages import Completed
 
 SLEPT_MS: Final = 5_000
 """Who reaches a deadline later than this was not running when it came."""
+
+
+def fetch_of(lease: Lease, completed: Completed) -> FetchOutputs:
+    """Return the effect that fetches what a job left."""
+    return FetchOutputs(
+        lease.job_id, lease.lease_id, lease.provider, lease.workload, completed.outputs
+    )
 
 
 def slept(state: Live, context: Context) -> bool:
@@ -46,10 +55,9 @@ def resume(state: State, context: Context) -> Step:
                 state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms,
                 since_ms=min(state.since_ms, context.now_ms - state.paid_ms),
             )  # fmt: skip
-            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider),)
+            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),)
         case Fetched():
-            outputs = state.completed.outputs
-            fetch = FetchOutputs(lease.job_id, lease.lease_id, lease.provider, outputs)
+            fetch = fetch_of(lease, state.completed)
             return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)
         case Deploying(_, _, until_ms):
             until_ms = min(until_ms, context.now_ms + PREPARE_MS)

@@ -6,7 +6,7 @@ Spec: specs/auction.md#deciding.
 from dataclasses import replace
 from typing import Any
 
-from protocol.core.jobs import Job, call_for
+from protocol.core.jobs import Job, auction_for
 from protocol.machines.context import Context
 from protocol.machines.effects import Report, Save, Send
 from protocol.machines.events import Awarded, BidsOpened
@@ -33,7 +33,7 @@ from tests.strategies import SIGNERS
 
 CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
 JOB = Job(JobId(bytes(16)), job_spec(rate_max=100), START_MS)
-AUCTION = call_for(JOB, (), CONTEXT)
+AUCTION = auction_for(JOB, (), CONTEXT)
 SET = ContentId(bytes([5]) * 32)
 BEN, CLEO, DAN = SIGNERS[1:4]
 
@@ -159,7 +159,7 @@ def test_nobody_bid_is_no_bids() -> None:
     lost, _ = decide(replace(opening(), refused=refused), CONTEXT)
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.NO_BIDS
-    assert lost.why == no_bids(AUCTION, refused)
+    assert lost.why == no_bids(refused)
     assert lost.why.endswith("2 refused: busy with other jobs")
 
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from protocol.core.jobs import Job, call_for
+from protocol.core.jobs import Job, auction_for
 from protocol.machines.effects import Publish, Report
 from protocol.machines.events import Awarded, BidsOpened
 from protocol.machines.inputs import JobCancelled
@@ -58,14 +58,14 @@ class AuctionMachine(Driven):
     written_first = (Award, LeaseConfirm)
 
     @initialize(
-        profile=st.sampled_from([QUICK, VICKREY, VICKREY]), eligible=st.integers(0, 7),
+        profile=st.sampled_from([QUICK, VICKREY, VICKREY]), expected=st.integers(0, 7),
         shift_cap=st.integers(0, 1), ahead=st.integers(0, 3),
     )  # fmt: skip
-    def open(self, profile: int, eligible: int, shift_cap: int, ahead: int) -> None:
+    def open(self, profile: int, expected: int, shift_cap: int, ahead: int) -> None:
         spec = job_spec(rate_max=RATE_MAX, profile=profile)
         job = Job(JobId(bytes(16)), spec, self.now_ms, avoid=(SIGNERS[AVOIDED].peer_id,))
-        expected = tuple(signer.peer_id for signer in SIGNERS[1 : 1 + eligible])
-        called = replace(call_for(job, (), self.context), eligible=eligible, expected=expected)
+        peers = tuple(signer.peer_id for signer in SIGNERS[1 : 1 + expected])
+        called = auction_for(job, peers, self.context)
         self.called = replace(called, call=replace(called.call, shift_cap=shift_cap))
         self.asks: dict[int, int] = {}
         self.open_awards: set[bytes] = set()
@@ -240,7 +240,7 @@ TestAuction.settings = settings(max_examples=120, stateful_step_count=30)
 
 def after(steps: int, profile: int = VICKREY) -> AuctionMachine:
     machine = AuctionMachine()
-    machine.open(profile=profile, eligible=7, shift_cap=1, ahead=steps)
+    machine.open(profile=profile, expected=7, shift_cap=1, ahead=steps)
     return machine
 
 
@@ -327,7 +327,7 @@ def test_a_decided_auction_waits_no_longer_for_a_clock_that_was_set_back() -> No
 
 def test_it_waits_for_whom_it_expects_and_not_for_strangers() -> None:
     machine = AuctionMachine()
-    machine.open(profile=VICKREY, eligible=2, shift_cap=1, ahead=0)
+    machine.open(profile=VICKREY, expected=2, shift_cap=1, ahead=0)
     for who in (4, 5, 1):
         machine.refuses(who)
         assert isinstance(machine.state, auction.Calling), "a stranger's refusal closes nothing"
@@ -340,7 +340,7 @@ def test_refusals_of_strangers_are_bounded_and_keep_out_nobody_who_is_waited_for
 ) -> None:
     monkeypatch.setattr("protocol.machines.requester.auction.machine.BIDS_MAX", 2)
     machine = AuctionMachine()
-    machine.open(profile=VICKREY, eligible=2, shift_cap=1, ahead=0)
+    machine.open(profile=VICKREY, expected=2, shift_cap=1, ahead=0)
     for who in (4, 5, 6, 1, 1):
         machine.refuses(who)
     refused = [item.peer for item in machine.state.refused]

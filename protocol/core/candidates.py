@@ -1,0 +1,115 @@
+"""Which of the nodes that we know could serve a job.
+
+Spec: specs/core.md#candidates. A directory may hold many thousands of records. What every call
+needs looks at a bounded number of them; all of them are looked at only to say why a job found no
+bid, and the answer serves every job that asks for the same in the next moment.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from protocol.core.directory import Directory
+from protocol.core.standings import Standings
+from protocol.machines.context import Context
+from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
+from protocol.values.ids import PeerId
+from protocol.values.limits import BIDS_MAX
+from protocol.wire.job import JobSpec
+from protocol.wire.messages import Listing
+
+LOOKED_AT_MAX: Final = 1_024
+"""How many records a call looks at; if more are known, the others are taken to be like these."""
+EXPLANATION_MS: Final = 1_000
+"""How long an explanation is good for other jobs that ask for the same."""
+EXPLANATIONS_MAX: Final = 64
+
+
+class Candidates:
+    """The nodes of a directory, as far as they could serve a job."""
+
+    def __init__(self, directory: Directory, standings: Standings) -> None:
+        self._directory = directory
+        self._standings = standings
+        self._explained: dict[_Asked, tuple[int, Explanation]] = {}
+
+    def is_anybody(self, avoid: tuple[PeerId, ...], context: Context) -> bool:
+        """Say whether a node may bid: another that lends, and is not to be avoided.
+
+        Whether it fits does not matter: others will have been heard of too.
+        """
+        return any(True for _ in self._others(avoid, context))
+
+    def count(self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context) -> tuple[int, int]:
+        """Return how many other nodes are known, and how many can serve a job, about."""
+        nodes = self._count_others(context)
+        known = self._directory.count_providers()
+        step = -(-known // LOOKED_AT_MAX) or 1
+        demand = demand_of_job(spec)
+        fit = sum(fits(demand, one.record) for one in self._others(avoid, context, step=step))
+        return nodes, min(fit * step, nodes)
+
+    def expected(
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
+    ) -> tuple[PeerId, ...]:
+        """Return the nodes to wait for: those that can serve a job and answered before.
+
+        A record costs nothing, and its node may not exist. If there are more than bids are taken
+        none is waited for by name.
+        """
+        found = []
+        unwelcome = {context.signer.peer_id, *avoid}
+        demand = demand_of_job(spec)
+        answering = self._standings.answering()
+        if len(answering) > LOOKED_AT_MAX:
+            return ()
+        for peer in answering:
+            record = self._directory.get(peer, context.now_ms)
+            if record is not None and peer not in unwelcome and fits(demand, record):
+                found.append(peer)
+        return tuple(found) if len(found) <= BIDS_MAX else ()
+
+    def able(
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
+    ) -> Iterator[PeerId]:
+        """Yield nodes that can serve a job; of many records a part, from a place on."""
+        demand = demand_of_job(spec)
+        known = self._directory.count_providers()
+        start = start % known if known > LOOKED_AT_MAX else 0
+        others = islice(self._others(avoid, context, start), LOOKED_AT_MAX)
+        return (one.peer for one in others if fits(demand, one.record))
+
+    def explanation(
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
+    ) -> Explanation:
+        """Return how all nodes that we know relate to a job."""
+        asked = (demand_of_job(spec), avoid)
+        told_ms, explanation = self._explained.pop(asked, (0, None))
+        if explanation is None or not told_ms <= context.now_ms < told_ms + EXPLANATION_MS:
+            told_ms, explanation = context.now_ms, self._explain(*asked, context)
+        self._explained[asked] = told_ms, explanation
+        if len(self._explained) > EXPLANATIONS_MAX:
+            del self._explained[next(iter(self._explained))]
+        return explanation
+
+    def _explain(self, demand: Demand, avoid: tuple[PeerId, ...], context: Context) -> Explanation:
+        own = context.signer.peer_id
+        known = [one for one in self._directory.listings(context.now_ms) if one.peer != own]
+        records = [one.record for one in known if one.peer not in avoid]
+        return explain(demand, records, len(known) - len(records))
+
+    def _others(
+        self, avoid: tuple[PeerId, ...], context: Context, start: int = 0, step: int = 1
+    ) -> Iterator[Listing]:
+        unwelcome = {context.signer.peer_id, *avoid}
+        providers = self._directory.providers(context.now_ms, start, step)
+        return (one for one in providers if one.peer not in unwelcome)
+
+    def _count_others(self, context: Context) -> int:
+        known = len(self._directory)
+        if known <= LOOKED_AT_MAX:  # What was withdrawn, or has just expired, does not count.
+            known = len(self._directory.listings(context.now_ms))
+        return known - (self._directory.get(context.signer.peer_id, context.now_ms) is not None)
+
+
+_Asked = tuple[Demand, tuple[PeerId, ...]]

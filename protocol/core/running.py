@@ -1,0 +1,79 @@
+"""What runs, by key, with the earliest deadline at hand however much runs.
+
+Spec: specs/core.md#time.
+"""
+
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, Generic, TypeVar
+
+K = TypeVar("K", bound=bytes | str)
+S = TypeVar("S")
+
+SLACK: Final = 64
+
+
+class LazyHeap(Generic[K]):
+    """Keys by priority, the least first. An entry that is out of date is skipped when it is met."""
+
+    def __init__(self) -> None:
+        self._priorities: dict[K, int] = {}
+        self._entries: list[tuple[int, K]] = []
+
+    def set(self, key: K, priority: int) -> None:
+        """Give a key its priority, in place of the one that it had."""
+        self._priorities[key] = priority
+        heappush(self._entries, (priority, key))
+        if len(self._entries) > 2 * len(self._priorities) + SLACK:
+            self._entries = [(priority, key) for key, priority in self._priorities.items()]
+            heapify(self._entries)
+
+    def discard(self, key: K) -> None:
+        """Forget a key; it need not be there."""
+        self._priorities.pop(key, None)
+
+    def first(self) -> tuple[int, K] | None:
+        """Return the least priority and its key; None if there is no key."""
+        while self._entries and self._priorities.get(self._entries[0][1]) != self._entries[0][0]:
+            heappop(self._entries)
+        return self._entries[0] if self._entries else None
+
+    def take_up_to(self, limit: int) -> list[K]:
+        """Remove the keys whose priority is at most `limit`, and return them in their order."""
+        found = []
+        while (first := self.first()) is not None and first[0] <= limit:
+            found.append(first[1])
+            self.discard(first[1])
+        return found
+
+
+class Running(dict[K, S]):
+    """States by key. Each state has a `deadline_ms`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deadlines: LazyHeap[K] = LazyHeap()
+
+    def __setitem__(self, key: K, state: S) -> None:
+        super().__setitem__(key, state)
+        self._deadlines.set(key, _deadline_of(state))
+
+    def __delitem__(self, key: K) -> None:
+        super().__delitem__(key)
+        self._deadlines.discard(key)
+
+    def next_deadline_ms(self) -> int | None:
+        """Return the earliest deadline; None if nothing runs."""
+        first = self._deadlines.first()
+        return None if first is None else first[0]
+
+    def take_due(self, now_ms: int) -> list[K]:
+        """Return the keys of the states whose deadline has come, the earliest first.
+
+        The caller moves each of them on: it sets the key again, or deletes it.
+        """
+        return self._deadlines.take_up_to(now_ms)
+
+
+def _deadline_of(state: Any) -> int:
+    deadline_ms: int = state.deadline_ms
+    return deadline_ms
