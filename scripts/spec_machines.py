@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, get_args
 
 from protocol.machines import provider, requester
+from protocol.machines.table import Pairs
 
 MACHINES: Final[dict[str, tuple[Any, Any]]] = {
     "auction": (requester.auction, requester.auction.open_auction),
@@ -60,6 +61,36 @@ def transitions(name: str) -> Iterator[str]:
         for (state, event), transition in machine.TRANSITIONS.items()
     )  # fmt: skip
     yield from table(("state", "input", "what the machine does", "next state"), rows)
+
+
+def unmoved(name: str) -> Iterator[str]:
+    """Draw the pairs of a machine that change nothing, by the reason for it."""
+    machine, _ = MACHINES[name]
+    rows = (
+        (kind, reason, _in_words(machine, pairs))
+        for kind, groups in (("ignored", machine.IGNORED), ("illegal", machine.ILLEGAL))
+        for reason, pairs in groups.items()
+    )
+    yield from table(("kind", "why", "states: inputs"), rows)
+
+
+def _in_words(machine: Any, pairs: Pairs) -> str:
+    """Return pairs in the order of the machine, the states that have the same inputs together."""
+    states_of: dict[tuple[type, ...], list[str]] = {}
+    for state in get_args(machine.State):
+        inputs = tuple(event for event in machine.INPUTS if (state, event) in pairs)
+        if inputs:
+            states_of.setdefault(inputs, []).append(f"`{state.__name__}`")
+    return "; ".join(
+        f"{', '.join(states)}: " + _inputs_in_words(inputs, machine)
+        for inputs, states in states_of.items()
+    )
+
+
+def _inputs_in_words(inputs: tuple[type, ...], machine: Any) -> str:
+    if inputs == machine.INPUTS:
+        return "every input"
+    return ", ".join(f"`{event.__name__}`" for event in inputs)
 
 
 def _arrow(target: type, state: type) -> str:

@@ -32,7 +32,7 @@ LIMIT_NAMED: Final = re.compile(r"`(?:\d+ \W )?([A-Z]+(?:_[A-Z]+)*_(?:MS|MAX|BUR
 CONSTANT: Final = re.compile(r"^([A-Z_]+)\b", re.MULTILINE)
 BLOCKS_OF_MACHINES: Final = {
     f"{kind} {machine}"
-    for kind in ("states", "diagram", "transitions")
+    for kind in ("states", "diagram", "transitions", "unmoved")
     for machine in ("auction", "bidding", "requester-lease", "provider-lease")
 }
 
@@ -196,3 +196,12 @@ def test_a_diagram_shows_where_a_transition_leads():
     serving = diagrams.drawn("transitions provider-lease").splitlines()
     row = next(line for line in serving if line.startswith("| `Waiting` | `Start` |"))
     assert row.endswith("| the same, `Serving` |")
+
+
+def test_pairs_that_change_nothing_are_drawn_with_the_reason():
+    serving = diagrams.drawn("unmoved provider-lease").splitlines()
+    assert "| illegal | no container is paused | `Held`, `Active`, `Preparing`, `Waiting`, " in (
+        next(line for line in serving if "`PauseDenied`" in line)
+    )
+    assert serving[-1].startswith("| illegal |")
+    assert "| ignored | the lease has ended | `Ended`: every input |" in serving

@@ -1,12 +1,14 @@
 """What every machine has in common: a table that says which input moves which state.
 
-Spec: specs/core.md#machines. A table is total: every pair of a state and an input is either a
-transition or ignored, never both, never neither.
+Spec: specs/core.md#machines. A table is total: every pair of a state and an input is written once,
+as a transition, as ignored or as illegal. What is ignored comes from honest peers too, since
+messages are late, repeated and overtake each other; what is illegal never does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar, get_args
+from itertools import product
+from typing import Any, Final, TypeVar
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect
@@ -16,6 +18,8 @@ S = TypeVar("S")
 Transition = Callable[[Any, Any, Context], tuple[Any, tuple[Effect, ...]]]
 Transitions = Mapping[tuple[type, type], Transition]
 Pairs = frozenset[tuple[type, type]]
+Groups = Mapping[str, Pairs]
+"""Pairs that change nothing, by the reason for it."""
 NOTHING: Final[tuple[Effect, ...]] = ()
 
 
@@ -36,9 +40,9 @@ def step(
     return following, effects
 
 
-def all_pairs(states: object, inputs: tuple[type, ...]) -> Pairs:
-    """Return every pair of a state of the union and an input."""
-    return frozenset((state, event) for state in get_args(states) for event in inputs)
+def pairs(states: Iterable[type], inputs: Iterable[type]) -> Pairs:
+    """Return every pair of one of the states and one of the inputs."""
+    return frozenset(product(states, inputs))
 
 
 def no_later(state: Any, longest_ms: int, context: Context) -> Any:

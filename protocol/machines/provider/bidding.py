@@ -12,7 +12,7 @@ from typing import Final
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.machines.table import NOTHING, Groups, Transitions, pairs
 from protocol.rules.capacity import Capacity, reserve
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
@@ -139,8 +139,12 @@ TRANSITIONS: Final[Transitions] = {
     (Revealed, DeadlineReached): forget,
 }
 INPUTS: Final = (CommitSet, Outcome, Cancel, DeadlineReached)
-# Late or repeated: a set we know, an outcome we heard, anything about an auction that is over.
-IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
+IGNORED: Final[Groups] = {
+    "repeated: our bid is open": pairs({Revealed}, {CommitSet}),
+    "we had opened our bid, crashed, and heard the call again": pairs({Committed}, {Outcome}),
+    "the auction has ended for us": pairs({Over}, INPUTS),
+}
+ILLEGAL: Final[Groups] = {}
 
 
 def awardable(state: State, event: Signed[Award]) -> Revealed | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from protocol.machines.context import Context
 from protocol.machines.effects import Kill
 from protocol.machines.inputs import DeadlineReached, Prepared
-from protocol.machines.table import NOTHING, all_pairs, input_class, step
+from protocol.machines.table import NOTHING, input_class, pairs, step
 from protocol.values.ids import LeaseId
 from protocol.wire.messages import Ready
 from tests.driven import POLICY, START_MS
@@ -47,7 +47,7 @@ def test_what_has_no_transition_changes_nothing() -> None:
     assert step(TABLE, Off(), DeadlineReached(), CONTEXT) == (Off(), NOTHING)
 
 
-def test_all_pairs_are_all_pairs() -> None:
-    assert all_pairs(Off | On, (Ready, Prepared)) == {
-        (Off, Ready), (Off, Prepared), (On, Ready), (On, Prepared),
-    }  # fmt: skip
+def test_pairs_are_all_of_the_two_sets() -> None:
+    assert pairs({Off, On}, {Ready}) == {(Off, Ready), (On, Ready)}
+    assert pairs({On}, (Ready, Prepared)) == {(On, Ready), (On, Prepared)}
+    assert pairs({On}, ()) == set()

@@ -3,13 +3,7 @@
 Spec: specs/lease.md#provider.
 """
 
-from protocol.machines.provider.lease.machine import (
-    IGNORED,
-    INPUTS,
-    TRANSITIONS,
-    hold_award,
-    resume,
-)
+from protocol.machines.provider.lease.machine import hold_award, resume
 from protocol.machines.provider.lease.states import (
     Active,
     Ended,
@@ -24,8 +18,10 @@ from protocol.machines.provider.lease.states import (
     Waiting,
     reserved,
 )
+from protocol.machines.provider.lease.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
 
 __all__ = [
-    "IGNORED", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing", "Serving",
-    "Settling", "State", "Stopping", "Unstarted", "Waiting", "hold_award", "reserved", "resume",
+    "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing",
+    "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "hold_award", "reserved",
+    "resume",
 ]  # fmt: skip

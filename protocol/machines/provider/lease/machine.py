@@ -16,12 +16,9 @@ from protocol.machines.effects import (
 )
 from protocol.machines.inputs import (
     ContainerExited,
-    ContainerExtended,
     ContainerFailed,
-    ContainerStarted,
     DeadlineReached,
     FetchProgressed,
-    PauseDenied,
     Prepared,
     PrepareFailed,
     StopRequested,
@@ -29,16 +26,7 @@ from protocol.machines.inputs import (
 from protocol.machines.provider.lease.billing import bill, promised, settle_of
 from protocol.machines.provider.lease.ending import end, release, save
 from protocol.machines.provider.lease.running import (
-    beat_serving,
-    complete,
-    deny_pause,
-    fail_serving,
-    go_on,
     launch,
-    release_serving,
-    say_started,
-    serve,
-    take_voucher,
 )
 from protocol.machines.provider.lease.states import (
     Active,
@@ -54,7 +42,7 @@ from protocol.machines.provider.lease.states import (
     Unstarted,
     Waiting,
 )
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
+from protocol.machines.table import NOTHING, no_later
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
@@ -82,7 +70,6 @@ from protocol.wire.messages import (
     Ready,
     Receipt,
     Released,
-    Start,
     Voucher,
 )
 
@@ -221,50 +208,6 @@ def stop(state: Unstarted | Serving, event: StopRequested, context: Context) -> 
 def expire(state: Held | Active | Waiting, event: DeadlineReached, context: Context) -> Step:
     """Give the capacity free, since the requester fell silent."""
     return release(state.hold, Release.EXPIRED, "the requester fell silent", context)
-
-
-TRANSITIONS: Final[Transitions] = {
-    (Held, LeaseConfirm): activate,
-    (Held, LeaseRelease): release_unstarted,
-    (Held, StopRequested): stop,
-    (Held, DeadlineReached): expire,
-    (Active, Deploy): prepare,
-    (Active, LeaseRelease): release_unstarted,
-    (Active, StopRequested): stop,
-    (Active, DeadlineReached): expire,
-    (Preparing, FetchProgressed): note_progress,
-    (Preparing, Prepared): be_ready,
-    (Preparing, PrepareFailed): fail_preparing,
-    (Preparing, LeaseRelease): release_unstarted,
-    (Preparing, StopRequested): stop,
-    (Preparing, DeadlineReached): beat_preparing,
-    (Waiting, Start): serve,
-    (Waiting, LeaseRelease): release_unstarted,
-    (Waiting, StopRequested): stop,
-    (Waiting, DeadlineReached): expire,
-    (Serving, ContainerStarted): say_started,
-    (Serving, ContainerExtended): go_on,
-    (Serving, ContainerExited): complete,
-    (Serving, ContainerFailed): fail_serving,
-    (Serving, Voucher): take_voucher,
-    (Serving, LeaseRelease): release_serving,
-    (Serving, StopRequested): stop,
-    (Serving, DeadlineReached): beat_serving,
-    (Serving, PauseDenied): deny_pause,
-    (Stopping, ContainerExited): say_stopped,
-    (Stopping, ContainerFailed): give_up_stopping,
-    (Stopping, DeadlineReached): give_up_stopping,
-    (Settling, Receipt): settle,
-    (Settling, Voucher): keep_voucher,
-    (Settling, DeadlineReached): give_up_settling,
-}
-INPUTS: Final = (
-    LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
-    FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
-    PauseDenied, DeadlineReached, StopRequested,
-)  # fmt: skip
-# Late or repeated, or a word about an execution that is over: these change nothing.
-IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
 LONGEST_MS: Final[Mapping[type, int]] = {

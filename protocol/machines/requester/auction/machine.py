@@ -6,7 +6,6 @@ A winner that declines or falls silent is fenced and the next bid gets the award
 """
 
 from dataclasses import replace
-from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Publish, Save, Send
@@ -33,7 +32,7 @@ from protocol.machines.requester.auction.states import (
     Step,
     Won,
 )
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs, no_later
+from protocol.machines.table import NOTHING, no_later
 from protocol.rules.commitment import commitment_of
 from protocol.rules.metering import amount_of
 from protocol.rules.selection import Offer
@@ -196,32 +195,6 @@ def cancel_awarding(state: Awarding, event: JobCancelled, context: Context) -> S
 def cancel_confirming(state: Confirming, event: JobCancelled, context: Context) -> Step:
     """Release the winner."""
     return cancel_awarding(state.awarding, event, context)
-
-
-TRANSITIONS: Final[Transitions] = {
-    (Calling, BidCommit): take_commitment,
-    (Calling, BidRefusal): note_refusal,
-    (Calling, DeadlineReached): close_commitments,
-    (Calling, JobCancelled): cancel_calling,
-    (Opening, BidReveal): take_bid,
-    (Opening, BidRefusal): note_late_refusal,
-    (Opening, DeadlineReached): close_bids,
-    (Opening, JobCancelled): cancel_opening,
-    (Awarding, AwardAccept): confirm,
-    (Awarding, AwardDecline): take_decline,
-    (Awarding, DeadlineReached): pass_over,
-    (Awarding, JobCancelled): cancel_awarding,
-    (Confirming, LeaseActive): win,
-    (Confirming, LeaseRelease): lose_winner,
-    (Confirming, DeadlineReached): give_up_winner,
-    (Confirming, JobCancelled): cancel_confirming,
-}
-INPUTS: Final = (
-    BidCommit, BidRefusal, BidReveal, AwardAccept, AwardDecline, LeaseActive, LeaseRelease,
-    DeadlineReached, JobCancelled,
-)  # fmt: skip
-# Networks repeat, delay and reorder: every other pair is late or early, and changes nothing.
-IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
 def resume(state: Awarding | Confirming, context: Context) -> State:

@@ -3,7 +3,7 @@
 Spec: specs/lease.md#requester.
 """
 
-from protocol.machines.requester.lease.machine import IGNORED, INPUTS, TRANSITIONS, begin
+from protocol.machines.requester.lease.machine import begin
 from protocol.machines.requester.lease.resuming import resume
 from protocol.machines.requester.lease.states import (
     Broken,
@@ -17,9 +17,11 @@ from protocol.machines.requester.lease.states import (
     Releasing,
     State,
 )
+from protocol.machines.requester.lease.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
 
 __all__ = [
     "IGNORED",
+    "ILLEGAL",
     "INPUTS",
     "TRANSITIONS",
     "Broken",

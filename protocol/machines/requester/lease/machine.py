@@ -42,7 +42,7 @@ from protocol.machines.requester.lease.states import (
     Step,
 )
 from protocol.machines.requester.receipts import Bill, countersign
-from protocol.machines.table import NOTHING, Pairs, Transitions, all_pairs
+from protocol.machines.table import NOTHING
 from protocol.rules.metering import amount_of, usage_seen_max
 from protocol.values.limits import (
     MESSAGE_MS,
@@ -242,38 +242,6 @@ def stop_waiting(
 ) -> Step:
     """End a cancelled lease whose provider says nothing, or gave it back at the same time."""
     return _end_cancelled(state, state.paid_ms, NOTHING)
-
-
-TRANSITIONS: Final[Transitions] = {
-    (Deploying, Heartbeat): hear_preparing,
-    (Deploying, Ready): launch,
-    (Deploying, LeaseRelease): take_release,
-    (Deploying, DeadlineReached): fence,
-    (Deploying, JobCancelled): cancel_unstarted,
-    (Launching, Started): run,
-    (Launching, Completed): take_result,
-    (Launching, LeaseRelease): take_release,
-    (Launching, DeadlineReached): fence,
-    (Launching, JobCancelled): cancel,
-    (Executing, Heartbeat): pay,
-    (Executing, Completed): take_result,
-    (Executing, LeaseRelease): take_release,
-    (Executing, DeadlineReached): fence,
-    (Executing, JobCancelled): cancel,
-    (Fetched, OutputsFetched): finish,
-    (Fetched, OutputsLost): lose_outputs,
-    (Fetched, DeadlineReached): give_up_fetching,
-    (Releasing, Released): settle_release,
-    (Releasing, Completed): settle_crossed,
-    (Releasing, LeaseRelease): stop_waiting,
-    (Releasing, DeadlineReached): stop_waiting,
-}
-INPUTS: Final = (
-    Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
-    DeadlineReached, JobCancelled,
-)  # fmt: skip
-# Late or repeated, or a cancellation of what has ended: these change nothing.
-IGNORED: Final[Pairs] = all_pairs(State, INPUTS) - TRANSITIONS.keys()
 
 
 def _lose(state: Deploying | MayRun, context: Context) -> Step:

@@ -1,0 +1,135 @@
+"""The table of a lease, as its provider sees it.
+
+Spec: specs/machines.md#provider-lease.
+"""
+
+from typing import Final
+
+from protocol.machines.inputs import (
+    ContainerExited,
+    ContainerExtended,
+    ContainerFailed,
+    ContainerStarted,
+    DeadlineReached,
+    FetchProgressed,
+    PauseDenied,
+    Prepared,
+    PrepareFailed,
+    StopRequested,
+)
+from protocol.machines.provider.lease.machine import (
+    activate,
+    be_ready,
+    beat_preparing,
+    expire,
+    fail_preparing,
+    give_up_settling,
+    give_up_stopping,
+    keep_voucher,
+    note_progress,
+    prepare,
+    release_unstarted,
+    say_stopped,
+    settle,
+    stop,
+)
+from protocol.machines.provider.lease.running import (
+    beat_serving,
+    complete,
+    deny_pause,
+    fail_serving,
+    go_on,
+    release_serving,
+    say_started,
+    serve,
+    take_voucher,
+)
+from protocol.machines.provider.lease.states import (
+    Active,
+    Ended,
+    Held,
+    Preparing,
+    Serving,
+    Settling,
+    Stopping,
+    Waiting,
+)
+from protocol.machines.table import Groups, Transitions, pairs
+from protocol.wire.messages import Deploy, LeaseConfirm, LeaseRelease, Receipt, Start, Voucher
+
+TRANSITIONS: Final[Transitions] = {
+    (Held, LeaseConfirm): activate,
+    (Held, LeaseRelease): release_unstarted,
+    (Held, StopRequested): stop,
+    (Held, DeadlineReached): expire,
+    (Active, Deploy): prepare,
+    (Active, LeaseRelease): release_unstarted,
+    (Active, StopRequested): stop,
+    (Active, DeadlineReached): expire,
+    (Preparing, FetchProgressed): note_progress,
+    (Preparing, Prepared): be_ready,
+    (Preparing, PrepareFailed): fail_preparing,
+    (Preparing, LeaseRelease): release_unstarted,
+    (Preparing, StopRequested): stop,
+    (Preparing, DeadlineReached): beat_preparing,
+    (Waiting, Start): serve,
+    (Waiting, LeaseRelease): release_unstarted,
+    (Waiting, StopRequested): stop,
+    (Waiting, DeadlineReached): expire,
+    (Serving, ContainerStarted): say_started,
+    (Serving, ContainerExtended): go_on,
+    (Serving, ContainerExited): complete,
+    (Serving, ContainerFailed): fail_serving,
+    (Serving, Voucher): take_voucher,
+    (Serving, LeaseRelease): release_serving,
+    (Serving, StopRequested): stop,
+    (Serving, DeadlineReached): beat_serving,
+    (Serving, PauseDenied): deny_pause,
+    (Stopping, ContainerExited): say_stopped,
+    (Stopping, ContainerFailed): give_up_stopping,
+    (Stopping, DeadlineReached): give_up_stopping,
+    (Settling, Receipt): settle,
+    (Settling, Voucher): keep_voucher,
+    (Settling, DeadlineReached): give_up_settling,
+}
+INPUTS: Final = (
+    LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
+    FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
+    PauseDenied, DeadlineReached, StopRequested,
+)  # fmt: skip
+IGNORED: Final[Groups] = {
+    "late or repeated: the lease has moved on": (
+        pairs({Active}, {LeaseConfirm})
+        | pairs({Preparing, Waiting}, {LeaseConfirm, Deploy})
+        | pairs({Serving}, {LeaseConfirm, Deploy, Start})
+        | pairs({Stopping}, {LeaseConfirm, Deploy, Start, Voucher, LeaseRelease})
+        | pairs({Settling}, {LeaseConfirm, Deploy, Start, LeaseRelease})
+    ),
+    "a late word of the sandbox: the container is told to stop, or is gone": (
+        pairs({Stopping}, {ContainerStarted, ContainerExtended})
+        | pairs({Settling}, {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed})
+    ),
+    "it outlives a stop of the node, until the container has ended and the bill is settled": (
+        pairs({Stopping, Settling}, {StopRequested})
+    ),
+    "the lease has ended": pairs({Ended}, INPUTS),
+}
+ILLEGAL: Final[Groups] = {
+    "the requester is ahead of what we have told it": (
+        pairs({Held}, {Deploy, Start, Voucher, Receipt})
+        | pairs({Active, Preparing}, {Start, Voucher, Receipt})
+        | pairs({Waiting}, {Voucher, Receipt})
+        | pairs({Serving, Stopping}, {Receipt})
+    ),
+    "our node fetches nothing": pairs(
+        {Held, Active, Waiting, Serving, Stopping, Settling},
+        {FetchProgressed, Prepared, PrepareFailed},
+    ),
+    "our node runs no container": pairs(
+        {Held, Active, Preparing, Waiting},
+        {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed},
+    ),
+    "no container is paused": (
+        pairs({Held, Active, Preparing, Waiting, Stopping, Settling}, {PauseDenied})
+    ),
+}

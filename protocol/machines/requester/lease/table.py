@@ -1,0 +1,88 @@
+"""The table of a lease, as its requester sees it.
+
+Spec: specs/machines.md#requester-lease.
+"""
+
+from typing import Final
+
+from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.requester.lease.machine import (
+    cancel,
+    cancel_unstarted,
+    fence,
+    finish,
+    give_up_fetching,
+    hear_preparing,
+    launch,
+    lose_outputs,
+    pay,
+    run,
+    settle_crossed,
+    settle_release,
+    stop_waiting,
+    take_release,
+    take_result,
+)
+from protocol.machines.requester.lease.states import (
+    Broken,
+    Closed,
+    Deploying,
+    Executing,
+    Fetched,
+    Launching,
+    Releasing,
+)
+from protocol.machines.table import Groups, Transitions, pairs
+from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Ready, Released, Started
+
+TRANSITIONS: Final[Transitions] = {
+    (Deploying, Heartbeat): hear_preparing,
+    (Deploying, Ready): launch,
+    (Deploying, LeaseRelease): take_release,
+    (Deploying, DeadlineReached): fence,
+    (Deploying, JobCancelled): cancel_unstarted,
+    (Launching, Started): run,
+    (Launching, Completed): take_result,
+    (Launching, LeaseRelease): take_release,
+    (Launching, DeadlineReached): fence,
+    (Launching, JobCancelled): cancel,
+    (Executing, Heartbeat): pay,
+    (Executing, Completed): take_result,
+    (Executing, LeaseRelease): take_release,
+    (Executing, DeadlineReached): fence,
+    (Executing, JobCancelled): cancel,
+    (Fetched, OutputsFetched): finish,
+    (Fetched, OutputsLost): lose_outputs,
+    (Fetched, DeadlineReached): give_up_fetching,
+    (Releasing, Released): settle_release,
+    (Releasing, Completed): settle_crossed,
+    (Releasing, LeaseRelease): stop_waiting,
+    (Releasing, DeadlineReached): stop_waiting,
+}
+INPUTS: Final = (
+    Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
+    DeadlineReached, JobCancelled,
+)  # fmt: skip
+IGNORED: Final[Groups] = {
+    "late or repeated: the lease has moved on": (
+        pairs({Launching}, {Heartbeat, Ready})
+        | pairs({Executing}, {Ready, Started})
+        | pairs({Fetched}, {Heartbeat, Ready, Started, Completed})
+        | pairs({Releasing}, {Heartbeat, Ready, Started})
+    ),
+    "the provider has forgotten the lease; whether its outputs can be had, the fetching says": (
+        pairs({Fetched}, {LeaseRelease})
+    ),
+    "the job has run": pairs({Fetched}, {JobCancelled}),
+    "the job is being cancelled": pairs({Releasing}, {JobCancelled}),
+    "the lease has ended": pairs({Closed, Broken}, INPUTS),
+}
+ILLEGAL: Final[Groups] = {
+    "nothing runs before it is started": pairs({Deploying}, {Started, Completed}),
+    "the provider answers a release that nobody sent": (
+        pairs({Deploying, Launching, Executing, Fetched}, {Released})
+    ),
+    "our node fetches no outputs": (
+        pairs({Deploying, Launching, Executing, Releasing}, {OutputsFetched, OutputsLost})
+    ),
+}
