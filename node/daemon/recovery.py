@@ -18,7 +18,7 @@ from node.requester.job_view import phase_of
 from node.sandbox.policy import name_of
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Saved
-from protocol.core.jobs import Ending, Job
+from protocol.core.jobs import Job
 from protocol.machines import provider, requester
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
 from protocol.values.ids import Digest, JobId
@@ -44,7 +44,7 @@ async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is dropped: its time is over", late.peer)
-    jobs: tuple[Job, ...] = await _states(journal, "job", Job)
+    jobs: tuple[Job, ...] = tuple(from_snapshot(Job, row.data) for row in await journal.open_jobs())
     saved = Saved(
         jobs,
         await _states(journal, "auction", requester.auction.State),
@@ -53,7 +53,7 @@ async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
         await journal.settled_peers(RECEIPTS_READ),
     )
-    phases = {job.job_id: await _phase(journal, job) for job in jobs if job.ending is Ending.OPEN}
+    phases = {job.job_id: await _phase(journal, job) for job in jobs}
     await _tidy_runs(saved, shop)
     await _keep_blobs(saved, shop)
     return Past(saved, await journal.outbox(), phases)
@@ -87,11 +87,10 @@ async def _tidy_runs(saved: Saved, shop: ExecutionContext) -> None:
 
 async def _keep_blobs(saved: Saved, shop: ExecutionContext) -> None:
     for job in saved.jobs:
-        if job.ending is Ending.OPEN:
-            workload = job.spec.workload
-            inputs = [file.blob.digest for file in workload.inputs]
-            parts = await _parts(shop.images, workload.image)
-            shop.blobs.pin(f"input {job.job_id.hex()}", workload.image, *parts, *inputs)
+        workload = job.spec.workload
+        inputs = [file.blob.digest for file in workload.inputs]
+        parts = await _parts(shop.images, workload.image)
+        shop.blobs.pin(f"input {job.job_id.hex()}", workload.image, *parts, *inputs)
     for state in saved.leases_provided:
         lease_id = state.hold.lease_id
         match state:

@@ -38,8 +38,10 @@ def _snapshot(effect: Save) -> Snapshot:
     state = effect.state
     if state is None:
         return Snapshot(effect.table, effect.key, "", None)
-    name = state.ending.value if isinstance(state, Job) else type(state).__name__
-    return Snapshot(effect.table, effect.key, name, to_snapshot(state))
+    if isinstance(state, Job):
+        name, key = state.ending.value, state.spec.key
+        return Snapshot(effect.table, effect.key, name, to_snapshot(state), key)
+    return Snapshot(effect.table, effect.key, type(state).__name__, to_snapshot(state))
 
 
 def _receipt(effect: Settle, own: PeerId, now_ms: int) -> ReceiptRow:

@@ -6,7 +6,7 @@ Spec: specs/storage.md#journal.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +20,8 @@ from node.storage.migrations import migrate
 from protocol.values.errors import NotFound
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
-TABLES: Final = ("job", "auction", "requester-lease", "provider-lease")
+MACHINES: Final = ("auction", "requester-lease", "provider-lease")
+TABLES: Final = ("job", *MACHINES)
 """What a snapshot may be of."""
 
 
@@ -35,6 +36,8 @@ class Snapshot:
     """The name of the state, for people and queries."""
     data: bytes | None
     """The state itself; None deletes the snapshot, and with a job its events."""
+    job_key: bytes = b""
+    """The idempotency key of a new job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +169,30 @@ class Journal:
         return await self._database.write(unit)
 
     async def snapshots(self, table: str) -> tuple[Snapshot, ...]:
-        """Return the snapshots of a table: jobs in the order they came, others by key."""
-        assert table in TABLES, table
-        if table == "job":
-            rows = await self._read(sql.ALL_JOBS)
-        else:
-            rows = await self._read(sql.MACHINES, table)
-        return tuple(Snapshot(table, *row) for row in rows)
+        """Return the snapshots of machines of a table, by key."""
+        assert table in MACHINES, table
+        return tuple(Snapshot(table, *row) for row in await self._read(sql.MACHINES, table))
+
+    async def open_jobs(self) -> tuple[JobRow, ...]:
+        """Return the jobs that have not ended, in the order they came."""
+        return tuple(JobRow(*row) for row in await self._read(sql.OPEN_JOBS))
+
+    async def find_jobs(self, prefix: str, limit: int) -> tuple[JobRow, ...]:
+        """Return jobs whose id in hex begins with a prefix; none if that is not hex."""
+        try:
+            least, most = (JobId(bytes.fromhex(prefix.ljust(32, digit))) for digit in "0f")
+        except ValueError:
+            return ()
+        return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BETWEEN, least, most, limit))
+
+    async def job_of_key(self, key: bytes) -> JobRow | None:
+        """Return the job with an idempotency key; None if there is none."""
+        rows = await self._read(sql.JOB_OF_KEY, key)
+        return JobRow(*rows[0]) if rows else None
+
+    async def count_jobs(self) -> Mapping[str, int]:
+        """Return how many jobs are in each state."""
+        return dict(await self._read(sql.JOBS_BY_STATE))
 
     async def jobs(self, limit: int = 100, before: JobId | None = None) -> tuple[JobRow, ...]:
         """Return the newest jobs, or the newest that came before one; NotFound if that is gone."""
@@ -199,7 +219,7 @@ class Journal:
     async def totals(self) -> Totals:
         """Return what this node has earned and spent, by the receipts that both sides signed."""
         sums = {role: (high << 32) + low for role, high, low in await self._read(sql.TOTALS)}
-        return Totals(earned=sums.get("provider", 0), spent=sums.get("requester", 0))
+        return Totals(earned=sums["provider"], spent=sums["requester"])
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         """Return the messages that are still to be sent, the oldest first."""
@@ -266,7 +286,7 @@ async def _write_snapshot(
     connection: aiosqlite.Connection, snapshot: Snapshot, now_ms: int
 ) -> None:
     assert snapshot.table in TABLES, snapshot.table
-    table, key, state, data = _values(snapshot)
+    table, key, state, data, job_key = _values(snapshot)
     match table, data:
         case "job", None:
             await connection.execute(sql.FORGET_EVENTS, (key,))
@@ -275,7 +295,7 @@ async def _write_snapshot(
             # Not an upsert: that would use up a number each time (AUTOINCREMENT).
             known = await _fetch(connection, sql.UPDATE_JOB, (state, data, key))
             if not known:
-                await connection.execute(sql.ADD_JOB, (key, state, data, now_ms))
+                await connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key))
         case _, None:
             await connection.execute(sql.FORGET_MACHINE, (table, key))
         case _:

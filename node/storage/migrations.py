@@ -13,6 +13,8 @@ from typing import Final
 import aiosqlite
 
 from node.storage.sqlite_errors import DatabaseUnusable
+from protocol.core.jobs import Job
+from protocol.wire.snapshot import from_snapshot
 
 Migration = tuple[str, ...]
 """The statements of one step."""
@@ -79,7 +81,37 @@ ROLES: Final[Migration] = (
     "UPDATE machines SET kind = 'provider-lease' WHERE kind = 'serving'",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES)
+HISTORY: Final[Migration] = (
+    "ALTER TABLE jobs ADD COLUMN key BLOB NOT NULL DEFAULT x''",
+    "UPDATE jobs SET key = job_key(data)",
+    "CREATE INDEX jobs_by_key ON jobs (key) WHERE key != x''",
+    "CREATE INDEX jobs_by_state ON jobs (state)",
+    # In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.
+    """CREATE TABLE totals (
+        role TEXT PRIMARY KEY,
+        high INTEGER NOT NULL,
+        low INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    """INSERT INTO totals SELECT roles.column1,
+        coalesce(sum(amount >> 32), 0), coalesce(sum(amount & 0xffffffff), 0)
+        FROM (VALUES ('requester'), ('provider')) AS roles
+        LEFT JOIN receipts ON role = roles.column1 AND length(countersign) > 0
+        GROUP BY roles.column1""",
+    """CREATE TRIGGER receipts_added AFTER INSERT ON receipts WHEN length(NEW.countersign) > 0 BEGIN
+        UPDATE totals SET high = high + (NEW.amount >> 32), low = low + (NEW.amount & 0xffffffff)
+        WHERE role = NEW.role;
+    END""",
+    """CREATE TRIGGER receipts_changed AFTER UPDATE ON receipts BEGIN
+        UPDATE totals SET
+            high = high + iif(length(NEW.countersign) > 0, NEW.amount >> 32, 0)
+                        - iif(length(OLD.countersign) > 0, OLD.amount >> 32, 0),
+            low = low + iif(length(NEW.countersign) > 0, NEW.amount & 0xffffffff, 0)
+                      - iif(length(OLD.countersign) > 0, OLD.amount & 0xffffffff, 0)
+        WHERE role = NEW.role;
+    END""",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY)
 """Step n (from 1) leads from version n-1 to version n."""
 
 
@@ -101,6 +133,7 @@ async def migrate(
             f"{await _file_of(connection)} was written by a newer version of mutirao (schema"
             f" {version}, this one knows {len(migrations)}): install that version again"
         )
+    await connection.create_function("job_key", 1, _job_key, deterministic=True)
     for number, statements in enumerate(migrations[version:], start=version + 1):
         await _take(connection, number, statements)
 
@@ -119,6 +152,15 @@ async def _take(connection: aiosqlite.Connection, number: int, statements: Migra
         await connection.execute(statement)
     await connection.execute(f"PRAGMA user_version={number}")
     await connection.execute("COMMIT")
+
+
+def _job_key(snapshot: bytes) -> bytes:
+    """Return the idempotency key of a job as an earlier version wrote it; empty if it has none."""
+    try:
+        job: Job = from_snapshot(Job, snapshot)
+    except ValueError:
+        return b""
+    return job.spec.key
 
 
 async def _file_of(connection: aiosqlite.Connection) -> str:

@@ -6,11 +6,18 @@ Spec: specs/storage.md#schema.
 
 from typing import Final
 
-ADD_JOB: Final = "INSERT INTO jobs (job_id, state, data, created_ms) VALUES (?, ?, ?, ?)"
+ADD_JOB: Final = "INSERT INTO jobs (job_id, state, data, created_ms, key) VALUES (?, ?, ?, ?, ?)"
 UPDATE_JOB: Final = "UPDATE jobs SET state = ?, data = ? WHERE job_id = ? RETURNING number"
 FORGET_JOB: Final = "DELETE FROM jobs WHERE job_id = ?"
 HAS_JOB: Final = "SELECT 1 FROM jobs WHERE job_id = ?"
-ALL_JOBS: Final = "SELECT job_id, state, data FROM jobs ORDER BY number"
+OPEN_JOBS: Final = (
+    "SELECT job_id, state, data, created_ms FROM jobs WHERE state = 'open' ORDER BY number"
+)
+JOBS_BETWEEN: Final = (
+    "SELECT job_id, state, data, created_ms FROM jobs WHERE job_id BETWEEN ? AND ? LIMIT ?"
+)
+JOB_OF_KEY: Final = "SELECT job_id, state, data, created_ms FROM jobs WHERE key = ? AND key != x''"
+JOBS_BY_STATE: Final = "SELECT state, count(*) FROM jobs GROUP BY state"
 NEWEST_JOBS: Final = "SELECT job_id, state, data, created_ms FROM jobs ORDER BY number DESC LIMIT ?"
 JOBS_BEFORE: Final = (
     "SELECT job_id, state, data, created_ms FROM jobs"
@@ -52,11 +59,7 @@ SETTLED: Final = (
     "SELECT peer FROM receipts WHERE length(countersign) > 0"
     " ORDER BY at_ms DESC, rowid DESC LIMIT ?"
 )
-# In halves of 32 bits: the sum of whole amounts could leave SQLite's 64 bits.
-TOTALS: Final = (
-    "SELECT role, sum(amount >> 32), sum(amount & 0xffffffff) FROM receipts"
-    " WHERE length(countersign) > 0 GROUP BY role"
-)
+TOTALS: Final = "SELECT role, high, low FROM totals"
 
 ADD_MESSAGE: Final = (
     "INSERT INTO outbox (peer, envelope, until_ms) VALUES (?, ?, ?) RETURNING number"

@@ -46,8 +46,9 @@ async def test_a_folder_of_an_earlier_version(
         assert sorted(type(state).__name__ for state in states) == sorted(OPEN[role])
         assert len(effects) >= 3, "such as to follow a log, to fetch outputs, or to start again"
         ours = role == "requester"
-        assert [job.ending for job in past.saved.jobs] == ours * [*7 * [Ending.OPEN], Ending.DONE]
+        assert [job.ending for job in past.saved.jobs] == ours * 7 * [Ending.OPEN]
         assert len(core.requester.jobs) == len(past.phases) == 7 * ours
+        assert await journal.count_jobs() == ({"open": 7, "done": 1} if ours else {})
         assert await journal.totals() == Totals(*((0, 200_000) if ours else (200_000, 0)))
         assert len(past.saved.settled) == 1
         assert len(past.outbox) >= 4

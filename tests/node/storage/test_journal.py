@@ -63,7 +63,8 @@ async def test_all_of_a_commit_is_there_after_a_restart(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "node.db") as journal:
         assert await journal.commit(commit) == CommitResult(outbox_rows=(1,), event_seqs=(1,))
     async with open_journal(tmp_path / "node.db") as journal:
-        assert await journal.snapshots("job") == (job(JOBS[0]),)
+        (row,) = await journal.jobs()
+        assert (row.job_id, row.state, row.data) == (JOBS[0], job(JOBS[0]).state, job(JOBS[0]).data)
         assert await journal.snapshots("auction") == (commit.snapshots[1],)
         assert await journal.events(JOBS[0]) == (JobEventRow(JOBS[0], 1, 5, "submitted", "{}"),)
         assert await journal.receipts() == (RECEIPT,)
@@ -77,7 +78,7 @@ async def test_nothing_of_a_commit_is_there_if_a_part_of_it_fails(journal: Journ
     )
     with pytest.raises(sqlite3.IntegrityError):  # A bug of the caller's: not translated.
         await journal.commit(commit)
-    assert await journal.snapshots("job") == ()
+    assert await journal.jobs() == ()
     assert await journal.outbox() == ()
 
 
@@ -102,6 +103,44 @@ async def test_jobs_are_listed_newest_first_by_their_first_snapshot(journal: Jou
     rest = await journal.jobs(limit=9, before=first[-1].job_id)
     assert [row.job_id for row in rest] == [JOBS[2], JOBS[1], JOBS[0]]
     assert rest[1] == JobRow(JOBS[1], "Running", b"later", created_ms=1_001)
+
+
+async def test_open_jobs_are_found_among_all_that_ever_were(journal: Journal) -> None:
+    for number, job_id in enumerate(JOBS):
+        state = "open" if number % 2 else "done"
+        await journal.commit(Commit(snapshots=(job(job_id, state, b"x"),)))
+    assert [row.job_id for row in await journal.open_jobs()] == [JOBS[1], JOBS[3]]
+    assert await journal.count_jobs() == {"done": 3, "open": 2}
+    await journal.commit(Commit(snapshots=(job(JOBS[1], "failed", b"x"),)))
+    assert [row.job_id for row in await journal.open_jobs()] == [JOBS[3]]
+    assert await journal.count_jobs() == {"done": 3, "failed": 1, "open": 1}
+
+
+async def test_jobs_are_found_by_the_beginning_of_their_id(journal: Journal) -> None:
+    ids = [JobId(bytes.fromhex(text.ljust(32, "7"))) for text in ("abc0", "abcf", "abd0", "ffff")]
+    for job_id in ids:
+        await journal.commit(Commit(snapshots=(job(job_id),)))
+
+    async def found(prefix: str) -> list[JobId]:
+        return [row.job_id for row in await journal.find_jobs(prefix, 9)]
+
+    assert await found("abc") == ids[:2]
+    assert await found("abcf") == [ids[1]]
+    assert await found(ids[3].hex()) == [ids[3]]
+    assert await found("") == ids
+    assert await found("abe") == await found("no hex") == await found(ids[0].hex() + "0") == []
+    assert len(await journal.find_jobs("", 3)) == 3
+
+
+async def test_a_job_is_found_by_its_key(journal: Journal) -> None:
+    keyed = replace(job(JOBS[0]), job_key=b"mine")
+    await journal.commit(Commit(snapshots=(keyed, job(JOBS[1]))))
+    await journal.commit(Commit(snapshots=(job(JOBS[0], "Running", b"later"),)))
+    row = await journal.job_of_key(b"mine")
+    assert row is not None
+    assert (row.job_id, row.state) == (JOBS[0], "Running")
+    assert await journal.job_of_key(b"another") is None
+    assert await journal.job_of_key(b"") is None
 
 
 async def test_page_before_a_job_that_is_gone_is_refused(journal: Journal) -> None:
@@ -158,6 +197,9 @@ async def test_receipt_gains_its_countersignature(journal: Journal) -> None:
     await journal.commit(Commit(receipts=(signed,)))
     assert await journal.receipts() == (other, signed)
     assert await journal.receipts(limit=1) == (other,)
+    for _ in range(2):
+        assert await journal.totals() == Totals(earned=signed.amount, spent=0)
+        await journal.commit(Commit(receipts=(signed,)))
     assert await journal.settled_peers(limit=9) == (signed.peer,)
 
 
