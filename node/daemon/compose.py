@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 
 from node.config import Config
-from node.daemon.effects import NodeEffects
+from node.daemon.effects import NodeEffects, Performers
 from node.daemon.policy import policy_of
 from node.daemon.recovery import Past, recall
 from node.data.blobs import Blobs
@@ -40,11 +40,14 @@ from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
 from node.provider.log_server import LogServer
 from node.requester.results import Results
 from node.rpc.server import serve_api
+from node.rpc.service import Service
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
-from node.service.jobs import Parts, User
+from node.service.images import ImageService
+from node.service.jobs import JobService
+from node.service.node import NodeService
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
 from protocol.core.core import Core
@@ -201,13 +204,12 @@ class Node:
         self._nudge = postman.nudge
         self._network = network
         past = await recall(self._journal, shop, self._clock.now_ms())
-        parts = Parts(
-            self._config, self._clock, self._driver, self._journal, network, blobs, images,
-            results, sandbox.driver.name if sandbox.driver else "", sandbox.why, self._stop,
-            undelivered,
-        )  # fmt: skip
-        user = User(parts, past, await self._journal.totals())
-        ports = NodeEffects(parts, postman, executions, user)
+        images_service = ImageService(blobs, images, folder)
+        jobs = JobService(self._driver, self._journal, self._clock, images_service, results)
+        jobs.recover(past.saved.jobs, past.phases)
+        node = await self._node_service(network, sandbox, jobs, undelivered)
+        performers = Performers(network, self._journal, postman, executions, results, jobs, node)
+        ports = NodeEffects(performers)
         first = await self._begin(network, sandbox, past)
         network.on_request(self._door.answer)
         network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
@@ -225,11 +227,20 @@ class Node:
             nursery.start_soon(look_up_records, self._core, network, self._door, self._clock.now_ms)
             nursery.start_soon(log_connectivity, network, self._config.network.bootstrap)
             nursery.start_soon(feed_watchdog)
-            await nursery.start(serve_api, user, self._config.socket)
+            await nursery.start(serve_api, Service(jobs, images_service, node), self._config.socket)
             self._say_ready(network, sandbox)
             await self._stop.wait()
             await self._say_goodbye(postman, executions, ports)
             nursery.cancel_scope.cancel()
+
+    async def _node_service(
+        self, network: Network, sandbox: _Sandbox, jobs: JobService, undelivered: Undelivered
+    ) -> NodeService:
+        return NodeService(
+            self._core, network, self._clock, jobs, undelivered, self._config.data_dir, self._stop,
+            started_ms=self._clock.now_ms(), totals=await self._journal.totals(),
+            driver=sandbox.driver.name if sandbox.driver else "", driver_why=sandbox.why,
+        )  # fmt: skip
 
     async def _begin(self, network: Network, sandbox: _Sandbox, past: Past) -> Sequence[Effect]:
         """Say what this node offers, and go on with what an earlier run left."""

@@ -4,6 +4,7 @@ Spec: specs/core.md#effects.
 """
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -12,9 +13,12 @@ from node.daemon.job_log import JobLog
 from node.daemon.recovery import SEQUENCE_FACT
 from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
+from node.network.host import Network
 from node.provider.executions import Executions
-from node.service.jobs import Parts, User
-from node.storage.journal import OutboxRow
+from node.requester.results import Results
+from node.service.jobs import JobService
+from node.service.node import NodeService
+from node.storage.journal import Journal, OutboxRow
 from protocol.core.jobs import Ending, Job
 from protocol.machines import effects
 from protocol.values.ids import LeaseId
@@ -24,20 +28,32 @@ PUBLICATIONS_MAX: Final = 256
 ADVERTISE_RETRY_S: Final = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Performers:
+    """The parts of a node that perform what the core asks for, or are told of it."""
+
+    network: Network
+    journal: Journal
+    postman: OutboxSender
+    executions: Executions
+    results: Results
+    jobs: JobService
+    node: NodeService
+
+
 class NodeEffects:
     """Implements node.driver.driver.Ports with the real parts."""
 
-    def __init__(
-        self, parts: Parts, postman: OutboxSender, executions: Executions, user: User
-    ) -> None:
-        self._network = parts.network
-        self._results = parts.results
-        self._journal = parts.journal
-        self._postman = postman
-        self._executions = executions
-        self._user = user
+    def __init__(self, performers: Performers) -> None:
+        self._network = performers.network
+        self._journal = performers.journal
+        self._postman = performers.postman
+        self._executions = performers.executions
+        self._results = performers.results
+        self._jobs = performers.jobs
+        self._node = performers.node
         self._telling = JobLog()
-        self._reaching = Connector(parts.network.reach)
+        self._reaching = Connector(performers.network.reach)
         self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
             PUBLICATIONS_MAX
         )
@@ -54,11 +70,11 @@ class NodeEffects:
         match effect:
             case effects.Report():
                 self._telling.reported(effect)
-                self._user.reported(effect)
+                self._jobs.reported(effect)
             case effects.Save("job", _, Job() as job) if job.ending is Ending.OPEN:
-                self._user.opened(job)
+                self._jobs.opened(job)
             case effects.Save("job", _, Job() as job):
-                self._user.ended(job)
+                self._jobs.ended(job)
             case effects.Save("requester-lease", key, None):
                 self._results.forget(LeaseId(key))
             case effects.Save("provider-lease", key, state):
@@ -82,7 +98,7 @@ class NodeEffects:
             case effects.Reach(peers):
                 self._reaching.want(peers)
             case effects.Progress():
-                self._user.progressed(effect)
+                self._jobs.progressed(effect)
             case effects.FollowLog() | effects.FetchOutputs():
                 self._results.perform(effect)
             case _:
@@ -125,4 +141,4 @@ class NodeEffects:
         while True:
             await self._settled.wait()
             self._settled = trio.Event()
-            self._user.settled(await self._journal.totals())
+            self._node.totals = await self._journal.totals()

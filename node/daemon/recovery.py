@@ -16,6 +16,7 @@ from node.data.output_manifest import pin_listing, read_listing
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.requester.job_view import phase_of
 from node.sandbox.policy import name_of
+from node.service.images import pins_of_job
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Saved
 from protocol.core.jobs import Job
@@ -90,7 +91,7 @@ async def _keep_blobs(saved: Saved, shop: ExecutionContext) -> None:
         workload = job.spec.workload
         inputs = [file.blob.digest for file in workload.inputs]
         parts = await _parts(shop.images, workload.image)
-        shop.blobs.pin(f"input {job.job_id.hex()}", workload.image, *parts, *inputs)
+        shop.blobs.pin(pins_of_job(job.job_id), workload.image, *parts, *inputs)
     for state in saved.leases_provided:
         lease_id = state.hold.lease_id
         match state:

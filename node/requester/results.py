@@ -20,6 +20,7 @@ from node.data.output_manifest import (
     LISTING_BYTES_MAX,
     fault_of,
     log_bytes_max,
+    output_views,
     pin_listing,
     read_listing,
 )
@@ -27,9 +28,10 @@ from node.data.transfer import BlobFetcher, Holding
 from node.driver.background import Activity, Background
 from node.driver.driver import Inbox
 from node.provider.log_server import PROTOCOL, Stream, follow_log
+from node.rpc.views import OutputView
 from protocol.machines import effects, inputs
 from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
-from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
@@ -67,6 +69,14 @@ class Results:
     def log_path(self, job_id: JobId) -> Path:
         """Return where a job's log is, once it has one."""
         return self._folder / job_id.hex() / "log"
+
+    async def outputs(self, listing: Digest) -> dict[str, OutputView]:
+        """Return by path what a listing names; BlobUnavailable if it is not here or is none."""
+        return await output_views(self._blobs, listing)
+
+    def output_path(self, output: OutputView) -> Path | None:
+        """Return where the bytes of an output lie; None if they are not here any more."""
+        return self._blobs.path(Digest(bytes.fromhex(output.digest)))
 
     def perform(self, effect: effects.FollowLog | effects.FetchOutputs) -> None:
         """Begin to follow a log or to fetch outputs; the job's workload bounds their size."""

@@ -34,6 +34,11 @@ def make_app(service: Service, closing: trio.Event) -> FastAPI:
         redirect_slashes=False,
     )
     install(app)
-    for router in (about_routes(service), job_routes(service, closing), content_routes(service)):
+    routers = (
+        about_routes(service.node),
+        job_routes(service.jobs, service.images, closing),
+        content_routes(service.images),
+    )
+    for router in routers:
         app.include_router(router, prefix=PREFIX)
     return app

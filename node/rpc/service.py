@@ -1,4 +1,4 @@
-"""What the API needs of the daemon: one object with these methods.
+"""What the API needs of the daemon: three objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex or a prefix of at least 6 digits that fits one job.
@@ -6,6 +6,7 @@ Spec: specs/rpc.md#service.
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,27 +23,21 @@ from node.rpc.views import (
 from protocol.wire.job import JobSpec
 
 
-class Service(Protocol):
-    """The daemon, as its own user sees it."""
-
-    def status(self) -> StatusView: ...
-
-    def peers(self) -> tuple[PeerView, ...]: ...
-
-    def offers(self) -> tuple[OfferView, ...]: ...
+class JobApi(Protocol):
+    """The jobs of the node's owner."""
 
     async def submit(self, spec: JobSpec) -> JobView:
-        """Take a job on; the same non-empty key again returns the same job.
+        """Take on a job that `job_spec_of` has checked; the same non-empty key is the same job.
 
-        Raises InvalidRequest, Conflict (same key, other job), StorageFull, or NotFound (image).
+        Raises Conflict (same key, other job), StorageFull, or NotFound (image or inputs).
         """
         ...
 
-    async def jobs(self, limit: int, before: str | None) -> tuple[JobView, ...]:
+    async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         """Return at most `limit` jobs, newest first, that are older than the job `before`."""
         ...
 
-    async def job(self, reference: str) -> JobView: ...
+    async def get(self, reference: str) -> JobView: ...
 
     async def cancel(self, reference: str) -> JobView:
         """Cancel a job; a job that has ended is returned as it is."""
@@ -62,20 +57,45 @@ class Service(Protocol):
         """Return a file that a job left, and where its bytes lie; NotFound, BlobUnavailable."""
         ...
 
+
+class ImageApi(Protocol):
+    """Images, and uploaded blobs for the inputs of jobs."""
+
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
         """Keep the bytes as a job's input; StorageFull if they find no room."""
         ...
 
-    async def import_image(self, path: Path) -> ImageView: ...
+    async def import_path(self, path: Path) -> ImageView:
+        """Take in the image in a file or folder; InvalidRequest, StorageFull."""
+        ...
 
     async def build_base(self) -> ImageView: ...
 
-    async def images(self) -> tuple[ImageView, ...]: ...
+    async def known(self) -> tuple[ImageView, ...]: ...
 
-    async def resolve_image(self, reference: str) -> str:
+    async def resolve(self, reference: str) -> str:
         """Return the digest (64 hex digits) of a tag, digest or digest's prefix; NotFound."""
         ...
+
+
+class NodeApi(Protocol):
+    """The node itself."""
+
+    def status(self) -> StatusView: ...
+
+    def peers(self) -> tuple[PeerView, ...]: ...
+
+    def offers(self) -> tuple[OfferView, ...]: ...
 
     def request_stop(self) -> None:
         """Ask the daemon to stop, and return at once."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The daemon, as its own user sees it."""
+
+    jobs: JobApi
+    images: ImageApi
+    node: NodeApi

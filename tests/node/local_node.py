@@ -10,8 +10,7 @@ from typing import Any
 
 import trio
 
-from node.config import Config
-from node.daemon.effects import NodeEffects
+from node.daemon.effects import NodeEffects, Performers
 from node.daemon.recovery import recall
 from node.driver.clock import Clock
 from node.driver.driver import Driver
@@ -24,7 +23,9 @@ from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
 from node.provider.log_server import LogServer
 from node.requester.results import Results
 from node.sandbox.driver import Exit
-from node.service.jobs import Parts, User
+from node.service.images import ImageService
+from node.service.jobs import JobService
+from node.service.node import NodeService
 from protocol.core.core import Core
 from protocol.machines.context import Policy
 from protocol.machines.inputs import PeerConnected
@@ -103,7 +104,9 @@ class Machine:
         self.policy = policy
         self.alive = False
         self.life = trio.CancelScope()
-        self.user: User
+        self.jobs: JobService
+        self.images: ImageService
+        self.node: NodeService
         self.door: Receiver
         self.network: FakeNetwork
         self.core: Core
@@ -128,13 +131,18 @@ class Machine:
         self.postman = OutboxSender(self.network.request, place.journal, clock, undelivered.missed)
         place.blobs._pins.clear()  # They lived in the memory of the life before.
         past = await recall(place.journal, place.shop, clock.now_ms())
-        parts = Parts(
-            Config(data_dir=place.folder), clock, self.driver, place.journal, self.network,
-            place.blobs, place.images, self.results, "obedient", "it works", trio.Event(),
-            undelivered,
+        self.images = ImageService(place.blobs, place.images, place.folder)
+        self.jobs = JobService(self.driver, place.journal, clock, self.images, self.results)
+        self.jobs.recover(past.saved.jobs, past.phases)
+        self.node = NodeService(
+            self.core, self.network, clock, self.jobs, undelivered, place.folder, trio.Event(),
+            clock.now_ms(), await place.journal.totals(), "obedient", "it works",
         )  # fmt: skip
-        self.user = User(parts, past, await place.journal.totals())
-        self.ports = NodeEffects(parts, self.postman, self.executions, self.user)
+        performers = Performers(
+            self.network, place.journal, self.postman, self.executions, self.results, self.jobs,
+            self.node,
+        )  # fmt: skip
+        self.ports = NodeEffects(performers)
         first = self.core.recover(past.saved, self.policy, clock.now_ms())
         serve = LogServer(self.executions.log_of).serve
         town.wires.handlers[self.signer.peer_id, LOG_PROTOCOL] = serve
@@ -204,8 +212,9 @@ class Pair:
         self.town, self.ada, self.bea = town, ada, bea
 
     @property
-    def user(self) -> Any:
-        return self.ada.user
+    def jobs(self) -> JobService:
+        """What the requester's API asks of its jobs."""
+        return self.ada.jobs
 
     @property
     def sandbox(self) -> ObedientSandbox:
@@ -213,12 +222,12 @@ class Pair:
 
     async def submit(self, *inputs: tuple[str, bytes], **changes: Any) -> str:
         workload = await self.ada.place.workload(*inputs)
-        return (await self.user.submit(spec_of(workload, **changes))).id
+        return (await self.jobs.submit(spec_of(workload, **changes))).id
 
     async def phase(self, job: str, *phases: str) -> Any:
         """Wait until a job is in one of these phases."""
         with trio.fail_after(15):
-            while (view := await self.user.job(job)).phase not in phases:  # noqa: ASYNC110
+            while (view := await self.jobs.get(job)).phase not in phases:  # noqa: ASYNC110
                 await trio.sleep(0.005)
         return view
 

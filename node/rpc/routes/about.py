@@ -7,32 +7,32 @@ from http import HTTPStatus
 
 from fastapi import APIRouter
 
-from node.rpc.service import Service
+from node.rpc.service import NodeApi
 from node.rpc.views import OfferView, PeerView, StatusView
 
 
-def about_routes(service: Service) -> APIRouter:
+def about_routes(node: NodeApi) -> APIRouter:
     """Return the routes about the node."""
     router = APIRouter(tags=["node"])
 
     @router.get("/status")
     async def status() -> StatusView:
         """Return what the node is and does."""
-        return service.status()
+        return node.status()
 
     @router.get("/peers")
     async def peers() -> tuple[PeerView, ...]:
         """Return the peers that are connected now."""
-        return service.peers()
+        return node.peers()
 
     @router.get("/offers")
     async def offers() -> tuple[OfferView, ...]:
         """Return the capability records that this node knows."""
-        return service.offers()
+        return node.offers()
 
     @router.post("/stop", status_code=HTTPStatus.ACCEPTED)
     async def stop() -> None:
         """Ask the node to stop; containers that run are left to their deadlines."""
-        service.request_stop()
+        node.request_stop()
 
     return router

@@ -11,24 +11,24 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from node.rpc.requests import ImageRequest
-from node.rpc.service import Service
+from node.rpc.service import ImageApi
 from node.rpc.views import BlobView, ImageView
 from protocol.values.errors import InvalidRequest
 
 
-def content_routes(service: Service) -> APIRouter:
+def content_routes(images: ImageApi) -> APIRouter:
     """Return the routes about blobs and images."""
     router = APIRouter(tags=["content"])
 
     @router.post("/blobs", status_code=HTTPStatus.CREATED)
     async def put_blob(request: Request) -> BlobView:
         """Keep the bytes of the body, and return their digest and size."""
-        return await service.put_blob(_chunks(request))
+        return await images.put_blob(_chunks(request))
 
     @router.get("/images")
-    async def images() -> tuple[ImageView, ...]:
+    async def list_images() -> tuple[ImageView, ...]:
         """Return the images that this node keeps."""
-        return await service.images()
+        return await images.known()
 
     @router.post("/images", status_code=HTTPStatus.CREATED)
     async def import_image(request: ImageRequest) -> ImageView:
@@ -36,17 +36,17 @@ def content_routes(service: Service) -> APIRouter:
         path = Path(request.path)
         if not path.is_absolute() or "\0" in request.path:
             raise InvalidRequest("path: give an absolute path")
-        return await service.import_image(path)
+        return await images.import_path(path)
 
     @router.post("/images/base", status_code=HTTPStatus.CREATED)
     async def build_base(_: Request) -> ImageView:
         """Build a small image from what this machine has."""
-        return await service.build_base()
+        return await images.build_base()
 
     @router.get("/images/resolve")
     async def resolve(reference: Annotated[str, Query(min_length=1)]) -> str:
         """Return the digest that a reference to an image means now."""
-        return await service.resolve_image(reference)
+        return await images.resolve(reference)
 
     return router
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from node.rpc.archive import opened, read, tar_of
 from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
 from node.rpc.requests import JobRequest, job_spec_of
-from node.rpc.service import Service
+from node.rpc.service import ImageApi, JobApi
 from node.rpc.views import JobView, OutputView
 
 KEY_LENGTH_MAX: Final = 64
@@ -28,41 +28,41 @@ IdempotencyKey = Annotated[str, Header(max_length=KEY_LENGTH_MAX)]
 LastEventId = Annotated[int, Header(ge=0, le=NUMBER_MAX)]
 
 
-def job_routes(service: Service, closing: trio.Event) -> APIRouter:
+def job_routes(jobs: JobApi, images: ImageApi, closing: trio.Event) -> APIRouter:
     """Return the routes about jobs; streams end when `closing` is set."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
-    _add_plain(router, service)
-    _add_streams(router, service, closing)
-    _add_outputs(router, service, closing)
+    _add_plain(router, jobs, images)
+    _add_streams(router, jobs, closing)
+    _add_outputs(router, jobs, closing)
     return router
 
 
-def _add_plain(router: APIRouter, service: Service) -> None:
+def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     @router.post("", status_code=HTTPStatus.CREATED)
     async def submit(request: JobRequest, idempotency_key: IdempotencyKey = "") -> JobView:
         """Take a job on. The same Idempotency-Key again returns the same job."""
-        image = await service.resolve_image(request.image)
-        return await service.submit(job_spec_of(request, image, idempotency_key))
+        image = await images.resolve(request.image)
+        return await jobs.submit(job_spec_of(request, image, idempotency_key))
 
     @router.get("")
-    async def jobs(
+    async def list_jobs(
         limit: Annotated[int, Query(ge=1, le=JOBS_MAX)] = 50, before: str | None = None
     ) -> tuple[JobView, ...]:
         """Return jobs, newest first; `before` is the last id of the page before."""
-        return await service.jobs(limit, before)
+        return await jobs.page(limit, before)
 
     @router.get("/{reference}")
     async def job(reference: str) -> JobView:
         """Return one job."""
-        return await service.job(reference)
+        return await jobs.get(reference)
 
     @router.post("/{reference}/cancel")
     async def cancel(reference: str) -> JobView:
         """Cancel a job; one that has ended stays as it is."""
-        return await service.cancel(reference)
+        return await jobs.cancel(reference)
 
 
-def _add_streams(router: APIRouter, service: Service, closing: trio.Event) -> None:
+def _add_streams(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     @router.get("/{reference}/events", response_class=Response, responses=EVENTS)
     async def events(
         reference: str,
@@ -70,8 +70,8 @@ def _add_streams(router: APIRouter, service: Service, closing: trio.Event) -> No
         last_event_id: LastEventId = 0,
     ) -> Response:
         """Stream the job's events as SSE, past ones first, until the job has ended."""
-        found = await service.job(reference)  # An unknown job must be a 404, not a broken stream.
-        return LiveEvents(service.events(found.id, max(after, last_event_id)), closing)
+        found = await jobs.get(reference)  # An unknown job must be a 404, not a broken stream.
+        return LiveEvents(jobs.events(found.id, max(after, last_event_id)), closing)
 
     @router.get("/{reference}/logs", response_class=Response, responses=BYTES)
     async def logs(
@@ -80,29 +80,29 @@ def _add_streams(router: APIRouter, service: Service, closing: trio.Event) -> No
         follow: bool = False,  # noqa: FBT001, FBT002 - FastAPI passes it by name.
     ) -> Response:
         """Return the log's bytes from `offset` on; with `follow`, until the job has ended."""
-        found = await service.job(reference)
-        return LiveBytes(closing_bytes(service.logs(found.id, offset, follow)), closing)
+        found = await jobs.get(reference)
+        return LiveBytes(closing_bytes(jobs.logs(found.id, offset, follow)), closing)
 
 
-def _add_outputs(router: APIRouter, service: Service, closing: trio.Event) -> None:
+def _add_outputs(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     @router.get("/{reference}/outputs")
     async def outputs(reference: str) -> tuple[OutputView, ...]:
         """Return the files that the job left."""
-        return await service.outputs(reference)
+        return await jobs.outputs(reference)
 
     @router.get("/{reference}/outputs/{path:path}", response_class=Response, responses=BYTES)
     async def output(reference: str, path: str) -> Response:
         """Return the bytes of one such file; its digest is the ETag."""
-        output, place = await service.output(reference, path)
+        output, place = await jobs.output(reference, path)
         content = await opened(place)
         return LiveBytes(_chunks(content), closing, etag=f'"{output.digest}"')
 
     @router.get("/{reference}/archive", response_class=Response, responses=BYTES)
     async def archive(reference: str) -> Response:
         """Return all files that the job left as one tar, in the order of `outputs`."""
-        listed = await service.outputs(reference)
+        listed = await jobs.outputs(reference)
         # All before the first: later nobody could be told why one is missing.
-        found = [await service.output(reference, output.path) for output in listed]
+        found = [await jobs.output(reference, output.path) for output in listed]
         return LiveBytes(tar_of(found), closing)
 
 

@@ -63,7 +63,7 @@ def start_daemon(folder: Path):
         service = RecordedService(folder)
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve_api, service, folder / "api.sock")
+                await nursery.start(serve_api, service.as_service(), folder / "api.sock")
                 token = trio.lowlevel.current_trio_token()
                 made.append(Daemon(service, folder / "api.sock", token, scope))
                 ready.set()

@@ -40,7 +40,7 @@ def slow_cancel(daemon, monkeypatch):
     """A node whose provider is slow to let a job go: it is cancelled when the test says so."""
 
     async def cancel(reference):
-        return await daemon.service.job(reference)
+        return await daemon.service.get(reference)
 
     monkeypatch.setattr(daemon.service, "cancel", cancel)
 

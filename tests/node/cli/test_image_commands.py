@@ -19,7 +19,7 @@ def test_a_file_that_is_no_image_is_named(cli, daemon, monkeypatch, tmp_path):
     async def refuse(path):
         raise InvalidRequest("it is not a tar archive")
 
-    monkeypatch.setattr(daemon.service, "import_image", refuse)
+    monkeypatch.setattr(daemon.service, "import_path", refuse)
     found = cli("image", "import", "passwd")
     assert (found.code, found.out) == (5, "")
     first, second = found.err.splitlines()

@@ -136,7 +136,7 @@ def test_cancel(cli, job):
 def test_cancel_of_a_job_whose_provider_has_not_let_it_go_yet(cli, daemon, job, monkeypatch):
     async def cancel(reference):
         daemon.service.advance(job, "cancelling")
-        return await daemon.service.job(reference)
+        return await daemon.service.get(reference)
 
     monkeypatch.setattr(daemon.service, "cancel", cancel)
     said = cli("cancel", job).err

@@ -41,7 +41,7 @@ async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
     await until(lambda: not pair.bea.executions._active)
     await pair.town.start(pair.ada)
     await pair.phase(job, "done")
-    assert len(await pair.user.outputs(job)) == 1
+    assert len(await pair.jobs.outputs(job)) == 1
 
 
 async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:

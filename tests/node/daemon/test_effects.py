@@ -80,11 +80,11 @@ async def test_messages_go_to_the_postman(alone: Machine) -> None:
 async def test_the_user_hears_of_jobs(alone: Machine) -> None:
     alone.ports.written(effects.Save("job", JOB, Job(JOB, SPEC, 1)))
     alone.ports.perform(effects.Progress(JOB, 1, 2))
-    assert alone.user._jobs[JOB].ending is Ending.OPEN
-    assert alone.user._progress[JOB].fetched == 1
+    assert alone.jobs._jobs[JOB].ending is Ending.OPEN
+    assert alone.jobs._progress[JOB].fetched == 1
     alone.ports.written(effects.Save("job", JOB, Job(JOB, SPEC, 1, ending=Ending.DONE)))
-    assert alone.user._jobs[JOB].ending is Ending.DONE
-    assert alone.user._progress == {}
+    assert alone.jobs._jobs[JOB].ending is Ending.DONE
+    assert alone.jobs._progress == {}
 
 
 async def test_a_lease_that_ends_ends_its_transfers(
@@ -108,4 +108,4 @@ async def test_sums_follow_receipts(alone: Machine) -> None:
     settle = effects.Settle(LEASE, BEA.peer_id, ADA.peer_id, 1_000, 10**9, b"p", b"c")
     await alone.place.journal.commit(commit_of([settle], ADA.peer_id, 5))
     alone.ports.written(settle)
-    await until(lambda: alone.user.status().spent == "1.000000000")
+    await until(lambda: alone.node.status().spent == "1.000000000")

@@ -123,7 +123,7 @@ async def caller(service, tmp_path, nursery):
     async def serve(task_status=trio.TASK_STATUS_IGNORED):
         with scope:
             try:
-                await serve_api(service, caller.path, task_status=task_status)
+                await serve_api(service.as_service(), caller.path, task_status=task_status)
             finally:
                 caller.stopped.set()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from node.rpc.service import Service
 from node.rpc.views import (
     BidView,
     BlobView,
@@ -55,6 +56,10 @@ class RecordedService:
         self.bug: Exception | None = None
         self.script = None
         self.changed = trio.Event()
+
+    def as_service(self) -> Service:
+        """Return what the API wants: here one object is all three."""
+        return Service(self, self, self)
 
     def reset(self) -> None:
         self.__init__(self.folder)
@@ -140,22 +145,22 @@ class RecordedService:
             self.script(job_id)
         return self.jobs_by_id[job_id]
 
-    async def jobs(self, limit: int, before: str | None) -> tuple[JobView, ...]:
+    async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         newest = list(reversed(self.jobs_by_id.values()))
         start = next((n + 1 for n, job in enumerate(newest) if job.id == before), 0)
         return tuple(newest[start : start + limit])
 
-    async def job(self, reference: str) -> JobView:
+    async def get(self, reference: str) -> JobView:
         found = [job for job in self.jobs_by_id.values() if job.id.startswith(reference)]
         if len(reference) < 6 or len(found) != 1:
             raise NotFound(f"no job {reference!r} here; see `mutirao jobs`")
         return found[0]
 
     async def cancel(self, reference: str) -> JobView:
-        job = await self.job(reference)
+        job = await self.get(reference)
         if job.phase not in ENDED:
             self.advance(job.id, "cancelled", reason="cancelled", why="cancelled by the user")
-        return await self.job(reference)
+        return await self.get(reference)
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
         with self._open_stream():
@@ -179,7 +184,7 @@ class RecordedService:
                     await self.changed.wait()
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
-        return tuple(self.files[(await self.job(reference)).id])
+        return tuple(self.files[(await self.get(reference)).id])
 
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
         for found in await self.outputs(reference):
@@ -196,7 +201,7 @@ class RecordedService:
         self.blobs[digest] = data
         return BlobView(digest, len(data))
 
-    async def import_image(self, path: Path) -> ImageView:
+    async def import_path(self, path: Path) -> ImageView:
         if not await trio.Path(path).exists():
             raise InvalidRequest(f"{path}: there is no such file")
         return ImageView(BASE, (path.stem,), 1024, None)
@@ -204,10 +209,10 @@ class RecordedService:
     async def build_base(self) -> ImageView:
         return ImageView(BASE, ("base",), 30_000_000, 1_800_000_000_000)
 
-    async def images(self) -> tuple[ImageView, ...]:
+    async def known(self) -> tuple[ImageView, ...]:
         return (await self.build_base(),)
 
-    async def resolve_image(self, reference: str) -> str:
+    async def resolve(self, reference: str) -> str:
         if reference not in {"base", BASE, f"sha256:{BASE}"}:
             raise NotFound(f"no image {reference!r} here; see `mutirao image list`")
         return BASE

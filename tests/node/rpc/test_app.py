@@ -19,7 +19,7 @@ def routes_of(document) -> set[tuple[str, str]]:
 
 
 async def test_the_spec_lists_every_route(service):
-    document = make_app(service, trio.Event()).openapi()
+    document = make_app(service.as_service(), trio.Event()).openapi()
     section = SPEC.read_text().split("## Routes")[1].split("\n## ")[0]
     listed = {
         (method, f"/v1{path}")

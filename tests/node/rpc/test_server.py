@@ -116,7 +116,7 @@ async def test_a_stale_socket_is_replaced(service, tmp_path, nursery):
     path = tmp_path / "api.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    await nursery.start(serve_api, service, path)
+    await nursery.start(serve_api, service.as_service(), path)
     async with await trio.open_unix_socket(path):
         pass
     nursery.cancel_scope.cancel()
@@ -126,26 +126,26 @@ async def test_what_is_no_socket_is_left_alone(service, tmp_path):
     path = tmp_path / "api.sock"
     path.write_text("precious")
     with pytest.raises(Conflict, match="no socket"):
-        await serve_api(service, path)
+        await serve_api(service.as_service(), path)
     assert path.read_text() == "precious"
 
 
 async def test_a_path_that_is_too_long_names_the_limit(service, tmp_path):
     path = tmp_path / ("d" * PATH_BYTES_MAX) / "api.sock"
     with pytest.raises(InvalidRequest, match=r"bytes and Unix allows 107.*--data"):
-        await serve_api(service, path)
+        await serve_api(service.as_service(), path)
 
 
 async def test_the_longest_path_works(service, tmp_path, nursery):
     room = PATH_BYTES_MAX - len(str(tmp_path)) - 1
     path = tmp_path / ("s" * room)
-    await nursery.start(serve_api, service, path)
+    await nursery.start(serve_api, service.as_service(), path)
     nursery.cancel_scope.cancel()
 
 
 async def test_a_folder_that_is_not_there(service, tmp_path):
     with pytest.raises(DaemonUnavailable, match="cannot make the socket"):
-        await serve_api(service, tmp_path / "none" / "api.sock")
+        await serve_api(service.as_service(), tmp_path / "none" / "api.sock")
 
 
 async def test_a_socket_that_is_another_nodes_by_now_is_left_alone(caller, tmp_path):
@@ -168,7 +168,7 @@ async def test_a_bug_is_answered_and_stops_the_node(service, tmp_path):
 
     with pytest.RaisesGroup(ZeroDivisionError), trio.fail_after(5):
         async with trio.open_nursery() as inner:
-            await inner.start(serve_api, service, path)
+            await inner.start(serve_api, service.as_service(), path)
             inner.start_soon(ask)
     assert b" 500 " in answers[0]
     assert not path.exists()

@@ -2,16 +2,27 @@
 
 import inspect
 
-from node.rpc.service import Service
+import pytest
+
+from node.rpc.service import ImageApi, JobApi, NodeApi
+from node.service.images import ImageService
+from node.service.jobs import JobService
+from node.service.node import NodeService
 from tests.node.rpc.recorded import RecordedService
 
+METHODS = [
+    (api, real, name)
+    for api, real in ((JobApi, JobService), (ImageApi, ImageService), (NodeApi, NodeService))
+    for name, each in vars(api).items()
+    if inspect.isfunction(each) and not name.startswith("_")
+]
 
-def test_the_stand_in_has_every_method_with_the_same_parameters():
-    methods = [name for name, each in vars(Service).items() if inspect.isfunction(each)]
-    methods = [name for name in methods if not name.startswith("_")]
-    assert len(methods) == 17
-    for name in methods:
-        wanted, found = getattr(Service, name), getattr(RecordedService, name)
+
+@pytest.mark.parametrize("api, real, name", METHODS)
+def test_the_stand_in_and_the_real_one_have_the_method_with_its_parameters(api, real, name):
+    wanted = getattr(api, name)
+    for implementation in (real, RecordedService):
+        found = getattr(implementation, name)
         assert list(inspect.signature(wanted).parameters) == list(
             inspect.signature(found).parameters
         )
@@ -19,3 +30,7 @@ def test_the_stand_in_has_every_method_with_the_same_parameters():
         assert inspect.iscoroutinefunction(wanted) == (
             inspect.iscoroutinefunction(found) and not streams
         )
+
+
+def test_the_interface_has_methods():
+    assert len(METHODS) == 17

@@ -1,4 +1,4 @@
-"""What the API asks of the daemon, with whole daemons: jobs from submission to outputs.
+"""Jobs of whole daemons as the API asks for them: from submission to outputs.
 
 Spec: specs/rpc.md#service.
 """
@@ -14,18 +14,11 @@ import trio
 from node.provider import log_server as logs
 from node.rpc.views import JobEventView
 from node.sandbox.driver import log_path
-from node.service import jobs as user_module
+from node.service import jobs as jobs_module
 from protocol.machines.effects import Progress
-from protocol.values.errors import (
-    BlobUnavailable,
-    Conflict,
-    InvalidRequest,
-    NotFound,
-    StorageFull,
-)
-from protocol.values.ids import JobId, digest_of
-from protocol.wire.job import JobSpec, Terms
-from tests.node.fixtures import ADA, BEA, ref_of, spec_of, until
+from protocol.values.errors import BlobUnavailable, Conflict, NotFound
+from protocol.values.ids import JobId
+from tests.node.fixtures import BEA, spec_of, until
 from tests.node.local_node import Pair
 
 
@@ -49,9 +42,9 @@ async def test_a_job_from_submission_to_its_outputs(pair: Pair) -> None:
     assert (view.exit_code, view.reason, view.provider) == (7, None, BEA.peer_id)
     assert view.receipt.requester_signature
     assert view.receipt.provider_signature
-    (output,) = await pair.user.outputs(job)
+    (output,) = await pair.jobs.outputs(job)
     assert (output.path, output.size) == ("result", 2)
-    assert (await pair.user.output(job, "result"))[1].read_bytes() == b"42"
+    assert (await pair.jobs.output(job, "result"))[1].read_bytes() == b"42"
     assert [step for step in vars_of(view.steps) if step is not None]
 
 
@@ -66,17 +59,17 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
     files = {f"file {number}": b"%d" % number for number in range(40)}
     await pair.finish(job, 0, **files)
     calls: list[str] = []
-    for owner, name in ((user_module, "output_views"), (pair.user, "_view")):
+    for owner, name in ((pair.ada.results, "outputs"), (pair.jobs, "_view")):
         monkeypatch.setattr(owner, name, noted(calls, name, getattr(owner, name)))
-    for output in await pair.user.outputs(job):
-        found, place = await pair.user.output(job, output.path)
+    for output in await pair.jobs.outputs(job):
+        found, place = await pair.jobs.output(job, output.path)
         assert (found, place.read_bytes()) == (output, files[output.path])
-    assert sorted(calls) == ["_view", "output_views"]
+    assert sorted(calls) == ["_view", "outputs"]
     with pytest.raises(NotFound, match="no file 'nothing'"):
-        await pair.user.output(job, "nothing")
+        await pair.jobs.output(job, "nothing")
     place.unlink()
     with pytest.raises(BlobUnavailable, match="not here any more"):
-        await pair.user.output(job, output.path)
+        await pair.jobs.output(job, output.path)
 
 
 def noted(calls: list[str], name: str, function: Callable[..., Awaitable[Any]]) -> Any:
@@ -88,17 +81,17 @@ def noted(calls: list[str], name: str, function: Callable[..., Awaitable[Any]]) 
 
 
 async def test_outputs_of_few_jobs_stay_in_memory(pair: Pair) -> None:
-    for _ in range(user_module.OUTPUTS_KEPT_MAX + 1):
+    for _ in range(jobs_module.OUTPUTS_KEPT_MAX + 1):
         job = await pair.submit()
         await pair.finish(job, 0, result=b"1")
-        await pair.user.outputs(job)
-    assert len(pair.user._outputs) == user_module.OUTPUTS_KEPT_MAX
+        await pair.jobs.outputs(job)
+    assert len(pair.jobs._outputs) == jobs_module.OUTPUTS_KEPT_MAX
 
 
 async def test_a_job_with_no_outputs(pair: Pair) -> None:
     job = await pair.running()
     await pair.finish(job)
-    assert await pair.user.outputs(job) == ()
+    assert await pair.jobs.outputs(job) == ()
 
 
 async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: Pair) -> None:
@@ -109,26 +102,18 @@ async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: Pair) -
     await pair.bea.executions.wait_dropped()
     assert list(pair.bea.place.shop.runs.iterdir()) == []
     assert pair.bea.executions._known == {}
-    assert (pair.user._progress, pair.user._news) == ({}, {})
+    assert (pair.jobs._progress, pair.jobs._news) == ({}, {})
     assert (pair.ada.results._following, pair.ada.results._fetching) == ({}, {})
-
-
-async def test_money_counts_when_both_have_signed(pair: Pair) -> None:
-    job = await pair.running()
-    view = await pair.finish(job)
-    assert view.amount == view.receipt.amount
-    await until(lambda: pair.bea.user.status().earned == view.amount)
-    await until(lambda: pair.ada.user.status().spent == view.amount)
 
 
 async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
     workload = await pair.ada.place.workload()
     huge = replace(workload, resources=replace(workload.resources, cpus=99))
-    job = (await pair.user.submit(spec_of(huge))).id
+    job = (await pair.jobs.submit(spec_of(huge))).id
     view = await pair.phase(job, "failed")
     assert view.reason == "no-match"
     with pytest.raises(Conflict, match="has no outputs"):
-        await pair.user.outputs(job)
+        await pair.jobs.outputs(job)
 
 
 async def test_cancelling(pair: Pair) -> None:
@@ -136,39 +121,18 @@ async def test_cancelling(pair: Pair) -> None:
     (serving,) = pair.bea.core.provider.leases.values()
     clock = pair.bea.driver._clock
     await until(lambda: clock.now_ms() > serving.started_ms, "it to have run for a moment")
-    assert (await pair.user.cancel(job)).phase == "cancelling"
+    assert (await pair.jobs.cancel(job)).phase == "cancelling"
     view = await pair.phase(job, "cancelled")
-    assert (await pair.user.cancel(job)).phase == view.phase == "cancelled"
+    assert (await pair.jobs.cancel(job)).phase == view.phase == "cancelled"
     (failed,) = view.failed_attempts
     assert (failed.reason, failed.provider) == ("cancelled", BEA.peer_id)
     assert view.usage_ms == failed.usage_ms > 0
     assert view.cost == failed.cost
-    await until(lambda: pair.user.status().spent == view.cost, "the cost to be counted")
+    await until(lambda: pair.ada.node.status().spent == view.cost, "the cost to be counted")
     await until(lambda: not list(pair.bea.place.shop.runs.iterdir()), "the container to go")
 
 
 # --- refusals -----------------------------------------------------------------------------
-
-
-async def test_jobs_that_are_not_taken_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    workload = await pair.ada.place.workload(("in", b"input"))
-    with pytest.raises(InvalidRequest, match="max_price"):
-        await pair.user.submit(JobSpec("", workload, Terms(0)))
-    missing = replace(workload, image=digest_of(b"missing"))
-    with pytest.raises(NotFound, match="image"):
-        await pair.user.submit(spec_of(missing))
-    gone = replace(workload.inputs[0], blob=ref_of(b"gone"))
-    with pytest.raises(NotFound, match="upload"):
-        await pair.user.submit(spec_of(replace(workload, inputs=(gone,))))
-    parts = await pair.ada.place.images.parts(workload.image)
-    await pair.ada.place.blobs.drop(parts[-1].digest)
-    with pytest.raises(NotFound, match="image"):
-        await pair.user.submit(spec_of(workload))
-    monkeypatch.setattr(user_module, "DISK_BYTES_MIN", 2**62)
-    with pytest.raises(StorageFull, match="free some space"):
-        await pair.user.submit(spec_of(workload))
-    assert await pair.user.jobs(10, None) == ()
-    assert pair.ada.place.blobs._pins == {}
 
 
 async def test_the_same_key_is_the_same_job(pair: Pair) -> None:
@@ -177,26 +141,26 @@ async def test_the_same_key_is_the_same_job(pair: Pair) -> None:
     views: list[Any] = []
 
     async def submit() -> None:
-        views.append(await pair.user.submit(spec))
+        views.append(await pair.jobs.submit(spec))
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
             nursery.start_soon(submit)
     assert len({view.id for view in views}) == 1
     with pytest.raises(Conflict):
-        await pair.user.submit(replace(spec, name="another"))
-    assert (await pair.user.submit(spec_of(workload, key=b"other"))).id != views[0].id
+        await pair.jobs.submit(replace(spec, name="another"))
+    assert (await pair.jobs.submit(spec_of(workload, key=b"other"))).id != views[0].id
     await pair.ada.crash()
     await pair.town.start(pair.ada)
-    assert (await pair.user.submit(spec)).id == views[0].id
+    assert (await pair.jobs.submit(spec)).id == views[0].id
 
 
 async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: Pair) -> None:
     spec = spec_of(await pair.ada.place.workload(), key=b"key")
     await pair.ada.crash()  # Nobody takes inputs now.
     with trio.move_on_after(0.05):
-        await pair.user.submit(spec)
-    assert pair.user._jobs == {}
+        await pair.jobs.submit(spec)
+    assert pair.jobs._jobs == {}
     assert pair.ada.place.blobs._pins == {}
 
 
@@ -206,22 +170,22 @@ async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: Pair)
 async def test_references(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = iter([b"\xaa\xbb\xcc\xdd" + bytes(12), b"\xaa\xbb\xcc\xee" + bytes(12)])
     chance = SimpleNamespace(token_bytes=lambda _: next(ids))
-    monkeypatch.setattr(user_module, "secrets", chance)
+    monkeypatch.setattr(jobs_module, "secrets", chance)
     first, second = await pair.submit(), await pair.submit()
-    assert (await pair.user.job(first.upper())).id == first
-    assert (await pair.user.job("aabbccd")).id == first
-    assert (await pair.user.job("aabbcce")).id == second
+    assert (await pair.jobs.get(first.upper())).id == first
+    assert (await pair.jobs.get("aabbccd")).id == first
+    assert (await pair.jobs.get("aabbcce")).id == second
     with pytest.raises(NotFound, match="2 jobs begin"):
-        await pair.user.job("aabbcc")
+        await pair.jobs.get("aabbcc")
     for unknown in ("aabb", "ffffff", "", "no hex at all"):
         with pytest.raises(NotFound, match="`mutirao jobs`"):
-            await pair.user.job(unknown)
+            await pair.jobs.get(unknown)
 
 
 async def test_the_list_of_jobs_in_pages(pair: Pair) -> None:
     ids = [await pair.submit() for _ in range(5)]
-    first = [view.id for view in await pair.user.jobs(2, None)]
-    then = [view.id for view in await pair.user.jobs(10, first[-1])]
+    first = [view.id for view in await pair.jobs.page(2, None)]
+    then = [view.id for view in await pair.jobs.page(10, first[-1])]
     assert first + then == ids[::-1]
 
 
@@ -233,7 +197,7 @@ async def test_events_come_as_they_happen_and_end(pair: Pair) -> None:
     seen: list[JobEventView] = []
 
     async def follow() -> None:
-        seen.extend(await read(pair.user.events(job, 0)))
+        seen.extend(await read(pair.jobs.events(job, 0)))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)
@@ -244,17 +208,17 @@ async def test_events_come_as_they_happen_and_end(pair: Pair) -> None:
         "announced", "bids", "awarded", "fetching", "starting", "running", "returning", "done",
     ]  # fmt: skip
     assert sorted(kinds) == sorted(way * 2)
-    resumed = await read(pair.user.events(job, 6))
+    resumed = await read(pair.jobs.events(job, 6))
     assert [(event.seq, event.kind) for event in resumed] == [(7, "returning"), (8, "done")]
-    assert await read(pair.user.events(job, 8)) == []
-    assert pair.user._news == {}
+    assert await read(pair.jobs.events(job, 8)) == []
+    assert pair.jobs._news == {}
 
 
 async def test_everybody_sees_progress(pair: Pair) -> None:
     job = await pair.running()
-    pair.user.progressed(Progress(JobId(bytes.fromhex(job)), 5, 10))
+    pair.jobs.progressed(Progress(JobId(bytes.fromhex(job)), 5, 10))
     for _ in range(2):
-        events = pair.user.events(job, 6)
+        events = pair.jobs.events(job, 6)
         with trio.fail_after(5):
             event = await anext(events)
         assert (event.kind, event.detail) == ("progress", {"fetched": 5, "total": 10})
@@ -266,7 +230,7 @@ async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
     parts: list[bytes] = []
 
     async def follow() -> None:
-        async for part in pair.user.logs(job, 0, True):
+        async for part in pair.jobs.logs(job, 0, True):
             parts.append(part)
 
     async with trio.open_nursery() as nursery:
@@ -279,8 +243,8 @@ async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
             file.write(b"two\n")
         await pair.finish(job)
     assert b"".join(parts) == b"one\ntwo\n"
-    assert await read(pair.user.logs(job, 4, False)) == [b"two\n"]
-    assert await read(pair.user.logs(job, 99, False)) == []
+    assert await read(pair.jobs.logs(job, 4, False)) == [b"two\n"]
+    assert await read(pair.jobs.logs(job, 99, False)) == []
 
 
 async def test_a_followed_log_begins_anew_with_another_attempt(pair: Pair) -> None:
@@ -288,74 +252,10 @@ async def test_a_followed_log_begins_anew_with_another_attempt(pair: Pair) -> No
     path = pair.ada.results.log_path(JobId(bytes.fromhex(job)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"the first attempt")
-    stream = pair.user.logs(job, 0, True)
+    stream = pair.jobs.logs(job, 0, True)
     assert await anext(stream) == b"the first attempt"
     path.unlink()
     path.write_bytes(b"2nd")
     with trio.fail_after(5):
         assert await anext(stream) == b"2nd"
     await stream.aclose()
-
-
-# --- the node -----------------------------------------------------------------------------
-
-
-async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
-    done = await pair.running()
-    await pair.finish(done)
-    failed = await pair.running()
-    await pair.user.cancel(failed)
-    await pair.phase(failed, "cancelled")
-    await pair.running()
-    for _ in range(2):
-        status = pair.user.status()
-        jobs = status.jobs
-        assert (jobs.done, jobs.cancelled, jobs.running) == (1, 1, 1)
-        assert jobs.announced + jobs.bids + jobs.failed == 0
-        assert status.peers == 1
-        await pair.ada.crash()
-        await pair.town.start(pair.ada)
-        await pair.town.acquainted()
-
-
-async def test_offers_and_peers(pair: Pair) -> None:
-    assert [peer.peer for peer in pair.user.peers()] == [BEA.peer_id]
-    own, other = pair.user.offers()
-    assert (own.peer, own.own, other.peer, other.own) == (ADA.peer_id, True, BEA.peer_id, False)
-    assert (other.cpus, other.free, own.free is not None) == (4, None, True)
-    status = pair.bea.user.status()
-    assert (status.provider.enabled, status.provider.driver) == (True, "obedient")
-    pair.user.request_stop()
-    assert pair.user._parts.stop.is_set()
-
-
-# --- content ------------------------------------------------------------------------------
-
-
-async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        await trio.lowlevel.checkpoint()
-        yield part
-
-
-async def test_uploads(pair: Pair) -> None:
-    view = await pair.user.put_blob(chunks(b"ab", b"", b"c"))
-    assert (view.digest, view.size) == (digest_of(b"abc").hex(), 3)
-    assert await pair.ada.place.blobs.read(digest_of(b"abc")) == b"abc"
-    assert (await pair.user.put_blob(chunks())).size == 0
-    incoming = pair.ada.place.folder / "blobs" / "incoming"
-    assert list(incoming.iterdir()) == []
-
-
-async def test_an_upload_that_finds_no_room(pair: Pair) -> None:
-    pair.ada.place.blobs._budget = 10
-    with pytest.raises(StorageFull):
-        await pair.user.put_blob(chunks(b"x" * 11))
-
-
-async def test_images(pair: Pair) -> None:
-    image = await pair.ada.place.image()
-    await pair.ada.place.images.tag("tiny", image)
-    assert await pair.user.resolve_image("tiny") == image.hex()
-    (view,) = await pair.user.images()
-    assert (view.digest, view.names) == (image.hex(), ("tiny",))

@@ -1,0 +1,89 @@
+"""The node itself as its owner sees it: its state, its peers, the offers that it knows, its end.
+
+Spec: specs/rpc.md#service.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from node import VERSION
+from node.driver.clock import Clock
+from node.messaging.undelivered import Undelivered
+from node.network.host import Network
+from node.rpc.views import OfferView, PeerView, ProviderView, StatusView
+from node.service.jobs import JobService
+from node.service.offers import gpu_views, offer_view, resources_view
+from node.storage.journal import Totals
+from protocol.core.core import Core
+from protocol.values.units import credits_of_nano
+from protocol.wire.messages import Listing
+
+
+@dataclass(slots=True)
+class NodeService:
+    """Implements node.rpc.service.NodeApi."""
+
+    core: Core
+    network: Network
+    clock: Clock
+    jobs: JobService
+    undelivered: Undelivered
+    data_dir: Path
+    stop: trio.Event
+    """Set when the node is asked to stop."""
+    started_ms: int
+    totals: Totals
+    """The sums of all receipts. Whoever writes one sees to it that they are up to date."""
+    driver: str
+    """The sandbox that works, "" if none does ..."""
+    driver_why: str
+    """... and why it is this one, or none."""
+
+    def status(self) -> StatusView:
+        network = self.network
+        return StatusView(
+            peer_id=network.peer_id,
+            version=VERSION,
+            addresses=network.addresses(),
+            peers=len(network.peers()),
+            uptime_ms=self.clock.now_ms() - self.started_ms,
+            jobs=self.jobs.counts(),
+            earned=credits_of_nano(self.totals.earned),
+            spent=credits_of_nano(self.totals.spent),
+            provider=self._provider(),
+            data_dir=str(self.data_dir),
+        )
+
+    def peers(self) -> tuple[PeerView, ...]:
+        return tuple(
+            PeerView(peer.peer_id, peer.address, f"{peer.direction}bound", peer.connected_ms)
+            for peer in self.network.peers()
+        )
+
+    def offers(self) -> tuple[OfferView, ...]:
+        now_ms = self.clock.now_ms()
+        status = self.core.status(now_ms)
+        known = [offer_view(item, now_ms, None) for item in status.listings]
+        if (record := status.record) is not None:
+            own = Listing(self.network.peer_id, record, record.issued_ms + record.ttl_ms)
+            known.insert(0, offer_view(own, now_ms, status.free))
+        return tuple(known)
+
+    def request_stop(self) -> None:
+        self.stop.set()
+
+    def _provider(self) -> ProviderView:
+        status = self.core.status(self.clock.now_ms())
+        capacity = status.policy.capacity
+        return ProviderView(
+            enabled=status.policy.providing,
+            paused=False,
+            driver=self.driver or None,
+            why=self.driver_why,
+            total=resources_view(capacity),
+            free=resources_view(status.free),
+            gpus=gpu_views(capacity),
+            bids_undelivered=self.undelivered.bids,
+        )

@@ -1,0 +1,44 @@
+"""A whole daemon as its owner sees it: status, peers, offers, sums, and its end.
+
+Spec: specs/rpc.md#service.
+"""
+
+from tests.node.fixtures import ADA, BEA, until
+from tests.node.local_node import Pair
+
+
+async def test_money_counts_when_both_have_signed(pair: Pair) -> None:
+    job = await pair.running()
+    view = await pair.finish(job)
+    assert view.amount == view.receipt.amount
+    await until(lambda: pair.bea.node.status().earned == view.amount)
+    await until(lambda: pair.ada.node.status().spent == view.amount)
+
+
+async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
+    done = await pair.running()
+    await pair.finish(done)
+    failed = await pair.running()
+    await pair.jobs.cancel(failed)
+    await pair.phase(failed, "cancelled")
+    await pair.running()
+    for _ in range(2):
+        status = pair.ada.node.status()
+        jobs = status.jobs
+        assert (jobs.done, jobs.cancelled, jobs.running) == (1, 1, 1)
+        assert jobs.announced + jobs.bids + jobs.failed == 0
+        assert status.peers == 1
+        await pair.ada.crash()
+        await pair.town.start(pair.ada)
+        await pair.town.acquainted()
+
+
+async def test_offers_and_peers(pair: Pair) -> None:
+    assert [peer.peer for peer in pair.ada.node.peers()] == [BEA.peer_id]
+    own, other = pair.ada.node.offers()
+    assert (own.peer, own.own, other.peer, other.own) == (ADA.peer_id, True, BEA.peer_id, False)
+    assert (other.cpus, other.free, own.free is not None) == (4, None, True)
+    status = pair.bea.node.status()
+    assert (status.provider.enabled, status.provider.driver) == (True, "obedient")
+    pair.ada.node.request_stop()
+    assert pair.ada.node.stop.is_set()
