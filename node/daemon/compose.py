@@ -206,7 +206,7 @@ class Node:
         past = await recall(self._journal, shop, self._clock.now_ms())
         images_service = ImageService(blobs, images, folder)
         jobs = JobService(self._driver, self._journal, self._clock, images_service, results)
-        jobs.recover(past.saved.jobs, past.phases)
+        jobs.recover(past.saved.jobs, past.phases, past.counts)
         node = await self._node_service(network, sandbox, jobs, undelivered)
         performers = Performers(network, self._journal, postman, executions, results, jobs, node)
         ports = NodeEffects(performers)

@@ -39,6 +39,8 @@ class Past:
     outbox: tuple[OutboxRow, ...]
     phases: Mapping[JobId, str]
     """The phases of open jobs, as their user sees them."""
+    counts: Mapping[str, int]
+    """How many jobs there are in each state, ended ones too."""
 
 
 async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
@@ -57,7 +59,7 @@ async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
     phases = {job.job_id: await _phase(journal, job) for job in jobs}
     await _tidy_runs(saved, shop)
     await _keep_blobs(saved, shop)
-    return Past(saved, await journal.outbox(), phases)
+    return Past(saved, await journal.outbox(), phases, await journal.count_jobs())
 
 
 async def _states(journal: Journal, table: str, declared: Any) -> tuple[Any, ...]:

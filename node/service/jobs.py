@@ -19,15 +19,18 @@ from node.requester.job_view import PHASES, event_view, job_view, kind_of
 from node.requester.results import Results
 from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts
 from node.service.images import ImageService
-from node.storage.journal import Journal
+from node.storage.journal import JobRow, Journal
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress, Report
 from protocol.machines.inputs import JobCancelled, JobSubmitted
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import Digest, JobId
 from protocol.wire.job import JobSpec
+from protocol.wire.snapshot import from_snapshot
 
 PREFIX_MIN: Final = 6
+FOUND_MAX: Final = 10
+"""How many jobs with the same beginning are counted."""
 LOG_POLL_S: Final = 0.05
 LOG_CHUNK: Final = 64 * 1024
 OUTPUTS_KEPT_MAX: Final = 2
@@ -50,23 +53,29 @@ class JobService:
         self._clock = clock
         self._images = images
         self._results = results
-        self._jobs: dict[JobId, Job] = {}
+        self._open: dict[JobId, Job] = {}
+        """Jobs that have ended are in the journal alone."""
+        self._ended: Counter[str] = Counter()
+        """How many have ended, and how."""
         self._phases: dict[JobId, str] = {}
         self._news: dict[JobId, trio.Event] = {}
         self._progress: dict[JobId, Progress] = {}
         self._outputs: dict[JobId, dict[str, OutputView]] = {}
         self._submitting = trio.Lock()
 
-    def recover(self, jobs: Iterable[Job], phases: Mapping[JobId, str]) -> None:
-        """Take over the jobs of an earlier run, and the phases of those that are open."""
-        self._jobs.update((job.job_id, job) for job in jobs)
+    def recover(
+        self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
+    ) -> None:
+        """Take over the open jobs of an earlier run, their phases, and how many jobs there are."""
+        self._open.update((job.job_id, job) for job in jobs)
         self._phases.update(phases)
+        self._ended.update({state: n for state, n in counts.items() if state != Ending.OPEN})
 
     # --- what the API asks for ------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> JobView:
         async with self._submitting:  # The same key twice at once is still one job.
-            known = self._same_key(spec)
+            known = await self._same_key(spec)
             if known is not None:
                 return await self._view(known)
             job_id = JobId(secrets.token_bytes(16))
@@ -75,27 +84,25 @@ class JobService:
                 # The job is ours when the driver has written it down: see `opened`.
                 await self._inbox.take(JobSubmitted(job_id, whole))
             finally:
-                if job_id not in self._jobs:
+                if job_id not in self._open:
                     self._images.release(job_id)
-        return await self._view(self._jobs[job_id])
+        return await self.get(job_id.hex())
 
     async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
-        last = None if before is None else self._find(before).job_id
+        last = None if before is None else (await self._find(before)).job_id
         rows = await self._journal.jobs(limit, last)
-        # One that is being written at this moment is not ours yet.
-        known = [self._jobs[row.job_id] for row in rows if row.job_id in self._jobs]
-        return tuple([await self._view(job) for job in known])
+        return tuple([await self._view(job) for job in self._known(rows)])
 
     async def get(self, reference: str) -> JobView:
-        return await self._view(self._find(reference))
+        return await self._view(await self._find(reference))
 
     async def cancel(self, reference: str) -> JobView:
-        job = self._find(reference)
+        job = await self._find(reference)
         await self._inbox.take(JobCancelled(job.job_id))
-        return await self._view(job)
+        return await self.get(job.job_id.hex())
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
-        job_id, shown = self._find(reference).job_id, None
+        job_id, shown = (await self._find(reference)).job_id, None
         while True:
             # Looked at first: an ended job's events are all on the disk.
             ended, news = self._has_ended(job_id), self._news_of(job_id)
@@ -112,7 +119,7 @@ class JobService:
             await news.wait()
 
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
-        job_id = self._find(reference).job_id
+        job_id = (await self._find(reference)).job_id
         path = self._results.log_path(job_id)
         while True:
             ended = self._has_ended(job_id)
@@ -129,10 +136,10 @@ class JobService:
                 await trio.sleep(LOG_POLL_S)
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
-        return tuple((await self._left_by(self._find(reference))).values())
+        return tuple((await self._left_by(await self._find(reference))).values())
 
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
-        found = (await self._left_by(self._find(reference))).get(path)
+        found = (await self._left_by(await self._find(reference))).get(path)
         if found is None:
             raise NotFound(f"the job left no file {path!r}")
         place = self._results.output_path(found)
@@ -142,16 +149,13 @@ class JobService:
 
     def counts(self) -> PhaseCounts:
         """Return how many jobs are in which phase."""
-        ended = Counter(
-            job.ending.value for job in self._jobs.values() if job.ending is not Ending.OPEN
-        )
-        return PhaseCounts(**(ended + Counter(self._phases.values())))
+        return PhaseCounts(**(self._ended + Counter(self._phases.values())))
 
     # --- what the driver tells ------------------------------------------------------------
 
     def opened(self, job: Job) -> None:
         """Take note that a job is open, in its first or a later attempt."""
-        self._jobs[job.job_id] = job
+        self._open[job.job_id] = job
 
     def reported(self, report: Report) -> None:
         """Take note that something happened to a job, and wake those who wait for it."""
@@ -166,7 +170,8 @@ class JobService:
 
     def ended(self, job: Job) -> None:
         """Take note that a job has ended."""
-        self._jobs[job.job_id] = job
+        self._open.pop(job.job_id, None)
+        self._ended[job.ending.value] += 1
         self._phases.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
         self._images.release(job.job_id)
@@ -186,27 +191,34 @@ class JobService:
         return self._news.setdefault(job_id, trio.Event())
 
     def _has_ended(self, job_id: JobId) -> bool:
-        return self._jobs[job_id].ending is not Ending.OPEN
+        return job_id not in self._open
 
-    def _find(self, reference: str) -> Job:
+    async def _find(self, reference: str) -> Job:
         wanted = reference.lower()
-        found = [job for job_id, job in self._jobs.items() if job_id.hex().startswith(wanted)]
+        found = self._known(await self._journal.find_jobs(wanted, FOUND_MAX))
         if len(wanted) < PREFIX_MIN or not found:
             raise NotFound(f"no job {reference!r}; `mutirao jobs` lists them")
         if len(found) > 1:
             raise NotFound(f"{len(found)} jobs begin with {reference!r}; give more digits")
         return found[0]
 
-    def _same_key(self, spec: JobSpec) -> Job | None:
-        if not spec.key:
+    def _known(self, rows: Iterable[JobRow]) -> list[Job]:
+        """Return the jobs of rows, without one that is being written at this moment."""
+        return [
+            from_snapshot(Job, row.data)
+            for row in rows
+            if row.state != Ending.OPEN or row.job_id in self._open
+        ]
+
+    async def _same_key(self, spec: JobSpec) -> Job | None:
+        row = await self._journal.job_of_key(spec.key)
+        if row is None:
             return None
-        for job in self._jobs.values():
-            if job.spec.key == spec.key:
-                workload = replace(spec.workload, image_bytes=job.spec.workload.image_bytes)
-                if job.spec != replace(spec, workload=workload):
-                    raise Conflict("this idempotency key belongs to a job with another content")
-                return job
-        return None
+        job: Job = from_snapshot(Job, row.data)
+        workload = replace(spec.workload, image_bytes=job.spec.workload.image_bytes)
+        if job.spec != replace(spec, workload=workload):
+            raise Conflict("this idempotency key belongs to a job with another content")
+        return job
 
     async def _left_by(self, job: Job) -> dict[str, OutputView]:
         """Return a job's outputs by path; who fetches all asks for them once a file."""

@@ -133,7 +133,7 @@ class Machine:
         past = await recall(place.journal, place.shop, clock.now_ms())
         self.images = ImageService(place.blobs, place.images, place.folder)
         self.jobs = JobService(self.driver, place.journal, clock, self.images, self.results)
-        self.jobs.recover(past.saved.jobs, past.phases)
+        self.jobs.recover(past.saved.jobs, past.phases, past.counts)
         self.node = NodeService(
             self.core, self.network, clock, self.jobs, undelivered, place.folder, trio.Event(),
             clock.now_ms(), await place.journal.totals(), "obedient", "it works",

@@ -80,10 +80,11 @@ async def test_messages_go_to_the_postman(alone: Machine) -> None:
 async def test_the_user_hears_of_jobs(alone: Machine) -> None:
     alone.ports.written(effects.Save("job", JOB, Job(JOB, SPEC, 1)))
     alone.ports.perform(effects.Progress(JOB, 1, 2))
-    assert alone.jobs._jobs[JOB].ending is Ending.OPEN
+    assert JOB in alone.jobs._open
     assert alone.jobs._progress[JOB].fetched == 1
     alone.ports.written(effects.Save("job", JOB, Job(JOB, SPEC, 1, ending=Ending.DONE)))
-    assert alone.jobs._jobs[JOB].ending is Ending.DONE
+    assert alone.jobs._open == {}
+    assert alone.jobs.counts().done == 1
     assert alone.jobs._progress == {}
 
 

@@ -275,7 +275,7 @@ async def test_who_settled_with_us_is_known_again(bea: Place) -> None:
 
 async def test_the_first_start_of_all(bea: Place) -> None:
     past = await recall(bea.journal, bea.shop, 0)
-    assert past == Past(Saved(), (), {})
+    assert past == Past(Saved(), (), {}, {})
 
 
 async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:

@@ -160,7 +160,7 @@ async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: Pair)
     await pair.ada.crash()  # Nobody takes inputs now.
     with trio.move_on_after(0.05):
         await pair.jobs.submit(spec)
-    assert pair.jobs._jobs == {}
+    assert pair.jobs._open == {}
     assert pair.ada.place.blobs._pins == {}
 
 
