@@ -8,56 +8,30 @@ gives its leases back, then delivers what it has to say, and then leaves the net
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import trio
 
 from node.config import Config
-from node.daemon.effects import NodeEffects, Performers
+from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.daemon.policy import policy_of
-from node.daemon.recovery import Past, recall
-from node.data.blobs import Blobs
-from node.data.images import Images
-from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
-from node.data.transfer import BlobFetcher, BlobServer
 from node.driver.clock import Clock
-from node.driver.driver import Driver
 from node.hardware.inventory import take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
-from node.messaging.connectivity_log import log_connectivity
-from node.messaging.outbox_sender import OutboxSender
-from node.messaging.receiver import Receiver
-from node.messaging.record_lookup import look_up_records
-from node.messaging.undelivered import Undelivered
 from node.network.host import Network, open_network
-from node.network.interface import NetworkConfig, Tuning
-from node.provider.execution_context import ExecutionContext
-from node.provider.executions import Executions
-from node.provider.image_cache import ImageCache
-from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
-from node.provider.log_server import LogServer
-from node.requester.results import Results
+from node.network.interface import NetworkConfig, PeerEvents, RecordRule, Tuning
 from node.rpc.server import serve_api
-from node.rpc.service import Service
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import Driver as SandboxDriver
 from node.sandbox.policy import name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
-from node.service.images import ImageService
-from node.service.jobs import JobService
-from node.service.node import NodeService
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
-from protocol.core.core import Core
-from protocol.core.presence import record_of
-from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Effect
-from protocol.machines.inputs import PeerConnected, PeerDisconnected, StopRequested
-from protocol.rules.topics import topics_of
+from protocol.machines.context import Policy
 from protocol.values.errors import InvalidRequest, NodeError, SandboxUnavailable
-from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 
 LOG: Final = logging.getLogger(__name__)
@@ -95,215 +69,116 @@ async def _run(config: Config) -> None:
     with hold_lock(folder / "lock"):
         seed = load_or_create(folder / "identity.key")
         clock = Clock()
-        async with open_journal(folder / "node.db", clock.now_ms) as journal:
-            core = Core(Signer(seed, config.network.name), Policy())
-            node = Node(config, core, Driver(core, journal, clock), journal, clock)
-            await node.run(seed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sandbox:
-    driver: SandboxDriver | None
-    why: str
-    soft_limits: tuple[str, ...] = ()
-
-
-class Node:
-    """One running node."""
-
-    def __init__(
-        self, config: Config, core: Core, driver: Driver, journal: Journal, clock: Clock
-    ) -> None:
-        self._config = config
-        self._core = core
-        self._driver = driver
-        self._journal = journal
-        self._clock = clock
-        self._door = Receiver(driver, core.signer, clock, self)
-        self._stop = trio.Event()
-        self._nudge: Callable[[PeerId], None] = _ignore
-        self._network: Network | None = None
-
-    def peer_connected(self, peer: PeerId) -> None:
-        self._driver.give(PeerConnected(peer, self.source_of(peer)))
-        self._nudge(peer)
-
-    def peer_disconnected(self, peer: PeerId) -> None:
-        self._driver.give(PeerDisconnected(peer))
-
-    def is_known(self, peer: PeerId) -> bool:
-        return self._core.knows(peer)
-
-    def source_of(self, peer: PeerId) -> str:
-        return "unknown" if self._network is None else self._network.source_of(peer)
-
-    async def run(self, seed: bytes) -> None:
-        """Start everything, wait until told to stop, and stop everything."""
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._listen_for_signals, nursery.cancel_scope)
-            blobs, images = await self._open_data()
-            sandbox = await self._open_sandbox()
-            settings = self._config.network
-            network_config = NetworkConfig(
-                settings.listen, settings.bootstrap, settings.name, settings.announce
-            )
-            tuning = Tuning(connections_per_source_max=settings.connections_per_source)
-            async with open_network(network_config, seed, self, self._door, tuning) as network:
-                await self._serve(network, blobs, images, sandbox)
+        async with (
+            open_journal(folder / "node.db", clock.now_ms) as journal,
+            trio.open_nursery() as nursery,
+        ):
+            stop = trio.Event()
+            await nursery.start(_listen_for_signals, stop, nursery.cancel_scope)
+            sandbox = await _open_sandbox(config, journal)
+            policy = await _policy(config, sandbox)
+            signer = Signer(seed, config.network.name)
+            opener = partial(_open_network, config, seed)
+            ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop)
+            async with assemble(ports) as node:
+                await _live(node)
             if sandbox.driver is not None:
-                await self._tidy(sandbox.driver)
+                await _tidy(sandbox.driver, node)
             nursery.cancel_scope.cancel()
 
-    async def _open_data(self) -> tuple[Blobs, Images]:
-        folder = private_dir(self._config.data_dir / "blobs")
-        blobs = Blobs(folder, self._journal, self._config.storage.blobs_mib)
-        await blobs.reconcile()
-        images = Images(blobs, folder)
-        await images.reconcile()
-        return blobs, images
 
-    async def _open_sandbox(self) -> _Sandbox:
-        """Find a sandbox that proves itself; a node without one only submits jobs."""
-        if not self._config.provider.enabled:
-            return _Sandbox(None, "this node does not provide (provider.enabled)")
-        runs = private_dir(self._config.data_dir / "runs")
-        try:
-            room_mib = self._config.storage.unpacked_mib
-            choice = await choose_driver(self._config.provider.sandbox, runs, room_mib)
-        except SandboxUnavailable as error:
-            LOG.warning("this node only submits jobs: %s", error)
-            return _Sandbox(None, str(error))
-        await self._say_change(choice.driver.name)
-        soft = f"; soft limits: {', '.join(choice.soft_limits)}" if choice.soft_limits else ""
-        return _Sandbox(choice.driver, choice.why + soft, choice.soft_limits)
+async def _open_sandbox(config: Config, journal: Journal) -> Sandbox:
+    """Find a sandbox that proves itself; a node without one only submits jobs."""
+    if not config.provider.enabled:
+        return Sandbox(None, "this node does not provide (provider.enabled)")
+    runs = private_dir(config.data_dir / "runs")
+    try:
+        choice = await choose_driver(config.provider.sandbox, runs, config.storage.unpacked_mib)
+    except SandboxUnavailable as error:
+        LOG.warning("this node only submits jobs: %s", error)
+        return Sandbox(None, str(error))
+    await _say_change(choice.driver.name, journal)
+    soft = f"; soft limits: {', '.join(choice.soft_limits)}" if choice.soft_limits else ""
+    return Sandbox(choice.driver, choice.why + soft, choice.soft_limits)
 
-    async def _say_change(self, name: str) -> None:
-        """Warn of a sandbox that is not the one of this node's last run, and remember it."""
-        before = (await self._journal.fact(SANDBOX_FACT) or b"").decode()
-        if before == name:
-            return
-        if before:
-            LOG.warning("the sandbox is %s now and was %s before: provider.sandbox pins one",
-                        name, before)  # fmt: skip
-        await self._journal.set_fact(SANDBOX_FACT, name.encode())
 
-    async def _serve(
-        self, network: Network, blobs: Blobs, images: Images, sandbox: _Sandbox
-    ) -> None:
-        folder = self._config.data_dir
-        fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
-        roots = ImageCache(private_dir(folder / "roots"), images, self._config.storage.unpacked_mib)
-        runs = private_dir(folder / "runs")
-        shop = ExecutionContext(blobs, images, fetcher, sandbox.driver, runs, roots)
-        executions = Executions(shop, self._driver)
-        results = Results(
-            private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, self._driver
-        )
-        undelivered = Undelivered(self._core.signer, self._clock)
-        postman = OutboxSender(network.request, self._journal, self._clock, undelivered.missed)
-        self._nudge = postman.nudge
-        self._network = network
-        past = await recall(self._journal, shop, self._clock.now_ms())
-        images_service = ImageService(blobs, images, folder)
-        jobs = JobService(self._driver, self._journal, self._clock, images_service, results)
-        jobs.recover(past.saved.jobs, past.phases, past.counts)
-        node = await self._node_service(network, sandbox, jobs, undelivered)
-        performers = Performers(network, self._journal, postman, executions, results, jobs, node)
-        ports = NodeEffects(performers)
-        first = await self._begin(network, sandbox, past)
-        network.on_request(self._door.answer)
-        network.on_stream(BLOB_PROTOCOL, BlobServer(blobs).serve)
-        network.on_stream(LOG_PROTOCOL, LogServer(executions.log_of).serve)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(roots.reconcile)
-            await nursery.start(executions.run)
-            await nursery.start(results.run)
-            await nursery.start(postman.run, past.outbox)
-            nursery.start_soon(self._driver.run, ports, first)
-            nursery.start_soon(ports.publish)
-            nursery.start_soon(ports.reach)
-            nursery.start_soon(ports.advertise)
-            nursery.start_soon(ports.count)
-            nursery.start_soon(look_up_records, self._core, network, self._door, self._clock.now_ms)
-            nursery.start_soon(log_connectivity, network, self._config.network.bootstrap)
-            nursery.start_soon(feed_watchdog)
-            await nursery.start(serve_api, Service(jobs, images_service, node), self._config.socket)
-            self._say_ready(network, sandbox)
-            await self._stop.wait()
-            await self._say_goodbye(postman, executions, ports)
-            nursery.cancel_scope.cancel()
+async def _say_change(name: str, journal: Journal) -> None:
+    """Warn of a sandbox that is not the one of this node's last run, and remember it."""
+    before = (await journal.fact(SANDBOX_FACT) or b"").decode()
+    if before == name:
+        return
+    if before:
+        LOG.warning("the sandbox is %s now and was %s before: provider.sandbox pins one",
+                    name, before)  # fmt: skip
+    await journal.set_fact(SANDBOX_FACT, name.encode())
 
-    async def _node_service(
-        self, network: Network, sandbox: _Sandbox, jobs: JobService, undelivered: Undelivered
-    ) -> NodeService:
-        return NodeService(
-            self._core, network, self._clock, jobs, undelivered, self._config.data_dir, self._stop,
-            started_ms=self._clock.now_ms(), totals=await self._journal.totals(),
-            driver=sandbox.driver.name if sandbox.driver else "", driver_why=sandbox.why,
-        )  # fmt: skip
 
-    async def _begin(self, network: Network, sandbox: _Sandbox, past: Past) -> Sequence[Effect]:
-        """Say what this node offers, and go on with what an earlier run left."""
-        driver = sandbox.driver
-        inventory = await trio.to_thread.run_sync(take_inventory, self._config.data_dir)
-        name, isolation = (driver.name, driver.isolation) if driver else ("", 1)
-        policy = replace(
-            policy_of(self._config, inventory, name, isolation),
-            addresses=network.announced(),
-            soft_limits=sandbox.soft_limits,
-        )
-        context = Context(self._clock.now_ms(), self._core.signer, policy)
-        for topic in topics_of(record_of(context, 1)):
-            network.subscribe(topic, self._door.judge, self._door.screen)
-        return self._core.recover(past.saved, policy, context.now_ms)
+async def _policy(config: Config, sandbox: Sandbox) -> Policy:
+    """Return what this node offers on this machine."""
+    inventory = await trio.to_thread.run_sync(take_inventory, config.data_dir)
+    isolation = sandbox.driver.isolation if sandbox.driver else 1
+    policy = policy_of(config, inventory, sandbox.name, isolation)
+    return replace(policy, soft_limits=sandbox.soft_limits)
 
-    def _say_ready(self, network: Network, sandbox: _Sandbox) -> None:
-        notify(READY)
-        LOG.info("ready: %s", network.peer_id)
-        for address in network.addresses():
-            LOG.info("listening on %s", address)
-        name = sandbox.driver.name if sandbox.driver else "none"
-        LOG.info("sandbox: %s (%s)", name, sandbox.why)
-        if "memory" in sandbox.soft_limits:
-            LOG.warning(SOFT_MEMORY)
 
-    async def _say_goodbye(
-        self, postman: OutboxSender, executions: Executions, ports: NodeEffects
-    ) -> None:
+def _open_network(
+    config: Config, seed: bytes, events: PeerEvents, records: RecordRule
+) -> AbstractAsyncContextManager[Network]:
+    wanted = config.network
+    network = NetworkConfig(wanted.listen, wanted.bootstrap, wanted.name, wanted.announce)
+    tuning = Tuning(connections_per_source_max=wanted.connections_per_source)
+    return open_network(network, seed, events, records, tuning)
+
+
+async def _live(node: Node) -> None:
+    """Let a node run and answer its owner until it is told to stop; then part in order."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(feed_watchdog)
+        await nursery.start(serve_api, node.api, node.ports.config.socket)
+        _say_ready(node)
+        await node.ports.stop.wait()
         notify(STOPPING)
         LOG.info("stopping")
         with trio.move_on_after(GOODBYE_S):
-            await self._driver.take(StopRequested())
-            await executions.wait_dropped()
-            await ports.wait_published()
-            await postman.wait_empty()
-
-    async def _tidy(self, driver: SandboxDriver) -> None:
-        """Leave nothing behind but the containers of leases that could not be given back."""
-        leases = self._core.status(self._clock.now_ms()).leases_provided
-        kept = frozenset(map(name_of, leases))
-        with trio.move_on_after(GOODBYE_S):
-            try:
-                await driver.reap(kept)
-            except SandboxUnavailable as error:  # The next start tries again.
-                LOG.warning("something of this run stays: %s", error)
-
-    async def _listen_for_signals(
-        self,
-        everything: trio.CancelScope,
-        task_status: Any = trio.TASK_STATUS_IGNORED,
-    ) -> None:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for number in signals:
-                if self._stop.is_set():  # The second time somebody means it.
-                    everything.cancel()
-                LOG.info("%s", signal.Signals(number).name)
-                self._stop.set()
+            await node.say_goodbye()
+        nursery.cancel_scope.cancel()
 
 
-def _ignore(_peer: PeerId) -> None:
-    return
+def _say_ready(node: Node) -> None:
+    network, sandbox = node.network, node.ports.sandbox
+    notify(READY)
+    LOG.info("ready: %s", network.peer_id)
+    for address in network.addresses():
+        LOG.info("listening on %s", address)
+    LOG.info("sandbox: %s (%s)", sandbox.name or "none", sandbox.why)
+    if "memory" in sandbox.soft_limits:
+        LOG.warning(SOFT_MEMORY)
+
+
+async def _tidy(driver: SandboxDriver, node: Node) -> None:
+    """Leave nothing behind but the containers of leases that could not be given back."""
+    status = node.core.status(node.ports.clock.now_ms())
+    kept = frozenset(map(name_of, status.leases_provided))
+    with trio.move_on_after(GOODBYE_S):
+        try:
+            await driver.reap(kept)
+        except SandboxUnavailable as error:  # The next start tries again.
+            LOG.warning("something of this run stays: %s", error)
+
+
+async def _listen_for_signals(
+    stop: trio.Event,
+    everything: trio.CancelScope,
+    task_status: Any = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.is_set():  # The second time somebody means it.
+                everything.cancel()
+            LOG.info("%s", signal.Signals(number).name)
+            stop.set()
 
 
 def _first(group: BaseExceptionGroup[NodeError]) -> NodeError:

@@ -73,6 +73,11 @@ class Images:
         self._unpacking: dict[Path, trio.Lock] = {}
         self._tagging = trio.Lock()
 
+    @property
+    def blobs(self) -> Blobs:
+        """The blobs that the images are made of."""
+        return self._blobs
+
     async def reconcile(self) -> None:
         """Pin all blobs of the images that have a name: the sweeper leaves them alone."""
         for name, image in self._tags.items():

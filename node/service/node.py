@@ -5,6 +5,7 @@ Spec: specs/rpc.md#service.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -20,6 +21,8 @@ from protocol.core.core import Core
 from protocol.values.units import credits_of_nano
 from protocol.wire.messages import Listing
 
+NOTHING: Final = Totals(0, 0)
+
 
 @dataclass(slots=True)
 class NodeService:
@@ -34,12 +37,12 @@ class NodeService:
     stop: trio.Event
     """Set when the node is asked to stop."""
     started_ms: int
-    totals: Totals
-    """The sums of all receipts. Whoever writes one sees to it that they are up to date."""
     driver: str
     """The sandbox that works, "" if none does ..."""
     driver_why: str
     """... and why it is this one, or none."""
+    totals: Totals = NOTHING
+    """The sums of all receipts. Whoever writes one sees to it that they are up to date."""
 
     def status(self) -> StatusView:
         network = self.network

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from node.driver.clock import Clock
+from node.identity import private_dir
 from node.storage.journal import Journal, open_journal
 from protocol.machines.context import Policy
 from tests.node.fixtures import ADA, BEA, ObedientSandbox, Place, Wires, make_place, serve_blobs
@@ -54,7 +55,17 @@ async def ada(tmp_path: Path, wires: Wires) -> AsyncIterator[Place]:
 
 
 @pytest.fixture
-async def pair(ada: Place, bea: Place, wires: Wires) -> AsyncIterator[Pair]:
-    machines = Machine(ADA, ada, Policy()), Machine(BEA, bea, provider_policy())
-    async with open_town(wires, *machines) as town:
-        yield Pair(town, *machines)
+async def ada_machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    """The requester's node, not yet running."""
+    folder = private_dir(tmp_path / "ada node")
+    async with open_journal(folder / "node.db") as own:
+        yield Machine(ADA, folder, own, Policy())
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, wires: Wires, ada_machine: Machine) -> AsyncIterator[Pair]:
+    folder = private_dir(tmp_path / "bea node")
+    async with open_journal(folder / "node.db") as own:
+        bea = Machine(BEA, folder, own, provider_policy(), ObedientSandbox())
+        async with open_town(wires, ada_machine, bea) as town:
+            yield Pair(town, ada_machine, bea)

@@ -1,55 +1,55 @@
 """Whole daemons in one process: all parts are real but libp2p and the containers.
 
-A machine may be ended at any point, as by a crash, and started again on the same folder.
+A node is put together as the daemon's is; only what it is given differs. A machine may be ended at
+any point, as by a crash, and started again on the same folder.
 Spec: specs/core.md#daemon.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import trio
 
-from node.daemon.effects import NodeEffects, Performers
-from node.daemon.recovery import recall
+from node.config import Config
+from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.driver.clock import Clock
-from node.driver.driver import Driver
-from node.messaging.outbox_sender import OutboxSender
-from node.messaging.receiver import Receiver
-from node.messaging.undelivered import Undelivered
-from node.network.interface import Peer
-from node.provider.executions import Executions
-from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
-from node.provider.log_server import LogServer
-from node.requester.results import Results
+from node.network.gossip import Rule, Screen
+from node.network.interface import Peer, PeerEvents
 from node.sandbox.driver import Exit
-from node.service.images import ImageService
 from node.service.jobs import JobService
-from node.service.node import NodeService
-from protocol.core.core import Core
+from node.storage.journal import Journal
 from protocol.machines.context import Policy
-from protocol.machines.inputs import PeerConnected
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
-from tests.node.fixtures import Line, ObedientSandbox, Place, Wires, spec_of, until
+from tests.node.fixtures import Handler, ObedientSandbox, Place, Wires, spec_of, until
 
 
-class FakeNetwork:
-    """Carries what one machine says to the others that run, at once and whole."""
+class MemoryNetwork:
+    """Carries what one node says to the others that run, at once and whole."""
 
-    def __init__(self, machine: "Machine", others: dict[PeerId, "Machine"], wires: Wires) -> None:
+    def __init__(self, machine: "Machine", events: PeerEvents, town: "Town") -> None:
         self.peer_id = machine.signer.peer_id
-        self.is_known = machine.core.knows
-        self.others = others
-        self.open_stream: Callable[[PeerId, str], Awaitable[Line]] = wires.of(self.peer_id)
+        self.events = events
+        self.others = town.machines
+        self.wires = town.wires
+        self.open_stream = town.wires.of(self.peer_id)
         self.published: list[tuple[str, bytes]] = []
+        self.undelivered: list[bytes] = []
         self.records: list[bytes] = []
         self.puts_fail = 0
         self.learnt: list[tuple[PeerId, tuple[str, ...]]] = []
+        self.topics: dict[str, tuple[Rule, Screen]] = {}
+        self.answer: Callable[[PeerId, bytes], Awaitable[bytes]]
 
     def addresses(self) -> tuple[str, ...]:
         return (f"/ip4/127.0.0.1/tcp/1/p2p/{self.peer_id}",)
+
+    def announced(self) -> tuple[str, ...]:
+        return self.addresses()
 
     def peers(self) -> tuple[Peer, ...]:
         return tuple(Peer(peer, "/ip4/127.0.0.1/tcp/2", "in", 5) for peer in self._reachable())
@@ -57,20 +57,36 @@ class FakeNetwork:
     def source_of(self, peer: PeerId) -> str:
         return f"home of {peer}"
 
+    def blame(self, fault: PeerFault) -> None:
+        raise AssertionError(f"an honest node was blamed: {fault}") from fault
+
+    def on_request(self, handler: Callable[[PeerId, bytes], Awaitable[bytes]]) -> None:
+        self.answer = handler
+
+    def on_stream(self, protocol: str, handler: Handler) -> None:
+        self.wires.handlers[self.peer_id, protocol] = handler
+
+    def subscribe(self, topic: str, rule: Rule, screen: Screen) -> None:
+        self.topics[topic] = (rule, screen)
+
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
         if peer not in self._reachable():
+            self.undelivered.append(data)
             raise PeerUnreachable("away")
         try:
-            return await self.others[peer].door.answer(self.peer_id, data)
+            return await self.others[peer].network.answer(self.peer_id, data)
         except PeerFault as fault:
-            raise AssertionError(f"an honest machine was blamed: {fault}") from fault
+            self.blame(fault)
+            raise
 
     async def publish(self, topic: str, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self.published.append((topic, data))
         for peer in self._reachable():
-            self.others[peer].door.judge(self.peer_id, data)
+            rule, screen = self.others[peer].network.topics.get(topic, NOT_HEARD)
+            if screen(self.peer_id, data):
+                rule(self.peer_id, data)
 
     async def reach(self, peer: PeerId) -> None:
         await trio.lowlevel.checkpoint()
@@ -91,72 +107,55 @@ class FakeNetwork:
         found = self.others[peer].network.records
         return found[-1] if found else None
 
+    def close(self) -> None:
+        for peer, protocol in list(self.wires.handlers):
+            if peer == self.peer_id:
+                del self.wires.handlers[peer, protocol]
+
     def _reachable(self) -> list[PeerId]:
         return [p for p, other in self.others.items() if p != self.peer_id and other.alive]
 
 
-class Machine:
-    """One daemon; `run` is one life of it."""
+def _let_nothing_pass(_peer: PeerId, _data: bytes) -> bool:
+    return False
 
-    def __init__(self, signer: Signer, place: Place, policy: Policy) -> None:
+
+NOT_HEARD = (_let_nothing_pass, _let_nothing_pass)
+"""What there is for a topic without a subscription."""
+
+
+class Machine:
+    """One node; `run` is one life of it."""
+
+    def __init__(
+        self, signer: Signer, folder: Path, journal: Journal, policy: Policy, sandbox: Any = None
+    ) -> None:
         self.signer = signer
-        self.place = place
+        self.folder = folder
+        self.journal = journal
         self.policy = policy
+        self.sandbox = sandbox
         self.alive = False
         self.life = trio.CancelScope()
-        self.jobs: JobService
-        self.images: ImageService
-        self.node: NodeService
-        self.door: Receiver
-        self.network: FakeNetwork
-        self.core: Core
-        self.driver: Driver
-        self.executions: Executions
-        self.postman: OutboxSender
-        self.ports: NodeEffects
-        self.results: Results
+        self.node: Node
+        self.network: MemoryNetwork
+
+    @property
+    def place(self) -> Place:
+        """The folders of the node, with the parts of this life."""
+        context = self.node.context
+        return Place(self.folder, self.journal, context.blobs, context.images, context, None)
 
     async def run(self, town: "Town", task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        clock, place = Clock(), self.place
-        self.core = Core(self.signer, Policy())
-        self.driver = Driver(self.core, place.journal, clock)
-        self.network = FakeNetwork(self, town.machines, town.wires)
-        self.door = Receiver(self.driver, self.signer, clock, self.network)
-        self.executions = Executions(place.shop, self.driver)
-        self.results = Results(
-            place.folder / "jobs", place.blobs, place.shop.fetcher, self.network.open_stream,
-            self.driver,
+        ports = Ports(
+            Config(data_dir=self.folder), self.signer, Clock(), self.journal,
+            Sandbox(self.sandbox, "it works"), self.policy, partial(self._open_network, town),
+            trio.Event(),
         )  # fmt: skip
-        undelivered = Undelivered(self.signer, clock)
-        self.postman = OutboxSender(self.network.request, place.journal, clock, undelivered.missed)
-        place.blobs._pins.clear()  # They lived in the memory of the life before.
-        past = await recall(place.journal, place.shop, clock.now_ms())
-        self.images = ImageService(place.blobs, place.images, place.folder)
-        self.jobs = JobService(self.driver, place.journal, clock, self.images, self.results)
-        self.jobs.recover(past.saved.jobs, past.phases, past.counts)
-        self.node = NodeService(
-            self.core, self.network, clock, self.jobs, undelivered, place.folder, trio.Event(),
-            clock.now_ms(), await place.journal.totals(), "obedient", "it works",
-        )  # fmt: skip
-        performers = Performers(
-            self.network, place.journal, self.postman, self.executions, self.results, self.jobs,
-            self.node,
-        )  # fmt: skip
-        self.ports = NodeEffects(performers)
-        first = self.core.recover(past.saved, self.policy, clock.now_ms())
-        serve = LogServer(self.executions.log_of).serve
-        town.wires.handlers[self.signer.peer_id, LOG_PROTOCOL] = serve
         self.life = trio.CancelScope()
         with self.life:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(self.executions.run)
-                await nursery.start(self.results.run)
-                await nursery.start(self.postman.run, past.outbox)
-                nursery.start_soon(self.driver.run, self.ports, first)
-                nursery.start_soon(self.ports.publish)
-                nursery.start_soon(self.ports.reach)
-                nursery.start_soon(self.ports.advertise)
-                nursery.start_soon(self.ports.count)
+            async with assemble(ports) as self.node, trio.open_nursery() as nursery:
+                await nursery.start(self.node.run)
                 self.alive = True
                 town.introduce(self)
                 task_status.started()
@@ -166,6 +165,16 @@ class Machine:
         """End this life without a word."""
         self.life.cancel()
         await until(lambda: not self.alive, "the machine to die")
+
+    @asynccontextmanager
+    async def _open_network(
+        self, town: "Town", events: PeerEvents, _records: Any
+    ) -> AsyncIterator[MemoryNetwork]:
+        self.network = MemoryNetwork(self, events, town)
+        try:
+            yield self.network
+        finally:
+            self.network.close()
 
 
 class Town:
@@ -183,15 +192,16 @@ class Town:
     def introduce(self, machine: Machine) -> None:
         for other in self.machines.values():
             if other is not machine and other.alive:
-                other.driver.give(PeerConnected(machine.signer.peer_id))
-                other.postman.nudge(machine.signer.peer_id)
-                machine.driver.give(PeerConnected(other.signer.peer_id))
+                other.network.events.peer_connected(machine.signer.peer_id)
+                machine.network.events.peer_connected(other.signer.peer_id)
 
     async def acquainted(self) -> None:
         """Wait until every machine has the records of all others."""
         count = len(self.machines) - 1
         for machine in self.machines.values():
-            await until(lambda m=machine: len(m.core.directory.listings(0)) == count, "records")
+            await until(
+                lambda m=machine: len(m.node.core.directory.listings(0)) == count, "records"
+            )
 
 
 @asynccontextmanager
@@ -214,11 +224,11 @@ class Pair:
     @property
     def jobs(self) -> JobService:
         """What the requester's API asks of its jobs."""
-        return self.ada.jobs
+        return self.ada.node.jobs
 
     @property
     def sandbox(self) -> ObedientSandbox:
-        return self.bea.place.sandbox
+        return self.bea.sandbox
 
     async def submit(self, *inputs: tuple[str, bytes], **changes: Any) -> str:
         workload = await self.ada.place.workload(*inputs)

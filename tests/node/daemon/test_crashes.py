@@ -8,7 +8,6 @@ import trio
 
 from node.provider import log_server as logs
 from node.sandbox.driver import log_path
-from protocol.machines.inputs import StopRequested
 from protocol.values.ids import JobId
 from tests.node.fixtures import until
 from tests.node.local_node import Pair
@@ -28,7 +27,7 @@ async def test_the_requester_crashes_while_its_job_runs(pair: Pair) -> None:
     with log_path(folder).open("ab") as file:
         file.write(b"meanwhile\n")
     await pair.town.start(pair.ada)
-    path = pair.ada.results.log_path(JobId(bytes.fromhex(job)))
+    path = pair.ada.node.results.log_path(JobId(bytes.fromhex(job)))
     await until(lambda: path.exists() and path.read_bytes() == b"before\nmeanwhile\n")
     view = await pair.finish(job, result=b"1")
     assert view.attempts == 1
@@ -38,7 +37,7 @@ async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
     job = await pair.running()
     await pair.ada.crash()
     pair.sandbox.finish(await pair.box(), result=b"1")
-    await until(lambda: not pair.bea.executions._active)
+    await until(lambda: not pair.bea.node.executions._active)
     await pair.town.start(pair.ada)
     await pair.phase(job, "done")
     assert len(await pair.jobs.outputs(job)) == 1
@@ -47,9 +46,7 @@ async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
 async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:
     job = await pair.running()
     with trio.fail_after(5):
-        await pair.bea.driver.take(StopRequested())
-        await pair.bea.executions.wait_dropped()
-        await pair.bea.postman.wait_empty()
+        await pair.bea.node.say_goodbye()
         await pair.bea.crash()
     assert list(pair.bea.place.shop.runs.iterdir()) == []
     view = await pair.phase(job, "failed")  # Nobody else is there.

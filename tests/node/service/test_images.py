@@ -23,10 +23,10 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_uploads(pair: Pair) -> None:
-    view = await pair.ada.images.put_blob(chunks(b"ab", b"", b"c"))
+    view = await pair.ada.node.images.put_blob(chunks(b"ab", b"", b"c"))
     assert (view.digest, view.size) == (digest_of(b"abc").hex(), 3)
     assert await pair.ada.place.blobs.read(digest_of(b"abc")) == b"abc"
-    assert (await pair.ada.images.put_blob(chunks())).size == 0
+    assert (await pair.ada.node.images.put_blob(chunks())).size == 0
     incoming = pair.ada.place.folder / "blobs" / "incoming"
     assert list(incoming.iterdir()) == []
 
@@ -34,14 +34,14 @@ async def test_uploads(pair: Pair) -> None:
 async def test_an_upload_that_finds_no_room(pair: Pair) -> None:
     pair.ada.place.blobs._budget = 10
     with pytest.raises(StorageFull):
-        await pair.ada.images.put_blob(chunks(b"x" * 11))
+        await pair.ada.node.images.put_blob(chunks(b"x" * 11))
 
 
 async def test_images(pair: Pair) -> None:
     image = await pair.ada.place.image()
     await pair.ada.place.images.tag("tiny", image)
-    assert await pair.ada.images.resolve("tiny") == image.hex()
-    (view,) = await pair.ada.images.known()
+    assert await pair.ada.node.images.resolve("tiny") == image.hex()
+    (view,) = await pair.ada.node.images.known()
     assert (view.digest, view.names) == (image.hex(), ("tiny",))
 
 

@@ -59,7 +59,7 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
     files = {f"file {number}": b"%d" % number for number in range(40)}
     await pair.finish(job, 0, **files)
     calls: list[str] = []
-    for owner, name in ((pair.ada.results, "outputs"), (pair.jobs, "_view")):
+    for owner, name in ((pair.ada.node.results, "outputs"), (pair.jobs, "_view")):
         monkeypatch.setattr(owner, name, noted(calls, name, getattr(owner, name)))
     for output in await pair.jobs.outputs(job):
         found, place = await pair.jobs.output(job, output.path)
@@ -99,11 +99,11 @@ async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: Pair) -
     await pair.finish(job, result=b"42")
     for machine in (pair.ada, pair.bea):
         await until(lambda m=machine: m.place.blobs._pins == {}, "nothing to be pinned")
-    await pair.bea.executions.wait_dropped()
+    await pair.bea.node.executions.wait_dropped()
     assert list(pair.bea.place.shop.runs.iterdir()) == []
-    assert pair.bea.executions._known == {}
+    assert pair.bea.node.executions._known == {}
     assert (pair.jobs._progress, pair.jobs._news) == ({}, {})
-    assert (pair.ada.results._following, pair.ada.results._fetching) == ({}, {})
+    assert (pair.ada.node.results._following, pair.ada.node.results._fetching) == ({}, {})
 
 
 async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
@@ -118,8 +118,8 @@ async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
 
 async def test_cancelling(pair: Pair) -> None:
     job = await pair.running()
-    (serving,) = pair.bea.core.provider.leases.values()
-    clock = pair.bea.driver._clock
+    (serving,) = pair.bea.node.core.provider.leases.values()
+    clock = pair.bea.node.driver._clock
     await until(lambda: clock.now_ms() > serving.started_ms, "it to have run for a moment")
     assert (await pair.jobs.cancel(job)).phase == "cancelling"
     view = await pair.phase(job, "cancelled")
@@ -128,7 +128,7 @@ async def test_cancelling(pair: Pair) -> None:
     assert (failed.reason, failed.provider) == ("cancelled", BEA.peer_id)
     assert view.usage_ms == failed.usage_ms > 0
     assert view.cost == failed.cost
-    await until(lambda: pair.ada.node.status().spent == view.cost, "the cost to be counted")
+    await until(lambda: pair.ada.node.service.status().spent == view.cost, "the cost to be counted")
     await until(lambda: not list(pair.bea.place.shop.runs.iterdir()), "the container to go")
 
 
@@ -249,7 +249,7 @@ async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
 
 async def test_a_followed_log_begins_anew_with_another_attempt(pair: Pair) -> None:
     job = await pair.submit()
-    path = pair.ada.results.log_path(JobId(bytes.fromhex(job)))
+    path = pair.ada.node.results.log_path(JobId(bytes.fromhex(job)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"the first attempt")
     stream = pair.jobs.logs(job, 0, True)

@@ -11,8 +11,8 @@ async def test_money_counts_when_both_have_signed(pair: Pair) -> None:
     job = await pair.running()
     view = await pair.finish(job)
     assert view.amount == view.receipt.amount
-    await until(lambda: pair.bea.node.status().earned == view.amount)
-    await until(lambda: pair.ada.node.status().spent == view.amount)
+    await until(lambda: pair.bea.node.service.status().earned == view.amount)
+    await until(lambda: pair.ada.node.service.status().spent == view.amount)
 
 
 async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
@@ -23,7 +23,7 @@ async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
     await pair.phase(failed, "cancelled")
     await pair.running()
     for _ in range(2):
-        status = pair.ada.node.status()
+        status = pair.ada.node.service.status()
         jobs = status.jobs
         assert (jobs.done, jobs.cancelled, jobs.running) == (1, 1, 1)
         assert jobs.announced + jobs.bids + jobs.failed == 0
@@ -34,11 +34,11 @@ async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
 
 
 async def test_offers_and_peers(pair: Pair) -> None:
-    assert [peer.peer for peer in pair.ada.node.peers()] == [BEA.peer_id]
-    own, other = pair.ada.node.offers()
+    assert [peer.peer for peer in pair.ada.node.service.peers()] == [BEA.peer_id]
+    own, other = pair.ada.node.service.offers()
     assert (own.peer, own.own, other.peer, other.own) == (ADA.peer_id, True, BEA.peer_id, False)
     assert (other.cpus, other.free, own.free is not None) == (4, None, True)
-    status = pair.bea.node.status()
+    status = pair.bea.node.service.status()
     assert (status.provider.enabled, status.provider.driver) == (True, "obedient")
-    pair.ada.node.request_stop()
-    assert pair.ada.node.stop.is_set()
+    pair.ada.node.service.request_stop()
+    assert pair.ada.node.service.stop.is_set()

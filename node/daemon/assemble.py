@@ -1,0 +1,216 @@
+"""Puts a node together: every part of it is made, and connected with the others, here alone.
+
+What differs between the daemon and a node of the tests is what comes through the ports.
+Spec: specs/core.md#daemon.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import trio
+
+from node.config import Config
+from node.daemon.effects import NodeEffects, Performers
+from node.daemon.recovery import Past, recall
+from node.data.blobs import Blobs
+from node.data.images import Images
+from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
+from node.data.transfer import BlobFetcher, BlobServer
+from node.driver.clock import Clock
+from node.driver.driver import Driver
+from node.identity import private_dir
+from node.messaging.connectivity_log import log_connectivity
+from node.messaging.outbox_sender import OutboxSender
+from node.messaging.receiver import Receiver
+from node.messaging.record_lookup import look_up_records
+from node.messaging.undelivered import Undelivered
+from node.network.host import Network
+from node.network.interface import PeerEvents
+from node.provider.execution_context import ExecutionContext
+from node.provider.executions import Executions
+from node.provider.image_cache import ImageCache
+from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
+from node.provider.log_server import LogServer
+from node.requester.results import Results
+from node.rpc.service import Service
+from node.sandbox.driver import Driver as SandboxDriver
+from node.service.images import ImageService
+from node.service.jobs import JobService
+from node.service.node import NodeService
+from node.storage.journal import Journal
+from protocol.core.core import Core
+from protocol.core.presence import record_of
+from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Effect
+from protocol.machines.inputs import PeerConnected, PeerDisconnected, StopRequested
+from protocol.rules.topics import topics_of
+from protocol.values.ids import PeerId
+from protocol.wire.envelope import Signer
+
+OpenNetwork = Callable[[PeerEvents, Receiver], AbstractAsyncContextManager[Network]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The sandbox that works here, if one does, and why it is this one."""
+
+    driver: SandboxDriver | None
+    why: str
+    soft_limits: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the driver's name, "" if there is none."""
+        return self.driver.name if self.driver else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a node is given. All else it makes itself, below `config.data_dir`."""
+
+    config: Config
+    signer: Signer
+    clock: Clock
+    journal: Journal
+    sandbox: Sandbox
+    policy: Policy
+    """What the owner allows; the addresses are those of the network."""
+    open_network: OpenNetwork
+    stop: trio.Event
+    """Set when the API asks the node to stop."""
+
+
+class Node:
+    """One node: its parts as attributes, made and connected. Made by `assemble`."""
+
+    def __init__(
+        self, ports: Ports, driver: Driver, receiver: Receiver, network: Network, images: Images
+    ) -> None:
+        config, journal, clock, blobs = ports.config, ports.journal, ports.clock, images.blobs
+        folder, core = config.data_dir, driver.core
+        self.ports = ports
+        self.core = core
+        self.driver = driver
+        self.receiver = receiver
+        self.network = network
+        undelivered = Undelivered(core.signer, clock)
+        self.postman = OutboxSender(network.request, journal, clock, undelivered.missed)
+        # What it does for others, as their provider.
+        fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
+        roots = ImageCache(private_dir(folder / "roots"), images, config.storage.unpacked_mib)
+        runs = private_dir(folder / "runs")
+        self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, roots)
+        self.executions = Executions(self.context, driver)
+        # What it does for its owner, as a requester.
+        self.results = Results(
+            private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, driver
+        )
+        self.images = ImageService(blobs, images, folder)
+        self.jobs = JobService(driver, journal, clock, self.images, self.results)
+        self.service = NodeService(
+            core, network, clock, self.jobs, undelivered, folder, ports.stop,
+            started_ms=clock.now_ms(), driver=ports.sandbox.name, driver_why=ports.sandbox.why,
+        )  # fmt: skip
+        performers = Performers(
+            network, journal, self.postman, self.executions, self.results, self.jobs, self.service
+        )
+        self.effects = NodeEffects(performers)
+
+    @property
+    def api(self) -> Service:
+        """What the API asks for."""
+        return Service(self.jobs, self.images, self.service)
+
+    async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Go on where an earlier run ended, and do all that a node does, until cancelled."""
+        effects, network, ports = self.effects, self.network, self.ports
+        past = await recall(ports.journal, self.context, ports.clock.now_ms())
+        self.jobs.recover(past.saved.jobs, past.phases, past.counts)
+        self.service.totals = await ports.journal.totals()
+        first = self._begin(past)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.context.roots.reconcile)
+            await nursery.start(self.executions.run)
+            await nursery.start(self.results.run)
+            await nursery.start(self.postman.run, past.outbox)
+            nursery.start_soon(self.driver.run, effects, first)
+            nursery.start_soon(effects.publish)
+            nursery.start_soon(effects.reach)
+            nursery.start_soon(effects.advertise)
+            nursery.start_soon(effects.count)
+            nursery.start_soon(
+                look_up_records, self.core, network, self.receiver, ports.clock.now_ms
+            )
+            nursery.start_soon(log_connectivity, network, ports.config.network.bootstrap)
+            task_status.started()
+
+    async def say_goodbye(self) -> None:
+        """Give the leases back, and wait until everybody who answers knows it."""
+        await self.driver.take(StopRequested())
+        await self.executions.wait_dropped()
+        await self.effects.wait_published()
+        await self.postman.wait_empty()
+
+    def _begin(self, past: Past) -> Sequence[Effect]:
+        """Hear and answer peers; return what there is to do to go on with what is written down."""
+        network, ports = self.network, self.ports
+        policy = replace(ports.policy, addresses=network.announced())
+        context = Context(ports.clock.now_ms(), self.core.signer, policy)
+        for topic in topics_of(record_of(context, 1)):
+            network.subscribe(topic, self.receiver.judge, self.receiver.screen)
+        network.on_request(self.receiver.answer)
+        network.on_stream(BLOB_PROTOCOL, BlobServer(self.context.blobs).serve)
+        network.on_stream(LOG_PROTOCOL, LogServer(self.executions.log_of).serve)
+        return self.core.recover(past.saved, policy, context.now_ms)
+
+
+class _Peers:
+    """Tells the node who comes and goes, and the network and the receiver who is known.
+
+    They need it before there is a node.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.node: Node | None = None
+
+    def peer_connected(self, peer: PeerId) -> None:
+        self._driver.give(PeerConnected(peer, self.source_of(peer)))
+        if self.node is not None:
+            self.node.postman.nudge(peer)
+
+    def peer_disconnected(self, peer: PeerId) -> None:
+        self._driver.give(PeerDisconnected(peer))
+
+    def is_known(self, peer: PeerId) -> bool:
+        return self._driver.core.knows(peer)
+
+    def source_of(self, peer: PeerId) -> str:
+        return "unknown" if self.node is None else self.node.network.source_of(peer)
+
+
+@asynccontextmanager
+async def assemble(ports: Ports) -> AsyncIterator[Node]:
+    """Put a node together, on the network, and leave that in the end. `Node.run` starts it.
+
+    Raises what `open_network` does.
+    """
+    driver = Driver(Core(ports.signer, Policy()), ports.journal, ports.clock)
+    peers = _Peers(driver)
+    receiver = Receiver(driver, ports.signer, ports.clock, peers)
+    images = await _open_content(ports)
+    async with ports.open_network(peers, receiver) as network:
+        peers.node = Node(ports, driver, receiver, network, images)
+        yield peers.node
+
+
+async def _open_content(ports: Ports) -> Images:
+    """Return the images over the blobs of this node, as they are on the disk."""
+    folder = private_dir(ports.config.data_dir / "blobs")
+    blobs = Blobs(folder, ports.journal, ports.config.storage.blobs_mib)
+    await blobs.reconcile()
+    images = Images(blobs, folder)
+    await images.reconcile()
+    return images
