@@ -16,6 +16,7 @@ from node.daemon.effects import NodeEffects, Performers
 from node.daemon.recovery import Past, recall
 from node.data.blobs import Blobs
 from node.data.images import Images
+from node.data.log_protocol import PROTOCOL as LOG_PROTOCOL
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer
 from node.driver.clock import Clock
@@ -31,7 +32,6 @@ from node.network.interface import PeerEvents
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
-from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
 from node.provider.log_server import LogServer
 from node.requester.results import Results
 from node.rpc.service import Service

@@ -6,7 +6,7 @@ Spec: specs/operation.md#jobs.
 import logging
 from typing import Any, Final
 
-from node.requester.job_view import kind_of
+from node.requester.job_events import kind_of
 from protocol.machines import effects, events
 from protocol.machines.provider.lease import Serving, Settling
 from protocol.values.ids import LeaseId, PeerId

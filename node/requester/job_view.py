@@ -1,13 +1,13 @@
-"""A job's events as JSON on the disk, and the job as its user sees it: the fold over them.
+"""A job as its user sees it: the fold over its events.
 
 Spec: specs/core.md#job-events.
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from node.requester.job_events import LAST, PHASES, event_view
 from node.rpc.views import (
     BidView,
     FailedAttemptView,
@@ -18,55 +18,13 @@ from node.rpc.views import (
 )
 from node.storage.journal import JobEventRow
 from protocol.core.jobs import Job
-from protocol.machines import events
 from protocol.values.reasons import Failure
 from protocol.values.units import credits_of_nano, hourly_of_rate
 from protocol.wire.codec import unpack
 
-KINDS: Final[Mapping[type, str]] = {
-    events.WaitingForProvider: "waiting",
-    events.Announced: "announced",
-    events.BidsOpened: "bids",
-    events.Awarded: "awarded",
-    events.Fetching: "fetching",
-    events.Starting: "starting",
-    events.Running: "running",
-    events.Cancelling: "cancelling",
-    events.Returning: "returning",
-    events.Done: "done",
-    events.Retrying: "retry",
-    events.Failed: "failed",
-}
-LAST: Final = frozenset({"done", "failed"})
-"""After these nothing happens to a job any more."""
 FAILURES: Final = frozenset({"retry", "failed"})
 """Each ends an attempt without a result."""
-PHASES: Final = {"starting": "fetching", "retry": "announced"}
-"""Kinds that are no phase of their own for the user."""
 EXIT_REASONS: Final = {"timeout": Failure.TIME_OUT.value, "memory": Failure.OUT_OF_MEMORY.value}
-
-
-def kind_of(event: events.JobEvent) -> str:
-    """Return the name of an event's kind, as users and scripts know it."""
-    return KINDS[type(event)]
-
-
-def detail_of(event: events.JobEvent) -> str:
-    """Return an event's fields as JSON; bytes are hex, rates stay nano-credits a second."""
-    return json.dumps(dataclasses.asdict(event), default=bytes.hex)
-
-
-def phase_of(rows: Iterable[JobEventRow]) -> str:
-    """Return the phase that a job is in, as its user sees it."""
-    phase = "announced"
-    for row in rows:
-        phase = PHASES.get(row.kind, row.kind)
-    return phase
-
-
-def event_view(row: JobEventRow) -> JobEventView:
-    """Return an event as the API shows it."""
-    return JobEventView(row.seq, row.at_ms, row.kind, json.loads(row.detail))
 
 
 def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:

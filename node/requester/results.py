@@ -16,6 +16,7 @@ import trio
 
 from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
+from node.data.log_protocol import PROTOCOL, LogStream
 from node.data.output_manifest import (
     LISTING_BYTES_MAX,
     fault_of,
@@ -27,7 +28,7 @@ from node.data.output_manifest import (
 from node.data.transfer import BlobFetcher, Holding
 from node.driver.background import Activity, Background
 from node.driver.driver import Inbox
-from node.provider.log_server import PROTOCOL, Stream, follow_log
+from node.requester.log_follower import follow_log
 from node.rpc.views import OutputView
 from protocol.machines import effects, inputs
 from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
@@ -39,7 +40,7 @@ FETCH_ATTEMPTS: Final = 8
 FETCH_PAUSE_S: Final = 0.5
 """Before the second attempt; it doubles."""
 
-OpenStream = Callable[[PeerId, str], Awaitable[Stream]]
+OpenStream = Callable[[PeerId, str], Awaitable[LogStream]]
 
 
 class Results:

@@ -15,7 +15,8 @@ import trio
 
 from node.driver.clock import Clock
 from node.driver.driver import Inbox
-from node.requester.job_view import PHASES, event_view, job_view, kind_of
+from node.requester.job_events import PHASES, event_view, kind_of
+from node.requester.job_view import job_view
 from node.requester.results import Results
 from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts
 from node.service.images import ImageService

@@ -13,10 +13,10 @@ import trio
 
 from node.config import Config
 from node.daemon.assemble import Ports, Sandbox, assemble
+from node.data.log_protocol import PROTOCOL as LOG_PROTOCOL
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.driver.clock import Clock
 from node.messaging import outbox_sender
-from node.provider.log_server import PROTOCOL as LOG_PROTOCOL
 from node.storage.journal import OutboxRow
 from protocol.rules.topics import topics_of
 from tests.node.fixtures import ADA, BEA, Wires, until

@@ -6,7 +6,8 @@ Spec: specs/core.md#recovery.
 import pytest
 import trio
 
-from node.provider import log_server as logs
+from node.provider import log_server
+from node.requester import log_follower
 from node.sandbox.driver import log_path
 from protocol.values.ids import JobId
 from tests.node.fixtures import until
@@ -15,8 +16,8 @@ from tests.node.local_node import Pair
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "RETRY_S", 0.01)
-    monkeypatch.setattr(logs, "POLL_S", 0.005)
+    monkeypatch.setattr(log_follower, "RETRY_S", 0.01)
+    monkeypatch.setattr(log_server, "POLL_S", 0.005)
 
 
 async def test_the_requester_crashes_while_its_job_runs(pair: Pair) -> None:

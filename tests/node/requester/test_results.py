@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from node.provider import log_server as logs
-from node.provider.log_server import PROTOCOL, LogServer
-from node.requester import results
+from node.data.log_protocol import PROTOCOL
+from node.provider.log_server import LogServer
+from node.requester import log_follower, results
 from node.requester.results import Results
 from protocol.machines import effects, inputs
 from protocol.values.errors import StorageFull
@@ -32,7 +32,7 @@ AGAIN = LeaseId(b"M" * 32)
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FETCH_PAUSE_S", 0.001)
-    monkeypatch.setattr(logs, "RETRY_S", 0.01)
+    monkeypatch.setattr(log_follower, "RETRY_S", 0.01)
 
 
 @asynccontextmanager
@@ -232,7 +232,7 @@ async def test_a_full_disk_stops_the_following_and_not_the_node(
     source = tmp_path / "source"
     source.write_bytes(b"x")
     log_at(source, wires)
-    monkeypatch.setattr(logs, "_append", full)
+    monkeypatch.setattr(log_follower, "_append", full)
     async with running(ada.results(wires)) as found:
         found.perform(FOLLOW)
         await until(lambda: wires.lines and wires.lines[0].was_reset)

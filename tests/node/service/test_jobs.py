@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import trio
 
-from node.provider import log_server as logs
+from node.provider import log_server
+from node.requester import log_follower
 from node.rpc.views import JobEventView
 from node.sandbox.driver import log_path
 from node.service import jobs as jobs_module
@@ -24,8 +25,8 @@ from tests.node.local_node import Pair
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "RETRY_S", 0.01)
-    monkeypatch.setattr(logs, "POLL_S", 0.005)
+    monkeypatch.setattr(log_follower, "RETRY_S", 0.01)
+    monkeypatch.setattr(log_server, "POLL_S", 0.005)
 
 
 async def read(stream: AsyncIterator[Any]) -> list[Any]:

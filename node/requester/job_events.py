@@ -1,0 +1,55 @@
+"""What happens to a job, as it is written down and as users and scripts read it.
+
+Spec: specs/core.md#job-events.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from node.rpc.views import JobEventView
+from node.storage.journal import JobEventRow
+from protocol.machines import events
+
+KINDS: Final[Mapping[type, str]] = {
+    events.WaitingForProvider: "waiting",
+    events.Announced: "announced",
+    events.BidsOpened: "bids",
+    events.Awarded: "awarded",
+    events.Fetching: "fetching",
+    events.Starting: "starting",
+    events.Running: "running",
+    events.Cancelling: "cancelling",
+    events.Returning: "returning",
+    events.Done: "done",
+    events.Retrying: "retry",
+    events.Failed: "failed",
+}
+LAST: Final = frozenset({"done", "failed"})
+"""After these nothing happens to a job any more."""
+PHASES: Final = {"starting": "fetching", "retry": "announced"}
+"""Kinds that are no phase of their own for the user."""
+
+
+def kind_of(event: events.JobEvent) -> str:
+    """Return the name of an event's kind, as users and scripts know it."""
+    return KINDS[type(event)]
+
+
+def detail_of(event: events.JobEvent) -> str:
+    """Return an event's fields as JSON; bytes are hex, rates stay nano-credits a second."""
+    return json.dumps(dataclasses.asdict(event), default=bytes.hex)
+
+
+def phase_of(rows: Iterable[JobEventRow]) -> str:
+    """Return the phase that a job is in, as its user sees it."""
+    phase = "announced"
+    for row in rows:
+        phase = PHASES.get(row.kind, row.kind)
+    return phase
+
+
+def event_view(row: JobEventRow) -> JobEventView:
+    """Return an event as the API shows it."""
+    return JobEventView(row.seq, row.at_ms, row.kind, json.loads(row.detail))
