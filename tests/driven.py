@@ -62,6 +62,7 @@ class Driven(RuleBasedStateMachine):
     def deadline_is_reached(self, late_ms: int) -> None:
         self.now_ms = max(self.now_ms, self.state.deadline_ms) + late_ms
         self.take(DeadlineReached())
+        assert self.over or self.state.deadline_ms > self.now_ms, "awake for ever"
 
     def teardown(self) -> None:
         """Liveness: in silence, deadlines alone end everything."""

@@ -395,3 +395,4 @@ class SimulatedNetwork:
         for node in self.nodes.values():
             if node.deadline_ms is not None and node.deadline_ms <= self.now_ms:
                 self._give(node, inputs.DeadlineReached())
+                assert self.now_ms < (node.deadline_ms or self.now_ms + 1), "awake for ever"

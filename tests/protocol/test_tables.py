@@ -18,6 +18,7 @@ from protocol.machines.inputs import (
     PeerConnected,
     PeerDisconnected,
     PolicyChanged,
+    RecordReceived,
 )
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import Award, Call, CapabilityRecord
@@ -25,7 +26,7 @@ from protocol.wire.messages import Award, Call, CapabilityRecord
 MACHINES = [requester.auction, requester.lease, provider.bidding, provider.lease]
 CORE_ALONE = {
     JobSubmitted, Call, Award,  # They begin a machine.
-    CapabilityRecord, PeerConnected, PeerDisconnected, PolicyChanged,
+    CapabilityRecord, RecordReceived, PeerConnected, PeerDisconnected, PolicyChanged,
 }  # fmt: skip
 named = pytest.mark.parametrize(
     "machine", MACHINES, ids=lambda each: each.__name__.removeprefix("protocol.machines.")

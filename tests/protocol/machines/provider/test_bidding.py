@@ -104,6 +104,41 @@ TestBidding = BiddingMachine.TestCase
 TestBidding.settings = settings(max_examples=60, stateful_step_count=20)
 
 
+def bidder(profile: int) -> BiddingMachine:
+    machine = BiddingMachine()
+    machine.hear_the_call(profile)
+    return machine
+
+
+def test_the_undisturbed_way() -> None:
+    machine = bidder(VICKREY)
+    assert isinstance(machine.state, Committed)
+    machine.set_is_closed(REQUESTER, ours=True, others=[])
+    assert isinstance(machine.state, Revealed)
+    assert [type(message) for _, message in machine.sent] == [BidCommit, BidReveal]
+    machine.outcome_is_told(REQUESTER, 3)
+    assert isinstance(machine.state, Revealed), "the award may still pass to us"
+
+
+def test_a_bid_of_an_auction_that_nobody_won_is_forgotten() -> None:
+    machine = bidder(QUICK)
+    machine.outcome_is_told(2, None)
+    assert isinstance(machine.state, Revealed), "another cannot say so"
+    machine.outcome_is_told(REQUESTER, None)
+    assert isinstance(machine.state, Over)
+
+
+@pytest.mark.parametrize("profile", [QUICK, VICKREY], ids=["open", "closed"])
+def test_a_bid_is_forgotten_when_it_is_called_off_or_its_time_is_over(profile: int) -> None:
+    called_off, in_silence = bidder(profile), bidder(profile)
+    called_off.is_called_off(2)
+    assert not called_off.over, "another cannot say so"
+    called_off.is_called_off(REQUESTER)
+    in_silence.deadline_is_reached(0)
+    assert called_off.over
+    assert in_silence.over
+
+
 @pytest.mark.parametrize(
     "left, rate_max, reason",
     [(Capacity(1, 4_096, 50_000), 9_000, Refusal.BUSY), (POLICY.capacity, 1_999, Refusal.PRICE)],

@@ -7,14 +7,14 @@ import msgpack
 import pytest
 from hypothesis import settings
 
-from protocol.machines.effects import Kill
+from protocol.machines.effects import Drop, Kill, Settle
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease import Ended, Serving, Settling
 from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, STALL_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released
 from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.driven_provider_lease import ATTEMPT, USAGE_MS_MAX, ServingMachine, after
+from tests.driven_provider_lease import ATTEMPT, LEASE, USAGE_MS_MAX, ServingMachine, after
 
 TestServing = ServingMachine.TestCase
 TestServing.settings = settings(max_examples=120, stateful_step_count=30)
@@ -92,6 +92,50 @@ def test_what_is_all_here_may_take_its_time_to_be_unpacked() -> None:
     while isinstance(machine.state, lease.Preparing):
         machine.deadline_is_reached(0)
     assert PREPARE_MS - HEARTBEAT_MS <= machine.now_ms - begun_ms <= PREPARE_MS
+
+
+UNSTARTED = range(4)
+
+
+@pytest.mark.parametrize("steps", UNSTARTED)
+def test_a_lease_that_is_released_before_it_runs_is_over_and_costs_nothing(steps: int) -> None:
+    machine = after(steps)
+    machine.given_up()
+    assert isinstance(machine.state, Ended)
+    (said,) = machine.sent_of(Released)
+    assert (said.usage_ms, said.receipt) == (0, b"")
+    assert machine.effects[-1] == Drop(LEASE)
+
+
+@pytest.mark.parametrize("steps", [*UNSTARTED, 4, 5])
+def test_a_lease_is_given_back_when_the_owner_stops_the_node(steps: int) -> None:
+    machine = after(steps)
+    machine.owner_stops()
+    assert isinstance(machine.state, Ended)
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.STOPPING]
+    assert machine.effects[-1] == Drop(LEASE)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3], ids=["held", "active", "waiting"])
+def test_a_lease_whose_requester_falls_silent_is_given_back(steps: int) -> None:
+    machine = after(steps)
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Ended)
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.EXPIRED]
+    assert machine.effects[-1] == Drop(LEASE)
+
+
+def test_a_bill_is_kept_whether_it_is_signed_or_not_and_the_outputs_are_not() -> None:
+    signed, unsigned = after(6), after(6)
+    signed.countersigned(own=True)
+    unsigned.deadline_is_reached(0)
+    for machine in (signed, unsigned):
+        assert isinstance(machine.state, Ended)
+        assert machine.effects[-1] == Drop(LEASE)
+        kept = [effect for effect in machine.effects if isinstance(effect, Settle)]
+        assert bool(kept[-1].countersign) == (machine is signed)
+        assert kept[-1].usage_ms == 9_000
+        assert not machine.sent_of(LeaseRelease)
 
 
 def test_who_was_released_stops_and_bills_what_ran() -> None:

@@ -19,6 +19,7 @@ from protocol.machines.requester import auction
 from protocol.rules.commitment import commitment_of
 from protocol.values.ids import JobId, PeerId
 from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, BIDS_MAX, FALLBACKS_MAX
+from protocol.values.reasons import Failure
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import (
     NO_ID,
@@ -226,7 +227,8 @@ class AuctionMachine(Driven):
     @invariant()
     def is_quiet_when_it_is_lost(self) -> None:
         if isinstance(self.state, auction.Lost):
-            assert self.state.why
+            # Why nobody bids the core says, which knows who is there.
+            assert self.state.why or self.state.reason is Failure.NO_BIDS
             last: list[PeerId] = [p for p, m in self.sent if isinstance(m, Award | Cancel)]
             assert len(last) <= FALLBACKS_MAX + len(SIGNERS)
 
@@ -306,6 +308,28 @@ def test_a_user_may_cancel_at_any_time() -> None:
         told = {peer for peer, message in machine.sent if isinstance(message, Cancel)}
         assert len(told) == (3 if steps == 1 else 0)
         assert len(machine.sent_of(LeaseRelease)) == (steps > 1)
+
+
+def test_who_does_not_open_its_bid_in_time_is_not_waited_for() -> None:
+    silent, partly, quick = after(1), after(1), after(0, QUICK)
+    partly.reveals(1, 10, honest=True)
+    quick.reveals(1, 10, honest=True)
+    for machine in (silent, partly, quick):
+        assert isinstance(machine.state, auction.Opening)
+        machine.deadline_is_reached(0)
+    assert silent.state.why == "none of 3 bidders opened its bid"
+    assert partly.state.winner == quick.state.winner == SIGNERS[1].peer_id
+
+
+def test_a_quick_auction_waits_for_nobody_who_has_refused() -> None:
+    machine = AuctionMachine()
+    machine.open(profile=QUICK, expected=2, shift_cap=0, ahead=0)
+    machine.reveals(1, 10, honest=True)
+    assert isinstance(machine.state, auction.Opening)
+    machine.refuses(2)
+    assert machine.state.winner == SIGNERS[1].peer_id
+    (told,) = (e.event for e in machine.effects if isinstance(getattr(e, "event", 0), BidsOpened))
+    assert told.refusals == ((SIGNERS[2].peer_id, 1),)
 
 
 def test_nobody_answers_and_it_calls_once_more() -> None:

@@ -3,209 +3,41 @@
 Spec: specs/lease.md#requester.
 """
 
-from itertools import pairwise
-from typing import Any
-
+import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from protocol.machines.effects import FetchOutputs, Report, Settle
-from protocol.machines.events import Cancelling, Done, Running
-from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.effects import Progress, Report
+from protocol.machines.events import Cancelling
 from protocol.machines.requester import lease
 from protocol.machines.requester.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, usage_seen_max
-from protocol.values.ids import ContentId, JobId, LeaseId, digest_of
-from protocol.values.limits import HEARTBEAT_MS, OVERRUN_MS
-from protocol.values.reasons import Failure
-from protocol.wire.job import BlobRef, Workload
+from protocol.values.limits import HEARTBEAT_MS, OVERRUN_MS, PREPARE_MS
+from protocol.values.reasons import Failure, Release
 from protocol.wire.messages import (
     PREPARING,
     RUNNING,
-    Completed,
     Deploy,
     Heartbeat,
     LeaseRelease,
-    Ready,
     Receipt,
-    Released,
     Start,
-    Started,
     Voucher,
 )
-from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.driven import Driven
-from tests.strategies import SIGNERS
-
-PROVIDER = SIGNERS[1]
-LEASE = LeaseId(digest_of(b"lease"))
-CONTRACT = ContentId(digest_of(b"contract"))
-RATE = 3_333
-TIMEOUT_MS = 90_000
-TERMS = lease.Lease(
-    JobId(bytes(16)), LEASE, PROVIDER.peer_id, CONTRACT, RATE, 3,
-    Workload(bytes(32), ("a",), timeout_ms=TIMEOUT_MS), 10_000,
-)  # fmt: skip
-OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
-USAGES = st.integers(0, 200_000)
-LIES = st.sampled_from([{}, {}, {"rate": 1}, {"amount": 10**9}, {"usage_ms": 5}])
-
-
-def receipt(used_ms: int, **more: Any) -> Receipt:
-    fields = {
-        "lease_id": LEASE, "contract": CONTRACT, "payer": SIGNERS[0].peer_id,
-        "payee": PROVIDER.peer_id, "rate": RATE, "usage_ms": used_ms,
-        "amount": amount_of(RATE, used_ms), "exit_code": 0, "outputs": OUTPUTS.digest,
-    }  # fmt: skip
-    return Receipt(**{**fields, **more})
-
-
-class LeaseMachine(Driven):
-    """All that a requester may hear of its lease; the core lets only the provider speak."""
-
-    table = lease.TRANSITIONS
-    union = lease.State
-    written_first = (Deploy, Start, Voucher, LeaseRelease, Receipt)
-
-    @initialize(ahead=st.integers(0, 4))
-    def begin_lease(self, ahead: int) -> None:
-        """Go some of the way that an undisturbed lease takes, so that all of it is explored."""
-        self.started_ms: int | None = None
-        self.begin(*lease.begin(TERMS, self.context))
-        undisturbed = [self.ready, self.started, lambda: self.heartbeat(RUNNING, 12_000, 1),
-                       lambda: self.completed(15_000, {})]  # fmt: skip
-        for step in undisturbed[:ahead]:
-            self.time_passes(13_000)
-            step()
-
-    def hear(self, message: Any) -> None:
-        quiet = self.over
-        effects = self.take(PROVIDER.sign(message))
-        assert not (quiet and effects)
-        if self.started_ms is None and self.sent_of(Start):
-            self.started_ms = self.now_ms
-
-    @rule(state=st.integers(PREPARING, RUNNING), usage_ms=USAGES, number=st.integers(0, 9))
-    def heartbeat(self, state: int, usage_ms: int, number: int) -> None:
-        self.hear(Heartbeat(LEASE, number, state, usage_ms))
-
-    @rule()
-    def ready(self) -> None:
-        self.hear(Ready(LEASE))
-
-    @rule()
-    def started(self) -> None:
-        self.hear(Started(LEASE))
-
-    @rule(usage_ms=USAGES, lie=LIES)
-    def completed(self, usage_ms: int, lie: dict[str, int]) -> None:
-        bill = PROVIDER.sign(receipt(usage_ms, **lie)).envelope
-        self.hear(Completed(LEASE, 0, "exited", "", usage_ms, OUTPUTS, bill))
-
-    @rule(reason=st.integers(1, 20))
-    def given_back(self, reason: int) -> None:
-        self.hear(LeaseRelease(LEASE, reason, ""))
-
-    @rule(usage_ms=USAGES, signed=st.booleans())
-    def released(self, usage_ms: int, signed: bool) -> None:
-        bill = PROVIDER.sign(receipt(usage_ms)).envelope if signed else b""
-        self.hear(Released(LEASE, usage_ms, bill))
-
-    @rule(here=st.booleans())
-    def outputs(self, here: bool) -> None:
-        self.take(OutputsFetched(LEASE) if here else OutputsLost(LEASE, "gone"))
-
-    @rule()
-    def user_cancels(self) -> None:
-        could = isinstance(self.state, Deploying | lease.Launching | Executing)
-        self.take(JobCancelled(TERMS.job_id))
-        if could:
-            last = self.sent[-1][1]
-            assert isinstance(last, LeaseRelease)
-            assert isinstance(self.state, Broken | Releasing)
-
-    @precondition(lambda self: not self.over)
-    @rule()
-    def node_restarts(self) -> None:
-        """The last that was written is where we go on; no message is said again."""
-        written = from_snapshot(lease.State, to_snapshot(self.state))
-        self.begin(*lease.resume(written, self.context))
-
-    # What always holds.
-
-    @invariant()
-    def vouchers_only_grow_and_never_beyond_the_time_that_passed(self) -> None:
-        vouchers = self.sent_of(Voucher)
-        for before, after in pairwise(vouchers):
-            assert before.sequence < after.sequence
-            assert before.usage_ms < after.usage_ms
-            assert before.amount <= after.amount
-        for voucher in vouchers:
-            assert self.started_ms is not None
-            assert voucher.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
-            assert voucher.usage_ms <= TIMEOUT_MS, "no more than the job may use"
-            assert voucher.amount == amount_of(RATE, voucher.usage_ms)
-            assert voucher.contract == CONTRACT
-
-    @invariant()
-    def starts_once_and_only_what_is_ready(self) -> None:
-        starts = self.sent_of(Start)
-        assert len(starts) <= 1
-        assert all(start.attempt == TERMS.attempt for start in starts)
-
-    @invariant()
-    def says_nothing_after_a_fence_but_what_settles(self) -> None:
-        order = [type(message) for _, message in self.sent]
-        if LeaseRelease in order:
-            after = order[order.index(LeaseRelease) + 1:]  # fmt: skip
-            # Once, when the provider has had its last word: what is undisputed is paid.
-            assert after in ([], [Voucher], [Receipt], [Voucher, Receipt])
-            assert isinstance(self.state, Broken if after else Broken | Releasing)
-
-    @invariant()
-    def signs_only_what_is_right(self) -> None:
-        for signed in self.sent_of(Receipt):
-            assert signed.rate == RATE
-            assert signed.amount == amount_of(RATE, signed.usage_ms)
-            assert self.started_ms is not None
-            assert signed.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
-            assert signed.usage_ms <= TIMEOUT_MS
-
-    @invariant()
-    def is_done_once_with_outputs_here(self) -> None:
-        told = [effect.event for effect in self.effects if isinstance(effect, Report)]
-        done = [event for event in told if isinstance(event, Done)]
-        assert len(done) == isinstance(self.state, Closed)
-        assert len([event for event in told if isinstance(event, Running)]) <= 1
-        for event in done:
-            assert bool(event.countersign) != bool(event.dispute)
-            assert any(isinstance(effect, FetchOutputs) for effect in self.effects)
-
-    @invariant()
-    def keeps_receipts_that_agree_with_what_it_told(self) -> None:
-        settled = [effect for effect in self.effects if isinstance(effect, Settle)]
-        assert len(settled) <= 1
-        for effect in settled:
-            assert effect.amount == amount_of(RATE, effect.usage_ms)
-
-    @invariant()
-    def says_why_it_broke(self) -> None:
-        if isinstance(self.state, Broken):
-            assert self.state.why
-
+from tests.driven_requester_lease import (
+    LEASE,
+    PROVIDER,
+    RATE,
+    TERMS,
+    TIMEOUT_MS,
+    LeaseMachine,
+    after,
+)
 
 TestLease = LeaseMachine.TestCase
 TestLease.settings = settings(max_examples=120, stateful_step_count=30)
 
 
 # The same machine, step by step.
-
-
-def after(steps: int) -> LeaseMachine:
-    machine = LeaseMachine()
-    machine.begin_lease(ahead=steps)
-    return machine
 
 
 def test_the_undisturbed_way() -> None:
@@ -237,6 +69,66 @@ def test_a_bill_below_what_was_promised_is_signed_without_another_voucher() -> N
     machine.outputs(here=True)
     assert [voucher.usage_ms for voucher in machine.sent_of(Voucher)] == [12_000]
     assert [bill.usage_ms for bill in machine.sent_of(Receipt)] == [11_000]
+
+
+def test_a_provider_that_fetches_and_says_so_has_its_time_and_no_more() -> None:
+    machine = after(0)
+    begun_ms = machine.now_ms
+    while not machine.over:
+        machine.time_passes(20_000)
+        machine.hear(Heartbeat(LEASE, 1, PREPARING, 0, 5, 9))
+        assert machine.effects[-1] == Progress(TERMS.job_id, 5, 9)
+        if machine.state.deadline_ms == begun_ms + PREPARE_MS:
+            machine.deadline_is_reached(0)
+    assert machine.now_ms == begun_ms + PREPARE_MS
+    assert machine.state.why == "the provider did not fetch image and inputs in 30 minutes"
+
+
+@pytest.mark.parametrize(
+    "reason, failure",
+    [(Release.PREPARE_FAILED, Failure.PREPARE_FAILED),
+     (Release.SANDBOX_FAILED, Failure.SANDBOX_FAILED),
+     (Release.STOPPING, Failure.PROVIDER_STOPPED)],
+)  # fmt: skip
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_lease_that_is_given_back_ends_at_once(
+    steps: int, reason: Release, failure: Failure
+) -> None:
+    machine = after(steps)
+    machine.given_back(reason)
+    assert isinstance(machine.state, Broken)
+    assert machine.state.reason is failure
+    assert not machine.sent_of(LeaseRelease), "it knows"
+
+
+def test_a_job_may_be_over_before_we_hear_that_it_runs() -> None:
+    machine = after(1)
+    machine.completed(300, {})
+    assert isinstance(machine.state, lease.Fetched)
+    machine.started()
+    machine.outputs(here=True)
+    assert isinstance(machine.state, Closed)
+
+
+def test_a_user_may_cancel_before_anything_runs() -> None:
+    unstarted, starting = after(0), after(1)
+    for machine in (unstarted, starting):
+        machine.user_cancels()
+        (said,) = machine.sent_of(LeaseRelease)
+        assert said.reason == Release.CANCELLED
+    assert isinstance(unstarted.state, Broken), "nothing has run"
+    assert isinstance(starting.state, Releasing), "something may have run"
+    starting.released(0, signed=False)
+    assert isinstance(starting.state, Broken)
+
+
+def test_outputs_that_cannot_be_had_end_the_lease_and_say_so() -> None:
+    machine = after(4)
+    machine.outputs(here=False)
+    assert isinstance(machine.state, Broken)
+    assert (machine.state.reason, machine.state.why) == (Failure.OUTPUTS_LOST, "gone")
+    assert machine.state.usage_ms == 12_000, "what was promised before"
+    assert machine.sent_of(LeaseRelease), "it need not keep them"
 
 
 def test_outputs_that_stay_away_end_the_lease_and_say_so() -> None:

@@ -13,7 +13,7 @@ from protocol.machines.requester import lease
 from protocol.machines.requester.lease import Broken
 from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
 from protocol.wire.messages import RUNNING, Voucher
-from tests.protocol.machines.requester.lease.test_machine import LeaseMachine, after
+from tests.driven_requester_lease import LeaseMachine, after
 
 HOUR_MS = 3_600_000
 

@@ -1,0 +1,198 @@
+"""A requester and one lease in the hands of Hypothesis: all that may happen, and what always holds.
+
+Spec: specs/lease.md#requester.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from protocol.machines.effects import FetchOutputs, Report, Settle
+from protocol.machines.events import Done, Running
+from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.requester import lease
+from protocol.machines.requester.lease import Broken, Closed, Deploying, Executing, Releasing
+from protocol.rules.metering import amount_of, usage_seen_max
+from protocol.values.ids import ContentId, JobId, LeaseId, digest_of
+from protocol.wire.job import BlobRef, Workload
+from protocol.wire.messages import (
+    PREPARING,
+    RUNNING,
+    Completed,
+    Deploy,
+    Heartbeat,
+    LeaseRelease,
+    Ready,
+    Receipt,
+    Released,
+    Start,
+    Started,
+    Voucher,
+)
+from protocol.wire.snapshot import from_snapshot, to_snapshot
+from tests.driven import Driven
+from tests.strategies import SIGNERS
+
+PROVIDER = SIGNERS[1]
+LEASE = LeaseId(digest_of(b"lease"))
+CONTRACT = ContentId(digest_of(b"contract"))
+RATE = 3_333
+TIMEOUT_MS = 90_000
+TERMS = lease.Lease(
+    JobId(bytes(16)), LEASE, PROVIDER.peer_id, CONTRACT, RATE, 3,
+    Workload(bytes(32), ("a",), timeout_ms=TIMEOUT_MS), 10_000,
+)  # fmt: skip
+OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
+USAGES = st.integers(0, 200_000)
+LIES = st.sampled_from([{}, {}, {"rate": 1}, {"amount": 10**9}, {"usage_ms": 5}])
+
+
+def receipt(used_ms: int, **more: Any) -> Receipt:
+    fields = {
+        "lease_id": LEASE, "contract": CONTRACT, "payer": SIGNERS[0].peer_id,
+        "payee": PROVIDER.peer_id, "rate": RATE, "usage_ms": used_ms,
+        "amount": amount_of(RATE, used_ms), "exit_code": 0, "outputs": OUTPUTS.digest,
+    }  # fmt: skip
+    return Receipt(**{**fields, **more})
+
+
+class LeaseMachine(Driven):
+    """All that a requester may hear of its lease; the core lets only the provider speak."""
+
+    table = lease.TRANSITIONS
+    union = lease.State
+    written_first = (Deploy, Start, Voucher, LeaseRelease, Receipt)
+
+    @initialize(ahead=st.integers(0, 4))
+    def begin_lease(self, ahead: int) -> None:
+        """Go some of the way that an undisturbed lease takes, so that all of it is explored."""
+        self.started_ms: int | None = None
+        self.begin(*lease.begin(TERMS, self.context))
+        undisturbed = [self.ready, self.started, lambda: self.heartbeat(RUNNING, 12_000, 1),
+                       lambda: self.completed(15_000, {})]  # fmt: skip
+        for step in undisturbed[:ahead]:
+            self.time_passes(13_000)
+            step()
+
+    def hear(self, message: Any) -> None:
+        quiet = self.over
+        effects = self.take(PROVIDER.sign(message))
+        assert not (quiet and effects)
+        if self.started_ms is None and self.sent_of(Start):
+            self.started_ms = self.now_ms
+
+    @rule(state=st.integers(PREPARING, RUNNING), usage_ms=USAGES, number=st.integers(0, 9))
+    def heartbeat(self, state: int, usage_ms: int, number: int) -> None:
+        self.hear(Heartbeat(LEASE, number, state, usage_ms))
+
+    @rule()
+    def ready(self) -> None:
+        self.hear(Ready(LEASE))
+
+    @rule()
+    def started(self) -> None:
+        self.hear(Started(LEASE))
+
+    @rule(usage_ms=USAGES, lie=LIES)
+    def completed(self, usage_ms: int, lie: dict[str, int]) -> None:
+        bill = PROVIDER.sign(receipt(usage_ms, **lie)).envelope
+        self.hear(Completed(LEASE, 0, "exited", "", usage_ms, OUTPUTS, bill))
+
+    @rule(reason=st.integers(1, 20))
+    def given_back(self, reason: int) -> None:
+        self.hear(LeaseRelease(LEASE, reason, ""))
+
+    @rule(usage_ms=USAGES, signed=st.booleans())
+    def released(self, usage_ms: int, signed: bool) -> None:
+        bill = PROVIDER.sign(receipt(usage_ms)).envelope if signed else b""
+        self.hear(Released(LEASE, usage_ms, bill))
+
+    @rule(here=st.booleans())
+    def outputs(self, here: bool) -> None:
+        self.take(OutputsFetched(LEASE) if here else OutputsLost(LEASE, "gone"))
+
+    @rule()
+    def user_cancels(self) -> None:
+        could = isinstance(self.state, Deploying | lease.Launching | Executing)
+        self.take(JobCancelled(TERMS.job_id))
+        if could:
+            last = self.sent[-1][1]
+            assert isinstance(last, LeaseRelease)
+            assert isinstance(self.state, Broken | Releasing)
+
+    @precondition(lambda self: not self.over)
+    @rule()
+    def node_restarts(self) -> None:
+        """The last that was written is where we go on; no message is said again."""
+        written = from_snapshot(lease.State, to_snapshot(self.state))
+        self.begin(*lease.resume(written, self.context))
+
+    # What always holds.
+
+    @invariant()
+    def vouchers_only_grow_and_never_beyond_the_time_that_passed(self) -> None:
+        vouchers = self.sent_of(Voucher)
+        for before, after in pairwise(vouchers):
+            assert before.sequence < after.sequence
+            assert before.usage_ms < after.usage_ms
+            assert before.amount <= after.amount
+        for voucher in vouchers:
+            assert self.started_ms is not None
+            assert voucher.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
+            assert voucher.usage_ms <= TIMEOUT_MS, "no more than the job may use"
+            assert voucher.amount == amount_of(RATE, voucher.usage_ms)
+            assert voucher.contract == CONTRACT
+
+    @invariant()
+    def starts_once_and_only_what_is_ready(self) -> None:
+        starts = self.sent_of(Start)
+        assert len(starts) <= 1
+        assert all(start.attempt == TERMS.attempt for start in starts)
+
+    @invariant()
+    def says_nothing_after_a_fence_but_what_settles(self) -> None:
+        order = [type(message) for _, message in self.sent]
+        if LeaseRelease in order:
+            after = order[order.index(LeaseRelease) + 1:]  # fmt: skip
+            # Once, when the provider has had its last word: what is undisputed is paid.
+            assert after in ([], [Voucher], [Receipt], [Voucher, Receipt])
+            assert isinstance(self.state, Broken if after else Broken | Releasing)
+
+    @invariant()
+    def signs_only_what_is_right(self) -> None:
+        for signed in self.sent_of(Receipt):
+            assert signed.rate == RATE
+            assert signed.amount == amount_of(RATE, signed.usage_ms)
+            assert self.started_ms is not None
+            assert signed.usage_ms <= usage_seen_max(self.now_ms - self.started_ms)
+            assert signed.usage_ms <= TIMEOUT_MS
+
+    @invariant()
+    def is_done_once_with_outputs_here(self) -> None:
+        told = [effect.event for effect in self.effects if isinstance(effect, Report)]
+        done = [event for event in told if isinstance(event, Done)]
+        assert len(done) == isinstance(self.state, Closed)
+        assert len([event for event in told if isinstance(event, Running)]) <= 1
+        for event in done:
+            assert bool(event.countersign) != bool(event.dispute)
+            assert any(isinstance(effect, FetchOutputs) for effect in self.effects)
+
+    @invariant()
+    def keeps_receipts_that_agree_with_what_it_told(self) -> None:
+        settled = [effect for effect in self.effects if isinstance(effect, Settle)]
+        assert len(settled) <= 1
+        for effect in settled:
+            assert effect.amount == amount_of(RATE, effect.usage_ms)
+
+    @invariant()
+    def says_why_it_broke(self) -> None:
+        if isinstance(self.state, Broken):
+            assert self.state.why
+
+
+def after(steps: int) -> LeaseMachine:
+    machine = LeaseMachine()
+    machine.begin_lease(ahead=steps)
+    return machine
