@@ -1,4 +1,4 @@
-"""Identifiers, units, limits and errors: what every other layer speaks of.
+"""Identifiers, units, limits and errors: the terms of every other layer.
 
 Spec: specs/overview.md#layers.
 """

@@ -1,22 +1,22 @@
-"""Everything that may go wrong in normal operation, by whose fault it is.
+"""Every error of normal operation, classified by fault.
 
 NodeError
-├── InvalidRequest        our user asked for what cannot be: answered over RPC
+├── InvalidRequest        our user's request is invalid: answered over RPC
 │   ├── NotFound
 │   └── Conflict
-├── PeerFault             a peer broke the spec: dropped, and it costs the peer score
+├── PeerFault             a peer violated the spec: discarded, and the peer is penalised
 │   ├── MalformedMessage
 │   ├── BadSignature
 │   └── RuleBroken
-├── Stale                 a peer was honest but late: dropped, free of charge
-└── Unavailable           the world outside failed us: may be tried again
+├── Stale                 a peer was honest but late: discarded without a penalty
+└── Unavailable           the environment failed: a retry may succeed
     ├── PeerUnreachable
     ├── BlobUnavailable
     ├── SandboxUnavailable
     ├── StorageFull
     └── DaemonUnavailable
 
-An exception of any other class is a bug in this program: nobody catches it, the node stops.
+An exception of any other class is a bug in this program: it is not caught, and the node stops.
 Spec: specs/errors.md.
 """
 
@@ -28,47 +28,47 @@ from protocol.values.ids import PeerId
 class NodeError(Exception):
     """The base of all errors that are expected in normal operation."""
 
-    code: ClassVar[str]  # Stable: users, logs and specs/errors.md know an error by its code.
+    code: ClassVar[str]  # Stable: users, logs and specs/errors.md refer to it.
 
 
 class InvalidRequest(NodeError):
-    """Our own user asked for something that the protocol does not allow."""
+    """The user's request violates the protocol or an option's rules."""
 
     code = "invalid-request"
 
 
 class NotFound(InvalidRequest):
-    """Our own user named a thing that is not here."""
+    """The user's request names something that does not exist on this node."""
 
     code = "not-found"
 
 
 class Conflict(InvalidRequest):
-    """Our own user asked for something that the present state does not allow."""
+    """The user's request is not possible in the current state."""
 
     code = "conflict"
 
 
 class PeerFault(NodeError):
-    """A peer did what the spec forbids."""
+    """A peer violated the specification."""
 
     penalty: ClassVar[int] = 10
 
     def __init__(self, peer: PeerId, why: str) -> None:
-        """Name the peer at fault and say why."""
+        """Store the peer at fault and the reason."""
         super().__init__(f"{peer}: {why}")
         self.peer = peer
         self.why = why
 
 
 class MalformedMessage(PeerFault):
-    """The bytes are no message of ours."""
+    """The bytes are not a valid message."""
 
     code = "malformed-message"
 
 
 class BadSignature(PeerFault):
-    """The signature does not belong to the sender or to the content."""
+    """The signature does not match the sender or the content."""
 
     code = "bad-signature"
     penalty = 100
@@ -81,37 +81,37 @@ class RuleBroken(PeerFault):
 
 
 class Stale(NodeError):
-    """The message was right once: it repeats another, or its time is over."""
+    """The message was valid once: it is a repetition, or it came too late."""
 
     code = "stale"
 
 
 class Unavailable(NodeError):
-    """Something outside of this program did not do its part."""
+    """Something outside this program failed."""
 
     code = "unavailable"
 
 
 class PeerUnreachable(Unavailable):
-    """No address of the peer answers, or it did not answer in time."""
+    """No address of the peer answers, or the peer did not answer in time."""
 
     code = "peer-unreachable"
 
 
 class BlobUnavailable(Unavailable):
-    """No holder gave us the bytes of a digest."""
+    """No holder provided the bytes of a digest."""
 
     code = "blob-unavailable"
 
 
 class SandboxUnavailable(Unavailable):
-    """The sandbox refused, failed to start or vanished."""
+    """The sandbox refused, failed to start, or disappeared."""
 
     code = "sandbox-unavailable"
 
 
 class StorageFull(Unavailable):
-    """The disk, or the budget that its owner gave us of it, is full."""
+    """The disk, or the part of it that the owner allows, is full."""
 
     code = "storage-full"
 

@@ -1,4 +1,4 @@
-"""Names of things: each kind of identifier is a type of its own.
+"""Identifiers: each kind has its own type.
 
 Spec: specs/identity.md.
 """
@@ -7,11 +7,11 @@ import hashlib
 from typing import Final, NewType
 
 PeerId = NewType("PeerId", str)
-"""Who a peer is: the base58 text that libp2p derives from its Ed25519 public key."""
+"""A peer's identity: the base58 text that libp2p derives from its Ed25519 public key."""
 JobId = NewType("JobId", bytes)
-"""16 random bytes that the requester's node chose. Never on the wire before a lease."""
+"""16 random bytes chosen by the requester. Never on the wire before a lease."""
 CallId = NewType("CallId", bytes)
-"""The content id of a Call; it names the auction."""
+"""The content id of a Call; it identifies the auction."""
 LeaseId = NewType("LeaseId", bytes)
 """32 bytes that both sides derive from the award."""
 ContentId = NewType("ContentId", bytes)
@@ -53,7 +53,7 @@ def public_key_of(peer_id: PeerId) -> bytes:
 
 
 def lease_id_of(call_id: CallId, slot: int, attempt: int, offer: int, provider: PeerId) -> LeaseId:
-    """Return the name of a lease; `attempt` is the slot's fencing token (specs/lease.md)."""
+    """Return the identifier of a lease; `attempt` is the slot's fencing token (specs/lease.md)."""
     place = b"".join(part.to_bytes(2) for part in (slot, attempt, offer))
     key = public_key_of(provider)
     return LeaseId(hashlib.sha256(LEASE_DOMAIN + call_id + place + key).digest())

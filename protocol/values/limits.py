@@ -8,18 +8,18 @@ from typing import Final
 ENVELOPE_BYTES_MAX: Final = 128 * 1024
 """No message of any kind is larger than this."""
 GOSSIP_BYTES_MAX: Final = 2_000
-"""What travels by gossip is an announcement: its envelope is no larger than this."""
+"""No envelope in a gossip message is larger than this."""
 CLOCK_SKEW_MS: Final = 60_000
-"""An announcement issued further than this from our clock is stale or from the future."""
+"""An announcement issued further than this from our clock is stale."""
 
 RECORD_TTL_MS: Final = 3_600_000
 """A capability record expires after this, unless its node refreshes it."""
 RECORD_TTL_MS_MAX: Final = RECORD_TTL_MS
-"""No record may claim to last longer."""
+"""No record may claim a longer life."""
 RECORD_REFRESH_MS: Final = 300_000
 """A node announces its capability record again this often."""
 GREETING_MS: Final = 15_000
-"""A peer that has just been met is told our capability record, tried for this long."""
+"""A node tries for this long to send its capability record to a newly connected peer."""
 RECORDS_MAX: Final = 20_000
 """The directory keeps this many records; the source with the most gives way."""
 RECORD_FRESH_MS: Final = 2 * RECORD_REFRESH_MS
@@ -28,39 +28,39 @@ PROTECTED_MAX: Final = 6_000
 """So many peers' records are safe: of those that we know, and those that are connected."""
 
 PEERS_WAIT_MS: Final = 10_000
-"""A job for which no provider is known is called for after this, at the latest."""
+"""A job for which no provider is known waits this long before its call."""
 COMMIT_MS: Final = 1_200
-"""How long providers may commit to bids, unless all that could have bid have answered."""
+"""How long providers may commit to bids, unless all expected ones have answered."""
 REVEAL_MS: Final = 900
 """How long providers may open their bids, unless all are open."""
 WINDOW_MS_MAX: Final = 5_000
-"""No call may keep its bidders waiting longer in one window."""
+"""No window of a call may be longer."""
 SILENT_MS: Final = 10 * 60_000
-"""Who left a call unanswered is not waited for in this time, unless it answers in time."""
+"""A peer that left a call unanswered is not waited for in this time, unless it is punctual."""
 BIDS_MAX: Final = 64
-"""An auction takes this many commitments; of more, standing and a lot choose."""
+"""An auction takes this many commitments; if more arrive, standing and a lot choose."""
 SHIFT_CAP: Final = 1
-"""By how many places unopened commitments may move the price up."""
+"""The most ranks by which unopened commitments may raise the price."""
 ACCEPT_MS: Final = 1_500
-"""How long a winner may take to accept its award before the next bid gets one."""
+"""How long a winner may take to accept its award before the next bid is awarded."""
 HOLD_MS: Final = 15_000
-"""How long a revealed bid binds: time enough for FALLBACKS_MAX winners that do not answer."""
+"""How long a revealed bid is binding: enough for FALLBACKS_MAX winners that do not answer."""
 HELD_MS: Final = 6_000
-"""How long capacity stays held for an award that its requester does not confirm."""
+"""How long capacity is held for an award that the requester does not confirm."""
 ACTIVE_MS: Final = 2_500
 """How long a provider may take to answer the confirmation of its lease."""
 FALLBACKS_MAX: Final = 8
-"""An auction awards to at most this many bids, one after another."""
+"""An auction makes at most this many awards, one after another."""
 STRIKE_HALF_LIFE_MS: Final = 10 * 60_000
-"""A bidder's broken word weighs half as much after each of these."""
+"""A bidder's strikes halve after each of these."""
 STANDINGS_MAX: Final = 4_096
-"""A node remembers this many peers that it settled with, and this many others."""
+"""A node remembers this many settled peers, and this many others."""
 CALLS_BURST: Final = 120
 """A requester may send this many calls at once ..."""
 CALLS_PER_MINUTE: Final = 120
 """... and this many a minute in the long run, before a provider ignores them."""
 ALL_CALLS_BURST: Final = 1_200
-"""All requesters together may send this many calls at once, strangers half of them ..."""
+"""All requesters together may send this many calls at once, strangers half of that ..."""
 ALL_CALLS_PER_MINUTE: Final = 1_200
 """... and this many a minute in the long run."""
 BIDDINGS_MAX: Final = 1_024
@@ -69,39 +69,39 @@ BIDDINGS_MAX: Final = 1_024
 DEPLOY_WAIT_MS: Final = 8_000
 """An active lease ends if its requester sends no job in this time."""
 PREPARE_MS: Final = 30 * 60_000
-"""Image and inputs must be at the provider in this time."""
+"""Image and inputs must arrive at the provider in this time."""
 STALL_MS: Final = 60_000
-"""A preparation for which nothing more came in this time is given up."""
+"""A preparation that receives nothing in this time ends."""
 UNPAID_MS_MAX: Final = 10 * 60_000
-"""Who has kept capacity for longer than this without running a job gets none for now ..."""
+"""A requester that held capacity for longer than this without running a job gets none ..."""
 UNPAID_HALF_LIFE_MS: Final = 3_600_000
-"""... until half of it is forgiven after each of these, or all of it with a settled receipt."""
+"""... until it decays: half after each of these, or all of it with a settled receipt."""
 START_WAIT_MS: Final = 8_000
 """A prepared execution ends if its requester does not start it in this time."""
 STARTED_MS: Final = 30_000
-"""A container must run in this time after the start message was sent."""
+"""The container must run within this time after the start message."""
 HEARTBEAT_MS: Final = 5_000
 """A provider reports on a lease this often."""
 SILENCE_MS: Final = 30_000
 """A provider that was silent this long is lost, and its lease is fenced."""
 OVERRUN_MS: Final = 10 * 60_000
-"""A job may be this late after its time limit: starting, stopping and packing outputs take time."""
+"""A job may end this long after its time limit: starting, stopping and packing take time."""
 VOUCHER_MS: Final = 10_000
-"""A requester pays for the usage in steps of this."""
+"""A requester pays in steps of this much usage."""
 EXPOSURE_MS: Final = 35_000
-"""A provider runs this much beyond what vouchers cover, and no longer."""
+"""A provider runs a container for at most this much usage beyond its vouchers."""
 STOP_MS: Final = 20_000
-"""A container that is told to stop has stopped in this time, or the sandbox has failed."""
+"""A container must stop within this time, or the sandbox has failed."""
 RETURN_MS: Final = 30 * 60_000
 """The requester must have fetched the outputs in this time."""
 RETAIN_MS: Final = 24 * 3_600_000
-"""A provider keeps outputs and waits for the countersigned receipt this long."""
+"""A provider keeps outputs, and waits for the countersigned receipt, this long."""
 SETTLING_MAX: Final = 64
-"""A requester with this many receipts unsigned gets no further lease."""
+"""A requester with this many unsigned receipts gets no further lease."""
 RELEASE_MS: Final = STOP_MS + 10_000
-"""A requester that gave up a lease waits this long for the bill: stopping takes time, and so does
-telling."""
+"""A requester that released a lease waits this long for the bill: stopping takes time, and so
+does the message."""
 MESSAGE_MS: Final = 60_000
-"""A message that must arrive is sent again and again for this long ..."""
+"""A message that must arrive is retried for this long ..."""
 SETTLEMENT_MS: Final = RETAIN_MS
 """... and one that concerns money for this long."""

@@ -1,6 +1,6 @@
 """Why something did not happen: numbers on the wire, codes for people.
 
-Spec: specs/errors.md#reasons. A number is for ever; an unknown one is carried, not rejected.
+Spec: specs/errors.md#reasons. A number never changes; an unknown one is kept, not rejected.
 """
 
 from enum import IntEnum, StrEnum
@@ -15,7 +15,7 @@ class Refusal(IntEnum):
 
 
 class Decline(IntEnum):
-    """Why a provider does not take an award."""
+    """Why a provider declines an award."""
 
     BUSY = 1
     EVIDENCE = 2
@@ -23,7 +23,7 @@ class Decline(IntEnum):
 
 
 class Release(IntEnum):
-    """Why one side ends a lease before its time."""
+    """Why one side ends a lease early."""
 
     CANCELLED = 1
     FENCED = 2
@@ -35,7 +35,7 @@ class Release(IntEnum):
 
 
 class Failure(StrEnum):
-    """Why a job ended without having run to its end. Stable: users and scripts know them."""
+    """Why a job did not run to its end. Stable: users and scripts rely on them."""
 
     NO_PEERS = "no-peers"
     NO_MATCH = "no-match"
