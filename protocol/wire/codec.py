@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 def encode(record: Any) -> bytes:
-    """Return the one encoding of a record; ValueError if a field is out of bounds."""
+    """Return the only encoding of a record; ValueError if a field is out of bounds."""
     return pack(to_plain(record))
 
 

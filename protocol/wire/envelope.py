@@ -1,9 +1,9 @@
-"""Signed envelopes: who says what, for which purpose, on which network.
+"""Signed envelopes: signer, content, purpose and network of a message.
 
-Spec: specs/identity.md#envelope. The signature covers domain, network, message number and body;
-it is checked over the received bytes, never over a re-encoding. Verification follows libsodium's
-rules: keys of small order and encodings that are not canonical are refused, because a key of small
-order makes "signatures" that anybody can produce (RFC 8032 leaves this open; OpenSSL accepts them).
+Spec: specs/identity.md#envelope. The signature covers domain, network, message number and body; it
+is verified over the received bytes, never over a re-encoding. Verification follows libsodium's
+rules: keys of small order and encodings that are not canonical are refused, because anybody can
+produce "signatures" for a key of small order (RFC 8032 leaves this open; OpenSSL accepts them).
 """
 
 import hashlib
@@ -41,7 +41,7 @@ M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Signed(Generic[M_co]):
-    """A message whose signature has been checked, with the bytes that carried it."""
+    """A message with a verified signature, and the bytes that carried it."""
 
     signer: PeerId
     message: M_co
@@ -70,7 +70,7 @@ class Signer:
         return Signed(self.peer_id, message, envelope, identifier)
 
     def secret(self, purpose: bytes, context: bytes) -> bytes:
-        """Return 32 bytes that only we can derive: chance without a source of chance."""
+        """Return 32 bytes that only this node can derive: unpredictable without randomness."""
         return hashlib.sha256(purpose + b"\0" + self._seed + context).digest()
 
 
@@ -82,7 +82,7 @@ def network_id(name: str) -> bytes:
 def open_envelope(data: bytes, network: bytes, sender: PeerId) -> Signed[Message]:
     """Return the verified message in the bytes, or blame the peer that sent them.
 
-    Raises MalformedMessage if the bytes are no message, BadSignature if it is not authentic.
+    Raises MalformedMessage if the bytes are not a message, BadSignature if it is not authentic.
     """
     if len(data) > ENVELOPE_BYTES_MAX:
         raise MalformedMessage(sender, "larger than any message")
@@ -105,16 +105,16 @@ def open_envelope(data: bytes, network: bytes, sender: PeerId) -> Signed[Message
 
 
 def reopen(data: bytes) -> Message:
-    """Return the message of an envelope that we verified before and kept.
+    """Return the message of a stored envelope that we verified before.
 
-    Its network may not be ours any more: our owner may have moved us to another since.
+    Its network may differ from ours: the owner may have moved the node to another network since.
     """
     number, _, body, _ = _parts(unpack(data))
     return decode(BY_NUMBER[number].message, body)
 
 
 def claims(data: bytes) -> tuple[type[Message], PeerId] | None:
-    """Return what an envelope says to be, and of whom, unverified; None if it is no envelope."""
+    """Return the unverified message class and signer of an envelope; None if it is not one."""
     try:
         number, key, _, _ = _parts(unpack(data))
     except ValueError:
@@ -146,7 +146,7 @@ def _is_small_order(point: bytes) -> bool:
 def _parts(plain: object) -> tuple[int, bytes, bytes, bytes]:
     match plain:
         case [int(version), int(number), bytes(key), bytes(body), bytes(signature)] if (
-            # To Python True is 1; to us there is one encoding of each envelope.
+            # In Python True equals 1, but an envelope has only one encoding.
             type(version) is int and version == VERSION
             and type(number) is int and len(key) == 32 and len(signature) == 64
         ):  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a user wants done, and what of it a provider is told.
+"""A user's job declaration, and the part of it that a provider receives.
 
-Spec: specs/execution.md#job-spec. A `Workload` is what runs; `Terms` is what the requester pays
-for it and whom it asks. The workload travels to the winner alone.
+Spec: specs/execution.md#job-spec. A `Workload` states what runs; `Terms` states what the requester
+pays and which nodes it asks. Only the winner receives the workload.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ VICKREY: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class BlobRef:
-    """Bytes by digest, with their number."""
+    """The digest and the size of a blob."""
 
     digest: Annotated[Digest, Key(1), DIGEST]
     size: Annotated[int, Key(2), Int(0, BLOB_SIZE_MAX)]
@@ -35,17 +35,17 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """A blob under a relative path: an input under /in, an output under /out."""
+    """A blob with a relative path: an input below /in, an output below /out."""
 
     path: Annotated[str, Key(1), Text(1024, 1)]
     blob: Annotated[BlobRef, Key(2), Record(BlobRef)]
     executable: Annotated[bool, Key(3), Flag()] = False
-    """Whether the job may execute the input, or made the output so that it may be executed."""
+    """Whether the job may execute the input, or made the output executable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What an execution left in /out, sorted by path, and its log. Itself stored as a blob."""
+    """The files of an execution's /out, sorted by path, and its log. Itself stored as a blob."""
 
     files: Annotated[tuple[FileRef, ...], Key(1), Many(Record(FileRef), 10_000)]
     log: Annotated[BlobRef, Key(2), Record(BlobRef)]
@@ -61,7 +61,7 @@ class EnvVar:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one slot of a job needs on one node."""
+    """The resources that one slot of a job needs."""
 
     cpus: Annotated[int, Key(1), Int(1, 4096)] = 1
     memory_mib: Annotated[int, Key(2), Int(16, 2**30)] = 512
@@ -85,7 +85,7 @@ class Workload:
     log_mib: Annotated[int, Key(8), Int(1, 1024)] = 16
     processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
     image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
-    """How many bytes the image's blobs have, so that a provider can judge the fetch."""
+    """The total size of the image's blobs, so a provider can estimate the fetch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +98,22 @@ class Terms:
     retries: Annotated[int, Key(4), Int(0, 16)] = 2
     drivers: Annotated[tuple[str, ...], Key(5), Many(Text(32, 1), 8)] = ()
     hard_limits: Annotated[bool, Key(6), Flag()] = False
-    """Ask only nodes whose kernel holds every limit of a job: no neighbour takes its share."""
+    """Ask only nodes whose kernel enforces every limit of a job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job's declaration, as the requester's node keeps it."""
+    """A job's declaration, as the requester stores it."""
 
     name: Annotated[str, Key(1), Text(128)]
     workload: Annotated[Workload, Key(2), Record(Workload)]
     terms: Annotated[Terms, Key(3), Record(Terms)]
     key: Annotated[bytes, Key(4), Bytes(0, 64)] = b""
-    """The user's idempotency key: the same key twice is the same job."""
+    """The user's idempotency key: a repeated key means the same job."""
 
 
 def faults(spec: JobSpec) -> list[str]:
-    """Return what is wrong with a job beyond the bounds of its fields, a line each."""
+    """Return the errors of a job beyond the bounds of its fields, one line each."""
     lines = faults_of_workload(spec.workload)
     if spec.terms.rate_max == 0:
         lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
@@ -121,7 +121,7 @@ def faults(spec: JobSpec) -> list[str]:
 
 
 def faults_of_workload(workload: Workload) -> list[str]:
-    """Return what is wrong with a workload beyond the bounds of its fields, a line each."""
+    """Return the errors of a workload beyond the bounds of its fields, one line each."""
     lines = []
     if not workload.command:
         lines.append("command: a job needs a command; give it after --")
@@ -146,6 +146,6 @@ def faults_of_workload(workload: Workload) -> list[str]:
 
 
 def is_safe_path(path: str) -> bool:
-    """Say whether a path stays inside the folder that it is relative to."""
+    """Return whether a path stays inside the folder to which it is relative."""
     parts = path.split("/")
     return all(part not in {"", ".", ".."} for part in parts) and "\0" not in path

@@ -1,7 +1,7 @@
-"""One declaration of a record is its validation and its specification.
+"""Records: one declaration gives both validation and specification.
 
-A record is a frozen dataclass whose fields are `Annotated[type, Key(n), kind]`. On the wire it is
-a map from the keys to values; a field that has its default is absent. Bounds are part of the kind.
+A record is a frozen dataclass whose fields are `Annotated[type, Key(n), kind]`. On the wire it is a
+map from keys to values; a field whose value is its default is absent. Bounds are part of the kind.
 Spec: specs/messages.md#encoding (canonical msgpack, integer keys).
 """
 
@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 EXTENSION_KEY_MIN: Final = 64
-"""Keys from here on are extensions: an odd one may be ignored, an even one must be understood."""
+"""The first key of extensions: odd keys may be ignored, even keys must be understood."""
 KEY_MAX: Final = 32_767
 
 R = TypeVar("R")
@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The number of a field on the wire. It is for ever."""
+    """The number of a field on the wire. It never changes."""
 
     number: int
 
@@ -35,11 +35,11 @@ class Int:
     high: int = 2**63 - 1
 
     def to_wire(self, value: Any) -> Any:
-        # Our own reasons are members of an IntEnum; from the wire comes a plain integer.
+        # Reasons in our code are members of an IntEnum; the wire has plain integers.
         return self.from_wire(value.value if isinstance(value, IntEnum) else value)
 
     def from_wire(self, value: Any) -> int:
-        """Return the integer; ValueError if it is none or out of bounds."""
+        """Return the integer; ValueError if it is not an integer or out of bounds."""
         if type(value) is not int or not self.low <= value <= self.high:
             raise ValueError(f"expected an integer from {self.low} to {self.high}")
         return value
@@ -53,7 +53,7 @@ class Flag:
         return self.from_wire(value)
 
     def from_wire(self, value: Any) -> bool:
-        """Return the flag; ValueError if it is none."""
+        """Return the flag; ValueError if it is not a flag."""
         if type(value) is not bool:
             raise ValueError("expected true or false")
         return value
@@ -82,13 +82,13 @@ class Text:
 
     most: int
     least: int = 0
-    lines: bool = False  # Whether tabs and line ends are welcome, as in a command's argument.
+    lines: bool = False  # Whether tabs and line ends are allowed, as in a command's argument.
 
     def to_wire(self, value: Any) -> Any:
         return self.from_wire(value)
 
     def from_wire(self, value: Any) -> str:
-        """Return the text; ValueError if it is too long or holds control characters."""
+        """Return the text; ValueError if it is too long or contains control characters."""
         if type(value) is not str:
             raise ValueError("expected text")
         if not self.least <= len(value.encode("utf-8", "replace")) <= self.most:
@@ -100,7 +100,7 @@ class Text:
 
 
 def text_within(value: str, most: int) -> str:
-    """Return any text as a `Text` of at most so many bytes: one line, cut where it is too long."""
+    """Return any text as a `Text` of at most so many bytes: one line, truncated if too long."""
     unwelcome = {"Cc", "Cs"}
     line = "".join(" " if unicodedata.category(c) in unwelcome else c for c in value)
     return line.encode()[:most].decode(errors="ignore")
@@ -184,7 +184,7 @@ def to_plain(record: Any) -> dict[int, Any]:
 
 
 def from_plain(cls: type[R], plain: Any) -> R:
-    """Return the record in a map; ValueError if the map is not the one encoding of a record."""
+    """Return the record in a map; ValueError if the map is not the encoding of a record."""
     if type(plain) is not dict:
         raise ValueError("expected a map")
     declared: Any = cls

@@ -1,7 +1,7 @@
-"""States of machines to bytes for our own disk, and back.
+"""States of machines as bytes on this node's disk.
 
-Spec: specs/core.md#snapshots. A value is written as its class declares it: no second schema to
-keep in step. A field that is missing takes its default, so that older snapshots stay readable.
+Spec: specs/core.md#snapshots. A value is encoded as its class declares it, so there is no second
+schema to maintain. A missing field takes its default, so older snapshots stay readable.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def to_snapshot(value: Any) -> bytes:
 
 
 def from_snapshot(declared: Any, data: bytes) -> Any:
-    """Return the value in bytes that `to_snapshot` made; ValueError if they are none.
+    """Return the value of bytes that `to_snapshot` made; ValueError for any other bytes.
 
     `declared` is a class or a union of classes.
     """

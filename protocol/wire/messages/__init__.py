@@ -1,7 +1,7 @@
 """Every message on the wire in one table: its number, how it travels, how large it may be.
 
-Spec: specs/messages.md. A number is for ever: a message that is withdrawn leaves its number behind
-in RETIRED. Durations travel, instants do not, except the ones that limit replay.
+Spec: specs/messages.md. A number never changes its meaning: that of a withdrawn message is listed
+in RETIRED. Messages contain durations, not instants, except those that limit replay.
 """
 
 from enum import Enum, auto

@@ -16,7 +16,7 @@ NO_ID = ContentId(bytes(32))
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A requester asks every provider to bid for one job. Its content id names the auction."""
+    """A requester asks every provider to bid for one job. Its content id identifies the auction."""
 
     nonce: Annotated[bytes, Key(1), Bytes(16, 16)]
     profile: Annotated[int, Key(2), Int(QUICK, VICKREY)]
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """What a provider offers for one slot."""
+    """A provider's price and conditions for one slot."""
 
     ask: Annotated[int, Key(1), RATE]
     driver: Annotated[str, Key(2), Text(32, 1)]
@@ -51,7 +51,7 @@ class Bid:
 
 @dataclass(frozen=True, slots=True)
 class BidCommit:
-    """A provider binds itself to a bid that nobody can read yet."""
+    """A provider commits to a bid that nobody can read yet."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     commitment: Annotated[bytes, Key(2), DIGEST]
@@ -59,7 +59,7 @@ class BidCommit:
 
 @dataclass(frozen=True, slots=True)
 class BidRefusal:
-    """A provider that could serve the call says why it does not bid."""
+    """A provider whose record fits the call says why it does not bid."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     reason: Annotated[int, Key(2), Int(1, 255)]
@@ -67,7 +67,7 @@ class BidRefusal:
 
 @dataclass(frozen=True, slots=True)
 class CommitSet:
-    """The requester closes the set of commitments, sorted, before it has seen any bid."""
+    """The requester closes the sorted set of commitments before it has seen any bid."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     commitments: Annotated[tuple[bytes, ...], Key(2), Many(DIGEST, BIDS_MAX, 1)]
@@ -75,7 +75,7 @@ class CommitSet:
 
 @dataclass(frozen=True, slots=True)
 class BidReveal:
-    """A provider opens its commitment; in Profile Q it bids with this at once."""
+    """A provider opens its commitment; in Profile Q this is its bid."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     commit_set: Annotated[ContentId, Key(2), DIGEST]
@@ -92,13 +92,13 @@ class Outcome:
     winner: Annotated[PeerId, Key(3), Text(64)]
     """Empty if nobody won."""
     clearing: Annotated[int, Key(4), RATE]
-    """The rate that decided: what the lease pays."""
+    """The rate that the lease pays."""
     opened: Annotated[int, Key(5), Int(0, BIDS_MAX)]
     unopened: Annotated[int, Key(6), Int(0, BIDS_MAX)]
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The requester calls its auction off before it decided."""
+    """The requester cancels its auction before the decision."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]

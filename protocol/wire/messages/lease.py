@@ -1,7 +1,7 @@
 """The messages of a lease, from the award to the receipt.
 
 Spec: specs/lease.md#messages. The contract of a lease is {Award, AwardAccept, LeaseConfirm}; the
-content id of the LeaseConfirm names it.
+content id of the LeaseConfirm identifies it.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
 from protocol.wire.schema import DIGEST, MILLIS, MONEY, PEER, RATE, Bytes, Int, Key, Record, Text
 
 PREPARING, RUNNING = 1, 3
-"""What a heartbeat says of an execution. The number between is not used."""
+"""The states that a heartbeat reports. The number between is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Award:
-    """The requester takes one bid and shows what set its price."""
+    """The requester accepts one bid and shows what set its price."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     outcome: Annotated[bytes, Key(2), Bytes(1, 512)]
@@ -41,7 +41,7 @@ class AwardAccept:
 
 @dataclass(frozen=True, slots=True)
 class AwardDecline:
-    """The provider does not take the award."""
+    """The provider declines the award."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     award: Annotated[ContentId, Key(2), DIGEST]
@@ -50,7 +50,7 @@ class AwardDecline:
 
 @dataclass(frozen=True, slots=True)
 class LeaseConfirm:
-    """The requester closes the contract."""
+    """The requester confirms the contract."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     accept: Annotated[ContentId, Key(2), DIGEST]
@@ -67,7 +67,7 @@ class LeaseActive:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRelease:
-    """One side ends the lease. Nothing of it may start, or go on, after this."""
+    """One side ends the lease. After this nothing of it may start or continue."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     reason: Annotated[int, Key(2), Int(1, 255)]
@@ -76,7 +76,7 @@ class LeaseRelease:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The provider's last word on a lease that its requester released."""
+    """The provider's final message of a lease that its requester released."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     usage_ms: Annotated[int, Key(2), MILLIS]
@@ -94,7 +94,7 @@ class Deploy:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Image and inputs are at the provider; nothing has started, nothing is billed."""
+    """The provider has image and inputs; nothing has started, nothing is billed."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
 
@@ -109,14 +109,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The container runs: from here on usage counts."""
+    """The container runs: usage counts from now on."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """The provider is there, and says how far it is."""
+    """The provider is alive and reports its progress."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     sequence: Annotated[int, Key(2), Int(0, 2**32)]
@@ -128,7 +128,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Voucher:
-    """The requester promises an amount for the whole lease so far. The highest one counts."""
+    """The requester promises an amount for the whole lease so far. The highest counts."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     contract: Annotated[ContentId, Key(2), DIGEST]
@@ -139,7 +139,7 @@ class Voucher:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an execution used and costs. Provider and requester sign the same body."""
+    """The usage and cost of an execution. Provider and requester sign the same body."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     contract: Annotated[ContentId, Key(2), DIGEST]
@@ -156,7 +156,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The container has exited, its outputs wait to be fetched, and this is the bill."""
+    """The container has exited, its outputs can be fetched, and this is the bill."""
 
     lease_id: Annotated[LeaseId, Key(1), DIGEST]
     exit_code: Annotated[int, Key(2), Int(0, 255)]

@@ -1,4 +1,4 @@
-"""The capability record: what a node can run, until when.
+"""The capability record: what a node can run, and how long the statement is valid.
 
 Spec: specs/discovery.md#capability-record.
 """
@@ -23,7 +23,7 @@ class GpuGroup:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a provider asks at least: nano-credits a second. A hint to others, its own floor."""
+    """A provider's lowest prices, in nano-credits per second: its own floor, a hint to others."""
 
     cpu: Annotated[int, Key(1), RATE] = 0
     memory_gib: Annotated[int, Key(2), RATE] = 0
@@ -32,7 +32,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class CapabilityRecord:
-    """A node's signed statement of what it can run. A newer sequence number replaces an older."""
+    """A node's signed statement of what it can run. A higher sequence number replaces a lower."""
 
     sequence: Annotated[int, Key(1), Int(1)]
     issued_ms: Annotated[int, Key(2), Int()]
@@ -47,15 +47,15 @@ class CapabilityRecord:
     drivers: Annotated[tuple[str, ...], Key(11), Many(Text(32, 1), 4)] = ()
     prices: Annotated[Prices, Key(12), Record(Prices)] = Prices()
     images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 16)] = ()
-    """The first 8 bytes of the digests of images that need no fetching."""
+    """The first 8 bytes of the digests of images that the node already has."""
     agent: Annotated[str, Key(14), Text(32)] = ""
     soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
-    """Limits of jobs that are not the kernel's: `memory`, `pids`, `cpu`."""
+    """Job limits that the kernel does not enforce: `memory`, `pids`, `cpu`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A record in the directory, and whose it is."""
+    """A record in the directory, with its peer."""
 
     peer: PeerId
     record: CapabilityRecord
