@@ -1,4 +1,4 @@
-"""The protocol of the network: pure rules, no input or output.
+"""The protocol of the network: pure rules, no I/O.
 
 Spec: specs/overview.md. Layers, each of which may import only those before it:
 values, wire, rules, machines, core.

@@ -1,4 +1,4 @@
-"""What is fair and what is allowed, as plain functions.
+"""The rules of the market as plain functions.
 
 Spec: specs/overview.md#layers.
 """

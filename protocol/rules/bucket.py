@@ -1,4 +1,4 @@
-"""How much a stranger may ask of us: a token bucket.
+"""A rate limit for requests of strangers: a token bucket.
 
 Spec: specs/auction.md#rate-limits.
 """
@@ -11,7 +11,7 @@ MILLI: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Tokens that refill with time. Counted in thousandths, so that they stay integers."""
+    """Tokens that refill with time, counted in thousandths to stay integers."""
 
     burst: int
     per_minute: int
@@ -20,12 +20,12 @@ class Bucket:
 
 
 def full_bucket(burst: int, per_minute: int, now_ms: int) -> Bucket:
-    """Return a bucket that nobody has drawn from."""
+    """Return a full bucket."""
     return Bucket(burst, per_minute, burst * MILLI, now_ms)
 
 
 def draw(bucket: Bucket, now_ms: int) -> tuple[Bucket, bool]:
-    """Take one token: the bucket after it, and whether there was one."""
+    """Take one token; return the new bucket, and whether there was a token."""
     elapsed_ms = max(0, now_ms - bucket.filled_ms)
     tokens = min(bucket.burst * MILLI, bucket.milli_tokens + elapsed_ms * bucket.per_minute // 60)
     allowed = tokens >= MILLI

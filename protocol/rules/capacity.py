@@ -1,4 +1,4 @@
-"""What a node has, what of it is promised, and what is left. Never more is promised than is there.
+"""A node's capacity: total, reserved and free. Reservations never exceed the total.
 
 Spec: specs/lease.md#capacity.
 """
@@ -11,7 +11,7 @@ from protocol.wire.job import Resources
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU that can be handed out."""
+    """One GPU that can be assigned to a job."""
 
     uuid: str
     gpu_class: str
@@ -21,7 +21,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What can be handed out: all of a node, or what is left of it."""
+    """Resources that can be assigned: all of a node, or the free part."""
 
     cpus: int = 0
     memory_mib: int = 0
@@ -31,16 +31,16 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Capacity that is kept for one lease."""
+    """Capacity that is reserved for one lease."""
 
     resources: Resources
     devices: tuple[str, ...] = ()
 
 
 def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
-    """Return what no reservation has taken; nothing where more is reserved than is there.
+    """Return the free capacity; 0 of a resource of which more is reserved than lent.
 
-    That happens if the owner lends less than before.
+    That happens after the owner has reduced what the node lends.
     """
     taken = list(reservations)
     busy = {uuid for reservation in taken for uuid in reservation.devices}
@@ -53,7 +53,7 @@ def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
 
 
 def reserve(left: Capacity, wanted: Resources) -> Reservation | None:
-    """Return a reservation of the wanted resources, or None if they are not all there."""
+    """Return a reservation of the wanted resources, or None if they are not all free."""
     devices = [
         device.uuid
         for device in left.devices

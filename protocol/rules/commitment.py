@@ -1,7 +1,7 @@
-"""How a bid is bound before anybody can read it.
+"""How a provider commits to a bid before anybody can read it.
 
-Spec: specs/auction.md#commitments. The peer's key is inside the hash, so that nobody can copy
-another's commitment; the nonce hides bids that could be guessed.
+Spec: specs/auction.md#commitments. The hash includes the peer's key, so a commitment cannot be
+copied; the nonce hides bids that could be guessed.
 """
 
 import hashlib

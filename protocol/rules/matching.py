@@ -1,7 +1,7 @@
 """Which nodes can serve a job, and why the others cannot.
 
-Spec: specs/auction.md#matching. The same function filters on both sides: a provider asks it about
-itself, a requester about every record that it knows, to expect bids and to explain their absence.
+Spec: specs/auction.md#matching. Both sides use the same function: a provider for its own record, a
+requester for every record that it knows, to expect bids and to explain their absence.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from protocol.wire.messages import Call, CapabilityRecord
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a job asks of a node, as far as everybody may know it."""
+    """The public part of a job's requirements."""
 
     resources: Resources
     rate_max: int
@@ -34,33 +34,33 @@ class Explanation:
     nodes: int
     eligible: int
     reasons: tuple[tuple[Mismatch, int], ...]
-    """How many nodes lack what; a node may lack several things. The most frequent comes first."""
+    """The number of nodes with each mismatch, most frequent first; a node may have several."""
     why: str
-    """One line for people."""
+    """One line for the user."""
 
 
 KNOWS_NOBODY: Final = "no other node is known now"
 
 
 def demand_of_call(call: Call) -> Demand:
-    """Return what a call asks for."""
+    """Return the demand of a call."""
     return Demand(call.resources, call.rate_max, call.region, call.drivers, call.hard_limits)
 
 
 def demand_of_job(spec: JobSpec) -> Demand:
-    """Return what a job's call will ask for."""
+    """Return the demand of a job's future call."""
     terms = spec.terms
     wanted = spec.workload.resources
     return Demand(wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits)
 
 
 def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
-    """Return everything that keeps a node from serving a demand; nothing if it can."""
+    """Return all mismatches between a record and a demand; empty if the node can serve it."""
     return tuple(_mismatches(demand, record))
 
 
 def fits(demand: Demand, record: CapabilityRecord) -> bool:
-    """Say whether a node can serve a demand."""
+    """Return whether a node can serve a demand."""
     return next(_mismatches(demand, record), None) is None
 
 
@@ -87,9 +87,9 @@ def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
 
 
 def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 0) -> Explanation:
-    """Count, for every constraint, the nodes that fail it, and say it in one line.
+    """Count the nodes that fail each constraint, and describe the counts in one line.
 
-    `avoided` nodes are known besides, and do not count since they failed this job before.
+    `avoided` is the number of further known nodes that failed this job before; they do not fit.
     """
     known = list(records)
     lacks = [mismatches(demand, record) for record in known]
@@ -105,13 +105,13 @@ def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:
-    """Return how many providers refused to bid, and why, in one line."""
+    """Return one line with the number of providers that refused to bid, and their reasons."""
     texts = [_REFUSALS.get(reason, f"reason {reason}") for reason in reasons]
     return "; ".join(f"{texts.count(text)} refused: {text}" for text in sorted(set(texts)))
 
 
 def sentence_of_unreachable(count: int) -> str:
-    """Return in one line that nodes which could serve a job are beyond reach, and what helps."""
+    """Return one line about nodes that fit but are unreachable, with a remedy."""
     are = "is" if count == 1 else "are"
     return (
         f"{count} of these {are} known but unreachable: no connection stands, and none could be"
@@ -151,13 +151,13 @@ _OF_ONE: Final = {"have": "has", "are": "is"}
 
 
 def _counted(count: int, sentence: str) -> str:
-    """Return how many nodes a sentence about several is true of; of one node it is bent."""
+    """Return a number of nodes with its verb, which is singular for one node."""
     verb, _, rest = sentence.partition(" ")
     return f"{count} {_OF_ONE.get(verb, f'{verb}s') if count == 1 else verb} {rest}"
 
 
 def _sizes(asked_mib: int, most_mib: int) -> str:
-    """Return two sizes for people, to the MiB where they would read alike."""
+    """Return two sizes for people, in MiB if rounding would make them equal."""
     asked, most = size_of_mib(asked_mib), size_of_mib(most_mib)
     if asked == most:
         asked, most = f"{asked_mib} MiB", f"{most_mib} MiB"

@@ -1,4 +1,4 @@
-"""From usage to the amount due. Integers only, rounded down: in the payer's favour.
+"""The amount due for a usage, in integers, rounded down in the payer's favour.
 
 Spec: specs/lease.md#metering.
 """
@@ -9,17 +9,17 @@ MILLIS_PER_SECOND = 1000
 
 
 def amount_of(rate: int, usage_ms: int) -> int:
-    """Return nano-credits for a usage in milliseconds at a rate in nano-credits a second."""
+    """Return nano-credits for a usage in milliseconds at a rate in nano-credits per second."""
     assert rate >= 0
     assert usage_ms >= 0
     return min(rate * usage_ms // MILLIS_PER_SECOND, MONEY_MAX)
 
 
 def usage_seen_max(observed_ms: int) -> int:
-    """Return the most usage a provider may claim for the time that the requester saw pass.
+    """Return the most usage that a provider may claim for the time that the requester measured.
 
-    One part in a thousand is for clocks that run at different speeds. No time has passed if the
-    requester's clock was set back before a restart.
+    0.1 % is tolerance for clock drift. The time is 0 if the requester's clock was set back before
+    a restart.
     """
     observed_ms = max(0, observed_ms)
     return observed_ms + observed_ms // 1000 + 1

@@ -1,7 +1,8 @@
-"""Who wins an auction and what it is paid.
+"""The winner of an auction and its price.
 
 Spec: specs/auction.md#selection. Profile V pays the second price, moved up by unopened commitments
-(the shift rule); Profile Q pays the bid. All integers; the order of arrival decides nothing.
+(the shift rule); Profile Q pays the bid. All values are integers; the order of arrival has no
+influence.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What the first of a ranking is paid, and the envelope that proves it."""
+    """The price of the first bid of a ranking, and the envelope that proves it."""
 
     rate: int
     evidence: bytes
@@ -36,23 +37,24 @@ class Price:
 def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Offer, ...]:
     """Return the offers that the call can pay, the best first.
 
-    Ties are broken by a hash over `tie_break`, which nobody chose alone.
+    Ties are broken by a hash over `tie_break`, which no single peer chose.
     """
     eligible = [offer for offer in offers if offer.bid.ask <= call.rate_max]
     return tuple(sorted(eligible, key=lambda offer: (offer.bid.ask, _lot(tie_break, offer.peer))))
 
 
 def rivals(ranking: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Return the offers that may set the price of the first: who asks no less, the cheapest first.
+    """Return the offers that may set the price of the first, which ask no less, cheapest first.
 
-    A ranking may begin with an offer that is not the cheapest, if cheaper bidders are mistrusted.
+    A ranking may begin with an offer that is not the cheapest, if cheaper bidders have a bad
+    standing.
     """
     dearer = [offer for offer in ranking[1:] if offer.bid.ask >= ranking[0].bid.ask]
     return tuple(sorted(dearer, key=lambda offer: offer.bid.ask))
 
 
 def price_of_first(call: Call, ranking: tuple[Offer, ...], shift: int) -> Price:
-    """Return what the first of the ranking is paid when `shift` commitments failed."""
+    """Return the price of the first of the ranking when `shift` commitments failed."""
     assert ranking
     assert shift <= call.shift_cap
     winner, losers = ranking[0], rivals(ranking)
@@ -72,7 +74,7 @@ def award_fault(
     award: Award,
     setter: Signed[BidReveal] | None,
 ) -> str:
-    """Return what is wrong with an award's price, as its winner can see; empty if nothing is.
+    """Return what is wrong with an award's price, as far as its winner can see; empty if nothing.
 
     `setter` is the verified evidence of the award, None if the award has none.
     """
@@ -94,10 +96,10 @@ def award_fault(
 def outcome_fault(
     call: Call, commit_set: Signed[CommitSet] | None, own: PeerId, award: Award, outcome: Outcome
 ) -> str:
-    """Return what is wrong with the outcome of an award, as its winner sees; empty if nothing is.
+    """Return what is wrong with the outcome of an award, as its winner sees; empty if nothing.
 
-    The winner holds the set, so it knows how many bids there are; which of them were opened it must
-    believe, but the shift has to follow from it.
+    The winner has the set, so it knows the number of bids. It cannot verify which of them were
+    opened, but the shift must follow from that.
     """
     set_id = commit_set.content_id if commit_set else NO_ID
     if (outcome.call_id, outcome.commit_set) != (award.call_id, set_id):

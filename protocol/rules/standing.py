@@ -1,7 +1,6 @@
-"""What a peer's earlier conduct is worth: whom a requester serves first, and whom last.
+"""The value of a peer's past conduct: which peers a node prefers, and which come last.
 
-Spec: specs/standing.md. All of it is one node's own experience; nobody is asked, and nobody
-is told.
+Spec: specs/standing.md. It is one node's own experience, which nodes do not share.
 """
 
 from dataclasses import dataclass, replace
@@ -12,38 +11,38 @@ from protocol.values.limits import SILENT_MS, STRIKE_HALF_LIFE_MS, UNPAID_HALF_L
 DECLINED: Final = 300
 """Thousandths of a strike for a bidder that declines its award: it may honestly be busy."""
 BROKEN: Final = 1_000
-"""... for one that falls silent, does not open its bid, or does not serve the job that it took."""
+"""... for one that falls silent, does not open its bid, or fails a job that it took."""
 STRUCK: Final = 500
 """A peer with more than this has a bad standing."""
 STRIKES_MAX: Final = 8_000
-"""Nobody has more: after four half-lives everything is forgiven."""
+"""The maximum: after four half-lives no peer has a bad standing."""
 
 FIRST, MIDDLE, LAST = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What we know of a peer."""
+    """What this node knows about a peer."""
 
     settled: bool = False
-    """Whether both of us have signed a receipt."""
+    """Whether both sides have signed a receipt."""
     strikes: int = 0
     """In thousandths, as they were at `struck_ms`."""
     struck_ms: int = 0
     unpaid: int = 0
-    """For how many ms it kept our capacity without running a job, as it was at `unpaid_ms`."""
+    """For how many ms it held our capacity without running a job, as of `unpaid_ms`."""
     unpaid_ms: int = 0
     answers: bool = False
-    """Whether it answered a call before: then it is waited for."""
+    """Whether it answered a call before: then a requester waits for it."""
     silent_until_ms: int = 0
-    """Until when only an answer in time makes it one to wait for."""
+    """Until this time only a punctual answer sets `answers` again."""
 
 
 STRANGER: Final = Standing()
 
 
 def strikes_of(standing: Standing, now_ms: int) -> int:
-    """Return what is left of a peer's strikes, in thousandths: half after each half-life."""
+    """Return a peer's current strikes, in thousandths: they halve after each half-life."""
     return _left_of(standing.strikes, now_ms - standing.struck_ms, STRIKE_HALF_LIFE_MS)
 
 
@@ -54,7 +53,7 @@ def struck(standing: Standing, weight: int, now_ms: int) -> Standing:
 
 
 def unpaid_of(standing: Standing, now_ms: int) -> int:
-    """Return for how many ms a peer kept our capacity in vain: half after each half-life."""
+    """Return for how many ms a peer held our capacity in vain; it halves after each half-life."""
     return _left_of(standing.unpaid, now_ms - standing.unpaid_ms, UNPAID_HALF_LIFE_MS)
 
 
@@ -77,7 +76,7 @@ def unanswered(standing: Standing, now_ms: int) -> Standing:
 
 
 def place_of(standing: Standing, now_ms: int) -> int:
-    """Return FIRST for who has served us well, LAST for who broke its word, MIDDLE for others."""
+    """Return LAST for a bad standing, FIRST for a peer that has settled with us, else MIDDLE."""
     if strikes_of(standing, now_ms) > STRUCK:
         return LAST
     return FIRST if standing.settled else MIDDLE

@@ -1,4 +1,4 @@
-"""Which gossip topics carry what: a node hears only what it could run.
+"""The gossip topics: a node subscribes only to calls that it could serve.
 
 Spec: specs/discovery.md#topics.
 """
@@ -19,7 +19,7 @@ def call_topic(call: Call) -> str:
 
 
 def topics_of(record: CapabilityRecord) -> tuple[str, ...]:
-    """Return the topics that a node with this record listens to."""
+    """Return the topics to which a node with this record subscribes."""
     families = [CPU, *([GPU] if record.gpus else [])] if record.providing else []
     regions = [ANYWHERE, *([record.region] if record.region else [])]
     return (RECORDS, *(f"call/{family}/{region}" for family in families for region in regions))

@@ -1,4 +1,4 @@
-"""What a node says of a gossiped message.
+"""A node's verdict on a gossiped message.
 
 Spec: specs/gossip.md.
 """
@@ -7,9 +7,9 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """What happens to a gossiped message after a rule has looked at it."""
+    """What happens to a gossiped message after its check."""
 
-    ACCEPT = "accept"  # It was new and right: forward it.
-    IGNORE = "ignore"  # It is late, a repetition or not for us: drop it, free of charge.
-    LATER = "later"  # There is no room for it from this peer now: drop it; a copy may come.
-    REJECT = "reject"  # It breaks the spec: drop it, and it costs the forwarding peer score.
+    ACCEPT = "accept"  # It is new and valid: forward it.
+    IGNORE = "ignore"  # It is late, a repetition or not for us: discard it without a penalty.
+    LATER = "later"  # There is no room for it now: discard it; a copy may come.
+    REJECT = "reject"  # It violates the spec: discard it, and penalise the forwarding peer.
