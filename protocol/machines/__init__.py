@@ -1,4 +1,4 @@
-"""The state machines: states, transitions and the table that says which is when.
+"""The state machines: states, transitions and their tables.
 
 Spec: specs/overview.md#layers.
 """

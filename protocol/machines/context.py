@@ -1,4 +1,4 @@
-"""What a step may know besides its state and its input: the time, our key and our policy.
+"""What a step knows besides its state and its input: the time, our key and our policy.
 
 Spec: specs/core.md#context.
 """
@@ -19,7 +19,7 @@ FREE: Final = Prices()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the owner of this node allows: it is the master of the machine."""
+    """What the owner of this node allows."""
 
     providing: bool = False
     capacity: Capacity = NO_CAPACITY
@@ -29,18 +29,19 @@ class Policy:
     isolation: int = 1
     soft_limits: tuple[str, ...] = ()
     jobs_max: int = 64
-    """Leases that this node has at one time."""
+    """The most leases that this node has at a time."""
     pause_ms: int = 10 * 60_000
-    """A container beyond its budget waits so long for a voucher, paused; then it ends."""
+    """How long a container that has used its budget stays paused before it is stopped."""
     pause_memory_mib: int = 0
-    """Memory that paused containers may hold together. Beyond it those paused longest end."""
+    """The most memory that all paused containers hold; beyond it those paused longest are
+    stopped."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""
 
 
 def nobody_known(peer: PeerId) -> Standing:
-    """Return the standing of a peer for a node that has dealt with nobody."""
+    """Return the standing of a peer for a node without any experience."""
     return STRANGER
 
 
@@ -52,4 +53,4 @@ class Context:
     signer: Signer
     policy: Policy
     standing_of: Callable[[PeerId], Standing] = nobody_known
-    """What we know of a peer's earlier conduct."""
+    """What we know of a peer's past conduct."""

@@ -1,8 +1,8 @@
-"""Everything that a node can ask of the world.
+"""Everything that the core can request from the node.
 
 Spec: specs/core.md#effects. Effects are performed in the order in which they are listed. The
-durable ones of one step (Save, Report, Settle, and Send in the outbox) are one transaction: the
-state changes and the exact bytes that it causes to be sent are written together, or not at all.
+durable ones of one step (Save, Report, Settle, and Send in the outbox) are one transaction: the new
+states and the exact bytes to send are written together, or not at all.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from protocol.wire.job import BlobRef, Workload
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write the state of a machine down; None forgets it."""
+    """Save the state of a machine; None deletes it."""
 
     table: str
     key: bytes
@@ -25,7 +25,7 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the user what became of the job. Durable."""
+    """Report an event of a job to the user. Durable."""
 
     job_id: JobId
     event: JobEvent
@@ -33,7 +33,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Tell the user how far the provider's fetching is. Not durable."""
+    """Report the progress of the provider's fetch to the user. Not durable."""
 
     job_id: JobId
     fetched: int
@@ -42,9 +42,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Keep a receipt. `countersign` is empty as long as the requester has not signed.
+    """Store a receipt. `countersign` is empty until the requester has signed.
 
-    `voucher` is the envelope of the newest voucher that a provider has; a requester keeps none.
+    `voucher` is the envelope of the newest voucher at a provider; a requester stores none.
     """
 
     lease_id: LeaseId
@@ -59,9 +59,9 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send an envelope to one peer, again and again until it has it or the deadline is over.
+    """Send an envelope to one peer, with retries until it acknowledges or the deadline passes.
 
-    A deadline of 0 means once. Only what is durable goes on after a crash of ours.
+    A deadline of 0 means one attempt. Only durable messages are retried after a crash.
     """
 
     peer: PeerId
@@ -71,7 +71,7 @@ class Send:
 
     @property
     def in_outbox(self) -> bool:
-        """Whether it is written down before it is said."""
+        """Whether the outbox stores the message before it is sent."""
         return self.durable and self.until_ms > 0
 
 
@@ -85,7 +85,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Advertise:
-    """Put our capability record into the DHT. It may fail. The sequence number is to be kept."""
+    """Store our capability record in the DHT, and its sequence number on disk. It may fail."""
 
     envelope: bytes
     sequence: int
@@ -93,7 +93,7 @@ class Advertise:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Remember where a peer listens, by its own word. Its messages may need it; it may be wrong."""
+    """Remember the addresses that a peer claims, to send it messages. They may be wrong."""
 
     peer: PeerId
     addresses: tuple[str, ...]
@@ -101,7 +101,7 @@ class Learn:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Connect with peers that are to answer: they may not be able to connect with us."""
+    """Connect to peers that may answer our call: they may be unable to connect to us."""
 
     peers: tuple[PeerId, ...]
 
@@ -117,7 +117,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start the container of a lease, or take it over if it runs already."""
+    """Start the container of a lease, or take over one that already runs."""
 
     lease_id: LeaseId
     requester: PeerId
@@ -125,12 +125,12 @@ class Launch:
     reservation: Reservation
     budget_ms: int
     pause_ms: int
-    """How long the container waits for more, paused, when it has used its budget."""
+    """How long the container stays paused when it has used its budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extend:
-    """Let the container run until it has used this much, even if the daemon dies."""
+    """Let the container run until its usage reaches this budget, even if the daemon dies."""
 
     lease_id: LeaseId
     budget_ms: int
@@ -145,7 +145,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Forget everything about a lease's execution: stop preparing, remove the run folder."""
+    """Discard everything of a lease's execution: stop preparing, remove the run folder."""
 
     lease_id: LeaseId
 

@@ -1,6 +1,6 @@
-"""What a user is told about a job, in the order in which it happens. Events are durable.
+"""What a user is told about a job, in order. Events are durable.
 
-Spec: specs/core.md#job-events. A job's whole story is the fold over its events.
+Spec: specs/core.md#job-events. The fold over its events gives the view of a job.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from protocol.wire.messages import Bid
 
 NO_PROVIDER: Final = PeerId("")
 CANCELLED: Final = "cancelled by the user"
-"""Why a job failed that its user did not want any more."""
+"""The reason of a failed job that its user cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingForProvider:
-    """No provider is known now: the call waits for one to appear, for a while."""
+    """No provider is known yet: the call waits for the first one."""
 
     attempt: int
     wait_ms: int
-    """For how long at most."""
+    """The longest wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class BidSeen:
 
 @dataclass(frozen=True, slots=True)
 class BidsOpened:
-    """All bids are open, or their time is over."""
+    """All bids are open, or the window has ended."""
 
     bids: tuple[BidSeen, ...]
     unopened: int
@@ -73,7 +73,7 @@ class Fetching:
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Everything is there; the start message is out."""
+    """The provider has image and inputs; the start message is sent."""
 
     provider: PeerId
 
@@ -87,14 +87,14 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Cancelling:
-    """Our user does not want the job any more: its provider is to stop it and to send its bill."""
+    """Our user cancelled the job: the provider stops it and sends its bill."""
 
     provider: PeerId
 
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """The container has exited; log and outputs come back."""
+    """The container has exited; log and outputs are being fetched."""
 
     exit_code: int
     usage_ms: int
@@ -102,7 +102,7 @@ class Returning:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The job has run to its end, whatever its exit code, and everything is here."""
+    """The job has run to its end, with any exit code, and its log and outputs are here."""
 
     exit_code: int
     reason: str
@@ -113,13 +113,13 @@ class Done:
     proposal: bytes
     """The receipt in the provider's envelope."""
     countersign: bytes
-    """The same receipt in ours; empty if we dispute it, and `dispute` says why."""
+    """The same receipt in our envelope; empty if we dispute it, with the reason in `dispute`."""
     dispute: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """An attempt failed through no fault of the job; another auction follows."""
+    """An attempt failed for a reason that the job did not cause; another auction follows."""
 
     reason: Failure
     why: str

@@ -1,7 +1,7 @@
 """Everything that can happen to a node.
 
-Spec: specs/core.md#inputs. A message from a peer is an input too: it comes as `Signed`, and the
-tables of the machines know it by the class of its message.
+Spec: specs/core.md#inputs. A message from a peer is also an input, of type `Signed`; the tables of
+the machines list it by the class of its message.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from protocol.wire.messages import CapabilityRecord, Message
 
 @dataclass(frozen=True, slots=True)
 class DeadlineReached:
-    """The deadline that the core named has come, or the clock woke us early."""
+    """The core's next deadline has come, or the timer fired early."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobSubmitted:
-    """Our user wants a job done. The identifier is 16 bytes of chance."""
+    """Our user submitted a job. The identifier is 16 random bytes."""
 
     job_id: JobId
     spec: JobSpec
@@ -28,7 +28,7 @@ class JobSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """Our user does not want the job any more."""
+    """Our user cancelled the job."""
 
     job_id: JobId
 
@@ -42,7 +42,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PrepareFailed:
-    """Image or inputs of a lease could not be had."""
+    """Image or inputs of a lease are unavailable."""
 
     lease_id: LeaseId
     why: str
@@ -50,7 +50,7 @@ class PrepareFailed:
 
 @dataclass(frozen=True, slots=True)
 class FetchProgressed:
-    """So many bytes of image and inputs are here."""
+    """So many bytes of image and inputs have arrived."""
 
     lease_id: LeaseId
     fetched: int
@@ -59,7 +59,7 @@ class FetchProgressed:
 
 @dataclass(frozen=True, slots=True)
 class ContainerStarted:
-    """The container of a lease runs, and has for so long."""
+    """The container of a lease runs, and has used so much."""
 
     lease_id: LeaseId
     usage_ms: int
@@ -67,7 +67,7 @@ class ContainerStarted:
 
 @dataclass(frozen=True, slots=True)
 class ContainerExtended:
-    """The container of a lease has its new budget; if it was paused, it goes on from this usage."""
+    """The container of a lease has its new budget; if it was paused, it resumes at this usage."""
 
     lease_id: LeaseId
     usage_ms: int
@@ -75,14 +75,14 @@ class ContainerExtended:
 
 @dataclass(frozen=True, slots=True)
 class PauseDenied:
-    """Paused containers hold more memory than our owner allows, and this one is to end."""
+    """Paused containers hold more memory than our owner allows; this one must end."""
 
     lease_id: LeaseId
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerExited:
-    """The container of a lease is gone; what it left is in our blob store."""
+    """The container of a lease has exited; its log and outputs are in our blob store."""
 
     lease_id: LeaseId
     exit_code: int
@@ -94,7 +94,7 @@ class ContainerExited:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFailed:
-    """The sandbox could not start the container, or lost it."""
+    """The sandbox failed to start the container, or lost it."""
 
     lease_id: LeaseId
     why: str
@@ -109,7 +109,7 @@ class OutputsFetched:
 
 @dataclass(frozen=True, slots=True)
 class OutputsLost:
-    """Log and outputs of a lease could not be had."""
+    """Log and outputs of a lease are unavailable."""
 
     lease_id: LeaseId
     why: str
@@ -129,7 +129,7 @@ class RecordReceived:
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A connection to a peer stands."""
+    """The first connection to a peer is established."""
 
     peer: PeerId
     source: str = ""
@@ -138,14 +138,14 @@ class PeerConnected:
 
 @dataclass(frozen=True, slots=True)
 class PeerDisconnected:
-    """The last connection to a peer is gone."""
+    """The last connection to a peer is closed."""
 
     peer: PeerId
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanged:
-    """The owner, or the machine itself, changed what this node offers."""
+    """The owner or the machine changed what this node lends."""
 
     policy: Policy
 

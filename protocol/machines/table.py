@@ -1,4 +1,4 @@
-"""What every machine has in common: a table that says which input moves which state.
+"""The common part of all machines: a table from state and input to a transition.
 
 Spec: specs/core.md#machines. A table is total: every pair of a state and an input is written once,
 as a transition, as ignored or as illegal. What is ignored comes from honest peers too, since
@@ -24,14 +24,14 @@ NOTHING: Final[tuple[Effect, ...]] = ()
 
 
 def input_class(event: object) -> type:
-    """Return the class by which tables know an input: of a signed message, the message's."""
+    """Return the class under which tables list an input: for a signed message, the message's."""
     return type(event.message) if isinstance(event, Signed) else type(event)
 
 
 def step(
     transitions: Transitions, state: S, event: object, context: Context
 ) -> tuple[S, tuple[Effect, ...]]:
-    """Move a machine on by one input. An input without a transition changes nothing."""
+    """Apply one input to a machine. An input without a transition changes nothing."""
     transition = transitions.get((type(state), input_class(event)))
     if transition is None:
         return state, NOTHING
@@ -46,8 +46,8 @@ def pairs(states: Iterable[type], inputs: Iterable[type]) -> Pairs:
 
 
 def no_later(state: Any, longest_ms: int, context: Context) -> Any:
-    """Return a state whose deadline is no further away than it ever was.
+    """Return a state whose deadline is at most its longest duration away.
 
-    After a restart: our clock may have been set back since the deadline was written down.
+    For use after a restart: our clock may have been set back since the deadline was saved.
     """
     return replace(state, deadline_ms=min(state.deadline_ms, context.now_ms + longest_ms))

@@ -1,9 +1,9 @@
 """The provider's side of one auction: from a call to an award.
 
-Spec: specs/auction.md. A provider never opens its bid before it holds a set of commitments,
-signed by the requester, that contains its own. From the opening on its bid binds, also that of a
-loser, since the award may pass to it. A bid reserves nothing: the first award gets the capacity.
-Nothing of it is written down: whom nobody pays costs no disk, and after a crash a bid is just lost.
+Spec: specs/auction.md. A provider opens its bid only after it has received a set of commitments
+that the requester signed and that contains its own. An opened bid is binding, even if it loses,
+because the award may pass to it. A bid reserves nothing: the first award gets the capacity. Bids
+are not saved: unpaid work costs no disk, and after a crash a bid is simply lost.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from protocol.wire.messages import (
 )
 
 NETWORK_SLACK_MS: Final = 2_000
-"""How much longer than the requester's window a provider waits: messages travel."""
+"""How much longer than the requester's window a provider waits, to allow for message delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Bidding:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Our commitment is out; nobody has seen our bid yet."""
+    """Our commitment is sent; nobody has seen our bid yet."""
 
     bidding: Bidding
     deadline_ms: int
@@ -60,17 +60,17 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Revealed:
-    """Our bid is open and binds, whoever wins first."""
+    """Our bid is open and binding, whoever wins first."""
 
     bidding: Bidding
     deadline_ms: int
     commit_set: Signed[CommitSet] | None
-    """The set that holds our commitment; None in Profile Q, which has no commitments."""
+    """The set that contains our commitment; None in Profile Q, which has no commitments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """Nothing is to be won any more."""
+    """The auction is over for us."""
 
 
 Open = Committed | Revealed
@@ -79,9 +79,9 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
-    """Commit to a bid, bid at once in Profile Q, or say why not.
+    """Commit to a bid (in Profile Q: bid at once), or refuse with a reason.
 
-    The call matches our own capability record; `left` is what no lease has taken.
+    The call matches our own capability record; `left` is the capacity that no lease has taken.
     """
     call, call_id = event.message, CallId(event.content_id)
     if unpaid_of(context.standing_of(event.signer), context.now_ms) > UNPAID_MS_MAX:
@@ -105,7 +105,7 @@ def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
 
 
 def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step:
-    """Open our bid, if the requester has signed a set that holds our commitment."""
+    """Open our bid if the requester has signed a set that contains our commitment."""
     bidding = state.bidding
     own = commitment_of(bidding.call_id, context.signer.peer_id, bidding.bid, bidding.nonce)
     if event.signer != bidding.requester or own not in event.message.commitments:
@@ -114,19 +114,19 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
 
 
 def hear_outcome(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
-    """Forget our bid if nobody won; if another did, the award may still pass to us."""
+    """Discard our bid if nobody won; if another bidder won, the award may still pass to us."""
     over = event.signer == state.bidding.requester and not event.message.winner
     return (Over(), NOTHING) if over else (state, NOTHING)
 
 
 def withdraw(state: Open, event: Signed[Cancel], context: Context) -> Step:
-    """Forget our bid, since the requester has called its auction off."""
+    """Discard our bid: the requester has cancelled its auction."""
     over = event.signer == state.bidding.requester
     return (Over(), NOTHING) if over else (state, NOTHING)
 
 
 def forget(state: Open, event: DeadlineReached, context: Context) -> Step:
-    """Forget our bid, since the requester fell silent or it binds no longer."""
+    """Discard our bid: the requester fell silent, or the bid is no longer binding."""
     return Over(), NOTHING
 
 
@@ -166,5 +166,5 @@ def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Con
 
 def _refuse(event: Signed[Call], reason: Refusal, context: Context) -> Step:
     refusal = context.signer.sign(BidRefusal(CallId(event.content_id), reason))
-    # A courtesy to a stranger: said once, without a trace on our disk.
+    # A courtesy to a stranger: sent without the outbox.
     return Over(), (Send(event.signer, refusal.envelope, 0),)

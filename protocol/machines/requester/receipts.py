@@ -14,7 +14,7 @@ from protocol.wire.messages import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a requester knows of an execution, to hold a receipt against."""
+    """What a requester knows of an execution, to check a receipt against."""
 
     lease_id: LeaseId
     contract: ContentId
@@ -22,13 +22,13 @@ class Bill:
     rate: int
     usage_ms: int
     usage_ms_max: int
-    """The most that can have been used in the time that we saw pass."""
+    """The most usage that is possible in the time that we measured."""
     result: tuple[int, bytes] | None
-    """Exit code and digest of the outputs; None if we were told of no result."""
+    """Exit code and digest of the outputs; None without a result."""
 
 
 def countersign(bill: Bill, proposal: bytes, signer: Signer) -> tuple[bytes, str]:
-    """Return our envelope of the provider's receipt, or empty bytes and what is wrong with it."""
+    """Return our envelope of the provider's receipt, or empty bytes and the dispute."""
     try:
         proposed = open_envelope(proposal, signer.network_id, bill.provider)
     except PeerFault as fault:

@@ -1,4 +1,4 @@
-"""What a provider bills, and what it was promised.
+"""What a provider bills, and what the vouchers promise it.
 
 Spec: specs/lease.md#receipt.
 """
@@ -25,14 +25,14 @@ def receipt_of(
 def bill(
     state: Serving | Stopping, usage_ms: int, result: tuple[int, bytes], context: Context
 ) -> Settling:
-    """Return the state in which the bill for a usage is out, signed by us."""
+    """Return the state after sending our signed bill for a usage."""
     receipt = receipt_of(state.hold, state.contract, usage_ms, result, context)
     proposal = context.signer.sign(receipt).envelope
     return Settling(state.hold, context.now_ms + RETAIN_MS, proposal, receipt, state.voucher)
 
 
 def settle_of(state: Settling, countersign: bytes) -> Settle:
-    """Return what is to be kept of a bill; `countersign` is empty before the requester signed."""
+    """Return the effect that stores a bill; `countersign` is empty before the requester signs."""
     receipt, hold = state.receipt, state.hold
     parties = (receipt.payee, receipt.payer)
     amounts = (receipt.usage_ms, receipt.amount)
@@ -41,7 +41,7 @@ def settle_of(state: Settling, countersign: bytes) -> Settle:
 
 
 def promised(voucher: bytes) -> int:
-    """Return the amount of a voucher that we kept; 0 if there is none."""
+    """Return the amount of a stored voucher; 0 if there is none."""
     if not voucher:
         return 0
     kept = reopen(voucher)

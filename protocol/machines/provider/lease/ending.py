@@ -1,4 +1,4 @@
-"""What many transitions of a provider's lease do: write it down, give it back, end it.
+"""What many transitions of a provider's lease do: save it, release it, end it.
 
 Spec: specs/lease.md#provider.
 """
@@ -14,21 +14,21 @@ from protocol.wire.messages import LeaseRelease, Released
 from protocol.wire.schema import text_within
 
 DETAIL_BYTES: Final = 512
-"""How much of an explanation travels."""
+"""The longest explanation that a message carries."""
 
 
 def save(state: State) -> Save:
-    """Return the effect that writes the state down, or forgets a lease that has ended."""
+    """Return the effect that saves the state, or deletes a lease that has ended."""
     return Save("provider-lease", state.hold.lease_id, None if isinstance(state, Ended) else state)
 
 
 def release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
-    """Give the lease back, and say why."""
+    """Release the lease with a reason."""
     return end(hold, LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)), context)
 
 
 def end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> Step:
-    """Say the last word and forget the lease."""
+    """Send the final Released and delete the lease."""
     ended = Ended(hold)
     said = context.signer.sign(last_word).envelope
     send = Send(hold.requester, said, context.now_ms + MESSAGE_MS)

@@ -1,6 +1,6 @@
 """The provider's side of one lease: from the award to the countersigned receipt.
 
-Spec: specs/lease.md#provider. Capacity is held hard from the award on.
+Spec: specs/lease.md#provider. Capacity is reserved from the award on.
 """
 
 from collections.abc import Mapping
@@ -75,14 +75,14 @@ from protocol.wire.messages import (
 
 
 def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> Step:
-    """Hold the capacity and accept the award."""
+    """Reserve the capacity and accept the award."""
     accept = context.signer.sign(AwardAccept(hold.lease_id, award))
     state = Held(hold, context.now_ms + min(hold_ms, HELD_MS), accept.content_id)
     return state, (save(state), Send(hold.requester, accept.envelope, state.deadline_ms))
 
 
 def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step:
-    """Take the contract, if its amount is the one that call and award give."""
+    """Accept the contract if its amount follows from call and award."""
     if event.message.accept != state.accept:
         return state, NOTHING
     hold = state.hold
@@ -98,7 +98,7 @@ def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step
 
 
 def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
-    """Fetch image and inputs of a job that asks for no more than the contract says."""
+    """Fetch image and inputs of a job that does not exceed the contract."""
     hold, workload = state.hold, event.message.workload
     beyond = (
         workload.resources != hold.resources
@@ -115,13 +115,13 @@ def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
 
 
 def note_progress(state: Preparing, event: FetchProgressed, context: Context) -> Step:
-    """Remember how far the fetching is, for the next heartbeat."""
+    """Record the progress of the fetch for the next heartbeat."""
     following = replace(state, fetched=event.fetched, total=event.total, fetched_ms=context.now_ms)
     return following, NOTHING
 
 
 def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -> Step:
-    """Tell the requester that we are still fetching, up to a bound, and while something comes."""
+    """Send a heartbeat while bytes arrive and the time limit is not reached."""
     hold = state.hold
     if context.now_ms >= state.until_ms:
         return release(hold, Release.PREPARE_FAILED, "fetching took too long", context)
@@ -134,7 +134,7 @@ def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -
 
 
 def be_ready(state: Preparing, event: Prepared, context: Context) -> Step:
-    """Say that nothing is missing."""
+    """Tell the requester that image and inputs are here."""
     hold = state.hold
     following = Waiting(hold, context.now_ms + START_WAIT_MS, state.contract, state.workload)
     ready = context.signer.sign(Ready(hold.lease_id))
@@ -145,17 +145,17 @@ def be_ready(state: Preparing, event: Prepared, context: Context) -> Step:
 
 
 def fail_preparing(state: Preparing, event: PrepareFailed, context: Context) -> Step:
-    """Give the lease back, since image or inputs cannot be had."""
+    """Release the lease: image or inputs are unavailable."""
     return release(state.hold, Release.PREPARE_FAILED, event.why, context)
 
 
 def release_unstarted(state: Unstarted, event: Signed[LeaseRelease], context: Context) -> Step:
-    """Give the capacity free: nothing has run."""
+    """Release the capacity: nothing has run."""
     return end(state.hold, Released(state.hold.lease_id, 0, b""), context)
 
 
 def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> Step:
-    """Bill what was used until the requester released us."""
+    """Bill the usage until the requester's release."""
     hold = state.hold
     usage_ms = min(event.usage_ms, hold.usage_ms_max, state.usage_ms_max)
     following = bill(state, usage_ms, (event.exit_code, b""), context)
@@ -172,12 +172,12 @@ def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> St
 def give_up_stopping(
     state: Stopping, event: ContainerFailed | DeadlineReached, context: Context
 ) -> Step:
-    """End without a bill: the sandbox cannot say what was used."""
+    """End without a bill: the sandbox does not know the usage."""
     return end(state.hold, Released(state.hold.lease_id, 0, b""), context)
 
 
 def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> Step:
-    """Keep a voucher for more than the one before: it is a debt even without a countersign."""
+    """Store a higher voucher: it proves the debt even without a countersigned receipt."""
     voucher = event.message
     known = promised(state.voucher)
     if voucher.contract != state.receipt.contract or voucher.amount <= known:
@@ -187,7 +187,7 @@ def keep_voucher(state: Settling, event: Signed[Voucher], context: Context) -> S
 
 
 def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
-    """Keep the receipt that both have signed; the outputs are with the requester."""
+    """Store the receipt that both sides signed; the requester has the outputs."""
     if event.message != state.receipt:
         return state, NOTHING
     ended = Ended(state.hold)
@@ -195,29 +195,29 @@ def settle(state: Settling, event: Signed[Receipt], context: Context) -> Step:
 
 
 def give_up_settling(state: Settling, event: DeadlineReached, context: Context) -> Step:
-    """Drop outputs that nobody fetched."""
+    """Discard outputs that the requester did not fetch."""
     ended = Ended(state.hold)
     return ended, (save(ended), Drop(state.hold.lease_id))
 
 
 def stop(state: Unstarted | Serving, event: StopRequested, context: Context) -> Step:
-    """Give the lease back unbilled, since our owner stops the node."""
+    """Release the lease without a bill: our owner stops the node."""
     return release(state.hold, Release.STOPPING, "the provider's owner stopped the node", context)
 
 
 def expire(state: Held | Active | Waiting, event: DeadlineReached, context: Context) -> Step:
-    """Give the capacity free, since the requester fell silent."""
+    """Release the capacity: the requester fell silent."""
     return release(state.hold, Release.EXPIRED, "the requester fell silent", context)
 
 
 LONGEST_MS: Final[Mapping[type, int]] = {
     Held: HELD_MS, Active: DEPLOY_WAIT_MS, Waiting: START_WAIT_MS, Settling: RETAIN_MS,
 }  # fmt: skip
-"""How long a state that only waits for its requester may last."""
+"""The longest time that a state waits for its requester."""
 
 
 def resume(state: State, context: Context) -> Step:
-    """Go on with a lease after a restart; a container that still runs is taken over."""
+    """Resume a lease after a restart; take over a container that still runs."""
     match state:
         case Preparing(hold, _, _, workload):
             anew = replace(
@@ -226,7 +226,7 @@ def resume(state: State, context: Context) -> Step:
             )  # fmt: skip
             return anew, (Prepare(hold.lease_id, hold.requester, workload),)
         case Serving():
-            # Its usage is not known before the sandbox has told it again.
+            # Its usage is unknown until the sandbox reports it again.
             again = replace(
                 state, deadline_ms=context.now_ms + HEARTBEAT_MS,
                 started_ms=context.now_ms, started=False, paused_since_ms=0, paused_at_ms=0,

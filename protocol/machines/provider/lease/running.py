@@ -1,7 +1,7 @@
 """A lease while its container runs: from the start to the bill.
 
-Spec: specs/lease.md#provider. What runs is written down before it is started, and never runs
-further than vouchers and the exposure limit reach.
+Spec: specs/lease.md#provider. A container is saved before it is launched, and never runs beyond
+what vouchers and the exposure limit cover.
 """
 
 from dataclasses import replace
@@ -38,7 +38,7 @@ from protocol.wire.schema import text_within
 
 
 def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
-    """Launch the container. That it runs is written down before it does."""
+    """Launch the container. The state is saved before the launch."""
     hold = state.hold
     if event.message.attempt != hold.attempt:
         return state, NOTHING
@@ -50,9 +50,9 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
 
 
 def say_started(state: Serving, event: ContainerStarted, context: Context) -> Step:
-    """Tell the requester that usage counts from here on. A container taken over counts on.
+    """Tell the requester that usage counts from now on; after a takeover, continue the count.
 
-    The sandbox says what was used: our own clock may have been set since the container started.
+    The sandbox reports the usage: our own clock may have been set since the container started.
     """
     begun = replace(note_usage(state, event.usage_ms, context), started=True)
     started = context.signer.sign(Started(state.hold.lease_id))
@@ -61,7 +61,7 @@ def say_started(state: Serving, event: ContainerStarted, context: Context) -> St
 
 
 def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> Step:
-    """Report the usage, also of a container that is paused for lack of vouchers."""
+    """Report the usage, also while the container is paused for lack of vouchers."""
     hold = state.hold
     if state.killed:
         return release(hold, Release.SANDBOX_FAILED, "the container did not stop", context)
@@ -77,12 +77,12 @@ def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> St
 
 
 def deny_pause(state: Serving, event: PauseDenied, context: Context) -> Step:
-    """Stop a paused container that holds memory beyond what our owner allows."""
+    """Stop a paused container: paused memory exceeds our owner's limit."""
     return _stop_unpaid(state, context)
 
 
 def take_voucher(state: Serving, event: Signed[Voucher], context: Context) -> Step:
-    """Let the container run on. The voucher is written down before that."""
+    """Extend the container's budget. The voucher is saved first."""
     voucher = event.message
     honest = voucher.amount >= amount_of(state.hold.rate, voucher.usage_ms)
     if voucher.contract != state.contract or voucher.sequence <= state.vouchers or not honest:
@@ -95,7 +95,7 @@ def take_voucher(state: Serving, event: Signed[Voucher], context: Context) -> St
 
 
 def go_on(state: Serving, event: ContainerExtended, context: Context) -> Step:
-    """Count on the usage of a container that was paused."""
+    """Resume counting the usage of a container that was paused."""
     if not state.paused_since_ms or event.usage_ms >= budget_ms(state):
         return state, NOTHING
     following = note_usage(state, event.usage_ms, context)
@@ -103,7 +103,7 @@ def go_on(state: Serving, event: ContainerExtended, context: Context) -> Step:
 
 
 def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
-    """Bill what was used, and say where the outputs are."""
+    """Send the bill and the reference to the outputs."""
     hold = state.hold
     usage_ms = min(event.usage_ms, hold.usage_ms_max)
     following = bill(state, usage_ms, (event.exit_code, event.outputs.digest), context)
@@ -120,7 +120,7 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
 
 
 def fail_serving(state: Serving, event: ContainerFailed, context: Context) -> Step:
-    """Give the lease back, since the sandbox failed. Nothing is billed."""
+    """Release the lease: the sandbox failed. Nothing is billed."""
     return release(state.hold, Release.SANDBOX_FAILED, event.why, context)
 
 
@@ -133,13 +133,13 @@ def release_serving(state: Serving, event: Signed[LeaseRelease], context: Contex
 
 
 def _stop_unpaid(state: Serving, context: Context) -> Step:
-    """Stop a container that nobody pays for. What has run is billed when it has exited."""
+    """Stop an unpaid container. Its usage is billed after it has exited."""
     following = replace(state, killed=True, deadline_ms=context.now_ms + STOP_MS)
     return following, (Kill(state.hold.lease_id),)
 
 
 def launch(state: Serving, context: Context) -> Launch:
-    """Return the effect that starts the container, or takes it over."""
+    """Return the effect that starts the container or takes it over."""
     hold = state.hold
     return Launch(
         hold.lease_id, hold.requester, state.workload, hold.reservation, budget_ms(state),

@@ -37,7 +37,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The contract stands; the requester has not sent the job yet."""
+    """The contract is complete; the requester has not sent the job yet."""
 
     hold: Hold
     deadline_ms: int
@@ -57,17 +57,17 @@ class Preparing:
     fetched: int = 0
     total: int = 0
     fetched_ms: int = 0
-    """When something came last. Snapshots of older nodes do not say it; a restart sets it anew."""
+    """When the last bytes arrived. Older snapshots lack it; a restart resets it."""
 
     @property
     def complete(self) -> bool:
-        """Whether everything has come: what is still to be done is our own work."""
+        """Whether all bytes have arrived: the remaining work is local."""
         return 0 < self.total <= self.fetched
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Everything is here; the requester has not started it yet."""
+    """Image and inputs are here; the requester has not started the job yet."""
 
     hold: Hold
     deadline_ms: int
@@ -84,57 +84,58 @@ class Serving:
     contract: ContentId
     workload: Workload
     started_ms: int
-    """When the container started; as long as it has not, when it was told to. It moves by the time
-    in which the container was paused."""
+    """When the container started, or was launched if it has not started yet. It moves forward by
+    the length of each pause."""
     beat: int
     paid_ms: int
     """The usage that vouchers cover."""
     vouchers: int
     voucher: bytes
-    """The envelope of the newest voucher: the requester's debt. Empty before the first."""
+    """The envelope of the newest voucher, which proves the requester's debt. Empty before the
+    first."""
     killed: bool = False
     """Whether the container was told to stop, for lack of vouchers."""
     started: bool = False
     """Whether the container has started: nothing before that is usage."""
     paused_since_ms: int = 0
-    """Since when the container has been paused, for lack of vouchers; 0 if it is not."""
+    """Since when the container has been paused for lack of vouchers; 0 if it is not paused."""
     paused_at_ms: int = 0
-    """The usage at which it stands then."""
+    """The usage at the pause."""
 
     @property
     def is_paused(self) -> bool:
-        """Whether the container waits for a voucher."""
+        """Whether the container is paused until the next voucher."""
         return self.paused_since_ms > 0 and not self.killed
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The container was told to stop, and its requester does not want the result."""
+    """The container was told to stop; the requester ignores its result."""
 
     hold: Hold
     deadline_ms: int
     contract: ContentId
     voucher: bytes
     usage_ms_max: int = TIMEOUT_MS_MAX
-    """What had been used when the requester's release came: no more is billed. Snapshots of older
-    nodes do not say it: then all that ran is billed."""
+    """The usage when the requester's release arrived: no more is billed. Older snapshots lack it:
+    then all usage is billed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settling:
-    """The bill is out; the requester has not countersigned yet. Outputs are kept."""
+    """The bill is sent; the requester has not countersigned yet. Outputs are kept."""
 
     hold: Hold
     deadline_ms: int
     proposal: bytes
     receipt: Receipt
     voucher: bytes
-    """As in Serving; the one for the whole usage comes with the countersigned receipt."""
+    """As in Serving; the voucher for the whole usage comes with the countersigned receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Nothing of the lease is left."""
+    """The lease is over."""
 
     hold: Hold
 
@@ -145,5 +146,5 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 def reserved(state: State) -> Reservation | None:
-    """Return the capacity that a state keeps, or None if it is free again."""
+    """Return the capacity that a state reserves, or None if it is free again."""
     return None if isinstance(state, Settling | Ended) else state.hold.reservation

@@ -1,7 +1,7 @@
-"""What a container has used, as far as its provider can tell: its time stands still in a pause.
+"""A container's usage as its provider knows it; pauses do not count.
 
-Spec: specs/lease.md#exposure. The sandbox pauses a container that has used its budget, on its own;
-it lets it go on when it is given a larger one, and says so. Its own count is what is billed.
+Spec: specs/lease.md#exposure. The sandbox pauses a container that has used its budget, and resumes
+it and reports so when the budget grows. The sandbox's own count is billed.
 """
 
 from dataclasses import replace
@@ -12,12 +12,12 @@ from protocol.values.limits import EXPOSURE_MS
 
 
 def budget_ms(state: Serving) -> int:
-    """Return how far the container may run, in ms of usage."""
+    """Return the container's budget, in ms of usage."""
     return state.paid_ms + EXPOSURE_MS
 
 
 def used_ms(state: Serving, context: Context) -> int:
-    """Return the usage until now, in ms, and no less than what is paid."""
+    """Return the usage until now, in ms, at least the paid usage."""
     if state.paused_since_ms:
         return state.paused_at_ms
     return min(budget_ms(state), max(state.paid_ms, context.now_ms - state.started_ms))
@@ -32,6 +32,6 @@ def note_pause(state: Serving, context: Context) -> Serving:
 
 
 def note_usage(state: Serving, usage_ms: int, context: Context) -> Serving:
-    """Return the state with the usage that the sandbox says, of a container that runs."""
+    """Return the state of a running container with the usage that the sandbox reports."""
     started_ms = context.now_ms - usage_ms
     return replace(state, started_ms=started_ms, paused_since_ms=0, paused_at_ms=0)

@@ -1,4 +1,4 @@
-"""How an auction is decided, and what follows from it: awards, fences and the end.
+"""The decision of an auction and its consequences: awards, fences and the end.
 
 Spec: specs/auction.md#deciding.
 """
@@ -77,9 +77,9 @@ def _award(auction: Auction, ranking: Ranking, context: Context) -> Step:
 
 
 def award_next(state: Awarding, context: Context, fences: tuple[Effect, ...]) -> Step:
-    """Award the job to the next bid, or end the auction when there is none that still binds.
+    """Award the job to the next bid, or end the auction if no bid is still binding.
 
-    After one failure bidders that have served us come first: a low ask costs a stranger nothing.
+    After a failure, bidders that have served us come first: a low ask costs a stranger nothing.
     """
     auction, before = state.auction, state.ranking
     rest, passed = in_places(before.offers[1:], context), before.passed + 1
@@ -94,7 +94,7 @@ def award_next(state: Awarding, context: Context, fences: tuple[Effect, ...]) ->
 
 
 def fence(state: Awarding, context: Context, reason: Release = Release.FENCED) -> Send:
-    """Return the message after which the winner may not start anything."""
+    """Return the message that forbids the winner to start anything."""
     release = context.signer.sign(LeaseRelease(state.lease_id, reason))
     return Send(state.winner, release.envelope, context.now_ms + MESSAGE_MS)
 

@@ -1,8 +1,9 @@
 """The requester's side of one auction: from the call for bids to an active lease.
 
-Spec: specs/auction.md. Profile V: commitments come in, the set is closed and signed, bids are
-opened, the best wins at the second price. Profile Q: bids come in at once and pay what they ask.
-A winner that declines or falls silent is fenced and the next bid gets the award: no new call.
+Spec: specs/auction.md. Profile V: commitments arrive, the set is closed and signed, bids are
+opened, and the best bid wins at the second price. Profile Q: bids arrive open, and the winner is
+paid its ask. A winner that declines or falls silent is fenced and the next bid gets the award: no
+new call.
 """
 
 from dataclasses import replace
@@ -67,7 +68,7 @@ def open_auction(auction: Auction, context: Context) -> Step:
 
 
 def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) -> Step:
-    """Keep one commitment a provider; close the set when nobody else is expected."""
+    """Store one commitment per provider; close the set when no other node is expected."""
     known = {commitment.peer for commitment in state.commitments}
     unwelcome = {context.signer.peer_id, *state.auction.avoid, *known}
     if event.signer in unwelcome:
@@ -78,13 +79,13 @@ def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) 
 
 
 def note_refusal(state: Calling, event: Signed[BidRefusal], context: Context) -> Step:
-    """Remember why a provider does not bid; close the set when nobody else is expected."""
+    """Record why a provider does not bid; close the set when no other node is expected."""
     refused = _refusals(state.refused, event, state.auction)
     return _close_early(replace(state, refused=refused), context)
 
 
 def close_commitments(state: Calling, event: DeadlineReached, context: Context) -> Step:
-    """Close the set. Nobody committed: call once more, and then give up."""
+    """Close the set. If nobody committed, publish the call once more, and then give up."""
     if state.commitments:
         return _close_set(state, context)
     refused = {refusal.peer for refusal in state.refused}
@@ -97,7 +98,7 @@ def close_commitments(state: Calling, event: DeadlineReached, context: Context) 
 
 
 def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step:
-    """Keep a bid that opens its commitment; decide when all are open."""
+    """Store a bid that opens its commitment; decide when all are open."""
     reveal, peer = event.message, event.signer
     if any(offer.peer == peer for offer in state.offers) or reveal.commit_set != state.commit_set:
         return state, NOTHING
@@ -113,7 +114,7 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
 
 
 def note_late_refusal(state: Opening, event: Signed[BidRefusal], context: Context) -> Step:
-    """Remember why a provider does not bid; in Profile Q decide when nobody else is expected."""
+    """Record why a provider does not bid; in Profile Q decide when no other node is expected."""
     refused = _refusals(state.refused, event, state.auction)
     return _decide_early(replace(state, refused=refused), context)
 
@@ -124,7 +125,7 @@ def close_bids(state: Opening, event: DeadlineReached, context: Context) -> Step
 
 
 def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
-    """Close the contract with the winner."""
+    """Confirm the contract with the winner."""
     if (event.signer, event.message.award) != (state.winner, state.award):
         return state, NOTHING
     amount_max = amount_of(state.rate, state.auction.call.usage_ms_max)
@@ -137,14 +138,14 @@ def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> St
 
 
 def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context) -> Step:
-    """Pass over a winner that does not want its award."""
+    """Award the next bid: the winner declined."""
     if (event.signer, event.message.award) != (state.winner, state.award):
         return state, NOTHING
     return award_next(state, context, ())
 
 
 def pass_over(state: Awarding, event: DeadlineReached, context: Context) -> Step:
-    """Fence a winner that did not answer, and award the next."""
+    """Fence a winner that did not answer, and award the next bid."""
     return award_next(state, context, (fence(state, context),))
 
 
@@ -162,7 +163,7 @@ def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step
 
 
 def lose_winner(state: Confirming, event: Signed[LeaseRelease], context: Context) -> Step:
-    """Award the next, since the provider's hold was over."""
+    """Award the next bid: the provider's hold has expired."""
     awarding = state.awarding
     if (event.signer, event.message.lease_id) != (awarding.winner, awarding.lease_id):
         return state, NOTHING
@@ -170,18 +171,18 @@ def lose_winner(state: Confirming, event: Signed[LeaseRelease], context: Context
 
 
 def give_up_winner(state: Confirming, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that accepted and then fell silent."""
+    """Fence a provider that accepted and then fell silent, and award the next bid."""
     return award_next(state.awarding, context, (fence(state.awarding, context),))
 
 
 def cancel_calling(state: Calling, event: JobCancelled, context: Context) -> Step:
-    """Tell those who committed that there is nothing to win."""
+    """Tell the providers that committed that the auction is cancelled."""
     peers = [commitment.peer for commitment in state.commitments]
     return call_off(state.auction, peers, context)
 
 
 def cancel_opening(state: Opening, event: JobCancelled, context: Context) -> Step:
-    """Tell the bidders that there is nothing to win."""
+    """Tell the bidders that the auction is cancelled."""
     peers = {commitment.peer for commitment in state.commitments}
     return call_off(state.auction, sorted(peers | {o.peer for o in state.offers}), context)
 
@@ -198,7 +199,7 @@ def cancel_confirming(state: Confirming, event: JobCancelled, context: Context) 
 
 
 def resume(state: Awarding | Confirming, context: Context) -> State:
-    """Go on with a decided auction after a restart; what was said is in the outbox."""
+    """Resume a decided auction after a restart; its messages are in the outbox."""
     longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
     following: State = no_later(state, longest_ms, context)
     return following
@@ -212,7 +213,7 @@ def _close_early(state: Calling, context: Context) -> Step:
 
 
 def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
-    """Say whether everybody has answered who is expected to; strangers' answers do not count."""
+    """Return whether all expected nodes have answered; answers of strangers do not count."""
     return bool(auction.expected) and answers.issuperset(auction.expected)
 
 
@@ -223,7 +224,7 @@ def _close_set(state: Calling, context: Context) -> Step:
     closed = context.signer.sign(CommitSet(auction.call_id, digests))
     deadline_ms = context.now_ms + auction.call.reveal_ms
     opening = Opening(auction, deadline_ms, closed.content_id, taken, state.refused)
-    # After a crash of ours this call is never decided, so that nobody needs the set any more.
+    # After a crash of ours this call is never decided, so nobody needs the set.
     sends = (Send(c.peer, closed.envelope, deadline_ms, durable=False) for c in taken)
     return opening, tuple(sends)
 
@@ -240,7 +241,7 @@ def _decide_early(state: Opening, context: Context) -> Step:
 def _refusals(
     known: tuple[Refused, ...], event: Signed[BidRefusal], auction: Auction
 ) -> tuple[Refused, ...]:
-    # Strangers' refusals must not keep out those that we wait for.
+    # Refusals of strangers must not displace those of the nodes that we wait for.
     full = len(known) >= BIDS_MAX and event.signer not in auction.expected
     if full or any(item.peer == event.signer for item in known):
         return known

@@ -1,7 +1,7 @@
-"""Whose bids an auction takes when it cannot take all, or would rather not.
+"""Which bids an auction takes when it cannot take all, or should not.
 
-Spec: specs/standing.md. Keys cost nothing, so that the order of arrival must not decide:
-who comes first could fill every place.
+Spec: specs/standing.md. Keys cost nothing, so the order of arrival must not decide: the first to
+come could fill every place.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,8 +32,8 @@ Bidder = TypeVar("Bidder", Commitment, Offer)
 def seated(bidders: tuple[Bidder, ...], call_id: CallId, context: Context) -> tuple[Bidder, ...]:
     """Return the bidders that have a place: all, or the BIDS_MAX that go first.
 
-    Who has served us goes before strangers, and who broke its word goes last; among equals a lot
-    decides that only we can draw.
+    Peers that have served us come before strangers, and peers that broke a promise come last. Among
+    equals a lot decides that only we can draw.
     """
     if len(bidders) <= BIDS_MAX:
         return bidders
@@ -53,12 +53,12 @@ def welcome(bidders: tuple[Bidder, ...], context: Context) -> tuple[Bidder, ...]
 
 
 def in_places(offers: Iterable[Offer], context: Context) -> tuple[Offer, ...]:
-    """Return the offers by their bidders' standing, and else in the order in which they are."""
+    """Return the offers sorted by their bidders' standing; equals keep their order."""
     return tuple(sorted(offers, key=lambda offer: _place(offer.peer, context)))
 
 
 def faults(before: State, event: Any, after: State) -> Iterator[tuple[PeerId, int]]:
-    """Return who broke its word in one step of an auction, and how heavy that weighs."""
+    """Return the peers that broke a promise in one step of an auction, with the weight of each."""
     if isinstance(event, JobCancelled):
         return
     if isinstance(before, Opening) and isinstance(event, DeadlineReached):
@@ -80,7 +80,7 @@ def in_time(state: State) -> bool:
 
 
 def unanswered(before: State, event: Any) -> set[PeerId]:
-    """Return whom an auction waited for in vain, at the end of a window."""
+    """Return the peers for which an auction waited in vain, at the end of a window."""
     if not (isinstance(before, Calling | Opening) and in_time(before)):
         return set()
     if not isinstance(event, DeadlineReached):

@@ -23,14 +23,14 @@ class Auction:
     call: Call
     envelope: bytes
     expected: tuple[PeerId, ...] = ()
-    """The eligible nodes that answered before, if they are so few that all may be waited for."""
+    """The eligible nodes that answered before; empty if they are too many to wait for."""
     avoid: tuple[PeerId, ...] = ()
-    """Providers that have failed this job before."""
+    """Providers that failed this job before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """A bid that nobody can read yet."""
+    """A commitment to a bid that nobody can read yet."""
 
     peer: PeerId
     digest: bytes
@@ -38,7 +38,7 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A provider that could have bid, and why it does not."""
+    """A provider that fits but does not bid, and its reason."""
 
     peer: PeerId
     reason: int
@@ -46,7 +46,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """The call is out and commitments come in."""
+    """The call is published; commitments arrive."""
 
     auction: Auction
     deadline_ms: int
@@ -57,7 +57,7 @@ class Calling:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Bids come in: those committed to in Profile V, any in Profile Q."""
+    """Bids arrive: those committed to in Profile V, any in Profile Q."""
 
     auction: Auction
     deadline_ms: int
@@ -69,21 +69,21 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The bids that may still win, the best first, while the bids bind."""
+    """The bids that may still win, the best first, while they are binding."""
 
     offers: tuple[Offer, ...]
     shift: int
-    """By how many places failed commitments have moved the price up."""
+    """The number of ranks by which failed commitments raise the price."""
     passed: int
-    """How many better bids were passed over."""
+    """The number of better bids that failed."""
     held_until_ms: int
     outcome: bytes
-    """The envelope of what every bidder was told."""
+    """The envelope of the Outcome that every bidder receives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Awarding:
-    """The first of the ranking has our award, and has not answered yet."""
+    """The best bidder has our award, and has not answered yet."""
 
     auction: Auction
     deadline_ms: int
@@ -116,7 +116,7 @@ class Won:
     contract: ContentId
     rate: int
     voucher_ms: int
-    """In steps of how much usage the provider wants to be paid."""
+    """The usage that each payment step covers, as the provider's bid states."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The requester's side of one lease: from the active contract to the countersigned receipt.
 
 Spec: specs/lease.md#requester. A lease that may have started is fenced before another attempt
-begins. Vouchers follow the usage that the provider claims, as far as we saw that time pass.
+begins. Vouchers cover the usage that the provider claims, at most the time that we measured.
 """
 
 from dataclasses import replace
@@ -69,9 +69,9 @@ from protocol.wire.messages import (
 )
 
 Claim = tuple[int, tuple[int, bytes] | None, bytes]
-"""Usage in milliseconds, exit code and outputs if there are any, and the provider's receipt."""
+"""Usage in milliseconds, exit code and outputs (if any), and the provider's receipt."""
 STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
-"""Reasons of an exit that a provider brought about because it was not paid any more."""
+"""Exit reasons of a container that the provider stopped for lack of payment."""
 
 
 def begin(lease: Lease, context: Context) -> Step:
@@ -87,7 +87,7 @@ def begin(lease: Lease, context: Context) -> Step:
 
 
 def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context) -> Step:
-    """Give a provider that is alive more time, up to a bound."""
+    """Extend the deadline of a provider that is alive, up to a bound."""
     heartbeat = event.message
     deadline_ms = min(context.now_ms + SILENCE_MS, state.until_ms)
     progress = Progress(state.lease.job_id, heartbeat.fetched, heartbeat.fetch_total)
@@ -95,7 +95,7 @@ def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context)
 
 
 def launch(state: Deploying, event: Signed[Ready], context: Context) -> Step:
-    """Start the one execution of this attempt. The intent is written before it is said."""
+    """Start the one execution of this attempt. The intent is saved before it is sent."""
     lease = state.lease
     following = Launching(lease, context.now_ms + STARTED_MS, context.now_ms)
     start = context.signer.sign(Start(lease.lease_id, lease.attempt))
@@ -118,11 +118,11 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
 
 
 def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
-    """Sign a voucher for the usage, in steps, as far as we saw the time pass."""
+    """Sign a voucher for the usage, in steps, at most for the time that we measured."""
     lease = state.lease
     alive = replace(state, deadline_ms=min(context.now_ms + SILENCE_MS, _end_ms(state)))
     if alive.deadline_ms <= context.now_ms:
-        return _lose(state, context)  # It would say that it runs for ever.
+        return _lose(state, context)  # It might claim to run for ever.
     usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
     if usage_ms < state.paid_ms + lease.voucher_ms:
         return alive, NOTHING
@@ -155,7 +155,7 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     bill = _bill(state, claim, state.seen_ms)
     signed, dispute, usage_ms, effects = _pay(state, bill, completed.receipt, context)
     if completed.reason in STOPPED_UNPAID:
-        # We were away and did not pay: that is not how the job ends.
+        # We were away and did not pay: this is not the job's own end.
         why = "the provider stopped the job, since our vouchers did not come"
         broken = Broken(lease, Failure.UNPAID, why, usage_ms)
         return broken, (_save(broken), *effects)
@@ -168,25 +168,25 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
 
 
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
-    """Give up on outputs that nobody can give us."""
+    """Give up on outputs that no holder can provide."""
     return _break(state, Failure.OUTPUTS_LOST, event.why, context)
 
 
 def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
-    """End a lease that its provider cannot serve."""
+    """End a lease that its provider released."""
     reasons: dict[int, Failure] = {
         Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
         Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
     }
     reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
     why = event.message.detail or "the provider ended the lease"
-    # An honest provider forgets our vouchers now. Another may not: they are what we promised.
+    # An honest provider discards our vouchers now. Another may keep them: they bind us.
     broken = Broken(state.lease, reason, why, _paid(state)[1])
     return broken, (_save(broken),)
 
 
 def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
-    """Give up on outputs that are too long on their way."""
+    """Give up on outputs whose transfer takes too long."""
     if slept(state, context):
         awake, _ = resume(state, context)
         return awake, (_save(awake),)
@@ -195,9 +195,9 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
 
 
 def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that fell silent or is far too late: what it runs counts for nothing.
+    """Fence a provider that fell silent or is far too late: its results are ignored.
 
-    While we slept nobody could be heard: then its silence is counted from now.
+    If our machine slept, no message could arrive: then its silence is counted from now.
     """
     if slept(state, context):
         awake, _ = resume(state, context)
@@ -211,7 +211,7 @@ def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) ->
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
-    """Release a lease and wait for the bill of what has run."""
+    """Release a lease and wait for the bill."""
     lease = state.lease
     following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *_paid(state))
     release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
@@ -224,13 +224,13 @@ def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
 
 
 def settle_release(state: Releasing, event: Signed[Released], context: Context) -> Step:
-    """Pay what ran before our user cancelled."""
+    """Pay the usage until our user cancelled."""
     released = event.message
     return _settle_cancelled(state, (released.usage_ms, None, released.receipt), context)
 
 
 def settle_crossed(state: Releasing, event: Signed[Completed], context: Context) -> Step:
-    """Pay a job that ended by itself while our cancellation was on its way."""
+    """Pay a job that exited before our cancellation arrived."""
     completed = event.message
     result = (completed.exit_code, completed.outputs.digest)
     claim = (completed.usage_ms, result, completed.receipt)
@@ -240,7 +240,7 @@ def settle_crossed(state: Releasing, event: Signed[Completed], context: Context)
 def stop_waiting(
     state: Releasing, event: DeadlineReached | Signed[LeaseRelease], context: Context
 ) -> Step:
-    """End a cancelled lease whose provider says nothing, or gave it back at the same time."""
+    """End a cancelled lease whose provider is silent, or released it at the same time."""
     return _end_cancelled(state, state.paid_ms, NOTHING)
 
 
@@ -267,25 +267,25 @@ def _break(
 
 
 def _paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
-    """Return how many vouchers we have signed, and for how much usage."""
+    """Return the number of vouchers that we have signed, and the usage that they cover."""
     return (state.vouchers, state.paid_ms) if isinstance(state, Executing | Fetched) else (0, 0)
 
 
 def _bill(state: Fetched | Releasing, claim: Claim, seen_ms: int) -> Bill:
     lease, (usage_ms, result, _) = state.lease, claim
     parties = (lease.lease_id, lease.contract, lease.provider, lease.rate)
-    # What we promised we saw pass, even if our clock was set back since.
+    # At least the time that we paid has passed, even if our clock was set back since.
     return Bill(*parties, usage_ms, max(state.paid_ms, _usage_max(lease, seen_ms)), result)
 
 
 def _pay(
     state: Fetched | Releasing, bill: Bill, proposal: bytes, context: Context
 ) -> tuple[bytes, str, int, tuple[Effect, ...]]:
-    """Return our countersign, or why there is none, the usage due, and what pays for it."""
+    """Return our countersign or the dispute, the usage due, and the effects that pay it."""
     lease = state.lease
     signed, dispute = countersign(bill, proposal, context.signer)
     usage_ms = min(bill.usage_ms, bill.usage_ms_max)
-    if not signed:  # Only a receipt of both sides says that less is due than we promised.
+    if not signed:  # Only a receipt signed by both sides can reduce what we promised.
         usage_ms = max(usage_ms, state.paid_ms)
     amount = amount_of(lease.rate, usage_ms)
     until_ms = context.now_ms + SETTLEMENT_MS
@@ -304,7 +304,7 @@ def _pay(
 
 def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
     proposal = claim[2]
-    if not proposal:  # Nothing had run, or the provider cannot say what.
+    if not proposal:  # Nothing ran, or the provider does not know the usage.
         return _end_cancelled(state, state.paid_ms, NOTHING)
     bill = _bill(state, claim, context.now_ms - state.since_ms)
     _, _, usage_ms, effects = _pay(state, bill, proposal, context)
@@ -320,18 +320,18 @@ def _last_voucher(
     state: Fetched | Releasing, usage_ms: int, context: Context
 ) -> tuple[Effect, ...]:
     if usage_ms <= state.paid_ms:
-        return NOTHING  # What we promised never goes down; the receipt says what is due.
+        return NOTHING  # A promise never decreases; the receipt states what is due.
     voucher = _voucher(state.lease, state.vouchers + 1, usage_ms, context)
     return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
 
 
 def _end_ms(state: Executing) -> int:
-    """Return when the job must be over, whatever its provider says."""
+    """Return the deadline of the job, whatever its provider claims."""
     return state.since_ms + state.away_ms + state.lease.workload.timeout_ms + OVERRUN_MS
 
 
 def _usage_max(lease: Lease, seen_ms: int) -> int:
-    """Return the most usage that we pay: no more than we saw pass, and than the job may use."""
+    """Return the most usage that we pay: the measured time, at most the job's time limit."""
     return min(usage_seen_max(seen_ms), lease.workload.timeout_ms)
 
 

@@ -1,8 +1,8 @@
-"""How a requester goes on with a lease after a restart, or after its machine slept.
+"""How a requester resumes a lease after a restart, or after its machine slept.
 
-Spec: specs/core.md#recovery. What was said is in the outbox; what was going on begins again. Our
-clock may have been set back meanwhile: then only the time has passed that we have paid for, and
-nothing lasts longer for it.
+Spec: specs/core.md#recovery. Messages are in the outbox; interrupted work starts again. If our
+clock was set back meanwhile, we assume that only the paid time has passed, and no deadline moves
+further away.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ from protocol.values.limits import PREPARE_MS, RELEASE_MS, RETURN_MS, SILENCE_MS
 from protocol.wire.messages import Completed
 
 SLEPT_MS: Final = 5_000
-"""Who reaches a deadline later than this was not running when it came."""
+"""A machine that handles a deadline later than this was not running when it came."""
 
 
 def fetch_of(lease: Lease, completed: Completed) -> FetchOutputs:
@@ -37,16 +37,16 @@ def fetch_of(lease: Lease, completed: Completed) -> FetchOutputs:
 
 
 def slept(state: Live, context: Context) -> bool:
-    """Say whether we missed the deadline of a lease because our machine slept.
+    """Return whether we missed the deadline of a lease because our machine slept.
 
-    Not if the lease has a later bound that is over too: then it ends in any case.
+    False if a later bound of the lease has also passed: then the lease ends in any case.
     """
     over = isinstance(state, Deploying) and context.now_ms >= state.until_ms
     return context.now_ms > state.deadline_ms + SLEPT_MS and not over
 
 
 def resume(state: State, context: Context) -> Step:
-    """Go on with a lease as it was written down, and begin again what was going on."""
+    """Resume a lease from its saved state, and start its interrupted work again."""
     lease = state.lease
     match state:
         case Executing():

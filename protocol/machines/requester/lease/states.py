@@ -38,7 +38,7 @@ class Deploying:
 
 @dataclass(frozen=True, slots=True)
 class Launching:
-    """The start message is out: from here on the job may run."""
+    """The start message is sent: from now on the job may run."""
 
     lease: Lease
     deadline_ms: int
@@ -56,12 +56,12 @@ class Executing:
     """The usage that our last voucher covers."""
     vouchers: int
     away_ms: int = 0
-    """How long we have been away while it ran: the provider may have paused it."""
+    """How long we were away while the container ran: the provider may have paused it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The container has exited and its outputs are on their way to us."""
+    """The container has exited; its outputs are being fetched."""
 
     lease: Lease
     deadline_ms: int
@@ -69,13 +69,13 @@ class Fetched:
     vouchers: int
     completed: Completed
     seen_ms: int
-    """The time that we saw pass between the start message and the end."""
+    """The time that we measured between the start message and the end."""
     paid_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Releasing:
-    """Our user does not want the job any more; we wait for the provider's last word."""
+    """Our user cancelled the job; we wait for the provider's bill."""
 
     lease: Lease
     deadline_ms: int
@@ -99,7 +99,7 @@ class Broken:
     reason: Failure
     why: str
     usage_ms: int = 0
-    """What we have paid for."""
+    """The usage that we have paid."""
 
 
 Live = Deploying | Launching | Executing | Fetched | Releasing
