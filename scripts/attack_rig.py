@@ -19,7 +19,7 @@ import trio
 
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import Exit, Launch, log_path, outputs_path
+from node.sandbox.driver import ContainerSpec, Exit, log_path, outputs_path
 from node.sandbox.embedded import EmbeddedDriver, find_bwrap
 from node.sandbox.policy import NAME_PREFIX
 from node.sandbox.selftest import Candidate, host_rootfs, python_command
@@ -81,7 +81,7 @@ class Rig:
         command = [word for word in python_command(path + code) if word != "-I"]
         inputs = [(f"scripts/{name}", self._copied(INSIDE / name)) for name in scripts]
         facts = self.folder / "facts.json"
-        launch = Launch(
+        launch = ContainerSpec(
             name=NAME_PREFIX + secrets.token_hex(16),
             workload=replace(workload, command=(*command, *words)),
             image=self.image,

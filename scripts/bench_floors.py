@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import Launch
+from node.sandbox.driver import ContainerSpec
 from node.sandbox.embedded import EmbeddedDriver
 from node.sandbox.policy import NAME_PREFIX
 from node.sandbox.runner import records
@@ -75,7 +75,7 @@ class Floors:
         folder.mkdir(mode=0o700)
         resources = Resources(memory_mib=64)
         workload = Workload(Digest(bytes(32)), ("true",), resources=resources)
-        launch = Launch(f"{NAME_PREFIX}bench", workload, self._image, budget_ms=60_000)
+        launch = ContainerSpec(f"{NAME_PREFIX}bench", workload, self._image, budget_ms=60_000)
         await driver.runners.make_spare()
         await trio.sleep(0.1)  # A daemon's spare has long been ready when it is needed.
         begin = time.perf_counter()

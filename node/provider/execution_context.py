@@ -10,7 +10,7 @@ from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import BlobFetcher
 from node.provider.image_cache import ImageCache
-from node.sandbox.driver import Driver as SandboxDriver
+from node.sandbox.driver import SandboxDriver
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
 

@@ -22,9 +22,7 @@ from node.provider.collect import collect
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.provider.prepare import HeldImage, prepare, sandbox_of
 from node.sandbox import runfolder
-from node.sandbox.driver import Driver as SandboxDriver
-from node.sandbox.driver import Exit, log_path, outputs_path
-from node.sandbox.driver import Launch as ContainerLaunch
+from node.sandbox.driver import ContainerSpec, Exit, SandboxDriver, log_path, outputs_path
 from node.sandbox.policy import name_of
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
@@ -183,7 +181,7 @@ class Executions:
         own = str(self._shop.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
         return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
 
-    async def _launch(self, effect: effects.Launch, image: str) -> ContainerLaunch:
+    async def _launch(self, effect: effects.Launch, image: str) -> ContainerSpec:
         shop, workload = self._shop, effect.workload
         config = await shop.images.config(workload.image)
         files = []
@@ -194,7 +192,7 @@ class Executions:
             if file.executable:  # Every job that has the blob sees its mode.
                 path.chmod(path.stat().st_mode | 0o111)
             files.append((file.path, path))
-        return ContainerLaunch(
+        return ContainerSpec(
             name=name_of(effect.lease_id),
             workload=workload,
             image=image,

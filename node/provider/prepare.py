@@ -14,7 +14,7 @@ from node.data.layers import Allowance
 from node.data.transfer import Holding
 from node.driver.driver import Inbox
 from node.provider.execution_context import ExecutionContext, pins_of
-from node.sandbox.driver import Driver
+from node.sandbox.driver import SandboxDriver
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
@@ -79,7 +79,7 @@ async def prepare(shop: ExecutionContext, effect: Prepare, inbox: Inbox) -> None
     await sandbox_of(shop).prepare(HeldImage(effect.workload, shop))
 
 
-def sandbox_of(shop: ExecutionContext) -> Driver:
+def sandbox_of(shop: ExecutionContext) -> SandboxDriver:
     """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
     if shop.sandbox is None:
         raise SandboxUnavailable("this node has no sandbox any more")

@@ -1,4 +1,4 @@
-"""The embedded driver's policy in bwrap's words: a pure function from launch to record.
+"""The embedded driver's policy in bwrap's words: a pure function from spec to launch record.
 
 Spec: specs/sandbox.md#embedded-driver.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from node.sandbox.driver import Launch
+from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
     UID_INSIDE,
@@ -78,16 +78,16 @@ class Extra:
     env: tuple[tuple[str, str], ...] = ()
 
 
-def record_of(launch: Launch, host: Host, extra: Extra, cgroup: str) -> Pairs:
+def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pairs:
     """Return the launch record for runner/bubblewrap.py."""
-    limits = limits_of(launch)
-    pairs = [("driver", "embedded"), ("name", launch.name), ("program", str(host.program))]
+    limits = limits_of(spec)
+    pairs = [("driver", "embedded"), ("name", spec.name), ("program", str(host.program))]
     pairs += [("library", str(host.library))] if host.library else []
     pairs += [("cgroup", cgroup)] if cgroup else []
     pairs += [("hard", name) for name in sorted(host.hard)]
-    pairs += _numbers(limits, host, bool(launch.gpus))
-    pairs += _options(launch, limits, host, extra)
-    return pairs + [("command", text) for text in launch.workload.command]
+    pairs += _numbers(limits, host, bool(spec.gpus))
+    pairs += _options(spec, limits, host, extra)
+    return pairs + [("command", text) for text in spec.workload.command]
 
 
 def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
@@ -124,11 +124,11 @@ def _sockets_max(limits: Limits) -> int:
     return max(OPEN_FILES_MIN, min(OPEN_FILES, (limits.memory_mib << 20) // SOCKET_BYTES))
 
 
-def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
+def _options(spec: ContainerSpec, limits: Limits, host: Host, extra: Extra) -> Pairs:
     """Return bwrap's options in the order in which it carries them out."""
     pairs = _words(*WALLS, "--uid", UID_INSIDE, "--gid", UID_INSIDE, "--cap-drop", "ALL")
     pairs += _words("--hostname", "job")
-    pairs += _bind(Path(launch.image), "/")
+    pairs += _bind(Path(spec.image), "/")
     pairs += _words("--proc", "/proc", "--dev", "/dev")
     pairs += _memory_folder("/dev/shm", limits.shared_mib)  # noqa: S108 - in the container.
     for device in extra.devices:
@@ -139,15 +139,15 @@ def _options(launch: Launch, limits: Limits, host: Host, extra: Extra) -> Pairs:
     pairs += _memory_folder("/tmp", limits.temp_mib)  # noqa: S108
     pairs += _memory_folder("/out", limits.output_mib)
     pairs += _words("--perms", "0755", "--size", 1 << 20, "--tmpfs", "/in")
-    for path, source in launch.inputs:
+    for path, source in spec.inputs:
         pairs += _bind(source, f"/in/{path}")
     pairs += _words("--remount-ro", "/in")
     pairs += _words("--perms", "0555", "--size", 4096, "--tmpfs", INIT, "--remount-ro", INIT)
     for leak in host.leaks:  # They read as empty.
         pairs += _words("--ro-bind", "/dev/null", leak)
-    for name, value in (environment_of(launch) | dict(extra.env)).items():
+    for name, value in (environment_of(spec) | dict(extra.env)).items():
         pairs += _words("--setenv", name, value)
-    pairs += _words("--chdir", working_dir_of(launch))
+    pairs += _words("--chdir", working_dir_of(spec))
     pairs += [*_words("--seccomp"), ("seccomp", "")]
     return [*pairs, *_words("--block-fd"), ("block", ""), *_words("--info-fd"), ("info", "")]
 

@@ -15,7 +15,14 @@ import trio
 
 from node.sandbox import runfolder
 from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import RESOURCE_LIMITS, Driver, Exit, Image, Launch, Probe
+from node.sandbox.driver import (
+    RESOURCE_LIMITS,
+    ContainerSpec,
+    Exit,
+    ImageSource,
+    Probe,
+    SandboxDriver,
+)
 from node.sandbox.embedded import EmbeddedDriver
 from protocol.values.errors import SandboxUnavailable
 
@@ -31,7 +38,7 @@ HELP: Final = (
 class Choice:
     """The driver that a node uses, what its self-test proved, and in one line why this one."""
 
-    driver: Driver
+    driver: SandboxDriver
     probe: Probe
     why: str
 
@@ -44,7 +51,7 @@ class Choice:
 class ChosenDriver:
     """The driver for new containers; those of an earlier run that had another stay with that."""
 
-    def __init__(self, driver: Driver, others: Sequence[Driver], runs: Path) -> None:
+    def __init__(self, driver: SandboxDriver, others: Sequence[SandboxDriver], runs: Path) -> None:
         """Take the chosen driver, those that were not chosen, and the folder of all run folders."""
         self.name = driver.name
         self.isolation = driver.isolation
@@ -55,11 +62,11 @@ class ChosenDriver:
     async def check(self) -> Probe:
         return await self._driver.check()
 
-    async def prepare(self, image: Image) -> str:
+    async def prepare(self, image: ImageSource) -> str:
         return await self._driver.prepare(image)
 
-    async def start(self, launch: Launch, folder: Path) -> None:
-        await self._of(folder).start(launch, folder)
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
+        await self._of(folder).start(spec, folder)
 
     async def wait(self, folder: Path) -> Exit:
         return await self._of(folder).wait(folder)
@@ -83,7 +90,7 @@ class ChosenDriver:
         finally:  # The other may not be here any more.
             await self._driver.reap(names)
 
-    def _of(self, folder: Path) -> Driver:
+    def _of(self, folder: Path) -> SandboxDriver:
         """Return the driver that the folder's container was started with."""
         name = runfolder.driver_in(folder)
         return next((other for other in self._others if other.name == name), self._driver)
@@ -95,14 +102,14 @@ async def choose_driver(preference: Preference, runs: Path, unpacked_mib: int) -
     `runs` is the folder that holds the run folders; `unpacked_mib` bounds the images that an engine
     keeps for us. SandboxUnavailable says what to do when no driver works.
     """
-    drivers: list[Driver] = [DockerDriver(runs, unpacked_mib), EmbeddedDriver(runs)]
+    drivers: list[SandboxDriver] = [DockerDriver(runs, unpacked_mib), EmbeddedDriver(runs)]
     wanted = [driver for driver in drivers if preference in {"auto", driver.name}]
     choice = await first_that_works(wanted)
     others = [driver for driver in drivers if driver is not choice.driver]
     return Choice(ChosenDriver(choice.driver, others, runs), choice.probe, choice.why)
 
 
-async def first_that_works(candidates: Sequence[Driver]) -> Choice:
+async def first_that_works(candidates: Sequence[SandboxDriver]) -> Choice:
     """Return the first driver that passes its self-test; SandboxUnavailable if none does."""
     complaints: list[str] = []
     for driver in candidates:

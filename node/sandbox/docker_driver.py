@@ -23,7 +23,7 @@ from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import Engine, engine_socket
 from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
-from node.sandbox.driver import CONTAINER, Image, Launch, Probe
+from node.sandbox.driver import CONTAINER, ContainerSpec, ImageSource, Probe
 from node.sandbox.policy import UID_INSIDE, limits_of, require_runnable
 from node.sandbox.runner import records
 from protocol.values.errors import SandboxUnavailable
@@ -61,25 +61,25 @@ class DockerDriver(runfolder.RunFolders):
             LOG.warning("Docker Engine answers but is not used: %s", probe.why)
         return probe
 
-    async def prepare(self, image: Image) -> str:
+    async def prepare(self, image: ImageSource) -> str:
         found = await self.images.have(image)
         await self.runners.make_spare()
         return found
 
-    async def start(self, launch: Launch, folder: Path) -> None:
-        await self.start_with(launch, folder, Extra())
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
+        await self.start_with(spec, folder, Extra())
 
-    async def start_with(self, launch: Launch, folder: Path, extra: Extra) -> None:
+    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
         """Start with more than the image has: the self-test binds the machine's own programs."""
         if runfolder.is_known(folder):
             await self.runners.run(folder)
             return
-        require_runnable(launch)
-        await self.engine.ask(lambda: self._create(launch, folder, extra))
+        require_runnable(spec)
+        await self.engine.ask(lambda: self._create(spec, folder, extra))
         try:
             await self.runners.run(folder)
         except SandboxUnavailable:
-            await self.engine.ask(lambda: self._remove_container(launch.name))
+            await self.engine.ask(lambda: self._remove_container(spec.name))
             raise
 
     async def remove(self, folder: Path) -> None:
@@ -110,21 +110,21 @@ class DockerDriver(runfolder.RunFolders):
         """Remove that image from the engine."""
         await self.images.remove_selftest_image()
 
-    def _create(self, launch: Launch, folder: Path, extra: Extra) -> None:
+    def _create(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
         """Create the container, unless it exists, and write the launch record."""
         engine = self.engine.client()
-        limits = limits_of(launch)
-        out, where = self._outputs(launch.name, folder, limits.output_mib)
-        place = Place(self.owner, launch.image, out, (self.user_inside, UID_INSIDE))
+        limits = limits_of(spec)
+        out, where = self._outputs(spec.name, folder, limits.output_mib)
+        place = Place(self.owner, spec.image, out, (self.user_inside, UID_INSIDE))
         if os.geteuid() == 0:
-            launch = replace(launch, inputs=_readable(launch.inputs))
+            spec = replace(spec, inputs=_readable(spec.inputs))
         try:
-            engine.api.create_container(**arguments_of(launch, place, extra))
+            engine.api.create_container(**arguments_of(spec, place, extra))
         except docker.errors.APIError as fault:
             if fault.status_code != requests.codes.conflict:
                 raise
-        if launch.budget_ms:
-            runfolder.write_record(folder, records.BUDGET, [("ms", str(launch.budget_ms))])
+        if spec.budget_ms:
+            runfolder.write_record(folder, records.BUDGET, [("ms", str(spec.budget_ms))])
         numbers = {
             "timeout_ms": limits.timeout_ms,
             "pause_ms": limits.pause_ms,
@@ -132,8 +132,8 @@ class DockerDriver(runfolder.RunFolders):
             "output_mib": limits.output_mib,
             "memory_mib": limits.memory_mib,
         }
-        pairs = [("driver", "docker"), ("name", launch.name), ("socket", engine_socket())]
-        pairs += [where, ("command", launch.workload.command[0])]
+        pairs = [("driver", "docker"), ("name", spec.name), ("socket", engine_socket())]
+        pairs += [where, ("command", spec.workload.command[0])]
         pairs += [(key, str(value)) for key, value in numbers.items()]
         runfolder.write_record(folder, records.LAUNCH, pairs)
 

@@ -22,7 +22,7 @@ import trio
 
 from node.data.disk import is_short, no_room
 from node.sandbox.docker_engine import Engine
-from node.sandbox.driver import Image
+from node.sandbox.driver import ImageSource
 from protocol.values.errors import SandboxUnavailable, StorageFull
 
 REPOSITORY: Final = "mutirao"
@@ -44,7 +44,7 @@ class DockerImages:
         self._loading = trio.CapacityLimiter(1)
         """Its token is taken as long as the engine loads, even if nobody waits for it any more."""
 
-    async def have(self, image: Image) -> str:
+    async def have(self, image: ImageSource) -> str:
         """Return the engine's id of an image, loading it if the engine lacks it."""
         name = f"{REPOSITORY}:{image.digest.hex()}"
         self._note_use(name)
@@ -64,7 +64,7 @@ class DockerImages:
         """Forget that image."""
         await self._engine.ask(lambda: self._remove(self._selftest))
 
-    async def _load_missing(self, image: Image, name: str) -> str:
+    async def _load_missing(self, image: ImageSource, name: str) -> str:
         found = await self._engine.ask(lambda: self._find(name))
         if found is not None:
             return found

@@ -1,4 +1,4 @@
-"""The Docker driver's policy in the engine's words: a pure function from launch to arguments.
+"""The Docker driver's policy in the engine's words: a pure function from spec to arguments.
 
 Images in the engine say nothing about how they are run (docker_images.py); what the engine or the
 node's own Docker configuration would add (a runtime, proxies) is overridden here.
@@ -14,7 +14,7 @@ from docker.types import DeviceRequest, HostConfig, LogConfig, Mount, Ulimit
 from node.sandbox import seccomp
 from node.sandbox.bwrap import LEAKS, Extra
 from node.sandbox.docker_engine import API_VERSION
-from node.sandbox.driver import Launch
+from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
     environment_of,
@@ -48,16 +48,16 @@ class Place:
     """User and group id inside: the policy's; but if we are not root, the user is ours."""
 
 
-def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
+def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
     """Return the keyword arguments of docker-py's `APIClient.create_container`."""
     return {
         "image": place.image,
-        "name": launch.name,
+        "name": spec.name,
         "entrypoint": [],
-        "command": list(launch.workload.command),
-        "environment": environment_of(launch) | dict(extra.env) | _no_gpu(launch),
+        "command": list(spec.workload.command),
+        "environment": environment_of(spec) | dict(extra.env) | _no_gpu(spec),
         "use_config_proxy": False,  # They are the node's, with its passwords.
-        "working_dir": working_dir_of(launch),
+        "working_dir": working_dir_of(spec),
         "user": f"{place.user[0]}:{place.user[1]}",
         "hostname": "job",
         "labels": {OWNER_LABEL: place.owner},
@@ -66,13 +66,13 @@ def arguments_of(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         "stop_signal": "SIGKILL",
         "tty": False,
         "stdin_open": False,
-        "host_config": _host_config(launch, place, extra),
+        "host_config": _host_config(spec, place, extra),
     }
 
 
-def _host_config(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
+def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
     """Return what the engine calls HostConfig: the walls and the limits."""
-    limits = limits_of(launch)
+    limits = limits_of(spec)
     memory = f"{limits.memory_mib}m"
     config: dict[str, Any] = HostConfig(
         version=API_VERSION,
@@ -81,7 +81,7 @@ def _host_config(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
         read_only=True,
-        tmpfs=_memory_folders(launch, place),
+        tmpfs=_memory_folders(spec, place),
         ipc_mode="private",
         shm_size=f"{limits.shared_mib}m",
         pids_limit=limits.processes + INIT_PROCESSES,
@@ -90,30 +90,30 @@ def _host_config(launch: Launch, place: Place, extra: Extra) -> dict[str, Any]:
         cpu_period=CPU_PERIOD_US,
         cpu_quota=limits.cpus * CPU_PERIOD_US,
         cpu_shares=512,
-        ulimits=_ulimits(launch),
+        ulimits=_ulimits(spec),
         init=True,  # Without it a traced process can outlive its container.
         oom_score_adj=500,
         cgroupns="private",
         log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
-        mounts=_mounts(launch, place, extra),
-        device_requests=_devices(launch),
-        runtime=None if launch.gpus else "runc",
+        mounts=_mounts(spec, place, extra),
+        device_requests=_devices(spec),
+        runtime=None if spec.gpus else "runc",
         restart_policy={"Name": "no"},
         auto_remove=False,
     )
     return config | {"MaskedPaths": list(MASKED)}
 
 
-def _memory_folders(launch: Launch, place: Place) -> dict[str, str]:
+def _memory_folders(spec: ContainerSpec, place: Place) -> dict[str, str]:
     """Return the folder in memory. `uid=` holds where `mode=` is lost: runc takes the image's."""
     user, group = place.user
     options = f"rw,exec,nosuid,nodev,nr_inodes={FOLDER_FILES},mode=0700,uid={user},gid={group}"
-    return {"/tmp": f"{options},size={limits_of(launch).temp_mib}m"}  # noqa: S108 - inside.
+    return {"/tmp": f"{options},size={limits_of(spec).temp_mib}m"}  # noqa: S108 - inside.
 
 
-def _ulimits(launch: Launch) -> list[Ulimit]:
+def _ulimits(spec: ContainerSpec) -> list[Ulimit]:
     """Return the resource limits."""
-    limits = limits_of(launch)
+    limits = limits_of(spec)
     largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
     values = {
         "nofile": OPEN_FILES,
@@ -125,23 +125,23 @@ def _ulimits(launch: Launch) -> list[Ulimit]:
     return [Ulimit(name=name, soft=value, hard=value) for name, value in values.items()]
 
 
-def _mounts(launch: Launch, place: Place, extra: Extra) -> list[Mount]:
+def _mounts(spec: ContainerSpec, place: Place, extra: Extra) -> list[Mount]:
     """Return /out, the inputs, and what the self-test adds, all private to the container."""
-    readable = [(source, f"/in/{path}") for path, source in launch.inputs] + list(extra.binds)
+    readable = [(source, f"/in/{path}") for path, source in spec.inputs] + list(extra.binds)
     return [place.out] + [
         Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
         for source, target in readable
     ]
 
 
-def _no_gpu(launch: Launch) -> dict[str, str]:
+def _no_gpu(spec: ContainerSpec) -> dict[str, str]:
     """Return what tells the vendor's hooks to do nothing, should the engine run them."""
-    return {} if launch.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
+    return {} if spec.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
 
 
-def _devices(launch: Launch) -> list[DeviceRequest]:
+def _devices(spec: ContainerSpec) -> list[DeviceRequest]:
     """Return the request for the job's GPUs, by UUID."""
-    if not launch.gpus:
+    if not spec.gpus:
         return []
     capabilities = [["gpu", "compute", "utility"]]
-    return [DeviceRequest(device_ids=list(launch.gpus), capabilities=capabilities)]
+    return [DeviceRequest(device_ids=list(spec.gpus), capabilities=capabilities)]

@@ -22,7 +22,7 @@ RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")
 
 
-class Image(Protocol):
+class ImageSource(Protocol):
     """An image whose parts are all here, and the ways in which drivers take it."""
 
     @property
@@ -40,7 +40,7 @@ class Image(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class ContainerSpec:
     """Everything that a driver needs to start one container.
 
     `name` is unique and deterministic: starting a name twice adopts what runs and never starts a
@@ -92,7 +92,7 @@ class Probe:
     limits: tuple[str, ...] = ()
 
 
-class Driver(Protocol):
+class SandboxDriver(Protocol):
     """One way to run containers."""
 
     name: str
@@ -102,15 +102,15 @@ class Driver(Protocol):
         """Start real containers and report what held; never raises for a sandbox that fails."""
         ...
 
-    async def prepare(self, image: Image) -> str:
-        """Have the image where containers can start from it; return what Launch.image takes.
+    async def prepare(self, image: ImageSource) -> str:
+        """Have the image where containers can start from it; return what ContainerSpec.image takes.
 
         It may take minutes the first time and next to nothing from then on. SandboxUnavailable,
         and what the image's own methods raise, say why it cannot be had.
         """
         ...
 
-    async def start(self, launch: Launch, folder: Path) -> None:
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
         """Return once the container runs; SandboxUnavailable with one clear line if it cannot."""
         ...
 

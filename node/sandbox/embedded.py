@@ -16,7 +16,7 @@ import trio
 
 from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
-from node.sandbox.driver import CONTAINER, RESOURCE_LIMITS, Image, Launch, Probe
+from node.sandbox.driver import CONTAINER, RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
 from node.sandbox.policy import MOUNT_POINTS, require_runnable
 from node.sandbox.runner import cgroups, init, records
 from protocol.values.errors import SandboxUnavailable
@@ -50,22 +50,22 @@ class EmbeddedDriver(runfolder.RunFolders):
         finally:
             await trio.to_thread.run_sync(cgroups.tidy, self.cgroup_root)
 
-    async def prepare(self, image: Image) -> str:
+    async def prepare(self, image: ImageSource) -> str:
         root = await image.unpack()
         await self.runners.make_spare()
         return str(root)
 
-    async def start(self, launch: Launch, folder: Path) -> None:
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
         extra = Extra()
-        if launch.gpus:
-            extra = await trio.to_thread.run_sync(nvidia.extra_for, launch.gpus)
-        await self.start_with(launch, folder, extra)
+        if spec.gpus:
+            extra = await trio.to_thread.run_sync(nvidia.extra_for, spec.gpus)
+        await self.start_with(spec, folder, extra)
 
-    async def start_with(self, launch: Launch, folder: Path, extra: Extra) -> None:
+    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
         """Start with more than the image has: the self-test binds the machine's own programs."""
         if not runfolder.is_known(folder):
-            require_runnable(launch)
-            await trio.to_thread.run_sync(self._prepare, launch, folder, extra)
+            require_runnable(spec)
+            await trio.to_thread.run_sync(self._prepare, spec, folder, extra)
         await self.runners.run(folder)
 
     async def remove(self, folder: Path) -> None:
@@ -110,13 +110,13 @@ class EmbeddedDriver(runfolder.RunFolders):
         group.remove()
         cgroups.tidy(self.cgroup_root)
 
-    def _prepare(self, launch: Launch, folder: Path, extra: Extra) -> None:
+    def _prepare(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
         """Write what the runner needs to know."""
-        rootfs = Path(launch.image)
+        rootfs = Path(spec.image)
         self._require_mount_points(rootfs)
-        user = job_user(launch.name)
+        user = job_user(spec.name)
         if user is not None:
-            _open_to_readers(rootfs, [path for _, path in launch.inputs])
+            _open_to_readers(rootfs, [path for _, path in spec.inputs])
         hard = self.hard_limits()
         soft = "memory" not in hard
         host = Host(
@@ -124,16 +124,16 @@ class EmbeddedDriver(runfolder.RunFolders):
             library=find_libraries(),
             leaks=readable(LEAKS),
             user=user,
-            processes_max=None if "pids" in hard else launch.workload.processes + OWN_PROCESSES,
+            processes_max=None if "pids" in hard else spec.workload.processes + OWN_PROCESSES,
             hard=hard,
         )
-        group = f"{self.group}/{launch.name}" if hard else ""
+        group = f"{self.group}/{spec.name}" if hard else ""
         refused = frozenset({"memfd_create"} if soft else ())
         calls = seccomp.program(self.machine, refused, fixed_buffers=soft)
         (folder / records.SECCOMP).write_bytes(calls)
-        if launch.budget_ms:
-            runfolder.write_record(folder, records.BUDGET, [("ms", str(launch.budget_ms))])
-        runfolder.write_record(folder, records.LAUNCH, record_of(launch, host, extra, group))
+        if spec.budget_ms:
+            runfolder.write_record(folder, records.BUDGET, [("ms", str(spec.budget_ms))])
+        runfolder.write_record(folder, records.LAUNCH, record_of(spec, host, extra, group))
 
     def hard_limits(self) -> frozenset[str]:
         """Return the controllers that we can set limits with: found once, by making a group."""

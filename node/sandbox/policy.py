@@ -1,6 +1,6 @@
-"""What a job gets, as numbers: a pure function from the launch, the same for every driver.
+"""What a job gets, as numbers: a pure function from its spec, the same for every driver.
 
-Nothing in here looks at the machine. A launch that no sandbox may run is refused here, before a
+Nothing in here looks at the machine. A container that no sandbox may run is refused here, before a
 byte of it reaches a program's arguments.
 
 Spec: specs/sandbox.md#policy.
@@ -9,7 +9,7 @@ Spec: specs/sandbox.md#policy.
 from dataclasses import dataclass
 from typing import Final
 
-from node.sandbox.driver import Launch
+from node.sandbox.driver import ContainerSpec
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import LeaseId
 from protocol.wire.job import is_safe_path
@@ -57,9 +57,9 @@ def name_of(lease_id: LeaseId) -> str:
     return NAME_PREFIX + lease_id.hex()[:32]
 
 
-def limits_of(launch: Launch) -> Limits:
-    """Return what the launch's container may use."""
-    workload = launch.workload
+def limits_of(spec: ContainerSpec) -> Limits:
+    """Return what the container may use."""
+    workload = spec.workload
     resources = workload.resources
     return Limits(
         cpus=resources.cpus,
@@ -70,21 +70,21 @@ def limits_of(launch: Launch) -> Limits:
         output_mib=workload.output_mib,
         log_mib=workload.log_mib,
         timeout_ms=workload.timeout_ms,
-        budget_ms=launch.budget_ms,
-        pause_ms=launch.pause_ms,
+        budget_ms=spec.budget_ms,
+        pause_ms=spec.pause_ms,
     )
 
 
-def environment_of(launch: Launch) -> dict[str, str]:
+def environment_of(spec: ContainerSpec) -> dict[str, str]:
     """Return the container's variables: ours, then the image's, then the job's.
 
     None of RUNTIME_PREFIXES is taken from the image, and with GPUs none from the job.
     """
-    own = {variable.name: variable.value for variable in launch.workload.env}
+    own = {variable.name: variable.value for variable in spec.workload.env}
     return (
         DEFAULT_ENV
-        | _without_runtime(dict(launch.env))
-        | (_without_runtime(own) if launch.gpus else own)
+        | _without_runtime(dict(spec.env))
+        | (_without_runtime(own) if spec.gpus else own)
     )
 
 
@@ -92,24 +92,24 @@ def _without_runtime(env: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in env.items() if not name.startswith(RUNTIME_PREFIXES)}
 
 
-def working_dir_of(launch: Launch) -> str:
+def working_dir_of(spec: ContainerSpec) -> str:
     """Return the folder that the command starts in."""
-    return launch.working_dir or "/tmp"  # noqa: S108 - inside the container.
+    return spec.working_dir or "/tmp"  # noqa: S108 - inside the container.
 
 
-def require_runnable(launch: Launch) -> None:
+def require_runnable(spec: ContainerSpec) -> None:
     """Refuse what could be read as something else by the programs that start containers.
 
     SandboxUnavailable says what is wrong. Texts end with a NUL in a program's arguments, names of
     variables with "=", and an input's path could lead out of /in.
     """
-    command = launch.workload.command
-    variables = environment_of(launch)
-    paths = [path for path, _ in launch.inputs]
-    texts = [launch.name, *command, *variables.keys(), *variables.values(), launch.working_dir]
+    command = spec.workload.command
+    variables = environment_of(spec)
+    paths = [path for path, _ in spec.inputs]
+    texts = [spec.name, *command, *variables.keys(), *variables.values(), spec.working_dir]
     if not command or not command[0]:
         raise SandboxUnavailable("the job has no command; give it after --")
-    if not launch.image:
+    if not spec.image:
         raise SandboxUnavailable("the container that was to be taken over is not there any more")
     if any("\0" in text for text in texts):
         raise SandboxUnavailable("the command or its environment holds a NUL character")
@@ -117,9 +117,9 @@ def require_runnable(launch: Launch) -> None:
         raise SandboxUnavailable("an environment variable's name is empty or holds '='")
     if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
         raise SandboxUnavailable("an input's path is unsafe or comes twice")
-    if launch.working_dir and not launch.working_dir.startswith("/"):
-        raise SandboxUnavailable(f"the image's working folder {launch.working_dir!r} is relative")
-    if not launch.name.startswith(NAME_PREFIX) or not launch.name.isascii():
+    if spec.working_dir and not spec.working_dir.startswith("/"):
+        raise SandboxUnavailable(f"the image's working folder {spec.working_dir!r} is relative")
+    if not spec.name.startswith(NAME_PREFIX) or not spec.name.isascii():
         raise SandboxUnavailable(f"a container's name begins with {NAME_PREFIX}")
-    if "/" in launch.name:
+    if "/" in spec.name:
         raise SandboxUnavailable("a container's name is no path")

@@ -17,7 +17,7 @@ import trio
 
 from node.sandbox import runfolder
 from node.sandbox.bwrap import Extra
-from node.sandbox.driver import Driver, Exit, Launch, Probe, log_path, outputs_path
+from node.sandbox.driver import ContainerSpec, Exit, Probe, SandboxDriver, log_path, outputs_path
 from node.sandbox.policy import MOUNT_POINTS, NAME_PREFIX
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
@@ -110,10 +110,10 @@ TRIALS: Final = (
     Trial("cpu", CPU, 20_000, lambda end: (end.cpu_ms or 0) <= CPU_SLACK * end.usage_ms),
     Trial("time", TIME, TIMEOUT_MS, lambda end: end.reason == "timeout"),
 )
-Start = Callable[[Launch, Path], Awaitable[None]]
+Start = Callable[[ContainerSpec, Path], Awaitable[None]]
 
 
-class Candidate(Driver, Protocol):
+class Candidate(SandboxDriver, Protocol):
     """A driver as the self-test needs it."""
 
     runs: Path
@@ -125,14 +125,14 @@ class Candidate(Driver, Protocol):
         ...
 
     async def selftest_image(self, rootfs: Path) -> str:
-        """Return what Launch.image takes for an image with the empty folders of `rootfs`."""
+        """Return what ContainerSpec.image takes for an image with the empty folders of `rootfs`."""
         ...
 
     async def forget_selftest_image(self) -> None:
         """Remove what `selftest_image` made beyond the folder."""
         ...
 
-    async def start_with(self, launch: Launch, folder: Path, extra: Extra) -> None:
+    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
         """Start with more than the image has."""
         ...
 
@@ -145,10 +145,10 @@ async def check(driver: Candidate) -> Probe:
         rootfs, extra = host_rootfs(scratch / "rootfs")
         image = await driver.selftest_image(rootfs)
 
-        async def start(launch: Launch, folder: Path) -> None:
-            command = (*launch.workload.command, driver.name, str(driver.user_inside))
-            job = replace(launch.workload, command=command)
-            await driver.start_with(replace(launch, image=image, workload=job), folder, extra)
+        async def start(spec: ContainerSpec, folder: Path) -> None:
+            command = (*spec.workload.command, driver.name, str(driver.user_inside))
+            job = replace(spec.workload, command=command)
+            await driver.start_with(replace(spec, image=image, workload=job), folder, extra)
 
         ends = await run_trials(start, scratch)
     except SandboxUnavailable as fault:
@@ -183,7 +183,7 @@ async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
         folder = scratch / trial.limit
         folder.mkdir(mode=0o700)
         try:
-            await start(_launch(trial), folder)
+            await start(_spec_of(trial), folder)
             ends[trial.limit] = await runfolder.RunFolders.wait(folder)
         except SandboxUnavailable as fault:
             failed.append(fault)
@@ -227,7 +227,7 @@ def python_command(code: str) -> tuple[str, ...]:
     return (f"{Path(sys.base_prefix).resolve()}/bin/{name}", "-I", "-S", "-E", "-c", code)
 
 
-def _launch(trial: Trial) -> Launch:
+def _spec_of(trial: Trial) -> ContainerSpec:
     """Return a small container that runs the trial."""
     workload = Workload(
         image=Digest(bytes(32)),
@@ -239,7 +239,7 @@ def _launch(trial: Trial) -> Launch:
         processes=LIMIT_PROCESSES,
     )
     name = NAME_PREFIX + secrets.token_hex(16)
-    return Launch(name=name, workload=workload, image="")
+    return ContainerSpec(name=name, workload=workload, image="")
 
 
 async def _require_proof(folder: Path) -> None:

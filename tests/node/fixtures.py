@@ -25,7 +25,7 @@ from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
 from node.requester.results import Results
-from node.sandbox.driver import Exit, Image, Launch, Probe, log_path, outputs_path
+from node.sandbox.driver import ContainerSpec, Exit, ImageSource, Probe, log_path, outputs_path
 from node.storage.journal import Journal
 from protocol.machines import effects
 from protocol.machines.inputs import Input
@@ -175,7 +175,7 @@ class RecordedInbox:
 class Box:
     """A container that does what the test says."""
 
-    launch: Launch
+    launch: ContainerSpec
     ended: trio.Event = field(default_factory=trio.Event)
     exit: Exit = field(default_factory=lambda: Exit(0, "exited", "", 10))
 
@@ -208,12 +208,12 @@ class ObedientSandbox:
     async def check(self) -> Probe:
         return Probe(ok=True, why="it does as it is told")
 
-    async def prepare(self, image: Image) -> str:
+    async def prepare(self, image: ImageSource) -> str:
         self.prepared.append(image.digest)
         await self.prepares.wait()
         return str(await image.unpack())
 
-    async def start(self, launch: Launch, folder: Path) -> None:
+    async def start(self, launch: ContainerSpec, folder: Path) -> None:
         self.asked.append(launch.name)
         await self.starts.wait()
         if self.refuses is not None:

@@ -13,7 +13,7 @@ import trio
 
 from node.data.output_manifest import read_listing
 from node.sandbox import runfolder
-from node.sandbox.driver import Launch, log_path
+from node.sandbox.driver import ContainerSpec, log_path
 from node.sandbox.embedded import EmbeddedDriver
 from node.sandbox.policy import name_of
 from node.sandbox.runner import records
@@ -31,7 +31,7 @@ class HostDriver(EmbeddedDriver):
         super().__init__(place / "runs")
         self._host, self._extra = host_rootfs(place / "host")
 
-    async def start(self, launch: Launch, folder: Path) -> None:
+    async def start(self, launch: ContainerSpec, folder: Path) -> None:
         await self.start_with(replace(launch, image=str(self._host)), folder, self._extra)
 
 
@@ -56,8 +56,8 @@ async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
     await driver.reap(frozenset())
 
 
-def _launch(job: Workload, name: str) -> Launch:
-    return Launch(name=name, workload=job, image="")
+def _launch(job: Workload, name: str) -> ContainerSpec:
+    return ContainerSpec(name=name, workload=job, image="")
 
 
 async def python_job(place: Place, code: str, **changes: Any) -> Workload:

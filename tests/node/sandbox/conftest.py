@@ -15,7 +15,7 @@ import pytest
 
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import engine_socket
-from node.sandbox.driver import Exit, Launch, log_path
+from node.sandbox.driver import ContainerSpec, Exit, log_path
 from node.sandbox.embedded import EmbeddedDriver
 from node.sandbox.selftest import host_rootfs, python_command
 from protocol.values.errors import SandboxUnavailable
@@ -58,9 +58,9 @@ def workload(*command: str, **fields) -> Workload:
     return Workload(Digest(bytes(32)), command, resources=resources, **(small | fields))
 
 
-def launch_of(job: Workload, **fields) -> Launch:
+def launch_of(job: Workload, **fields) -> ContainerSpec:
     name = "mutirao-" + secrets.token_hex(16)
-    return Launch(**({"name": name, "image": "some image", "workload": job} | fields))
+    return ContainerSpec(**({"name": name, "image": "some image", "workload": job} | fields))
 
 
 @dataclass
@@ -76,12 +76,12 @@ class Room:
         folder.mkdir(parents=True, mode=0o700)
         return folder
 
-    async def start(self, launch: Launch) -> Path:
+    async def start(self, launch: ContainerSpec) -> Path:
         folder = self.folder()
         await self.driver.start_with(replace(launch, image=str(self.rootfs)), folder, self.extra)
         return folder
 
-    async def run(self, launch: Launch) -> tuple[Exit, str, Path]:
+    async def run(self, launch: ContainerSpec) -> tuple[Exit, str, Path]:
         folder = await self.start(launch)
         end = await self.driver.wait(folder)
         return end, log_path(folder).read_text(errors="replace"), folder
