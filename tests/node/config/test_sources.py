@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from node import places
+from node import paths
 from node.config.sections import Config, ConfigError, Network, Provider
 from node.config.sources import explain_config, load_config
 
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch) -> dict[str, str]:
-    monkeypatch.setattr(places, "SYSTEM_FILE", tmp_path / "etc.toml")
+    monkeypatch.setattr(paths, "SYSTEM_FILE", tmp_path / "etc.toml")
     (tmp_path / "home/mutirao").mkdir(parents=True)
     return {"XDG_CONFIG_HOME": str(tmp_path / "home"), "HOME": "/home/ada"}
 
