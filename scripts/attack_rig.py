@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,20 +18,15 @@ from typing import Final
 import trio
 
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import ContainerSpec, Exit, log_path, outputs_path
-from node.sandbox.embedded import EmbeddedDriver, find_bwrap
-from node.sandbox.policy import NAME_PREFIX
-from node.sandbox.selftest import Candidate, host_rootfs, python_command
+from node.sandbox.choice import make_driver
+from node.sandbox.driver import NAME_PREFIX, ContainerSpec, Exit, log_path, outputs_path
+from node.sandbox.runner_driver import RunnerDriver
+from node.sandbox.selftest import host_rootfs, python_command
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
 
 UNPACKED_MIB: Final = 1024
-DRIVERS: Final[Mapping[str, Callable[[Path], Candidate]]] = {
-    "embedded": EmbeddedDriver,
-    "docker": lambda runs: DockerDriver(runs, UNPACKED_MIB),
-}
 INSIDE: Final = Path(__file__).parent
 HOSTILE_ENV: Final = (("LD_PRELOAD", "/evil.so"), ("NVIDIA_VISIBLE_DEVICES", "all"))
 """What the image sets."""
@@ -57,7 +52,7 @@ class Ended:
 class Rig:
     """A driver with an image, and a folder whose name holds a secret word."""
 
-    driver: Candidate
+    driver: RunnerDriver
     folder: Path
     secret: str
     image: str
@@ -140,7 +135,7 @@ async def rig(name: str) -> AsyncIterator[Rig]:
     """Prepare a driver; remove everything at the end. NotHere if the machine lacks it."""
     secret = f"secret{secrets.token_hex(6)}"
     folder = Path(tempfile.mkdtemp(prefix=f"mutirao-probe-{secret}-"))
-    driver = DRIVERS[name](folder / "runs")
+    driver = make_driver(name, folder / "runs", UNPACKED_MIB)
     try:
         (folder / "runs").mkdir(mode=0o700)
         await _require(driver)
@@ -157,13 +152,10 @@ async def rig(name: str) -> AsyncIterator[Rig]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _require(driver: Candidate) -> None:
+async def _require(driver: RunnerDriver) -> None:
     """Raise NotHere if the machine lacks what the driver needs."""
     try:
-        if isinstance(driver, DockerDriver):
-            await driver.engine.ask(driver.engine.require)
-        else:
-            find_bwrap()
+        await driver.require()
     except SandboxUnavailable as fault:
         raise NotHere(str(fault)) from fault
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from node.sandbox.drivers import DRIVERS
 from scripts.bench_floors import Floors
 from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet, show_json
 
@@ -55,7 +56,7 @@ def main() -> int:
     job = benches.add_parser("job", help="a job's way through 5 processes, step by step")
     job.add_argument("--jobs", type=int, default=30, help="how many jobs (at least 20 count)")
     job.add_argument(
-        "--sandbox", choices=("embedded", "docker"), default="embedded",
+        "--sandbox", choices=list(DRIVERS), default="embedded",
         help="what holds the jobs; never what the machine happens to have",
     )  # fmt: skip
     job.add_argument("--json", action="store_true", help="print JSON for programs")

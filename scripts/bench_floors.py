@@ -18,10 +18,8 @@ from typing import Final
 
 import trio
 
-from node.sandbox.docker_driver import DockerDriver
-from node.sandbox.driver import ContainerSpec
-from node.sandbox.embedded import EmbeddedDriver
-from node.sandbox.policy import NAME_PREFIX
+from node.sandbox.choice import make_driver
+from node.sandbox.driver import NAME_PREFIX, ContainerSpec
 from node.sandbox.runner import records
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
@@ -39,7 +37,7 @@ class Floors:
         """Make the driver as a daemon does; `folder` is for run folders."""
         self._folder = folder
         self._image = f"mutirao:{image}" if sandbox == "docker" else str(root)
-        self._driver = DockerDriver(folder, 1024) if sandbox == "docker" else EmbeddedDriver(folder)
+        self._driver = make_driver(sandbox, folder, 1024)
         self._command: list[str] = []
         self._environment: dict[str, str] = {}
         self.of: dict[str, Callable[[], float]] = {

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import trio
 
+from node.sandbox.drivers import DRIVERS
 from protocol.values.errors import SandboxUnavailable
 from scripts import abuse
-from scripts.attack_rig import DRIVERS, NotHere, Rig, rig, workload_of
+from scripts.attack_rig import NotHere, Rig, rig, workload_of
 from scripts.devnet import show_json
 from scripts.probe_job import PROBES
 

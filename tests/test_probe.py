@@ -13,6 +13,7 @@ import pytest
 from node.sandbox import bwrap, docker_profile
 from node.sandbox.docker_engine import engine_socket
 from node.sandbox.driver import Exit
+from node.sandbox.drivers import DRIVERS
 from protocol.values.errors import SandboxUnavailable
 from scripts import abuse
 from scripts.attack_rig import Ended, rig
@@ -21,13 +22,14 @@ from scripts.probe_job import PROBES
 from tests.node.sandbox.conftest import needs_engine
 from tests.ordinary_user import run_as_user
 
-DRIVERS = ["embedded", pytest.param("docker", marks=[pytest.mark.docker, needs_engine])]
+NEEDS = {"docker": [pytest.mark.docker, needs_engine]}
+NAMES = [pytest.param(name, marks=NEEDS.get(name, [])) for name in DRIVERS]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 BATTERY_S = 300
 AS_A_USER = "import sys; from scripts.probe import main; sys.exit(main())"
 
 
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_no_sandbox_of_this_machine_has_a_finding(name, capsys):
     async with rig(name) as opened:
         rows = await probe(opened)
@@ -39,7 +41,7 @@ async def test_no_sandbox_of_this_machine_has_a_finding(name, capsys):
 
 
 @pytest.mark.timeout(BATTERY_S)
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_no_attack_gets_more_than_it_may(name):
     async with rig(name) as opened:
         rows = await abuse.run_at_once(opened)
@@ -48,7 +50,7 @@ async def test_no_attack_gets_more_than_it_may(name):
 
 
 @needs_root
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_sandbox_of_an_ordinary_user_has_a_finding(name):
     rows = seen_by_a_user(name)
     assert [row for row in rows if not row["ok"]] == []
@@ -57,7 +59,7 @@ def test_no_sandbox_of_an_ordinary_user_has_a_finding(name):
 
 @pytest.mark.timeout(BATTERY_S)
 @needs_root
-@pytest.mark.parametrize("name", DRIVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_nor_does_an_attack_get_more_there(name):
     rows = seen_by_a_user(name, "--at-once")
     assert [row for row in rows if not row["ok"]] == []

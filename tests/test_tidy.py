@@ -40,6 +40,8 @@ FOREIGN: Final = {
 """Each foreign library has one home; all others speak to it through that folder."""
 AT_HOME: Final = {"asyncio": "node/storage", "subprocess": "node/sandbox"}
 """Parts of Python's library that are as good as foreign."""
+PORTS: Final = {"node/sandbox": {"driver", "drivers", "choice"}}
+"""Folders of which the rest of the node sees these modules alone."""
 BANNED_CALLS: Final = frozenset({
     "eval", "exec", "os.system", "os.popen", "pickle.loads", "marshal.loads",
     "warnings.filterwarnings", "breakpoint", "input",
@@ -186,7 +188,7 @@ def _forbidden(name: str, module: str) -> str:
     if top == "protocol":
         return _wrong_layer(name, module)
     if top == "node":
-        return ""
+        return _behind_a_port(name, module)
     if top in sys.stdlib_module_names:
         impure = name.startswith("protocol/") and top not in PURE
         away = not name.startswith(AT_HOME.get(top, ""))
@@ -194,6 +196,16 @@ def _forbidden(name: str, module: str) -> str:
     homes = [home for home, guests in FOREIGN.items() if top in guests]
     welcome = any(name == home or name.startswith(f"{home}/") for home in homes)
     return "" if welcome else f"{top} lives in {', '.join(homes) or 'no folder of ours'}"
+
+
+def _behind_a_port(name: str, module: str) -> str:
+    for folder, open_modules in PORTS.items():
+        package = folder.replace("/", ".")
+        if module == package or module.startswith(f"{package}."):
+            inside = module.removeprefix(package).removeprefix(".")
+            if not name.startswith(f"{folder}/") and inside not in open_modules:
+                return f"{module} is behind the port of {folder}"
+    return ""
 
 
 def _wrong_layer(name: str, module: str) -> str:
@@ -249,3 +261,12 @@ def test_the_rules_have_teeth(bad: str, tmp_path: Path, monkeypatch: pytest.Monk
     path.parent.mkdir(parents=True)
     path.write_text(f'"""Good so far.\n\nSpec: specs/core.md.\n"""\n\n{bad}\n')
     assert len(list(untidy(path))) == 1
+
+
+@pytest.mark.parametrize(
+    "module", ["node.sandbox", "node.sandbox.runfolder", "node.sandbox.policy"]
+)
+def test_nobody_sees_behind_a_port(module: str) -> None:
+    assert _forbidden("node/provider/executions.py", module)
+    assert not _forbidden("node/sandbox/embedded.py", module)
+    assert not _forbidden("node/provider/executions.py", "node.sandbox.driver")

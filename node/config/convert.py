@@ -38,7 +38,7 @@ def convert(value: object, wanted: Any) -> Any:
         case origin if origin in (Union, UnionType):
             return _either(value, get_args(wanted))
         case origin if origin is Literal:
-            return _choice(value, get_args(wanted))
+            return choice(value, get_args(wanted))
         case origin if origin is tuple:
             return _list(value, get_args(wanted)[0])
     kind = KINDS[wanted]
@@ -46,6 +46,13 @@ def convert(value: object, wanted: Any) -> Any:
         return kind.read(value)
     except (ValueError, RuntimeError) as error:
         raise Unfit(kind.what) from error
+
+
+def choice(value: object, choices: Sequence[str]) -> str:
+    """Return the value if it is one of the choices; raise Unfit if not."""
+    if value not in choices:
+        raise Unfit(f"{', '.join(map(repr, choices))}{nearest(value, choices)}")
+    return str(value)
 
 
 def nearest(word: object, words: Sequence[str]) -> str:
@@ -64,12 +71,6 @@ def _either(value: object, alternatives: Sequence[Any]) -> Any:
         except Unfit as unfit:
             reasons.append(str(unfit))
     raise Unfit(" or ".join(filter(None, reasons)))
-
-
-def _choice(value: object, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise Unfit(f"{', '.join(map(repr, choices))}{nearest(value, choices)}")
-    return str(value)
 
 
 def _list(value: object, wanted: Any) -> tuple[Any, ...]:

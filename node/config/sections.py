@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, NewType, get_args
 
 from node.paths import data_home
+from node.sandbox.drivers import AUTO, DRIVERS
 from protocol.values.errors import InvalidRequest
 
 Credits = NewType("Credits", str)
@@ -44,10 +45,11 @@ class ConfigError(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a setting means, and the least that it may be if it is a number."""
+    """What a setting means, the least that it may be if it is a number, and what a text may be."""
 
     text: str
     least: int = 0
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,12 @@ class Provider:
         Literal[""] | Region, About("roughly where this machine is: some jobs must stay there")
     ] = ""
     sandbox: Annotated[
-        Literal["auto", "embedded", "docker"],
-        About("what holds the jobs: embedded, docker, or auto, the best here"),
-    ] = "auto"
+        str,
+        About(
+            f"what holds the jobs: {', '.join(DRIVERS)}, or {AUTO}, the best here",
+            choices=(AUTO, *DRIVERS),
+        ),
+    ] = AUTO
     jobs_max: Annotated[int, About("jobs that may run here at one time", least=1)] = 8
     pause_s: Annotated[
         int,

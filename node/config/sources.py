@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, get_args, get_type_hints
 
-from node.config.convert import Unfit, convert, nearest
+from node.config.convert import Unfit, choice, convert, nearest
 from node.config.sections import About, Config, ConfigError
 from node.paths import PREFIX, data_home, find_files
 
@@ -150,6 +150,8 @@ def _within(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
     shown = f"{given.origin}: {key}: {_shown(given.value)[:VALUE_SHOWN_MAX]} should be"
     try:
+        if about.choices:
+            return choice(given.value, about.choices)
         value = convert(given.value, wanted)
     except Unfit as error:
         raise ConfigError(f"{shown} {error}") from error

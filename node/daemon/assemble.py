@@ -35,7 +35,7 @@ from node.provider.image_cache import ImageCache
 from node.provider.log_server import LogServer
 from node.requester.results import Results
 from node.rpc.service import Service
-from node.sandbox.driver import Driver as SandboxDriver
+from node.sandbox.driver import SandboxDriver
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService

@@ -25,8 +25,7 @@ from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, PeerEvents, RecordRule, Tuning
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
-from node.sandbox.driver import SandboxDriver
-from node.sandbox.policy import name_of
+from node.sandbox.driver import SandboxDriver, name_of
 from node.sdnotify import READY, STOPPING, feed_watchdog, notify
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to

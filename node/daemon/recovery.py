@@ -15,7 +15,7 @@ from node.data.images import Images
 from node.data.output_manifest import pin_listing, read_listing
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.requester.job_events import phase_of
-from node.sandbox.policy import name_of
+from node.sandbox.driver import name_of
 from node.service.images import pins_of_job
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Saved

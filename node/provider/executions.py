@@ -7,7 +7,7 @@ time; what comes of it goes back to the core as an input.
 import logging
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,7 @@ from node.driver.driver import Inbox
 from node.provider.collect import collect
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.provider.prepare import HeldImage, prepare, sandbox_of
-from node.sandbox import runfolder
-from node.sandbox.driver import ContainerSpec, Exit, SandboxDriver, log_path, outputs_path
-from node.sandbox.policy import name_of
+from node.sandbox.driver import ContainerSpec, Exit, SandboxDriver, log_path, name_of, outputs_path
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
     BlobUnavailable,
@@ -130,7 +128,7 @@ class Executions:
         except NOT_TO_BE_HAD as error:
             await self._fail(lease_id, error)
             return
-        used_ms = runfolder.usage_ms(self._folder(lease_id))
+        used_ms = self._sandbox().usage_ms(self._folder(lease_id))
         await self._inbox.take(inputs.ContainerStarted(lease_id, used_ms))
         await self._see_the_end(lease_id)
 
@@ -140,17 +138,14 @@ class Executions:
         sandbox = self._sandbox()
         with full_disk_as_storage_full(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            is_known = runfolder.is_known(folder)  # Asked once: its runner may die at any time.
-            if runfolder.name_in(folder) and not is_known:
-                # It must not run twice, and what it did is gone.
-                raise SandboxUnavailable("the container was lost when its machine went down")
-            image = ""  # What runs already is taken over as it is.
-            if not is_known:
+            with trio.CancelScope(shield=True):
+                runs_already = await sandbox.take_over(folder)
+            if not runs_already:
                 # It was prepared, which costs nothing twice; but it may have gone since.
                 image = await sandbox.prepare(HeldImage(effect.workload, self._shop))
-            launch = await self._launch(effect, image)
-            with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
-                await sandbox.start(launch, folder)
+                spec = await self._spec_of(effect, image)
+                with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
+                    await sandbox.start(spec, folder)
             known.runs = True
             if known.killed:
                 await sandbox.kill(folder)
@@ -167,8 +162,7 @@ class Executions:
         except NOT_TO_BE_HAD as error:
             await self._fail(lease_id, error)
             return
-        refused = runfolder.outputs_refused(folder)
-        await self._inbox.take(_exited(lease_id, ended, outputs, refused))
+        await self._inbox.take(_exited(lease_id, ended, outputs))
         # They are blobs now, and the core knows: once is enough.
         await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
 
@@ -181,7 +175,7 @@ class Executions:
         own = str(self._shop.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
         return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
 
-    async def _launch(self, effect: effects.Launch, image: str) -> ContainerSpec:
+    async def _spec_of(self, effect: effects.Launch, image: str) -> ContainerSpec:
         shop, workload = self._shop, effect.workload
         config = await shop.images.config(workload.image)
         files = []
@@ -211,7 +205,7 @@ class Executions:
         try:
             with full_disk_as_storage_full(self._shop.runs):
                 await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
-            used_ms = runfolder.usage_ms(self._folder(lease_id))
+            used_ms = self._sandbox().usage_ms(self._folder(lease_id))
             await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
         except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
             LOG.warning("cannot prolong lease %s: %s", lease_id.hex()[:12], error)
@@ -273,11 +267,9 @@ def _remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # What stays goes with the run folder.
 
 
-def _exited(
-    lease_id: LeaseId, ended: Exit, outputs: BlobRef, refused: Sequence[str]
-) -> inputs.ContainerExited:
+def _exited(lease_id: LeaseId, ended: Exit, outputs: BlobRef) -> inputs.ContainerExited:
     detail = ended.detail
-    if refused and not detail:
-        detail = f"not everything in /out was kept: {'; '.join(refused[:REFUSED_TOLD_MAX])}"
+    if ended.refused and not detail:
+        detail = f"not everything in /out was kept: {'; '.join(ended.refused[:REFUSED_TOLD_MAX])}"
     code = ended.exit_code % 256
     return inputs.ContainerExited(lease_id, code, ended.reason, detail, ended.usage_ms, outputs)

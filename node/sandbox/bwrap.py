@@ -1,4 +1,4 @@
-"""The embedded driver's policy in bwrap's words: a pure function from spec to launch record.
+"""The embedded driver's policy in bwrap's words: a pure function from spec to record.
 
 Spec: specs/sandbox.md#embedded-driver.
 """
@@ -14,13 +14,12 @@ from node.sandbox.policy import (
     OPEN_FILES,
     UID_INSIDE,
     Limits,
+    Pairs,
     environment_of,
     limits_of,
     working_dir_of,
 )
 from node.sandbox.runner.quotas import SOCKET_BYTES
-
-Pairs = list[tuple[str, str]]
 
 OPEN_FILES_MIN: Final = 64
 """Programs need so many, however little memory there is."""
@@ -79,26 +78,20 @@ class Extra:
 
 
 def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pairs:
-    """Return the launch record for runner/bubblewrap.py."""
+    """Return what runner/bubblewrap.py needs in the launch record beyond what all runners do."""
     limits = limits_of(spec)
-    pairs = [("driver", "embedded"), ("name", spec.name), ("program", str(host.program))]
+    pairs = [("program", str(host.program))]
     pairs += [("library", str(host.library))] if host.library else []
     pairs += [("cgroup", cgroup)] if cgroup else []
     pairs += [("hard", name) for name in sorted(host.hard)]
     pairs += _numbers(limits, host, bool(spec.gpus))
-    pairs += _options(spec, limits, host, extra)
-    return pairs + [("command", text) for text in spec.workload.command]
+    return pairs + _options(spec, limits, host, extra)
 
 
 def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
     """Return the limits that the runner and the kernel enforce."""
     largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
     numbers = {
-        "timeout_ms": limits.timeout_ms,
-        "pause_ms": limits.pause_ms,
-        "log_mib": limits.log_mib,
-        "output_mib": limits.output_mib,
-        "memory_mib": limits.memory_mib,
         "processes": limits.processes + OWN_PROCESSES,
         "cpus": limits.cpus,
         "nofile": OPEN_FILES,

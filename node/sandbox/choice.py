@@ -1,4 +1,4 @@
-"""Which driver a node uses: Docker if the engine answers and passes, else the embedded one.
+"""Which driver a node uses: the first of the table that passes its self-test, or the one it names.
 
 The choice is made once, when a node starts, and said. A container stays with the driver that it was
 started with, also when its node has another by now.
@@ -8,13 +8,13 @@ Spec: specs/sandbox.md#drivers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import trio
 
 from node.sandbox import runfolder
-from node.sandbox.docker_driver import DockerDriver
 from node.sandbox.driver import (
     RESOURCE_LIMITS,
     ContainerSpec,
@@ -23,10 +23,9 @@ from node.sandbox.driver import (
     Probe,
     SandboxDriver,
 )
-from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.drivers import AUTO, DRIVERS
+from node.sandbox.runner_driver import RunnerDriver
 from protocol.values.errors import SandboxUnavailable
-
-Preference = Literal["auto", "embedded", "docker"]
 
 HELP: Final = (
     "install and start Docker Engine, or allow user namespaces for the embedded sandbox "
@@ -65,11 +64,17 @@ class ChosenDriver:
     async def prepare(self, image: ImageSource) -> str:
         return await self._driver.prepare(image)
 
+    async def take_over(self, folder: Path) -> bool:
+        return await self._of(folder).take_over(folder)
+
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         await self._of(folder).start(spec, folder)
 
     async def wait(self, folder: Path) -> Exit:
         return await self._of(folder).wait(folder)
+
+    def usage_ms(self, folder: Path) -> int:
+        return self._of(folder).usage_ms(folder)
 
     async def kill(self, folder: Path) -> None:
         await self._of(folder).kill(folder)
@@ -96,17 +101,28 @@ class ChosenDriver:
         return next((other for other in self._others if other.name == name), self._driver)
 
 
-async def choose_driver(preference: Preference, runs: Path, unpacked_mib: int) -> Choice:
+async def choose_driver(preference: str, runs: Path, unpacked_mib: int) -> Choice:
     """Return the driver to use, with what its self-test proved.
 
-    `runs` is the folder that holds the run folders; `unpacked_mib` bounds the images that an engine
-    keeps for us. SandboxUnavailable says what to do when no driver works.
+    `preference` is AUTO or a driver's name; the rest as of `make_driver`. SandboxUnavailable says
+    what to do when no driver works.
     """
-    drivers: list[SandboxDriver] = [DockerDriver(runs, unpacked_mib), EmbeddedDriver(runs)]
-    wanted = [driver for driver in drivers if preference in {"auto", driver.name}]
+    drivers = [make_driver(name, runs, unpacked_mib) for name in DRIVERS]
+    wanted = [driver for driver in drivers if preference in {AUTO, driver.name}]
     choice = await first_that_works(wanted)
     others = [driver for driver in drivers if driver is not choice.driver]
     return Choice(ChosenDriver(choice.driver, others, runs), choice.probe, choice.why)
+
+
+def make_driver(name: str, runs: Path, unpacked_mib: int) -> RunnerDriver:
+    """Return a new driver of the table.
+
+    `runs` is the folder that holds the run folders; `unpacked_mib` bounds the images that an engine
+    keeps for us.
+    """
+    module, _, kind = DRIVERS[name].partition(":")
+    driver: RunnerDriver = getattr(import_module(module), kind)(runs, unpacked_mib)
+    return driver
 
 
 async def first_that_works(candidates: Sequence[SandboxDriver]) -> Choice:

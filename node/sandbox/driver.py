@@ -1,8 +1,9 @@
 """What the daemon sees of a sandbox: start a container in a folder, wait for it, end it.
 
 A container lives in a run folder (0700, ours). Everything about it is written there by a runner
-process that outlives the daemon, so that `wait`, `kill`, `extend` and `remove` work on containers
-that an earlier daemon started. Which driver to take is decided in choice.py.
+process that outlives the daemon, so that all of this works on containers that an earlier daemon
+started. Nobody beyond this port looks into a run folder. The drivers there are: drivers.py; which
+one a node takes: choice.py.
 
 Spec: specs/sandbox.md#drivers.
 """
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from protocol.values.ids import Digest
+from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
 
 CONTAINER: Final = 1
@@ -20,6 +21,8 @@ CONTAINER: Final = 1
 RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
 """What a job may use at a time: limits that are hard in the kernel, or soft: only watched."""
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")
+NAME_PREFIX: Final = "mutirao-"
+"""Begins the name of every container."""
 
 
 class ImageSource(Protocol):
@@ -43,17 +46,14 @@ class ImageSource(Protocol):
 class ContainerSpec:
     """Everything that a driver needs to start one container.
 
-    `name` is unique and deterministic: starting a name twice adopts what runs and never starts a
-    second. `env` and `working_dir` are the image's; the workload's own variables come on top.
+    `name` is unique and deterministic (`name_of`). `env` and `working_dir` are the image's; the
+    workload's own variables come on top.
     """
 
     name: str
     workload: Workload
     image: str
-    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id.
-
-    "" for a container that runs or ran, which is taken over as it is.
-    """
+    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id."""
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()
@@ -72,7 +72,8 @@ class Exit:
 
     `reason` is one of REASONS. "failed" means that the sandbox broke, not the job. `exit_code` is
     the job's own, 128 + n after signal n. `usage_ms` is wall time from start to exit, less the
-    time in which the container was paused.
+    time in which the container was paused. `refused` has a line for each thing in /out that was not
+    collected, and why.
     """
 
     exit_code: int
@@ -81,6 +82,7 @@ class Exit:
     usage_ms: int
     cpu_ms: int | None = None
     memory_peak_mib: int | None = None
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,26 @@ class SandboxDriver(Protocol):
         """
         ...
 
+    async def take_over(self, folder: Path) -> bool:
+        """Say whether the folder's container runs, or ran; False: none was ever to be started.
+
+        SandboxUnavailable if it is lost: it was to run, what it did is gone, it must not run twice.
+        """
+        ...
+
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
-        """Return once the container runs; SandboxUnavailable with one clear line if it cannot."""
+        """Return once the container runs; SandboxUnavailable with one clear line if it cannot.
+
+        A container that was started in the folder before is taken over, never started again.
+        """
         ...
 
     async def wait(self, folder: Path) -> Exit:
         """Return how the container of the folder ended, whoever started it."""
+        ...
+
+    def usage_ms(self, folder: Path) -> int:
+        """Return for how long the folder's container has run, or ran, less pauses; 0 if never."""
         ...
 
     async def kill(self, folder: Path) -> None:
@@ -133,6 +149,11 @@ class SandboxDriver(Protocol):
     async def reap(self, names: frozenset[str]) -> None:
         """Remove what an earlier daemon of this node left of containers not named here."""
         ...
+
+
+def name_of(lease_id: LeaseId) -> str:
+    """Return the name of the container that serves a lease."""
+    return NAME_PREFIX + lease_id.hex()[:32]
 
 
 def log_path(folder: Path) -> Path:

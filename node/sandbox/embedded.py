@@ -16,9 +16,10 @@ import trio
 
 from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
-from node.sandbox.driver import CONTAINER, RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
-from node.sandbox.policy import MOUNT_POINTS, require_runnable
+from node.sandbox.driver import RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
+from node.sandbox.policy import MOUNT_POINTS, Pairs
 from node.sandbox.runner import cgroups, init, records
+from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
 
 FIRST_JOB_UID: Final = 0x7000_0000
@@ -26,23 +27,28 @@ FIRST_JOB_UID: Final = 0x7000_0000
 JOB_UIDS: Final = 0x1000_0000
 
 
-class EmbeddedDriver(runfolder.RunFolders):
+class EmbeddedDriver(RunnerDriver):
     """Containers by bwrap, one runner process each."""
 
     name = "embedded"
-    isolation = CONTAINER
+    runner = "bubblewrap"
 
-    def __init__(self, runs: Path, cgroup_root: str = cgroups.ROOT) -> None:
-        """Take the folder that holds the run folders; it tells our groups from others'.
+    def __init__(
+        self, runs: Path, _unpacked_mib: int = 0, *, cgroup_root: str = cgroups.ROOT
+    ) -> None:
+        """Take the folder that holds the run folders; the node's image cache bounds images.
 
         `cgroup_root` is where control groups are mounted; "" does without.
         """
-        super().__init__()
-        self.runs = runs
-        self.group = "mutirao/" + hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
+        super().__init__(runs)
+        self.group = f"mutirao/{self.owner}"
         self.cgroup_root = cgroup_root
         self.hard: frozenset[str] | None = None
         self.machine = platform.machine()
+
+    async def require(self) -> None:
+        await trio.lowlevel.checkpoint()
+        find_bwrap()
 
     async def check(self) -> Probe:
         try:
@@ -50,39 +56,11 @@ class EmbeddedDriver(runfolder.RunFolders):
         finally:
             await trio.to_thread.run_sync(cgroups.tidy, self.cgroup_root)
 
-    async def prepare(self, image: ImageSource) -> str:
-        root = await image.unpack()
-        await self.runners.make_spare()
-        return str(root)
-
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         extra = Extra()
         if spec.gpus:
             extra = await trio.to_thread.run_sync(nvidia.extra_for, spec.gpus)
         await self.start_with(spec, folder, extra)
-
-    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
-        """Start with more than the image has: the self-test binds the machine's own programs."""
-        if not runfolder.is_known(folder):
-            require_runnable(spec)
-            await trio.to_thread.run_sync(self._prepare, spec, folder, extra)
-        await self.runners.run(folder)
-
-    async def remove(self, folder: Path) -> None:
-        await self.kill(folder)
-        await trio.to_thread.run_sync(init.end, str(folder / records.INIT))
-        name = runfolder.name_in(folder)
-        if name:
-            await trio.to_thread.run_sync(self._remove_group, name)
-        await runfolder.remove_files(folder)
-
-    async def reap(self, names: frozenset[str]) -> None:
-        self.runners.end_spare()
-        await trio.to_thread.run_sync(self._end_others, names)
-        for name in cgroups.children(self.group, self.cgroup_root):
-            if name not in names:
-                await trio.to_thread.run_sync(self._remove_group, name)
-        cgroups.tidy(self.cgroup_root)
 
     def soft_limits(self) -> frozenset[str]:
         """Return what no control group bounds."""
@@ -97,6 +75,24 @@ class EmbeddedDriver(runfolder.RunFolders):
         """Remove nothing: the root lies in the self-test's own folder."""
         await trio.lowlevel.checkpoint()
 
+    async def _take_image(self, image: ImageSource) -> str:
+        return str(await image.unpack())
+
+    async def _make(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
+        return await trio.to_thread.run_sync(self._describe, spec, folder, extra)
+
+    async def _discard(self, folder: Path) -> None:
+        await trio.to_thread.run_sync(init.end, str(folder / records.INIT))
+        if name := runfolder.name_in(folder):
+            await trio.to_thread.run_sync(self._remove_group, name)
+
+    async def _reap(self, names: frozenset[str]) -> None:
+        await trio.to_thread.run_sync(self._end_others, names)
+        for name in cgroups.children(self.group, self.cgroup_root):
+            if name not in names:
+                await trio.to_thread.run_sync(self._remove_group, name)
+        cgroups.tidy(self.cgroup_root)
+
     def _end_others(self, names: frozenset[str]) -> None:
         """End what still lives of containers not named, whether or not they have runners."""
         for folder in self.runs.iterdir():
@@ -110,13 +106,14 @@ class EmbeddedDriver(runfolder.RunFolders):
         group.remove()
         cgroups.tidy(self.cgroup_root)
 
-    def _prepare(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
-        """Write what the runner needs to know."""
+    def _describe(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
+        """Return what the runner needs to know, and write its filter of system calls."""
         rootfs = Path(spec.image)
         self._require_mount_points(rootfs)
         user = job_user(spec.name)
         if user is not None:
-            _open_to_readers(rootfs, [path for _, path in spec.inputs])
+            let_read([rootfs], 0o555)
+            let_read(path for _, path in spec.inputs)
         hard = self.hard_limits()
         soft = "memory" not in hard
         host = Host(
@@ -131,9 +128,7 @@ class EmbeddedDriver(runfolder.RunFolders):
         refused = frozenset({"memfd_create"} if soft else ())
         calls = seccomp.program(self.machine, refused, fixed_buffers=soft)
         (folder / records.SECCOMP).write_bytes(calls)
-        if spec.budget_ms:
-            runfolder.write_record(folder, records.BUDGET, [("ms", str(spec.budget_ms))])
-        runfolder.write_record(folder, records.LAUNCH, record_of(spec, host, extra, group))
+        return record_of(spec, host, extra, group)
 
     def hard_limits(self) -> frozenset[str]:
         """Return the controllers that we can set limits with: found once, by making a group."""
@@ -196,11 +191,3 @@ def _bundled() -> Path | None:
         if os.access(program, os.X_OK):
             return program
     return None
-
-
-def _open_to_readers(rootfs: Path, inputs: list[Path]) -> None:
-    """Let the job's user read what is his to read; the data folder around keeps others out."""
-    for path, bits in [(rootfs, 0o555), *((path, 0o444) for path in inputs)]:
-        mode = path.stat().st_mode & 0o7777
-        if mode & bits != bits:
-            path.chmod(mode | bits)

@@ -9,12 +9,10 @@ Spec: specs/sandbox.md#policy.
 from dataclasses import dataclass
 from typing import Final
 
-from node.sandbox.driver import ContainerSpec
+from node.sandbox.driver import NAME_PREFIX, ContainerSpec
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import LeaseId
 from protocol.wire.job import is_safe_path
 
-NAME_PREFIX: Final = "mutirao-"
 UID_INSIDE: Final = 65_532
 """Who a job is in its container: the id that distroless images use for nobody in particular."""
 MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out")
@@ -29,6 +27,8 @@ DEFAULT_ENV: Final = {
 }
 RUNTIME_PREFIXES: Final = ("LD_", "NVIDIA_")
 """Variables by which images have attacked the GPU runtime's hooks: CVE-2025-23266 and its kin."""
+Pairs = list[tuple[str, str]]
+"""The fields of a record in a run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,6 @@ class Limits:
     """How long a container that has used its budget waits, paused."""
 
 
-def name_of(lease_id: LeaseId) -> str:
-    """Return the name of the container that serves a lease."""
-    return NAME_PREFIX + lease_id.hex()[:32]
-
-
 def limits_of(spec: ContainerSpec) -> Limits:
     """Return what the container may use."""
     workload = spec.workload
@@ -73,6 +68,21 @@ def limits_of(spec: ContainerSpec) -> Limits:
         budget_ms=spec.budget_ms,
         pause_ms=spec.pause_ms,
     )
+
+
+def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
+    """Return those fields of the launch record that all runners read."""
+    limits = limits_of(spec)
+    numbers = {
+        "timeout_ms": limits.timeout_ms,
+        "pause_ms": limits.pause_ms,
+        "log_mib": limits.log_mib,
+        "output_mib": limits.output_mib,
+        "memory_mib": limits.memory_mib,
+    }
+    pairs = [("driver", driver), ("name", spec.name)]
+    pairs += [(key, str(value)) for key, value in numbers.items()]
+    return pairs + [("command", text) for text in spec.workload.command]
 
 
 def environment_of(spec: ContainerSpec) -> dict[str, str]:
@@ -110,7 +120,7 @@ def require_runnable(spec: ContainerSpec) -> None:
     if not command or not command[0]:
         raise SandboxUnavailable("the job has no command; give it after --")
     if not spec.image:
-        raise SandboxUnavailable("the container that was to be taken over is not there any more")
+        raise SandboxUnavailable("the container has no image")
     if any("\0" in text for text in texts):
         raise SandboxUnavailable("the command or its environment holds a NUL character")
     if any(not name or "=" in name for name in variables):

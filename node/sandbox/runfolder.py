@@ -1,4 +1,4 @@
-"""The daemon's end of a run folder: wait for its runner, speak to it.
+"""The daemon's end of a run folder: read what is in it, wait for its runner, speak to it.
 
 Nothing here is particular to a driver, and nothing here remembers: what is known of a container
 is in its folder, so that a new daemon goes on where the old one stopped.
@@ -16,16 +16,15 @@ from typing import Final
 import trio
 
 from node.sandbox.driver import Exit
-from node.sandbox.policy import UID_INSIDE
+from node.sandbox.policy import Pairs
 from node.sandbox.runner import cgroups, lock, records
-from node.sandbox.runners import Runners
 from protocol.values.errors import SandboxUnavailable
 
 KILL_SECONDS: Final = 30.0
 LOOK_AGAIN_SECONDS: Final = 60.0
 
 
-def write_record(folder: Path, name: str, pairs: list[tuple[str, str]]) -> None:
+def write_record(folder: Path, name: str, pairs: Pairs) -> None:
     """Replace a record in the folder."""
     records.write(str(folder / name), pairs, durable=False)
 
@@ -65,60 +64,44 @@ def driver_in(folder: Path) -> str:
     return launch.one("driver") if launch else ""
 
 
-def outputs_refused(folder: Path) -> tuple[str, ...]:
-    """Return a line for each thing in /out that was not collected, and why."""
+async def wait(folder: Path) -> Exit:
+    """Return how the folder's container ended, once its runner is gone."""
+    while (runner := lock.holder(str(folder / records.LOCK))) is not None:
+        await _wait_for_process(runner)
     result = records.read(str(folder / records.RESULT))
-    return tuple(result.every("refused")) if result else ()
+    if result is None:
+        return Exit(137, "failed", "the sandbox's runner died before the job ended", 0)
+    peak = result.number("memory_peak_mib") if result.one("memory_peak_mib") else None
+    return Exit(
+        exit_code=result.number("exit_code"),
+        reason=result.one("reason"),
+        detail=result.one("detail"),
+        usage_ms=result.number("usage_ms"),
+        cpu_ms=result.number("cpu_ms") if result.one("cpu_ms") else None,
+        memory_peak_mib=peak,
+        refused=tuple(result.every("refused")),
+    )
 
 
-class RunFolders:
-    """The part of a driver that is the same for all: a container's runner does it."""
+async def kill(folder: Path) -> None:
+    """End the container and wait for its result; a runner that does not answer dies itself."""
+    if not _say(folder, b"k"):
+        return
+    with trio.move_on_after(KILL_SECONDS) as scope:
+        await wait(folder)
+    if not scope.cancelled_caught:
+        return
+    runner = lock.holder(str(folder / records.LOCK))
+    if runner is not None:
+        cgroups.kill_process(runner)
+        await wait(folder)
 
-    name: str
-    user_inside = UID_INSIDE
-    """Who a job is in its container."""
 
-    def __init__(self) -> None:
-        self.runners = Runners(self.name)
-
-    @staticmethod
-    async def wait(folder: Path) -> Exit:
-        """Return how the folder's container ended, once its runner is gone."""
-        while (runner := lock.holder(str(folder / records.LOCK))) is not None:
-            await _wait_for_process(runner)
-        result = records.read(str(folder / records.RESULT))
-        if result is None:
-            return Exit(137, "failed", "the sandbox's runner died before the job ended", 0)
-        peak = result.number("memory_peak_mib") if result.one("memory_peak_mib") else None
-        return Exit(
-            exit_code=result.number("exit_code"),
-            reason=result.one("reason"),
-            detail=result.one("detail"),
-            usage_ms=result.number("usage_ms"),
-            cpu_ms=result.number("cpu_ms") if result.one("cpu_ms") else None,
-            memory_peak_mib=peak,
-        )
-
-    @staticmethod
-    async def kill(folder: Path) -> None:
-        """End the container and wait for its result; a runner that does not answer dies itself."""
-        if not _say(folder, b"k"):
-            return
-        with trio.move_on_after(KILL_SECONDS) as scope:
-            await RunFolders.wait(folder)
-        if not scope.cancelled_caught:
-            return
-        runner = lock.holder(str(folder / records.LOCK))
-        if runner is not None:
-            cgroups.kill_process(runner)
-            await RunFolders.wait(folder)
-
-    @staticmethod
-    async def extend(folder: Path, budget_ms: int) -> None:
-        """Set the budget and let the runner look at it."""
-        write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
-        _say(folder, b"b")
-        await trio.lowlevel.checkpoint()
+async def extend(folder: Path, budget_ms: int) -> None:
+    """Set the budget and let the runner look at it."""
+    write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
+    _say(folder, b"b")
+    await trio.lowlevel.checkpoint()
 
 
 async def remove_files(folder: Path) -> None:

@@ -27,9 +27,9 @@ COMPLAINT_BYTES: Final = 65_536
 class Runners:
     """The runners of one driver."""
 
-    def __init__(self, driver: str) -> None:
-        """Take the name of the driver, so that a spare can import what it will need."""
-        self._driver = driver
+    def __init__(self, module: str) -> None:
+        """Take the name of the module of runner/ that starts the driver's containers."""
+        self._module = module
         self._spare: subprocess.Popen[bytes] | None = None
         self._made = 0.0
 
@@ -70,7 +70,7 @@ class Runners:
             _close(runner)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-S", "-E", str(RUNNER), self._driver]
+        command = [sys.executable, "-I", "-S", "-E", str(RUNNER), self._module]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             bufsize=0,

@@ -17,8 +17,16 @@ import trio
 
 from node.sandbox import runfolder
 from node.sandbox.bwrap import Extra
-from node.sandbox.driver import ContainerSpec, Exit, Probe, SandboxDriver, log_path, outputs_path
-from node.sandbox.policy import MOUNT_POINTS, NAME_PREFIX
+from node.sandbox.driver import (
+    NAME_PREFIX,
+    ContainerSpec,
+    Exit,
+    Probe,
+    SandboxDriver,
+    log_path,
+    outputs_path,
+)
+from node.sandbox.policy import MOUNT_POINTS
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
@@ -44,8 +52,7 @@ assert refused(os.mknod, "/tmp/device", 0o20666, os.makedev(1, 1)), "making a de
 def change_its_program():
     os.chmod("/proc/1/exe", os.stat("/proc/1/exe").st_mode & 0o7777)
 assert refused(change_its_program), "changing the first process's program"
-in_docker = sys.argv[1] == "docker"
-assert in_docker or refused(open, "/proc/1/mem", "r+b"), "the first process's memory"
+assert sys.argv[1] == "open" or refused(open, "/proc/1/mem", "r+b"), "the first process's memory"
 assert len(os.listdir("/sys/class/net")) == 1 if os.path.exists("/sys/class/net") else True
 assert [x for x in os.listdir("/proc") if x.isdigit()].__len__() < 8, "seeing others' processes"
 open("/out/proof", "w").write("walls")
@@ -119,6 +126,8 @@ class Candidate(SandboxDriver, Protocol):
     runs: Path
     user_inside: int
     """Who a job is in its container."""
+    guards_init: bool
+    """Whether a job cannot reach the memory of process 1 of its container."""
 
     def soft_limits(self) -> frozenset[str]:
         """Return the limits that hold only because the runner watches."""
@@ -146,7 +155,8 @@ async def check(driver: Candidate) -> Probe:
         image = await driver.selftest_image(rootfs)
 
         async def start(spec: ContainerSpec, folder: Path) -> None:
-            command = (*spec.workload.command, driver.name, str(driver.user_inside))
+            init = "guarded" if driver.guards_init else "open"
+            command = (*spec.workload.command, init, str(driver.user_inside))
             job = replace(spec.workload, command=command)
             await driver.start_with(replace(spec, image=image, workload=job), folder, extra)
 
@@ -184,7 +194,7 @@ async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
         folder.mkdir(mode=0o700)
         try:
             await start(_spec_of(trial), folder)
-            ends[trial.limit] = await runfolder.RunFolders.wait(folder)
+            ends[trial.limit] = await runfolder.wait(folder)
         except SandboxUnavailable as fault:
             failed.append(fault)
 

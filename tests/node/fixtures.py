@@ -30,7 +30,13 @@ from node.storage.journal import Journal
 from protocol.machines import effects
 from protocol.machines.inputs import Input
 from protocol.rules.capacity import Reservation
-from protocol.values.errors import PeerFault, PeerUnreachable, Stale, Unavailable
+from protocol.values.errors import (
+    PeerFault,
+    PeerUnreachable,
+    SandboxUnavailable,
+    Stale,
+    Unavailable,
+)
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId, digest_of
 from protocol.wire.envelope import Signer
 from protocol.wire.job import BlobRef, FileRef, JobSpec, Resources, Terms, Workload
@@ -175,9 +181,10 @@ class RecordedInbox:
 class Box:
     """A container that does what the test says."""
 
-    launch: ContainerSpec
+    spec: ContainerSpec
     ended: trio.Event = field(default_factory=trio.Event)
     exit: Exit = field(default_factory=lambda: Exit(0, "exited", "", 10))
+    used_ms: int = 0
 
 
 class ObedientSandbox:
@@ -188,6 +195,8 @@ class ObedientSandbox:
 
     def __init__(self) -> None:
         self.boxes: dict[Path, Box] = {}
+        self.lost: set[Path] = set()
+        """Folders of containers that were to run and left no result."""
         self.started: list[str] = []
         self.prepared: list[Digest] = []
         """Images that were asked for."""
@@ -213,18 +222,27 @@ class ObedientSandbox:
         await self.prepares.wait()
         return str(await image.unpack())
 
-    async def start(self, launch: ContainerSpec, folder: Path) -> None:
-        self.asked.append(launch.name)
+    async def take_over(self, folder: Path) -> bool:
+        await trio.lowlevel.checkpoint()
+        if folder in self.lost:
+            raise SandboxUnavailable("the container was lost")
+        return folder in self.boxes
+
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
+        self.asked.append(spec.name)
         await self.starts.wait()
         if self.refuses is not None:
             raise self.refuses
-        self.started.append(launch.name)
+        self.started.append(spec.name)
         log_path(folder).write_bytes(b"")
-        self.boxes[folder] = Box(launch)
+        self.boxes[folder] = Box(spec)
 
     async def wait(self, folder: Path) -> Exit:
         await self.boxes[folder].ended.wait()
         return self.boxes[folder].exit
+
+    def usage_ms(self, folder: Path) -> int:
+        return self.boxes[folder].used_ms if folder in self.boxes else 0
 
     async def kill(self, folder: Path) -> None:
         await trio.lowlevel.checkpoint()
@@ -243,6 +261,7 @@ class ObedientSandbox:
         if self.refuses is not None:
             raise self.refuses
         self.removed.append(folder)
+        self.boxes.pop(folder, None)
         await trio.to_thread.run_sync(remove_tree, folder)
 
     async def reap(self, names: frozenset[str]) -> None:

@@ -1,9 +1,9 @@
-"""Start one runner: `python -I -S -E node/sandbox/runner DRIVER`, with stdlib alone.
+"""Start one runner: `python -I -S -E node/sandbox/runner MODULE`, with stdlib alone.
 
-The process that the daemon starts imports what the driver needs and waits for the name of a run
-folder on stdin; without one it ends. Then it forks, waits until the container runs, and exits: 0
-if it does (or did, or another runner has it), 1 with one line on stderr if it cannot. The fork is
-the runner: in a session of its own, it lives as long as the container.
+The process that the daemon starts imports the module, a driver's in this folder, and waits for the
+name of a run folder on stdin; without one it ends. Then it forks, waits until the container runs,
+and exits: 0 if it does (or did, or another runner has it), 1 with one line on stderr if it cannot.
+The fork is the runner: in a session of its own, it lives as long as the container.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -39,9 +39,9 @@ def stand_alone() -> None:
         path = os.path.dirname(path)
 
 
-def main(driver: str) -> None:
+def main(module: str) -> None:
     """Fork the runner and report its start. Ends the process without Python's own farewell."""
-    start = _start_of(driver)
+    start = _start_of(module)
     folder = _folder_on_stdin()
     if not folder:
         os._exit(1)
@@ -61,19 +61,14 @@ def main(driver: str) -> None:
     os._exit(1)
 
 
-def _start_of(driver: str) -> "Callable[[Fields], Container]":
-    """Return the driver's `start`, with all that it and its runner need imported."""
+def _start_of(module: str) -> "Callable[[Fields], Container]":
+    """Return the module's `start`, with all that it and its runner need imported."""
     from node.sandbox.runner import lock, records, supervise  # noqa: F401, PLC0415
 
-    if driver == "docker":
-        from node.sandbox.runner import engine  # noqa: PLC0415
-
-        return engine.start
-    import ctypes  # noqa: F401, PLC0415 - 5 ms, for root's stage or others' quotas.
-
-    from node.sandbox.runner import bubblewrap  # noqa: PLC0415
-
-    return bubblewrap.start
+    # importlib takes a while to import.
+    found = __import__(f"node.sandbox.runner.{module}", fromlist=["start"])
+    start: Callable[[Fields], Container] = found.start
+    return start
 
 
 def _folder_on_stdin() -> bytes:

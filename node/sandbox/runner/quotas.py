@@ -14,6 +14,7 @@ Spec: specs/sandbox.md#soft-memory.
 # pathlib takes 10 ms to import.
 # ruff: noqa: PTH123
 
+import ctypes
 import fcntl
 import os
 
@@ -71,8 +72,6 @@ def _enter(init: int) -> None:
 
     That gives all rights over both. The process's own user namespace is one further in.
     """
-    import ctypes  # noqa: PLC0415 - 5 ms.
-
     network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     owner = fcntl.ioctl(network, GET_OWNER)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -10,6 +10,7 @@ Spec: specs/sandbox.md#root.
 # pathlib takes 10 ms to import.
 # ruff: noqa: PTH102, PTH112
 
+import ctypes
 import os
 
 STAGE = "/tmp"  # noqa: S108 - covered by a file system of our own, in our own namespace.
@@ -29,8 +30,6 @@ class Stage:
         self.count = 0
         if not hidden:
             return
-        import ctypes  # noqa: PLC0415 - 5 ms that only root pays.
-
         self.libc = ctypes.CDLL(None, use_errno=True)
         self._call(self.libc.unshare(NEW_MOUNTS))
         self._mount(b"none", b"/", RECURSIVE | SLAVE)
@@ -61,7 +60,5 @@ class Stage:
     def _call(self, result: int) -> None:
         """Raise the OSError of a call that failed."""
         if result != 0:
-            import ctypes  # noqa: PLC0415
-
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))

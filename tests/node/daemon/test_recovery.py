@@ -13,7 +13,7 @@ import trio
 from node.daemon.recovery import SEQUENCE_FACT, Past, recall
 from node.driver.commits import commit_of
 from node.provider.execution_context import pins_of
-from node.sandbox.policy import name_of
+from node.sandbox.driver import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot
 from protocol.core.core import Core, Saved
 from protocol.core.jobs import Ending, Job

@@ -10,10 +10,7 @@ import trio
 
 from node.data.output_manifest import read_listing
 from node.provider.execution_context import pins_of
-from node.sandbox import runfolder
-from node.sandbox.driver import Exit, log_path
-from node.sandbox.policy import name_of
-from node.sandbox.runner import records
+from node.sandbox.driver import Exit, log_path, name_of
 from protocol.machines import effects, inputs
 from protocol.values.errors import SandboxUnavailable, StorageFull
 from protocol.values.ids import LeaseId
@@ -35,10 +32,8 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
         box = bea.sandbox.boxes[folder]
-        assert box.launch.name == name_of(LEASE)
-        assert [(name, path.read_bytes()) for name, path in box.launch.inputs] == [
-            ("data", b"input")
-        ]
+        assert box.spec.name == name_of(LEASE)
+        assert [(name, path.read_bytes()) for name, path in box.spec.inputs] == [("data", b"input")]
         log_path(folder).write_bytes(b"hello from the job\n")
         bea.sandbox.finish(folder, Exit(3, "exited", "", 1_234), result=b"42")
         ended = await bea.inbox.wait_for(inputs.ContainerExited)
@@ -65,7 +60,7 @@ async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Plac
         executions.perform(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         root = bea.shop.roots.path(workload.image)
-        assert bea.sandbox.boxes[bea.run_folder()].launch.image == str(root)
+        assert bea.sandbox.boxes[bea.run_folder()].spec.image == str(root)
 
 
 async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
@@ -80,29 +75,19 @@ async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
 
 
 async def test_what_runs_already_needs_no_image(bea: Place) -> None:
-    workload, folder = await bea.workload(), bea.run_folder()
-    folder.mkdir()
-    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
-    runfolder.write_record(folder, records.RESULT, [("exit_code", "0")])
+    workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.perform(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-        assert bea.sandbox.prepared == []
-
-
-async def test_what_ends_while_it_is_taken_over_is_not_started_anew(
-    bea: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workload, folder = await bea.workload(), bea.run_folder()
-    folder.mkdir()
-    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
-    answers = [True]
-    monkeypatch.setattr(runfolder, "is_known", lambda _: bool(answers) and answers.pop())
-    async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
-        await bea.inbox.wait_for(inputs.ContainerStarted)
-        assert bea.sandbox.prepared == []
-        assert bea.sandbox.boxes[folder].launch.image == ""
+    bea.sandbox.boxes[bea.run_folder()].used_ms = 7
+    bea.shop.blobs.unpin(pins_of(LEASE))
+    await bea.blobs.drop(workload.image)
+    async with running(bea.executions()) as executions:  # A new node, and its image is gone.
+        executions.perform(launch_of(workload, 40_000))
+        started = await bea.inbox.wait_for(inputs.ContainerStarted)
+        assert started == inputs.ContainerStarted(LEASE, 7)
+        assert (len(bea.sandbox.prepared), len(bea.sandbox.started)) == (1, 1)
+        assert bea.sandbox.budgets[-1] == 40_000
 
 
 async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
@@ -164,7 +149,7 @@ async def test_inputs_are_executable_if_they_are_to_be(bea: Place) -> None:
     async with running(bea.executions()) as executions:
         executions.perform(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-    found = dict(bea.sandbox.boxes[bea.run_folder()].launch.inputs)
+    found = dict(bea.sandbox.boxes[bea.run_folder()].spec.inputs)
     modes = {name: path.stat().st_mode & 0o111 for name, path in found.items()}
     assert modes == {"data": 0, "tool": 0o111}
 
@@ -189,13 +174,12 @@ async def test_an_image_that_is_gone_fails_the_lease(bea: Place) -> None:
 
 async def test_a_container_that_was_lost_does_not_run_again(bea: Place) -> None:
     workload, folder = await bea.workload(), bea.run_folder()
-    folder.mkdir()
-    runfolder.write_record(folder, records.LAUNCH, [("name", name_of(LEASE))])
+    bea.sandbox.lost.add(folder)
     async with running(bea.executions()) as executions:
         executions.perform(launch_of(workload))
         failed = await bea.inbox.wait_for(inputs.ContainerFailed)
         assert "the container was lost" in failed.why
-        assert bea.sandbox.started == []
+        assert (bea.sandbox.prepared, bea.sandbox.started) == ([], [])
 
 
 async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: Place) -> None:
@@ -318,8 +302,8 @@ async def test_outputs_that_were_refused_are_named(bea: Place) -> None:
         executions.perform(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
-        runfolder.write_record(folder, records.RESULT, [("refused", "link: a symbolic link")])
-        bea.sandbox.finish(folder)
+        refused = ("link: a symbolic link",)
+        bea.sandbox.finish(folder, Exit(0, "exited", "", 1, refused=refused))
         ended = await bea.inbox.wait_for(inputs.ContainerExited)
         assert ended.detail == "not everything in /out was kept: link: a symbolic link"
 

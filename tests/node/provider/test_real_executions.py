@@ -13,9 +13,8 @@ import trio
 
 from node.data.output_manifest import read_listing
 from node.sandbox import runfolder
-from node.sandbox.driver import ContainerSpec, log_path
+from node.sandbox.driver import ContainerSpec, log_path, name_of
 from node.sandbox.embedded import EmbeddedDriver
-from node.sandbox.policy import name_of
 from node.sandbox.runner import records
 from node.sandbox.selftest import host_rootfs, python_command
 from protocol.machines import effects, inputs

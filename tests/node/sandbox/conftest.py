@@ -17,6 +17,7 @@ from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import engine_socket
 from node.sandbox.driver import ContainerSpec, Exit, log_path
 from node.sandbox.embedded import EmbeddedDriver
+from node.sandbox.runner import cgroups
 from node.sandbox.selftest import host_rootfs, python_command
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
@@ -93,9 +94,9 @@ class Room:
         return await self.run(launch_of(workload("/bin/sh", "-c", line, **fields)))
 
 
-async def make_room(place: Path, cgroup_root: str | None = None) -> Room:
+async def make_room(place: Path, cgroup_root: str = cgroups.ROOT) -> Room:
     place.mkdir(mode=0o700)
-    driver = EmbeddedDriver(place / "runs", *([] if cgroup_root is None else [cgroup_root]))
+    driver = EmbeddedDriver(place / "runs", cgroup_root=cgroup_root)
     driver.runs.mkdir()
     rootfs, extra = host_rootfs(place / "rootfs")
     place.chmod(0o700)

@@ -27,8 +27,15 @@ class Fake:
     async def remove(self, folder):
         self.calls.append(("remove", folder.name))
 
+    async def take_over(self, folder):
+        self.calls.append(("take over", folder.name))
+        return self.name == "embedded"
+
     async def start(self, launch, folder):
         self.calls.append(("start", folder.name))
+
+    def usage_ms(self, folder):
+        return len(self.name)
 
 
 GOOD, BAD = Probe(ok=True, why="", limits=("time", "memory")), Probe(ok=False, why="no luck")
@@ -59,12 +66,14 @@ async def test_a_container_stays_with_the_driver_that_started_it(tmp_path):
         (tmp_path / name).mkdir()
     for name in ("embedded", "docker"):
         runfolder.write_record(tmp_path / name, records.LAUNCH, [("driver", name)])
-    await chosen.start(launch_of(workload("true")), tmp_path / "embedded")
+    assert await chosen.take_over(tmp_path / "embedded")
+    assert not await chosen.take_over(tmp_path / "docker")
+    assert chosen.usage_ms(tmp_path / "embedded") == len("embedded")
     await chosen.start(launch_of(workload("true")), tmp_path / "none")
     await chosen.remove(tmp_path / "embedded")
     await chosen.remove(tmp_path / "docker")
-    assert old.calls == [("start", "embedded"), ("remove", "embedded")]
-    assert new.calls == [("start", "none"), ("remove", "docker")]
+    assert old.calls == [("take over", "embedded"), ("remove", "embedded")]
+    assert new.calls == [("take over", "docker"), ("start", "none"), ("remove", "docker")]
     await chosen.reap(NONE)
     assert old.kept == NONE
 
@@ -86,6 +95,7 @@ async def test_what_the_embedded_driver_started_ends_under_another(room):
     """A node whose engine has come since: the container is taken over, and removed whole."""
     folder = await room.start(launch := launch_of(workload("/bin/sleep", "30")))
     chosen = choice.ChosenDriver(Fake("docker", GOOD), [room.driver], room.driver.runs)
+    assert await chosen.take_over(folder)
     await chosen.start(launch, folder)
     await chosen.extend(folder, 25_000)
     await chosen.kill(folder)

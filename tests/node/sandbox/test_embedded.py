@@ -206,29 +206,39 @@ async def test_kill_is_idempotent(room):
     assert (end.exit_code, end.reason) == (137, "killed")
 
 
-async def test_starting_twice_adopts(room):
+async def test_starting_twice_takes_over(room):
     launch = launch_of(workload("/bin/sh", "-c", "echo once; sleep 0.3"))
     folder = await room.start(launch)
     await room.driver.start(launch, folder)
+    assert await room.driver.take_over(folder)
     await room.driver.wait(folder)
     await room.driver.start(launch, folder)
+    assert await room.driver.take_over(folder)
     assert log_path(folder).read_text() == "once\n"
 
 
 async def test_a_container_that_ends_while_it_is_taken_over_is_not_replaced(room, monkeypatch):
-    """Neither by one with the daemon's folder as its root, nor by the same once more."""
-    launch = launch_of(workload("/bin/echo", "once"), image="")
-    monkeypatch.chdir(room.driver.runs.parent)
-    with pytest.raises(SandboxUnavailable, match="not there any more"):
-        await room.driver.start(launch, room.folder())
-    assert not Path("proc").exists()
+    launch = launch_of(workload("/bin/echo", "once"))
     folder = await room.start(launch)
     await room.driver.wait(folder)
     (folder / records.RESULT).unlink()  # As if the runner had died before it.
     monkeypatch.setattr(runfolder, "is_known", lambda _: True)
     with pytest.raises(SandboxUnavailable, match="container was lost with the runner"):
-        await room.driver.start(launch, folder)
+        await room.driver.take_over(folder)
+    monkeypatch.undo()
+    for again in (room.driver.take_over(folder), room.driver.start(launch, folder)):
+        with pytest.raises(SandboxUnavailable, match="lost when its machine went down"):
+            await again
     assert log_path(folder).read_text() == "once\n"
+
+
+async def test_a_container_without_an_image_has_not_the_daemons_folder_as_its_root(
+    room, monkeypatch
+):
+    monkeypatch.chdir(room.driver.runs.parent)
+    with pytest.raises(SandboxUnavailable, match="no image"):
+        await room.driver.start(launch_of(workload("/bin/true"), image=""), room.folder())
+    assert not Path("proc").exists()
 
 
 async def test_a_dead_runner_takes_its_container_along(room):
@@ -275,14 +285,13 @@ async def test_a_start_that_fails_says_why_and_may_be_tried_again(room):
 
 
 async def test_outputs_that_are_no_files_are_refused(room):
-    _, log, folder = await room.run_shell(
+    end, log, folder = await room.run_shell(
         "cd /out; ln -s /etc/passwd link; echo x > real; ln real hard; truncate -s 1G sparse"
     )
     assert [path.name for path in outputs_path(folder).iterdir()] == ["sparse"]
     assert (outputs_path(folder) / "sparse").stat().st_size == 0
-    refused = runfolder.outputs_refused(folder)
     assert "mutirao: left out of the outputs: hard: a hard link; link: a symbolic link" in log
-    assert [line.partition(":")[0] for line in refused][:3] == ["hard", "link", "real"]
+    assert [line.partition(":")[0] for line in end.refused][:3] == ["hard", "link", "real"]
 
 
 def test_the_program_and_its_libraries_are_found():

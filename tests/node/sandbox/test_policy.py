@@ -5,15 +5,10 @@ Spec: specs/sandbox.md#policy.
 
 import pytest
 
-from node.sandbox.policy import environment_of, limits_of, name_of, require_runnable
+from node.sandbox.policy import environment_of, limits_of, require_runnable
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import LeaseId
 from protocol.wire.job import EnvVar
 from tests.node.sandbox.conftest import launch_of, workload
-
-
-def test_a_name_is_the_leases():
-    assert name_of(LeaseId(bytes(range(32)))) == "mutirao-000102030405060708090a0b0c0d0e0f"
 
 
 def test_limits_are_the_workloads():

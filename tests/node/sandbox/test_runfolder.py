@@ -7,7 +7,6 @@ import os
 
 from node.sandbox import runfolder
 from node.sandbox.driver import Exit
-from node.sandbox.runfolder import RunFolders
 from node.sandbox.runner import records
 
 
@@ -15,14 +14,15 @@ async def test_a_result_is_read(tmp_path):
     pairs = [("exit_code", "3"), ("usage_ms", "40"), ("reason", "exited"), ("detail", "a=b"),
              ("cpu_ms", "12"), ("refused", "x: y"), ("refused", "z: w")]  # fmt: skip
     runfolder.write_record(tmp_path, records.RESULT, pairs)
-    assert await RunFolders.wait(tmp_path) == Exit(3, "exited", "a=b", 40, 12, None)
-    assert runfolder.outputs_refused(tmp_path) == ("x: y", "z: w")
+    assert await runfolder.wait(tmp_path) == Exit(
+        3, "exited", "a=b", 40, 12, None, ("x: y", "z: w")
+    )
     assert runfolder.is_known(tmp_path)
 
 
 async def test_a_folder_without_a_result_failed(tmp_path):
-    assert (await RunFolders.wait(tmp_path)).reason == "failed"
-    assert runfolder.outputs_refused(tmp_path) == ()
+    end = await runfolder.wait(tmp_path)
+    assert (end.reason, end.refused) == ("failed", ())
     assert not runfolder.is_known(tmp_path)
     assert runfolder.name_in(tmp_path) == ""
 
@@ -39,10 +39,10 @@ def test_how_long_a_container_has_run_is_known_whoever_asks(tmp_path, monkeypatc
 
 
 async def test_killing_and_extending_what_does_not_run(tmp_path):
-    await RunFolders.kill(tmp_path)
+    await runfolder.kill(tmp_path)
     os.mkfifo(tmp_path / records.CONTROL)
-    await RunFolders.kill(tmp_path)
-    await RunFolders.extend(tmp_path, 500)
+    await runfolder.kill(tmp_path)
+    await runfolder.extend(tmp_path, 500)
     assert records.read(str(tmp_path / records.BUDGET)).number("ms") == 500
 
 

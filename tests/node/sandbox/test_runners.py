@@ -22,7 +22,7 @@ from tests.node.sandbox.conftest import launch_of, workload
 
 @pytest.fixture
 def embedded():
-    found = Runners("embedded")
+    found = Runners("bubblewrap")
     yield found
     found.end_spare()
 

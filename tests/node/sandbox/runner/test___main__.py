@@ -44,20 +44,20 @@ def test_it_needs_little_of_the_standard_library_and_nothing_else():
     assert "site" not in loaded
 
 
-def run(driver: str, folder: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-I", "-S", "-E", str(RUNNER), driver], input=folder,
+def run(module: str, folder: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-I", "-S", "-E", str(RUNNER), module], input=folder,
                           capture_output=True, text=True, check=False)  # fmt: skip
 
 
-@pytest.mark.parametrize("driver", ["embedded", "docker"])
-def test_a_folder_that_is_not_there(driver):
-    done = run(driver, "/no/such/folder")
+@pytest.mark.parametrize("module", ["bubblewrap", "engine"])
+def test_a_folder_that_is_not_there(module):
+    done = run(module, "/no/such/folder")
     assert done.returncode == 1
     assert "/no/such/folder" in done.stderr
 
 
 def test_without_a_folder_it_ends_and_starts_nothing():
-    done = run("embedded", "")
+    done = run("bubblewrap", "")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
@@ -68,8 +68,8 @@ async def test_a_container_survives_who_started_it(room):
 
     folder = room.folder()
     launch = launch_of(workload("/bin/sh", "-c", "sleep 0.7; echo done"), image=str(room.rootfs))
-    room.driver._prepare(launch, folder, room.extra)
-    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), "embedded"]
+    room.driver._note(launch, folder, await room.driver._make(launch, folder, room.extra))
+    command = [sys.executable, "-I", "-S", "-E", str(RUNNER), "bubblewrap"]
     starter = (
         f"import subprocess; subprocess.run({command!r}, input={os.fsencode(folder)!r}, check=True)"
     )

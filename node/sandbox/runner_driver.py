@@ -1,0 +1,147 @@
+"""What is the same for all sandbox drivers: each container has a run folder and a runner process.
+
+A driver adds how it has an image, how it makes a container ready to be started, and what of it has
+to be removed besides the folder; runner/ has the module that starts its containers.
+
+Spec: specs/sandbox.md#drivers.
+"""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from node.sandbox import runfolder
+from node.sandbox.bwrap import Extra
+from node.sandbox.driver import CONTAINER, ContainerSpec, Exit, ImageSource, Probe
+from node.sandbox.policy import UID_INSIDE, Pairs, launch_record, require_runnable
+from node.sandbox.runner import records
+from node.sandbox.runners import Runners
+from protocol.values.errors import SandboxUnavailable
+
+
+class RunnerDriver(ABC):
+    """A sandbox driver whose containers are started and watched by runner processes."""
+
+    name: str
+    runner: str
+    """The module of runner/ that starts this driver's containers."""
+    isolation = CONTAINER
+    user_inside = UID_INSIDE
+    """Who a job is in its container."""
+    guards_init = True
+    """Whether a job cannot reach the memory of process 1 of its container."""
+
+    def __init__(self, runs: Path) -> None:
+        """Take the folder that holds the run folders; it tells our containers from others'."""
+        self.runs = runs
+        self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
+        self.runners = Runners(self.runner)
+
+    # --- what a driver adds ---------------------------------------------------------------
+
+    @abstractmethod
+    async def require(self) -> None:
+        """Raise SandboxUnavailable if this machine lacks the programs that the driver needs."""
+
+    @abstractmethod
+    async def check(self) -> Probe:
+        """Start real containers and report what held, by selftest.check."""
+
+    @abstractmethod
+    def soft_limits(self) -> frozenset[str]:
+        """Return the limits that hold only because the runner watches."""
+
+    @abstractmethod
+    async def selftest_image(self, rootfs: Path) -> str:
+        """Return what ContainerSpec.image takes for an image with the empty folders of `rootfs`."""
+
+    @abstractmethod
+    async def forget_selftest_image(self) -> None:
+        """Remove what `selftest_image` made beyond the folder."""
+
+    @abstractmethod
+    async def _take_image(self, image: ImageSource) -> str:
+        """Do what the port's `prepare` says of an image."""
+
+    @abstractmethod
+    async def _make(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
+        """Make everything for the container but start it; return what its runner must know."""
+
+    @abstractmethod
+    async def _discard(self, folder: Path) -> None:
+        """End what lives of the folder's container, and remove what is not in the folder."""
+
+    @abstractmethod
+    async def _reap(self, names: frozenset[str]) -> None:
+        """Remove what there is of our containers not named here."""
+
+    # --- what is the same for all ---------------------------------------------------------
+
+    async def prepare(self, image: ImageSource) -> str:
+        found = await self._take_image(image)
+        await self.runners.make_spare()
+        return found
+
+    async def take_over(self, folder: Path) -> bool:
+        if runfolder.is_known(folder):  # Asked once: its runner may die at any time.
+            await self.runners.run(folder)
+            return True
+        if runfolder.name_in(folder):
+            raise SandboxUnavailable("the container was lost when its machine went down")
+        return False
+
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
+        await self.start_with(spec, folder, Extra())
+
+    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
+        """Start with more than the image has: the self-test binds the machine's own programs."""
+        if await self.take_over(folder):
+            return
+        require_runnable(spec)
+        own = await self._make(spec, folder, extra)
+        await trio.to_thread.run_sync(self._note, spec, folder, own)
+        try:
+            await self.runners.run(folder)
+        except SandboxUnavailable:
+            await self._discard(folder)
+            raise
+
+    async def wait(self, folder: Path) -> Exit:
+        return await runfolder.wait(folder)
+
+    def usage_ms(self, folder: Path) -> int:
+        return runfolder.usage_ms(folder)
+
+    async def kill(self, folder: Path) -> None:
+        await runfolder.kill(folder)
+
+    async def extend(self, folder: Path, budget_ms: int) -> None:
+        await runfolder.extend(folder, budget_ms)
+
+    async def remove(self, folder: Path) -> None:
+        await self.kill(folder)
+        await self._discard(folder)
+        await runfolder.remove_files(folder)
+
+    async def reap(self, names: frozenset[str]) -> None:
+        self.runners.end_spare()
+        await self._reap(names)
+
+    def _note(self, spec: ContainerSpec, folder: Path, own: Pairs) -> None:
+        """Write what the runner needs to know; from now on the container may have run."""
+        if spec.budget_ms:
+            runfolder.write_record(folder, records.BUDGET, [("ms", str(spec.budget_ms))])
+        pairs = launch_record(spec, self.name) + own
+        runfolder.write_record(folder, records.LAUNCH, pairs)
+
+
+def let_read(paths: Iterable[Path], bits: int = 0o444) -> None:
+    """Let a job's user read what is his to read; the data folder around keeps others out."""
+    for path in paths:
+        mode = path.stat().st_mode & 0o7777
+        if mode & bits != bits:
+            path.chmod(mode | bits)
