@@ -7,6 +7,7 @@ import logging
 from typing import Any, Final
 
 from node.requester.job_events import kind_of
+from protocol.core.candidates import LOOKED_AT_MAX as COUNTED_MAX
 from protocol.machines import effects, events
 from protocol.machines.provider.lease import Serving, Settling
 from protocol.values.ids import LeaseId, PeerId
@@ -74,7 +75,8 @@ def words_of(event: events.JobEvent) -> str:
         case events.WaitingForProvider(wait_ms=wait_ms):
             return f"no provider is known now: waiting up to {wait_ms // 1000} s for one"
         case events.Announced(nodes=nodes, eligible=eligible):
-            return f"asking for bids; {eligible} of {nodes} known nodes can run it"
+            about = "about " if nodes > COUNTED_MAX else ""
+            return f"asking for bids; {about}{eligible} of {nodes} known nodes can run it"
         case events.BidsOpened(bids=bids):
             return f"{len(bids)} bid{'' if len(bids) == 1 else 's'}"
         case events.Awarded(provider=peer, rate=rate):

@@ -18,7 +18,7 @@ from protocol.values.limits import BIDS_MAX
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Listing
 
-LOOKED_AT_MAX: Final = 1_024
+LOOKED_AT_MAX: Final = 512
 """How many records a call looks at; if more are known, the others are taken to be like these."""
 EXPLANATION_MS: Final = 1_000
 """How long an explanation is good for other jobs that ask for the same."""
