@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from node.config import Config
-from node.daemon.effects import NodeEffects, Performers
+from node.daemon.effects import EffectTable, Performers
 from node.daemon.recovery import Past, recall
 from node.data.blobs import Blobs
 from node.data.images import Images
@@ -22,7 +22,9 @@ from node.data.transfer import BlobFetcher, BlobServer
 from node.driver.clock import Clock
 from node.driver.driver import Driver
 from node.identity import private_dir
+from node.messaging.announcer import Announcer
 from node.messaging.connectivity_log import log_connectivity
+from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
 from node.messaging.receiver import Receiver
 from node.messaging.record_lookup import look_up_records
@@ -96,7 +98,9 @@ class Node:
         self.receiver = receiver
         self.network = network
         undelivered = Undelivered(core.signer, clock)
-        self.postman = OutboxSender(network.request, journal, clock, undelivered.missed)
+        self.outbox_sender = OutboxSender(network.request, journal, clock, undelivered.missed)
+        self.announcer = Announcer(network, journal)
+        self.connector = Connector(network.reach)
         # What it does for others, as their provider.
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
         roots = ImageCache(private_dir(folder / "roots"), images, config.storage.unpacked_mib)
@@ -110,13 +114,15 @@ class Node:
         self.images = ImageService(blobs, images, folder)
         self.jobs = JobService(driver, journal, clock, self.images, self.results)
         self.service = NodeService(
-            core, network, clock, self.jobs, undelivered, folder, ports.stop,
+            core, network, journal, clock, self.jobs, undelivered, folder, ports.stop,
             started_ms=clock.now_ms(), driver=ports.sandbox.name, driver_why=ports.sandbox.why,
         )  # fmt: skip
-        performers = Performers(
-            network, journal, self.postman, self.executions, self.results, self.jobs, self.service
-        )
-        self.effects = NodeEffects(performers)
+        self.effects = EffectTable(
+            Performers(
+                network, self.connector, self.announcer, self.outbox_sender, self.executions,
+                self.results, self.jobs, self.service,
+            )
+        )  # fmt: skip
 
     @property
     def api(self) -> Service:
@@ -125,21 +131,20 @@ class Node:
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Go on where an earlier run ended, and do all that a node does, until cancelled."""
-        effects, network, ports = self.effects, self.network, self.ports
+        network, ports = self.network, self.ports
         past = await recall(ports.journal, self.context, ports.clock.now_ms())
         self.jobs.recover(past.saved.jobs, past.phases, past.counts)
-        self.service.totals = await ports.journal.totals()
+        await self.service.count()
         first = self._begin(past)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.context.roots.reconcile)
             await nursery.start(self.executions.run)
             await nursery.start(self.results.run)
-            await nursery.start(self.postman.run, past.outbox)
-            nursery.start_soon(self.driver.run, effects, first)
-            nursery.start_soon(effects.publish)
-            nursery.start_soon(effects.reach)
-            nursery.start_soon(effects.advertise)
-            nursery.start_soon(effects.count)
+            await nursery.start(self.outbox_sender.run, past.outbox)
+            nursery.start_soon(self.driver.run, self.effects.perform, first)
+            nursery.start_soon(self.announcer.run)
+            nursery.start_soon(self.connector.run)
+            nursery.start_soon(self.service.run)
             nursery.start_soon(
                 look_up_records, self.core, network, self.receiver, ports.clock.now_ms
             )
@@ -150,8 +155,8 @@ class Node:
         """Give the leases back, and wait until everybody who answers knows it."""
         await self.driver.take(StopRequested())
         await self.executions.wait_dropped()
-        await self.effects.wait_published()
-        await self.postman.wait_empty()
+        await self.announcer.wait_published()
+        await self.outbox_sender.wait_empty()
 
     def _begin(self, past: Past) -> Sequence[Effect]:
         """Hear and answer peers; return what there is to do to go on with what is written down."""
@@ -179,7 +184,7 @@ class _Peers:
     def peer_connected(self, peer: PeerId) -> None:
         self._driver.give(PeerConnected(peer, self.source_of(peer)))
         if self.node is not None:
-            self.node.postman.nudge(peer)
+            self.node.outbox_sender.nudge(peer)
 
     def peer_disconnected(self, peer: PeerId) -> None:
         self._driver.give(PeerDisconnected(peer))

@@ -1,16 +1,14 @@
-"""What the driver asks for goes from here to the part of the node that does it.
+"""Who performs what the core asks for: one table, from the class of an effect to its performer.
 
 Spec: specs/core.md#effects.
 """
 
-import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
-
-import trio
+from typing import Any
 
 from node.daemon.job_log import JobLog
-from node.daemon.recovery import SEQUENCE_FACT
+from node.messaging.announcer import Announcer
 from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
 from node.network.host import Network
@@ -18,14 +16,27 @@ from node.provider.executions import Executions
 from node.requester.results import Results
 from node.service.jobs import JobService
 from node.service.node import NodeService
-from node.storage.journal import Journal, OutboxRow
-from protocol.core.jobs import Ending, Job
-from protocol.machines import effects
+from node.storage.journal import OutboxRow
+from protocol.core.jobs import Job
+from protocol.machines.effects import (
+    Advertise,
+    Drop,
+    Effect,
+    Extend,
+    FetchOutputs,
+    FollowLog,
+    Kill,
+    Launch,
+    Learn,
+    Prepare,
+    Progress,
+    Publish,
+    Reach,
+    Report,
+    Save,
+    Settle,
+)
 from protocol.values.ids import LeaseId
-
-LOG: Final = logging.getLogger(__name__)
-PUBLICATIONS_MAX: Final = 256
-ADVERTISE_RETRY_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,112 +44,62 @@ class Performers:
     """The parts of a node that perform what the core asks for, or are told of it."""
 
     network: Network
-    journal: Journal
-    postman: OutboxSender
+    connector: Connector
+    announcer: Announcer
+    outbox_sender: OutboxSender
     executions: Executions
     results: Results
     jobs: JobService
     node: NodeService
 
 
-class NodeEffects:
-    """Implements node.driver.driver.Ports with the real parts."""
+class EffectTable:
+    """Performs effects, each by the part of the node that does it. Nothing here waits."""
 
     def __init__(self, performers: Performers) -> None:
-        self._network = performers.network
-        self._journal = performers.journal
-        self._postman = performers.postman
-        self._executions = performers.executions
-        self._results = performers.results
-        self._jobs = performers.jobs
-        self._node = performers.node
-        self._telling = JobLog()
-        self._reaching = Connector(performers.network.reach)
-        self._to_publish, self._published = trio.open_memory_channel[effects.Publish](
-            PUBLICATIONS_MAX
-        )
-        self._unpublished = 0
-        self._published_one = trio.Event()
-        self._record: effects.Advertise | None = None
-        self._record_changed = trio.Event()
-        self._settled = trio.Event()
+        executions, results, network = performers.executions, performers.results, performers.network
+        self._performers = performers
+        self._log = JobLog()
+        self._table: Mapping[type, Callable[[Any], None]] = {
+            # These are on the disk already. A Send has become a row of the outbox.
+            OutboxRow: performers.outbox_sender.send,
+            Save: self._saved,
+            Report: self._reported,
+            Settle: performers.node.settled,
+            # To everybody, and about peers.
+            Publish: performers.announcer.publish,
+            Advertise: performers.announcer.advertise,
+            Learn: lambda told: network.learn(told.peer, told.addresses),
+            Reach: lambda wanted: performers.connector.want(wanted.peers),
+            # For a job of our own.
+            Progress: performers.jobs.progressed,
+            FollowLog: results.follow_log,
+            FetchOutputs: results.fetch_outputs,
+            # For a lease that another has of us.
+            Prepare: executions.prepare,
+            Launch: self._launch,
+            Extend: executions.extend,
+            Kill: executions.kill,
+            Drop: executions.drop,
+        }
 
-    def send(self, message: OutboxRow) -> None:
-        self._postman.send(message)
+    def perform(self, effect: Effect | OutboxRow) -> None:
+        """Do what an effect asks for, or begin it."""
+        self._table[type(effect)](effect)
 
-    def written(self, effect: effects.Save | effects.Settle | effects.Report) -> None:
-        match effect:
-            case effects.Report():
-                self._telling.reported(effect)
-                self._jobs.reported(effect)
-            case effects.Save("job", _, Job() as job) if job.ending is Ending.OPEN:
-                self._jobs.opened(job)
-            case effects.Save("job", _, Job() as job):
-                self._jobs.ended(job)
-            case effects.Save("requester-lease", key, None):
-                self._results.forget(LeaseId(key))
-            case effects.Save("provider-lease", key, state):
-                self._telling.saved(LeaseId(key), state)
-            case effects.Settle():
-                self._settled.set()
+    def _saved(self, saved: Save) -> None:
+        match saved:
+            case Save("job", _, Job() as job):
+                self._performers.jobs.saved(job)
+            case Save("requester-lease", key, None):
+                self._performers.results.forget(LeaseId(key))
+            case Save("provider-lease", key, state):
+                self._log.saved(LeaseId(key), state)
 
-    def perform(self, effect: effects.Effect) -> None:
-        match effect:
-            case effects.Publish():
-                try:
-                    self._to_publish.send_nowait(effect)
-                    self._unpublished += 1
-                except trio.WouldBlock:
-                    LOG.warning("too much to publish: an announcement is dropped")
-            case effects.Advertise():
-                self._record = effect
-                self._record_changed.set()
-            case effects.Learn(peer, addresses):
-                self._network.learn(peer, addresses)
-            case effects.Reach(peers):
-                self._reaching.want(peers)
-            case effects.Progress():
-                self._jobs.progressed(effect)
-            case effects.FollowLog() | effects.FetchOutputs():
-                self._results.perform(effect)
-            case _:
-                if isinstance(effect, effects.Launch):
-                    self._telling.launched(effect)
-                self._executions.perform(effect)
+    def _reported(self, report: Report) -> None:
+        self._log.reported(report)
+        self._performers.jobs.reported(report)
 
-    async def publish(self) -> None:
-        """Publish what there is to publish, in order, until cancelled."""
-        async for publication in self._published:
-            await self._network.publish(publication.topic, publication.envelope)
-            self._unpublished -= 1
-            self._published_one.set()
-            self._published_one = trio.Event()
-
-    async def reach(self) -> None:
-        """Connect with those whose answers we wait for, until cancelled."""
-        await self._reaching.run()
-
-    async def wait_published(self) -> None:
-        """Wait until everything that was to be published is on its way."""
-        while self._unpublished:
-            await self._published_one.wait()
-
-    async def advertise(self) -> None:
-        """Keep our newest capability record in the DHT, until cancelled."""
-        while True:
-            await self._record_changed.wait()
-            self._record_changed = trio.Event()
-            assert self._record is not None
-            await self._journal.set_fact(SEQUENCE_FACT, self._record.sequence.to_bytes(8))
-            if not await self._network.put_record(self._record.envelope):
-                LOG.debug("the capability record did not reach the DHT; trying again")
-                with trio.move_on_after(ADVERTISE_RETRY_S):
-                    await self._record_changed.wait()
-                self._record_changed.set()
-
-    async def count(self) -> None:
-        """Keep the user's sums up to date, until cancelled."""
-        while True:
-            await self._settled.wait()
-            self._settled = trio.Event()
-            self._node.totals = await self._journal.totals()
+    def _launch(self, launch: Launch) -> None:
+        self._log.launched(launch)
+        self._performers.executions.launch(launch)

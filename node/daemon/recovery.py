@@ -13,6 +13,7 @@ import trio
 
 from node.data.images import Images
 from node.data.output_manifest import pin_listing, read_listing
+from node.messaging.announcer import SEQUENCE_FACT
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.requester.job_events import phase_of
 from node.sandbox.driver import name_of
@@ -25,7 +26,6 @@ from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnava
 from protocol.values.ids import Digest, JobId
 from protocol.wire.snapshot import from_snapshot
 
-SEQUENCE_FACT: Final = "record-sequence"
 RECEIPTS_READ: Final = 100_000  # Whoever settled before those is a stranger again.
 LOG: Final = logging.getLogger(__name__)
 

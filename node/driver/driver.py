@@ -8,7 +8,7 @@ touches the core.
 import contextlib
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -19,7 +19,7 @@ from node.driver.clock import Clock
 from node.driver.commits import commit_of
 from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Core
-from protocol.machines.effects import Effect, Report, Save, Send, Settle
+from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached, Input
 
 
@@ -47,20 +47,11 @@ class Inbox(Protocol):
         ...
 
 
-class Ports(Protocol):
-    """What the driver needs of the world. Nothing here waits."""
+Perform = Callable[[Effect | OutboxRow], None]
+"""Does what an effect asks for, or begins it, and does not wait. What is to be kept is on the disk.
 
-    def send(self, message: OutboxRow) -> None:
-        """Send a message of the outbox; its row is 0 if it is not in the outbox."""
-        ...
-
-    def perform(self, effect: Effect) -> None:
-        """Do what an effect asks for, or begin it."""
-        ...
-
-    def written(self, effect: Save | Settle | Report) -> None:
-        """Take note that this is on the disk."""
-        ...
+A Send comes as its row of the outbox; the row is 0 if it is not in there.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +87,15 @@ class Driver:
         self._waiting.release()
         await taken.wait()
 
-    async def run(self, ports: Ports, first: Sequence[Effect]) -> None:
+    async def run(self, perform: Perform, first: Sequence[Effect]) -> None:
         """Perform the effects of the recovery, then drive until cancelled."""
-        await self._settle(ports, first)
+        await self._settle(perform, first)
         while True:
             turn = await self._next()
             effects = self.core.handle(turn.event, self._clock.now_ms())
             # Once the core has moved, the disk must follow: a cancellation waits.
             with trio.CancelScope(shield=True):
-                await self._settle(ports, effects)
+                await self._settle(perform, effects)
             if turn.taken is not None:
                 turn.taken.set()
 
@@ -126,18 +117,15 @@ class Driver:
             with contextlib.suppress(trio.WouldBlock):
                 return self._queues[queue][1].receive_nowait()
 
-    async def _settle(self, ports: Ports, effects: Sequence[Effect]) -> None:
+    async def _settle(self, perform: Perform, effects: Sequence[Effect]) -> None:
         """Write what must be written, then do everything in order."""
-        rows: list[int] = []
+        rows: Iterator[int] = iter(())
         commit = commit_of(effects, self.core.signer.peer_id, self._clock.now_ms())
         if commit is not None:
-            rows = list((await self._journal.commit(commit)).outbox_rows)
+            rows = iter((await self._journal.commit(commit)).outbox_rows)
         for effect in effects:
-            match effect:
-                case Send(peer, envelope, until_ms):
-                    row = rows.pop(0) if effect.in_outbox else 0
-                    ports.send(OutboxRow(row, peer, envelope, until_ms))
-                case Save() | Settle() | Report():
-                    ports.written(effect)
-                case _:
-                    ports.perform(effect)
+            if isinstance(effect, Send):
+                row = next(rows) if effect.in_outbox else 0
+                perform(OutboxRow(row, effect.peer, effect.envelope, effect.until_ms))
+            else:
+                perform(effect)

@@ -69,31 +69,42 @@ class Executions:
         """Hold all executions, until cancelled."""
         await self._background.run(task_status)
 
-    def perform(self, effect: effects.Effect) -> None:
-        """Begin what the core asks for."""
-        match effect:
-            case effects.Prepare(lease_id, _, workload):
-                self._know(lease_id)
-                self._shop.roots.pin(lease_id, workload.image)
-                self._start(lease_id, partial(self._prepare, effect))
-            case effects.Launch(lease_id, requester, workload):
-                known = self._know(lease_id)
-                known.requester = requester
-                self._shop.roots.pin(lease_id, workload.image)
-                known.budget_ms = max(known.budget_ms, effect.budget_ms)
-                self._start(lease_id, partial(self._execute, effect))
-            case effects.Extend(lease_id, budget_ms):
-                # Budgets only grow, in whatever order the tasks that write them come.
-                known = self._know(lease_id)
-                known.budget_ms = max(known.budget_ms, budget_ms)
-                self._background.begin(partial(self._extend, lease_id))
-            case effects.Kill(lease_id):
-                self._know(lease_id).killed = True
-                self._background.begin(partial(self._kill, lease_id))
-                if lease_id not in self._active:  # An earlier run of the node started it.
-                    self._start(lease_id, partial(self._see_the_end, lease_id))
-            case effects.Drop(lease_id):
-                self._dropping += self._background.begin(partial(self._drop, lease_id))
+    # --- what the core asks for; each is begun here and goes on in the background ---------
+
+    def prepare(self, effect: effects.Prepare) -> None:
+        """Fetch image and inputs of a lease."""
+        self._know(effect.lease_id)
+        self._shop.roots.pin(effect.lease_id, effect.workload.image)
+        self._start(effect.lease_id, partial(self._prepare, effect))
+
+    def launch(self, effect: effects.Launch) -> None:
+        """Start the container of a lease, or take over the one that runs."""
+        known = self._know(effect.lease_id)
+        known.requester = effect.requester
+        self._shop.roots.pin(effect.lease_id, effect.workload.image)
+        known.budget_ms = max(known.budget_ms, effect.budget_ms)
+        self._start(effect.lease_id, partial(self._execute, effect))
+
+    def extend(self, effect: effects.Extend) -> None:
+        """Let the container of a lease run on, until it has used this much."""
+        # Budgets only grow, in whatever order the tasks that write them come.
+        known = self._know(effect.lease_id)
+        known.budget_ms = max(known.budget_ms, effect.budget_ms)
+        self._background.begin(partial(self._extend, effect.lease_id))
+
+    def kill(self, effect: effects.Kill) -> None:
+        """Stop the container of a lease."""
+        lease_id = effect.lease_id
+        self._know(lease_id).killed = True
+        self._background.begin(partial(self._kill, lease_id))
+        if lease_id not in self._active:  # An earlier run of the node started it.
+            self._start(lease_id, partial(self._see_the_end, lease_id))
+
+    def drop(self, effect: effects.Drop) -> None:
+        """Forget everything about the execution of a lease."""
+        self._dropping += self._background.begin(partial(self._drop, effect.lease_id))
+
+    # --- what others ask ------------------------------------------------------------------
 
     def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
         """Return who may read a log, where it grows and whether it still may; None if unknown."""

@@ -79,13 +79,13 @@ class Results:
         """Return where the bytes of an output lie; None if they are not here any more."""
         return self._blobs.path(Digest(bytes.fromhex(output.digest)))
 
-    def perform(self, effect: effects.FollowLog | effects.FetchOutputs) -> None:
-        """Begin to follow a log or to fetch outputs; the job's workload bounds their size."""
-        match effect:
-            case effects.FollowLog():
-                self._start(self._following, effect.lease_id, partial(self._follow, effect))
-            case effects.FetchOutputs():
-                self._start(self._fetching, effect.lease_id, partial(self._fetch, effect))
+    def follow_log(self, effect: effects.FollowLog) -> None:
+        """Begin to follow a log; the job's workload bounds its size."""
+        self._start(self._following, effect.lease_id, partial(self._follow, effect))
+
+    def fetch_outputs(self, effect: effects.FetchOutputs) -> None:
+        """Begin to fetch outputs; the job's workload bounds their size."""
+        self._start(self._fetching, effect.lease_id, partial(self._fetch, effect))
 
     def forget(self, lease_id: LeaseId) -> None:
         """Stop what is being done for a lease that has ended; its outputs are not pinned more."""

@@ -82,7 +82,7 @@ class JobService:
             job_id = JobId(secrets.token_bytes(16))
             whole = await self._images.hold(job_id, spec)
             try:
-                # The job is ours when the driver has written it down: see `opened`.
+                # The job is ours when the driver has written it down: see `saved`.
                 await self._inbox.take(JobSubmitted(job_id, whole))
             finally:
                 if job_id not in self._open:
@@ -154,9 +154,17 @@ class JobService:
 
     # --- what the driver tells ------------------------------------------------------------
 
-    def opened(self, job: Job) -> None:
-        """Take note that a job is open, in its first or a later attempt."""
-        self._open[job.job_id] = job
+    def saved(self, job: Job) -> None:
+        """Take note that a job is open, in its first or a later attempt, or has ended."""
+        if job.ending is Ending.OPEN:
+            self._open[job.job_id] = job
+            return
+        self._open.pop(job.job_id, None)
+        self._ended[job.ending.value] += 1
+        self._phases.pop(job.job_id, None)
+        self._progress.pop(job.job_id, None)
+        self._images.release(job.job_id)
+        self._wake(job.job_id)
 
     def reported(self, report: Report) -> None:
         """Take note that something happened to a job, and wake those who wait for it."""
@@ -168,15 +176,6 @@ class JobService:
         """Take note how far a provider's fetching is."""
         self._progress[progress.job_id] = progress
         self._wake(progress.job_id)
-
-    def ended(self, job: Job) -> None:
-        """Take note that a job has ended."""
-        self._open.pop(job.job_id, None)
-        self._ended[job.ending.value] += 1
-        self._phases.pop(job.job_id, None)
-        self._progress.pop(job.job_id, None)
-        self._images.release(job.job_id)
-        self._wake(job.job_id)
 
     # --- details --------------------------------------------------------------------------
 

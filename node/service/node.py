@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#service.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,9 @@ from node.network.host import Network
 from node.rpc.views import OfferView, PeerView, ProviderView, StatusView
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view
-from node.storage.journal import Totals
+from node.storage.journal import Journal, Totals
 from protocol.core.core import Core
+from protocol.machines.effects import Settle
 from protocol.values.units import credits_of_nano
 from protocol.wire.messages import Listing
 
@@ -30,6 +31,7 @@ class NodeService:
 
     core: Core
     network: Network
+    journal: Journal
     clock: Clock
     jobs: JobService
     undelivered: Undelivered
@@ -42,7 +44,8 @@ class NodeService:
     driver_why: str
     """... and why it is this one, or none."""
     totals: Totals = NOTHING
-    """The sums of all receipts. Whoever writes one sees to it that they are up to date."""
+    """The sums of all receipts."""
+    _settled: trio.Event = field(default_factory=trio.Event)
 
     def status(self) -> StatusView:
         network = self.network
@@ -76,6 +79,21 @@ class NodeService:
 
     def request_stop(self) -> None:
         self.stop.set()
+
+    def settled(self, _receipt: Settle) -> None:
+        """Take note that there is a new receipt."""
+        self._settled.set()
+
+    async def count(self) -> None:
+        """Add the receipts up."""
+        self.totals = await self.journal.totals()
+
+    async def run(self) -> None:
+        """Keep the sums up to date, until cancelled."""
+        while True:
+            await self._settled.wait()
+            self._settled = trio.Event()
+            await self.count()
 
     def _provider(self) -> ProviderView:
         status = self.core.status(self.clock.now_ms())

@@ -60,7 +60,7 @@ async def test_a_peer_that_comes_back_gets_at_once_what_waits_for_it(
     days = SimpleNamespace(uniform=lambda least, most: 1_000_000)
     monkeypatch.setattr(outbox_sender, "random", days)  # So long are the pauses.
     await pair.bea.crash()
-    sender = pair.ada.node.postman
+    sender = pair.ada.node.outbox_sender
     record = pair.ada.node.core.presence.envelope
     until_ms = pair.ada.node.ports.clock.now_ms() + 600_000
     sender.send(OutboxRow(0, BEA.peer_id, record, until_ms))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import trio
 
-from node.daemon.recovery import SEQUENCE_FACT, Past, recall
+from node.daemon.recovery import Past, recall
 from node.driver.commits import commit_of
+from node.messaging.announcer import SEQUENCE_FACT
 from node.provider.execution_context import pins_of
 from node.sandbox.driver import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot

@@ -29,20 +29,18 @@ from tests.node.fixtures import ADA, BEA, EVE, JOB, LEASE, until
 from tests.simulated_network import job_spec
 
 
-class Ports:
+class Performed:
     """Notes what is done, and in what order with what is written."""
 
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def send(self, message: OutboxRow) -> None:
-        self.log.append(("send", message.row, message.envelope))
-
-    def perform(self, effect: effects.Effect) -> None:
-        self.log.append(("perform", type(effect).__name__))
-
-    def written(self, effect: effects.Effect) -> None:
-        self.log.append(("written", type(effect).__name__))
+    def __call__(self, effect: effects.Effect | OutboxRow) -> None:
+        match effect:
+            case OutboxRow(row, _, envelope):
+                self.log.append((row, envelope))
+            case _:
+                self.log.append(type(effect).__name__)
 
 
 class Scripted(Core):
@@ -65,8 +63,8 @@ class Scripted(Core):
 class SlowJournal:
     """A journal whose disk waits for the test."""
 
-    def __init__(self, ports: Ports) -> None:
-        self.ports = ports
+    def __init__(self, performed: Performed) -> None:
+        self.performed = performed
         self.free = trio.Event()
         self.error: Exception | None = None
 
@@ -74,13 +72,13 @@ class SlowJournal:
         await self.free.wait()
         if self.error is not None:
             raise self.error
-        self.ports.log.append("commit")
+        self.performed.log.append("commit")
         return CommitResult(tuple(range(1, len(commit.outbox) + 1)), ())
 
 
 @pytest.fixture
-def ports() -> Ports:
-    return Ports()
+def performed() -> Performed:
+    return Performed()
 
 
 @pytest.fixture
@@ -98,54 +96,53 @@ ASKED = [
     effects.Send(BEA.peer_id, b"second", 10),
 ]
 DONE = [
-    "commit", ("written", "Save"), ("send", 1, b"first"), ("perform", "Drop"), ("send", 0, b"once"),
-    ("send", 0, b"unwritten"),
-    ("written", "Report"), ("send", 2, b"second"),
+    "commit", "Save", (1, b"first"), "Drop", (0, b"once"), (0, b"unwritten"), "Report",
+    (2, b"second"),
 ]  # fmt: skip
 
 
 async def test_the_disk_comes_first_then_all_effects_in_order(
-    core: Scripted, ports: Ports, clock: Clock
+    core: Scripted, performed: Performed, clock: Clock
 ) -> None:
-    journal = SlowJournal(ports)
+    journal = SlowJournal(performed)
     driver = Driver(core, journal, clock)
     core.answer = lambda event: ASKED
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         nursery.start_soon(driver.take, PeerConnected(BEA.peer_id))
         await trio.testing.wait_all_tasks_blocked()
-        assert ports.log == []
+        assert performed.log == []
         journal.free.set()
-        await until(lambda: len(ports.log) == len(DONE))
+        await until(lambda: len(performed.log) == len(DONE))
         nursery.cancel_scope.cancel()
-    assert ports.log == DONE
+    assert performed.log == DONE
 
 
 async def test_who_hands_in_an_input_waits_for_its_effects(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     core.answer = lambda event: [effects.Drop(LEASE)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await driver.take(PeerConnected(BEA.peer_id))
-        assert ports.log == [("perform", "Drop")]
+        assert performed.log == ["Drop"]
         nursery.cancel_scope.cancel()
 
 
 async def test_a_step_that_was_begun_is_finished(
-    core: Scripted, ports: Ports, clock: Clock
+    core: Scripted, performed: Performed, clock: Clock
 ) -> None:
-    journal = SlowJournal(ports)
+    journal = SlowJournal(performed)
     driver = Driver(core, journal, clock)
     core.answer = lambda event: ASKED
     async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         driver.give(PeerConnected(BEA.peer_id))
         await until(lambda: core.events)
         nursery.cancel_scope.cancel()
         outer.start_soon(_set_when_blocked, journal.free)
-    assert ports.log == DONE
+    assert performed.log == DONE
 
 
 async def _set_when_blocked(event: trio.Event) -> None:
@@ -154,7 +151,7 @@ async def _set_when_blocked(event: trio.Event) -> None:
 
 
 async def test_a_flood_does_not_hold_up_the_time(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     for _ in range(100):
@@ -167,26 +164,26 @@ async def test_a_flood_does_not_hold_up_the_time(
 
     core.answer = answer
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await until(lambda: len(core.events) == 101)
         nursery.cancel_scope.cancel()
     assert core.events[0] == DeadlineReached()
 
 
 async def test_deadlines_come_without_any_input(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     core.deadline_ms = clock.now_ms() + 20
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await until(lambda: core.events)
         assert clock.now_ms() >= core.deadline_ms
         nursery.cancel_scope.cancel()
 
 
 async def test_what_may_be_lost_is_lost_when_it_is_too_much(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     assert all(driver.give(PeerConnected(BEA.peer_id)) for _ in range(Queue.MAIN.value))
@@ -195,13 +192,13 @@ async def test_what_may_be_lost_is_lost_when_it_is_too_much(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.take, FetchProgressed(LEASE, 1, 2))
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await until(lambda: FetchProgressed(LEASE, 1, 2) in core.events)
         nursery.cancel_scope.cancel()
 
 
 async def test_no_queue_keeps_another_waiting(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     for queue in (Queue.STRANGERS, Queue.RECORDS):
@@ -211,7 +208,7 @@ async def test_no_queue_keeps_another_waiting(
     assert all(driver.give(event) for event in ours[:3])
     assert driver.give(ours[3], Queue.CALLS)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await until(lambda: set(ours) <= set(core.events))
         nursery.cancel_scope.cancel()
     # A turn for each queue, so three rounds of four.
@@ -220,38 +217,38 @@ async def test_no_queue_keeps_another_waiting(
 
 
 async def test_a_full_disk_stops_the_loop_before_anything_is_said(
-    core: Scripted, ports: Ports, clock: Clock
+    core: Scripted, performed: Performed, clock: Clock
 ) -> None:
-    journal = SlowJournal(ports)
+    journal = SlowJournal(performed)
     journal.error = StorageFull("no room on the disk: free some space, then try again")
     journal.free.set()
     driver = Driver(core, journal, clock)
     core.answer = lambda event: ASKED
     with pytest.raises(ExceptionGroup) as stopped:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.run, ports, [])
+            nursery.start_soon(driver.run, performed, [])
             nursery.start_soon(driver.take, PeerConnected(BEA.peer_id))
     assert stopped.value.exceptions == (journal.error,)
-    assert ports.log == []
+    assert performed.log == []
 
 
 async def test_after_a_full_disk_the_journal_has_all_that_was_said(
-    ports: Ports, clock: Clock, journal: Journal, tmp_path: Path
+    performed: Performed, clock: Clock, journal: Journal, tmp_path: Path
 ) -> None:
     """With a real core: what was not written was not said, and a new core goes on."""
     core = Core(ADA, Policy())
-    broken = SlowJournal(ports)
+    broken = SlowJournal(performed)
     broken.error = StorageFull("no room")
     broken.free.set()
     driver = Driver(core, broken, clock)
     with pytest.raises(ExceptionGroup):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(driver.run, ports, [])
+            nursery.start_soon(driver.run, performed, [])
             nursery.start_soon(driver.take, JobSubmitted(JOB, job_spec()))
-    assert ports.log == []
+    assert performed.log == []
     driver = Driver(Core(ADA, Policy()), journal, clock)  # The next start, with room.
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [])
+        nursery.start_soon(driver.run, performed, [])
         await driver.take(JobSubmitted(JOB, job_spec()))
         nursery.cancel_scope.cancel()
     assert [row.job_id for row in await journal.jobs()] == [JOB]
@@ -259,13 +256,13 @@ async def test_after_a_full_disk_the_journal_has_all_that_was_said(
 
 
 async def test_the_effects_of_recovery_come_first(
-    core: Scripted, ports: Ports, clock: Clock, journal: Journal
+    core: Scripted, performed: Performed, clock: Clock, journal: Journal
 ) -> None:
     driver = Driver(core, journal, clock)
     driver.give(PeerConnected(BEA.peer_id))
     core.answer = lambda event: [effects.Kill(LEASE)]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(driver.run, ports, [effects.Drop(LEASE)])
-        await until(lambda: len(ports.log) == 2)
+        nursery.start_soon(driver.run, performed, [effects.Drop(LEASE)])
+        await until(lambda: len(performed.log) == 2)
         nursery.cancel_scope.cancel()
-    assert ports.log == [("perform", "Drop"), ("perform", "Kill")]
+    assert performed.log == ["Drop", "Kill"]

@@ -25,10 +25,10 @@ def prepare_of(workload: Workload) -> effects.Prepare:
 async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
     workload = await ada.workload(("data", b"input"))
     async with running(bea.executions()) as executions:
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         await bea.inbox.wait_for(inputs.Prepared)
         assert (bea.shop.roots.path(workload.image) / "file").read_bytes() == b"hello"
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
         box = bea.sandbox.boxes[folder]
@@ -41,7 +41,7 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         listing = await read_listing(bea.blobs, ended.outputs.digest)
         assert [file.path for file in listing.files] == ["result"]
         assert await bea.blobs.read(listing.log.digest) == b"hello from the job\n"
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         assert not folder.exists()
         assert pins_of(LEASE) not in bea.blobs._pins
@@ -51,13 +51,13 @@ async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Plac
     workload = await bea.workload()
     bea.sandbox.prepares = trio.Event()
     async with running(bea.executions()) as executions:
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         await until(lambda: bool(bea.sandbox.prepared))
         await trio.testing.wait_all_tasks_blocked()
         assert inputs.Prepared(LEASE) not in bea.inbox.events
         bea.sandbox.prepares.set()
         await bea.inbox.wait_for(inputs.Prepared)
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         root = bea.shop.roots.path(workload.image)
         assert bea.sandbox.boxes[bea.run_folder()].spec.image == str(root)
@@ -67,9 +67,9 @@ async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
     workload = await bea.workload()
     bea.sandbox.prepares = trio.Event()
     async with running(bea.executions()) as executions:
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         await until(lambda: bool(bea.sandbox.prepared))
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         assert inputs.Prepared(LEASE) not in bea.inbox.events
 
@@ -77,13 +77,13 @@ async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
 async def test_what_runs_already_needs_no_image(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
     bea.sandbox.boxes[bea.run_folder()].used_ms = 7
     bea.shop.blobs.unpin(pins_of(LEASE))
     await bea.blobs.drop(workload.image)
     async with running(bea.executions()) as executions:  # A new node, and its image is gone.
-        executions.perform(launch_of(workload, 40_000))
+        executions.launch(launch_of(workload, 40_000))
         started = await bea.inbox.wait_for(inputs.ContainerStarted)
         assert started == inputs.ContainerStarted(LEASE, 7)
         assert (len(bea.sandbox.prepared), len(bea.sandbox.started)) == (1, 1)
@@ -93,7 +93,7 @@ async def test_what_runs_already_needs_no_image(bea: Place) -> None:
 async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         bea.sandbox.finish(bea.run_folder(), Exit(-9, "killed", "", 1))
         assert (await bea.inbox.wait_for(inputs.ContainerExited)).exit_code == 247
@@ -108,7 +108,7 @@ async def test_a_sandbox_that_cannot_start_fails_the_lease_and_no_more(
     workload = await bea.workload()
     bea.sandbox.refuses = error
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         assert (await bea.inbox.wait_for(inputs.ContainerFailed)).why
 
 
@@ -135,9 +135,9 @@ async def test_the_requester_hears_no_path_of_this_machine(
 
     async with running(bea.executions()) as executions:
         monkeypatch.setattr(bea.sandbox, "prepare", fail)
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         assert (await bea.inbox.wait_for(inputs.PrepareFailed)).why == told
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         assert (await bea.inbox.wait_for(inputs.ContainerFailed)).why == told
     assert caplog.text.count(said) == 2
 
@@ -147,7 +147,7 @@ async def test_inputs_are_executable_if_they_are_to_be(bea: Place) -> None:
     data, tool = workload.inputs
     workload = replace(workload, inputs=(data, replace(tool, executable=True)))
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
     found = dict(bea.sandbox.boxes[bea.run_folder()].spec.inputs)
     modes = {name: path.stat().st_mode & 0o111 for name, path in found.items()}
@@ -157,7 +157,7 @@ async def test_inputs_are_executable_if_they_are_to_be(bea: Place) -> None:
 async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         bea.sandbox.finish(bea.run_folder(), Exit(137, "failed", "the runner died", 0))
         failed = await bea.inbox.wait_for(inputs.ContainerFailed)
@@ -168,7 +168,7 @@ async def test_an_image_that_is_gone_fails_the_lease(bea: Place) -> None:
     workload = await bea.workload()
     await bea.blobs.drop(workload.image)
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         assert "is not here" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
 
 
@@ -176,7 +176,7 @@ async def test_a_container_that_was_lost_does_not_run_again(bea: Place) -> None:
     workload, folder = await bea.workload(), bea.run_folder()
     bea.sandbox.lost.add(folder)
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         failed = await bea.inbox.wait_for(inputs.ContainerFailed)
         assert "the container was lost" in failed.why
         assert (bea.sandbox.prepared, bea.sandbox.started) == ([], [])
@@ -186,26 +186,26 @@ async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: Place) -> None
     workload, folder = await bea.workload(), bea.run_folder()
     folder.mkdir()
     async with running(bea.executions(sandbox=None)) as executions:
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         assert "no sandbox" in (await bea.inbox.wait_for(inputs.PrepareFailed)).why
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         assert "no sandbox" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
-        executions.perform(effects.Kill(LEASE))
+        executions.kill(effects.Kill(LEASE))
         await bea.inbox.wait_for(inputs.ContainerFailed)
-        executions.perform(effects.Extend(LEASE, 1))
-        executions.perform(effects.Drop(LEASE))
+        executions.extend(effects.Extend(LEASE, 1))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
 
 
 async def test_budgets_only_grow(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload, 35_000))
-        executions.perform(effects.Extend(LEASE, 40_000))  # It has not started yet.
+        executions.launch(launch_of(workload, 35_000))
+        executions.extend(effects.Extend(LEASE, 40_000))  # It has not started yet.
         await bea.inbox.wait_for(inputs.ContainerStarted)
         assert bea.sandbox.budgets[-1] == 40_000
-        executions.perform(effects.Extend(LEASE, 60_000))
-        executions.perform(effects.Extend(LEASE, 50_000))
+        executions.extend(effects.Extend(LEASE, 60_000))
+        executions.extend(effects.Extend(LEASE, 50_000))
         await until(lambda: len(bea.sandbox.budgets) >= 3)
         assert bea.sandbox.budgets == sorted(bea.sandbox.budgets)
         assert bea.sandbox.budgets[-1] == 60_000
@@ -217,10 +217,10 @@ async def test_budgets_only_grow(bea: Place) -> None:
 async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-        executions.perform(effects.Drop(LEASE))
-        executions.perform(effects.Extend(LEASE, 99_000))
+        executions.drop(effects.Drop(LEASE))
+        executions.extend(effects.Extend(LEASE, 99_000))
         await executions.wait_dropped()
         await trio.testing.wait_all_tasks_blocked()
         assert not bea.run_folder().exists()  # The sandbox insists on a folder to extend in.
@@ -230,9 +230,9 @@ async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
     workload = await bea.workload()
     bea.sandbox.starts = trio.Event()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await until(lambda: bool(bea.sandbox.asked))
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert bea.sandbox.removed == []  # The start is under way: nobody pulls its folder away.
         bea.sandbox.starts.set()
@@ -244,8 +244,8 @@ async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
 async def test_a_drop_right_after_the_launch_starts_nothing(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
-        executions.perform(effects.Drop(LEASE))
+        executions.launch(launch_of(workload))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         assert bea.sandbox.started == []
         assert not bea.run_folder().exists()
@@ -256,9 +256,9 @@ async def test_a_stopping_node_finishes_its_drops(bea: Place) -> None:
     async with trio.open_nursery() as nursery:
         executions = bea.executions()
         await nursery.start(executions.run)
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         nursery.cancel_scope.cancel()  # Before the drop has had a chance to begin.
     assert not bea.run_folder().exists()
     assert bea.sandbox.removed == [bea.run_folder()]
@@ -267,7 +267,7 @@ async def test_a_stopping_node_finishes_its_drops(bea: Place) -> None:
 async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
     assert bea.run_folder().exists()
     assert not bea.sandbox.killed
@@ -276,11 +276,11 @@ async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: Place) -> 
 async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         bea.sandbox.refuses = SandboxUnavailable("the engine does not answer")
-        executions.perform(effects.Kill(LEASE))
-        executions.perform(effects.Drop(LEASE))
+        executions.kill(effects.Kill(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
     assert bea.run_folder().exists()  # For the next start.
 
@@ -288,10 +288,10 @@ async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: Place) -> None
 async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
     async with running(bea.executions()) as executions:  # A new node, in the state Stopping.
-        executions.perform(effects.Kill(LEASE))
+        executions.kill(effects.Kill(LEASE))
         ended = await bea.inbox.wait_for(inputs.ContainerExited)
         assert ended.reason == "killed"
 
@@ -299,7 +299,7 @@ async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: Place)
 async def test_outputs_that_were_refused_are_named(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
         refused = ("link: a symbolic link",)
@@ -312,14 +312,14 @@ async def test_a_log_is_its_requesters_until_the_drop(bea: Place) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         assert executions.log_of(LEASE) is None
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         log = log_path(bea.run_folder())
         assert executions.log_of(LEASE) == (ADA.peer_id, log, True)
         bea.sandbox.finish(bea.run_folder())
         await bea.inbox.wait_for(inputs.ContainerExited)
         await until(lambda: executions.log_of(LEASE) == (ADA.peer_id, log, False))
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         assert executions.log_of(LEASE) is None
 
@@ -331,14 +331,14 @@ async def test_an_unpacked_image_in_use_is_not_swept(
     monkeypatch.setattr(bea.shop.roots, "_lack", lambda: "room" if bea.shop.roots._sizes else "")
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
-        executions.perform(prepare_of(workload))
+        executions.prepare(prepare_of(workload))
         await bea.inbox.wait_for(inputs.Prepared)
         await until(lambda: not executions._active)
         assert bea.shop.roots.path(workload.image).exists()
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         other = replace(prepare_of(await bea.workload()), lease_id=LeaseId(b"M" * 32))
-        executions.perform(
+        executions.prepare(
             replace(other, workload=replace(other.workload, image=await bea.image(b"2")))
         )
         await bea.inbox.wait_for(inputs.Prepared)

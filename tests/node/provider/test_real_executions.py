@@ -65,7 +65,7 @@ async def python_job(place: Place, code: str, **changes: Any) -> Workload:
 
 async def run_real(place: Place, workload: Workload) -> inputs.ContainerExited:
     async with running(place.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         return await place.inbox.wait_for(inputs.ContainerExited)
 
 
@@ -120,13 +120,13 @@ async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Pl
     workload = replace(workload, inputs=((await real.workload(("go", b""))).inputs))
     log = log_path(real.run_folder())
     async with running(real.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await real.inbox.wait_for(inputs.ContainerStarted)
         await until(lambda: b"begun" in log.read_bytes(), "the job to begin")
     async with running(real.executions()) as executions:
         # As in recovery: others' control groups go, this one stays.
         await real.shop.sandbox.reap(frozenset({name_of(LEASE)}))
-        executions.perform(launch_of(workload, 40_000))
+        executions.launch(launch_of(workload, 40_000))
         await real.inbox.wait_for(inputs.ContainerStarted)
         path = real.blobs.path(empty.digest)
         assert path is not None
@@ -139,10 +139,10 @@ async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Pl
 async def test_real_drop_ends_a_running_container(real: Place) -> None:
     workload = await python_job(real, "import time; time.sleep(60)")
     async with running(real.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await real.inbox.wait_for(inputs.ContainerStarted)
         assert runfolder.is_alive(real.run_folder())
-        executions.perform(effects.Drop(LEASE))
+        executions.drop(effects.Drop(LEASE))
         with trio.fail_after(5):
             await executions.wait_dropped()
         assert not real.run_folder().exists()
@@ -152,11 +152,11 @@ async def test_real_container_killed_with_its_machine(real: Place) -> None:
     workload = await python_job(real, "import time; time.sleep(60)")
     folder = real.run_folder()
     async with running(real.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         await real.inbox.wait_for(inputs.ContainerStarted)
     await real.shop.sandbox.kill(folder)
     (folder / records.RESULT).unlink()  # The machine went down before it was written.
     async with running(real.executions()) as executions:
-        executions.perform(launch_of(workload))
+        executions.launch(launch_of(workload))
         failed = await real.inbox.wait_for(inputs.ContainerFailed)
     assert "lost when its machine went down" in failed.why

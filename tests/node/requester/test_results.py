@@ -66,7 +66,7 @@ def log_at(path: Path, wires: Wires, lease_id: LeaseId = LEASE, *, grows: bool =
 async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
     effect = await left(bea, b"the log", a=b"1", b__c=b"2" * 3_000_00)
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b"the log"
         assert await ada.blobs.read(digest_of(b"1")) == b"1"
@@ -78,7 +78,7 @@ async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
 async def test_many_outputs_take_a_few_streams(ada: Place, bea: Place, wires: Wires) -> None:
     effect = await left(bea, **{f"file{number}": b"%d" % number for number in range(100)})
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
     assert len(wires.opened) == 3  # The listing, the log, and all outputs.
     assert len(ada.blobs.of_kind("output")) == 101
@@ -87,7 +87,7 @@ async def test_many_outputs_take_a_few_streams(ada: Place, bea: Place, wires: Wi
 async def test_a_job_with_no_outputs(ada: Place, bea: Place, wires: Wires) -> None:
     effect = await left(bea, b"")
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b""
 
@@ -99,7 +99,7 @@ async def test_a_provider_that_comes_back_is_asked_again(
     handlers = dict(wires.handlers)
     wires.handlers.clear()
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await until(lambda: len(wires.opened) >= 2)
         wires.handlers.update(handlers)
         await ada.inbox.wait_for(inputs.OutputsFetched)
@@ -109,7 +109,7 @@ async def test_outputs_that_nobody_has(ada: Place, bea: Place, wires: Wires) -> 
     effect = await left(bea, a=b"1")
     await bea.blobs.drop(digest_of(b"1"))
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         lost = await ada.inbox.wait_for(inputs.OutputsLost)
     assert "does not have it" in lost.why
 
@@ -124,7 +124,7 @@ async def test_a_provider_that_lies_is_not_asked_again(
 ) -> None:
     ref = await bea.blobs.put_bytes(encode(listing), "output")
     async with running(ada.results(wires)) as found:
-        found.perform(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
+        found.fetch_outputs(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
         lost = await ada.inbox.wait_for(inputs.OutputsLost)
     assert why in lost.why
     assert len(wires.opened) == 1
@@ -133,7 +133,7 @@ async def test_a_provider_that_lies_is_not_asked_again(
 async def test_a_listing_that_is_none(ada: Place, bea: Place, wires: Wires) -> None:
     ref = await bea.blobs.put_bytes(b"garbage", "output")
     async with running(ada.results(wires)) as found:
-        found.perform(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
+        found.fetch_outputs(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
         assert "is broken" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
 
 
@@ -141,7 +141,7 @@ async def test_no_room_for_the_outputs(ada: Place, bea: Place, wires: Wires) -> 
     effect = await left(bea, a=b"1" * 10_000)
     ada.blobs._budget = 5_000
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         assert "do not fit" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
 
 
@@ -154,9 +154,9 @@ async def test_the_log_of_a_running_job_is_followed_and_then_replaced(
     effect = await left(bea, b"the whole log")
     async with running(ada.results(wires)) as found:
         path = found.log_path(JOB)
-        found.perform(FOLLOW)
+        found.follow_log(FOLLOW)
         await until(lambda: path.exists() and path.read_bytes() == b"the ")
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         source.write_bytes(b"the and something that nobody signed")
         await trio.testing.wait_all_tasks_blocked(0.1)
@@ -171,13 +171,13 @@ async def test_following_goes_on_after_a_restart_where_it_was(
     source.write_bytes(b"1234")
     log_at(source, wires)
     async with running(ada.results(wires)) as found:
-        found.perform(FOLLOW)
+        found.follow_log(FOLLOW)
         path = found.log_path(JOB)
         await until(lambda: path.exists() and path.read_bytes() == b"1234")
         reader = path.open("rb")
     source.write_bytes(b"12345678")
     async with running(ada.results(wires)) as found:
-        found.perform(FOLLOW)
+        found.follow_log(FOLLOW)
         await until(lambda: path.read_bytes() == b"12345678")
     with reader:
         assert reader.read() == b"12345678"  # Nobody who reads it saw another file.
@@ -192,17 +192,17 @@ async def test_another_attempt_has_a_log_of_its_own(
     log_at(first, wires)
     async with running(ada.results(wires)) as found:
         path = found.log_path(JOB)
-        found.perform(FOLLOW)
+        found.follow_log(FOLLOW)
         await until(lambda: path.exists() and path.read_bytes() == b"the first attempt")
         found.forget(LEASE)
         log_at(second, wires, AGAIN)
-        found.perform(effects.FollowLog(JOB, AGAIN, BEA.peer_id, WORKLOAD))
+        found.follow_log(effects.FollowLog(JOB, AGAIN, BEA.peer_id, WORKLOAD))
         await until(lambda: path.exists() and path.read_bytes() == b"2nd")
 
 
 async def test_nobody_follows_a_lease_that_has_ended(ada: Place, wires: Wires) -> None:
     async with running(ada.results(wires)) as found:
-        found.perform(FOLLOW)  # The provider is gone: it is tried again and again.
+        found.follow_log(FOLLOW)  # The provider is gone: it is tried again and again.
         await until(lambda: len(wires.opened) > 3)
         found.forget(LEASE)
         await trio.testing.wait_all_tasks_blocked(0.05)
@@ -215,7 +215,7 @@ async def test_a_fetch_ends_with_its_lease(ada: Place, bea: Place, wires: Wires)
     effect = await left(bea, a=b"1")
     wires.handlers.clear()
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await until(lambda: wires.opened)
         found.forget(LEASE)
         await trio.testing.wait_all_tasks_blocked(0.05)
@@ -234,7 +234,7 @@ async def test_a_full_disk_stops_the_following_and_not_the_node(
     log_at(source, wires)
     monkeypatch.setattr(log_follower, "_append", full)
     async with running(ada.results(wires)) as found:
-        found.perform(FOLLOW)
+        found.follow_log(FOLLOW)
         await until(lambda: wires.lines and wires.lines[0].was_reset)
 
 
@@ -247,6 +247,6 @@ async def test_blobs_on_another_disk(
     monkeypatch.setattr(os, "link", link)
     effect = await left(bea, b"the log")
     async with running(ada.results(wires)) as found:
-        found.perform(effect)
+        found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b"the log"

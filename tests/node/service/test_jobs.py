@@ -16,10 +16,11 @@ from node.requester import log_follower
 from node.rpc.views import JobEventView
 from node.sandbox.driver import log_path
 from node.service import jobs as jobs_module
+from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import JobId
-from tests.node.fixtures import BEA, spec_of, until
+from tests.node.fixtures import BEA, JOB, spec_of, until
 from tests.node.local_node import Pair
 
 
@@ -213,6 +214,18 @@ async def test_events_come_as_they_happen_and_end(pair: Pair) -> None:
     assert [(event.seq, event.kind) for event in resumed] == [(7, "returning"), (8, "done")]
     assert await read(pair.jobs.events(job, 8)) == []
     assert pair.jobs._news == {}
+
+
+async def test_a_job_that_has_ended_has_no_progress(pair: Pair) -> None:
+    spec = spec_of(await pair.ada.place.workload())
+    job = Job(JOB, spec, 1)
+    pair.jobs.saved(job)
+    pair.jobs.progressed(Progress(JOB, 1, 2))
+    assert JOB in pair.jobs._open
+    assert pair.jobs._progress[JOB].fetched == 1
+    pair.jobs.saved(replace(job, ending=Ending.DONE))
+    assert (pair.jobs._open, pair.jobs._progress) == ({}, {})
+    assert pair.jobs.counts().done == 1
 
 
 async def test_everybody_sees_progress(pair: Pair) -> None:
