@@ -7,7 +7,7 @@ Spec: specs/overview.md#tests.
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile(
     "house",
@@ -16,6 +16,12 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("house")
+settings.register_profile(  # For scripts/mutants: a failure is enough, nobody reads its example.
+    "mutants",
+    settings.get_profile("house"),
+    phases=[Phase.explicit, Phase.generate],
+    database=None,
+)
 
 
 # A shell that runs the tests in the background has Ctrl-C ignored, by them and all that they start.
