@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 
 LISTEN: Final = "/ip4/127.0.0.1/tcp/0"
 READY_S: Final = 60.0
@@ -78,7 +78,7 @@ class NodeProcess:
         """Return the node's status; empty as long as it does not answer."""
         try:
             found: dict[str, Any] = self.api.get("/status")
-        except Failure:
+        except CliError:
             return {}
         return found
 

@@ -7,7 +7,8 @@ rest: names, types, line length, docstrings of what is public.
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -270,3 +271,27 @@ def test_nobody_sees_behind_a_port(module: str) -> None:
     assert _forbidden("node/provider/executions.py", module)
     assert not _forbidden("node/sandbox/embedded.py", module)
     assert not _forbidden("node/provider/executions.py", "node.sandbox.driver")
+
+
+def owners_of_classes(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """Return the files that declare each public class."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(named(path))
+    return found
+
+
+def test_a_public_class_has_a_name_of_its_own() -> None:
+    shared = {name: own for name, own in owners_of_classes(SOURCES).items() if len(own) > 1}
+    assert not shared, "one name, one thing: give the others longer names"
+
+
+def test_a_second_owner_of_a_class_name_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    for name, text in (("a.py", "class Price: ..."), ("b.py", "class Price: ...\nclass _Row: ...")):
+        (tmp_path / name).write_text(text)
+    assert owners_of_classes(sorted(tmp_path.iterdir())) == {"Price": ["a.py", "b.py"]}

@@ -12,11 +12,11 @@ import click
 
 from node.cli import exits
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.fetch import fetch_outputs
 from node.cli.follow import LogPrinter, follow_job
 from node.cli.output import duration, say, short_job
-from node.cli.progress import Progress, choose_progress
+from node.cli.progress import ProgressDisplay, choose_progress
 
 Tell = Callable[[str], None]
 
@@ -24,7 +24,7 @@ Tell = Callable[[str], None]
 def attend(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
     """Follow a job to its end, fetch its outputs if a folder is given, and return its exit code.
 
-    Raises Failure if the job has none. Ctrl-C cancels the job.
+    Raises CliError if the job has none. Ctrl-C cancels the job.
     """
     printer = LogPrinter(as_json=as_json)
     progress = choose_progress(as_json=as_json)
@@ -65,7 +65,7 @@ def _ignore(_: str) -> None:
 
 
 def _cancel(
-    node: Connection, job_id: str, printer: LogPrinter, progress: Progress, tell: Tell
+    node: Connection, job_id: str, printer: LogPrinter, progress: ProgressDisplay, tell: Tell
 ) -> int:
     """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
     path, short = f"/jobs/{job_id}", short_job(job_id)
@@ -93,7 +93,7 @@ def _end_line() -> None:
 
 
 def _exit_code(ended: dict[str, Any]) -> int:
-    """Return the job's own code; raise Failure if the job has none to give."""
+    """Return the job's own code; raise CliError if the job has none to give."""
     code, why = ended["exit_code"], ended["why"] or ended["reason"] or ended["phase"]
     if ended["phase"] == "done":
         return int(code or 0)
@@ -101,7 +101,7 @@ def _exit_code(ended: dict[str, Any]) -> int:
         say(f"the job was ended: {why}")
         return int(code)
     hint = f"see `mutirao show {short_job(ended['id'])}`"
-    raise Failure("job-not-run", f"the job did not run to its end: {why}", hint)
+    raise CliError("job-not-run", f"the job did not run to its end: {why}", hint)
 
 
 def _tell_of_files(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import LINES, OBJECT, config_option, data_option, json_option
 from node.cli.output import plain, show_json
 from node.paths import find_files
@@ -32,7 +32,7 @@ def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
     try:
         settings = explain_config(file, flags={"data_dir": data})
     except ConfigError as error:
-        raise Failure("config", str(error)) from None
+        raise CliError("config", str(error)) from None
     if not as_json:
         for path in find_files(file):
             click.echo(f"# {plain(str(path))}: {'read' if path.exists() else 'not there'}")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from node.cli.failure import Failure
-from node.cli.http import Answer, Body, ask
+from node.cli.failure import CliError
+from node.cli.http import Body, Response, ask
 from node.cli.starting import LOCK_NAME, connect, is_claimed
 
 PREFIX: Final = "/v1"
@@ -35,7 +35,7 @@ class Happening:
 
 
 class Connection:
-    """Asks the daemon on one socket. Every method raises Failure if it does not get an answer."""
+    """Asks the daemon on one socket. Every method raises CliError if it does not get an answer."""
 
     def __init__(self, path: Path, lock: Path | None = None) -> None:
         """Take the socket's path and that of the daemon's lock, which is beside it by default."""
@@ -73,29 +73,29 @@ class Connection:
     def download(
         self, path: str, timeout_s: float | None = LONG_S, **query: Any
     ) -> Generator[bytes, None, None]:
-        """Yield the bytes at a path as they come; Failure if they end too early."""
+        """Yield the bytes at a path as they come; CliError if they end too early."""
         with self._asking("GET", with_query(path, query), timeout_s=timeout_s) as answer:
             yield from answer.chunks()
 
     def events(self, path: str, after: int = 0) -> Iterator[Happening]:
-        """Yield a job's events until it has ended; Failure if the daemon goes first."""
+        """Yield a job's events until it has ended; CliError if the daemon goes first."""
         headers = {"last-event-id": str(after)}
         with self._asking("GET", path, headers=headers, timeout_s=SILENCE_S) as answer:
             for event in parse_events(answer.lines()):
                 if event.kind == "end":
                     return
                 if event.kind == "error":
-                    raise Failure(event.data["code"], event.data["detail"])
+                    raise CliError(event.data["code"], event.data["detail"])
                 if event.kind == "bye":
                     break
                 yield event
-        raise Failure("daemon-unavailable", "the daemon stopped", AGAIN)
+        raise CliError("daemon-unavailable", "the daemon stopped", AGAIN)
 
     @contextmanager
     def _asking(
         self, method: str, path: str, body: Body = b"",
         headers: Mapping[str, str] | None = None, timeout_s: float | None = ANSWER_S,
-    ) -> Iterator[Answer]:  # fmt: skip
+    ) -> Iterator[Response]:  # fmt: skip
         sock = self._connected(timeout_s)
         self._open.add(sock)
         try:
@@ -104,19 +104,19 @@ class Connection:
                 raise _failure_of(answer)
             yield answer
         except TimeoutError:
-            raise Failure(
+            raise CliError(
                 "daemon-unavailable", f"the daemon on {self.path} does not answer",
                 "look at its log; it may be overloaded or hang",
             ) from None  # fmt: skip
         except ConnectionError:
-            raise Failure("daemon-unavailable", "the daemon stopped", AGAIN) from None
+            raise CliError("daemon-unavailable", "the daemon stopped", AGAIN) from None
         finally:
             self._open.discard(sock)
             sock.close()
 
     def _connected(self, timeout_s: float | None) -> socket.socket:
         if len(os.fsencode(self.path)) > PATH_BYTES_MAX:
-            raise Failure(
+            raise CliError(
                 "daemon-unavailable",
                 f"the socket's path has over {PATH_BYTES_MAX} bytes, the limit of Unix sockets",
                 "give the node a shorter one with MUTIRAO_SOCKET",
@@ -127,7 +127,7 @@ class Connection:
             starts = "it has not started yet: look at its log, or try again"
             hint = starts if is_claimed(self._lock) else ""
             detail = f"no daemon answers on {self.path} ({error.strerror or error})"
-            raise Failure("daemon-unavailable", detail, hint) from None
+            raise CliError("daemon-unavailable", detail, hint) from None
 
 
 AGAIN: Final = "jobs go on when it runs again: start it with `mutirao up`"
@@ -169,10 +169,10 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[Happening]:
             kind, data = "message", ""
 
 
-def _failure_of(answer: Answer) -> Failure:
+def _failure_of(answer: Response) -> CliError:
     body = answer.body()
     try:
         problem = json.loads(body)
-        return Failure(problem["code"], problem["detail"])
+        return CliError(problem["code"], problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return Failure("failure", f"the daemon answered {answer.status} without a reason")
+        return CliError("failure", f"the daemon answered {answer.status} without a reason")

@@ -18,7 +18,7 @@ HINTS: Final[dict[str, str]] = {
 """What to do next, by the code of the error, where the error itself does not say."""
 
 
-class Failure(Exception):
+class CliError(Exception):
     """A command cannot go on. `code` is stable; `detail` is one line; `hint` says what to do."""
 
     def __init__(self, code: str, detail: str, hint: str = "") -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from node.cli.connection import Connection, quoted
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 
 CHUNK_BYTES: Final = 2**18
 
@@ -19,7 +19,7 @@ CHUNK_BYTES: Final = 2**18
 def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, Any]]:
     """Write a job's files below the folder and return what was fetched: path, size, digest.
 
-    Raises Failure if a path would leave the folder, a digest differs or the disk refuses.
+    Raises CliError if a path would leave the folder, a digest differs or the disk refuses.
     """
     path = f"/jobs/{quoted(job)}"
     found: list[dict[str, Any]] = node.get(f"{path}/outputs")
@@ -32,7 +32,7 @@ def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, An
     except OSError as error:
         where = error.filename or folder
         hint = "free some space or name another folder; the files stay with the node"
-        raise Failure("failure", f"cannot write {where}: {error.strerror}", hint) from None
+        raise CliError("failure", f"cannot write {where}: {error.strerror}", hint) from None
     return found
 
 
@@ -40,7 +40,7 @@ def _check_path(path: str) -> None:
     from protocol.wire.job import is_safe_path
 
     if not is_safe_path(path):
-        raise Failure("failure", f"the job left a file with a path that is not safe: {path!r}")
+        raise CliError("failure", f"the job left a file with a path that is not safe: {path!r}")
 
 
 def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
@@ -52,7 +52,7 @@ def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
                 _write(_content_of(members, output), folder, output)
     except tarfile.TarError as error:
         hint = "a file may be damaged on the node's disk: see its log"
-        raise Failure("failure", f"the node sent a broken archive: {error}", hint) from None
+        raise CliError("failure", f"the node sent a broken archive: {error}", hint) from None
 
 
 def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
@@ -60,7 +60,7 @@ def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
     member = members.next()
     content: IO[bytes] | None = members.extractfile(member) if member else None
     if content is None:
-        raise Failure("failure", f"{output['path']}: the node did not send it")
+        raise CliError("failure", f"{output['path']}: the node did not send it")
     return content
 
 
@@ -68,7 +68,7 @@ def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
     final = folder / output["path"]
     final.parent.mkdir(parents=True, exist_ok=True)
     if not final.parent.resolve().is_relative_to(folder.resolve()):
-        raise Failure("failure", f"{final.parent} is a link that leads out of {folder}")
+        raise CliError("failure", f"{final.parent} is a link that leads out of {folder}")
     partial = final.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         digest = hashlib.sha256()
@@ -77,7 +77,7 @@ def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != output["digest"]:
-            raise Failure("failure", f"{output['path']}: the bytes are not those of its digest")
+            raise CliError("failure", f"{output['path']}: the bytes are not those of its digest")
         if output["executable"]:
             partial.chmod(partial.stat().st_mode | 0o100)
         partial.replace(final)

@@ -11,8 +11,8 @@ import threading
 from typing import Any, Final
 
 from node.cli.connection import NO_PEERS, Connection, quoted
-from node.cli.failure import Failure
-from node.cli.progress import Progress
+from node.cli.failure import CliError
+from node.cli.progress import ProgressDisplay
 
 LOG_TAIL_S: Final = 30.0
 """How long the log may be silent once the job has ended."""
@@ -51,11 +51,11 @@ class LogPrinter:
 
 
 def follow_job(
-    node: Connection, job_id: str, printer: LogPrinter, progress: Progress
+    node: Connection, job_id: str, printer: LogPrinter, progress: ProgressDisplay
 ) -> dict[str, Any]:
     """Print a job's log and progress until it has ended; return the job as it is then.
 
-    Raises Failure if the daemon goes first, and what stdout raises if its reader goes.
+    Raises CliError if the daemon goes first, and what stdout raises if its reader goes.
     """
     log = _LogThread(node, job_id, printer, progress)
     log.start()
@@ -68,7 +68,7 @@ def follow_job(
                 progress.remark(NO_PEERS)
             progress.reach(event.kind, event.data.get("detail", {}))
         log.finish()
-    except Failure:
+    except CliError:
         log.raise_error()  # A reader of stdout that has left interrupts the events too.
         raise
     finally:
@@ -80,7 +80,7 @@ def follow_job(
 
 class _LogThread(threading.Thread):
     def __init__(
-        self, node: Connection, job_id: str, printer: LogPrinter, progress: Progress
+        self, node: Connection, job_id: str, printer: LogPrinter, progress: ProgressDisplay
     ) -> None:
         super().__init__(name="log", daemon=True)
         self._node = node
@@ -101,7 +101,7 @@ class _LogThread(threading.Thread):
                 with self._progress.making_way(chunk):
                     self._printer.write(chunk)
                 self._writing = False
-        except (Failure, OSError) as error:
+        except (CliError, OSError) as error:
             self._error = error
             while not self._over.wait(INTERRUPT_S):  # The events may be about to be asked for.
                 self._node.interrupt()
@@ -115,7 +115,7 @@ class _LogThread(threading.Thread):
             self.join(LOG_TAIL_S)
         self.raise_error()
         if self.is_alive():
-            raise Failure(
+            raise CliError(
                 "failure", "the end of the log did not come", "see it with `mutirao logs`"
             )
 

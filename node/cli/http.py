@@ -16,15 +16,15 @@ CHUNK_BYTES: Final = 2**18
 Body = bytes | Iterable[bytes]
 
 
-class BadAnswer(ConnectionError):
+class BadResponse(ConnectionError):
     """What came is no whole HTTP answer: the daemon has gone, or it is no daemon."""
 
 
-class Answer:
+class Response:
     """What was answered: a status, and a body that is read as it comes."""
 
     def __init__(self, sock: socket.socket, protocol: h11.Connection) -> None:
-        """Read up to the body; raise BadAnswer if that is no HTTP."""
+        """Read up to the body; raise BadResponse if that is no HTTP."""
         self._socket = sock
         self._protocol = protocol
         event = self._event()
@@ -33,12 +33,12 @@ class Answer:
         self.status = int(event.status_code)
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the body as it comes; BadAnswer if it ends too early."""
+        """Yield the body as it comes; BadResponse if it ends too early."""
         while isinstance(event := self._event(), h11.Data):
             yield bytes(event.data)
 
     def body(self) -> bytes:
-        """Return the whole body; BadAnswer if it ends too early."""
+        """Return the whole body; BadResponse if it ends too early."""
         return b"".join(self.chunks())
 
     def lines(self) -> Iterator[bytes]:
@@ -53,15 +53,15 @@ class Answer:
             while (event := self._protocol.next_event()) is h11.NEED_DATA:
                 self._protocol.receive_data(self._socket.recv(CHUNK_BYTES))
         except h11.RemoteProtocolError as error:
-            raise BadAnswer(str(error)) from None
+            raise BadResponse(str(error)) from None
         if isinstance(event, h11.ConnectionClosed):
-            raise BadAnswer("no answer")
+            raise BadResponse("no answer")
         return event
 
 
 def ask(
     sock: socket.socket, method: str, path: str, headers: Mapping[str, str], body: Body = b""
-) -> Answer:
+) -> Response:
     """Send a request and return its answer; a ConnectionError or TimeoutError if none comes.
 
     A body of chunks needs the header "content-length".
@@ -77,4 +77,4 @@ def ask(
         for chunk in (body,) if isinstance(body, bytes) else body:
             sock.sendall(protocol.send(h11.Data(data=chunk)) or b"")
         sock.sendall(protocol.send(h11.EndOfMessage()) or b"")
-    return Answer(sock, protocol)
+    return Response(sock, protocol)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import LONG_S, Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import LINES, reaches_node
 from node.cli.output import instant, show_fields, show_json, show_table
 
@@ -37,10 +37,10 @@ def import_image(*, path: Path, node: Connection, as_json: bool) -> None:
     """
     try:
         view = node.post("/images", {"path": str(path.absolute())}, timeout_s=LONG_S)
-    except Failure as failure:
+    except CliError as failure:
         if failure.code != "invalid-request" or str(path) in failure.detail:
             raise
-        raise Failure(failure.code, f"{path}: {failure.detail}", failure.hint or FORMS) from None
+        raise CliError(failure.code, f"{path}: {failure.detail}", failure.hint or FORMS) from None
     _show(view, as_json=as_json)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 
 FILES_MAX: Final = 256
 CHUNK_BYTES: Final = 2**18
@@ -41,13 +41,13 @@ class Uploaded:
 def find_inputs(given: tuple[str, ...], folder: Path) -> tuple[Found, ...]:
     """Return the files that PATH or PATH:NAME name, relative to the folder, sorted by path.
 
-    Raises Failure if one is not there or there are too many.
+    Raises CliError if one is not there or there are too many.
     """
     found = sorted(
         (each for text in given for each in _expand(text, folder)), key=lambda each: each.path
     )
     if len(found) > FILES_MAX:
-        raise Failure(
+        raise CliError(
             "invalid-request", f"{len(found)} input files, and a job may have {FILES_MAX}",
             "pack them into an archive that the job unpacks",
         )  # fmt: skip
@@ -70,14 +70,14 @@ def _expand(text: str, folder: Path) -> Iterator[Found]:
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
         if not files:
-            raise Failure("invalid-request", f"input {text}: the folder has no files")
+            raise CliError("invalid-request", f"input {text}: the folder has no files")
         for file in files:
             yield Found(f"{name}/{file.relative_to(path).as_posix()}", file)
     elif path.is_file():
         yield Found(name, path)
     else:
         hint = "give PATH, or PATH:NAME to rename; it is relative to where you are"
-        raise Failure("invalid-request", f"input {text}: there is no such file or folder", hint)
+        raise CliError("invalid-request", f"input {text}: there is no such file or folder", hint)
 
 
 def _split(text: str, folder: Path) -> tuple[Path, str]:
@@ -98,9 +98,9 @@ def _upload(node: Connection, found: Found) -> Uploaded:
             view: dict[str, Any] = node.upload("/blobs", _chunks(file, size, digest), size)
     except OSError as error:
         detail = f"input {found.path}: cannot read {found.file}: {error.strerror}"
-        raise Failure("invalid-request", detail) from None
+        raise CliError("invalid-request", detail) from None
     if view["digest"] != digest.hexdigest():
-        raise Failure("failure", f"input {found.path}: the node received other bytes; try again")
+        raise CliError("failure", f"input {found.path}: the node received other bytes; try again")
     return Uploaded(found.path, view["digest"], view["size"], bool(status.st_mode & stat.S_IXUSR))
 
 
@@ -109,7 +109,7 @@ def _chunks(file: BinaryIO, size: int, digest: Any) -> Iterator[bytes]:
     while left:
         chunk = file.read(min(CHUNK_BYTES, left))
         if not chunk:
-            raise Failure("invalid-request", "an input became shorter while it was read", "retry")
+            raise CliError("invalid-request", "an input became shorter while it was read", "retry")
         left -= len(chunk)
         digest.update(chunk)
         yield chunk

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import Connection, quoted
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import LINES, reaches_node
 from node.cli.output import (
     duration,
@@ -138,7 +138,7 @@ def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool
         if not follow:
             raise
         hint = f"the job goes on; `mutirao cancel {job}` ends it"
-        raise Failure("interrupted", "interrupted", hint) from None
+        raise CliError("interrupted", "interrupted", hint) from None
     printer.end()
 
 

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from node.cli.draft import Draft
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.quantities import mib_of, ms_of
 
 
 def read_job_file(path: Path) -> Draft:
-    """Return the job in the file; Failure names the file, the line and the key at fault."""
+    """Return the job in the file; CliError names the file, the line and the key at fault."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise Failure("invalid-request", f"cannot read {path}: {reason}") from None
+        raise CliError("invalid-request", f"cannot read {path}: {reason}") from None
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Failure("invalid-request", f"{path}: {error}", EXAMPLE) from None
+        raise CliError("invalid-request", f"{path}: {error}", EXAMPLE) from None
     return _Reader(path, text).draft(table)
 
 
@@ -131,7 +131,7 @@ class _Reader:
         )
         for name in REQUIRED:
             if name not in values:
-                raise Failure("invalid-request", f"{self.path}: {name} is missing", EXAMPLE)
+                raise CliError("invalid-request", f"{self.path}: {name} is missing", EXAMPLE)
         return Draft(**values)
 
     def _values(
@@ -147,11 +147,11 @@ class _Reader:
                 raise self._failure(name, str(error)) from None
         return values
 
-    def _failure(self, name: str, why: str) -> Failure:
+    def _failure(self, name: str, why: str) -> CliError:
         key = re.compile(rf"\s*(\[\s*)?[\"']?{re.escape(name)}[\"']?\s*[=.\]]")
         lines = self.text.splitlines()
         at = [f":{number}" for number, line in enumerate(lines, 1) if key.match(line)]
-        return Failure("invalid-request", f"{self.path}{at[0] if at else ''}: {name}: {why}")
+        return CliError("invalid-request", f"{self.path}{at[0] if at else ''}: {name}: {why}")
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:

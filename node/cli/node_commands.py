@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from node.cli.connection import NO_PEERS, Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import LINES, config_option, data_option, effective_config, reaches_node
 from node.cli.output import duration, say, short_peer, show_fields, show_json, show_table
 from node.cli.starting import claiming
@@ -79,7 +79,7 @@ def up(
         code = error.code
         if code == InvalidRequest.code:  # An address that is to be listened on or dialled is none.
             code = "usage" if listen or bootstrap else "config"
-        raise Failure(code, str(error), START_HINTS.get(code, "")) from None
+        raise CliError(code, str(error), START_HINTS.get(code, "")) from None
 
 
 @click.command()

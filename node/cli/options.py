@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.starting import LOCK_NAME
 from node.paths import data_home, is_configured
 
@@ -85,7 +85,7 @@ def find_node(socket: Path | None, data: Path | None) -> Connection:
 
 
 def effective_config(file: Path | None, flags: Mapping[str, object]) -> "Config":
-    """Return the configuration; Failure "config" says what is wrong with it.
+    """Return the configuration; CliError "config" says what is wrong with it.
 
     `flags` maps keys such as "network.listen" to values; None is "not given".
     """
@@ -94,4 +94,4 @@ def effective_config(file: Path | None, flags: Mapping[str, object]) -> "Config"
     try:
         return load_config(file, flags=flags)
     except ConfigError as error:
-        raise Failure("config", str(error)) from None
+        raise CliError("config", str(error)) from None

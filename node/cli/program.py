@@ -14,7 +14,7 @@ import click
 
 from node import VERSION
 from node.cli import exits
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 
 HOMES: Final[dict[str, str]] = {
     "up": "node_commands",
@@ -91,33 +91,33 @@ def run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         return _tell(_usage_failure(error), arguments)
     except click.ClickException as error:
-        return _tell(Failure("failure", error.format_message()), arguments)
-    except Failure as failure:
+        return _tell(CliError("failure", error.format_message()), arguments)
+    except CliError as failure:
         return _tell(failure, arguments)
     except (click.Abort, KeyboardInterrupt):
-        return _tell(Failure("interrupted", "interrupted"), arguments)
+        return _tell(CliError("interrupted", "interrupted"), arguments)
     except BrokenPipeError:
         return _leave_quietly()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         _leave_quietly()
-        full = Failure("storage-full", "no space is left where the output goes", "make some there")
+        full = CliError("storage-full", "no space is left where the output goes", "make some there")
         return _tell(full, arguments)
     return result if isinstance(result, int) else exits.OK
 
 
-def _usage_failure(error: click.UsageError) -> Failure:
+def _usage_failure(error: click.UsageError) -> CliError:
     path = error.ctx.command_path if error.ctx else "mutirao"
     hint = f"see `{path} --help`"
     if isinstance(error, click.NoSuchOption) and path == "mutirao":
         hint += "; options come after the command, as in `mutirao peers --data DIR`"
     elif isinstance(error, click.NoSuchOption) and path.endswith("run"):
         hint += "; options of the job's own command come after --"
-    return Failure("usage", error.format_message(), hint)
+    return CliError("usage", error.format_message(), hint)
 
 
-def _tell(failure: Failure, arguments: Sequence[str]) -> int:
+def _tell(failure: CliError, arguments: Sequence[str]) -> int:
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     click.echo(failure.as_json() if "--json" in own else failure.as_text(), err=True)
     return failure.exit_code

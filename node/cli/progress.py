@@ -35,7 +35,7 @@ UNTOLD: Final = ENDED | {"progress"}
 """What is worth no plain line; how far the fetching is comes again and again."""
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Hears what happens to a job."""
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ class Progress(Protocol):
         ...
 
 
-def choose_progress(*, as_json: bool) -> Progress:
+def choose_progress(*, as_json: bool) -> ProgressDisplay:
     """Return what suits the place where stderr goes; programs get the events on stdout."""
     if as_json:
         return Silence()

@@ -55,7 +55,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-class Price(click.ParamType):  # type: ignore[type-arg]
+class HourlyPrice(click.ParamType):  # type: ignore[type-arg]
     """An option's value in credits an hour, as it was written."""
 
     name = "credits"

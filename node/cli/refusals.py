@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.output import duration
 from protocol.values.units import size_of_mib
 
@@ -19,15 +19,17 @@ FIELD: Final = re.compile(r"(?:(?:workload|resources|terms): )*(\w+): (.+)")
 BOUNDS: Final = re.compile(r"expected an integer from (\d+) to (\d+)")
 
 
-def explained(failure: Failure, node: Connection, image: str, words: Mapping[str, str]) -> Failure:
+def explained(
+    failure: CliError, node: Connection, image: str, words: Mapping[str, str]
+) -> CliError:
     """Return the refusal of a job as its user understands it.
 
     `words` says how the user wrote each field of a Draft: {"memory_mib": "--memory"}.
     """
     if failure.code == "not-found":
-        return Failure(failure.code, failure.detail, _nearest_image(node, image))
+        return CliError(failure.code, failure.detail, _nearest_image(node, image))
     if failure.code == "invalid-request":
-        return Failure(failure.code, in_words(failure.detail, words), failure.hint)
+        return CliError(failure.code, in_words(failure.detail, words), failure.hint)
     return failure
 
 

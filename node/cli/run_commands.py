@@ -12,10 +12,10 @@ import click
 from node.cli import exits
 from node.cli.connection import Connection
 from node.cli.draft import Draft, request_of
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import effective_config, reaches_node
 from node.cli.output import show_json
-from node.cli.quantities import Duration, Price, Size
+from node.cli.quantities import Duration, HourlyPrice, Size
 
 if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
     from node.cli.inputs import Found
@@ -107,7 +107,7 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 )
 @click.option(
     "--max-price",
-    type=Price(),
+    type=HourlyPrice(),
     metavar="CREDITS",
     help="The most that an hour may cost; default 1.00 (requester.price_max_hour). A provider"
     " without competitors gets just this.",
@@ -164,8 +164,8 @@ def run_job(
     words = {each.name or "": each.opts[0] for each in click.get_current_context().command.params}
     try:
         found = find_inputs(draft.inputs, Path.cwd())
-    except Failure as failure:
-        raise Failure("usage", failure.detail, failure.hint) from None
+    except CliError as failure:
+        raise CliError("usage", failure.detail, failure.hint) from None
     job = _send(node, draft, found, key, words)
     if detach:
         return _print_id(job, as_json=as_json)
@@ -256,7 +256,7 @@ def _send(
     headers = {"idempotency-key": key or secrets.token_hex(16)}
     try:
         job: dict[str, Any] = node.post("/jobs", request_of(draft, uploaded), headers)
-    except Failure as failure:
+    except CliError as failure:
         raise explained(failure, node, draft.image, words) from None
     return job
 

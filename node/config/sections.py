@@ -53,7 +53,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkSettings:
     """[network]: how this node meets others."""
 
     name: Annotated[str, About("the network to belong to: nodes of others are not met")] = "mutirao"
@@ -74,7 +74,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
+class ProviderSettings:
     """[provider]: what this machine lends to others."""
 
     enabled: Annotated[bool, About("whether to run jobs of others")] = True
@@ -110,7 +110,7 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class PriceSettings:
     """[price]: the least that this machine is lent for."""
 
     cpu_hour: Annotated[Credits, About("credits for one processor for an hour")] = Credits("0.01")
@@ -121,7 +121,7 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Requester:
+class RequesterSettings:
     """[requester]: what holds for our own jobs where they do not say it themselves."""
 
     price_max_hour: Annotated[Credits, About("credits that an hour of a job may cost")] = Credits(
@@ -131,7 +131,7 @@ class Requester:
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class StorageSettings:
     """[storage]: what this node keeps on the disk for itself."""
 
     blobs_mib: Annotated[int, About("disk for inputs, outputs and images", least=64)] = 20_480
@@ -156,11 +156,11 @@ class Config:
     log_format: Annotated[
         Literal["auto", "logfmt", "json"], About("of the log; auto: for people on a terminal")
     ] = "auto"
-    network: Network = field(default_factory=Network)
-    provider: Provider = field(default_factory=Provider)
-    price: Price = field(default_factory=Price)
-    requester: Requester = field(default_factory=Requester)
-    storage: Storage = field(default_factory=Storage)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
+    price: PriceSettings = field(default_factory=PriceSettings)
+    requester: RequesterSettings = field(default_factory=RequesterSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
 
     def __post_init__(self) -> None:
         """Put the socket into the data folder unless it was set; ConfigError if it is too long."""

@@ -33,7 +33,7 @@ from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import Digest, digest_of
 from protocol.wire.job import BlobRef
 
-__all__ = ["BlobIndex", "BlobRef", "Blobs", "Complete", "Source"]
+__all__ = ["BlobIndex", "BlobRef", "BlobSource", "Blobs", "Complete"]
 
 READ_MAX: Final = 4 * 1024 * 1024
 """Bytes that `read` returns at most, unless it is told otherwise: manifests and logs are small."""
@@ -64,7 +64,7 @@ class BlobIndex(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class BlobSource:
     """What a blob is made of: how to open it, how many bytes it has at most, its kind."""
 
     open: Callable[[], AbstractContextManager[Readable]]
@@ -133,7 +133,7 @@ class Blobs:
                 temporary.unlink(missing_ok=True)  # Gone already if it was adopted.
         return ref
 
-    async def put_all(self, sources: Sequence[Source], owner: str) -> tuple[BlobRef, ...]:
+    async def put_all(self, sources: Sequence[BlobSource], owner: str) -> tuple[BlobRef, ...]:
         """Keep what many sources yield, pinned for an owner, at the cost of a few.
 
         All or none of it is kept. Errors as of `put_stream`, and those of opening the sources.
@@ -350,7 +350,7 @@ def _write(source: Readable, temporary: Path, size_max: int, expected: Digest | 
     return BlobRef(digest, size)
 
 
-def _write_all(sources: Sequence[Source], temporary: Sequence[Path]) -> list[Complete]:
+def _write_all(sources: Sequence[BlobSource], temporary: Sequence[Path]) -> list[Complete]:
     """Copy each source to a new file."""
     written = []
     for source, path in zip(sources, temporary, strict=True):

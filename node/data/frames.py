@@ -32,7 +32,7 @@ LENGTH_BYTES: Final = 4
 BUFFER_BYTES: Final = 64 * 1024
 
 
-class ByteStream(Protocol):
+class FrameStream(Protocol):
     """Bytes to and from one peer; every method raises PeerUnreachable when the peer is gone."""
 
     async def read_exactly(self, n: int, /) -> bytes:
@@ -62,7 +62,7 @@ class Buffered:
     What is written leaves before the peer is waited for, at the end, or when it is much.
     """
 
-    def __init__(self, stream: ByteStream) -> None:
+    def __init__(self, stream: FrameStream) -> None:
         """Take over a stream, with whatever was not read of it yet."""
         self._stream = stream
         self._unread = bytearray()
@@ -113,7 +113,7 @@ class Buffered:
         return data
 
 
-class Status(IntEnum):
+class ReplyStatus(IntEnum):
     """What the holder says to a request."""
 
     HERE = 0
@@ -143,10 +143,10 @@ class ChunkRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """Stands before what was asked for; `size` is the blob's, in bytes, and 0 unless HERE."""
 
-    status: Status
+    status: ReplyStatus
     size: int = 0
 
 
@@ -179,33 +179,33 @@ def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
     raise MalformedMessage(peer, "this is no request for a blob")
 
 
-def encode_answer(answer: Answer) -> bytes:
+def encode_reply(answer: Reply) -> bytes:
     """Return the one encoding of an answer."""
     return pack({0: int(answer.status), 1: answer.size})
 
 
-def decode_answer(peer: PeerId, data: bytes) -> Answer:
+def decode_reply(peer: PeerId, data: bytes) -> Reply:
     """Return the answer in a frame from `peer`; MalformedMessage if there is none."""
     match _unpack(peer, data):
         case {0: int(status), 1: int(size), **rest} if (
-            0 <= status < len(Status) and not rest and 0 <= size <= SIZE_MAX
+            0 <= status < len(ReplyStatus) and not rest and 0 <= size <= SIZE_MAX
         ):
-            return Answer(Status(status), size)
+            return Reply(ReplyStatus(status), size)
     raise MalformedMessage(peer, "this is no answer about a blob")
 
 
-async def send_frame(stream: ByteStream, data: bytes) -> None:
+async def send_frame(stream: FrameStream, data: bytes) -> None:
     """Send one frame."""
     await stream.write(len(data).to_bytes(LENGTH_BYTES) + data)
 
 
-async def read_frame(stream: ByteStream, peer: PeerId, limit: int) -> bytes:
+async def read_frame(stream: FrameStream, peer: PeerId, limit: int) -> bytes:
     """Return the next frame; RuleBroken if it claims more than `limit` bytes."""
     length = await stream.read_exactly(LENGTH_BYTES)
     return await _read_body(stream, peer, length, limit)
 
 
-async def read_frame_or_end(stream: ByteStream, peer: PeerId, limit: int) -> bytes | None:
+async def read_frame_or_end(stream: FrameStream, peer: PeerId, limit: int) -> bytes | None:
     """Return the next frame, None if the stream ended in good order before it."""
     length = await stream.read_some(LENGTH_BYTES)
     if not length:
@@ -225,7 +225,7 @@ def patience(peer: PeerId, seconds: float) -> Iterator[None]:
         raise PeerUnreachable(f"{peer} kept us waiting for {seconds:g} s") from None
 
 
-async def _read_body(stream: ByteStream, peer: PeerId, length: bytes, limit: int) -> bytes:
+async def _read_body(stream: FrameStream, peer: PeerId, length: bytes, limit: int) -> bytes:
     size = int.from_bytes(length)
     if size > limit:
         raise RuleBroken(peer, f"a frame of {size} bytes where {limit} are allowed")

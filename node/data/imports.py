@@ -45,7 +45,7 @@ class Imported:
     names: tuple[str, ...]
 
 
-class Source(Protocol):
+class ArchiveSource(Protocol):
     """The files of an archive, by their names."""
 
     def open(self, name: str) -> tuple[Readable, int] | None:
@@ -150,7 +150,7 @@ class _Part:
 class _Import:
     """One import: documents first, so that nothing large is copied in vain."""
 
-    def __init__(self, blobs: Blobs, source: Source, owner: str) -> None:
+    def __init__(self, blobs: Blobs, source: ArchiveSource, owner: str) -> None:
         self._blobs = blobs
         self._source = source
         self._owner = owner
@@ -232,7 +232,7 @@ class _Import:
         return await trio.to_thread.run_sync(opened[0].read, DOCUMENT_MAX)
 
 
-def _open_source(path: Path) -> Source:
+def _open_source(path: Path) -> ArchiveSource:
     if path.is_dir():
         return FolderSource(path)
     with ExitStack() as undo:

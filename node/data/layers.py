@@ -15,7 +15,7 @@ import trio
 
 from node.data.disk import CHUNK
 from node.data.manifest import Layer
-from node.data.tar import Entry, TarReader
+from node.data.tar import TarEntry, TarReader
 from protocol.values.errors import InvalidRequest
 
 GZIP_WINDOW: Final = 31
@@ -69,7 +69,7 @@ class LayerArchive(TarReader):
         super().__init__(reader)
         self._allowance = allowance
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TarEntry]:
         """Yield the entries; InvalidRequest if they are too many."""
         for entry in super().__iter__():
             self._allowance.take_entry()

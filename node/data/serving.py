@@ -21,15 +21,15 @@ from node.data.frames import (
     CHUNK,
     HASHES_PER_FRAME,
     MESSAGE_MAX,
-    Answer,
     Buffered,
-    ByteStream,
     ChunkRequest,
+    FrameStream,
     ListRequest,
-    Status,
+    Reply,
+    ReplyStatus,
     chunk_count,
     decode_request,
-    encode_answer,
+    encode_reply,
     patience,
     read_frame_or_end,
     send_frame,
@@ -62,7 +62,7 @@ class BlobServer:
         self._open: Counter[PeerId] = Counter()
         self._lists: OrderedDict[Digest, bytes] = OrderedDict()
 
-    async def serve(self, peer: PeerId, stream: ByteStream) -> None:
+    async def serve(self, peer: PeerId, stream: FrameStream) -> None:
         """Answer a peer's requests, one after the other, until it closes the stream.
 
         Raises MalformedMessage or RuleBroken, the stream broken off, if the peer breaks the spec.
@@ -85,14 +85,14 @@ class BlobServer:
             self._open[peer] -= 1
             self._open += Counter()  # Drops those at zero: peers come and go.
 
-    async def _refuse(self, peer: PeerId, stream: ByteStream) -> None:
+    async def _refuse(self, peer: PeerId, stream: FrameStream) -> None:
         try:
-            await self._send(peer, stream, encode_answer(Answer(Status.BUSY)))
+            await self._send(peer, stream, encode_reply(Reply(ReplyStatus.BUSY)))
             await stream.close()
         except PeerUnreachable:
             await stream.reset()
 
-    async def _answer_all(self, peer: PeerId, stream: ByteStream) -> None:
+    async def _answer_all(self, peer: PeerId, stream: FrameStream) -> None:
         while True:
             with patience(peer, self._patience_s):
                 frame = await read_frame_or_end(stream, peer, MESSAGE_MAX)
@@ -101,21 +101,21 @@ class BlobServer:
             await self._answer(peer, stream, decode_request(peer, frame))
 
     async def _answer(
-        self, peer: PeerId, stream: ByteStream, request: ListRequest | ChunkRequest
+        self, peer: PeerId, stream: FrameStream, request: ListRequest | ChunkRequest
     ) -> None:
         ref, path = self._blobs.ref(request.digest), self._blobs.path(request.digest)
         if ref is None or path is None:
-            await self._send(peer, stream, encode_answer(Answer(Status.ABSENT)))
+            await self._send(peer, stream, encode_reply(Reply(ReplyStatus.ABSENT)))
             return
         if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
             raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
-        await self._send(peer, stream, encode_answer(Answer(Status.HERE, ref.size)))
+        await self._send(peer, stream, encode_reply(Reply(ReplyStatus.HERE, ref.size)))
         with _open_blob(path) as file:
             async with aclosing(self._frames(request, ref, file)) as frames:
                 async for frame in frames:
                     await self._send(peer, stream, frame)
 
-    async def _send(self, peer: PeerId, stream: ByteStream, frame: bytes) -> None:
+    async def _send(self, peer: PeerId, stream: FrameStream, frame: bytes) -> None:
         with patience(peer, self._patience_s):
             await send_frame(stream, frame)
 

@@ -32,7 +32,7 @@ NUMBER_MAX: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One entry of an archive; `size` in bytes, `mtime` in seconds since 1970."""
 
     name: str
@@ -54,7 +54,7 @@ class TarReader:
         self._padding = 0
         self.offset = 0  # Bytes read so far: where the present entry's data begins, at first.
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TarEntry]:
         """Yield the entries; read an entry's data before asking for the next."""
         extension: dict[str, str] = {}
         while (block := self._next_header()) is not None:
@@ -119,7 +119,7 @@ class TarReader:
         return block
 
 
-def _entry(block: bytes, extension: dict[str, str]) -> Entry:
+def _entry(block: bytes, extension: dict[str, str]) -> TarEntry:
     code = block[156:157]
     name = _text(block[:100])
     if block[257:263] == b"ustar\0" and block[345:346] != b"\0":
@@ -131,7 +131,7 @@ def _entry(block: bytes, extension: dict[str, str]) -> Entry:
     if code == b"S":
         raise InvalidRequest("the archive holds a sparse file: make it without --sparse")
     size = _decimal(extension["size"]) if "size" in extension else _number(block[124:136])
-    return Entry(
+    return TarEntry(
         name=name,
         kind=kind,
         mode=_number(block[100:108]) & 0o7777,

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from node.data.blobs import BlobRef, Blobs, Complete, Source
+from node.data.blobs import BlobRef, Blobs, BlobSource, Complete
 from node.data.frames import (
     CHUNK,
     CHUNKS_PER_REQUEST_MAX,
@@ -21,12 +21,12 @@ from node.data.frames import (
     MESSAGE_MAX,
     PROTOCOL,
     Buffered,
-    ByteStream,
     ChunkRequest,
+    FrameStream,
     ListRequest,
-    Status,
+    ReplyStatus,
     chunk_count,
-    decode_answer,
+    decode_reply,
     encode_request,
     patience,
     read_frame,
@@ -43,7 +43,7 @@ from protocol.values.errors import (
 )
 from protocol.values.ids import Digest, PeerId, digest_of
 
-__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "ByteStream", "Holding"]
+__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "FrameStream", "Holding"]
 
 LOG: Final = logging.getLogger(__name__)
 AHEAD_MAX: Final = 64
@@ -105,7 +105,7 @@ class BlobFetcher:
     def __init__(
         self,
         blobs: Blobs,
-        open_stream: Callable[[PeerId, str], Awaitable[ByteStream]],
+        open_stream: Callable[[PeerId, str], Awaitable[FrameStream]],
         blame: Callable[[PeerFault], None] = log_fault,
         patience_s: float = 30,
     ) -> None:
@@ -188,7 +188,9 @@ class BlobFetcher:
             raise BlobUnavailable(f"{source.holder}: {fault.why}") from None
         except (PeerUnreachable, BlobUnavailable) as error:
             raise BlobUnavailable(f"{source.holder}: {error}") from None
-        sources = [Source(partial(io.BytesIO, data), len(data), source.kind) for data in contents]
+        sources = [
+            BlobSource(partial(io.BytesIO, data), len(data), source.kind) for data in contents
+        ]
         await self._blobs.put_all(sources, source.owner)
 
     async def _fetch(
@@ -244,7 +246,7 @@ class BlobFetcher:
 class _Session:
     """Requests to one holder over one stream."""
 
-    stream: ByteStream
+    stream: FrameStream
     holder: PeerId
     patience_s: float
 
@@ -314,13 +316,13 @@ class _Session:
         """Return the size that the next answer gives; BlobUnavailable if it is a refusal."""
         with patience(self.holder, self.patience_s):
             frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
-        answer = decode_answer(self.holder, frame)
+        answer = decode_reply(self.holder, frame)
         match answer.status:
-            case Status.HERE:
+            case ReplyStatus.HERE:
                 return answer.size
-            case Status.ABSENT:
+            case ReplyStatus.ABSENT:
                 raise BlobUnavailable("does not have it")
-            case Status.BUSY:
+            case ReplyStatus.BUSY:
                 raise BlobUnavailable("is busy with other transfers")
 
     async def _frame(self, size: int) -> bytes:

@@ -20,7 +20,7 @@ from node.data.disk import CHUNK, NO_SPACE, full_disk_as_storage_full
 from node.data.layers import Allowance, open_layer
 from node.data.manifest import Layer
 from node.data.openat2 import open_in_root, sync_file_system
-from node.data.tar import Entry, TarReader
+from node.data.tar import TarEntry, TarReader
 from protocol.values.errors import InvalidRequest
 
 MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out", "run", "work")
@@ -99,7 +99,7 @@ def _unpack_layer(root: int, layer: Layer, path: Path, allowance: Allowance) -> 
             _write_entry(writer, entry, layer)
 
 
-def _write_entry(writer: "_Writer", entry: Entry, layer: Layer) -> None:
+def _write_entry(writer: "_Writer", entry: TarEntry, layer: Layer) -> None:
     try:
         writer.write(entry)
     except OSError as error:
@@ -131,7 +131,7 @@ class _Writer:
         self._parent: int | None = None
         self._parent_parts: tuple[str, ...] = ()
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: TarEntry) -> None:
         """Do what the entry says; OSError or InvalidRequest if that cannot be."""
         parts = _parts(entry.name)
         if not parts:
@@ -164,7 +164,7 @@ class _Writer:
         self._parent, self._parent_parts = self._open_parent(parts), parts
         _refuse_too_deep(self._parent)
 
-    def _make(self, name: str, entry: Entry) -> None:
+    def _make(self, name: str, entry: TarEntry) -> None:
         assert self._parent is not None
         mode = entry.mode & 0o777  # No setuid, no setgid, no sticky bit.
         match entry.kind:
@@ -196,7 +196,7 @@ class _Writer:
         finally:
             os.close(handle)
 
-    def _link(self, name: str, entry: Entry) -> None:
+    def _link(self, name: str, entry: TarEntry) -> None:
         assert self._parent is not None
         target = _parts(entry.link)
         if not target:

@@ -14,7 +14,7 @@ ROOT: Final = Path("/")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CgroupLimits:
     """What the groups allow; None where they set no limit."""
 
     cpu_millis: int | None
@@ -22,13 +22,13 @@ class Limits:
     memory_bytes: int | None
 
 
-def cgroup_limits(root: Path = ROOT) -> Limits:
+def cgroup_limits(root: Path = ROOT) -> CgroupLimits:
     """Return the limits of this process; `root` is where /proc and /sys are found."""
     cpu, memory = [], []
     for folder in _groups(root):
         cpu += [_cpu_millis(folder)]
         memory += [_number(folder / "memory.max"), _number(folder / "memory.limit_in_bytes")]
-    return Limits(cpu_millis=_least(cpu), memory_bytes=_least(memory))
+    return CgroupLimits(cpu_millis=_least(cpu), memory_bytes=_least(memory))
 
 
 def _groups(root: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.hardware.cgroup import Limits, cgroup_limits
+from node.hardware.cgroup import CgroupLimits, cgroup_limits
 from node.hardware.nvidia import MIB, Gpu, take_gpus
 
 
@@ -42,14 +42,14 @@ def take_inventory(folder: Path) -> Inventory:
     )
 
 
-def usable_cpus(allowed: int, limits: Limits) -> int:
+def usable_cpus(allowed: int, limits: CgroupLimits) -> int:
     """Return how many processors we may keep busy, of those that we may run on; at least one."""
     if limits.cpu_millis is None:
         return allowed
     return max(1, min(allowed, limits.cpu_millis // 1000))
 
 
-def usable_memory_mib(total_bytes: int, limits: Limits) -> int:
+def usable_memory_mib(total_bytes: int, limits: CgroupLimits) -> int:
     """Return how much of the machine's memory we may use, in MiB."""
     if limits.memory_bytes is None:
         return total_bytes // MIB

@@ -6,7 +6,7 @@ Spec: specs/configuration.md#provider.
 from dataclasses import dataclass
 from typing import Final
 
-from node.config import ConfigError, Provider
+from node.config import ConfigError, ProviderSettings
 from node.hardware.inventory import Inventory
 from node.hardware.nvidia import Gpu
 
@@ -28,7 +28,7 @@ class Share:
 NOTHING: Final = Share(cpus=0, memory_mib=0, disk_mib=0, gpus=())
 
 
-def share_of(inventory: Inventory, provider: Provider) -> Share:
+def share_of(inventory: Inventory, provider: ProviderSettings) -> Share:
     """Return what is lent: what the owner said, never more than there is.
 
     Raises ConfigError if the owner lends a GPU that is not there.
@@ -52,7 +52,7 @@ def _least(wanted: int | None, default: int, there: int) -> int:
     return min(default if wanted is None else wanted, there)
 
 
-def _gpus(inventory: Inventory, provider: Provider) -> tuple[Gpu, ...]:
+def _gpus(inventory: Inventory, provider: ProviderSettings) -> tuple[Gpu, ...]:
     """Return the GPUs that are lent; one that is cut in parts is named by itself or by a part."""
     if provider.gpus == "all":
         return inventory.gpus

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from node.driver.clock import Clock
 from node.driver.driver import Driver, Queue
-from node.network.allowances import Allowances, Bucket
+from node.network.allowances import Allowances, TokenBucket
 from protocol.core.intake import admit, admit_record
 from protocol.machines.inputs import RecordReceived
 from protocol.rules.verdict import Verdict
@@ -51,7 +51,7 @@ class _Unknown:
 
     def __init__(self, source_of: Callable[[PeerId], str]) -> None:
         self._each = Allowances(UNKNOWN_BURST, UNKNOWN_PER_S, source_of)
-        self._all = Bucket(UNKNOWN_BURST_ALL, UNKNOWN_PER_S_ALL)
+        self._all = TokenBucket(UNKNOWN_BURST_ALL, UNKNOWN_PER_S_ALL)
 
     def take(self, forwarder: PeerId) -> bool:
         return self._all.take(self._each.take(forwarder, 1)) == 1

@@ -45,7 +45,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(slots=True)
-class Entry:
+class PeerEntry:
     """What we know of one peer: its addresses, the best first, and how dialling went.
 
     `bootstrap` are those of the configuration: what others tell never takes their place.
@@ -63,7 +63,7 @@ class AddressBook:
     """The addresses of the peers that we may dial."""
 
     def __init__(self) -> None:
-        self._entries: dict[PeerId, Entry] = {}
+        self._entries: dict[PeerId, PeerEntry] = {}
         self._callers: dict[PeerId, list[Multiaddr]] = {}  # Who called last is at the end.
 
     def learn(self, peer: PeerId, addresses: Iterable[Multiaddr], *, first: bool = False) -> None:
@@ -73,7 +73,7 @@ class AddressBook:
         """
         new = dialable(addresses)
         if new:
-            entry = self._entries.setdefault(peer, Entry())
+            entry = self._entries.setdefault(peer, PeerEntry())
             both = [*new, *entry.addresses] if first else [*entry.addresses, *new]
             entry.addresses = list(dict.fromkeys(both))[:ADDRESSES_PER_PEER_MAX]
             self._forget()
@@ -92,19 +92,19 @@ class AddressBook:
 
     def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
         """Remember a bootstrap peer: it is never forgotten, and tried for ever."""
-        self._entries.setdefault(peer, Entry()).bootstrap.append(address)
+        self._entries.setdefault(peer, PeerEntry()).bootstrap.append(address)
         self._forget()
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
         """Return the addresses of a peer, the best first; those that it called with are last."""
-        entry = self._entries.get(peer, Entry())
+        entry = self._entries.get(peer, PeerEntry())
         called = self._callers.get(peer, [])
         known = [*entry.bootstrap, *entry.addresses][: ADDRESSES_PER_PEER_MAX - len(called)]
         return list(dict.fromkeys([*known, *called]))
 
     def bootstrap(self, peer: PeerId) -> list[Multiaddr]:
         """Return the addresses of a peer that are in our configuration."""
-        return self._entries.get(peer, Entry()).bootstrap
+        return self._entries.get(peer, PeerEntry()).bootstrap
 
     def due(self, now_ms: int) -> tuple[list[PeerId], list[PeerId]]:
         """Return the bootstrap peers and the other peers that may be dialled now."""

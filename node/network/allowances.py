@@ -18,7 +18,7 @@ HOLDERS_MAX: Final = 4096  # Peers and sources that are remembered; those heard 
 P = TypeVar("P")  # However a peer is named.
 
 
-class Bucket:
+class TokenBucket:
     """Tokens that come back with time. Times are in seconds."""
 
     def __init__(self, burst: int, per_s: float) -> None:
@@ -52,7 +52,7 @@ class Allowances(Generic[P]):
         self._burst = burst
         self._per_s = per_s
         self._source_of = source_of
-        self._buckets: OrderedDict[P | str, Bucket] = OrderedDict()
+        self._buckets: OrderedDict[P | str, TokenBucket] = OrderedDict()
 
     def take(self, peer: P, wanted: int) -> int:
         """Return how many of the wanted tokens the peer and its source have; they are spent."""
@@ -63,15 +63,15 @@ class Allowances(Generic[P]):
         """Spend tokens whether they are there or not; return for how many seconds to wait."""
         return max(bucket.owe(tokens) for bucket in self._buckets_of(peer))
 
-    def _buckets_of(self, peer: P) -> tuple[Bucket, Bucket]:
+    def _buckets_of(self, peer: P) -> tuple[TokenBucket, TokenBucket]:
         own = self._bucket(peer, 1)
         shared = self._bucket(self._source_of(peer), PEERS_PER_SOURCE)
         while len(self._buckets) > HOLDERS_MAX:
             self._buckets.popitem(last=False)
         return own, shared
 
-    def _bucket(self, holder: P | str, times: int) -> Bucket:
+    def _bucket(self, holder: P | str, times: int) -> TokenBucket:
         if holder not in self._buckets:
-            self._buckets[holder] = Bucket(times * self._burst, times * self._per_s)
+            self._buckets[holder] = TokenBucket(times * self._burst, times * self._per_s)
         self._buckets.move_to_end(holder)
         return self._buckets[holder]

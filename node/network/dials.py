@@ -13,7 +13,7 @@ from typing import Final
 from multiaddr import Multiaddr
 
 from node.network.addresses import Kind, kind_of, source_of
-from node.network.allowances import Bucket
+from node.network.allowances import TokenBucket
 
 PER_ENDPOINT: Final = (4, 0.1)
 PER_SOURCE: Final = (16, 0.5)
@@ -28,8 +28,8 @@ class Dials:
 
     def __init__(self, own_kinds: Callable[[], set[Kind]]) -> None:
         self._own_kinds = own_kinds
-        self._targets: dict[str, Bucket] = {}  # Those dialled last are at the end.
-        self._unasked = Bucket(*UNASKED)
+        self._targets: dict[str, TokenBucket] = {}  # Those dialled last are at the end.
+        self._unasked = TokenBucket(*UNASKED)
 
     def begin(self, address: Multiaddr, *, is_asked: bool) -> bool:
         """Say whether we may dial an address now; it counts as failed until it `succeeded`.
@@ -52,7 +52,7 @@ class Dials:
         for bucket in self._buckets(address, is_asked=is_asked):
             bucket.owe(-1)
 
-    def _buckets(self, address: Multiaddr, *, is_asked: bool) -> list[Bucket]:
+    def _buckets(self, address: Multiaddr, *, is_asked: bool) -> list[TokenBucket]:
         host, _, port = str(address).split("/")[2:5]
         found = [
             self._bucket(f"{host}/{port}", *PER_ENDPOINT),
@@ -60,8 +60,8 @@ class Dials:
         ]
         return found if is_asked else [*found, self._unasked]
 
-    def _bucket(self, target: str, burst: int, per_s: float) -> Bucket:
-        bucket = self._targets.pop(target, None) or Bucket(burst, per_s)
+    def _bucket(self, target: str, burst: int, per_s: float) -> TokenBucket:
+        bucket = self._targets.pop(target, None) or TokenBucket(burst, per_s)
         self._targets[target] = bucket
         if len(self._targets) > TARGETS_MAX:
             del self._targets[next(iter(self._targets))]

@@ -10,7 +10,7 @@ import trio
 from libp2p.peer.id import ID
 
 from node.network.foreign import Escalation
-from node.network.interface import Limits
+from node.network.interface import SizeLimits
 from node.network.pubsub import RepairedPubsub
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import NodeError, PeerFault, RuleBroken
@@ -51,7 +51,7 @@ class Gossip:
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Send data to all who subscribe to the topic. Nobody needs to be there."""
-        assert len(data) <= Limits.GOSSIP_BYTES_MAX
+        assert len(data) <= SizeLimits.GOSSIP_BYTES_MAX
         await self._pubsub.publish(self._prefix + topic, data)
 
     async def run(self) -> None:

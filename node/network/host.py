@@ -25,6 +25,7 @@ from node.network.addresses import (
     parse_announced,
     parse_peer_address,
 )
+from node.network.connected_peers import ConnectedPeers, source_of_peer
 from node.network.foreign import Escalation, contained, quiet_logging, reaching
 from node.network.gossip import Gossip, Rule, Screen
 from node.network.interface import (
@@ -36,7 +37,6 @@ from node.network.interface import (
     Tuning,
 )
 from node.network.keeper import Keeper
-from node.network.presence import Presence, source_of_peer
 from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
 from node.network.slots import Slots
@@ -134,7 +134,7 @@ class Network:
         self._gossip = Gossip(
             stack.pubsub, context.config.network_name, self.blame, context.escalation
         )
-        self._presence = Presence(stack.swarm, context.escalation, self._came, self._went)
+        self._connected = ConnectedPeers(stack.swarm, context.escalation, self._came, self._went)
         context.nursery.start_soon(self._gossip.run)
         context.nursery.start_soon(self._keeper.run)
 
@@ -172,7 +172,7 @@ class Network:
 
     def peers(self) -> tuple[Peer, ...]:
         """Return the connected peers."""
-        return self._presence.peers()
+        return self._connected.peers()
 
     def source_of(self, peer: PeerId) -> str:
         """Return from which source a peer is connected: who has many identities has one source."""

@@ -84,7 +84,7 @@ class RecordRule(Protocol):
         """
 
 
-class Limits:
+class SizeLimits:
     """Sizes that the network enforces."""
 
     FRAME_BYTES_MAX: ClassVar[int] = 128 * 1024

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from node.network.interface import Limits, Tuning
+from node.network.interface import SizeLimits, Tuning
 from node.network.streams import ByteStream
 from protocol.values.errors import MalformedMessage, PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
@@ -21,7 +21,7 @@ from protocol.values.ids import PeerId
 PROTOCOL: Final = "/mutirao/message/1"
 STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
 HEAD_BYTES: Final = 4
-FRAME_BYTES_MAX: Final = Limits.FRAME_BYTES_MAX
+FRAME_BYTES_MAX: Final = SizeLimits.FRAME_BYTES_MAX
 
 Handler = Callable[[PeerId, bytes], Awaitable[bytes]]
 OpenStream = Callable[[PeerId, str], Awaitable[ByteStream]]

@@ -24,7 +24,7 @@ from libp2p.pubsub.validators import signature_validator
 
 from node.network.allowances import Allowances
 from node.network.foreign import contained
-from node.network.interface import Limits
+from node.network.interface import SizeLimits
 from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
 from protocol.rules.verdict import Verdict
 
@@ -176,7 +176,11 @@ class RepairedPubsub(Pubsub):
         """Return whether to forward the message. No await: a copy cannot come in between."""
         if msg.from_id == self.my_id.to_bytes() or self._is_msg_seen(msg):
             return False
-        if len(msg.topicIDs) != 1 or len(msg.data) > Limits.GOSSIP_BYTES_MAX or len(msg.seqno) != 8:
+        if (
+            len(msg.topicIDs) != 1
+            or len(msg.data) > SizeLimits.GOSSIP_BYTES_MAX
+            or len(msg.seqno) != 8
+        ):
             self._accuse(forwarder, "a message of a wrong form")
             return False
         if not self._screen(forwarder, msg.topicIDs[0], msg.data):

@@ -12,7 +12,7 @@ from libp2p.peer.id import ID
 from libp2p.records.validator import Validator
 
 from node.network.foreign import Escalation, contained
-from node.network.interface import Limits, RecordRule
+from node.network.interface import RecordRule, SizeLimits
 from node.network.kademlia import NAMESPACE, RepairedKademlia
 from protocol.values.errors import NodeError, PeerFault, Stale
 from protocol.values.ids import PeerId, public_key_of
@@ -121,7 +121,7 @@ class RecordValidator(Validator):
     def _sequence(self, key: str, value: bytes) -> int:
         prefix, _, name = key.rpartition("/")
         public_key_of(PeerId(name))  # ValueError if it is no peer id.
-        if prefix != f"/{NAMESPACE}" or len(value) > Limits.RECORD_BYTES_MAX:
+        if prefix != f"/{NAMESPACE}" or len(value) > SizeLimits.RECORD_BYTES_MAX:
             raise ValueError("not a record of ours")
         try:
             return self._escalation.call(self._rule.sequence, PeerId(name), value)

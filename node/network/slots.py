@@ -26,7 +26,7 @@ def _never() -> bool:
 
 
 @dataclass(eq=False, slots=True)
-class Slot:
+class SlotClaim:
     """A place that is wanted or held.
 
     `evict` is called when the place is given to another; it must not block. `is_spared` says
@@ -58,23 +58,23 @@ class Slots:
         self._total = total
         self._per_source = per_source
         self._turn_s = turn_s
-        self._held: dict[Slot, None] = {}  # The oldest first.
+        self._held: dict[SlotClaim, None] = {}  # The oldest first.
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def admit(self, slot: Slot, now_s: float) -> bool:
+    def admit(self, claim: SlotClaim, now_s: float) -> bool:
         """Say whether there is a place for a newcomer; if need be, evict another for it."""
         is_full = len(self._held) >= self._total
-        if is_full or self.count(slot.source) >= self._per_source:
+        if is_full or self.count(claim.source) >= self._per_source:
             strangers = self._strangers()
-            rivals = [other for other in strangers if other.source == slot.source]
-            if slot.is_spared() or not slot.shares_source or len(rivals) < self._per_source:
+            rivals = [other for other in strangers if other.source == claim.source]
+            if claim.is_spared() or not claim.shares_source or len(rivals) < self._per_source:
                 rivals = strangers if is_full else []
-            if rivals and not self._evict_one(rivals, strangers, slot, now_s):
+            if rivals and not self._evict_one(rivals, strangers, claim, now_s):
                 return False
-        slot.since_s = now_s
-        self._held[slot] = None
+        claim.since_s = now_s
+        self._held[claim] = None
         return True
 
     @contextmanager
@@ -84,33 +84,33 @@ class Slots:
         It is cancelled at once if there is no place. `cancel_called` of its scope tells of both.
         """
         with trio.CancelScope() as scope:
-            slot = Slot(host, scope.cancel, is_spared)
-            if not self.admit(slot, trio.current_time()):
+            claim = SlotClaim(host, scope.cancel, is_spared)
+            if not self.admit(claim, trio.current_time()):
                 scope.cancel()
             try:
                 yield scope
             finally:
-                self.give_back(slot)
+                self.give_back(claim)
 
-    def give_back(self, slot: Slot) -> None:
+    def give_back(self, claim: SlotClaim) -> None:
         """Free the place of whoever goes, or was evicted."""
-        self._held.pop(slot, None)
+        self._held.pop(claim, None)
 
     def count(self, source: str) -> int:
         """Return how many places a source holds."""
-        return sum(slot.source == source for slot in self._held)
+        return sum(claim.source == source for claim in self._held)
 
-    def _strangers(self) -> list[Slot]:
+    def _strangers(self) -> list[SlotClaim]:
         """Return who may have to give way, the oldest first.
 
         Of those that are spared, the youngest are among them if there are too many.
         """
-        spared = [slot for slot in self._held if slot.is_spared()]
+        spared = [claim for claim in self._held if claim.is_spared()]
         safe = set(spared[: self._total - max(1, self._total // FOR_STRANGERS)])
-        return [slot for slot in self._held if slot not in safe]
+        return [claim for claim in self._held if claim not in safe]
 
     def _evict_one(
-        self, rivals: list[Slot], strangers: list[Slot], newcomer: Slot, now_s: float
+        self, rivals: list[SlotClaim], strangers: list[SlotClaim], newcomer: SlotClaim, now_s: float
     ) -> bool:
         """Evict the oldest where it is most crowded, counting the newcomer; say whether one went.
 
@@ -118,11 +118,11 @@ class Slots:
         one of its own it takes turns: by coming again and again nobody wins a place.
         """
         everybody = [*strangers, newcomer]
-        of_site = Counter(slot.site for slot in everybody)
-        of_source = Counter(slot.source for slot in everybody)
+        of_site = Counter(claim.site for claim in everybody)
+        of_source = Counter(claim.source for claim in everybody)
 
-        def crowd(slot: Slot) -> tuple[int, int, bool]:
-            return of_site[slot.site], of_source[slot.source], slot.site != newcomer.site
+        def crowd(claim: SlotClaim) -> tuple[int, int, bool]:
+            return of_site[claim.site], of_source[claim.source], claim.site != newcomer.site
 
         loser = max(rivals, key=crowd)
         is_due = now_s - loser.since_s >= self._turn_s or newcomer.is_spared()

@@ -28,6 +28,7 @@ from multiaddr import Multiaddr
 from trio import TaskStatus
 
 from node.network.addresses import kind_of, parse_announced, reachable
+from node.network.connected_peers import source_of_peer
 from node.network.dials import Dials
 from node.network.foreign import contained
 from node.network.gossipsub import RepairedGossipSub
@@ -36,7 +37,6 @@ from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
 from node.network.muxer import PROTOCOL as YAMUX
 from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
 from node.network.peerstore import BoundedPeerStore
-from node.network.presence import source_of_peer
 from node.network.pubsub import (
     SEEN_S,
     TOPICS_PER_PEER_MAX,

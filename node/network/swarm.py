@@ -35,7 +35,7 @@ from node.network.dials import Dials
 from node.network.foreign import contained
 from node.network.interface import Tuning
 from node.network.muxer import RepairedYamux
-from node.network.slots import Slot, Slots
+from node.network.slots import SlotClaim, Slots
 
 LOG: Final = logging.getLogger(__name__)
 CONNECTIONS_PER_PEER_MAX: Final = 4  # Two come of dialling at the same time, two of a restart.
@@ -83,7 +83,7 @@ class RepairedSwarm(Swarm):
         self._is_known = admission.is_known
         per_source = tuning.connections_per_source_max
         self._slots = Slots(tuning.connections_max, per_source, TURN_S)
-        self._slot_of: dict[IMuxedConn, Slot] = {}
+        self._slot_of: dict[IMuxedConn, SlotClaim] = {}
         # Handshakes end soon by themselves: there, nobody gives way to another of its site.
         half_open = tuning.half_open_per_source_max
         self._half_open = Slots(tuning.half_open_max, half_open, math.inf)
@@ -141,7 +141,7 @@ class RepairedSwarm(Swarm):
         return peer_id in self.chosen or self._is_known(peer_id)
 
     def _take_slot(self, muxed_conn: IMuxedConn, *, is_ours: bool) -> bool:
-        slot = Slot(
+        slot = SlotClaim(
             host_of(muxed_conn),
             partial(self._evict, muxed_conn),
             partial(self.keeps, muxed_conn.peer_id),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from node.data.blobs import Blobs, Source
+from node.data.blobs import Blobs, BlobSource
 from node.data.disk import open_regular
 from node.data.output_manifest import LISTING_BYTES_MAX
 from node.sandbox.driver import log_path, outputs_path
@@ -36,23 +36,23 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
     if len(data) > LISTING_BYTES_MAX:
         raise InvalidRequest(f"the names of {len(files)} outputs take more than 2 MiB")
     (listing,) = await blobs.put_all(
-        [Source(partial(io.BytesIO, data), len(data), "output")], owner
+        [BlobSource(partial(io.BytesIO, data), len(data), "output")], owner
     )
     return listing
 
 
-def _outputs_below(root: Path) -> list[tuple[str, Source, bool]]:
+def _outputs_below(root: Path) -> list[tuple[str, BlobSource, bool]]:
     """Return path, content and executability of all files, sorted; none if there is no folder."""
     found = []
     for path in root.rglob("*"):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
             name, may_run = path.relative_to(root).as_posix(), bool(status.st_mode & stat.S_IXUSR)
-            source = Source(partial(open_regular, path), status.st_size, "output")
+            source = BlobSource(partial(open_regular, path), status.st_size, "output")
             found.append((name, source, may_run))
     return sorted(found, key=lambda each: each[0])
 
 
-def _source(path: Path, kind: str) -> Source:
+def _source(path: Path, kind: str) -> BlobSource:
     with open_regular(path) as file:
-        return Source(partial(open_regular, path), os.fstat(file.fileno()).st_size, kind)
+        return BlobSource(partial(open_regular, path), os.fstat(file.fileno()).st_size, kind)

@@ -13,7 +13,7 @@ from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
     UID_INSIDE,
-    Limits,
+    ContainerLimits,
     Pairs,
     environment_of,
     limits_of,
@@ -88,7 +88,7 @@ def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pai
     return pairs + _options(spec, limits, host, extra)
 
 
-def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
+def _numbers(limits: ContainerLimits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
     """Return the limits that the runner and the kernel enforce."""
     largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
     numbers = {
@@ -112,12 +112,12 @@ def _numbers(limits: Limits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
     return [(key, str(value)) for key, value in numbers.items()]
 
 
-def _sockets_max(limits: Limits) -> int:
+def _sockets_max(limits: ContainerLimits) -> int:
     """Return how many files a process may have open if all are sockets, and full."""
     return max(OPEN_FILES_MIN, min(OPEN_FILES, (limits.memory_mib << 20) // SOCKET_BYTES))
 
 
-def _options(spec: ContainerSpec, limits: Limits, host: Host, extra: Extra) -> Pairs:
+def _options(spec: ContainerSpec, limits: ContainerLimits, host: Host, extra: Extra) -> Pairs:
     """Return bwrap's options in the order in which it carries them out."""
     pairs = _words(*WALLS, "--uid", UID_INSIDE, "--gid", UID_INSIDE, "--cap-drop", "ALL")
     pairs += _words("--hostname", "job")

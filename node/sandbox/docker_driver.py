@@ -18,7 +18,7 @@ from docker.types import Mount
 
 from node.sandbox import docker_outputs, runfolder, selftest
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_engine import Engine, engine_socket
+from node.sandbox.docker_engine import DockerEngine, engine_socket
 from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import ContainerSpec, ImageSource, Probe
@@ -45,7 +45,7 @@ class DockerDriver(RunnerDriver):
         super().__init__(runs)
         if os.geteuid() != 0:
             self.user_inside = os.getuid()  # We can read nobody else's files in /out.
-        self.engine = Engine()
+        self.engine = DockerEngine()
         self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}", unpacked_mib)
 
     async def require(self) -> None:

@@ -27,7 +27,7 @@ OLDEST: Final = (20, 10)
 T = TypeVar("T")
 
 
-class Engine:
+class DockerEngine:
     """The engine at DOCKER_HOST, which has to be a Unix socket; connected when first asked."""
 
     def __init__(self) -> None:

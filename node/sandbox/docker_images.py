@@ -21,7 +21,7 @@ import requests
 import trio
 
 from node.data.disk import is_short, no_room
-from node.sandbox.docker_engine import Engine
+from node.sandbox.docker_engine import DockerEngine
 from node.sandbox.driver import ImageSource
 from protocol.values.errors import SandboxUnavailable, StorageFull
 
@@ -34,7 +34,7 @@ DIGEST_CHARACTERS: Final = 64
 class DockerImages:
     """Images of jobs and the one of the self-test; `scratch` has room for an archive."""
 
-    def __init__(self, engine: Engine, scratch: Path, selftest: str, budget_mib: int) -> None:
+    def __init__(self, engine: DockerEngine, scratch: Path, selftest: str, budget_mib: int) -> None:
         self._engine = engine
         self._scratch = scratch
         self._budget_mib = budget_mib

@@ -32,7 +32,7 @@ Pairs = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ContainerLimits:
     """The numbers that a driver enforces."""
 
     cpus: int
@@ -52,11 +52,11 @@ class Limits:
     """How long a container that has used its budget waits, paused."""
 
 
-def limits_of(spec: ContainerSpec) -> Limits:
+def limits_of(spec: ContainerSpec) -> ContainerLimits:
     """Return what the container may use."""
     workload = spec.workload
     resources = workload.resources
-    return Limits(
+    return ContainerLimits(
         cpus=resources.cpus,
         memory_mib=resources.memory_mib,
         processes=workload.processes,

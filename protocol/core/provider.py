@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from protocol.core.presence import record_of
-from protocol.core.running import Running
+from protocol.core.running import RunningStates
 from protocol.core.standings import Standings
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
@@ -51,8 +51,8 @@ class Provider:
     """Biddings by call, and leases that others have of us."""
 
     def __init__(self, standings: Standings) -> None:
-        self.biddings: Running[CallId, bidding.State] = Running()
-        self.leases: Running[LeaseId, lease.State] = Running()
+        self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
+        self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases that each requester has of us."""
@@ -102,7 +102,9 @@ class Provider:
                 effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
-            self.biddings = Running()  # An award that comes now finds no bid, and is declined.
+            self.biddings = (
+                RunningStates()
+            )  # An award that comes now finds no bid, and is declined.
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
         else:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
 from protocol.core.jobs import Ending, Job, Uncalled, after_failure, auction_for
-from protocol.core.running import Running
+from protocol.core.running import RunningStates
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Reach, Report, Save, Send
@@ -54,9 +54,9 @@ class Requester:
 
     def __init__(self, directory: Directory, standings: Standings) -> None:
         self.jobs: dict[JobId, Job] = {}
-        self.uncalled: Running[JobId, Uncalled] = Running()
-        self.auctions: Running[CallId, auction.State] = Running()
-        self.leases: Running[LeaseId, lease.State] = Running()
+        self.uncalled: RunningStates[JobId, Uncalled] = RunningStates()
+        self.auctions: RunningStates[CallId, auction.State] = RunningStates()
+        self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self.connected: dict[PeerId, str] = {}
         """From which address each peer is connected."""
         self._standings = standings

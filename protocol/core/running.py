@@ -46,7 +46,7 @@ class LazyHeap(Generic[K]):
         return found
 
 
-class Running(dict[K, S]):
+class RunningStates(dict[K, S]):
     """States by key. Each state has a `deadline_ms`."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from protocol.wire.envelope import Signed, network_id, open_envelope
 from scripts.devnet import Devnet, NodeProcess, devnet
 
@@ -261,5 +261,5 @@ def offers_of(node: NodeProcess) -> dict[str, dict[str, Any]]:
     """What a node knows of the others' offers, by peer; nothing while it does not answer."""
     try:
         return {offer["peer"]: offer for offer in node.api.get("/offers")}
-    except Failure:
+    except CliError:
         return {}

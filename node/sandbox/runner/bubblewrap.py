@@ -16,7 +16,7 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, joblog, processes, quotas, sealed
+from node.sandbox.runner import cgroups, init, log_file, processes, quotas, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft import SoftMemory
@@ -89,12 +89,12 @@ class Bubblewrap(Container):
 
     def read_log(self) -> bytes | None:
         try:
-            return os.read(self.log_source, joblog.CHUNK) or None
+            return os.read(self.log_source, log_file.CHUNK) or None
         except BlockingIOError:
             return b""
 
     def drain_log(self) -> bool:
-        return joblog.drain_pipe(self.log_source, self.sink)
+        return log_file.drain_pipe(self.log_source, self.sink)
 
     def exit_code(self) -> int | None:
         if self.status is None:

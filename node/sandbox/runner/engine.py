@@ -13,7 +13,7 @@ import os
 import socket
 import time
 
-from node.sandbox.runner import cgroups, joblog
+from node.sandbox.runner import cgroups, log_file
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import Fields
 
@@ -31,7 +31,7 @@ FAULTS = (OSError, http.client.HTTPException)
 """What a request raises when the engine is gone or talks nonsense."""
 
 
-class Call(http.client.HTTPConnection):
+class EngineRequest(http.client.HTTPConnection):
     """One request over a Unix socket."""
 
     def __init__(self, path: str) -> None:
@@ -45,7 +45,7 @@ class Call(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
-class Engine(Container):
+class EngineContainer(Container):
     """One container of the engine."""
 
     __slots__ = (
@@ -72,7 +72,7 @@ class Engine(Container):
 
     def read_log(self) -> bytes | None:
         try:
-            data = self.attached.recv(joblog.CHUNK)
+            data = self.attached.recv(log_file.CHUNK)
         except BlockingIOError:
             return b""
         except OSError:
@@ -80,9 +80,9 @@ class Engine(Container):
         return self._unframe(data) if data else None
 
     def drain_log(self) -> bool:
-        time.sleep(joblog.DRAIN_PAUSE_SECONDS)
+        time.sleep(log_file.DRAIN_PAUSE_SECONDS)
         try:
-            return bool(self.attached.recv(joblog.DRAIN_BYTES))
+            return bool(self.attached.recv(log_file.DRAIN_BYTES))
         except BlockingIOError:
             return True
         except OSError:
@@ -155,7 +155,7 @@ class Engine(Container):
             self._ask_again()
             return
         try:
-            data = self.waiting.recv(joblog.CHUNK)
+            data = self.waiting.recv(log_file.CHUNK)
         except BlockingIOError:
             return
         except OSError:
@@ -212,11 +212,11 @@ class Engine(Container):
         return payload
 
 
-def start(fields: Fields) -> Engine:
+def start(fields: Fields) -> EngineContainer:
     """Attach to the created container and start it; StartFailed says why it does not run."""
     out = _hold_outputs(fields)
     try:
-        container = Engine(fields, out)
+        container = EngineContainer(fields, out)
     except FAULTS as fault:
         os.close(out)
         raise StartFailed(f"Docker Engine does not answer: {fault}") from fault
@@ -295,7 +295,7 @@ def _ask(fields: Fields, method: str, what: str, name: str = "") -> tuple[int, d
 
     The status is 0 if the engine is not there.
     """
-    call = Call(fields.one("socket"))
+    call = EngineRequest(fields.one("socket"))
     try:
         call.request(method, API + (name or fields.one("name")) + what)
         answer = call.getresponse()

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from node.sandbox.runner import collect, joblog, records
+from node.sandbox.runner import collect, log_file, records
 from node.sandbox.runner.container import MEMORY_LINE, Container, Usage
 from node.sandbox.runner.records import Fields
 
@@ -38,7 +38,7 @@ class Watch:
         self.container = container
         self.fields = fields
         self.control = control
-        self.log = joblog.JobLog(records.LOG, fields.number("log_mib", 1))
+        self.log = log_file.LogFile(records.LOG, fields.number("log_mib", 1))
         self.log_open = True
         self.started_ms = now_ms()
         self.paused_ms = 0

@@ -7,7 +7,7 @@ import pytest
 
 from node.cli import connection
 from node.cli.connection import Connection, Happening, parse_events, quoted, with_query
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 
 JOB = {"image": "base", "command": ["true"], "max_price": "1"}
 
@@ -41,7 +41,7 @@ def test_get_and_post(daemon):
 
 
 def test_a_problem_becomes_a_failure(daemon):
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CliError) as caught:
         Connection(daemon.socket).get("/jobs/abcdef")
     assert (caught.value.code, caught.value.exit_code) == ("not-found", 4)
 
@@ -64,31 +64,31 @@ def test_events_end_with_the_job(daemon):
 
 
 def test_an_answer_that_comes_before_all_was_sent(daemon):
-    with pytest.raises(Failure, match="over 8388608 bytes") as caught:
+    with pytest.raises(CliError, match="over 8388608 bytes") as caught:
         Connection(daemon.socket).post("/jobs", {"image": "x" * 2**24})
     assert caught.value.code == "too-large"
 
 
 def test_nobody_there(tmp_path, deaf):
     for path in (tmp_path / "none", tmp_path / "none" / "none"):
-        with pytest.raises(Failure, match=r"no daemon answers on .*No such file") as caught:
+        with pytest.raises(CliError, match=r"no daemon answers on .*No such file") as caught:
             Connection(path).get("/status")
         assert "mutirao up" in caught.value.hint
         assert caught.value.exit_code == 3
     name = deaf.getsockname()
     deaf.close()
-    with pytest.raises(Failure, match="Connection refused"):
+    with pytest.raises(CliError, match="Connection refused"):
         Connection(name).get("/status")
 
 
 def test_a_path_that_is_too_long(tmp_path):
-    with pytest.raises(Failure, match="over 107 bytes, the limit"):
+    with pytest.raises(CliError, match="over 107 bytes, the limit"):
         Connection(tmp_path / ("x" * 107)).get("/status")
 
 
 def test_a_daemon_that_hangs(deaf, monkeypatch):
     with (
-        pytest.raises(Failure, match="does not answer"),
+        pytest.raises(CliError, match="does not answer"),
         Connection(deaf.getsockname())._asking("GET", "/status", timeout_s=0.05),
     ):
         raise AssertionError
@@ -104,14 +104,14 @@ def test_a_daemon_that_hangs(deaf, monkeypatch):
     ],
 )
 def test_half_an_answer(deaf, data, why):
-    with pytest.raises(Failure, match=why):
+    with pytest.raises(CliError, match=why):
         answer(deaf, data).get("/status")
 
 
 def test_a_download_that_is_cut_is_not_taken_for_whole(deaf):
     node = answer(deaf, b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")
     got = []
-    with pytest.raises(Failure, match="the daemon stopped"):
+    with pytest.raises(CliError, match="the daemon stopped"):
         got.extend(node.download("/jobs/x/logs"))
     assert got == [b"half"]
 
@@ -128,7 +128,7 @@ def test_events_that_end_too_early(deaf, end, why):
     head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
     node = answer(deaf, head + b'event: bids\ndata: {"seq": 1}\n\n' + end)
     got = []
-    with pytest.raises(Failure, match=why):
+    with pytest.raises(CliError, match=why):
         got.extend(node.events("/jobs/x/events"))
     assert got == [Happening("bids", {"seq": 1})]
 
@@ -139,7 +139,7 @@ def test_interrupt_wakes_who_waits(daemon):
     events = node.events(f"/jobs/{job}/events")
     next(events)
     threading.Timer(0.05, node.interrupt).start()
-    with pytest.raises(Failure, match="stopped"):
+    with pytest.raises(CliError, match="stopped"):
         next(events)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.fetch import fetch_outputs
 from tests.node.rpc.recorded import BASE
 
@@ -41,7 +41,7 @@ def test_what_may_run_at_the_provider_may_run_here(daemon, job, tmp_path):
 @pytest.mark.parametrize("path", ["../x", "/x", "a//b", "a/../../x"])
 def test_a_path_that_would_leave_the_folder(daemon, job, tmp_path, path):
     daemon.do(daemon.service.leave, job, path, b"x")
-    with pytest.raises(Failure, match="not safe"):
+    with pytest.raises(CliError, match="not safe"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -50,7 +50,7 @@ def test_a_link_in_the_folder_is_not_followed_out(daemon, job, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "d").symlink_to(tmp_path)
     daemon.do(daemon.service.leave, job, "d/x", b"x")
-    with pytest.raises(Failure, match="link that leads out"):
+    with pytest.raises(CliError, match="link that leads out"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
     assert not (tmp_path / "x").exists()
 
@@ -75,7 +75,7 @@ def test_bytes_that_are_gone_are_told(daemon, job, tmp_path):
     daemon.do(daemon.service.leave, job, "a", b"x")
     for file in daemon.service.folder.glob("?" * 64):
         file.unlink()
-    with pytest.raises(Failure, match="'a' are not here any more"):
+    with pytest.raises(CliError, match="'a' are not here any more"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
 
 
@@ -84,14 +84,14 @@ def test_other_bytes_are_not_kept(daemon, job, tmp_path):
     files = daemon.service.files[job]
     files[0] = replace(files[0], digest=BASE)
     (daemon.service.folder / BASE).write_bytes(b"y")
-    with pytest.raises(Failure, match="not those of its digest"):
+    with pytest.raises(CliError, match="not those of its digest"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made(daemon, job, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(Failure, match="cannot write") as caught:
+    with pytest.raises(CliError, match="cannot write") as caught:
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "file" / "out")
     assert caught.value.hint
 
@@ -101,6 +101,6 @@ def test_a_file_that_was_cut_short_is_told(daemon, job, tmp_path):
     for file in daemon.service.folder.glob("?" * 64):
         file.chmod(0o600)
         file.write_bytes(b"x")
-    with pytest.raises(Failure, match="the node sent a broken archive"):
+    with pytest.raises(CliError, match="the node sent a broken archive"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -11,7 +11,7 @@ import trio
 
 from node.cli import follow
 from node.cli.connection import NO_PEERS, Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.follow import LogPrinter, follow_job
 from node.cli.progress import Silence
 
@@ -90,7 +90,7 @@ def test_a_daemon_that_stops(mortal_daemon):
     node = Connection(mortal_daemon.socket)
     job = node.post("/jobs", JOB)["id"]
     threading.Timer(0.05, mortal_daemon.stop).start()
-    with pytest.raises(Failure, match="the daemon stopped") as caught:
+    with pytest.raises(CliError, match="the daemon stopped") as caught:
         follow_job(node, job, LogPrinter(as_json=False), Silence())
     assert "jobs go on" in caught.value.hint
 
@@ -105,7 +105,7 @@ def test_a_log_that_does_not_end(daemon, monkeypatch):
     node = Connection(daemon.socket)
     job = node.post("/jobs", JOB)["id"]
     daemon.do(daemon.service.whole_run, job)
-    with pytest.raises(Failure, match="the end of the log did not come"):
+    with pytest.raises(CliError, match="the end of the log did not come"):
         follow_job(node, job, LogPrinter(as_json=False), Silence())
     assert [thread.name for thread in threading.enumerate()].count("log") == 0
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from node.cli.http import BadAnswer, ask
+from node.cli.http import BadResponse, ask
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -85,7 +85,7 @@ def test_bodies(answer, body):
     ],
 )
 def test_what_is_cut_or_no_http_is_not_taken_for_an_answer(answer):
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         asked(answer)
 
 

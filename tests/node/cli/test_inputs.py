@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from node.cli.connection import Connection
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.inputs import FILES_MAX, Found, find_inputs, upload_inputs
 
 
@@ -42,7 +42,7 @@ def test_paths(folder, given, paths):
 )
 def test_what_is_not_there(folder, given, why):
     (folder / "void").mkdir()
-    with pytest.raises(Failure, match=why) as caught:
+    with pytest.raises(CliError, match=why) as caught:
         find_inputs((given,), folder)
     assert caught.value.exit_code == 5
 
@@ -50,7 +50,7 @@ def test_what_is_not_there(folder, given, why):
 def test_too_many(folder):
     for number in range(FILES_MAX + 1):
         (folder / "set" / f"f{number}").touch()
-    with pytest.raises(Failure, match="a job may have 256"):
+    with pytest.raises(CliError, match="a job may have 256"):
         find_inputs(("set",), folder)
 
 
@@ -70,7 +70,7 @@ def test_upload(daemon, folder):
 
 def test_a_file_that_went_away_or_shrank(daemon, folder):
     node = Connection(daemon.socket)
-    with pytest.raises(Failure, match="cannot read"):
+    with pytest.raises(CliError, match="cannot read"):
         upload_inputs(node, (Found("g", folder / "gone"),), print)
 
 
@@ -79,5 +79,5 @@ def test_other_bytes_than_ours(folder):
         def upload(self, path, chunks, size):
             return {"digest": "00", "size": size, "sent": [*chunks]}
 
-    with pytest.raises(Failure, match="other bytes"):
+    with pytest.raises(CliError, match="other bytes"):
         upload_inputs(Liar(), find_inputs(("a.txt",), folder), print)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.cli.draft import Draft
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.jobfile import RESOURCES, TOP, read_job_file
 
 SPEC = Path(__file__).parents[3] / "specs" / "rpc.md"
@@ -62,12 +62,12 @@ LEAST = 'image = "i"\ncommand = ["c"]\n'
     ],
 )
 def test_what_is_wrong_and_where(tmp_path, text, why):
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(CliError) as caught:
         read(tmp_path, text)
     assert why in caught.value.detail
     assert caught.value.exit_code == 5
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(Failure, match="Is a directory"):
+    with pytest.raises(CliError, match="Is a directory"):
         read_job_file(tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.options import effective_config, find_node
 
 
@@ -35,6 +35,6 @@ def test_the_configuration_is_asked_if_there_is_any(monkeypatch, tmp_path, by_fi
 def test_a_wrong_configuration_is_a_failure(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text("[network]\nlistne = []\n")
-    with pytest.raises(Failure, match="listne") as caught:
+    with pytest.raises(CliError, match="listne") as caught:
         effective_config(file, {})
     assert caught.value.exit_code == 78

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from node.cli.quantities import Duration, Price, Size, mib_of, ms_of
+from node.cli.quantities import Duration, HourlyPrice, Size, mib_of, ms_of
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_what_is_no_duration(text):
 
 
 def test_prices():
-    assert Price().convert("0.50", None, None) == "0.50"
+    assert HourlyPrice().convert("0.50", None, None) == "0.50"
     for text in ("", "free", "-1", "nan", "1e99"):
         with pytest.raises(click.BadParameter):
-            Price().convert(text, None, None)
+            HourlyPrice().convert(text, None, None)

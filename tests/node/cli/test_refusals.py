@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from node.cli.failure import Failure
+from node.cli.failure import CliError
 from node.cli.refusals import explained, in_words
 
 FLAGS = {"memory_mib": "--memory", "timeout_ms": "--timeout", "cpus": "--cpus", "gpus": "--gpus"}
@@ -36,7 +36,7 @@ class Kept:
 )  # fmt: skip
 def test_fields_have_the_names_that_the_user_gave_them(detail, words):
     assert in_words(detail, FLAGS) == words
-    failure = explained(Failure("invalid-request", detail), Kept(()), "base", FLAGS)
+    failure = explained(CliError("invalid-request", detail), Kept(()), "base", FLAGS)
     assert (failure.code, failure.detail) == ("invalid-request", words)
 
 
@@ -44,16 +44,16 @@ def test_fields_have_the_names_that_the_user_gave_them(detail, words):
     "given,hint", [("bsae", "did you mean 'base'?"), ("pytorch:3", "did you mean 'pytorch:2'?")]
 )
 def test_a_mistyped_image(given, hint):
-    refused = Failure("not-found", f"no image is named {given!r}")
+    refused = CliError("not-found", f"no image is named {given!r}")
     assert explained(refused, Kept(("base", "pytorch:2")), given, FLAGS).hint == hint
 
 
 @pytest.mark.parametrize("names", [(), ("something",)])
 def test_an_image_that_nothing_is_like(names):
-    refused = Failure("not-found", "no image is named 'bsae'")
+    refused = CliError("not-found", "no image is named 'bsae'")
     assert "mutirao image import" in explained(refused, Kept(names), "bsae", FLAGS).hint
 
 
 def test_other_failures_stay_as_they_are():
-    failure = Failure("storage-full", "no room")
+    failure = CliError("storage-full", "no room")
     assert explained(failure, Kept(()), "base", FLAGS) is failure

@@ -9,7 +9,7 @@ import pytest
 
 from node.cli.jobfile import RESOURCES, TOP, read_job_file
 from node.cli.run_commands import run_job
-from node.config import Requester
+from node.config import RequesterSettings
 from protocol.values.ids import Digest
 from protocol.wire.job import VICKREY, Terms, Workload
 from tests.node.cli.conftest import start_cli
@@ -237,7 +237,7 @@ def test_the_job_file_in_the_help_is_one(cli, tmp_path):
 def test_the_defaults_in_the_help_are_those_that_hold(cli):
     text = " ".join(cli("run", "--help").out.split())
     work, terms = Workload(Digest(bytes(32)), ()), Terms(1)
-    wanted, config = work.resources, Requester()
+    wanted, config = work.resources, RequesterSettings()
     for option, default in {
         "--cpus": wanted.cpus, "--memory": f"{wanted.memory_mib}M",
         "--disk": f"{wanted.disk_mib // 1024}G", "--gpus": wanted.gpus,

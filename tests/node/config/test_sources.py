@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from node import paths
-from node.config.sections import Config, ConfigError, Network, Provider
+from node.config.sections import Config, ConfigError, NetworkSettings, ProviderSettings
 from node.config.sources import explain_config, load_config
 
 
@@ -40,7 +40,7 @@ def test_later_source_wins_key_by_key(environment, system_file: Path, user_file:
     user_file.write_text("[provider]\ncpus = 2\nmemory_mib = 2000\njobs_max = 2")
     environment |= {"MUTIRAO_PROVIDER__CPUS": "3", "MUTIRAO_PROVIDER__MEMORY_MIB": "3000"}
     config = load_config(environment=environment, flags={"provider.cpus": 4, "data_dir": None})
-    assert config.provider == Provider(cpus=4, memory_mib=3000, jobs_max=2)
+    assert config.provider == ProviderSettings(cpus=4, memory_mib=3000, jobs_max=2)
 
 
 def test_file_that_was_asked_for_replaces_the_others(
@@ -51,7 +51,7 @@ def test_file_that_was_asked_for_replaces_the_others(
     mine.write_text("data_dir = '/data'\n[network]\nlisten = ['/ip4/127.0.0.1/tcp/0']")
     config = load_config(mine, environment)
     assert config == Config(
-        data_dir=Path("/data"), network=Network(listen=("/ip4/127.0.0.1/tcp/0",))
+        data_dir=Path("/data"), network=NetworkSettings(listen=("/ip4/127.0.0.1/tcp/0",))
     )
     assert config.socket == Path("/data/api.sock")
 

@@ -17,7 +17,7 @@ import trio
 
 from node.cli.connection import Connection
 from node.config import Config
-from node.config.sections import Network, Provider
+from node.config.sections import NetworkSettings, ProviderSettings
 from node.daemon import compose
 from node.daemon.compose import run_daemon
 from node.driver import driver
@@ -29,8 +29,8 @@ STOP_S = 5
 
 
 def config_of(folder: Path, **provider: Any) -> Config:
-    network = Network(name="compose", listen=("/ip4/127.0.0.1/tcp/0",))
-    lends = Provider(**({"enabled": False} | provider))
+    network = NetworkSettings(name="compose", listen=("/ip4/127.0.0.1/tcp/0",))
+    lends = ProviderSettings(**({"enabled": False} | provider))
     return Config(data_dir=folder, network=network, provider=lends, log_level="warning")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.config import Config, ConfigError
-from node.config.sections import Price, Provider
+from node.config.sections import PriceSettings, ProviderSettings
 from node.daemon.policy import policy_of
 from node.hardware.inventory import Inventory
 from protocol.machines.context import NO_CAPACITY
@@ -19,8 +19,8 @@ MACHINE = Inventory(cpus=8, memory_mib=10_000, disk_mib=50_000, gpus=(), gpus_wh
 
 
 def config(tmp_path: Path, **provider: object) -> Config:
-    price = Price(cpu_hour="0.36", memory_gib_hour="0.0036", gpu_hour="3.6")
-    return Config(data_dir=tmp_path, provider=replace(Provider(), **provider), price=price)
+    price = PriceSettings(cpu_hour="0.36", memory_gib_hour="0.0036", gpu_hour="3.6")
+    return Config(data_dir=tmp_path, provider=replace(ProviderSettings(), **provider), price=price)
 
 
 def test_what_is_offered(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.data.blobs import BlobRef, Blobs, Source
+from node.data.blobs import BlobRef, Blobs, BlobSource
 from node.data.disk import open_regular
 from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
@@ -132,8 +132,8 @@ async def test_room_that_is_promised_is_not_given_twice(open_blobs) -> None:
     await blobs.put_bytes(b"x", "log")
 
 
-def sources(*contents: bytes, kind: str = "output") -> list[Source]:
-    return [Source(partial(io.BytesIO, data), len(data), kind) for data in contents]
+def sources(*contents: bytes, kind: str = "output") -> list[BlobSource]:
+    return [BlobSource(partial(io.BytesIO, data), len(data), kind) for data in contents]
 
 
 async def test_many_are_put_at_the_cost_of_a_few(tmp_path: Path, index, monkeypatch) -> None:
@@ -168,13 +168,13 @@ def _counting(counts: list[int], record: Callable[[Any], Awaitable[None]]) -> An
 
 async def test_all_of_many_are_put_or_none(tmp_path: Path, open_blobs) -> None:
     blobs = await open_blobs()
-    grows = Source(partial(io.BytesIO, b"xx"), 1, "output")
-    missing = Source(partial(open_regular, tmp_path / "missing"), 1, "output")
+    grows = BlobSource(partial(io.BytesIO, b"xx"), 1, "output")
+    missing = BlobSource(partial(open_regular, tmp_path / "missing"), 1, "output")
     for bad, why in ((grows, "grew"), (missing, "cannot read")):
         with pytest.raises(InvalidRequest, match=why):
             await blobs.put_all([*sources(b"1"), bad], "job")
     with pytest.raises(StorageFull):
-        await blobs.put_all([*sources(b"1"), Source(io.BytesIO, 2**40, "output")], "job")
+        await blobs.put_all([*sources(b"1"), BlobSource(io.BytesIO, 2**40, "output")], "job")
     assert blobs.used_bytes() == 0
     assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from node.data.frames import (
     BUFFER_BYTES,
-    Answer,
     Buffered,
     ChunkRequest,
     ListRequest,
-    Status,
+    Reply,
+    ReplyStatus,
     chunk_count,
-    decode_answer,
+    decode_reply,
     decode_request,
-    encode_answer,
+    encode_reply,
     encode_request,
 )
 from protocol.values.errors import MalformedMessage, PeerUnreachable
@@ -31,9 +31,9 @@ REQUESTS = {
     "840002" + "01c420" + DIGEST.hex() + "0207" + "0340": ChunkRequest(DIGEST, 7, 64),
 }
 ANSWERS = {
-    "82000001ce00100001": Answer(Status.HERE, 2**20 + 1),
-    "8200010100": Answer(Status.ABSENT),
-    "8200020100": Answer(Status.BUSY),
+    "82000001ce00100001": Reply(ReplyStatus.HERE, 2**20 + 1),
+    "8200010100": Reply(ReplyStatus.ABSENT),
+    "8200020100": Reply(ReplyStatus.BUSY),
 }
 
 
@@ -45,8 +45,8 @@ def test_requests_have_these_bytes(vector: str) -> None:
 
 @pytest.mark.parametrize("vector", ANSWERS)
 def test_answers_have_these_bytes(vector: str) -> None:
-    assert encode_answer(ANSWERS[vector]).hex() == vector
-    assert decode_answer(PEER, bytes.fromhex(vector)) == ANSWERS[vector]
+    assert encode_reply(ANSWERS[vector]).hex() == vector
+    assert decode_reply(PEER, bytes.fromhex(vector)) == ANSWERS[vector]
 
 
 BAD_REQUESTS = {
@@ -74,12 +74,12 @@ def test_anything_else_is_malformed(name: str) -> None:
     with pytest.raises(MalformedMessage):
         decode_request(PEER, BAD_REQUESTS[name])
     with pytest.raises(MalformedMessage):
-        decode_answer(PEER, BAD_REQUESTS[name])
+        decode_reply(PEER, BAD_REQUESTS[name])
 
 
 @given(st.binary(max_size=128))
 def test_strangers_bytes_are_a_message_or_malformed(data: bytes) -> None:
-    for decode, encode in ((decode_request, encode_request), (decode_answer, encode_answer)):
+    for decode, encode in ((decode_request, encode_request), (decode_reply, encode_reply)):
         try:
             message = decode(PEER, data)
         except MalformedMessage:

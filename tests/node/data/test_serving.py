@@ -12,11 +12,11 @@ import trio.testing
 
 from node.data.frames import (
     CHUNK,
-    Answer,
     ChunkRequest,
     ListRequest,
-    Status,
-    decode_answer,
+    Reply,
+    ReplyStatus,
+    decode_reply,
     encode_request,
     read_frame,
     send_frame,
@@ -28,9 +28,9 @@ from protocol.values.ids import PeerId, digest_of
 HOLDER = PeerId("holder")
 
 
-async def ask(stream, request) -> Answer:
+async def ask(stream, request) -> Reply:
     await send_frame(stream, encode_request(request))
-    return decode_answer(HOLDER, await read_frame(stream, HOLDER, 128))
+    return decode_reply(HOLDER, await read_frame(stream, HOLDER, 128))
 
 
 async def test_list_and_chunks(open_blobs, peers) -> None:
@@ -42,13 +42,13 @@ async def test_list_and_chunks(open_blobs, peers) -> None:
     chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
     hashes = b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
     for _ in range(2):  # Computed, then remembered.
-        assert await ask(stream, ListRequest(ref.digest)) == Answer(Status.HERE, len(data))
+        assert await ask(stream, ListRequest(ref.digest)) == Reply(ReplyStatus.HERE, len(data))
         assert await read_frame(stream, HOLDER, CHUNK) == hashes
-    assert await ask(stream, ChunkRequest(ref.digest, 1, 2)) == Answer(Status.HERE, len(data))
+    assert await ask(stream, ChunkRequest(ref.digest, 1, 2)) == Reply(ReplyStatus.HERE, len(data))
     assert [await read_frame(stream, HOLDER, CHUNK) for _ in range(2)] == chunks[1:]
-    assert await ask(stream, ListRequest(digest_of(b"no"))) == Answer(Status.ABSENT)
+    assert await ask(stream, ListRequest(digest_of(b"no"))) == Reply(ReplyStatus.ABSENT)
     empty = await blobs.put_bytes(b"", "input")
-    assert await ask(stream, ListRequest(empty.digest)) == Answer(Status.HERE, 0)
+    assert await ask(stream, ListRequest(empty.digest)) == Reply(ReplyStatus.HERE, 0)
     await stream.close()
     assert await stream.read_some(1) == b""
 
@@ -97,14 +97,14 @@ async def test_a_peer_has_few_streams(open_blobs, peers) -> None:
         await peers.open_stream(HOLDER, "/mutirao/blob/1") for _ in range(STREAMS_PER_PEER_MAX)
     ]
     for stream in streams:
-        assert (await ask(stream, ListRequest(ref.digest))).status == Status.HERE
+        assert (await ask(stream, ListRequest(ref.digest))).status == ReplyStatus.HERE
         assert await read_frame(stream, HOLDER, CHUNK) == digest_of(b"x")
     extra = await peers.open_stream(HOLDER, "/mutirao/blob/1")
-    assert (await ask(extra, ListRequest(ref.digest))).status == Status.BUSY
+    assert (await ask(extra, ListRequest(ref.digest))).status == ReplyStatus.BUSY
     await streams[0].close()
     assert await streams[0].read_some(1) == b""
     again = await peers.open_stream(HOLDER, "/mutirao/blob/1")
-    assert (await ask(again, ListRequest(ref.digest))).status == Status.HERE
+    assert (await ask(again, ListRequest(ref.digest))).status == ReplyStatus.HERE
 
 
 async def test_a_silent_peer_is_let_go(open_blobs, peers, autojump_clock) -> None:

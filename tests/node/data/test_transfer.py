@@ -13,12 +13,12 @@ import trio
 from node.data.blobs import BlobRef, Blobs
 from node.data.frames import (
     CHUNK,
-    Answer,
     ChunkRequest,
     ListRequest,
-    Status,
+    Reply,
+    ReplyStatus,
     decode_request,
-    encode_answer,
+    encode_reply,
     read_frame,
     read_frame_or_end,
     send_frame,
@@ -47,10 +47,10 @@ class Holder:
         while frame := await read_frame_or_end(stream, peer, 128):
             match decode_request(peer, frame):
                 case ListRequest():
-                    await send_frame(stream, encode_answer(Answer(Status.HERE, self.size)))
+                    await send_frame(stream, encode_reply(Reply(ReplyStatus.HERE, self.size)))
                     await send_frame(stream, b"".join(self.hashes))
                 case ChunkRequest(_, first, count):
-                    await send_frame(stream, encode_answer(Answer(Status.HERE, self.size)))
+                    await send_frame(stream, encode_reply(Reply(ReplyStatus.HERE, self.size)))
                     for number in range(first, first + count):
                         await self.send(stream, number)
 
@@ -212,7 +212,7 @@ async def test_nothing_answers_for_ever(blobs, autojump_clock) -> None:
 
 async def test_absent_busy_and_unreachable_holders(open_blobs, blobs, peers) -> None:
     async def busy(_peer, stream) -> None:
-        await send_frame(stream, encode_answer(Answer(Status.BUSY)))
+        await send_frame(stream, encode_reply(Reply(ReplyStatus.BUSY)))
 
     peers.handlers[HOLDER] = BlobServer(await open_blobs("holder")).serve
     peers.handlers[OTHER] = busy
@@ -317,7 +317,7 @@ async def test_requests_do_not_wait_for_answers(open_blobs, blobs, peers) -> Non
             asked.append(decode_request(peer, await read_frame(stream, peer, 128)).digest)
         for digest in asked:
             data = await theirs.read(digest)
-            await send_frame(stream, encode_answer(Answer(Status.HERE, len(data))))
+            await send_frame(stream, encode_reply(Reply(ReplyStatus.HERE, len(data))))
             await send_frame(stream, data)
 
     peers.handlers[HOLDER] = late

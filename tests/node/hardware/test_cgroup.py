@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.hardware.cgroup import Limits, cgroup_limits
+from node.hardware.cgroup import CgroupLimits, cgroup_limits
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -21,14 +21,14 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(
     "files,expected",
     [
-        ({}, Limits(None, None)),
+        ({}, CgroupLimits(None, None)),
         (
             {
                 "proc/self/cgroup": "0::/user.slice/app.service",
                 "sys/fs/cgroup/user.slice/app.service/cpu.max": "max 100000",
                 "sys/fs/cgroup/user.slice/app.service/memory.max": "max",
             },
-            Limits(None, None),
+            CgroupLimits(None, None),
         ),
         (
             {
@@ -38,15 +38,15 @@ def tree(root: Path, files: dict[str, str]) -> Path:
                 "sys/fs/cgroup/user.slice/cpu.max": "150000 100000",
                 "sys/fs/cgroup/user.slice/memory.max": "9000",
             },
-            Limits(1500, 4000),
+            CgroupLimits(1500, 4000),
         ),
         (  # A container without a namespace of its own: the path is the host's.
             {"proc/self/cgroup": "0::/docker/abc", "sys/fs/cgroup/memory.max": "5000"},
-            Limits(None, 5000),
+            CgroupLimits(None, 5000),
         ),
         (
             {"proc/self/cgroup": "0::/../../x", "sys/fs/cgroup/cpu.max": "50000 100000"},
-            Limits(500, None),
+            CgroupLimits(500, None),
         ),
         (
             {
@@ -58,11 +58,11 @@ def tree(root: Path, files: dict[str, str]) -> Path:
                 "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
                 "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
             },
-            Limits(2000, 7000),
+            CgroupLimits(2000, 7000),
         ),
     ],
 )
-def test_least_limit_counts(tmp_path: Path, files: dict[str, str], expected: Limits) -> None:
+def test_least_limit_counts(tmp_path: Path, files: dict[str, str], expected: CgroupLimits) -> None:
     assert cgroup_limits(tree(tmp_path, files)) == expected
 
 

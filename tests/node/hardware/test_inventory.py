@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from node.hardware import inventory
-from node.hardware.cgroup import Limits
+from node.hardware.cgroup import CgroupLimits
 from node.hardware.inventory import take_inventory, usable_cpus, usable_memory_mib
 
 
@@ -17,12 +17,12 @@ from node.hardware.inventory import take_inventory, usable_cpus, usable_memory_m
     "allowed,millis,expected", [(8, None, 8), (8, 3500, 3), (8, 64_000, 8), (8, 250, 1), (1, 1, 1)]
 )
 def test_usable_cpus(allowed: int, millis: int | None, expected: int) -> None:
-    assert usable_cpus(allowed, Limits(millis, None)) == expected
+    assert usable_cpus(allowed, CgroupLimits(millis, None)) == expected
 
 
 @pytest.mark.parametrize("limit_mib,expected", [(None, 64), (16, 16), (128, 64)])
 def test_usable_memory(limit_mib: int | None, expected: int) -> None:
-    limits = Limits(None, None if limit_mib is None else limit_mib << 20)
+    limits = CgroupLimits(None, None if limit_mib is None else limit_mib << 20)
     assert usable_memory_mib(64 << 20, limits) == expected
 
 
@@ -37,7 +37,7 @@ def test_inventory_of_this_machine(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_limits_of_the_groups_are_heeded(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(inventory, "cgroup_limits", lambda: Limits(1000, 32 << 20))
+    monkeypatch.setattr(inventory, "cgroup_limits", lambda: CgroupLimits(1000, 32 << 20))
     found = take_inventory(tmp_path)
     assert (found.cpus, found.memory_mib) == (1, 32)
 

@@ -5,7 +5,7 @@ Spec: specs/configuration.md#provider.
 
 import pytest
 
-from node.config import ConfigError, Provider
+from node.config import ConfigError, ProviderSettings
 from node.hardware.inventory import Inventory
 from node.hardware.nvidia import Gpu, MigDevice
 from node.hardware.share import NOTHING, Share, share_of
@@ -37,28 +37,28 @@ HERE = Inventory(cpus=8, memory_mib=10_000, disk_mib=1_000, gpus=(ONE, TWO), gpu
 @pytest.mark.parametrize(
     "provider,expected",
     [
-        (Provider(), Share(8, 8_000, 500, (ONE, TWO))),
-        (Provider(enabled=False), NOTHING),
+        (ProviderSettings(), Share(8, 8_000, 500, (ONE, TWO))),
+        (ProviderSettings(enabled=False), NOTHING),
         (
-            Provider(cpus=2, memory_mib=9_000, disk_mib=900, gpus=("GPU-1",)),
+            ProviderSettings(cpus=2, memory_mib=9_000, disk_mib=900, gpus=("GPU-1",)),
             Share(2, 9_000, 900, (ONE,)),
         ),
         (
-            Provider(cpus=99, memory_mib=99_000, disk_mib=99_000, gpus=("MIG-1",)),
+            ProviderSettings(cpus=99, memory_mib=99_000, disk_mib=99_000, gpus=("MIG-1",)),
             Share(8, 10_000, 1_000, (TWO,)),
         ),
-        (Provider(gpus=()), Share(8, 8_000, 500, ())),
+        (ProviderSettings(gpus=()), Share(8, 8_000, 500, ())),
     ],
 )
-def test_share(provider: Provider, expected: Share) -> None:
+def test_share(provider: ProviderSettings, expected: Share) -> None:
     assert share_of(HERE, provider) == expected
 
 
 def test_great_disk_is_not_lent_by_half() -> None:
     great = Inventory(cpus=1, memory_mib=1, disk_mib=10**7, gpus=(), gpus_why="none")
-    assert share_of(great, Provider()).disk_mib == 100 * 1024
+    assert share_of(great, ProviderSettings()).disk_mib == 100 * 1024
 
 
 def test_gpu_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigError, match=r"provider\.gpus: GPU-9 is not in this machine"):
-        share_of(HERE, Provider(gpus=("GPU-1", "GPU-9")))
+        share_of(HERE, ProviderSettings(gpus=("GPU-1", "GPU-9")))

@@ -7,18 +7,18 @@ import pytest
 import trio
 
 from node.network import allowances
-from node.network.allowances import PEERS_PER_SOURCE, Allowances, Bucket
+from node.network.allowances import PEERS_PER_SOURCE, Allowances, TokenBucket
 
 BURST, PER_S = 40, 10
 
 
 async def test_a_burst_is_granted_and_no_more(autojump_clock):
-    bucket = Bucket(BURST, PER_S)
+    bucket = TokenBucket(BURST, PER_S)
     assert [bucket.take(30), bucket.take(30), bucket.take(30)] == [30, 10, 0]
 
 
 async def test_tokens_come_back_up_to_a_burst(autojump_clock):
-    bucket = Bucket(BURST, PER_S)
+    bucket = TokenBucket(BURST, PER_S)
     bucket.take(BURST)
     await trio.sleep(2)
     assert bucket.take(BURST) == 2 * PER_S
@@ -27,7 +27,7 @@ async def test_tokens_come_back_up_to_a_burst(autojump_clock):
 
 
 async def test_a_debt_is_waited_for(autojump_clock):
-    bucket = Bucket(BURST, PER_S)
+    bucket = TokenBucket(BURST, PER_S)
     assert bucket.owe(BURST) == 0
     assert bucket.owe(25) == pytest.approx(2.5)
     assert bucket.take(1) == 0

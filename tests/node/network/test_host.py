@@ -12,7 +12,7 @@ import trio.lowlevel
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from node.network.addresses import Entry
+from node.network.addresses import PeerEntry
 from node.network.interface import AddressTaken
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import InvalidRequest, MalformedMessage, PeerUnreachable
@@ -363,7 +363,7 @@ async def test_a_caller_cannot_send_us_where_we_are_not_ourselves(own, kept):
         for number, host in enumerate((*hosts, "dns4/b.test", "dns/localhost", "ip4/0.0.0.0")):
             caller, address = peer_id_of(bytes([number]) * 32), Multiaddr(f"/{host}/tcp/1")
             # Known: the book alone does not judge it.
-            a._book._entries[caller] = Entry([address])
+            a._book._entries[caller] = PeerEntry([address])
             a.learn(caller, (f"{address}/p2p/{caller}",))
             assert a._book._callers.get(caller, []) == ([address] if host in kept else [])
 

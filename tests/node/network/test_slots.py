@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from node.network.slots import FOR_STRANGERS, Slot, Slots
+from node.network.slots import FOR_STRANGERS, SlotClaim, Slots
 
 TURN_S = 60
 
@@ -22,7 +22,7 @@ class House:
         self.clock = itertools.count()
 
     def arrive(self, name, host, **changes):
-        slot = Slot(host, lambda: self.inside.pop(name), lambda: name in self.known, **changes)
+        slot = SlotClaim(host, lambda: self.inside.pop(name), lambda: name in self.known, **changes)
         if not self.slots.admit(slot, next(self.clock)):
             return False
         self.inside[name] = slot
@@ -141,7 +141,7 @@ def test_a_place_is_given_back():
     house.arrive("first", host(0))
     assert not house.arrive("second", host(0))
     house.slots.give_back(house.inside.pop("first"))
-    house.slots.give_back(Slot(host(9), list))  # Of one that was evicted: nothing happens.
+    house.slots.give_back(SlotClaim(host(9), list))  # Of one that was evicted: nothing happens.
     assert house.arrive("second", host(0))
 
 

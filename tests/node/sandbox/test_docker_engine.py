@@ -8,7 +8,7 @@ import time
 import pytest
 import trio
 
-from node.sandbox.docker_engine import Engine, engine_socket, one_line
+from node.sandbox.docker_engine import DockerEngine, engine_socket, one_line
 from protocol.values.errors import SandboxUnavailable
 from tests.node.sandbox.conftest import needs_engine
 
@@ -20,14 +20,14 @@ def test_the_usual_socket(monkeypatch):
 
 async def test_a_remote_engine_is_refused(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "tcp://10.0.0.1:2375")
-    engine = Engine()
+    engine = DockerEngine()
     with pytest.raises(SandboxUnavailable, match="Unix socket"):
         await engine.ask(engine.require)
 
 
 async def test_an_engine_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
-    engine = Engine()
+    engine = DockerEngine()
     with pytest.raises(SandboxUnavailable, match=r"^Docker Engine: .*No such file"):
         await engine.ask(engine.client)
     engine.close()
@@ -42,7 +42,7 @@ async def test_who_is_cancelled_need_not_wait_for_the_engine():
 
     with trio.fail_after(10):
         with trio.move_on_after(0.01) as scope:
-            await Engine().ask(load, leave=limiter)
+            await DockerEngine().ask(load, leave=limiter)
         assert scope.cancelled_caught
         assert limiter.borrowed_tokens == 1  # Its thread goes on.
         released.set()
@@ -57,7 +57,7 @@ def test_a_complaint_is_one_short_line():
 @pytest.mark.docker
 @needs_engine
 async def test_an_engine_that_will_do():
-    engine = Engine()
+    engine = DockerEngine()
     await engine.ask(engine.require)
     engine.close()
     assert await engine.ask(lambda: engine.client().ping())

@@ -18,7 +18,7 @@ import requests
 import trio
 
 from node.sandbox import docker_images
-from node.sandbox.docker_engine import Engine
+from node.sandbox.docker_engine import DockerEngine
 from node.sandbox.docker_images import DockerImages
 from protocol.values.errors import SandboxUnavailable, StorageFull
 from protocol.values.ids import Digest, digest_of
@@ -98,7 +98,7 @@ class Shelf:
         self.configs.pop(name, None)
 
 
-class ShelfEngine(Engine):
+class ShelfEngine(DockerEngine):
     """An engine that is its images alone."""
 
     def __init__(self, shelf: Shelf) -> None:
@@ -264,7 +264,7 @@ def archive_of(content: bytes) -> bytes:
 @pytest.mark.docker
 @needs_engine
 async def test_a_real_engine_loads_and_forgets(tmp_path):
-    engine = Engine()
+    engine = DockerEngine()
     client = engine.client()
     client.api.import_image_from_data(archive_of(b"1"), repository="mutirao-test", tag="a")
     source = Source(b"".join(client.images.get("mutirao-test:a").save()))

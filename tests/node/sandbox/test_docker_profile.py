@@ -11,7 +11,7 @@ import pytest
 from docker.types import Mount
 
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_engine import Engine
+from node.sandbox.docker_engine import DockerEngine
 from node.sandbox.docker_profile import MASKED, OWNER_LABEL, Place, arguments_of
 from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
@@ -83,7 +83,7 @@ def test_what_tells_of_the_machine_is_masked():
 @pytest.mark.docker
 @needs_engine
 async def test_no_less_is_masked_than_by_the_engine_itself():
-    engine = Engine()
+    engine = DockerEngine()
     api = engine.client().api
     name = f"mutirao-test:{secrets.token_hex(4)}"
     api.import_image_from_data(bytes(1024), *name.split(":"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from protocol.core.running import SLACK, LazyHeap, Running
+from protocol.core.running import SLACK, LazyHeap, RunningStates
 
 KEYS = st.binary(max_size=1)
 TIMES = st.integers(0, 9)
@@ -24,7 +24,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.running: Running[bytes, Waits] = Running()
+        self.running: RunningStates[bytes, Waits] = RunningStates()
 
     @rule(key=KEYS, deadline_ms=TIMES)
     def runs(self, key: bytes, deadline_ms: int) -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from node.sandbox.runner.bubblewrap import Bubblewrap
 from node.sandbox.runner.container import MEMORY_LINE, Container, Usage
-from node.sandbox.runner.engine import Engine
+from node.sandbox.runner.engine import EngineContainer
 
 
 def test_both_drivers_have_all_of_it():
     with pytest.raises(TypeError, match="abstract"):
         Container()
-    for kind in (Bubblewrap, Engine):
+    for kind in (Bubblewrap, EngineContainer):
         assert not kind.__abstractmethods__
 
 

@@ -202,7 +202,7 @@ def shut(listener, thread):
 
 def test_the_words_of_dockers_init_are_told_from_the_jobs():
     mark = "[FATAL tini (7)] exec nothing failed: No such file or directory"
-    complaint = engine.Engine.complaint
+    complaint = engine.EngineContainer.complaint
     assert complaint(None, mark) == "exec nothing failed: No such file or directory"
     assert complaint(None, "[FATAL tini (7)]") == ""
     assert complaint(None, "a] b") == ""

@@ -31,7 +31,7 @@ class _Since:
     at_s: float
 
 
-class Presence(INotifee):
+class ConnectedPeers(INotifee):
     """Follows libp2p's connections and tells of first and last ones."""
 
     def __init__(

@@ -6,7 +6,7 @@ Spec: specs/network.md.
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from node.network.presence import source_of_peer
+from node.network.connected_peers import source_of_peer
 from tests.node.network.devnet import Diary, opened, tuned, until
 
 

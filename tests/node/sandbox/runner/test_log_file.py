@@ -5,11 +5,11 @@ Spec: specs/sandbox.md#log.
 
 import os
 
-from node.sandbox.runner.joblog import JobLog, drain_pipe
+from node.sandbox.runner.log_file import LogFile, drain_pipe
 
 
 def test_the_log_is_cut_once(tmp_path):
-    log = JobLog(str(tmp_path / "log"), 1)
+    log = LogFile(str(tmp_path / "log"), 1)
     log.add(b"a" * (1 << 20))
     assert not log.full
     log.add(b"b")
@@ -22,7 +22,7 @@ def test_the_log_is_cut_once(tmp_path):
 
 
 def test_a_full_disk_costs_the_log_alone(tmp_path):
-    log = JobLog(str(tmp_path / "log"), 1)
+    log = LogFile(str(tmp_path / "log"), 1)
     log.add(b"kept")
     assert (log.full, log.fault) == (False, "")
     full = os.open("/dev/full", os.O_WRONLY)
@@ -35,7 +35,7 @@ def test_a_full_disk_costs_the_log_alone(tmp_path):
 
 
 def test_our_own_lines_stand_alone(tmp_path):
-    log = JobLog(str(tmp_path / "log"), 1)
+    log = LogFile(str(tmp_path / "log"), 1)
     log.say("first")
     log.add(b"one\ntwo")
     assert log.last_line() == "two"
@@ -45,7 +45,7 @@ def test_our_own_lines_stand_alone(tmp_path):
 
 
 def test_the_end_of_a_long_line_is_remembered(tmp_path):
-    log = JobLog(str(tmp_path / "log"), 1)
+    log = LogFile(str(tmp_path / "log"), 1)
     assert log.last_line() == ""
     for _ in range(3):
         log.add(b"a" * 3000)

@@ -12,7 +12,7 @@ DRAIN_BYTES = 1 << 20
 DRAIN_PAUSE_SECONDS = 0.005
 
 
-class JobLog:
+class LogFile:
     """The file that stdout and stderr grow in.
 
     When our disk takes no more, nothing is raised: whoever watches a container has more to do than
