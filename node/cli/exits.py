@@ -18,8 +18,7 @@ INTERRUPTED: Final = 130
 MEANING: Final[dict[int, str]] = {
     OK: "success",
     FAILURE: "failure of another kind",
-    USAGE: "the command line is wrong: what it says cannot be read, or a file that it names is not"
-    " there",
+    USAGE: "the command line is wrong: it cannot be parsed, or a file that it names does not exist",
     UNREACHABLE: "no daemon answers",
     NOT_FOUND: "the node has no such job, image or file",
     REFUSED: "the request is invalid or refused",
