@@ -9,6 +9,7 @@ Spec: specs/overview.md#bench.
 import argparse
 import sys
 
+from node.sandbox.drivers import DRIVERS
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.devnet import DevnetFailed, show_json
@@ -21,7 +22,7 @@ def main() -> int:
     job = benches.add_parser("job", help="a job's way through 5 processes, step by step")
     job.add_argument("--jobs", type=int, default=30, help="how many jobs (at least 20 count)")
     job.add_argument(
-        "--sandbox", choices=("embedded", "docker"), default="embedded",
+        "--sandbox", choices=tuple(DRIVERS), default="embedded",
         help="what holds the jobs; never what the machine happens to have",
     )  # fmt: skip
     core = benches.add_parser("core", help="what a step costs a node that knows very much")
