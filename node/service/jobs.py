@@ -6,8 +6,9 @@ Spec: specs/rpc.md#service.
 import os
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -54,8 +55,7 @@ class JobService:
         self._clock = clock
         self._images = images
         self._results = results
-        self._open: dict[JobId, Job] = {}
-        """Jobs that have ended are in the journal alone."""
+        self._open: set[JobId] = set()
         self._ended: Counter[str] = Counter()
         """How many have ended, and how."""
         self._phases: dict[JobId, str] = {}
@@ -68,7 +68,7 @@ class JobService:
         self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
     ) -> None:
         """Take over the open jobs of an earlier run, their phases, and how many jobs there are."""
-        self._open.update((job.job_id, job) for job in jobs)
+        self._open.update(job.job_id for job in jobs)
         self._phases.update(phases)
         self._ended.update({state: n for state, n in counts.items() if state != Ending.OPEN})
 
@@ -91,8 +91,8 @@ class JobService:
 
     async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         last = None if before is None else (await self._find(before)).job_id
-        rows = await self._journal.jobs(limit, last)
-        return tuple([await self._view(job) for job in self._known(rows)])
+        found = await self._read(partial(self._journal.jobs, limit, last))
+        return tuple([await self._view(job) for job in found])
 
     async def get(self, reference: str) -> JobView:
         return await self._view(await self._find(reference))
@@ -157,9 +157,9 @@ class JobService:
     def saved(self, job: Job) -> None:
         """Take note that a job is open, in its first or a later attempt, or has ended."""
         if job.ending is Ending.OPEN:
-            self._open[job.job_id] = job
+            self._open.add(job.job_id)
             return
-        self._open.pop(job.job_id, None)
+        self._open.discard(job.job_id)
         self._ended[job.ending.value] += 1
         self._phases.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
@@ -195,20 +195,19 @@ class JobService:
 
     async def _find(self, reference: str) -> Job:
         wanted = reference.lower()
-        found = self._known(await self._journal.find_jobs(wanted, FOUND_MAX))
+        found = await self._read(partial(self._journal.find_jobs, wanted, FOUND_MAX))
         if len(wanted) < PREFIX_MIN or not found:
             raise NotFound(f"no job {reference!r}; `mutirao jobs` lists them")
         if len(found) > 1:
             raise NotFound(f"{len(found)} jobs begin with {reference!r}; give more digits")
         return found[0]
 
-    def _known(self, rows: Iterable[JobRow]) -> list[Job]:
-        """Return the jobs of rows, without one that is being written at this moment."""
-        return [
-            from_snapshot(Job, row.data)
-            for row in rows
-            if row.state != Ending.OPEN or row.job_id in self._open
-        ]
+    async def _read(self, rows_of: Callable[[], Awaitable[Sequence[JobRow]]]) -> list[Job]:
+        """Return the jobs of rows, read again until they agree with what the driver told us."""
+        while True:
+            rows = await rows_of()
+            if all((row.state == Ending.OPEN) == (row.job_id in self._open) for row in rows):
+                return [from_snapshot(Job, row.data) for row in rows]
 
     async def _same_key(self, spec: JobSpec) -> Job | None:
         row = await self._journal.job_of_key(spec.key)

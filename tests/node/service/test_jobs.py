@@ -162,7 +162,7 @@ async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: Pair)
     await pair.ada.crash()  # Nobody takes inputs now.
     with trio.move_on_after(0.05):
         await pair.jobs.submit(spec)
-    assert pair.jobs._open == {}
+    assert pair.jobs._open == set()
     assert pair.ada.place.blobs._pins == {}
 
 
@@ -224,7 +224,7 @@ async def test_a_job_that_has_ended_has_no_progress(pair: Pair) -> None:
     assert JOB in pair.jobs._open
     assert pair.jobs._progress[JOB].fetched == 1
     pair.jobs.saved(replace(job, ending=Ending.DONE))
-    assert (pair.jobs._open, pair.jobs._progress) == ({}, {})
+    assert (pair.jobs._open, pair.jobs._progress) == (set(), {})
     assert pair.jobs.counts().done == 1
 
 
