@@ -42,26 +42,26 @@ def logging_to(
     """
     output = logging.StreamHandler(stream)
     output.setFormatter(_formatter(stream, log_format))
-    door = NeverWaiting()
+    handler = NonBlockingHandler()
     root = logging.getLogger()
     level_before = root.level
-    root.addHandler(door)
+    root.addHandler(handler)
     root.setLevel(level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
     # A daemon thread: if the stream stands still for good, the process can end all the same.
-    writer = threading.Thread(target=_write, args=(door.lines, output), name="log", daemon=True)
+    writer = threading.Thread(target=_write, args=(handler.lines, output), name="log", daemon=True)
     writer.start()
     try:
         yield
     finally:
-        root.removeHandler(door)
+        root.removeHandler(handler)
         root.setLevel(level_before)
-        door.end()
+        handler.end()
         writer.join(END_WAIT_S)
 
 
-class NeverWaiting(QueueHandler):
+class NonBlockingHandler(QueueHandler):
     """Hands records to the thread that writes them; drops and counts what it cannot hold."""
 
     def __init__(self, lines_max: int = LINES_WAITING_MAX) -> None:
@@ -102,7 +102,7 @@ class NeverWaiting(QueueHandler):
         return logging.makeLogRecord({**facts, "msg": text, "dropped": self.dropped})
 
 
-class ForPeople(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """`12:00:01 info  message  fact=value`, local time."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -115,7 +115,7 @@ class ForPeople(logging.Formatter):
         return f"{line} {facts}".rstrip() + ending
 
 
-class Logfmt(logging.Formatter):
+class LogfmtFormatter(logging.Formatter):
     """`ts=… level=info logger=node.daemon msg="…" fact=value`, UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -123,7 +123,7 @@ class Logfmt(logging.Formatter):
         return " ".join(f"{name}={_quoted(v)}" for name, v in _all_facts(self, record).items())
 
 
-class Json(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line, with the names of logfmt."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -139,8 +139,8 @@ def _write(lines: "queue.Queue[logging.LogRecord | None]", output: logging.Handl
 
 def _formatter(stream: TextIO, log_format: str) -> logging.Formatter:
     if log_format == "auto":
-        return ForPeople() if stream.isatty() else Logfmt()
-    return {"logfmt": Logfmt, "json": Json}[log_format]()
+        return TextFormatter() if stream.isatty() else LogfmtFormatter()
+    return {"logfmt": LogfmtFormatter, "json": JsonFormatter}[log_format]()
 
 
 def _all_facts(formatter: logging.Formatter, record: logging.LogRecord) -> Mapping[str, object]:

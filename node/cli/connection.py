@@ -27,7 +27,7 @@ SILENCE_S: Final = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class ServerEvent:
     """One server-sent event."""
 
     kind: str
@@ -77,7 +77,7 @@ class Connection:
         with self._asking("GET", with_query(path, query), timeout_s=timeout_s) as answer:
             yield from answer.chunks()
 
-    def events(self, path: str, after: int = 0) -> Iterator[Happening]:
+    def events(self, path: str, after: int = 0) -> Iterator[ServerEvent]:
         """Yield a job's events until it has ended; CliError if the daemon goes first."""
         headers = {"last-event-id": str(after)}
         with self._asking("GET", path, headers=headers, timeout_s=SILENCE_S) as answer:
@@ -155,7 +155,7 @@ def quoted(part: str) -> str:
     return quote(part, safe="")
 
 
-def parse_events(lines: Iterable[bytes]) -> Iterator[Happening]:
+def parse_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
     """Yield the events in the lines of an SSE stream, which come without their ends."""
     kind, data = "message", ""
     for line in lines:
@@ -165,7 +165,7 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[Happening]:
         elif name == "data":
             data = value
         elif not name and data:
-            yield Happening(kind, json.loads(data))
+            yield ServerEvent(kind, json.loads(data))
             kind, data = "message", ""
 
 

@@ -65,7 +65,7 @@ def follow_job(
             printer.write_object({"event": event.data})
             if event.kind == "waiting" and not alone and not node.get("/peers"):
                 alone = True
-                progress.remark(NO_PEERS)
+                progress.note(NO_PEERS)
             progress.reach(event.kind, event.data.get("detail", {}))
         log.finish()
     except CliError:
@@ -98,7 +98,7 @@ class _LogThread(threading.Thread):
             for chunk in self._node.download(self._path, None, follow="true"):
                 self._chunks += 1
                 self._writing = True
-                with self._progress.making_way(chunk):
+                with self._progress.beside_output(chunk):
                     self._printer.write(chunk)
                 self._writing = False
         except (CliError, OSError) as error:

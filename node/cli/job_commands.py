@@ -150,7 +150,7 @@ def cancel(*, job: str, node: Connection, as_json: bool) -> None:
 
     Example: mutirao cancel 3f9a0c
     """
-    from node.cli.attend import summary
+    from node.cli.attach import summary
 
     view = node.post(f"/jobs/{quoted(job)}/cancel")
     short = short_job(view["id"])

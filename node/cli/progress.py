@@ -42,11 +42,11 @@ class ProgressDisplay(Protocol):
         """Show that a phase began or something else happened."""
         ...
 
-    def remark(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Show a line that says more about what comes next."""
         ...
 
-    def making_way(self, chunk: bytes) -> AbstractContextManager[None]:
+    def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:
         """Make way for the job's own output, while it is written, perhaps in another thread."""
         ...
 
@@ -67,9 +67,9 @@ class Silence:
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None: ...
 
-    def remark(self, line: str) -> None: ...
+    def note(self, line: str) -> None: ...
 
-    def making_way(self, chunk: bytes) -> AbstractContextManager[None]:  # noqa: ARG002
+    def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
     def end(self) -> None: ...
@@ -91,14 +91,14 @@ class Lines:
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
         line = self._words.line_of(kind, detail)
         if kind not in UNTOLD:
-            self.remark(line)
+            self.note(line)
 
-    def remark(self, line: str) -> None:
+    def note(self, line: str) -> None:
         with self._lock:
             self._say(line)
 
     @contextmanager
-    def making_way(self, chunk: bytes) -> Iterator[None]:
+    def beside_output(self, chunk: bytes) -> Iterator[None]:
         # Elsewhere we need not wait for a reader of the log who takes his time.
         with self._lock if self._beside_log else nullcontext():
             yield
@@ -137,11 +137,11 @@ class LiveLine(Lines):
                 self._end_live()
 
     @contextmanager
-    def making_way(self, chunk: bytes) -> Iterator[None]:
+    def beside_output(self, chunk: bytes) -> Iterator[None]:
         with self._lock:
             self._log_began = True
             self._end_live()
-        with super().making_way(chunk):
+        with super().beside_output(chunk):
             yield
 
     def end(self) -> None:

@@ -169,9 +169,9 @@ def run_job(
     job = _send(node, draft, found, key, words)
     if detach:
         return _print_id(job, as_json=as_json)
-    from node.cli.attend import attend
+    from node.cli.attach import attach
 
-    return attend(node, job, output, as_json=as_json)
+    return attach(node, job, output, as_json=as_json)
 
 
 @click.command()
@@ -220,9 +220,9 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
     job = _send(node, draft, found, key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
-    from node.cli.attend import attend
+    from node.cli.attach import attach
 
-    return attend(node, job, output, as_json=as_json)
+    return attach(node, job, output, as_json=as_json)
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -103,9 +103,9 @@ class Node:
         self.connector = Connector(network.reach)
         # What it does for others, as their provider.
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
-        roots = ImageCache(private_dir(folder / "roots"), images, config.storage.unpacked_mib)
-        runs = private_dir(folder / "runs")
-        self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, roots)
+        unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
+        cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
+        self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
         # What it does for its owner, as a requester.
         self.results = Results(
@@ -137,7 +137,7 @@ class Node:
         await self.service.count()
         first = self._begin(past)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.context.roots.reconcile)
+            nursery.start_soon(self.context.image_cache.reconcile)
             await nursery.start(self.executions.run)
             await nursery.start(self.results.run)
             await nursery.start(self.outbox_sender.run, past.outbox)

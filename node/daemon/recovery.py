@@ -43,7 +43,7 @@ class Past:
     """How many jobs there are in each state, ended ones too."""
 
 
-async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
+async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is dropped: its time is over", late.peer)
@@ -57,8 +57,8 @@ async def recall(journal: Journal, shop: ExecutionContext, now_ms: int) -> Past:
         await journal.settled_peers(RECEIPTS_READ),
     )
     phases = {job.job_id: await _phase(journal, job) for job in jobs}
-    await _tidy_runs(saved, shop)
-    await _keep_blobs(saved, shop)
+    await _tidy_runs(saved, context)
+    await _keep_blobs(saved, context)
     return Past(saved, await journal.outbox(), phases, await journal.count_jobs())
 
 
@@ -74,35 +74,35 @@ async def _phase(journal: Journal, job: Job) -> str:
     return phase_of(await journal.events(job.job_id))
 
 
-async def _tidy_runs(saved: Saved, shop: ExecutionContext) -> None:
-    if shop.sandbox is None:
+async def _tidy_runs(saved: Saved, context: ExecutionContext) -> None:
+    if context.sandbox is None:
         return
-    wanted = {shop.run_folder(state.hold.lease_id) for state in saved.leases_provided}
-    found = [shop.runs / entry.name for entry in await trio.Path(shop.runs).iterdir()]
+    wanted = {context.run_folder(state.hold.lease_id) for state in saved.leases_provided}
+    found = [context.runs / entry.name for entry in await trio.Path(context.runs).iterdir()]
     names = frozenset(name_of(state.hold.lease_id) for state in saved.leases_provided)
-    over = [partial(shop.sandbox.remove, folder) for folder in found if folder not in wanted]
-    for tidy in (*over, partial(shop.sandbox.reap, names)):
+    over = [partial(context.sandbox.remove, folder) for folder in found if folder not in wanted]
+    for tidy in (*over, partial(context.sandbox.reap, names)):
         try:
             await tidy()
         except SandboxUnavailable as error:  # The next start tries again.
             LOG.warning("something of an earlier run stays: %s", error)
 
 
-async def _keep_blobs(saved: Saved, shop: ExecutionContext) -> None:
+async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
     for job in saved.jobs:
         workload = job.spec.workload
         inputs = [file.blob.digest for file in workload.inputs]
-        parts = await _parts(shop.images, workload.image)
-        shop.blobs.pin(pins_of_job(job.job_id), workload.image, *parts, *inputs)
+        parts = await _parts(context.images, workload.image)
+        context.blobs.pin(pins_of_job(job.job_id), workload.image, *parts, *inputs)
     for state in saved.leases_provided:
         lease_id = state.hold.lease_id
         match state:
             case provider.lease.Waiting() | provider.lease.Serving():
-                parts = await _parts(shop.images, state.workload.image)
-                shop.pin_inputs(lease_id, state.workload, *parts)
-                shop.roots.pin(lease_id, state.workload.image)
+                parts = await _parts(context.images, state.workload.image)
+                context.pin_inputs(lease_id, state.workload, *parts)
+                context.image_cache.pin(lease_id, state.workload.image)
             case provider.lease.Settling() if state.receipt.outputs:
-                await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), shop)
+                await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), context)
 
 
 async def _parts(images: Images, image: Digest) -> list[Digest]:
@@ -114,8 +114,8 @@ async def _parts(images: Images, image: Digest) -> list[Digest]:
         return []
 
 
-async def _keep_outputs(digest: Digest, owner: str, shop: ExecutionContext) -> None:
+async def _keep_outputs(digest: Digest, owner: str, context: ExecutionContext) -> None:
     try:
-        pin_listing(shop.blobs, owner, digest, await read_listing(shop.blobs, digest))
+        pin_listing(context.blobs, owner, digest, await read_listing(context.blobs, digest))
     except BlobUnavailable as error:
         LOG.warning("outputs that a requester has not fetched are gone: %s", error)

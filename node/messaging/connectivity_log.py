@@ -1,6 +1,6 @@
 """Says in the log whether the node is among others: who does not answer, who came, who is lost.
 
-Spec: specs/operation.md#entrance.
+Spec: specs/operation.md#connectivity.
 """
 
 import logging

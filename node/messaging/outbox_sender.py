@@ -1,4 +1,4 @@
-"""The postman: carries the messages of the outbox to their peers until they have them.
+"""Sends the messages of the outbox to their peers until they have them.
 
 Spec: specs/core.md#outbox. One queue a peer, in order; a message is forgotten when its receiver
 has acknowledged it, which it does after its own commit. What has no deadline is tried once; what is

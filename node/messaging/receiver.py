@@ -1,4 +1,4 @@
-"""The node's door: what peers send comes in here, and nowhere else.
+"""Receives what peers send: all of it comes in here, and nowhere else.
 
 Spec: specs/messages.md#intake. A message over a stream is acknowledged after what it caused is on
 the disk. Gossip gets its verdict at once, and is handed on to the driver if it is new. Keys cost
@@ -34,7 +34,7 @@ UNKNOWN_BURST_ALL: Final = 240  # Through all peers together: there may be any n
 UNKNOWN_PER_S_ALL: Final = 20
 
 
-class Acquaintance(Protocol):
+class PeerInfo(Protocol):
     """What we know of peers."""
 
     def is_known(self, peer: PeerId) -> bool:
@@ -58,15 +58,13 @@ class _Unknown:
 
 
 class Receiver:
-    """Admits strangers' bytes."""
+    """Admits messages of peers, and hands them on to the driver."""
 
-    def __init__(
-        self, driver: Driver, signer: Signer, clock: Clock, acquaintance: Acquaintance
-    ) -> None:
+    def __init__(self, driver: Driver, signer: Signer, clock: Clock, peers: PeerInfo) -> None:
         self._driver = driver
-        self._is_known = acquaintance.is_known
-        self._source_of = acquaintance.source_of
-        self._unknown = {is_call: _Unknown(acquaintance.source_of) for is_call in (True, False)}
+        self._is_known = peers.is_known
+        self._source_of = peers.source_of
+        self._unknown = {is_call: _Unknown(peers.source_of) for is_call in (True, False)}
         self._network = signer.network_id
         self._clock = clock
         self._seen: OrderedDict[ContentId, int] = OrderedDict()

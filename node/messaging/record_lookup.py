@@ -20,47 +20,47 @@ from protocol.values.ids import PeerId
 LOG: Final = logging.getLogger(__name__)
 EVERY_S: Final = 1.0
 AT_ONCE_MAX: Final = 8
-"""A lookup may take ten seconds: strangers who say nothing must not keep others waiting."""
+"""A lookup may take ten seconds: peers that do not answer must not keep others waiting."""
 PAUSE_S_MIN: Final = 5.0
 PAUSE_S_MAX: Final = 300.0
 
 
 async def look_up_records(
-    core: Core, network: Network, door: Receiver, now_ms: Callable[[], int]
+    core: Core, network: Network, receiver: Receiver, now_ms: Callable[[], int]
 ) -> None:
     """Look up the records of connected peers that have not told us theirs, until cancelled."""
-    strangers: dict[PeerId, _Stranger] = {}
+    lookups: dict[PeerId, _Lookup] = {}
     slots = trio.CapacityLimiter(AT_ONCE_MAX)
     async with trio.open_nursery() as nursery:
         while True:
             await trio.sleep(EVERY_S)
             known = {listing.peer for listing in core.status(now_ms()).listings}
             unknown = [peer.peer_id for peer in network.peers() if peer.peer_id not in known]
-            strangers = {peer: strangers.get(peer) or _Stranger(peer) for peer in unknown}
-            due = [one for one in strangers.values() if one.due_s <= trio.current_time()]
-            due.sort(key=lambda stranger: stranger.lookups)
-            for stranger in due[: int(slots.available_tokens)]:
-                stranger.lookups += 1
-                stranger.due_s = math.inf  # Not while it is being looked up.
-                nursery.start_soon(_look_up, stranger, network, door, slots)
+            lookups = {peer: lookups.get(peer) or _Lookup(peer) for peer in unknown}
+            due = [one for one in lookups.values() if one.due_s <= trio.current_time()]
+            due.sort(key=lambda lookup: lookup.attempts)
+            for lookup in due[: int(slots.available_tokens)]:
+                lookup.attempts += 1
+                lookup.due_s = math.inf  # Not while it is being looked up.
+                nursery.start_soon(_look_up, lookup, network, receiver, slots)
 
 
 @dataclass(slots=True)
-class _Stranger:
+class _Lookup:
     peer: PeerId
-    lookups: int = 0
+    attempts: int = 0
     due_s: float = 0
 
 
 async def _look_up(
-    stranger: _Stranger, network: Network, door: Receiver, slots: trio.CapacityLimiter
+    lookup: _Lookup, network: Network, receiver: Receiver, slots: trio.CapacityLimiter
 ) -> None:
     async with slots:
-        record = await network.get_record(stranger.peer)
-    pause_s = min(PAUSE_S_MIN * 2 ** min(stranger.lookups - 1, 16), PAUSE_S_MAX)
-    stranger.due_s = trio.current_time() + pause_s
+        record = await network.get_record(lookup.peer)
+    pause_s = min(PAUSE_S_MIN * 2 ** min(lookup.attempts - 1, 16), PAUSE_S_MAX)
+    lookup.due_s = trio.current_time() + pause_s
     try:
         if record is not None:
-            door.take_record(stranger.peer, record)
+            receiver.take_record(lookup.peer, record)
     except (PeerFault, Stale) as error:
-        LOG.info("the record of %s in the DHT: %s", stranger.peer, error)
+        LOG.info("the record of %s in the DHT: %s", lookup.peer, error)

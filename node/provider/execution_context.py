@@ -26,7 +26,7 @@ class ExecutionContext:
     """None if no sandbox works here: then a lease of an earlier run fails, and no other comes."""
     runs: Path
     """Run folders, one a lease."""
-    roots: ImageCache
+    image_cache: ImageCache
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return where the execution of a lease lives."""

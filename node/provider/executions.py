@@ -1,4 +1,4 @@
-"""The provider's hands: fetch what an execution needs, run its container, keep what it leaves.
+"""Runs jobs of others: fetches what an execution needs, runs its container, keeps its outputs.
 
 Spec: specs/execution.md#executions. Every lease has one run folder and at most one task at a
 time; what comes of it goes back to the core as an input.
@@ -56,8 +56,8 @@ class _Known:
 class Executions:
     """The executions of this node."""
 
-    def __init__(self, workshop: ExecutionContext, inbox: Inbox) -> None:
-        self._shop = workshop
+    def __init__(self, context: ExecutionContext, inbox: Inbox) -> None:
+        self._context = context
         self._inbox = inbox
         self._background = Background()
         self._active: dict[LeaseId, Activity] = {}
@@ -74,14 +74,14 @@ class Executions:
     def prepare(self, effect: effects.Prepare) -> None:
         """Fetch image and inputs of a lease."""
         self._know(effect.lease_id)
-        self._shop.roots.pin(effect.lease_id, effect.workload.image)
+        self._context.image_cache.pin(effect.lease_id, effect.workload.image)
         self._start(effect.lease_id, partial(self._prepare, effect))
 
     def launch(self, effect: effects.Launch) -> None:
         """Start the container of a lease, or take over the one that runs."""
         known = self._know(effect.lease_id)
         known.requester = effect.requester
-        self._shop.roots.pin(effect.lease_id, effect.workload.image)
+        self._context.image_cache.pin(effect.lease_id, effect.workload.image)
         known.budget_ms = max(known.budget_ms, effect.budget_ms)
         self._start(effect.lease_id, partial(self._execute, effect))
 
@@ -124,13 +124,13 @@ class Executions:
         lease_id = effect.lease_id
         try:
             self._sandbox()  # Before anything is fetched in vain.
-            await prepare(self._shop, effect, self._inbox)
+            await prepare(self._context, effect, self._inbox)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
             await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))
             return
         await self._inbox.take(inputs.Prepared(lease_id))
-        await self._shop.roots.sweep()
+        await self._context.image_cache.sweep()
 
     async def _execute(self, effect: effects.Launch) -> None:
         lease_id = effect.lease_id
@@ -153,7 +153,7 @@ class Executions:
                 runs_already = await sandbox.take_over(folder)
             if not runs_already:
                 # It was prepared, which costs nothing twice; but it may have gone since.
-                image = await sandbox.prepare(HeldImage(effect.workload, self._shop))
+                image = await sandbox.prepare(HeldImage(effect.workload, self._context))
                 spec = await self._spec_of(effect, image)
                 with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
                     await sandbox.start(spec, folder)
@@ -169,7 +169,7 @@ class Executions:
             ended = await self._sandbox().wait(folder)
             if ended.reason == "failed":
                 raise SandboxUnavailable(ended.detail or "the sandbox failed")
-            outputs = await collect(self._shop.blobs, owner, folder)
+            outputs = await collect(self._context.blobs, owner, folder)
         except NOT_TO_BE_HAD as error:
             await self._fail(lease_id, error)
             return
@@ -183,15 +183,15 @@ class Executions:
 
     def _told(self, error: Exception) -> str:
         """Return what the requester hears of a failure: no path of this machine, the log has it."""
-        own = str(self._shop.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
+        own = str(self._context.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
         return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
 
     async def _spec_of(self, effect: effects.Launch, image: str) -> ContainerSpec:
-        shop, workload = self._shop, effect.workload
-        config = await shop.images.config(workload.image)
+        context, workload = self._context, effect.workload
+        config = await context.images.config(workload.image)
         files = []
         for file in workload.inputs:
-            path = shop.blobs.path(file.blob.digest)
+            path = context.blobs.path(file.blob.digest)
             if path is None:
                 raise BlobUnavailable(f"input {file.path} is not here any more")
             if file.executable:  # Every job that has the blob sees its mode.
@@ -214,7 +214,7 @@ class Executions:
         if known is None or not known.runs:  # If it does not run yet, its start will do it.
             return
         try:
-            with full_disk_as_storage_full(self._shop.runs):
+            with full_disk_as_storage_full(self._context.runs):
                 await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
             used_ms = self._sandbox().usage_ms(self._folder(lease_id))
             await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
@@ -245,8 +245,8 @@ class Executions:
         if activity is not None:
             activity.stop()
             await activity.wait_over()  # It must not write into a folder that is being removed.
-        self._shop.blobs.unpin(pins_of(lease_id))
-        self._shop.roots.unpin(lease_id)
+        self._context.blobs.unpin(pins_of(lease_id))
+        self._context.image_cache.unpin(lease_id)
         folder = self._folder(lease_id)
         if await trio.Path(folder).exists():
             await self._sandbox().remove(folder)
@@ -254,10 +254,10 @@ class Executions:
     # --- details --------------------------------------------------------------------------
 
     def _folder(self, lease_id: LeaseId) -> Path:
-        return self._shop.run_folder(lease_id)
+        return self._context.run_folder(lease_id)
 
     def _sandbox(self) -> SandboxDriver:
-        return sandbox_of(self._shop)
+        return sandbox_of(self._context)
 
     def _know(self, lease_id: LeaseId) -> _Known:
         return self._known.setdefault(lease_id, _Known())

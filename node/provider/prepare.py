@@ -36,7 +36,7 @@ class HeldImage:
     """The image of a workload, whose parts are here, as the sandbox takes it."""
 
     workload: Workload
-    shop: ExecutionContext
+    context: ExecutionContext
 
     @property
     def digest(self) -> Digest:
@@ -45,7 +45,7 @@ class HeldImage:
 
     async def unpack(self) -> Path:
         """Return its root, unpacked once; errors as of `ImageCache.unpack`."""
-        return await self.shop.roots.unpack(self.digest, await self._unpacked_bytes_max())
+        return await self.context.image_cache.unpack(self.digest, await self._unpacked_bytes_max())
 
     async def archive(self, path: Path) -> int:
         """Write it to a new file, as `docker load` takes it; return its unpacked bytes.
@@ -53,50 +53,50 @@ class HeldImage:
         Errors as of `Images.unpack`.
         """
         allowance = Allowance(await self._unpacked_bytes_max())
-        return await self.shop.images.docker_archive(self.digest, path, allowance)
+        return await self.context.images.docker_archive(self.digest, path, allowance)
 
     async def _unpacked_bytes_max(self) -> int:
-        packed = sum(part.size for part in await self.shop.images.parts(self.digest))
+        packed = sum(part.size for part in await self.context.images.parts(self.digest))
         return UNPACKED_RATIO_MAX * packed + self.workload.resources.disk_mib * 1024**2
 
 
-async def prepare(shop: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
+async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
     """Have everything that an execution needs; the inbox is told how far the fetching is.
 
     The sandbox has the image then. All of it counts as preparing, for which a job has its time.
 
     BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull say why it cannot be had.
     """
-    shop.pin_inputs(effect.lease_id, effect.workload)
+    context.pin_inputs(effect.lease_id, effect.workload)
     for attempt in range(ATTEMPTS):
         try:
-            await _fetch_all(shop, effect, inbox)
+            await _fetch_all(context, effect, inbox)
             break
         except BlobUnavailable:
             if attempt == ATTEMPTS - 1:
                 raise
         await trio.sleep(PAUSE_S * 2**attempt)
-    await sandbox_of(shop).prepare(HeldImage(effect.workload, shop))
+    await sandbox_of(context).prepare(HeldImage(effect.workload, context))
 
 
-def sandbox_of(shop: ExecutionContext) -> SandboxDriver:
+def sandbox_of(context: ExecutionContext) -> SandboxDriver:
     """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
-    if shop.sandbox is None:
+    if context.sandbox is None:
         raise SandboxUnavailable("this node has no sandbox any more")
-    return shop.sandbox
+    return context.sandbox
 
 
-async def _fetch_all(shop: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
+async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
     workload, holder, owner = effect.workload, effect.requester, pins_of(effect.lease_id)
     progress = _Progress(effect.lease_id, workload, inbox)
-    await shop.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
-    parts = await shop.images.parts(workload.image)
+    await context.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
+    parts = await context.images.parts(workload.image)
     size = sum(part.size for part in parts)
     if size > workload.image_bytes:
         raise InvalidRequest(f"the image has {size} bytes, the job says {workload.image_bytes}")
-    shop.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
+    context.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
     for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
-        await shop.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
+        await context.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
         progress.finish(sum(ref.size for ref in refs))
     await progress.tell_all()
 

@@ -1,4 +1,4 @@
-"""The requester's hands: log and outputs of its jobs come home.
+"""Fetches the logs and outputs of our own jobs from their providers.
 
 Spec: specs/execution.md#results. The log is followed while the job runs, and replaced by the
 verified whole when it has ended.

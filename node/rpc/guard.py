@@ -26,11 +26,11 @@ UNBOUNDED: Final = frozenset({"/v1/blobs"})
 
 
 class Guard:
-    """An ASGI app around another; `blown` is set when the inner one had a bug."""
+    """An ASGI app around another; `failed` is set when the inner one had a bug."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.blown = trio.Event()
+        self.failed = trio.Event()
         self.error: Exception | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -38,7 +38,7 @@ class Guard:
         exchange = _Exchange(receive, send, scope["path"] in UNBOUNDED)
         if bug := await exchange.run(self._app, scope):
             self.error = bug
-            self.blown.set()
+            self.failed.set()
 
 
 class _Exchange:

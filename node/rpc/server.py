@@ -56,7 +56,7 @@ async def serve_api(
             nursery.start_soon(_serve, listener, guard, closing, serving)
             task_status.started()
             try:
-                await guard.blown.wait()
+                await guard.failed.wait()
             finally:
                 closing.set()
                 serving.deadline = trio.current_time() + DRAIN_S + CUT_S

@@ -292,22 +292,22 @@ class Place:
     journal: Journal
     blobs: Blobs
     images: Images
-    shop: ExecutionContext
+    context: ExecutionContext
     inbox: RecordedInbox
 
     @property
     def sandbox(self) -> ObedientSandbox:
-        return self.shop.sandbox  # type: ignore[return-value]
+        return self.context.sandbox  # type: ignore[return-value]
 
     def run_folder(self) -> Path:
-        return self.shop.run_folder(LEASE)
+        return self.context.run_folder(LEASE)
 
     def executions(self, **changes: Any) -> Executions:
-        return Executions(replace(self.shop, **changes), self.inbox)
+        return Executions(replace(self.context, **changes), self.inbox)
 
     def results(self, wires: Wires, own: PeerId = ADA.peer_id) -> Results:
         jobs = self.folder / "jobs"
-        return Results(jobs, self.blobs, self.shop.fetcher, wires.of(own), self.inbox)
+        return Results(jobs, self.blobs, self.context.fetcher, wires.of(own), self.inbox)
 
     async def image(self, content: bytes = b"hello", *, packed: bool = False) -> Digest:
         """Make a small image, and let it be here."""
@@ -359,8 +359,8 @@ async def make_place(
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, open_stream)
     roots = ImageCache(folder / "roots", images, budget_mib)
-    shop = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", roots)
-    return Place(folder, journal, blobs, images, shop, RecordedInbox())
+    context = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", roots)
+    return Place(folder, journal, blobs, images, context, RecordedInbox())
 
 
 def serve_blobs(wires: Wires, peer: PeerId, blobs: Blobs) -> None:

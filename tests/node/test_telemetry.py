@@ -9,10 +9,11 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from node.telemetry import ForPeople, NeverWaiting, logging_to
+from node.telemetry import NonBlockingHandler, TextFormatter, logging_to
 
 log = logging.getLogger("node.test")
 
@@ -115,7 +116,8 @@ class Stuck(io.StringIO):
 
 
 def test_stream_that_stands_still_stops_nobody(monkeypatch) -> None:
-    monkeypatch.setattr("node.telemetry.NeverWaiting", lambda: NeverWaiting(lines_max=5))
+    small = partial(NonBlockingHandler, lines_max=5)
+    monkeypatch.setattr("node.telemetry.NonBlockingHandler", small)
     stream = Stuck()
     with logging_to(stream):
         for n in range(100):
@@ -137,4 +139,4 @@ def test_text_is_made_when_it_is_logged() -> None:
 
 def test_line_without_facts_has_no_trailing_space() -> None:
     record = logging.makeLogRecord({"msg": "plain", "levelname": "INFO", "created": 0.0})
-    assert ForPeople().format(record).endswith("info    plain")
+    assert TextFormatter().format(record).endswith("info    plain")

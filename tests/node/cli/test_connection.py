@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from node.cli import connection
-from node.cli.connection import Connection, Happening, parse_events, quoted, with_query
+from node.cli.connection import Connection, ServerEvent, parse_events, quoted, with_query
 from node.cli.failure import CliError
 
 JOB = {"image": "base", "command": ["true"], "max_price": "1"}
@@ -130,7 +130,7 @@ def test_events_that_end_too_early(deaf, end, why):
     got = []
     with pytest.raises(CliError, match=why):
         got.extend(node.events("/jobs/x/events"))
-    assert got == [Happening("bids", {"seq": 1})]
+    assert got == [ServerEvent("bids", {"seq": 1})]
 
 
 def test_interrupt_wakes_who_waits(daemon):
@@ -146,7 +146,7 @@ def test_interrupt_wakes_who_waits(daemon):
 def test_parse_events():
     lines = b'retry: 1\n\n: beat\n\nid: 1\nevent: a\ndata: {"x": "y: z"}\n\ndata: {}\n\n'
     parsed = list(parse_events(lines.splitlines()))
-    assert parsed == [Happening("a", {"x": "y: z"}), Happening("message", {})]
+    assert parsed == [ServerEvent("a", {"x": "y: z"}), ServerEvent("message", {})]
 
 
 def test_parts_of_paths():

@@ -25,11 +25,11 @@ class Recording(Silence):
     def reach(self, kind, detail):
         self.kinds.append(kind)
 
-    def remark(self, line):
+    def note(self, line):
         self.remarks.append(line)
 
     @contextmanager
-    def making_way(self, chunk):
+    def beside_output(self, chunk):
         yield
         self.wrote += chunk
 

@@ -73,7 +73,7 @@ def test_how_far_the_fetching_is_changes_the_live_line(monkeypatch):
     progress.reach("progress", FETCHED)
     live = "the provider fetches image and inputs: 25 % of 12.0 MiB"
     assert str(progress._live.status) == live
-    with progress.making_way(b"x"):
+    with progress.beside_output(b"x"):
         pass
     progress.reach("progress", {"fetched": 0, "total": 0})
     assert progress._live is None
@@ -90,7 +90,7 @@ def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)
     progress.reach("announced", {})
-    with progress.making_way(b"x"):
+    with progress.beside_output(b"x"):
         assert progress._live is None
     progress.reach("returning", {})
     assert progress._live is None
@@ -100,7 +100,7 @@ def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
 def test_a_remark_and_the_end_end_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)
-    for end in (lambda: progress.remark("alone"), progress.end):
+    for end in (lambda: progress.note("alone"), progress.end):
         progress.reach("announced", {})
         assert progress._live is not None
         end()
@@ -114,11 +114,11 @@ def test_a_remark_and_the_end_end_the_live_line(monkeypatch):
 )
 def test_no_line_begins_in_the_middle_of_one_of_the_jobs(capsys, beside_log, chunk, between):
     progress = Lines(beside_log=beside_log)
-    with progress.making_way(chunk):
+    with progress.beside_output(chunk):
         pass
     progress.reach("returning", {})
     progress.reach("retry", {})
-    with progress.making_way(chunk):
+    with progress.beside_output(chunk):
         pass
     progress.end()
     progress.end()
@@ -162,8 +162,8 @@ def test_the_choice(monkeypatch, capsys):
     assert isinstance(choose_progress(as_json=False), Lines)
     silence = Silence()
     silence.reach("bids", {})
-    silence.remark("x")
-    with silence.making_way(b"x"):
+    silence.note("x")
+    with silence.beside_output(b"x"):
         pass
     silence.end()
     assert capsys.readouterr() == ("", "")

@@ -49,6 +49,6 @@ async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:
     with trio.fail_after(5):
         await pair.bea.node.say_goodbye()
         await pair.bea.crash()
-    assert list(pair.bea.place.shop.runs.iterdir()) == []
+    assert list(pair.bea.place.context.runs.iterdir()) == []
     view = await pair.phase(job, "failed")  # Nobody else is there.
     assert view.attempts > 1

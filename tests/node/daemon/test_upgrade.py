@@ -38,7 +38,7 @@ async def test_a_folder_of_an_earlier_version(
     frozen.close()
     async with open_journal(tmp_path / "node.db") as journal:
         place = await make_place(tmp_path, journal, wires.of(ADA.peer_id), ObedientSandbox())
-        past = await recall(journal, place.shop, START_MS)
+        past = await recall(journal, place.context, START_MS)
         core = Core(ADA, provider_policy())
         effects = core.recover(past.saved, provider_policy(), START_MS)
         own, others = core.requester, core.provider

@@ -1,6 +1,6 @@
 """Whether a node is among others is a few lines of the log.
 
-Spec: specs/operation.md#entrance.
+Spec: specs/operation.md#connectivity.
 """
 
 import logging

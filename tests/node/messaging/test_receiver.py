@@ -54,7 +54,7 @@ class Driver:
         self.queues.append(queue)
 
 
-class Acquaintance:
+class PeerInfo:
     """Ada knows Bea; who is not said to live elsewhere lives with all others."""
 
     def __init__(self) -> None:
@@ -73,13 +73,13 @@ def driver() -> Driver:
 
 
 @pytest.fixture
-def acquaintance() -> Acquaintance:
-    return Acquaintance()
+def peers() -> PeerInfo:
+    return PeerInfo()
 
 
 @pytest.fixture
-async def door(driver: Driver, clock: Clock, acquaintance: Acquaintance) -> Receiver:
-    return Receiver(driver, ADA, clock, acquaintance)
+async def door(driver: Driver, clock: Clock, peers: PeerInfo) -> Receiver:
+    return Receiver(driver, ADA, clock, peers)
 
 
 def record(clock: Clock, signer=BEA, policy: Policy | None = None, **changes) -> Signed:
@@ -162,11 +162,11 @@ def passed(door: Receiver, forwarder: PeerId, messages: Iterable[Signed]) -> int
 
 
 async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
-    door: Receiver, clock: Clock, acquaintance: Acquaintance, monkeypatch: pytest.MonkeyPatch,
+    door: Receiver, clock: Clock, peers: PeerInfo, monkeypatch: pytest.MonkeyPatch,
     autojump_clock: trio.testing.MockClock,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(door_module, "UNKNOWN_BURST_ALL", 10**6)
-    door = Receiver(door._driver, ADA, clock, acquaintance)
+    door = Receiver(door._driver, ADA, clock, peers)
     names = [stranger(number).peer_id for number in range(2 * PEERS_PER_SOURCE)]
     calls = [call(clock, stranger(number)) for number in range(2 * UNKNOWN_BURST)]
     assert passed(door, names[0], calls) == UNKNOWN_BURST
@@ -179,17 +179,17 @@ async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
     here = sum(passed(door, name, more[at :: len(names)]) for at, name in enumerate(names))
     assert here == (PEERS_PER_SOURCE - 2) * UNKNOWN_BURST
     assert passed(door, names[-1], more) == 0
-    acquaintance.elsewhere[EVE.peer_id] = "there"
+    peers.elsewhere[EVE.peer_id] = "there"
     assert passed(door, EVE.peer_id, more[-1:]) == 1
     await trio.sleep(2)
     assert passed(door, names[0], more) == 2 * UNKNOWN_PER_S
 
 
 async def test_unknown_signers_are_counted_together_wherever_they_are(
-    door: Receiver, clock: Clock, acquaintance: Acquaintance, autojump_clock: trio.testing.MockClock
+    door: Receiver, clock: Clock, peers: PeerInfo, autojump_clock: trio.testing.MockClock
 ) -> None:
     crowd = [stranger(number) for number in range(2 * UNKNOWN_BURST_ALL)]
-    acquaintance.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in crowd}
+    peers.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in crowd}
     looked_at = sum(passed(door, one.peer_id, [call(clock, one)]) for one in crowd)
     assert looked_at == UNKNOWN_BURST_ALL
     assert passed(door, crowd[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
@@ -243,9 +243,9 @@ async def test_records_of_the_dht(door: Receiver, driver: Driver, clock: Clock) 
 
 
 async def test_a_record_counts_on_the_source_of_who_forwards_it(
-    door: Receiver, driver: Driver, acquaintance: Acquaintance, clock: Clock
+    door: Receiver, driver: Driver, peers: PeerInfo, clock: Clock
 ) -> None:
-    acquaintance.elsewhere[EVE.peer_id] = "there"
+    peers.elsewhere[EVE.peer_id] = "there"
     signed = record(clock)
     assert door.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
     assert driver.events == [RecordReceived(signed, "there")]

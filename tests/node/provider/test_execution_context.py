@@ -10,13 +10,13 @@ from tests.node.fixtures import LEASE, Place
 
 async def test_each_lease_has_a_folder_of_its_own(bea: Place) -> None:
     other = LeaseId(b"M" * 32)
-    assert bea.shop.run_folder(LEASE).parent == bea.shop.runs
-    assert bea.shop.run_folder(LEASE) != bea.shop.run_folder(other)
+    assert bea.context.run_folder(LEASE).parent == bea.context.runs
+    assert bea.context.run_folder(LEASE) != bea.context.run_folder(other)
     assert pins_of(LEASE) != pins_of(other)
 
 
 async def test_pins_are_of_image_parts_and_inputs(bea: Place) -> None:
     workload = await bea.workload(("a", b"1"))
-    bea.shop.pin_inputs(LEASE, workload, digest_of(b"part"))
+    bea.context.pin_inputs(LEASE, workload, digest_of(b"part"))
     pinned = bea.blobs._pins[pins_of(LEASE)]
     assert pinned == {workload.image, digest_of(b"part"), digest_of(b"1")}

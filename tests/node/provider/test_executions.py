@@ -27,7 +27,7 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
     async with running(bea.executions()) as executions:
         executions.prepare(prepare_of(workload))
         await bea.inbox.wait_for(inputs.Prepared)
-        assert (bea.shop.roots.path(workload.image) / "file").read_bytes() == b"hello"
+        assert (bea.context.image_cache.path(workload.image) / "file").read_bytes() == b"hello"
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
@@ -59,7 +59,7 @@ async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Plac
         await bea.inbox.wait_for(inputs.Prepared)
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-        root = bea.shop.roots.path(workload.image)
+        root = bea.context.image_cache.path(workload.image)
         assert bea.sandbox.boxes[bea.run_folder()].spec.image == str(root)
 
 
@@ -80,7 +80,7 @@ async def test_what_runs_already_needs_no_image(bea: Place) -> None:
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
     bea.sandbox.boxes[bea.run_folder()].used_ms = 7
-    bea.shop.blobs.unpin(pins_of(LEASE))
+    bea.context.blobs.unpin(pins_of(LEASE))
     await bea.blobs.drop(workload.image)
     async with running(bea.executions()) as executions:  # A new node, and its image is gone.
         executions.launch(launch_of(workload, 40_000))
@@ -128,7 +128,7 @@ async def test_the_requester_hears_no_path_of_this_machine(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     workload = await bea.workload()
-    said = said.format(data=bea.shop.runs.parent)
+    said = said.format(data=bea.context.runs.parent)
 
     async def fail(*_: object) -> str:
         raise SandboxUnavailable(said)
@@ -328,13 +328,15 @@ async def test_an_unpacked_image_in_use_is_not_swept(
     bea: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As soon as anything was unpacked there is too much.
-    monkeypatch.setattr(bea.shop.roots, "_lack", lambda: "room" if bea.shop.roots._sizes else "")
+    monkeypatch.setattr(
+        bea.context.image_cache, "_lack", lambda: "room" if bea.context.image_cache._sizes else ""
+    )
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.prepare(prepare_of(workload))
         await bea.inbox.wait_for(inputs.Prepared)
         await until(lambda: not executions._active)
-        assert bea.shop.roots.path(workload.image).exists()
+        assert bea.context.image_cache.path(workload.image).exists()
         executions.drop(effects.Drop(LEASE))
         await executions.wait_dropped()
         other = replace(prepare_of(await bea.workload()), lease_id=LeaseId(b"M" * 32))
@@ -342,4 +344,4 @@ async def test_an_unpacked_image_in_use_is_not_swept(
             replace(other, workload=replace(other.workload, image=await bea.image(b"2")))
         )
         await bea.inbox.wait_for(inputs.Prepared)
-        await until(lambda: not bea.shop.roots.path(workload.image).exists())
+        await until(lambda: not bea.context.image_cache.path(workload.image).exists())

@@ -31,11 +31,11 @@ def in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def images(bea: Place) -> list[Digest]:
-    """Four images of 3 MiB; see `roots_of`."""
+    """Four images of 3 MiB; see `cache_of`."""
     return [await bea.image(bytes([number]) * SIZE) for number in range(4)]
 
 
-def roots_of(bea: Place, budget_mib: int) -> ImageCache:
+def cache_of(bea: Place, budget_mib: int) -> ImageCache:
     """Return what a newly started node has."""
     return ImageCache(bea.folder / "roots", bea.images, budget_mib)
 
@@ -49,9 +49,9 @@ def names(*images: Digest) -> set[str]:
 
 
 async def test_the_least_recently_used_make_room(bea: Place, images: list[Digest]) -> None:
-    roots = roots_of(bea, 10)
+    cache = cache_of(bea, 10)
     for image in (*images[:3], images[0], images[3]):
-        root = await roots.unpack(image, 4 * MIB)
+        root = await cache.unpack(image, 4 * MIB)
         assert (root / "file").stat().st_size == SIZE
     assert left(bea) == names(images[2], images[0], images[3])
 
@@ -59,32 +59,32 @@ async def test_the_least_recently_used_make_room(bea: Place, images: list[Digest
 async def test_what_a_lease_uses_stays_and_the_rest_is_refused(
     bea: Place, images: list[Digest]
 ) -> None:
-    roots = roots_of(bea, 7)
+    cache = cache_of(bea, 7)
     for lease_id, image in ((LEASE, images[0]), (OTHER, images[1])):
-        roots.pin(lease_id, image)
-        await roots.unpack(image, 4 * MIB)
+        cache.pin(lease_id, image)
+        await cache.unpack(image, 4 * MIB)
     with pytest.raises(StorageFull, match=r"7 MiB .*storage\.unpacked_mib"):
-        await roots.unpack(images[2], 4 * MIB)
+        await cache.unpack(images[2], 4 * MIB)
     assert left(bea) == names(*images[:2])
-    roots.unpin(LEASE)
-    await roots.unpack(images[2], 4 * MIB)
+    cache.unpin(LEASE)
+    await cache.unpack(images[2], 4 * MIB)
     assert left(bea) == names(*images[1:3])
 
 
 async def test_an_image_that_is_too_large_for_its_job_is_refused(
     bea: Place, images: list[Digest]
 ) -> None:
-    roots = roots_of(bea, 10)
+    cache = cache_of(bea, 10)
     with pytest.raises(InvalidRequest, match="more than the allowed 2 MiB: give the job more disk"):
-        await roots.unpack(images[0], 2 * MIB)
+        await cache.unpack(images[0], 2 * MIB)
     assert left(bea) == set()
-    assert roots._unpacking == 0
+    assert cache._unpacking == 0
 
 
 async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
     bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roots, unpack = roots_of(bea, 10), bea.images.unpack
+    cache, unpack = cache_of(bea, 10), bea.images.unpack
     with trio.CancelScope() as lease:
 
         async def unpack_and_end(*given: Any) -> None:
@@ -92,16 +92,16 @@ async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
             lease.cancel()
 
         monkeypatch.setattr(bea.images, "unpack", unpack_and_end)
-        await roots.unpack(images[0], 4 * MIB)
+        await cache.unpack(images[0], 4 * MIB)
     assert left(bea) == names(images[0])
-    assert list(roots._sizes) == [images[0]]
-    assert roots._unpacking == 0
+    assert list(cache._sizes) == [images[0]]
+    assert cache._unpacking == 0
 
 
 async def test_who_stops_waiting_for_an_image_uncounts_nothing_of_it(
     bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roots = roots_of(bea, 10)
+    cache = cache_of(bea, 10)
     began, may_end = trio.Event(), trio.Event()
 
     async def unpack(image: Digest, folder: Path, allowance: Allowance) -> Path:
@@ -116,34 +116,34 @@ async def test_who_stops_waiting_for_an_image_uncounts_nothing_of_it(
 
     monkeypatch.setattr(bea.images, "unpack", unpack)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(roots.unpack, images[0], 4 * MIB)
+        nursery.start_soon(cache.unpack, images[0], 4 * MIB)
         await began.wait()
         with trio.move_on_after(0):
-            await roots.unpack(images[0], 4 * MIB)
-        assert roots._unpacking == MIB
+            await cache.unpack(images[0], 4 * MIB)
+        assert cache._unpacking == MIB
         may_end.set()
-    assert roots._unpacking == 0
+    assert cache._unpacking == 0
 
 
 async def test_a_short_disk_keeps_none_that_is_not_used_and_takes_no_more(
     bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roots = roots_of(bea, 100)
-    roots.pin(LEASE, images[1])
+    cache = cache_of(bea, 100)
+    cache.pin(LEASE, images[1])
     for image in images[:2]:
-        await roots.unpack(image, 4 * MIB)
+        await cache.unpack(image, 4 * MIB)
     # Short from the first MiB of the next image on.
-    monkeypatch.setattr(module, "is_short", lambda *_: roots._unpacking > 0)
+    monkeypatch.setattr(module, "is_short", lambda *_: cache._unpacking > 0)
     with pytest.raises(StorageFull, match="disk is too full"):
-        await roots.unpack(images[2], 4 * MIB)
+        await cache.unpack(images[2], 4 * MIB)
     assert left(bea) == names(images[1])
     monkeypatch.setattr(module, "is_short", lambda *_: True)
-    assert "disk is too full" in await roots.sweep()
+    assert "disk is too full" in await cache.sweep()
     assert left(bea) == names(images[1])
 
 
 async def test_a_new_daemon_learns_what_is_there(bea: Place, images: list[Digest]) -> None:
-    before = roots_of(bea, 100)
+    before = cache_of(bea, 100)
     for number, image in enumerate(images[:3]):
         root = await before.unpack(image, 4 * MIB)
         os.utime(root, (3 - number, 3 - number))
@@ -151,31 +151,31 @@ async def test_a_new_daemon_learns_what_is_there(bea: Place, images: list[Digest
     (folder / "leaving-1" / "x").mkdir(parents=True)
     (folder / f"{images[3].hex()}.unpacking").mkdir()
     (folder / "of somebody else").mkdir()
-    roots = roots_of(bea, 7)
-    await roots.reconcile()
+    cache = cache_of(bea, 7)
+    await cache.reconcile()
     assert left(bea) == names(*images[:3]) | {"of somebody else"}
-    assert roots._sizes == dict.fromkeys(images[2::-1], SIZE + PARTS * ENTRY_BYTES)
-    await roots.sweep()
+    assert cache._sizes == dict.fromkeys(images[2::-1], SIZE + PARTS * ENTRY_BYTES)
+    await cache.sweep()
     assert left(bea) == names(*images[:2]) | {"of somebody else"}
 
 
 async def test_a_file_with_two_names_counts_once(bea: Place, images: list[Digest]) -> None:
-    root = await roots_of(bea, 100).unpack(images[0], 4 * MIB)
+    root = await cache_of(bea, 100).unpack(images[0], 4 * MIB)
     (root / "tmp" / "again").hardlink_to(root / "file")
     (root / "link").symlink_to("/etc")
-    roots = roots_of(bea, 100)
-    await roots.reconcile()
-    assert roots._sizes == {images[0]: SIZE + (PARTS + 2) * ENTRY_BYTES}
+    cache = cache_of(bea, 100)
+    await cache.reconcile()
+    assert cache._sizes == {images[0]: SIZE + (PARTS + 2) * ENTRY_BYTES}
 
 
 async def test_what_was_removed_by_hand_is_unpacked_again(
     bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    roots = roots_of(bea, 100)
+    cache = cache_of(bea, 100)
     for image in images[:2]:
-        (await roots.unpack(image, 4 * MIB)).rename(bea.folder / image.hex())
-    await roots.unpack(images[0], 4 * MIB)
+        (await cache.unpack(image, 4 * MIB)).rename(bea.folder / image.hex())
+    await cache.unpack(images[0], 4 * MIB)
     assert left(bea) == names(images[0])
     monkeypatch.setattr(module, "is_short", lambda *_: True)
-    await roots.sweep()
+    await cache.sweep()
     assert left(bea) == set()

@@ -36,7 +36,7 @@ def effect_of(workload: Workload) -> Prepare:
 
 async def test_everything_is_here_and_pinned(ada: Place, bea: Place) -> None:
     workload = await ada.workload(("a", b"1"), ("b", b"2"))
-    await prepare(bea.shop, effect_of(workload), RecordedInbox())
+    await prepare(bea.context, effect_of(workload), RecordedInbox())
     parts = {part.digest for part in await bea.images.parts(workload.image)}
     inputs = {file.blob.digest for file in workload.inputs}
     assert bea.blobs._pins[pins_of(LEASE)] == parts | inputs
@@ -47,19 +47,19 @@ async def test_the_sandbox_takes_the_image_once_all_is_here(ada: Place, bea: Pla
     workload = await ada.workload(("a", b"1"))
     bea.sandbox.prepares = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(prepare, bea.shop, effect_of(workload), RecordedInbox())
+        nursery.start_soon(prepare, bea.context, effect_of(workload), RecordedInbox())
         await until(lambda: bea.sandbox.prepared == [workload.image])
         assert bea.blobs.ref(workload.inputs[0].blob.digest) is not None
-        assert not bea.shop.roots.path(
+        assert not bea.context.image_cache.path(
             workload.image
         ).exists()  # Unpacking is the sandbox's, if it wants to.
         bea.sandbox.prepares.set()
 
 
 async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path: Path) -> None:
-    image = HeldImage(await bea.workload(), bea.shop)
+    image = HeldImage(await bea.workload(), bea.context)
     root = await image.unpack()
-    assert root == bea.shop.roots.path(image.digest)
+    assert root == bea.context.image_cache.path(image.digest)
     os.utime(root, (0, 0))
     await image.unpack()
     assert root.stat().st_mtime > 0  # It counts as used.
@@ -71,7 +71,7 @@ async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path:
 async def test_an_image_may_take_four_times_its_size_and_the_disk_of_its_job(bea: Place) -> None:
     workload = await bea.workload(resources=Resources(memory_mib=64, disk_mib=3))
     size = workload.image_bytes
-    assert await HeldImage(workload, bea.shop)._unpacked_bytes_max() == 4 * size + 3 * 1024**2
+    assert await HeldImage(workload, bea.context)._unpacked_bytes_max() == 4 * size + 3 * 1024**2
 
 
 async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
@@ -82,19 +82,19 @@ async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
     workload = await ada.workload(resources=Resources(memory_mib=64, disk_mib=16))
     workload = replace(workload, image=image, image_bytes=sum(part.size for part in parts))
     with pytest.raises(InvalidRequest, match="more than the allowed 16 MiB: give the job more"):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
     assert not list((bea.folder / "roots").iterdir())
     with pytest.raises(InvalidRequest, match="more than the allowed 16 MiB"):  # What Docker gets.
-        await HeldImage(workload, bea.shop).archive(tmp_path / "image.tar")
+        await HeldImage(workload, bea.context).archive(tmp_path / "image.tar")
     enough = replace(workload, resources=Resources(memory_mib=64, disk_mib=21))
-    await prepare(bea.shop, effect_of(enough), RecordedInbox())
-    assert bea.shop.roots.path(image).exists()
+    await prepare(bea.context, effect_of(enough), RecordedInbox())
+    assert bea.context.image_cache.path(image).exists()
 
 
 async def test_a_node_without_a_sandbox_prepares_nothing(bea: Place) -> None:
-    shop = replace(bea.shop, sandbox=None)
+    context = replace(bea.context, sandbox=None)
     with pytest.raises(SandboxUnavailable, match="no sandbox"):
-        await prepare(shop, effect_of(await bea.workload()), RecordedInbox())
+        await prepare(context, effect_of(await bea.workload()), RecordedInbox())
 
 
 async def test_progress_is_told_and_never_beyond_the_total(
@@ -103,7 +103,7 @@ async def test_progress_is_told_and_never_beyond_the_total(
     monkeypatch.setattr(preparing, "PROGRESS_BYTES", 2**20)
     inbox = RecordedInbox()
     workload = await ada.workload(("a", b"1" * 3_000_000), ("b", b"2" * 3_000_000))
-    await prepare(bea.shop, effect_of(workload), inbox)
+    await prepare(bea.context, effect_of(workload), inbox)
     total = workload.image_bytes + 6_000_000
     told = inbox.events
     assert [event.total for event in told] == [total] * len(told)
@@ -116,11 +116,11 @@ async def test_progress_is_told_and_never_beyond_the_total(
 async def test_a_job_that_needs_nothing_says_so_too(ada: Place, bea: Place) -> None:
     workload, inbox = replace(await ada.workload(), image_bytes=1), RecordedInbox()
     with pytest.raises(InvalidRequest):
-        await prepare(bea.shop, effect_of(workload), inbox)
+        await prepare(bea.context, effect_of(workload), inbox)
     assert inbox.events == [], "an image that is larger than it was said is not all here"
     workload = await ada.workload()
     for _ in range(2):  # The second time nothing has to be fetched.
-        await prepare(bea.shop, effect_of(workload), inbox)
+        await prepare(bea.context, effect_of(workload), inbox)
         done = FetchProgressed(LEASE, workload.image_bytes, workload.image_bytes)
         assert inbox.events.pop() == done
 
@@ -136,7 +136,7 @@ async def test_a_busy_requester_is_asked_again(ada: Place, bea: Place, wires: Wi
             await serve(peer, line)
 
     wires.handlers[ADA.peer_id, PROTOCOL] = sometimes
-    await prepare(bea.shop, effect_of(await ada.workload(("a", b"1"))), RecordedInbox())
+    await prepare(bea.context, effect_of(await ada.workload(("a", b"1"))), RecordedInbox())
 
 
 async def test_what_the_requester_has_not_is_not_asked_for_ever(
@@ -145,7 +145,7 @@ async def test_what_the_requester_has_not_is_not_asked_for_ever(
     workload = await ada.workload(("a", b"1"))
     await ada.blobs.drop(workload.inputs[0].blob.digest)
     with pytest.raises(BlobUnavailable, match="does not have it"):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
 
 
 async def test_an_image_that_is_larger_than_it_was_said(
@@ -154,7 +154,7 @@ async def test_an_image_that_is_larger_than_it_was_said(
     workload = await ada.workload()
     workload = replace(workload, image_bytes=workload.image_bytes - 1)
     with pytest.raises(InvalidRequest, match="the job says"):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
     assert len(wires.opened) == 1  # The manifest, and no layer.
 
 
@@ -168,15 +168,15 @@ async def test_an_image_whose_manifest_gives_a_layer_a_wrong_size(
     lying = await ada.blobs.put_bytes(json.dumps(document).encode(), "image")
     workload = replace(workload, image=lying.digest, image_bytes=workload.image_bytes + 10)
     with pytest.raises((BlobUnavailable, InvalidRequest), match=r"bytes instead of|over the allow"):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
-    assert not bea.shop.roots.path(lying.digest).exists()
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
+    assert not bea.context.image_cache.path(lying.digest).exists()
 
 
 async def test_an_image_that_is_none(ada: Place, bea: Place) -> None:
     ref = await ada.blobs.put_bytes(b"no manifest", "image")
     workload = replace(await ada.workload(), image=ref.digest)
     with pytest.raises(InvalidRequest):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
 
 
 async def test_an_input_that_is_larger_than_it_was_said(ada: Place, bea: Place) -> None:
@@ -184,11 +184,11 @@ async def test_an_input_that_is_larger_than_it_was_said(ada: Place, bea: Place) 
     file = FileRef("a", BlobRef(ref.digest, 4))
     workload = replace(await ada.workload(), inputs=(file,))
     with pytest.raises(BlobUnavailable, match="has 5 bytes instead of 4"):
-        await prepare(bea.shop, effect_of(workload), RecordedInbox())
+        await prepare(bea.context, effect_of(workload), RecordedInbox())
     gc.collect()  # A generator that the blob server had left open would warn now.
 
 
 async def test_no_room(ada: Place, bea: Place) -> None:
     bea.blobs._budget = 100
     with pytest.raises(StorageFull):
-        await prepare(bea.shop, effect_of(await ada.workload()), RecordedInbox())
+        await prepare(bea.context, effect_of(await ada.workload()), RecordedInbox())

@@ -39,7 +39,7 @@ async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
     """The provider with the embedded sandbox."""
     (tmp_path / "bea").chmod(0o700)
     driver = HostDriver(tmp_path / "bea")
-    place = replace(bea, shop=replace(bea.shop, sandbox=driver))
+    place = replace(bea, context=replace(bea.context, sandbox=driver))
     probe = tmp_path / "bea/runs/probe"
     probe.mkdir(mode=0o700)
     job = await bea.workload(command=("/bin/sh", "-c", "exit 0"))
@@ -50,7 +50,7 @@ async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
     await driver.wait(probe)
     await driver.remove(probe)
     yield place
-    for folder in list(place.shop.runs.iterdir()):
+    for folder in list(place.context.runs.iterdir()):
         await driver.remove(folder)
     await driver.reap(frozenset())
 
@@ -125,7 +125,7 @@ async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Pl
         await until(lambda: b"begun" in log.read_bytes(), "the job to begin")
     async with running(real.executions()) as executions:
         # As in recovery: others' control groups go, this one stays.
-        await real.shop.sandbox.reap(frozenset({name_of(LEASE)}))
+        await real.context.sandbox.reap(frozenset({name_of(LEASE)}))
         executions.launch(launch_of(workload, 40_000))
         await real.inbox.wait_for(inputs.ContainerStarted)
         path = real.blobs.path(empty.digest)
@@ -154,7 +154,7 @@ async def test_real_container_killed_with_its_machine(real: Place) -> None:
     async with running(real.executions()) as executions:
         executions.launch(launch_of(workload))
         await real.inbox.wait_for(inputs.ContainerStarted)
-    await real.shop.sandbox.kill(folder)
+    await real.context.sandbox.kill(folder)
     (folder / records.RESULT).unlink()  # The machine went down before it was written.
     async with running(real.executions()) as executions:
         executions.launch(launch_of(workload))

@@ -141,5 +141,5 @@ async def test_a_bug_is_kept():
 
     guard = Guard(app)
     await guard({"type": "http", "path": "/"}, receive, None)
-    assert guard.blown.is_set()
+    assert guard.failed.is_set()
     assert isinstance(guard.error, ZeroDivisionError)

@@ -102,7 +102,7 @@ async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: Pair) -
     for machine in (pair.ada, pair.bea):
         await until(lambda m=machine: m.place.blobs._pins == {}, "nothing to be pinned")
     await pair.bea.node.executions.wait_dropped()
-    assert list(pair.bea.place.shop.runs.iterdir()) == []
+    assert list(pair.bea.place.context.runs.iterdir()) == []
     assert pair.bea.node.executions._known == {}
     assert (pair.jobs._progress, pair.jobs._news) == ({}, {})
     assert (pair.ada.node.results._following, pair.ada.node.results._fetching) == ({}, {})
@@ -131,7 +131,7 @@ async def test_cancelling(pair: Pair) -> None:
     assert view.usage_ms == failed.usage_ms > 0
     assert view.cost == failed.cost
     await until(lambda: pair.ada.node.service.status().spent == view.cost, "the cost to be counted")
-    await until(lambda: not list(pair.bea.place.shop.runs.iterdir()), "the container to go")
+    await until(lambda: not list(pair.bea.place.context.runs.iterdir()), "the container to go")
 
 
 # --- refusals -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Attends a submitted job for `run` and `submit`: to its end, or to the end that Ctrl-C gives it.
+"""Attaches a command to a submitted job, for `run` and `submit`: to its end, or until Ctrl-C.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -21,7 +21,7 @@ from node.cli.progress import ProgressDisplay, choose_progress
 Tell = Callable[[str], None]
 
 
-def attend(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
+def attach(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
     """Follow a job to its end, fetch its outputs if a folder is given, and return its exit code.
 
     Raises CliError if the job has none. Ctrl-C cancels the job.

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from node.cli.attend import summary
+from node.cli.attach import summary
 from tests.node.cli.conftest import start_cli
 
 RUN = ["run", "--max-price", "1", "base", "--", "x"]
