@@ -172,6 +172,7 @@ class SimulatedNetwork:
     def _give(self, node: Node, event: Any) -> None:
         if node.alive:
             self._perform(node, node.core.handle(event, self.now_ms - node.behind_ms))
+            assert not node.core.illegal, "an honest node did what is illegal"
 
     def _perform(self, node: Node, wanted: Iterable[effects.Effect]) -> None:
         wanted = list(wanted)

@@ -119,6 +119,7 @@ def status(*, node: Connection, as_json: bool) -> None:
         ("spent", f"{view['spent']} credits"),
         *_provider_fields(view["provider"]),
         ("data", view["data_dir"]),
+        *(("illegal", f"{name}: {count}") for name, count in sorted(view["illegal"].items())),
     ])  # fmt: skip
     if not view["peers"]:
         say(NO_PEERS)

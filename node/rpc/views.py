@@ -76,6 +76,8 @@ class StatusView:
     spent: str
     provider: ProviderView
     data_dir: str
+    illegal: dict[str, int]
+    """Illegal inputs since the start, by the names of machine, state and input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from node.rpc.views import OfferView, PeerView, ProviderView, StatusView
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view
 from node.storage.journal import Journal, Totals
-from protocol.core.core import Core
+from protocol.core.core import Core, Status
 from protocol.machines.effects import Settle
 from protocol.values.units import credits_of_nano
 from protocol.wire.messages import Listing
@@ -48,7 +48,7 @@ class NodeService:
     _settled: trio.Event = field(default_factory=trio.Event)
 
     def status(self) -> StatusView:
-        network = self.network
+        network, core = self.network, self.core.status(self.clock.now_ms())
         return StatusView(
             peer_id=network.peer_id,
             version=VERSION,
@@ -58,8 +58,9 @@ class NodeService:
             jobs=self.jobs.counts(),
             earned=credits_of_nano(self.totals.earned),
             spent=credits_of_nano(self.totals.spent),
-            provider=self._provider(),
+            provider=self._provider(core),
             data_dir=str(self.data_dir),
+            illegal=dict(core.illegal),
         )
 
     def peers(self) -> tuple[PeerView, ...]:
@@ -95,8 +96,7 @@ class NodeService:
             self._settled = trio.Event()
             await self.count()
 
-    def _provider(self) -> ProviderView:
-        status = self.core.status(self.clock.now_ms())
+    def _provider(self, status: Status) -> ProviderView:
         capacity = status.policy.capacity
         return ProviderView(
             enabled=status.policy.providing,

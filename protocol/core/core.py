@@ -4,7 +4,7 @@ Spec: specs/core.md. The driver gives one input, performs every effect, then giv
 Nothing here waits, reads a clock or rolls dice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -66,6 +66,8 @@ class Status:
     """The records of others that hold now."""
     leases_provided: tuple[LeaseId, ...]
     """The leases that others have of us."""
+    illegal: Mapping[str, int]
+    """How often each illegal input came, by the names of machine, state and input."""
 
 
 class Core:
@@ -78,8 +80,9 @@ class Core:
         self.directory = Directory()
         self.standings = Standings()
         self.presence = Presence()
-        self.requester = Requester(self.directory, self.standings)
-        self.provider = Provider(self.standings)
+        self.illegal: dict[str, int] = {}
+        self.requester = Requester(self.directory, self.standings, self.illegal)
+        self.provider = Provider(self.standings, self.illegal)
         self._connected: dict[PeerId, str] = self.requester.connected
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
@@ -117,6 +120,7 @@ class Core:
             self.presence.record,
             self.directory.listings(now_ms),
             tuple(self.provider.leases),
+            dict(self.illegal),
         )
 
     def knows(self, peer: PeerId) -> bool:

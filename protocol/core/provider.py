@@ -13,7 +13,7 @@ from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
 from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
 from protocol.machines.provider import bidding, lease
-from protocol.machines.table import step
+from protocol.machines.table import count_illegal, step
 from protocol.rules.bucket import Bucket, draw, full_bucket
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
@@ -50,10 +50,11 @@ from protocol.wire.messages import (
 class Provider:
     """Biddings by call, and leases that others have of us."""
 
-    def __init__(self, standings: Standings) -> None:
+    def __init__(self, standings: Standings, illegal: dict[str, int]) -> None:
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
+        self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases that each requester has of us."""
         self._paused: dict[LeaseId, None] = {}
@@ -258,7 +259,9 @@ class Provider:
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:
             return []
-        state, effects = step(bidding.TRANSITIONS, self.biddings[call_id], event, context)
+        before = self.biddings[call_id]
+        count_illegal(self._illegal, "bidding", bidding.ILLEGAL, before, event)
+        state, effects = step(bidding.TRANSITIONS, before, event, context)
         if isinstance(state, bidding.Over):
             del self.biddings[call_id]
         else:
@@ -283,6 +286,7 @@ class Provider:
         if lease_id not in self.leases:
             return []
         before = self.leases[lease_id]
+        count_illegal(self._illegal, "provider-lease", lease.ILLEGAL, before, event)
         state, effects = step(lease.TRANSITIONS, before, event, context)
         if isinstance(event, StopRequested):
             self._held_ms.pop(lease_id, None)  # Our own owner's will is nobody's fault.

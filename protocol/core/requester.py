@@ -24,7 +24,7 @@ from protocol.machines.inputs import (
     OutputsLost,
 )
 from protocol.machines.requester import auction, lease
-from protocol.machines.table import step
+from protocol.machines.table import count_illegal, step
 from protocol.rules.matching import sentence_of_unreachable
 from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN
@@ -52,7 +52,7 @@ BROKEN_BY_PROVIDER: Final = frozenset(
 class Requester:
     """Jobs that have not ended, with the auction or lease that each has."""
 
-    def __init__(self, directory: Directory, standings: Standings) -> None:
+    def __init__(self, directory: Directory, standings: Standings, illegal: dict[str, int]) -> None:
         self.jobs: dict[JobId, Job] = {}
         self.uncalled: RunningStates[JobId, Uncalled] = RunningStates()
         self.auctions: RunningStates[CallId, auction.State] = RunningStates()
@@ -60,6 +60,7 @@ class Requester:
         self.connected: dict[PeerId, str] = {}
         """From which address each peer is connected."""
         self._standings = standings
+        self._illegal = illegal
         self._candidates = Candidates(directory, standings)
         self._call_of: dict[JobId, CallId] = {}
         self._lease_of: dict[JobId, LeaseId] = {}
@@ -242,6 +243,7 @@ class Requester:
         if call_id is None or call_id not in self.auctions:
             return []
         before = self.auctions[call_id]
+        count_illegal(self._illegal, "auction", auction.ILLEGAL, before, event)
         state, effects = step(auction.TRANSITIONS, before, event, context)
         for peer, weight in auction.faults(before, event, state):
             self._standings.strike(peer, weight, context.now_ms)
@@ -293,7 +295,9 @@ class Requester:
     def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
         if lease_id not in self.leases:
             return []
-        state, effects = step(lease.TRANSITIONS, self.leases[lease_id], event, context)
+        before = self.leases[lease_id]
+        count_illegal(self._illegal, "requester-lease", lease.ILLEGAL, before, event)
+        state, effects = step(lease.TRANSITIONS, before, event, context)
         match state:
             case lease.Closed(terms):
                 self._end_lease(terms)

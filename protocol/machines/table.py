@@ -40,6 +40,19 @@ def step(
     return following, effects
 
 
+def count_illegal(
+    counts: dict[str, int], machine: str, illegal: Groups, state: object, event: object
+) -> None:
+    """Count an input if it is illegal, under the names of machine, state and input.
+
+    There are at most as many counts as illegal pairs, whatever peers send.
+    """
+    pair = type(state), input_class(event)
+    if any(pair in group for group in illegal.values()):
+        key = f"{machine} {pair[0].__name__} {pair[1].__name__}"
+        counts[key] = counts.get(key, 0) + 1
+
+
 def pairs(states: Iterable[type], inputs: Iterable[type]) -> Pairs:
     """Return every pair of one of the states and one of the inputs."""
     return frozenset(product(states, inputs))

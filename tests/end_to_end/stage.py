@@ -42,6 +42,7 @@ def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Itera
                 network.add(name, {"provider.sandbox": "embedded", **settings})
             network.wait_acquainted()
             yield network
+            assert_honest(network)
             network.stop()
             assert_quiet_logs(network)
         finally:
@@ -52,6 +53,13 @@ def give_image(data: Path, image: Path) -> None:
     """Let a node that has not been started yet have the base image."""
     data.mkdir(mode=0o700, exist_ok=True)
     shutil.copytree(image, data / "blobs")
+
+
+def assert_honest(network: Devnet) -> None:
+    """No node has done what none may do in its state, neither to a peer nor to itself."""
+    for node in network.nodes:
+        if node.process is not None and node.process.poll() is None:
+            assert node.api.get("/status")["illegal"] == {}, node.name
 
 
 def assert_quiet_logs(network: Devnet) -> None:

@@ -160,6 +160,7 @@ class Machine:
                 town.introduce(self)
                 task_status.started()
         self.alive = False
+        assert not self.node.core.illegal, "an honest node did what is illegal"
 
     async def crash(self) -> None:
         """End this life without a word."""

@@ -49,6 +49,18 @@ def test_bids_that_reached_nobody(cli, daemon, monkeypatch):
     assert cli("status", "--json").json["provider"]["bids_undelivered"] == 3
 
 
+def test_illegal_inputs_are_shown_if_there_are_any(cli, daemon, monkeypatch):
+    status = daemon.service.status()
+    assert "illegal" not in cli("status").out
+    assert cli("status", "--json").json["illegal"] == {}
+    counts = {"provider-lease Held Voucher": 3, "auction Calling BidReveal": 1}
+    monkeypatch.setattr(daemon.service, "status", lambda: replace(status, illegal=counts))
+    text = cli("status").out
+    assert "illegal   auction Calling BidReveal: 1\n" in text
+    assert "illegal   provider-lease Held Voucher: 3\n" in text
+    assert cli("status", "--json").json["illegal"] == counts
+
+
 def test_a_node_without_peers_says_how_to_give_it_one(cli, daemon, monkeypatch):
     alone = replace(daemon.service.status(), peers=0)
     monkeypatch.setattr(daemon.service, "status", lambda: alone)

@@ -108,7 +108,7 @@ class RecordedService:
         )
         return StatusView(
             PEER, "0.1.0", ("/ip4/127.0.0.1/tcp/4788",), 1, 61_000, PhaseCounts(running=1),
-            "1.500000000", "0.000000000", provider, "/data",
+            "1.500000000", "0.000000000", provider, "/data", {},
         )  # fmt: skip
 
     def peers(self) -> tuple[PeerView, ...]:

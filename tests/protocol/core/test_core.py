@@ -7,13 +7,14 @@ from protocol.core.core import CONNECTED_MAX, Core
 from protocol.machines.context import Policy
 from protocol.machines.effects import Publish, Send
 from protocol.machines.inputs import (
+    ContainerStarted,
     DeadlineReached,
     JobSubmitted,
     PeerConnected,
     PolicyChanged,
     StopRequested,
 )
-from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import (
     HEARTBEAT_MS,
     MESSAGE_MS,
@@ -21,13 +22,19 @@ from protocol.values.limits import (
 )
 from protocol.wire.envelope import open_envelope
 from protocol.wire.messages import (
+    NO_ID,
     RUNNING,
+    Bid,
+    BidReveal,
     Heartbeat,
     LeaseRelease,
     Ready,
     Released,
+    Start,
+    Voucher,
 )
 from tests.driven import POLICY, START_MS
+from tests.protocol.core.test_provider import ANN, EVE, award_of, call
 from tests.protocol.core.test_requester import record_from, world_of_two
 from tests.simulated_network import job_spec
 from tests.simulated_node import Node
@@ -80,6 +87,45 @@ def test_news_of_peers_that_have_gone_may_be_lost() -> None:
     for number in range(CONNECTED_MAX + 10):
         node.handle(PeerConnected(PeerId(str(number))), START_MS)
     assert len(node.requester.connected) == CONNECTED_MAX
+
+
+def test_what_no_honest_peer_sends_changes_nothing_and_is_counted() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    called = call()
+    core.handle(called, START_MS)
+    core.handle(award_of(called), START_MS)
+    ((lease_id, held),) = core.provider.leases.items()
+    voucher = Voucher(lease_id, ContentId(bytes(32)), 1, 5, 5)
+    for said in (Start(lease_id, 0), voucher, voucher):
+        assert core.handle(ANN.sign(said), START_MS) == []
+        assert core.handle(EVE.sign(said), START_MS) == [], "nor from another is it counted"
+    assert core.handle(ContainerStarted(lease_id, 5), START_MS) == []
+    assert core.provider.leases == {lease_id: held}
+    assert core.status(START_MS).illegal == {
+        "provider-lease Held Start": 1, "provider-lease Held Voucher": 2,
+        "provider-lease Held ContainerStarted": 1,
+    }  # fmt: skip
+
+
+def test_a_bid_that_is_opened_before_the_set_is_closed_is_counted() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    core.handle(record_from(1), START_MS)
+    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    ((call_id, calling),) = core.requester.auctions.items()
+    bid = Bid(1, "embedded", 1, 10_000, 35_000, 0)
+    assert core.handle(ANN.sign(BidReveal(call_id, NO_ID, bid, bytes(32))), START_MS) == []
+    assert core.requester.auctions == {call_id: calling}
+    assert core.status(START_MS).illegal == {"auction Calling BidReveal": 1}
+
+
+def test_an_answer_to_a_release_that_was_not_sent_is_counted() -> None:
+    world, ann, ben = world_of_two()
+    world.submit(ann)
+    world.run_until(lambda: bool(ann.core.requester.leases))
+    ((lease_id, state),) = ann.core.requester.leases.items()
+    assert ann.core.handle(ben.signer.sign(Released(lease_id, 0, b"")), world.now_ms) == []
+    assert ann.core.requester.leases == {lease_id: state}
+    assert ann.core.status(world.now_ms).illegal == {"requester-lease Deploying Released": 1}
 
 
 def test_it_wakes_for_the_first_deadline_of_all() -> None:
