@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from node.cli import exits
+from node.cli import exit_codes
 from node.cli.connection import Connection
 from node.cli.failure import CliError
 from node.cli.fetch import fetch_outputs
@@ -80,10 +80,10 @@ def _cancel(
     except KeyboardInterrupt:
         _end_line()
         tell(f"left; the node goes on cancelling it: see `mutirao show {short}`")
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     printer.write_object({"job": ended})
     tell(f"job {short}: {summary(ended)}")
-    return exits.INTERRUPTED
+    return exit_codes.INTERRUPTED
 
 
 def _end_line() -> None:

@@ -6,7 +6,7 @@ Spec: specs/rpc.md#exit-codes.
 import json
 from typing import Final
 
-from node.cli.exits import exit_of
+from node.cli.exit_codes import exit_of
 
 HINTS: Final[dict[str, str]] = {
     "daemon-unavailable": "start the node with `mutirao up`, or name its socket with --socket",

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from node import VERSION
-from node.cli import exits
+from node.cli import exit_codes
 from node.cli.failure import CliError
 
 HOMES: Final[dict[str, str]] = {
@@ -104,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         _leave_quietly()
         full = CliError("storage-full", "no space is left where the output goes", "make some there")
         return _tell(full, arguments)
-    return result if isinstance(result, int) else exits.OK
+    return result if isinstance(result, int) else exit_codes.OK
 
 
 def _usage_failure(error: click.UsageError) -> CliError:
@@ -126,4 +126,4 @@ def _tell(failure: CliError, arguments: Sequence[str]) -> int:
 def _leave_quietly() -> int:
     # Whoever read our output has left; Python would complain when it flushes the rest at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exits.FAILURE
+    return exit_codes.FAILURE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from node.cli import exits
+from node.cli import exit_codes
 from node.cli.connection import Connection
 from node.cli.draft import Draft, request_of
 from node.cli.failure import CliError
@@ -270,7 +270,7 @@ def _print_id(job: dict[str, Any], *, as_json: bool) -> int:
         show_json(job)
     else:
         click.echo(job["id"])
-    return exits.OK
+    return exit_codes.OK
 
 
 COMMANDS: Final = {"run": run_job, "submit": submit}

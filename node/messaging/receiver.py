@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from node.driver.clock import Clock
 from node.driver.driver import Driver, Queue
-from node.network.allowances import Allowances, TokenBucket
+from node.network.rate_limits import RateLimits, TokenBucket
 from protocol.core.intake import admit, admit_record
 from protocol.machines.inputs import RecordReceived
 from protocol.rules.verdict import Verdict
@@ -29,7 +29,7 @@ SEEN_MAX: Final = 8_192
 REPEATS_MAX: Final = 2
 """A requester that hears nothing publishes its call once more; it must reach those behind us."""
 UNKNOWN_BURST: Final = 120  # Calls of unknown signers through one peer, and so many records;
-UNKNOWN_PER_S: Final = 10  # ... in the long run. Those of one source: node/network/allowances.py.
+UNKNOWN_PER_S: Final = 10  # ... in the long run. Those of one source: node/network/rate_limits.py.
 UNKNOWN_BURST_ALL: Final = 240  # Through all peers together: there may be any number of sources.
 UNKNOWN_PER_S_ALL: Final = 20
 
@@ -50,7 +50,7 @@ class _Unknown:
     """How much of one kind of message of unknown signers we look at."""
 
     def __init__(self, source_of: Callable[[PeerId], str]) -> None:
-        self._each = Allowances(UNKNOWN_BURST, UNKNOWN_PER_S, source_of)
+        self._each = RateLimits(UNKNOWN_BURST, UNKNOWN_PER_S, source_of)
         self._all = TokenBucket(UNKNOWN_BURST_ALL, UNKNOWN_PER_S_ALL)
 
     def take(self, forwarder: PeerId) -> bool:

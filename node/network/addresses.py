@@ -16,7 +16,7 @@ from typing import Final
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
-from node.network.foreign import contained
+from node.network.libp2p_errors import contained
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, public_key_of
 

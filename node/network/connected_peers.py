@@ -14,8 +14,8 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from node.network.addresses import source_of
-from node.network.foreign import Escalation
 from node.network.interface import Direction, Peer
+from node.network.libp2p_errors import Escalation
 from node.network.muxer import RepairedYamux
 from node.network.swarm import RepairedSwarm, host_of
 from protocol.values.ids import PeerId

@@ -13,7 +13,7 @@ from typing import Final
 from multiaddr import Multiaddr
 
 from node.network.addresses import Kind, kind_of, source_of
-from node.network.allowances import TokenBucket
+from node.network.rate_limits import TokenBucket
 
 PER_ENDPOINT: Final = (4, 0.1)
 PER_SOURCE: Final = (16, 0.5)
@@ -35,7 +35,7 @@ class Dials:
         """Say whether we may dial an address now; it counts as failed until it `succeeded`.
 
         `is_asked` is true of what this node wants of the peer, and false of what the DHT's lookups
-        and the keeper do on their own account.
+        and the peering do on their own account.
         """
         if kind_of(address) not in {Kind.PUBLIC, Kind.NAME, *self._own_kinds()}:
             return False

@@ -9,8 +9,8 @@ from typing import Final
 import trio
 from libp2p.peer.id import ID
 
-from node.network.foreign import Escalation
 from node.network.interface import SizeLimits
+from node.network.libp2p_errors import Escalation
 from node.network.pubsub import RepairedPubsub
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import NodeError, PeerFault, RuleBroken

@@ -20,8 +20,8 @@ from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 
-from node.network.allowances import Allowances
-from node.network.foreign import contained
+from node.network.libp2p_errors import contained
+from node.network.rate_limits import RateLimits
 
 WINDOW, HISTORY = 3, 10  # Heartbeats whose messages are told by IHAVE, and are kept.
 RESENT_PER_S: Final = 64  # Messages that one peer is sent again, in a second and at once.
@@ -50,8 +50,8 @@ class RepairedGossipSub(GossipSub):
         )
         self.scorer = None  # The node keeps its own: scores.py.
         self.recent = self.mcache = _RecentMessages()
-        self._asked = Allowances(ASKED_PER_S, ASKED_PER_S, source_of)
-        self._resent = Allowances(RESENT_PER_S, RESENT_PER_S, source_of)
+        self._asked = RateLimits(ASKED_PER_S, ASKED_PER_S, source_of)
+        self._resent = RateLimits(RESENT_PER_S, RESENT_PER_S, source_of)
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
         """Send a message on, whether it is a peer's that was accepted or our own."""

@@ -26,7 +26,6 @@ from node.network.addresses import (
     parse_peer_address,
 )
 from node.network.connected_peers import ConnectedPeers, source_of_peer
-from node.network.foreign import Escalation, contained, quiet_logging, reaching
 from node.network.gossip import Gossip, Rule, Screen
 from node.network.interface import (
     AddressTaken,
@@ -36,7 +35,8 @@ from node.network.interface import (
     RecordRule,
     Tuning,
 )
-from node.network.keeper import Keeper
+from node.network.libp2p_errors import Escalation, contained, quiet_logging, reaching
+from node.network.peering import Peering
 from node.network.records import Records, RecordValidator
 from node.network.scores import Scores
 from node.network.slots import Slots
@@ -129,14 +129,14 @@ class Network:
         self._book = book
         self._events = events
         self._records = Records(stack.dht, self.peer_id, validator)
-        self._keeper = Keeper(stack, book, context.scores.refuses, context.tuning)
+        self._peering = Peering(stack, book, context.scores.refuses, context.tuning)
         self._requests = messages.Requests(self.open_stream, self.blame, context.tuning)
         self._gossip = Gossip(
             stack.pubsub, context.config.network_name, self.blame, context.escalation
         )
         self._connected = ConnectedPeers(stack.swarm, context.escalation, self._came, self._went)
         context.nursery.start_soon(self._gossip.run)
-        context.nursery.start_soon(self._keeper.run)
+        context.nursery.start_soon(self._peering.run)
 
     def addresses(self) -> tuple[str, ...]:
         """Return where we listen, as multiaddrs with the true port and our peer id."""
@@ -157,7 +157,7 @@ class Network:
         """
         connection = self._stack.swarm.living(ID.from_base58(peer))
         host = host_of(connection.muxed_conn) if connection else ""
-        known = {*self._book.addresses(peer), *self._keeper.told(peer)}
+        known = {*self._book.addresses(peer), *self._peering.told(peer)}
         kinds = {Kind.PUBLIC, *map(kind_of, self._stack.host.own_addresses())}
         found: list[Multiaddr] = []
         for text in addresses:
@@ -211,14 +211,14 @@ class Network:
         Raises PeerUnreachable if it cannot be reached or does not speak the protocol.
         """
         with reaching(peer), trio.fail_after(self._context.tuning.request_timeout_ms / 1000):
-            await self._keeper.reach(peer)
+            await self._peering.reach(peer)
             protocols = [TProtocol(protocol)]
             return self._wrap(await self._stack.host.new_stream(ID.from_base58(peer), protocols))
 
     async def reach(self, peer: PeerId) -> None:
         """Connect with a peer if it is not connected; PeerUnreachable if that does not succeed."""
         with reaching(peer), trio.fail_after(self._context.tuning.request_timeout_ms / 1000):
-            await self._keeper.reach(peer)
+            await self._peering.reach(peer)
 
     # --- gossip ---------------------------------------------------------------------------
 
@@ -310,11 +310,11 @@ class Network:
         return ByteStream(stream, peer, self._context.tuning.stream_timeout_ms / 1000)
 
     def _came(self, peer: PeerId) -> None:
-        self._keeper.connected(peer)
+        self._peering.connected(peer)
         self._events.peer_connected(peer)
 
     def _went(self, peer: PeerId) -> None:
-        self._keeper.disconnected(peer)
+        self._peering.disconnected(peer)
         self._context.nursery.start_soon(self._requests.forget, peer)
         self._events.peer_disconnected(peer)
 

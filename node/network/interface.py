@@ -39,9 +39,9 @@ class Tuning:
     stream_timeout_ms: int = 30_000  # One operation on a byte stream.
     handler_timeout_ms: int = 30_000  # Our own answer to a request.
     refused_ms: int = 600_000  # How long a peer with too many faults is kept out.
-    keeper_every_ms: int = 1_000  # How often the keeper looks after the connections.
+    peering_every_ms: int = 1_000  # How often the node looks after its connections.
     close_timeout_ms: int = 1_500  # What leaving the network may take.
-    connections_wanted: int = 16  # The keeper dials known peers up to this number.
+    connections_wanted: int = 16  # The node dials known peers up to this number.
     connections_max: int = 256
     connections_per_source_max: int = 16  # Of strangers who dialled; known peers do not count.
     half_open_max: int = 128  # Connections not yet authenticated.

@@ -28,7 +28,7 @@ from libp2p.peer.peerstore import PeerStoreError
 from libp2p.records.validator import NamespacedValidator, Validator
 
 from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
-from node.network.foreign import contained
+from node.network.libp2p_errors import contained
 from node.network.slots import Slots
 from node.network.swarm import host_of
 

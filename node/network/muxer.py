@@ -20,9 +20,9 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux import yamux
 
-from node.network.foreign import FOREIGN, contained
 from node.network.interface import Tuning
-from node.network.unread import STREAM_BYTES, Overrun, Unread
+from node.network.libp2p_errors import LIBP2P_ERRORS, contained
+from node.network.receive_buffers import STREAM_BYTES, Overrun, ReceiveBuffers
 
 PROTOCOL: Final = yamux.PROTOCOL_ID
 STREAMS_MAX: Final = 256  # Of one connection, half-closed ones included.
@@ -44,7 +44,7 @@ class Muxer(MuxerMultistream):
             {TProtocol(PROTOCOL): RepairedYamux}, tuning.upgrade_timeout_ms // 1000 or 1
         )
         self._tuning = tuning
-        self.unread = Unread(is_known)
+        self.unread = ReceiveBuffers(is_known)
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
@@ -59,9 +59,9 @@ class RepairedYamux(yamux.Yamux):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._writing: trio.CancelScope | None = None
-        self.tune(Tuning(), Unread(_nobody))
+        self.tune(Tuning(), ReceiveBuffers(_nobody))
 
-    def tune(self, tuning: Tuning, unread: Unread) -> None:
+    def tune(self, tuning: Tuning, unread: ReceiveBuffers) -> None:
         """Set the durations of this connection, and where its memory is counted."""
         self._unread = unread
         self.stream_buffers = _Buffers(self, unread)
@@ -138,7 +138,7 @@ class RepairedYamux(yamux.Yamux):
         )
         try:
             await self._write_frame(frame)
-        except FOREIGN:
+        except LIBP2P_ERRORS:
             self.event_shutting_down.set()
             return
         await self._ping_event.wait()
@@ -164,7 +164,7 @@ class RepairedYamux(yamux.Yamux):
 class _Buffers(dict[int, bytearray]):
     """The receive buffers of a connection: a stream's buffer takes no more than its window."""
 
-    def __init__(self, connection: RepairedYamux, unread: Unread) -> None:
+    def __init__(self, connection: RepairedYamux, unread: ReceiveBuffers) -> None:
         super().__init__()
         self._connection = connection
         self._unread = unread

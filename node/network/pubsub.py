@@ -22,9 +22,9 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import signature_validator
 
-from node.network.allowances import Allowances
-from node.network.foreign import contained
 from node.network.interface import SizeLimits
+from node.network.libp2p_errors import contained
+from node.network.rate_limits import RateLimits
 from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
 from protocol.rules.verdict import Verdict
 
@@ -56,8 +56,8 @@ class RepairedPubsub(Pubsub):
         super().__init__(*args, **kwargs)
         self._streams: Counter[ID] = Counter()
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE_MAX)
-        self._messages = Allowances(BURST_MAX, RATE_PER_S, source_of)
-        self._entries = Allowances(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
+        self._messages = RateLimits(BURST_MAX, RATE_PER_S, source_of)
+        self._entries = RateLimits(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
 
     def guard(self, screen: Screen, judge: Judge, accuse: Accuse, prefix: str) -> None:
         """Set who is asked of messages, before and after their signature; who hears of faults.

@@ -11,9 +11,9 @@ from libp2p.kad_dht.utils import sort_peer_ids_by_distance
 from libp2p.peer.id import ID
 from libp2p.records.validator import Validator
 
-from node.network.foreign import Escalation, contained
 from node.network.interface import RecordRule, SizeLimits
 from node.network.kademlia import NAMESPACE, RepairedKademlia
+from node.network.libp2p_errors import Escalation, contained
 from protocol.values.errors import NodeError, PeerFault, Stale
 from protocol.values.ids import PeerId, public_key_of
 

@@ -30,10 +30,10 @@ from trio import TaskStatus
 from node.network.addresses import kind_of, parse_announced, reachable
 from node.network.connected_peers import source_of_peer
 from node.network.dials import Dials
-from node.network.foreign import contained
 from node.network.gossipsub import RepairedGossipSub
 from node.network.interface import NetworkConfig, Tuning
 from node.network.kademlia import PUBLIC_PROTOCOL, RepairedKademlia, protocol_of
+from node.network.libp2p_errors import contained
 from node.network.muxer import PROTOCOL as YAMUX
 from node.network.muxer import STREAMS_MAX, Muxer, RepairedYamux
 from node.network.peerstore import BoundedPeerStore
@@ -168,7 +168,7 @@ def _build_swarm(
         peerstore,
         upgrader,
         [transport],
-        retry_config=RetryConfig(max_retries=0),  # Retries are the keeper's business.
+        retry_config=RetryConfig(max_retries=0),  # peering.py tries again.
         connection_config=ConnectionConfig(
             max_connections=CONNECTIONS_MAX,
             high_watermark=CONNECTIONS_MAX,

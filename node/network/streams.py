@@ -10,7 +10,7 @@ from libp2p.abc import INetStream
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
-from node.network.foreign import contained, reaching
+from node.network.libp2p_errors import contained, reaching
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 

@@ -32,8 +32,8 @@ from multiaddr import Multiaddr
 
 from node.network.addresses import ADDRESSES_PER_PEER_MAX
 from node.network.dials import Dials
-from node.network.foreign import contained
 from node.network.interface import Tuning
+from node.network.libp2p_errors import contained
 from node.network.muxer import RepairedYamux
 from node.network.slots import SlotClaim, Slots
 

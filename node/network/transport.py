@@ -20,7 +20,7 @@ from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP, TCPListener
 from multiaddr import Multiaddr
 
-from node.network.foreign import contained
+from node.network.libp2p_errors import contained
 
 BACKLOG: Final = 128
 LOG: Final = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from node.sandbox.policy import (
     limits_of,
     working_dir_of,
 )
-from node.sandbox.runner.quotas import SOCKET_BYTES
+from node.sandbox.runner.namespace_limits import SOCKET_BYTES
 
 OPEN_FILES_MIN: Final = 64
 """Programs need so many, however little memory there is."""

@@ -16,11 +16,11 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, log_file, processes, quotas, sealed
+from node.sandbox.runner import cgroups, init, log_file, namespace_limits, processes, sealed
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
-from node.sandbox.runner.soft import SoftMemory
-from node.sandbox.runner.stage import Stage
+from node.sandbox.runner.soft_memory import SoftMemory
+from node.sandbox.runner.staging import Staging
 
 PIPE_BYTES = 1 << 20
 SETUP_SECONDS = 20.0
@@ -265,7 +265,7 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
             group.join()
         _take_limits(fields)
         program = sealed.copy(fields.one("program"))
-        stage = Stage(
+        stage = Staging(
             [*fields.every("path"), *fields.every("library")], hidden=bool(fields.one("uid"))
         )
         libraries = ":".join(stage.place(path) for path in fields.every("library"))
@@ -311,10 +311,10 @@ def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
 def _set_quotas(container: Bubblewrap, fields: Fields) -> None:
     """Bound what a user id of its own and a control group would bound; have the rest watched."""
     soft, shared = "memory" not in container.group.hard, not fields.one("uid")
-    settings = (quotas.TCP if soft else {}) | (quotas.INOTIFY if shared else {})
+    settings = (namespace_limits.TCP if soft else {}) | (namespace_limits.INOTIFY if shared else {})
     try:
         if settings:
-            quotas.bound(container.init, settings)
+            namespace_limits.bound(container.init, settings)
         if soft:
             container.soft = SoftMemory(container.init, fields.number("memory_mib"))
     except OSError as fault:
@@ -341,7 +341,7 @@ def _take_user(fields: Fields) -> None:
         os.setresuid(user, user, user)
 
 
-def _options(fields: Fields, stage: Stage, pipes: Pipes) -> int:
+def _options(fields: Fields, stage: Staging, pipes: Pipes) -> int:
     """Return a descriptor of bwrap's options; no host path shows in /proc/1/cmdline."""
     texts = []
     for key, value in fields.pairs:

@@ -1,4 +1,4 @@
-"""Attending a job to its end, or to the one that Ctrl-C gives it.
+"""A job in the foreground, to its end or to the one that Ctrl-C gives it.
 
 Spec: specs/rpc.md#command-line.
 """

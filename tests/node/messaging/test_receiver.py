@@ -21,7 +21,7 @@ from node.messaging.receiver import (
     UNKNOWN_PER_S,
     Receiver,
 )
-from node.network.allowances import PEERS_PER_SOURCE
+from node.network.rate_limits import PEERS_PER_SOURCE
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.machines.inputs import Input, RecordReceived

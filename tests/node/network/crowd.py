@@ -21,7 +21,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.upgrader import TransportUpgrader
 
-from node.network.foreign import FOREIGN
+from node.network.libp2p_errors import LIBP2P_ERRORS
 
 
 class Crowd:
@@ -46,7 +46,7 @@ class Crowd:
         try:
             with trio.fail_after(60):
                 return await self._connect(source)
-        except FOREIGN:
+        except LIBP2P_ERRORS:
             return None
 
     async def hold(self, source: str, protocol: str) -> yamux.YamuxStream | None:
@@ -59,7 +59,7 @@ class Crowd:
                 stream = await member.open_stream()
                 opening = MultiselectCommunicator(stream)
                 await MultiselectClient().select_one_of([TProtocol(protocol)], opening)
-        except FOREIGN:
+        except LIBP2P_ERRORS:
             return None
         return stream
 
@@ -71,7 +71,7 @@ class Crowd:
     @staticmethod
     async def tolerant(action: Callable[[Any], Awaitable[None]], argument: object) -> None:
         """Do something that the other may break off."""
-        with suppress(*FOREIGN):
+        with suppress(*LIBP2P_ERRORS):
             await action(argument)
 
     def leave(self) -> None:

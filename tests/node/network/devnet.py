@@ -27,7 +27,7 @@ PATIENT = Tuning(  # No time-out ends what a slow machine is still at; a test sh
     upgrade_timeout_ms=60_000,
     dial_timeout_ms=60_000,
     request_timeout_ms=60_000,
-    keeper_every_ms=200,
+    peering_every_ms=200,
 )
 POLL_S = 0.02
 WAIT_S = 60  # What is waited for comes at once, or never: this only ends a test that fails.

@@ -12,7 +12,7 @@ from tests.node.network.devnet import Diary, opened, tuned, until
 
 async def test_two_connections_are_one_peer():
     diary = Diary()
-    quiet = tuned(connections_wanted=0, keeper_every_ms=60_000)
+    quiet = tuned(connections_wanted=0, peering_every_ms=60_000)
     async with opened("a", diary=diary, tuning=quiet) as a, opened("b", tuning=quiet) as b:
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
         peer = ID.from_base58(a.peer_id)

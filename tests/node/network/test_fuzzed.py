@@ -101,7 +101,7 @@ async def test_when_it_is_dialled(node, diary):
     async with attacker("listen", "all", SEED, script="fuzzer.py") as process:
         address, _, name = (await said(process)).rpartition("/p2p/")
         peer = PeerId(name)
-        node._keeper._book.learn(peer, [Multiaddr(address)])
+        node._peering._book.learn(peer, [Multiaddr(address)])
         numbers = itertools.count(1)
         for _ in range(CONNECTIONS):
             await use_all_of(node, peer, next(numbers))

@@ -160,7 +160,7 @@ async def test_a_topic_that_the_greeting_missed_is_told_after_it(monkeypatch):
             return next(greetings, true_greeting)()
 
         monkeypatch.setattr(pubsub, "get_hello_packet", greeting)
-        b._keeper._book.learn(a.peer_id, [Multiaddr(a.addresses()[0].partition("/p2p/")[0])])
+        b._peering._book.learn(a.peer_id, [Multiaddr(a.addresses()[0].partition("/p2p/")[0])])
         await until(lambda: a._stack.pubsub.peer_topics)
 
 

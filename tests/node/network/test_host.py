@@ -376,10 +376,10 @@ async def test_odd_addresses_that_a_peer_tells_end_nobody(monkeypatch):
             home = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
             tell(b._stack.host, monkeypatch.setattr)
             a._book.learn(b.peer_id, [home])
-            await a._keeper.reach(b.peer_id)
+            await a._peering.reach(b.peer_id)
             store, peer = a._stack.host.peerstore, ID.from_base58(b.peer_id)
             await until(lambda: store.has_peer(peer) and store.get_protocols(peer))  # By identify.
             await until(lambda: a._stack.dht.routing_table.peer_in_table(peer))
-            a._keeper._learn_from_table()
+            a._peering._learn_from_table()
         await until(lambda: ("went", b.peer_id) in diary.lines)
         assert a._book.addresses(b.peer_id) == [home]

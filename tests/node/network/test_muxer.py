@@ -17,8 +17,13 @@ from node.network.muxer import (
     GROWTH_BYTES_MAX,
     RepairedYamux,
 )
+from node.network.receive_buffers import (
+    PEER_BYTES_MAX,
+    STREAM_BYTES,
+    TOTAL_BYTES_MAX,
+    ReceiveBuffers,
+)
 from node.network.repairs import window_growth
-from node.network.unread import PEER_BYTES_MAX, STREAM_BYTES, TOTAL_BYTES_MAX, Unread
 
 PEER = ID(b"\x12\x20" + bytes(32))
 
@@ -65,7 +70,7 @@ def muxed(kind, wire, **tuning):
 
     made = kind(wire, PEER, is_initiator=True, on_close=on_close)
     if kind is RepairedYamux:
-        made.tune(Tuning(**tuning), Unread(lambda peer_id: False))
+        made.tune(Tuning(**tuning), ReceiveBuffers(lambda peer_id: False))
         made._unread.enter(made)
     return made
 
@@ -209,7 +214,7 @@ def give(unread, connection, size):
 
 
 async def test_a_connection_that_gives_way_ends(wire):
-    unread = Unread(lambda peer_id: False)
+    unread = ReceiveBuffers(lambda peer_id: False)
     connection = muxed(RepairedYamux, wire)
     give(unread, connection, PEER_BYTES_MAX // 2)
     async with trio.open_nursery() as nursery:

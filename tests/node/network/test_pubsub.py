@@ -16,7 +16,6 @@ from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_uvarint, encode_varint_prefixed
 
 from node.network import pubsub
-from node.network.allowances import Allowances
 from node.network.pubsub import (
     BURST_MAX,
     RPC_ENTRIES,
@@ -25,6 +24,7 @@ from node.network.pubsub import (
     TOPIC_BYTES_MAX,
     TOPICS_PER_PEER_MAX,
 )
+from node.network.rate_limits import RateLimits
 from node.network.rpc_stream import RPC_BYTES_MAX
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
@@ -229,7 +229,7 @@ def flood(first, last):
 async def miser(door):
     """The same, but what a peer has used up does not come back."""
     await until(lambda: TOPIC in door.topic_ids)
-    door._messages = Allowances(BURST_MAX, 0, lambda peer: "here")
+    door._messages = RateLimits(BURST_MAX, 0, lambda peer: "here")
     return door
 
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 from libp2p.peer.id import ID
 
-from node.network.foreign import Escalation
+from node.network.libp2p_errors import Escalation
 from node.network.records import RecordValidator, _ask_all
 from protocol.values.ids import peer_id_of
 from tests.node.network.devnet import TextRule, circle, opened, until

@@ -12,7 +12,13 @@ import pytest
 
 from tests.ordinary_user import folder_of_user, run_command_as_user
 
-FILES = ("test_embedded", "test_escape", "test_selftest", "test_soft_limits", "runner/test_quotas")
+FILES = (
+    "test_embedded",
+    "test_escape",
+    "test_selftest",
+    "test_soft_limits",
+    "runner/test_namespace_limits",
+)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

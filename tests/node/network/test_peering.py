@@ -9,7 +9,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from multiaddr import Multiaddr
 
-from node.network import keeper
+from node.network import peering
 from node.network.addresses import parse_peer_address
 from node.network.scores import monotonic_ms
 from protocol.values.errors import BadSignature, PeerUnreachable
@@ -23,7 +23,7 @@ async def test_a_bootstrap_peer_may_start_later_and_come_back():
     listen = (address.partition("/p2p/")[0],)
     diary = Diary()
     async with opened("a", address, diary=diary) as a:
-        entry = a._keeper._book._entries[hub.peer_id]
+        entry = a._peering._book._entries[hub.peer_id]
         await until(lambda: entry.failures >= 2)
         assert a.peers() == ()
         for _ in range(2):
@@ -80,7 +80,7 @@ async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatc
         answers.append(await a.request(b.peer_id, b"x"))
 
     searching, answers = trio.Event(), []
-    monkeypatch.setattr("node.network.keeper.FIND_S", 1_000)
+    monkeypatch.setattr("node.network.peering.FIND_S", 1_000)
     async with opened("a") as a, opened("b") as b, trio.open_nursery() as nursery:
         b.on_request(echo)
         monkeypatch.setattr(a._stack.dht, "find_peer", search_for_ever)
@@ -88,7 +88,7 @@ async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatc
         await searching.wait()
         b._book.learn(a.peer_id, [Multiaddr(a.addresses()[0])])
         await until(lambda: answers == [b"x"])
-    assert not a._keeper._searches
+    assert not a._peering._searches
 
 
 async def test_dialling_at_the_same_time():
@@ -118,16 +118,16 @@ async def test_one_dead_address_does_not_hide_the_living_one():
 
 
 async def test_only_so_many_peers_are_dialled_and_bootstrap_peers_always():
-    async with opened("a", tuning=tuned(connections_wanted=1, keeper_every_ms=60_000)) as a:
+    async with opened("a", tuning=tuned(connections_wanted=1, peering_every_ms=60_000)) as a:
         others = [f"/ip4/127.0.0.1/tcp/{port}" for port in range(1, 4)]
         names = [peer_id_of(bytes([number]) * 32) for number in range(1, 4)]
         for name, address in zip(names, others, strict=True):
             learn(a, name, address)
-        (chosen,) = a._keeper._wanted()
+        (chosen,) = a._peering._wanted()
         assert chosen in names
-        a._keeper._book.learn_bootstrap(names[0], Multiaddr(others[0]))
-        a._keeper._tuning = tuned(connections_wanted=0)
-        assert a._keeper._wanted() == [names[0]]
+        a._peering._book.learn_bootstrap(names[0], Multiaddr(others[0]))
+        a._peering._tuning = tuned(connections_wanted=0)
+        assert a._peering._wanted() == [names[0]]
 
 
 class Refreshes:
@@ -136,33 +136,33 @@ class Refreshes:
     def __init__(self, node, monkeypatch):
         self.count = 0
         self.now_ms = 10**9
-        self.keeper = node._keeper
-        self.keeper._refreshed_ms = self.keeper._refresh_at_ms = -(10**9)
-        monkeypatch.setattr(keeper, "monotonic_ms", lambda: self.now_ms)
+        self.peering = node._peering
+        self.peering._refreshed_ms = self.peering._refresh_at_ms = -(10**9)
+        monkeypatch.setattr(peering, "monotonic_ms", lambda: self.now_ms)
         monkeypatch.setattr(node._stack.dht, "refresh_routing_table", self.refresh)
 
     async def refresh(self):
         self.count += 1
 
     async def during(self, seconds, name=None):
-        """Let time pass; each second a newcomer may come, and the keeper looks."""
+        """Let time pass; each second a newcomer may come, and the peering looks."""
         before = self.count
         for _ in range(seconds):
             self.now_ms += 1_000
             if name is not None:
-                self.keeper.connected(name)
-            await self.keeper._refresh()
+                self.peering.connected(name)
+            await self.peering._refresh()
         return self.count - before
 
 
 async def test_newcomers_do_not_refresh_the_routing_table_all_the_time(monkeypatch):
-    slow = tuned(keeper_every_ms=10**9)
+    slow = tuned(peering_every_ms=10**9)
     async with opened("b") as b, opened("a", b.addresses()[0], tuning=slow) as a:
         await until(a.peers)
         refreshes = Refreshes(a, monkeypatch)
         assert await refreshes.during(1) == 1
         assert await refreshes.during(100, b.peer_id) == 20  # Each newcomer may know somebody.
-        monkeypatch.setattr(a._stack.dht.routing_table, "size", lambda: keeper.PEERS_ENOUGH)
+        monkeypatch.setattr(a._stack.dht.routing_table, "size", lambda: peering.PEERS_ENOUGH)
         await refreshes.during(1_000)
         assert await refreshes.during(1_200) == await refreshes.during(1_200, b.peer_id) == 10
 
@@ -181,7 +181,7 @@ def meet(a, b):
 
 
 def learn(node, peer, *addresses):
-    node._keeper._book.learn(peer, [Multiaddr(text) for text in addresses])
+    node._peering._book.learn(peer, [Multiaddr(text) for text in addresses])
 
 
 def bare(node) -> str:

@@ -6,7 +6,7 @@ Spec: specs/network.md#limits.
 import pytest
 from libp2p.peer.id import ID
 
-from node.network.unread import PEER_BYTES_MAX, TOTAL_BYTES_MAX, Overrun, Unread
+from node.network.receive_buffers import PEER_BYTES_MAX, TOTAL_BYTES_MAX, Overrun, ReceiveBuffers
 
 ADA = ID(b"ada")
 
@@ -31,7 +31,7 @@ def entered(unread, *names):
 
 
 def test_one_peer_may_use_so_much_on_all_its_connections():
-    unread = Unread(lambda peer_id: False)
+    unread = ReceiveBuffers(lambda peer_id: False)
     one, other = entered(unread, "ada", "ada")
     unread.add(one, PEER_BYTES_MAX // 2)
     unread.add(other, PEER_BYTES_MAX // 2)
@@ -42,7 +42,7 @@ def test_one_peer_may_use_so_much_on_all_its_connections():
 
 
 def test_where_all_use_too_much_the_one_that_uses_most_is_closed():
-    unread = Unread(lambda peer_id: False)
+    unread = ReceiveBuffers(lambda peer_id: False)
     connections = entered(unread, *"abcdefgh")
     heaviest = connections[3]
     share = TOTAL_BYTES_MAX // len(connections)
@@ -59,7 +59,7 @@ def test_where_all_use_too_much_the_one_that_uses_most_is_closed():
 
 
 def test_who_makes_it_too_much_and_uses_most_loses_its_own():
-    unread = Unread(lambda peer_id: False)
+    unread = ReceiveBuffers(lambda peer_id: False)
     *others, greedy = entered(unread, *"abcdefgh")
     for connection in others:
         unread.add(connection, TOTAL_BYTES_MAX // 8 - 100)
@@ -70,7 +70,7 @@ def test_who_makes_it_too_much_and_uses_most_loses_its_own():
 
 
 def test_strangers_are_closed_before_known_peers():
-    unread = Unread(lambda peer_id: peer_id == ADA)
+    unread = ReceiveBuffers(lambda peer_id: peer_id == ADA)
     known = Connection(ADA)
     unread.enter(known)
     unread.add(known, PEER_BYTES_MAX)
@@ -84,7 +84,7 @@ def test_strangers_are_closed_before_known_peers():
 
 
 def test_who_leaves_counts_no_more():
-    unread = Unread(lambda peer_id: False)
+    unread = ReceiveBuffers(lambda peer_id: False)
     one, other = entered(unread, "a", "b")
     unread.add(one, 5)
     unread.add(other, 7)

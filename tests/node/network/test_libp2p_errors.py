@@ -11,7 +11,7 @@ import pytest
 import trio
 from libp2p.network.exceptions import SwarmException
 
-from node.network.foreign import Escalation, contained, reaching
+from node.network.libp2p_errors import Escalation, contained, reaching
 from protocol.values.errors import NodeError, PeerUnreachable, Stale
 from protocol.values.ids import PeerId
 
@@ -72,7 +72,7 @@ async def test_a_bug_is_raised_in_the_nursery():
 def test_libp2p_does_not_write_to_the_terminal():
     code = """
 import logging, libp2p
-from node.network.foreign import quiet_logging
+from node.network.libp2p_errors import quiet_logging
 quiet_logging()
 logging.warning("root"); logging.getLogger("libp2p.x").error("libp2p")
 """

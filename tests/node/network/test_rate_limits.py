@@ -6,8 +6,8 @@ Spec: specs/gossip.md#limits.
 import pytest
 import trio
 
-from node.network import allowances
-from node.network.allowances import PEERS_PER_SOURCE, Allowances, TokenBucket
+from node.network import rate_limits
+from node.network.rate_limits import PEERS_PER_SOURCE, RateLimits, TokenBucket
 
 BURST, PER_S = 40, 10
 
@@ -36,7 +36,7 @@ async def test_a_debt_is_waited_for(autojump_clock):
 
 
 def allowed(source_of=lambda peer: "here"):
-    return Allowances(BURST, PER_S, source_of)
+    return RateLimits(BURST, PER_S, source_of)
 
 
 async def test_each_peer_has_its_own(autojump_clock):
@@ -67,7 +67,7 @@ async def test_a_source_in_debt_makes_all_its_peers_wait(autojump_clock):
 
 
 async def test_those_heard_of_last_are_remembered(autojump_clock, monkeypatch):
-    monkeypatch.setattr(allowances, "HOLDERS_MAX", 10)
+    monkeypatch.setattr(rate_limits, "HOLDERS_MAX", 10)
     made = allowed(source_of=lambda peer: f"home of {peer}" if peer.startswith("x") else "here")
     made.take("ada", BURST)
     for number in range(100):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from node.sandbox.runner.stage import Stage
+from node.sandbox.runner.staging import Staging
 
 
 def test_an_ordinary_user_gets_the_path_back(tmp_path):
-    assert Stage([str(tmp_path)], hidden=False).place(str(tmp_path)) == str(tmp_path)
+    assert Staging([str(tmp_path)], hidden=False).place(str(tmp_path)) == str(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -28,7 +28,7 @@ def test_another_user_reaches_what_was_placed_and_nothing_else(tmp_path):
         right = False
         try:
             paths = [str(private / "folder"), str(private / "blob")]
-            stage = Stage(paths, hidden=True)
+            stage = Staging(paths, hidden=True)
             folder, blob = (stage.place(path) for path in paths)
             os.setresuid(1234, 1234, 1234)
             right = Path(folder, "file").read_text() == "seen"

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from node.cli.exits import EXIT_OF_CODE, MEANING, exit_of
+from node.cli.exit_codes import EXIT_OF_CODE, MEANING, exit_of
 from node.rpc.problems import CODE_OF_STATUS
 from protocol.values import errors
 

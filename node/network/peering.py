@@ -1,4 +1,4 @@
-"""Keeps us connected: to the bootstrap peers for ever, to others of our choice up to a number.
+"""Keeps connections: to the bootstrap peers always, to others of our choice up to a number.
 
 Spec: specs/network.md.
 """
@@ -14,8 +14,8 @@ from libp2p.peer.peerstore import PeerStoreError
 from multiaddr import Multiaddr
 
 from node.network.addresses import AddressBook
-from node.network.foreign import FOREIGN, contained
 from node.network.interface import Tuning
+from node.network.libp2p_errors import LIBP2P_ERRORS, contained
 from node.network.scores import monotonic_ms
 from node.network.stack import Stack
 from node.network.swarm import Targets
@@ -33,7 +33,7 @@ LASTING_MS: Final = 5_000
 """A connection that the other closes sooner had no place there: it is full."""
 
 
-class Keeper:
+class Peering:
     """Dials the peers that we should be connected with, and finds new ones in the DHT."""
 
     def __init__(
@@ -117,7 +117,7 @@ class Keeper:
             self._book.learn(PeerId(info.peer_id.to_base58()), info.addrs)
 
     def _pause_s(self) -> float:
-        every_s = self._tuning.keeper_every_ms / 1000
+        every_s = self._tuning.peering_every_ms / 1000
         return every_s * random.uniform(0.8, 1.2)  # noqa: S311 - not for secrets.
 
     async def _dial_wanted(self, peer: PeerId) -> None:
@@ -135,7 +135,7 @@ class Keeper:
         targets = Targets(book.addresses(peer), book.bootstrap(peer), is_asked)
         try:
             await self._stack.swarm.dial_any(ID.from_base58(peer), targets)
-        except FOREIGN:
+        except LIBP2P_ERRORS:
             self._book.dialled(peer, monotonic_ms(), reached=False)
             return False
         self._book.dialled(peer, monotonic_ms(), reached=True)

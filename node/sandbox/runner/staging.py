@@ -19,7 +19,7 @@ BIND, RECURSIVE, SLAVE = 0x1000, 0x4000, 0x80000
 NO_SUID, NO_DEVICES = 0x2, 0x4
 
 
-class Stage:
+class Staging:
     """Makes host paths reachable; an ordinary user needs none of it, and gets his path back."""
 
     __slots__ = ("count", "libc", "sources")

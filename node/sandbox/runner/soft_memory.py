@@ -12,7 +12,7 @@ Spec: specs/sandbox.md#soft-memory.
 
 import os
 
-from node.sandbox.runner import processes, quotas
+from node.sandbox.runner import namespace_limits, processes
 from node.sandbox.runner.container import MEMORY_LINE
 
 INODE_BYTES = 1024
@@ -34,7 +34,7 @@ class SoftMemory:
 
     def excess(self) -> tuple[str, str] | None:
         """Return a verdict if the container has more than its memory."""
-        used = quotas.held_bytes(self.init)
+        used = namespace_limits.held_bytes(self.init)
         for folder in self.folders:
             room = os.statvfs(folder)
             used += (room.f_blocks - room.f_bfree) * room.f_frsize

@@ -24,7 +24,7 @@ LOG: Final = logging.getLogger(__name__)
 # What libp2p lets out of a stream or a dial: its own errors (not all of them derive from its
 # base class), those of the trio channels and sockets beneath, and KeyError or ValueError when
 # a connection is taken down under a call.
-FOREIGN: Final = (
+LIBP2P_ERRORS: Final = (
     BaseLibp2pError,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
@@ -41,7 +41,7 @@ def reaching(peer: PeerId) -> Iterator[None]:
     """Turn whatever goes wrong with a peer's connection into PeerUnreachable."""
     try:
         yield
-    except FOREIGN as error:
+    except LIBP2P_ERRORS as error:
         raise PeerUnreachable(f"{peer} cannot be reached: {error!r}") from error
 
 

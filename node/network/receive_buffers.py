@@ -36,7 +36,7 @@ class Overrun(Exception):
     """The peer of this connection uses too much."""
 
 
-class Unread:
+class ReceiveBuffers:
     """Counts bytes by connection. `is_known` says whose are closed after all strangers'."""
 
     def __init__(self, is_known: Callable[[ID], bool]) -> None:

@@ -45,7 +45,7 @@ class TokenBucket:
         return self._tokens
 
 
-class Allowances(Generic[P]):
+class RateLimits(Generic[P]):
     """A bucket for each peer, and one for each source, whether they are connected or not."""
 
     def __init__(self, burst: int, per_s: int, source_of: Callable[[P], str]) -> None:
