@@ -8,6 +8,8 @@ Spec: specs/gossip.md#limits.
 import functools
 import os
 import sys
+import time
+from pathlib import Path
 
 import attacker  # Beside this script.
 import trio
@@ -15,7 +17,15 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils.varint import encode_varint_prefixed
 
-TOPIC = "/mutirao/mutirao/calls"
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from protocol.values.limits import RECORD_TTL_MS
+from protocol.wire.envelope import Signer
+from protocol.wire.messages import CapabilityRecord
+
+NETWORK = "mutirao"
+TOPIC = f"/mutirao/{NETWORK}/calls"
+RECORDS_TOPIC = f"/mutirao/{NETWORK}/record"
 ATTACK_S = 3  # An attack that the victim makes wait ends all the same.
 
 
@@ -69,11 +79,11 @@ async def many_small_rpcs(host, peer):
     await flood(host, peer, [rpc] * 30_000)
 
 
-def signed(host, numbers):
+def signed(host, numbers, topic=TOPIC, data=bytes(2000)):
     """Messages that are as they should be, but for their number."""
     own, key = host.get_id().to_bytes(), host.get_private_key()
     for number in numbers:
-        made = rpc_pb2.Message(data=bytes(2000), topicIDs=[TOPIC], from_id=own)
+        made = rpc_pb2.Message(data=data, topicIDs=[topic], from_id=own)
         made.seqno = number.to_bytes(8)
         words = PUBSUB_SIGNING_PREFIX.encode() + made.SerializeToString()
         made.key, made.signature = host.get_public_key().serialize(), key.sign(words)
@@ -106,6 +116,17 @@ async def many_names(host, peer):
         return made
 
     await flood(host, peer, (rpc() for _ in range(500)))
+
+
+async def many_records(host, peer):
+    """Capability records of nodes that do not exist, each with a key of its own."""
+    now_ms = time.time_ns() // 10**6
+    rpcs = []
+    for number in range(110):
+        record = CapabilityRecord(1, now_ms, RECORD_TTL_MS, (), True, cpus=64)
+        envelope = Signer(os.urandom(32), NETWORK).sign(record).envelope
+        rpcs.append(rpc_pb2.RPC(publish=list(signed(host, [number], RECORDS_TOPIC, envelope))))
+    await flood(host, peer, rpcs)
 
 
 async def many_streams(host, peer):
