@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,15 +31,12 @@ from protocol.machines import effects
 from protocol.machines.inputs import Input
 from protocol.rules.capacity import Reservation
 from protocol.values.errors import (
-    PeerFault,
-    PeerUnreachable,
     SandboxUnavailable,
-    Stale,
-    Unavailable,
 )
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId, digest_of
 from protocol.wire.envelope import Signer
 from protocol.wire.job import BlobRef, FileRef, JobSpec, Resources, Terms, Workload
+from tests.node.memory_stream import MemoryStreams
 
 NETWORK = "test"
 ADA, BEA, EVE = (Signer(digest_of(name), NETWORK) for name in (b"ada", b"bea", b"eve"))
@@ -48,7 +45,6 @@ LEASE = LeaseId(b"L" * 32)
 JOB = JobId(b"J" * 16)
 RESERVATION = Reservation(Resources(memory_mib=64, disk_mib=16))
 PATIENCE_S = 15
-Handler = Callable[[PeerId, "Line"], Awaitable[None]]
 
 
 async def until(condition: Callable[[], Any], what: str = "it") -> Any:
@@ -58,97 +54,6 @@ async def until(condition: Callable[[], Any], what: str = "it") -> Any:
             await trio.sleep(0.002)
         return found
     raise AssertionError(f"waited {PATIENCE_S} s for {what}")
-
-
-class Line:
-    """A ByteStream over one end of a pair of memory streams."""
-
-    def __init__(self, peer: PeerId, end: trio.abc.HalfCloseableStream) -> None:
-        self.peer = peer
-        self._end = end
-        self._rest = b""
-        self.other = self
-        self.was_reset = False
-
-    async def read_exactly(self, size: int, /) -> bytes:
-        data = b""
-        while len(data) < size:
-            piece = await self.wait_some(size - len(data))
-            if not piece:
-                raise PeerUnreachable("the stream ended too early")
-            data += piece
-        return data
-
-    async def wait_some(self, size_max: int, /) -> bytes:
-        try:
-            self._rest = self._rest or bytes(await self._end.receive_some(65_536))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerUnreachable("the stream broke") from error
-        if self.was_reset:
-            raise PeerUnreachable("the stream was reset")
-        data, self._rest = self._rest[:size_max], self._rest[size_max:]
-        return data
-
-    read_some = wait_some
-
-    async def write(self, data: bytes, /) -> None:
-        try:
-            await self._end.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerUnreachable("the stream broke") from error
-
-    async def close(self) -> None:
-        try:
-            await self._end.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerUnreachable("the stream broke") from error
-
-    async def reset(self) -> None:
-        # What is on its way is lost, and the other side sees no clean end.
-        for line in (self, self.other):
-            line.was_reset = True
-            line._end.send_stream.close()
-        self._end.receive_stream.close()
-        await trio.lowlevel.checkpoint()
-
-
-class Wires:
-    """Streams between nodes, in place of libp2p's."""
-
-    def __init__(self, nursery: trio.Nursery) -> None:
-        self.handlers: dict[tuple[PeerId, str], Handler] = {}
-        self.faults: list[PeerFault] = []
-        self.opened: list[str] = []
-        self.lines: list[Line] = []
-        self._nursery = nursery
-
-    def of(self, own: PeerId) -> Callable[[PeerId, str], Awaitable[Line]]:
-        """Return what opens streams for a node."""
-
-        async def open_stream(peer: PeerId, protocol: str) -> Line:
-            await trio.lowlevel.checkpoint()
-            handler = self.handlers.get((peer, protocol))
-            self.opened.append(protocol)
-            if handler is None:
-                raise PeerUnreachable("no address answers")
-            ours, theirs = trio.testing.memory_stream_pair()
-            line, mine = Line(own, theirs), Line(peer, ours)
-            line.other, mine.other = mine, line
-            self.lines.append(line)
-            self._nursery.start_soon(self._serve, handler, own, line)
-            return mine
-
-        return open_stream
-
-    async def _serve(self, handler: Handler, peer: PeerId, line: Line) -> None:
-        try:
-            await handler(peer, line)
-            await line.close()
-        except PeerFault as fault:
-            self.faults.append(fault)
-            await line.reset()
-        except (Stale, Unavailable):
-            await line.reset()
 
 
 class RecordedInbox:
@@ -178,7 +83,7 @@ class RecordedInbox:
 
 
 @dataclass
-class Box:
+class ObedientContainer:
     """A container that does what the test says."""
 
     spec: ContainerSpec
@@ -194,7 +99,7 @@ class ObedientSandbox:
     isolation = 1
 
     def __init__(self) -> None:
-        self.boxes: dict[Path, Box] = {}
+        self.containers: dict[Path, ObedientContainer] = {}
         self.lost: set[Path] = set()
         """Folders of containers that were to run and left no result."""
         self.started: list[str] = []
@@ -226,7 +131,7 @@ class ObedientSandbox:
         await trio.lowlevel.checkpoint()
         if folder in self.lost:
             raise SandboxUnavailable("the container was lost")
-        return folder in self.boxes
+        return folder in self.containers
 
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         self.asked.append(spec.name)
@@ -235,21 +140,21 @@ class ObedientSandbox:
             raise self.refuses
         self.started.append(spec.name)
         log_path(folder).write_bytes(b"")
-        self.boxes[folder] = Box(spec)
+        self.containers[folder] = ObedientContainer(spec)
 
     async def wait(self, folder: Path) -> Exit:
-        await self.boxes[folder].ended.wait()
-        return self.boxes[folder].exit
+        await self.containers[folder].ended.wait()
+        return self.containers[folder].exit
 
     def usage_ms(self, folder: Path) -> int:
-        return self.boxes[folder].used_ms if folder in self.boxes else 0
+        return self.containers[folder].used_ms if folder in self.containers else 0
 
     async def kill(self, folder: Path) -> None:
         await trio.lowlevel.checkpoint()
         if self.refuses is not None:
             raise self.refuses
         self.killed.append(folder)
-        if folder in self.boxes:
+        if folder in self.containers:
             self.finish(folder, Exit(137, "killed", "", 5))
 
     async def extend(self, folder: Path, budget_ms: int) -> None:
@@ -261,7 +166,7 @@ class ObedientSandbox:
         if self.refuses is not None:
             raise self.refuses
         self.removed.append(folder)
-        self.boxes.pop(folder, None)
+        self.containers.pop(folder, None)
         await trio.to_thread.run_sync(remove_tree, folder)
 
     async def reap(self, names: frozenset[str]) -> None:
@@ -270,12 +175,12 @@ class ObedientSandbox:
 
     def finish(self, folder: Path, ended: Exit | None = None, **files: bytes) -> None:
         """End a container that leaves these files."""
-        box = self.boxes[folder]
-        box.exit = ended or box.exit
+        container = self.containers[folder]
+        container.exit = ended or container.exit
         outputs_path(folder).mkdir(exist_ok=True)
         for name, data in files.items():
             (outputs_path(folder) / name).write_bytes(data)
-        box.ended.set()
+        container.ended.set()
 
 
 def remove_tree(folder: Path) -> None:
@@ -285,7 +190,7 @@ def remove_tree(folder: Path) -> None:
 
 
 @dataclass
-class Place:
+class NodeFolder:
     """One node's folders, with what is in them."""
 
     folder: Path
@@ -305,9 +210,9 @@ class Place:
     def executions(self, **changes: Any) -> Executions:
         return Executions(replace(self.context, **changes), self.inbox)
 
-    def results(self, wires: Wires, own: PeerId = ADA.peer_id) -> Results:
+    def results(self, streams: MemoryStreams, own: PeerId = ADA.peer_id) -> Results:
         jobs = self.folder / "jobs"
-        return Results(jobs, self.blobs, self.context.fetcher, wires.of(own), self.inbox)
+        return Results(jobs, self.blobs, self.context.fetcher, streams.opener(own), self.inbox)
 
     async def image(self, content: bytes = b"hello", *, packed: bool = False) -> Digest:
         """Make a small image, and let it be here."""
@@ -349,22 +254,22 @@ class Place:
         return Workload(image, inputs=files, **(small | fields | changes))
 
 
-async def make_place(
+async def make_node_folder(
     folder: Path, journal: Journal, open_stream: Any, sandbox: Any, budget_mib: int = 256
-) -> Place:
+) -> NodeFolder:
     for name in ("runs", "roots", "jobs", "blobs"):
         (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
     blobs = Blobs(folder / "blobs", journal, budget_mib)
     await blobs.reconcile()
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, open_stream)
-    roots = ImageCache(folder / "roots", images, budget_mib)
-    context = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", roots)
-    return Place(folder, journal, blobs, images, context, RecordedInbox())
+    cache = ImageCache(folder / "roots", images, budget_mib)
+    context = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", cache)
+    return NodeFolder(folder, journal, blobs, images, context, RecordedInbox())
 
 
-def serve_blobs(wires: Wires, peer: PeerId, blobs: Blobs) -> None:
-    wires.handlers[peer, BLOB_PROTOCOL] = BlobServer(blobs).serve
+def serve_blobs(streams: MemoryStreams, peer: PeerId, blobs: Blobs) -> None:
+    streams.handlers[peer, BLOB_PROTOCOL] = BlobServer(blobs).serve
 
 
 def spec_of(workload: Workload, **changes: Any) -> JobSpec:

@@ -1,6 +1,6 @@
 """Whole daemons in one process: all parts are real but libp2p and the containers.
 
-A node is put together as the daemon's is; only what it is given differs. A machine may be ended at
+A node is put together as the daemon's is; only what it is given differs. A node may be ended at
 any point, as by a crash, and started again on the same folder.
 Spec: specs/core.md#daemon.
 """
@@ -25,18 +25,19 @@ from protocol.machines.context import Policy
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
-from tests.node.fixtures import Handler, ObedientSandbox, Place, Wires, spec_of, until
+from tests.node.fixtures import NodeFolder, ObedientSandbox, spec_of, until
+from tests.node.memory_stream import Handler, MemoryStreams
 
 
 class MemoryNetwork:
     """Carries what one node says to the others that run, at once and whole."""
 
-    def __init__(self, machine: "Machine", events: PeerEvents, town: "Town") -> None:
-        self.peer_id = machine.signer.peer_id
+    def __init__(self, own: "LocalNode", events: PeerEvents, network: "LocalNetwork") -> None:
+        self.peer_id = own.signer.peer_id
         self.events = events
-        self.others = town.machines
-        self.wires = town.wires
-        self.open_stream = town.wires.of(self.peer_id)
+        self.others = network.nodes
+        self.streams = network.streams
+        self.open_stream = network.streams.opener(self.peer_id)
         self.published: list[tuple[str, bytes]] = []
         self.undelivered: list[bytes] = []
         self.records: list[bytes] = []
@@ -64,7 +65,7 @@ class MemoryNetwork:
         self.answer = handler
 
     def on_stream(self, protocol: str, handler: Handler) -> None:
-        self.wires.handlers[self.peer_id, protocol] = handler
+        self.streams.handlers[self.peer_id, protocol] = handler
 
     def subscribe(self, topic: str, rule: Rule, screen: Screen) -> None:
         self.topics[topic] = (rule, screen)
@@ -108,9 +109,9 @@ class MemoryNetwork:
         return found[-1] if found else None
 
     def close(self) -> None:
-        for peer, protocol in list(self.wires.handlers):
+        for peer, protocol in list(self.streams.handlers):
             if peer == self.peer_id:
-                del self.wires.handlers[peer, protocol]
+                del self.streams.handlers[peer, protocol]
 
     def _reachable(self) -> list[PeerId]:
         return [p for p, other in self.others.items() if p != self.peer_id and other.alive]
@@ -124,7 +125,7 @@ NOT_HEARD = (_let_nothing_pass, _let_nothing_pass)
 """What there is for a topic without a subscription."""
 
 
-class Machine:
+class LocalNode:
     """One node; `run` is one life of it."""
 
     def __init__(
@@ -141,15 +142,17 @@ class Machine:
         self.network: MemoryNetwork
 
     @property
-    def place(self) -> Place:
+    def node_folder(self) -> NodeFolder:
         """The folders of the node, with the parts of this life."""
         context = self.node.context
-        return Place(self.folder, self.journal, context.blobs, context.images, context, None)
+        return NodeFolder(self.folder, self.journal, context.blobs, context.images, context, None)
 
-    async def run(self, town: "Town", task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(
+        self, network: "LocalNetwork", task_status: Any = trio.TASK_STATUS_IGNORED
+    ) -> None:
         ports = Ports(
             Config(data_dir=self.folder), self.signer, Clock(), self.journal,
-            Sandbox(self.sandbox, "it works"), self.policy, partial(self._open_network, town),
+            Sandbox(self.sandbox, "it works"), self.policy, partial(self._open_network, network),
             trio.Event(),
         )  # fmt: skip
         self.life = trio.CancelScope()
@@ -157,7 +160,7 @@ class Machine:
             async with assemble(ports) as self.node, trio.open_nursery() as nursery:
                 await nursery.start(self.node.run)
                 self.alive = True
-                town.introduce(self)
+                network.introduce(self)
                 task_status.started()
         self.alive = False
         assert not self.node.core.illegal, "an honest node did what is illegal"
@@ -165,62 +168,64 @@ class Machine:
     async def crash(self) -> None:
         """End this life without a word."""
         self.life.cancel()
-        await until(lambda: not self.alive, "the machine to die")
+        await until(lambda: not self.alive, "the node to die")
 
     @asynccontextmanager
     async def _open_network(
-        self, town: "Town", events: PeerEvents, _records: Any
+        self, network: "LocalNetwork", events: PeerEvents, _records: Any
     ) -> AsyncIterator[MemoryNetwork]:
-        self.network = MemoryNetwork(self, events, town)
+        self.network = MemoryNetwork(self, events, network)
         try:
             yield self.network
         finally:
             self.network.close()
 
 
-class Town:
+class LocalNetwork:
     """Machines that know each other."""
 
-    def __init__(self, nursery: trio.Nursery, wires: Wires) -> None:
-        self.machines: dict[PeerId, Machine] = {}
-        self.wires = wires
+    def __init__(self, nursery: trio.Nursery, streams: MemoryStreams) -> None:
+        self.nodes: dict[PeerId, LocalNode] = {}
+        self.streams = streams
         self.nursery = nursery
 
-    async def start(self, machine: Machine) -> None:
-        self.machines[machine.signer.peer_id] = machine
-        await self.nursery.start(machine.run, self)
+    async def start(self, node: LocalNode) -> None:
+        self.nodes[node.signer.peer_id] = node
+        await self.nursery.start(node.run, self)
 
-    def introduce(self, machine: Machine) -> None:
-        for other in self.machines.values():
-            if other is not machine and other.alive:
-                other.network.events.peer_connected(machine.signer.peer_id)
-                machine.network.events.peer_connected(other.signer.peer_id)
+    def introduce(self, node: LocalNode) -> None:
+        for other in self.nodes.values():
+            if other is not node and other.alive:
+                other.network.events.peer_connected(node.signer.peer_id)
+                node.network.events.peer_connected(other.signer.peer_id)
 
     async def acquainted(self) -> None:
-        """Wait until every machine has the records of all others."""
-        count = len(self.machines) - 1
-        for machine in self.machines.values():
+        """Wait until every node has the records of all others."""
+        count = len(self.nodes) - 1
+        for one in self.nodes.values():
             await until(
-                lambda m=machine: len(m.node.core.directory.listings(0)) == count, "records"
+                lambda one=one: len(one.node.core.directory.listings(0)) == count, "records"
             )
 
 
 @asynccontextmanager
-async def open_town(wires: Wires, *machines: Machine) -> AsyncIterator[Town]:
+async def open_local_network(
+    streams: MemoryStreams, *nodes: LocalNode
+) -> AsyncIterator[LocalNetwork]:
     async with trio.open_nursery() as nursery:
-        town = Town(nursery, wires)
-        for machine in machines:
-            await town.start(machine)
-        await town.acquainted()
-        yield town
+        network = LocalNetwork(nursery, streams)
+        for node in nodes:
+            await network.start(node)
+        await network.acquainted()
+        yield network
         nursery.cancel_scope.cancel()
 
 
-class Pair:
+class LocalPair:
     """A requester and a provider that know each other."""
 
-    def __init__(self, town: Town, ada: Machine, bea: Machine) -> None:
-        self.town, self.ada, self.bea = town, ada, bea
+    def __init__(self, network: LocalNetwork, ada: LocalNode, bea: LocalNode) -> None:
+        self.network, self.ada, self.bea = network, ada, bea
 
     @property
     def jobs(self) -> JobService:
@@ -232,7 +237,7 @@ class Pair:
         return self.bea.sandbox
 
     async def submit(self, *inputs: tuple[str, bytes], **changes: Any) -> str:
-        workload = await self.ada.place.workload(*inputs)
+        workload = await self.ada.node_folder.workload(*inputs)
         return (await self.jobs.submit(spec_of(workload, **changes))).id
 
     async def phase(self, job: str, *phases: str) -> Any:
@@ -247,11 +252,13 @@ class Pair:
         await self.phase(job, "running")
         return job
 
-    async def box(self) -> Any:
+    async def container(self) -> Any:
         """Return the folder of the one container that runs."""
-        boxes = self.sandbox.boxes
-        return await until(lambda: next((f for f in boxes if not boxes[f].ended.is_set()), None))
+        containers = self.sandbox.containers
+        return await until(
+            lambda: next((f for f in containers if not containers[f].ended.is_set()), None)
+        )
 
     async def finish(self, job: str, code: int = 0, **files: bytes) -> Any:
-        self.sandbox.finish(await self.box(), Exit(code, "exited", "", 1), **files)
+        self.sandbox.finish(await self.container(), Exit(code, "exited", "", 1), **files)
         return await self.phase(job, "done")

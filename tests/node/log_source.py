@@ -8,7 +8,8 @@ from pathlib import Path
 from node.data.log_protocol import PROTOCOL
 from node.provider.log_server import LogServer
 from protocol.values.ids import LeaseId, PeerId
-from tests.node.fixtures import ADA, BEA, LEASE, Wires
+from tests.node.fixtures import ADA, BEA, LEASE
+from tests.node.memory_stream import MemoryStreams
 
 
 class LogSource:
@@ -29,8 +30,8 @@ class LogSource:
             file.write(data)
 
 
-def serve_log(path: Path, wires: Wires) -> LogSource:
+def serve_log(path: Path, streams: MemoryStreams) -> LogSource:
     """Let the provider serve the log in a file."""
     source = LogSource(path)
-    wires.handlers[BEA.peer_id, PROTOCOL] = LogServer(source.log_of).serve
+    streams.handlers[BEA.peer_id, PROTOCOL] = LogServer(source.log_of).serve
     return source

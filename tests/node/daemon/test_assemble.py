@@ -19,14 +19,21 @@ from node.driver.clock import Clock
 from node.messaging import outbox_sender
 from node.storage.journal import OutboxRow
 from protocol.rules.topics import topics_of
-from tests.node.fixtures import ADA, BEA, Wires, until
-from tests.node.local_node import Machine, MemoryNetwork, Pair, Town, open_town
+from tests.node.fixtures import ADA, BEA, until
+from tests.node.local_node import (
+    LocalNetwork,
+    LocalNode,
+    LocalPair,
+    MemoryNetwork,
+    open_local_network,
+)
+from tests.node.memory_stream import MemoryStreams
 
 
 async def test_nobody_is_answered_before_the_node_runs(
-    ada_machine: Machine, wires: Wires, nursery: trio.Nursery
+    ada_node: LocalNode, streams: MemoryStreams, nursery: trio.Nursery
 ) -> None:
-    town = Town(nursery, wires)
+    local_network = LocalNetwork(nursery, streams)
     seen: list[MemoryNetwork] = []
 
     @asynccontextmanager
@@ -35,18 +42,18 @@ async def test_nobody_is_answered_before_the_node_runs(
         events.peer_connected(BEA.peer_id)
         assert not events.is_known(BEA.peer_id)
         assert receiver.screen(BEA.peer_id, b"no message")
-        seen.append(MemoryNetwork(ada_machine, events, town))
+        seen.append(MemoryNetwork(ada_node, events, local_network))
         yield seen[0]
 
     ports = Ports(
-        Config(data_dir=ada_machine.folder), ADA, Clock(), ada_machine.journal,
-        Sandbox(None, "none"), ada_machine.policy, open_network, trio.Event(),
+        Config(data_dir=ada_node.folder), ADA, Clock(), ada_node.journal,
+        Sandbox(None, "none"), ada_node.policy, open_network, trio.Event(),
     )  # fmt: skip
     async with assemble(ports) as node:
         (network,) = seen
-        assert (network.topics, wires.handlers) == ({}, {})
+        assert (network.topics, streams.handlers) == ({}, {})
         await nursery.start(node.run)
-        served = {protocol for peer, protocol in wires.handlers if peer == ADA.peer_id}
+        served = {protocol for peer, protocol in streams.handlers if peer == ADA.peer_id}
         assert served == {BLOB_PROTOCOL, LOG_PROTOCOL}
         assert network.answer == node.receiver.answer
         record = await until(lambda: node.core.presence.record)
@@ -55,7 +62,7 @@ async def test_nobody_is_answered_before_the_node_runs(
 
 
 async def test_a_peer_that_comes_back_gets_at_once_what_waits_for_it(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days = SimpleNamespace(uniform=lambda least, most: 1_000_000)
     monkeypatch.setattr(outbox_sender, "random", days)  # So long are the pauses.
@@ -65,16 +72,18 @@ async def test_a_peer_that_comes_back_gets_at_once_what_waits_for_it(
     until_ms = pair.ada.node.ports.clock.now_ms() + 600_000
     sender.send(OutboxRow(0, BEA.peer_id, record, until_ms))
     await until(lambda: record in pair.ada.network.undelivered)
-    await pair.town.start(pair.bea)
+    await pair.network.start(pair.bea)
     with trio.fail_after(15):
         await sender.wait_empty()
 
 
-async def test_named_images_are_kept_over_a_restart(ada_machine: Machine, wires: Wires) -> None:
-    async with open_town(wires, ada_machine) as town:
-        image = await ada_machine.place.image()
-        await ada_machine.place.images.tag("tiny", image)
-        await ada_machine.crash()
-        await town.start(ada_machine)
-        assert await ada_machine.node.images.resolve("tiny") == image.hex()
-        assert any(image in pins for pins in ada_machine.place.blobs._pins.values())
+async def test_named_images_are_kept_over_a_restart(
+    ada_node: LocalNode, streams: MemoryStreams
+) -> None:
+    async with open_local_network(streams, ada_node) as network:
+        image = await ada_node.node_folder.image()
+        await ada_node.node_folder.images.tag("tiny", image)
+        await ada_node.crash()
+        await network.start(ada_node)
+        assert await ada_node.node.images.resolve("tiny") == image.hex()
+        assert any(image in pins for pins in ada_node.node_folder.blobs._pins.values())

@@ -11,7 +11,7 @@ from node.requester import log_follower
 from node.sandbox.driver import log_path
 from protocol.values.ids import JobId
 from tests.node.fixtures import until
-from tests.node.local_node import Pair
+from tests.node.local_node import LocalPair
 
 
 @pytest.fixture(autouse=True)
@@ -20,35 +20,35 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_server, "POLL_S", 0.005)
 
 
-async def test_the_requester_crashes_while_its_job_runs(pair: Pair) -> None:
+async def test_the_requester_crashes_while_its_job_runs(pair: LocalPair) -> None:
     job = await pair.running()
-    folder = await pair.box()
+    folder = await pair.container()
     log_path(folder).write_bytes(b"before\n")
     await pair.ada.crash()
     with log_path(folder).open("ab") as file:
         file.write(b"meanwhile\n")
-    await pair.town.start(pair.ada)
+    await pair.network.start(pair.ada)
     path = pair.ada.node.results.log_path(JobId(bytes.fromhex(job)))
     await until(lambda: path.exists() and path.read_bytes() == b"before\nmeanwhile\n")
     view = await pair.finish(job, result=b"1")
     assert view.attempts == 1
 
 
-async def test_the_requester_is_away_when_its_job_ends(pair: Pair) -> None:
+async def test_the_requester_is_away_when_its_job_ends(pair: LocalPair) -> None:
     job = await pair.running()
     await pair.ada.crash()
-    pair.sandbox.finish(await pair.box(), result=b"1")
+    pair.sandbox.finish(await pair.container(), result=b"1")
     await until(lambda: not pair.bea.node.executions._active)
-    await pair.town.start(pair.ada)
+    await pair.network.start(pair.ada)
     await pair.phase(job, "done")
     assert len(await pair.jobs.outputs(job)) == 1
 
 
-async def test_the_provider_stops_and_leaves_nothing(pair: Pair) -> None:
+async def test_the_provider_stops_and_leaves_nothing(pair: LocalPair) -> None:
     job = await pair.running()
     with trio.fail_after(5):
         await pair.bea.node.say_goodbye()
         await pair.bea.crash()
-    assert list(pair.bea.place.context.runs.iterdir()) == []
+    assert list(pair.bea.node_folder.context.runs.iterdir()) == []
     view = await pair.phase(job, "failed")  # Nobody else is there.
     assert view.attempts > 1

@@ -37,11 +37,11 @@ def settling(exit_code: int) -> Settling:
 def test_a_job_of_a_peer_is_told_at_its_start_and_once_at_its_end(
     said: pytest.LogCaptureFixture,
 ) -> None:
-    telling = JobLog()
-    telling.launched(launch())
-    telling.saved(LEASE, SimpleNamespace())  # The state of a lease that goes on.
+    log = JobLog()
+    log.launched(launch())
+    log.saved(LEASE, SimpleNamespace())  # The state of a lease that goes on.
     for state in (settling(3), settling(3), None):  # Billed, billed with a voucher, forgotten.
-        telling.saved(LEASE, state)
+        log.saved(LEASE, state)
     start, end = said.records
     assert start.getMessage() == "a job of a peer starts here"
     assert vars(start)["lease"] == vars(end)["lease"] == LEASE.hex()[:12]
@@ -53,9 +53,9 @@ def test_a_job_of_a_peer_is_told_at_its_start_and_once_at_its_end(
 def test_a_job_that_is_paused_and_goes_on(said: pytest.LogCaptureFixture) -> None:
     hold = SimpleNamespace(requester=BEA.peer_id)
     running = Serving(hold, 0, b"", WORKLOAD, 0, 0, 0, 0, b"", started=True)  # type: ignore[arg-type]
-    telling = JobLog()
+    log = JobLog()
     for since_ms in (0, 7, 7, 0):
-        telling.saved(LEASE, replace(running, paused_since_ms=since_ms))
+        log.saved(LEASE, replace(running, paused_since_ms=since_ms))
     assert [record.getMessage() for record in said.records] == [
         "a job of a peer is paused here: its requester does not pay",
         "a job of a peer goes on here",
@@ -63,10 +63,10 @@ def test_a_job_that_is_paused_and_goes_on(said: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_job_that_ended_without_a_bill(said: pytest.LogCaptureFixture) -> None:
-    telling = JobLog()
-    telling.saved(LEASE, None)  # Never started: nothing is said.
-    telling.launched(launch())
-    telling.saved(LEASE, None)
+    log = JobLog()
+    log.saved(LEASE, None)  # Never started: nothing is said.
+    log.launched(launch())
+    log.saved(LEASE, None)
     assert [record.getMessage() for record in said.records] == [
         "a job of a peer starts here", "a job of a peer ended here, without a bill",
     ]  # fmt: skip

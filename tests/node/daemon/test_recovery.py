@@ -29,7 +29,7 @@ from protocol.values.limits import PEERS_WAIT_MS
 from protocol.wire.codec import encode
 from protocol.wire.job import Outputs
 from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, ref_of, spec_of
+from tests.node.fixtures import ADA, BEA, JOB, LEASE, NodeFolder, ref_of, spec_of
 from tests.simulated_network import START_MS, SimulatedNetwork, provider_policy
 from tests.simulated_node import Node
 
@@ -71,9 +71,9 @@ async def write(node: Node, journal: Journal) -> None:
     await journal.commit(Commit(snapshots))
 
 
-async def resumed(place: Place, node: Node, policy: Policy) -> tuple[Core, list[Effect]]:
+async def resumed(node_folder: NodeFolder, node: Node, policy: Policy) -> tuple[Core, list[Effect]]:
     """Return a new core after the recovery, and what is to be done."""
-    past = await recall(place.journal, place.context, 0)
+    past = await recall(node_folder.journal, node_folder.context, 0)
     core = Core(node.signer, Policy())
     # The world has a clock of its own: for the new life it stands still.
     return core, core.recover(past.saved, policy, _latest_ms(past.saved))
@@ -98,7 +98,7 @@ def kinds(wanted: list[Effect]) -> list[str]:
     (provider.lease.Stopping, ["Kill"]),
     (provider.lease.Settling, []),
 ])  # fmt: skip
-async def test_leases_that_we_serve(bea: Place, state: type, wanted: list[str]) -> None:
+async def test_leases_that_we_serve(bea: NodeFolder, state: type, wanted: list[str]) -> None:
     _, _, bea_node = halted(state)
     await write(bea_node, bea.journal)
     core, done = await resumed(bea, bea_node, bea_node.policy)
@@ -119,7 +119,9 @@ async def test_leases_that_we_serve(bea: Place, state: type, wanted: list[str]) 
     (requester.lease.Fetched, ["FetchOutputs"]),
     (requester.lease.Releasing, []),
 ])  # fmt: skip
-async def test_auctions_and_leases_of_our_own(ada: Place, state: type, wanted: list[str]) -> None:
+async def test_auctions_and_leases_of_our_own(
+    ada: NodeFolder, state: type, wanted: list[str]
+) -> None:
     _, ada_node, _ = halted(state)
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
@@ -130,7 +132,9 @@ async def test_auctions_and_leases_of_our_own(ada: Place, state: type, wanted: l
 
 
 @pytest.mark.parametrize("state", [requester.auction.Calling, requester.auction.Opening])
-async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, state: type) -> None:
+async def test_a_job_whose_auction_was_open_is_called_for_again(
+    ada: NodeFolder, state: type
+) -> None:
     _, ada_node, bea_node = halted(state)
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
@@ -145,7 +149,7 @@ async def test_a_job_whose_auction_was_open_is_called_for_again(ada: Place, stat
     assert any(isinstance(effect, effects.Publish) for effect in done)
 
 
-async def test_jobs_that_have_ended_rest(ada: Place) -> None:
+async def test_jobs_that_have_ended_rest(ada: NodeFolder) -> None:
     workload = await ada.workload()
     ended = [
         Job(JOB[:15] + bytes([number]), spec_of(workload), 1, ending=ending)
@@ -162,7 +166,7 @@ async def test_jobs_that_have_ended_rest(ada: Place) -> None:
     assert ada.blobs._pins == {}
 
 
-async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: Place) -> None:
+async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: NodeFolder) -> None:
     workload = await ada.workload(("a", b"1"))
     job = Job(JOB, spec_of(workload), 1)
     saved = [Save("job", JOB, job), Report(JOB, Running(BEA.peer_id))]
@@ -175,7 +179,7 @@ async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: Place) -
 
 
 @pytest.mark.parametrize("state", [provider.lease.Waiting, provider.lease.Serving])
-async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> None:
+async def test_what_a_lease_is_made_of_is_pinned(bea: NodeFolder, state: type) -> None:
     _, _, bea_node = halted(state)
     (found,) = bea_node.core.provider.leases.values()
     workload = await bea.workload(("a", b"1"))
@@ -189,7 +193,7 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: Place, state: type) -> Non
     assert bea.context.image_cache._pins == {lease_id: workload.image}
 
 
-async def settling(bea: Place, digest: Digest) -> LeaseId:
+async def settling(bea: NodeFolder, digest: Digest) -> LeaseId:
     _, _, bea_node = halted(provider.lease.Settling)
     (found,) = bea_node.core.provider.leases.values()
     state = replace(found, receipt=replace(found.receipt, outputs=digest))
@@ -198,7 +202,7 @@ async def settling(bea: Place, digest: Digest) -> LeaseId:
     return found.hold.lease_id
 
 
-async def test_outputs_that_were_not_fetched_yet_are_pinned(bea: Place) -> None:
+async def test_outputs_that_were_not_fetched_yet_are_pinned(bea: NodeFolder) -> None:
     log = await bea.blobs.put_bytes(b"log", "log")
     listing = await bea.blobs.put_bytes(encode(Outputs((), log)), "output")
     lease_id = await settling(bea, listing.digest)
@@ -207,7 +211,7 @@ async def test_outputs_that_were_not_fetched_yet_are_pinned(bea: Place) -> None:
 
 
 async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
-    bea: Place, caplog: pytest.LogCaptureFixture
+    bea: NodeFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     await settling(bea, ref_of(b"gone").digest)
     await recall(bea.journal, bea.context, 0)
@@ -217,7 +221,7 @@ async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
 # --- run folders --------------------------------------------------------------------------
 
 
-async def test_run_folders_of_leases_that_are_over_go(bea: Place) -> None:
+async def test_run_folders_of_leases_that_are_over_go(bea: NodeFolder) -> None:
     _, _, bea_node = halted(provider.lease.Serving)
     await write(bea_node, bea.journal)
     (lease_id,) = bea_node.core.provider.leases
@@ -232,7 +236,7 @@ async def test_run_folders_of_leases_that_are_over_go(bea: Place) -> None:
 
 
 async def test_a_folder_that_cannot_be_removed_does_not_keep_the_node_from_starting(
-    bea: Place, caplog: pytest.LogCaptureFixture
+    bea: NodeFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     bea.run_folder().mkdir()
     bea.sandbox.refuses = SandboxUnavailable("it is stuck")
@@ -240,7 +244,7 @@ async def test_a_folder_that_cannot_be_removed_does_not_keep_the_node_from_start
     assert "it is stuck" in caplog.text
 
 
-async def test_without_a_sandbox_folders_stay(bea: Place) -> None:
+async def test_without_a_sandbox_folders_stay(bea: NodeFolder) -> None:
     bea.run_folder().mkdir()
     await recall(bea.journal, replace(bea.context, sandbox=None), 0)
     assert bea.run_folder().exists()
@@ -249,14 +253,14 @@ async def test_without_a_sandbox_folders_stay(bea: Place) -> None:
 # --- the rest -----------------------------------------------------------------------------
 
 
-async def test_messages_that_are_owed_and_those_that_are_late(bea: Place) -> None:
+async def test_messages_that_are_owed_and_those_that_are_late(bea: NodeFolder) -> None:
     messages = [NewMessage(ADA.peer_id, b"late", 10), NewMessage(ADA.peer_id, b"owed", 1_000)]
     await bea.journal.commit(Commit(outbox=tuple(messages)))
     past = await recall(bea.journal, bea.context, 100)
     assert [row.envelope for row in past.outbox] == [b"owed"]
 
 
-async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: Place) -> None:
+async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: NodeFolder) -> None:
     await bea.journal.set_fact(SEQUENCE_FACT, (2**50).to_bytes(8))
     past = await recall(bea.journal, bea.context, 0)
     core = Core(BEA, Policy())
@@ -265,7 +269,7 @@ async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: Place) ->
     assert core.presence.record.sequence > 2**50
 
 
-async def test_who_settled_with_us_is_known_again(bea: Place) -> None:
+async def test_who_settled_with_us_is_known_again(bea: NodeFolder) -> None:
     paid = Settle(LEASE, BEA.peer_id, ADA.peer_id, 1, 1, b"proposal", b"countersign")
     await bea.journal.commit(commit_of([paid], BEA.peer_id, 1))
     past = await recall(bea.journal, bea.context, 0)
@@ -274,12 +278,12 @@ async def test_who_settled_with_us_is_known_again(bea: Place) -> None:
     assert core.standings.of(ADA.peer_id).settled
 
 
-async def test_the_first_start_of_all(bea: Place) -> None:
+async def test_the_first_start_of_all(bea: NodeFolder) -> None:
     past = await recall(bea.journal, bea.context, 0)
     assert past == Past(Saved(), (), {}, {})
 
 
-async def test_snapshots_are_read_as_they_were_written(bea: Place) -> None:
+async def test_snapshots_are_read_as_they_were_written(bea: NodeFolder) -> None:
     _, _, bea_node = halted(provider.lease.Serving)
     for (table, key), data in bea_node.disk.saved.items():
         assert table == "provider-lease"

@@ -14,7 +14,8 @@ from node.daemon.recovery import recall
 from node.storage.journal import Totals, open_journal
 from protocol.core.core import Core
 from protocol.core.jobs import Ending
-from tests.node.fixtures import ADA, ObedientSandbox, Wires, make_place
+from tests.node.fixtures import ADA, ObedientSandbox, make_node_folder
+from tests.node.memory_stream import MemoryStreams
 from tests.simulated_network import START_MS, provider_policy
 
 FROZEN = Path(__file__).parents[1] / "storage" / "frozen"
@@ -31,14 +32,16 @@ OPEN = {
 @pytest.mark.parametrize("role", OPEN)
 @pytest.mark.parametrize("version", [1])
 async def test_a_folder_of_an_earlier_version(
-    tmp_path: Path, wires: Wires, role: str, version: int
+    tmp_path: Path, streams: MemoryStreams, role: str, version: int
 ) -> None:
     frozen = sqlite3.connect(tmp_path / "node.db")
     frozen.executescript((FROZEN / f"{role}_schema_{version}.sql").read_text())
     frozen.close()
     async with open_journal(tmp_path / "node.db") as journal:
-        place = await make_place(tmp_path, journal, wires.of(ADA.peer_id), ObedientSandbox())
-        past = await recall(journal, place.context, START_MS)
+        node_folder = await make_node_folder(
+            tmp_path, journal, streams.opener(ADA.peer_id), ObedientSandbox()
+        )
+        past = await recall(journal, node_folder.context, START_MS)
         core = Core(ADA, provider_policy())
         effects = core.recover(past.saved, provider_policy(), START_MS)
         own, others = core.requester, core.provider

@@ -12,7 +12,7 @@ from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import digest_of
 from protocol.wire.codec import encode
 from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
-from tests.node.fixtures import Place, ref_of
+from tests.node.fixtures import NodeFolder, ref_of
 
 WORKLOAD = Workload(digest_of(b"image"), ("true",), output_mib=1, log_mib=1)
 LOG = ref_of(b"log")
@@ -22,13 +22,13 @@ def listing(*paths: str, size: int = 1, log: BlobRef = LOG) -> Outputs:
     return Outputs(tuple(FileRef(path, BlobRef(digest_of(b"x"), size)) for path in paths), log)
 
 
-async def test_it_is_read_back(bea: Place) -> None:
+async def test_it_is_read_back(bea: NodeFolder) -> None:
     outputs = listing("a", "b/c")
     ref = await bea.blobs.put_bytes(encode(outputs), "output")
     assert await read_listing(bea.blobs, ref.digest) == outputs
 
 
-async def test_what_is_no_listing(bea: Place) -> None:
+async def test_what_is_no_listing(bea: NodeFolder) -> None:
     ref = await bea.blobs.put_bytes(b"no listing", "output")
     with pytest.raises(BlobUnavailable, match="is broken"):
         await read_listing(bea.blobs, ref.digest)
@@ -36,7 +36,7 @@ async def test_what_is_no_listing(bea: Place) -> None:
         await read_listing(bea.blobs, digest_of(b"nowhere"))
 
 
-async def test_pins_are_of_all_that_it_names(bea: Place) -> None:
+async def test_pins_are_of_all_that_it_names(bea: NodeFolder) -> None:
     pin_listing(bea.blobs, "owner", digest_of(b"listing"), listing("a"))
     assert bea.blobs._pins["owner"] == {digest_of(b"listing"), LOG.digest, digest_of(b"x")}
 

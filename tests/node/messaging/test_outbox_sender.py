@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from node.driver.clock import Clock
-from node.messaging import outbox_sender as postman_module
+from node.messaging import outbox_sender as module
 from node.messaging.outbox_sender import OutboxSender
 from node.storage.journal import Commit, Journal, NewMessage, OutboxRow
 from protocol.values.errors import PeerUnreachable
@@ -46,14 +46,14 @@ def peers() -> Peers:
 
 
 @pytest.fixture
-def postman(peers: Peers, journal: Journal, clock: Clock) -> OutboxSender:
+def sender(peers: Peers, journal: Journal, clock: Clock) -> OutboxSender:
     return OutboxSender(peers.request, journal, clock)
 
 
 @asynccontextmanager
-async def running(postman: OutboxSender, *waiting: OutboxRow) -> AsyncIterator[None]:
+async def running(sender: OutboxSender, *waiting: OutboxRow) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        await nursery.start(postman.run, waiting)
+        await nursery.start(sender.run, waiting)
         yield
         nursery.cancel_scope.cancel()
 
@@ -67,135 +67,135 @@ async def written(
 
 
 async def test_in_order_and_then_forgotten(
-    postman: OutboxSender, peers: Peers, journal: Journal
+    sender: OutboxSender, peers: Peers, journal: Journal
 ) -> None:
     rows = await written(journal, b"1", b"2", b"3")
-    async with running(postman, *rows[:2]):
-        postman.send(rows[2])
-        await postman.wait_empty()
+    async with running(sender, *rows[:2]):
+        sender.send(rows[2])
+        await sender.wait_empty()
         await until(lambda: len(peers.got) == 3)
     assert [data for _, data in peers.got] == [b"1", b"2", b"3"]
     assert len(await journal.outbox()) <= 1  # The last may be on its way out.
 
 
 async def test_a_peer_that_is_away_holds_up_nobody_else(
-    postman: OutboxSender, peers: Peers, journal: Journal
+    sender: OutboxSender, peers: Peers, journal: Journal
 ) -> None:
     peers.away.add(BEA.peer_id)
     to_bea, to_ada = await written(journal, b"b"), await written(journal, b"a", peer=ADA.peer_id)
-    async with running(postman, *to_bea, *to_ada):
+    async with running(sender, *to_bea, *to_ada):
         await until(lambda: peers.got == [(ADA.peer_id, b"a")])
         await until(lambda: peers.tries > 2)
         peers.away.clear()
-        postman.nudge(BEA.peer_id)
+        sender.nudge(BEA.peer_id)
         await until(lambda: (BEA.peer_id, b"b") in peers.got)
 
 
 async def test_a_new_connection_ends_the_pause(
-    postman: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    sender: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postman_module, "PAUSE_S_MIN", 1_000)
+    monkeypatch.setattr(module, "PAUSE_S_MIN", 1_000)
     peers.away.add(BEA.peer_id)
-    async with running(postman, *await written(journal, b"1")):
+    async with running(sender, *await written(journal, b"1")):
         await until(lambda: peers.tries == 1)
         await trio.testing.wait_all_tasks_blocked()
-        postman.send((await written(journal, b"2"))[0])  # A message alone does not end it.
+        sender.send((await written(journal, b"2"))[0])  # A message alone does not end it.
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert peers.tries == 1
         peers.away.clear()
-        postman.nudge(BEA.peer_id)
+        sender.nudge(BEA.peer_id)
         await until(lambda: len(peers.got) == 2)
 
 
 async def test_a_new_connection_makes_the_pauses_short_again(
-    postman: OutboxSender, peers: Peers, journal: Journal, autojump_clock: trio.testing.MockClock
+    sender: OutboxSender, peers: Peers, journal: Journal, autojump_clock: trio.testing.MockClock
 ) -> None:
     """A peer that has just come back may not serve requests for a moment."""
     peers.away.add(BEA.peer_id)
-    async with running(postman):
-        postman.send(OutboxRow(0, BEA.peer_id, b"1", FAR_MS))
-        await trio.sleep(100 * postman_module.PAUSE_S_MAX)
+    async with running(sender):
+        sender.send(OutboxRow(0, BEA.peer_id, b"1", FAR_MS))
+        await trio.sleep(100 * module.PAUSE_S_MAX)
         tries = peers.tries
-        postman.nudge(BEA.peer_id)
-        await trio.sleep(4 * postman_module.PAUSE_S_MIN)
+        sender.nudge(BEA.peer_id)
+        await trio.sleep(4 * module.PAUSE_S_MIN)
         assert peers.tries >= tries + 2
 
 
 async def test_what_is_of_no_more_use_is_dropped(
-    postman: OutboxSender, peers: Peers, journal: Journal, clock: Clock
+    sender: OutboxSender, peers: Peers, journal: Journal, clock: Clock
 ) -> None:
     late = await written(journal, b"late", until_ms=clock.now_ms() - 1)
     rows = await written(journal, b"good")
-    async with running(postman, *late, *rows):
+    async with running(sender, *late, *rows):
         await until(lambda: [data for _, data in peers.got] == [b"good"])
 
 
 async def test_what_is_not_on_the_disk_is_repeated_too_while_it_is_of_use(
-    postman: OutboxSender, peers: Peers, clock: Clock
+    sender: OutboxSender, peers: Peers, clock: Clock
 ) -> None:
     peers.away.add(BEA.peer_id)
-    async with running(postman):
-        postman.send(OutboxRow(0, BEA.peer_id, b"late", clock.now_ms() - 1))
-        postman.send(OutboxRow(0, BEA.peer_id, b"bid", FAR_MS))
+    async with running(sender):
+        sender.send(OutboxRow(0, BEA.peer_id, b"late", clock.now_ms() - 1))
+        sender.send(OutboxRow(0, BEA.peer_id, b"bid", FAR_MS))
         await until(lambda: peers.tries > 2)
         peers.away.clear()
-        postman.nudge(BEA.peer_id)
+        sender.nudge(BEA.peer_id)
         await until(lambda: peers.got)
-        await postman.wait_empty()
+        await sender.wait_empty()
     assert peers.got == [(BEA.peer_id, b"bid")]
 
 
-async def test_what_has_no_deadline_is_tried_once(postman: OutboxSender, peers: Peers) -> None:
+async def test_what_has_no_deadline_is_tried_once(sender: OutboxSender, peers: Peers) -> None:
     peers.away.add(BEA.peer_id)
-    async with running(postman):
-        postman.send(OutboxRow(0, BEA.peer_id, b"beat", 0))
+    async with running(sender):
+        sender.send(OutboxRow(0, BEA.peer_id, b"beat", 0))
         await until(lambda: peers.tries == 1)
-        await postman.wait_empty()
+        await sender.wait_empty()
         peers.away.clear()
-        postman.send(OutboxRow(0, BEA.peer_id, b"beat 2", 0))
+        sender.send(OutboxRow(0, BEA.peer_id, b"beat 2", 0))
         await until(lambda: peers.got)
     assert peers.got == [(BEA.peer_id, b"beat 2")]
 
 
 async def test_a_peer_that_takes_nothing_does_not_fill_our_memory(
-    postman: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    sender: OutboxSender, peers: Peers, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postman_module, "QUEUE_MAX", 3)
+    monkeypatch.setattr(module, "QUEUE_MAX", 3)
     peers.slow = trio.Event()
-    async with running(postman, *await written(journal, *(b"%d" % n for n in range(9)))):
-        assert len(postman._queues[BEA.peer_id]) == 3
+    async with running(sender, *await written(journal, *(b"%d" % n for n in range(9)))):
+        assert len(sender._queues[BEA.peer_id]) == 3
         peers.slow.set()
-        await postman.wait_empty()
+        await sender.wait_empty()
     assert len(await journal.outbox()) >= 6  # For the next start.
 
 
 async def test_messages_whose_turn_never_came_leave_the_disk(
-    postman: OutboxSender, journal: Journal, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    sender: OutboxSender, journal: Journal, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postman_module, "TIDY_S", 0.01)
+    monkeypatch.setattr(module, "TIDY_S", 0.01)
     await written(journal, b"late", until_ms=clock.now_ms() - 1)
-    async with running(postman):
+    async with running(sender):
         with trio.fail_after(5):
             while await journal.outbox():
                 await trio.lowlevel.checkpoint()
 
 
 async def test_an_idle_peer_costs_nothing(
-    postman: OutboxSender, peers: Peers, monkeypatch: pytest.MonkeyPatch
+    sender: OutboxSender, peers: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postman_module, "IDLE_S", 0.01)
-    async with running(postman):
-        postman.send(OutboxRow(0, BEA.peer_id, b"1", 0))
-        await until(lambda: not postman._queues)
-        assert (postman._woken, postman._nudged) == ({}, {})
-        postman.send(OutboxRow(0, BEA.peer_id, b"2", 0))
+    monkeypatch.setattr(module, "IDLE_S", 0.01)
+    async with running(sender):
+        sender.send(OutboxRow(0, BEA.peer_id, b"1", 0))
+        await until(lambda: not sender._queues)
+        assert (sender._woken, sender._nudged) == ({}, {})
+        sender.send(OutboxRow(0, BEA.peer_id, b"2", 0))
         await until(lambda: len(peers.got) == 2)
 
 
-async def test_waiting_for_nothing_does_not_wait(postman: OutboxSender) -> None:
-    async with running(postman):
-        await postman.wait_empty()
-        postman.nudge(BEA.peer_id)
+async def test_waiting_for_nothing_does_not_wait(sender: OutboxSender) -> None:
+    async with running(sender):
+        await sender.wait_empty()
+        sender.nudge(BEA.peer_id)
 
 
 async def test_who_waits_for_news_hears_of_what_was_given_up(
@@ -203,11 +203,11 @@ async def test_who_waits_for_news_hears_of_what_was_given_up(
 ) -> None:
     missed: list[tuple[PeerId, bytes]] = []
     peers.away = {ADA.peer_id}
-    postman = OutboxSender(peers.request, journal, clock, lambda *what: missed.append(what))
+    sender = OutboxSender(peers.request, journal, clock, lambda *what: missed.append(what))
     late = await written(journal, b"late", peer=ADA.peer_id, until_ms=clock.now_ms() - 1)
-    async with running(postman, *late):
-        postman.send(OutboxRow(0, ADA.peer_id, b"once", 0))
-        postman.send(OutboxRow(0, BEA.peer_id, b"arrives", 0))
-        postman.send(OutboxRow(7, ADA.peer_id, b"goes on", FAR_MS))
+    async with running(sender, *late):
+        sender.send(OutboxRow(0, ADA.peer_id, b"once", 0))
+        sender.send(OutboxRow(0, BEA.peer_id, b"arrives", 0))
+        sender.send(OutboxRow(7, ADA.peer_id, b"goes on", FAR_MS))
         await until(lambda: len(missed) == 2 and peers.got)
     assert missed == [(ADA.peer_id, b"late"), (ADA.peer_id, b"once")]

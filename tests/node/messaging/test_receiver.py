@@ -1,4 +1,4 @@
-"""What strangers send comes in by the door: whole, signed, in time, or not at all.
+"""What peers send is taken if it is whole, signed and in time, or not at all.
 
 Spec: specs/messages.md#intake.
 """
@@ -78,7 +78,7 @@ def peers() -> PeerInfo:
 
 
 @pytest.fixture
-async def door(driver: Driver, clock: Clock, peers: PeerInfo) -> Receiver:
+async def receiver(driver: Driver, clock: Clock, peers: PeerInfo) -> Receiver:
     return Receiver(driver, ADA, clock, peers)
 
 
@@ -87,9 +87,11 @@ def record(clock: Clock, signer=BEA, policy: Policy | None = None, **changes) ->
     return signer.sign(replace(made, **changes))
 
 
-async def test_a_message_is_answered_when_it_is_on_the_disk(door: Receiver, driver: Driver) -> None:
+async def test_a_message_is_answered_when_it_is_on_the_disk(
+    receiver: Receiver, driver: Driver
+) -> None:
     signed = BEA.sign(Heartbeat(LEASE, 0, 1, 0))
-    assert await door.answer(BEA.peer_id, signed.envelope) == TAKEN
+    assert await receiver.answer(BEA.peer_id, signed.envelope) == TAKEN
     (event,) = driver.events
     assert (event.signer, event.message) == (BEA.peer_id, signed.message)
 
@@ -101,44 +103,44 @@ async def test_a_message_is_answered_when_it_is_on_the_disk(door: Receiver, driv
     EVE.sign(Heartbeat(LEASE, 0, 1, 0)).envelope,
 ])  # fmt: skip
 async def test_what_breaks_the_spec_is_its_senders_fault(
-    door: Receiver, driver: Driver, data: bytes
+    receiver: Receiver, driver: Driver, data: bytes
 ) -> None:
     with pytest.raises(PeerFault) as fault:
-        await door.answer(BEA.peer_id, data)
+        await receiver.answer(BEA.peer_id, data)
     assert fault.value.peer == BEA.peer_id
-    assert door.judge(BEA.peer_id, data) is Verdict.REJECT
+    assert receiver.judge(BEA.peer_id, data) is Verdict.REJECT
     assert driver.events == []
 
 
-async def test_what_is_late_is_said_to_be(door: Receiver, driver: Driver, clock: Clock) -> None:
+async def test_what_is_late_is_said_to_be(receiver: Receiver, driver: Driver, clock: Clock) -> None:
     late = record(clock, issued_ms=clock.now_ms() - 2 * CLOCK_SKEW_MS, ttl_ms=0)
-    assert await door.answer(BEA.peer_id, late.envelope) == LATE
-    assert door.judge(BEA.peer_id, late.envelope) is Verdict.IGNORE
+    assert await receiver.answer(BEA.peer_id, late.envelope) == LATE
+    assert receiver.judge(BEA.peer_id, late.envelope) is Verdict.IGNORE
     with pytest.raises(Stale):
-        door.take_record(BEA.peer_id, late.envelope)
+        receiver.take_record(BEA.peer_id, late.envelope)
     assert driver.events == []
 
 
 async def test_gossip_is_passed_on_with_one_repetition(
-    door: Receiver, driver: Driver, clock: Clock
+    receiver: Receiver, driver: Driver, clock: Clock
 ) -> None:
     envelope = record(clock).envelope
-    assert [door.judge(EVE.peer_id, envelope) for _ in range(REPEATS_MAX)] == [
+    assert [receiver.judge(EVE.peer_id, envelope) for _ in range(REPEATS_MAX)] == [
         Verdict.ACCEPT
     ] * REPEATS_MAX
-    assert door.judge(BEA.peer_id, envelope) is Verdict.IGNORE
+    assert receiver.judge(BEA.peer_id, envelope) is Verdict.IGNORE
     assert len(driver.events) == REPEATS_MAX
 
 
 async def test_gossip_that_finds_no_room_may_come_again(
-    door: Receiver, driver: Driver, clock: Clock
+    receiver: Receiver, driver: Driver, clock: Clock
 ) -> None:
     driver.full = True
-    assert [door.judge(EVE.peer_id, record(clock).envelope) for _ in range(3)] == [
+    assert [receiver.judge(EVE.peer_id, record(clock).envelope) for _ in range(3)] == [
         Verdict.LATER
     ] * 3
     driver.full = False
-    assert door.judge(EVE.peer_id, record(clock).envelope) is Verdict.ACCEPT
+    assert receiver.judge(EVE.peer_id, record(clock).envelope) is Verdict.ACCEPT
 
 
 def call(clock: Clock, signer: Signer = EVE, number: int = 0) -> Signed:
@@ -153,99 +155,99 @@ def stranger(number: int) -> Signer:
     return Signer(digest_of(b"stranger %d" % number), NETWORK)
 
 
-def passed(door: Receiver, forwarder: PeerId, messages: Iterable[Signed]) -> int:
+def passed(receiver: Receiver, forwarder: PeerId, messages: Iterable[Signed]) -> int:
     """Return how many of the messages are looked at; all of these are accepted."""
-    seen = [message for message in messages if door.screen(forwarder, message.envelope)]
-    verdicts = {door.judge(forwarder, message.envelope) for message in seen}
+    seen = [message for message in messages if receiver.screen(forwarder, message.envelope)]
+    verdicts = {receiver.judge(forwarder, message.envelope) for message in seen}
     assert verdicts <= {Verdict.ACCEPT}
     return len(seen)
 
 
 async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
-    door: Receiver, clock: Clock, peers: PeerInfo, monkeypatch: pytest.MonkeyPatch,
+    receiver: Receiver, clock: Clock, peers: PeerInfo, monkeypatch: pytest.MonkeyPatch,
     autojump_clock: trio.testing.MockClock,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(door_module, "UNKNOWN_BURST_ALL", 10**6)
-    door = Receiver(door._driver, ADA, clock, peers)
+    receiver = Receiver(receiver._driver, ADA, clock, peers)
     names = [stranger(number).peer_id for number in range(2 * PEERS_PER_SOURCE)]
     calls = [call(clock, stranger(number)) for number in range(2 * UNKNOWN_BURST)]
-    assert passed(door, names[0], calls) == UNKNOWN_BURST
+    assert passed(receiver, names[0], calls) == UNKNOWN_BURST
     # Neither records nor who is known have to suffer for it.
-    assert passed(door, names[0], [record(clock, EVE)]) == 1
-    assert passed(door, names[0], [call(clock, BEA, number) for number in range(50)]) == 50
+    assert passed(receiver, names[0], [record(clock, EVE)]) == 1
+    assert passed(receiver, names[0], [call(clock, BEA, number) for number in range(50)]) == 50
     # Another peer may pass the calls on that this one may not, but all of a source not more.
-    assert passed(door, names[1], calls[UNKNOWN_BURST:]) == UNKNOWN_BURST
+    assert passed(receiver, names[1], calls[UNKNOWN_BURST:]) == UNKNOWN_BURST
     more = [call(clock, EVE, number) for number in range(2 * PEERS_PER_SOURCE * UNKNOWN_BURST)]
-    here = sum(passed(door, name, more[at :: len(names)]) for at, name in enumerate(names))
+    here = sum(passed(receiver, name, more[at :: len(names)]) for at, name in enumerate(names))
     assert here == (PEERS_PER_SOURCE - 2) * UNKNOWN_BURST
-    assert passed(door, names[-1], more) == 0
+    assert passed(receiver, names[-1], more) == 0
     peers.elsewhere[EVE.peer_id] = "there"
-    assert passed(door, EVE.peer_id, more[-1:]) == 1
+    assert passed(receiver, EVE.peer_id, more[-1:]) == 1
     await trio.sleep(2)
-    assert passed(door, names[0], more) == 2 * UNKNOWN_PER_S
+    assert passed(receiver, names[0], more) == 2 * UNKNOWN_PER_S
 
 
 async def test_unknown_signers_are_counted_together_wherever_they_are(
-    door: Receiver, clock: Clock, peers: PeerInfo, autojump_clock: trio.testing.MockClock
+    receiver: Receiver, clock: Clock, peers: PeerInfo, autojump_clock: trio.testing.MockClock
 ) -> None:
     crowd = [stranger(number) for number in range(2 * UNKNOWN_BURST_ALL)]
     peers.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in crowd}
-    looked_at = sum(passed(door, one.peer_id, [call(clock, one)]) for one in crowd)
+    looked_at = sum(passed(receiver, one.peer_id, [call(clock, one)]) for one in crowd)
     assert looked_at == UNKNOWN_BURST_ALL
-    assert passed(door, crowd[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
+    assert passed(receiver, crowd[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
 
 
 async def test_who_claims_to_be_known_is_looked_at_and_found_out(
-    door: Receiver, clock: Clock
+    receiver: Receiver, clock: Clock
 ) -> None:
     for _ in range(2 * UNKNOWN_BURST_ALL):
-        door.screen(EVE.peer_id, call(clock).envelope)
-    assert not door.screen(EVE.peer_id, call(clock).envelope)
+        receiver.screen(EVE.peer_id, call(clock).envelope)
+    assert not receiver.screen(EVE.peer_id, call(clock).envelope)
     forged = call(clock, BEA).envelope[:-1] + b"\xff"
     for data in (forged, b"", b"\xff" * 100):
-        assert door.screen(EVE.peer_id, data)
-        assert door.judge(EVE.peer_id, data) is Verdict.REJECT
+        assert receiver.screen(EVE.peer_id, data)
+        assert receiver.judge(EVE.peer_id, data) is Verdict.REJECT
 
 
 async def test_each_kind_waits_in_its_own_queue(
-    door: Receiver, driver: Driver, clock: Clock
+    receiver: Receiver, driver: Driver, clock: Clock
 ) -> None:
     for signed in (call(clock, BEA), call(clock, EVE), record(clock, EVE)):
-        assert door.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
-    await door.answer(BEA.peer_id, record(clock).envelope)
-    await door.answer(BEA.peer_id, BEA.sign(Heartbeat(LEASE, 0, 1, 0)).envelope)
+        assert receiver.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
+    await receiver.answer(BEA.peer_id, record(clock).envelope)
+    await receiver.answer(BEA.peer_id, BEA.sign(Heartbeat(LEASE, 0, 1, 0)).envelope)
     assert driver.queues == [
         Queue.CALLS, Queue.STRANGERS, Queue.RECORDS, Queue.RECORDS, Queue.MAIN
     ]  # fmt: skip
 
 
 async def test_memory_of_gossip_is_bounded(
-    door: Receiver, driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, driver: Driver, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door_module, "SEEN_MAX", 3)
     envelopes = [record(clock, sequence=number).envelope for number in range(1, 8)]
-    assert [door.judge(EVE.peer_id, item) for item in envelopes] == [Verdict.ACCEPT] * 7
-    assert len(door._seen) == 3
+    assert [receiver.judge(EVE.peer_id, item) for item in envelopes] == [Verdict.ACCEPT] * 7
+    assert len(receiver._seen) == 3
     for _ in range(REPEATS_MAX - 1):
-        door.judge(EVE.peer_id, envelopes[-1])
-    assert door.judge(EVE.peer_id, envelopes[-1]) is Verdict.IGNORE
+        receiver.judge(EVE.peer_id, envelopes[-1])
+    assert receiver.judge(EVE.peer_id, envelopes[-1]) is Verdict.IGNORE
 
 
-async def test_records_of_the_dht(door: Receiver, driver: Driver, clock: Clock) -> None:
+async def test_records_of_the_dht(receiver: Receiver, driver: Driver, clock: Clock) -> None:
     signed = record(clock)
-    assert door.sequence(BEA.peer_id, signed.envelope) == 7
+    assert receiver.sequence(BEA.peer_id, signed.envelope) == 7
     with pytest.raises(PeerFault):
-        door.sequence(EVE.peer_id, signed.envelope)
+        receiver.sequence(EVE.peer_id, signed.envelope)
     with pytest.raises(PeerFault):
-        door.take_record(EVE.peer_id, signed.envelope)
-    door.take_record(BEA.peer_id, signed.envelope)
+        receiver.take_record(EVE.peer_id, signed.envelope)
+    receiver.take_record(BEA.peer_id, signed.envelope)
     assert driver.events == [RecordReceived(signed, "here")]
 
 
 async def test_a_record_counts_on_the_source_of_who_forwards_it(
-    door: Receiver, driver: Driver, peers: PeerInfo, clock: Clock
+    receiver: Receiver, driver: Driver, peers: PeerInfo, clock: Clock
 ) -> None:
     peers.elsewhere[EVE.peer_id] = "there"
     signed = record(clock)
-    assert door.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
+    assert receiver.judge(EVE.peer_id, signed.envelope) is Verdict.ACCEPT
     assert driver.events == [RecordReceived(signed, "there")]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import trio
 
-from node.messaging import record_lookup as strangers
+from node.messaging import record_lookup
 from node.messaging.record_lookup import AT_ONCE_MAX, PAUSE_S_MAX, PAUSE_S_MIN, look_up_records
 from protocol.core.core import Core
 from protocol.machines.context import Policy
@@ -61,7 +61,9 @@ async def looked_up(core: Core, dht: Dht, seconds: float) -> None:
         await look_up_records(core, dht, dht, lambda: 5)
 
 
-async def test_strangers_are_looked_up(core: Core, autojump_clock: trio.testing.MockClock) -> None:
+async def test_unknown_peers_are_looked_up(
+    core: Core, autojump_clock: trio.testing.MockClock
+) -> None:
     dht = Dht(PEERS)
     await looked_up(core, dht, 2)
     assert {peer for peer, _ in dht.asked} == set(PEERS[1:])
@@ -73,7 +75,7 @@ async def test_who_says_nothing_keeps_few_others_waiting(
 ) -> None:
     silent = [PeerId(f"silent {number}") for number in range(AT_ONCE_MAX * 3)]
     dht = Dht([*silent, PEERS[-1]])
-    await looked_up(core, dht, 4 * (SILENCE_S + strangers.EVERY_S))
+    await looked_up(core, dht, 4 * (SILENCE_S + record_lookup.EVERY_S))
     assert dht.at_once_max == AT_ONCE_MAX
     assert dht.taken
     first: dict[PeerId, float] = {}
@@ -90,22 +92,22 @@ async def test_who_has_no_record_is_asked_ever_more_rarely(
     times = [at_s for _, at_s in dht.asked]
     pauses_s = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert pauses_s == sorted(pauses_s)
-    assert PAUSE_S_MIN <= pauses_s[0] <= PAUSE_S_MIN + strangers.EVERY_S
-    assert PAUSE_S_MAX <= pauses_s[-1] <= PAUSE_S_MAX + strangers.EVERY_S
+    assert PAUSE_S_MIN <= pauses_s[0] <= PAUSE_S_MIN + record_lookup.EVERY_S
+    assert PAUSE_S_MAX <= pauses_s[-1] <= PAUSE_S_MAX + record_lookup.EVERY_S
     dht.there, dht.asked = [], []
     await looked_up(core, dht, PAUSE_S_MAX)
     assert not dht.asked
 
 
-async def test_who_comes_again_is_a_stranger_again(
+async def test_a_peer_that_comes_again_is_looked_up_again(
     core: Core, autojump_clock: trio.testing.MockClock
 ) -> None:
     dht = Dht([PEERS[-1]])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(looked_up, core, dht, 1000)
         for there in ([], [PEERS[-1]]):
-            await trio.sleep(2 * strangers.EVERY_S)
+            await trio.sleep(2 * record_lookup.EVERY_S)
             dht.there = there
-        await trio.sleep(2 * strangers.EVERY_S)
+        await trio.sleep(2 * record_lookup.EVERY_S)
         nursery.cancel_scope.cancel()
     assert len(dht.taken) == 2

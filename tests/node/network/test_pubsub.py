@@ -1,4 +1,4 @@
-"""The door of gossip: what gets as far as a rule.
+"""What of gossip gets as far as a rule.
 
 Spec: specs/gossip.md.
 """
@@ -45,7 +45,7 @@ def message(data=b"data", seqno=1, topics=(TOPIC,)):
 
 
 @pytest.fixture
-async def door():
+async def gossip():
     """A pubsub with `judged`, the data that the rule saw, and `penalty`, what the sender paid."""
     async with opened("a") as node:
         pubsub = node._stack.pubsub
@@ -56,11 +56,11 @@ async def door():
         yield pubsub
 
 
-async def test_a_good_message_is_judged_once(door):
+async def test_a_good_message_is_judged_once(gossip):
     for _ in range(3):
-        await door.push_msg(EVE_ID, message())
-    assert door.judged == [b"data"]
-    assert door.penalty() == 0
+        await gossip.push_msg(EVE_ID, message())
+    assert gossip.judged == [b"data"]
+    assert gossip.penalty() == 0
 
 
 def forged():
@@ -92,48 +92,48 @@ def nonsense_author():
         message(data=bytes(2049)),
     ],
 )
-async def test_a_bad_message_costs_the_forwarder(door, bad):
-    await door.push_msg(EVE_ID, bad)
-    assert door.judged == []
-    assert door.penalty() >= 9
+async def test_a_bad_message_costs_the_forwarder(gossip, bad):
+    await gossip.push_msg(EVE_ID, bad)
+    assert gossip.judged == []
+    assert gossip.penalty() >= 9
 
 
-async def test_a_forgery_does_not_keep_the_true_message_out(door):
-    await door.push_msg(EVE_ID, forged())
-    await door.push_msg(EVE_ID, message())
-    assert door.judged == [b"data"]
+async def test_a_forgery_does_not_keep_the_true_message_out(gossip):
+    await gossip.push_msg(EVE_ID, forged())
+    await gossip.push_msg(EVE_ID, message())
+    assert gossip.judged == [b"data"]
 
 
-async def test_what_finds_no_room_may_come_from_another(door, monkeypatch):
+async def test_what_finds_no_room_may_come_from_another(gossip, monkeypatch):
     verdicts = [Verdict.LATER, Verdict.IGNORE]
-    monkeypatch.setattr(door, "_judge", lambda *_: verdicts.pop(0))
+    monkeypatch.setattr(gossip, "_judge", lambda *_: verdicts.pop(0))
     for _ in range(3):
-        await door.push_msg(EVE_ID, message())
+        await gossip.push_msg(EVE_ID, message())
     assert not verdicts  # And what is ignored is judged once.
-    assert door.penalty() == 0
+    assert gossip.penalty() == 0
 
 
-async def test_what_is_screened_out_is_not_verified_and_may_come_from_another(door, monkeypatch):
+async def test_what_is_screened_out_is_not_verified_and_may_come_from_another(gossip, monkeypatch):
     answers, verified = [False, True], []
-    monkeypatch.setattr(door, "_screen", lambda *_: answers.pop(0))
+    monkeypatch.setattr(gossip, "_screen", lambda *_: answers.pop(0))
     validator = pubsub.signature_validator
     monkeypatch.setattr(
         pubsub, "signature_validator", lambda msg: verified.append(msg) or validator(msg)
     )
-    await door.push_msg(EVE_ID, message())
+    await gossip.push_msg(EVE_ID, message())
     assert not verified
     for _ in range(2):
-        await door.push_msg(EVE_ID, message())
-    assert door.judged == [b"data"]
+        await gossip.push_msg(EVE_ID, message())
+    assert gossip.judged == [b"data"]
     assert len(verified) == 1
 
 
-async def test_what_claims_to_come_from_us_is_dropped(door):
+async def test_what_claims_to_come_from_us_is_dropped(gossip):
     made = message()
-    made.from_id = door.own_id.to_bytes()
-    await door.push_msg(EVE_ID, made)
-    assert door.judged == []
-    assert door.penalty() == 0
+    made.from_id = gossip.own_id.to_bytes()
+    await gossip.push_msg(EVE_ID, made)
+    assert gossip.judged == []
+    assert gossip.penalty() == 0
 
 
 class Stream:
@@ -166,12 +166,12 @@ def numbered(numbers):
     return [message(seqno=number) for number in numbers]
 
 
-async def test_what_a_peer_sends_is_judged(door):
-    await until(lambda: TOPIC in door.topic_ids)
+async def test_what_a_peer_sends_is_judged(gossip):
+    await until(lambda: TOPIC in gossip.topic_ids)
     stream = Stream(rpc_pb2.RPC(publish=numbered(range(3))), rpc_pb2.RPC(publish=numbered([3])))
-    await door.continuously_read_stream(stream)
-    assert len(door.judged) == 4
-    assert door.penalty() == 0
+    await gossip.continuously_read_stream(stream)
+    assert len(gossip.judged) == 4
+    assert gossip.penalty() == 0
     assert not stream.was_reset
 
 
@@ -208,16 +208,16 @@ IDS = [b"id"] * TOO_MANY
         b"\x05hello",
     ],
 )
-async def test_an_rpc_of_too_much_costs_the_sender_and_not_us(door, bad, monkeypatch):
-    await until(lambda: TOPIC in door.topic_ids)
+async def test_an_rpc_of_too_much_costs_the_sender_and_not_us(gossip, bad, monkeypatch):
+    await until(lambda: TOPIC in gossip.topic_ids)
     started, pushed = [], []
-    monkeypatch.setattr(door.manager, "run_task", lambda *task, **_: started.append(task))
-    monkeypatch.setattr(door, "push_msg", pushed.append)
+    monkeypatch.setattr(gossip.manager, "run_task", lambda *task, **_: started.append(task))
+    monkeypatch.setattr(gossip, "push_msg", pushed.append)
     stream = Stream(bad, rpc_pb2.RPC(publish=numbered([1])))
-    await door.continuously_read_stream(stream)
+    await gossip.continuously_read_stream(stream)
     assert not started
     assert not pushed
-    assert door.penalty() >= 9
+    assert gossip.penalty() >= 9
     assert stream.was_reset
 
 
@@ -226,11 +226,11 @@ def flood(first, last):
 
 
 @pytest.fixture
-async def miser(door):
+async def miser(gossip):
     """The same, but what a peer has used up does not come back."""
-    await until(lambda: TOPIC in door.topic_ids)
-    door._messages = RateLimits(BURST_MAX, 0, lambda peer: "here")
-    return door
+    await until(lambda: TOPIC in gossip.topic_ids)
+    gossip._messages = RateLimits(BURST_MAX, 0, lambda peer: "here")
+    return gossip
 
 
 async def test_a_flood_is_cut(miser):
@@ -248,53 +248,53 @@ async def test_coming_again_after_a_flood_does_not_help(miser, end):
     assert len(miser.judged) == BURST_MAX
 
 
-async def test_many_small_rpcs_wait_until_the_peer_has_paid(door):
-    await until(lambda: TOPIC in door.topic_ids)
+async def test_many_small_rpcs_wait_until_the_peer_has_paid(gossip):
+    await until(lambda: TOPIC in gossip.topic_ids)
     paid, waits = [], [0, 0, math.inf]
 
     def owe(_peer, tokens):
-        paid.append((tokens, len(door.judged)))
+        paid.append((tokens, len(gossip.judged)))
         return waits.pop(0)
 
-    door._entries.owe = owe
+    gossip._entries.owe = owe
     stream = Stream(*(rpc_pb2.RPC(publish=numbered([number])) for number in range(5)))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(door.continuously_read_stream, stream)
+        nursery.start_soon(gossip.continuously_read_stream, stream)
         await until(lambda: len(paid) == 3)
         nursery.cancel_scope.cancel()
     assert paid == [(RPC_ENTRIES + 1, 0), (RPC_ENTRIES + 1, 1), (RPC_ENTRIES + 1, 2)]
-    assert len(door.judged) == 2
+    assert len(gossip.judged) == 2
 
 
-async def test_a_peer_has_few_streams_of_gossip(door):
+async def test_a_peer_has_few_streams_of_gossip(gossip):
     streams = [Stream(rests=True) for _ in range(STREAMS_PER_PEER_MAX + 1)]
     async with trio.open_nursery() as nursery:
         for stream in streams:
-            nursery.start_soon(door.continuously_read_stream, stream)
+            nursery.start_soon(gossip.continuously_read_stream, stream)
         await until(lambda: any(stream.was_reset for stream in streams))
         assert [stream.was_reset for stream in streams].count(True) == 1
         nursery.cancel_scope.cancel()
-    assert not door._streams
+    assert not gossip._streams
 
 
 @pytest.mark.parametrize("topic", ["other", "/mutirao/mutirao/" + "x" * TOPIC_BYTES_MAX])
-async def test_foreign_topics_are_not_remembered(door, topic):
-    await door._take(EVE_ID, subscriptions(topic, TOPIC))
-    assert topic not in door.peer_topics
-    assert EVE_ID in door.peer_topics[TOPIC]
+async def test_foreign_topics_are_not_remembered(gossip, topic):
+    await gossip._take(EVE_ID, subscriptions(topic, TOPIC))
+    assert topic not in gossip.peer_topics
+    assert EVE_ID in gossip.peer_topics[TOPIC]
 
 
-async def test_a_peer_hears_a_bounded_number_of_topics(door):
+async def test_a_peer_hears_a_bounded_number_of_topics(gossip):
     many = [f"{TOPIC} {number}" for number in range(TOPICS_PER_PEER_MAX + 10)]
-    await door._take(EVE_ID, subscriptions(*many, *many))
-    assert len(door.peer_topics) == TOPICS_PER_PEER_MAX
-    await door._take(EVE_ID, subscriptions(*many, hears=False))
-    assert not door.peer_topics
-    await door._take(EVE_ID, subscriptions(*many[-3:]))
-    assert sorted(door.peer_topics) == many[-3:]
+    await gossip._take(EVE_ID, subscriptions(*many, *many))
+    assert len(gossip.peer_topics) == TOPICS_PER_PEER_MAX
+    await gossip._take(EVE_ID, subscriptions(*many, hears=False))
+    assert not gossip.peer_topics
+    await gossip._take(EVE_ID, subscriptions(*many[-3:]))
+    assert sorted(gossip.peer_topics) == many[-3:]
 
 
-async def test_what_is_read_after_the_peer_left_is_forgotten(door):
-    assert not door._peer_is_connected(EVE_ID)
-    await door.continuously_read_stream(Stream(subscriptions(TOPIC)))
-    assert not door.peer_topics
+async def test_what_is_read_after_the_peer_left_is_forgotten(gossip):
+    assert not gossip._peer_is_connected(EVE_ID)
+    await gossip.continuously_read_stream(Stream(subscriptions(TOPIC)))
+    assert not gossip.peer_topics

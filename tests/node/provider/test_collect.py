@@ -14,11 +14,11 @@ from node.provider.collect import collect
 from node.sandbox.driver import log_path, outputs_path
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
-from tests.node.fixtures import Place
+from tests.node.fixtures import NodeFolder
 
 
-def fill(place: Place, **files: bytes) -> Path:
-    folder = place.run_folder()
+def fill(node_folder: NodeFolder, **files: bytes) -> Path:
+    folder = node_folder.run_folder()
     folder.mkdir(parents=True)
     log_path(folder).write_bytes(b"log")
     for name, data in files.items():
@@ -28,7 +28,7 @@ def fill(place: Place, **files: bytes) -> Path:
     return folder
 
 
-async def test_files_of_all_folders_are_listed_by_path(bea: Place) -> None:
+async def test_files_of_all_folders_are_listed_by_path(bea: NodeFolder) -> None:
     folder = fill(bea, z=b"1", a__b__c=b"2", a__a=b"", same=b"1")
     ref = await collect(bea.blobs, "owner", folder)
     listing = await read_listing(bea.blobs, ref.digest)
@@ -40,7 +40,7 @@ async def test_files_of_all_folders_are_listed_by_path(bea: Place) -> None:
     }  # fmt: skip
 
 
-async def test_what_may_run_is_told_from_the_rest(bea: Place) -> None:
+async def test_what_may_run_is_told_from_the_rest(bea: NodeFolder) -> None:
     folder = fill(bea, tool=b"#!", text=b"x")
     (outputs_path(folder) / "tool").chmod(0o700)
     ref = await collect(bea.blobs, "owner", folder)
@@ -50,19 +50,19 @@ async def test_what_may_run_is_told_from_the_rest(bea: Place) -> None:
     ]  # fmt: skip
 
 
-async def test_a_job_that_left_nothing(bea: Place) -> None:
+async def test_a_job_that_left_nothing(bea: NodeFolder) -> None:
     ref = await collect(bea.blobs, "owner", fill(bea))
     assert (await read_listing(bea.blobs, ref.digest)).files == ()
 
 
-async def test_a_folder_without_a_log_is_no_execution(bea: Place) -> None:
+async def test_a_folder_without_a_log_is_no_execution(bea: NodeFolder) -> None:
     folder = fill(bea)
     log_path(folder).unlink()
     with pytest.raises(InvalidRequest):
         await collect(bea.blobs, "owner", folder)
 
 
-async def test_all_is_kept_or_nothing(bea: Place) -> None:
+async def test_all_is_kept_or_nothing(bea: NodeFolder) -> None:
     bea.blobs._budget = 1_500_000
     folder = fill(bea, a=b"a" * 600_000, b=b"b" * 600_000, c=b"c" * 600_000)
     with pytest.raises(StorageFull):
@@ -72,7 +72,9 @@ async def test_all_is_kept_or_nothing(bea: Place) -> None:
     await collect(bea.blobs, "owner", folder)
 
 
-async def test_many_outputs_cost_a_few_commits(bea: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_outputs_cost_a_few_commits(
+    bea: NodeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commits: list[object] = []
     write = bea.journal._database.write
 

@@ -5,17 +5,17 @@ Spec: specs/execution.md#executions.
 
 from node.provider.execution_context import pins_of
 from protocol.values.ids import LeaseId, digest_of
-from tests.node.fixtures import LEASE, Place
+from tests.node.fixtures import LEASE, NodeFolder
 
 
-async def test_each_lease_has_a_folder_of_its_own(bea: Place) -> None:
+async def test_each_lease_has_a_folder_of_its_own(bea: NodeFolder) -> None:
     other = LeaseId(b"M" * 32)
     assert bea.context.run_folder(LEASE).parent == bea.context.runs
     assert bea.context.run_folder(LEASE) != bea.context.run_folder(other)
     assert pins_of(LEASE) != pins_of(other)
 
 
-async def test_pins_are_of_image_parts_and_inputs(bea: Place) -> None:
+async def test_pins_are_of_image_parts_and_inputs(bea: NodeFolder) -> None:
     workload = await bea.workload(("a", b"1"))
     bea.context.pin_inputs(LEASE, workload, digest_of(b"part"))
     pinned = bea.blobs._pins[pins_of(LEASE)]

@@ -15,14 +15,14 @@ from protocol.machines import effects, inputs
 from protocol.values.errors import SandboxUnavailable, StorageFull
 from protocol.values.ids import LeaseId
 from protocol.wire.job import Workload
-from tests.node.fixtures import ADA, LEASE, Place, launch_of, running, until
+from tests.node.fixtures import ADA, LEASE, NodeFolder, launch_of, running, until
 
 
 def prepare_of(workload: Workload) -> effects.Prepare:
     return effects.Prepare(LEASE, ADA.peer_id, workload)
 
 
-async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
+async def test_from_preparing_to_the_end(ada: NodeFolder, bea: NodeFolder) -> None:
     workload = await ada.workload(("data", b"input"))
     async with running(bea.executions()) as executions:
         executions.prepare(prepare_of(workload))
@@ -31,9 +31,11 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         folder = bea.run_folder()
-        box = bea.sandbox.boxes[folder]
-        assert box.spec.name == name_of(LEASE)
-        assert [(name, path.read_bytes()) for name, path in box.spec.inputs] == [("data", b"input")]
+        container = bea.sandbox.containers[folder]
+        assert container.spec.name == name_of(LEASE)
+        assert [(name, path.read_bytes()) for name, path in container.spec.inputs] == [
+            ("data", b"input")
+        ]
         log_path(folder).write_bytes(b"hello from the job\n")
         bea.sandbox.finish(folder, Exit(3, "exited", "", 1_234), result=b"42")
         ended = await bea.inbox.wait_for(inputs.ContainerExited)
@@ -47,7 +49,7 @@ async def test_from_preparing_to_the_end(ada: Place, bea: Place) -> None:
         assert pins_of(LEASE) not in bea.blobs._pins
 
 
-async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Place) -> None:
+async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: NodeFolder) -> None:
     workload = await bea.workload()
     bea.sandbox.prepares = trio.Event()
     async with running(bea.executions()) as executions:
@@ -60,10 +62,10 @@ async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: Plac
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
         root = bea.context.image_cache.path(workload.image)
-        assert bea.sandbox.boxes[bea.run_folder()].spec.image == str(root)
+        assert bea.sandbox.containers[bea.run_folder()].spec.image == str(root)
 
 
-async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
+async def test_a_drop_does_not_wait_for_a_large_image(bea: NodeFolder) -> None:
     workload = await bea.workload()
     bea.sandbox.prepares = trio.Event()
     async with running(bea.executions()) as executions:
@@ -74,12 +76,12 @@ async def test_a_drop_does_not_wait_for_a_large_image(bea: Place) -> None:
         assert inputs.Prepared(LEASE) not in bea.inbox.events
 
 
-async def test_what_runs_already_needs_no_image(bea: Place) -> None:
+async def test_what_runs_already_needs_no_image(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-    bea.sandbox.boxes[bea.run_folder()].used_ms = 7
+    bea.sandbox.containers[bea.run_folder()].used_ms = 7
     bea.context.blobs.unpin(pins_of(LEASE))
     await bea.blobs.drop(workload.image)
     async with running(bea.executions()) as executions:  # A new node, and its image is gone.
@@ -90,7 +92,7 @@ async def test_what_runs_already_needs_no_image(bea: Place) -> None:
         assert bea.sandbox.budgets[-1] == 40_000
 
 
-async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
+async def test_a_signal_becomes_a_code_of_one_byte(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -103,7 +105,7 @@ async def test_a_signal_becomes_a_code_of_one_byte(bea: Place) -> None:
     "error", [SandboxUnavailable("no namespaces"), StorageFull("no room"), OSError(28, "full")]
 )
 async def test_a_sandbox_that_cannot_start_fails_the_lease_and_no_more(
-    bea: Place, error: Exception
+    bea: NodeFolder, error: Exception
 ) -> None:
     workload = await bea.workload()
     bea.sandbox.refuses = error
@@ -124,7 +126,7 @@ async def test_a_sandbox_that_cannot_start_fails_the_lease_and_no_more(
     ],
 )
 async def test_the_requester_hears_no_path_of_this_machine(
-    bea: Place, said: str, told: str, monkeypatch: pytest.MonkeyPatch,
+    bea: NodeFolder, said: str, told: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     workload = await bea.workload()
@@ -142,19 +144,19 @@ async def test_the_requester_hears_no_path_of_this_machine(
     assert caplog.text.count(said) == 2
 
 
-async def test_inputs_are_executable_if_they_are_to_be(bea: Place) -> None:
+async def test_inputs_are_executable_if_they_are_to_be(bea: NodeFolder) -> None:
     workload = await bea.workload(("data", b"1"), ("tool", b"2"))
     data, tool = workload.inputs
     workload = replace(workload, inputs=(data, replace(tool, executable=True)))
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
         await bea.inbox.wait_for(inputs.ContainerStarted)
-    found = dict(bea.sandbox.boxes[bea.run_folder()].spec.inputs)
+    found = dict(bea.sandbox.containers[bea.run_folder()].spec.inputs)
     modes = {name: path.stat().st_mode & 0o111 for name, path in found.items()}
     assert modes == {"data": 0, "tool": 0o111}
 
 
-async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
+async def test_a_sandbox_that_breaks_fails_the_lease(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -164,7 +166,7 @@ async def test_a_sandbox_that_breaks_fails_the_lease(bea: Place) -> None:
         assert failed.why == "the runner died"
 
 
-async def test_an_image_that_is_gone_fails_the_lease(bea: Place) -> None:
+async def test_an_image_that_is_gone_fails_the_lease(bea: NodeFolder) -> None:
     workload = await bea.workload()
     await bea.blobs.drop(workload.image)
     async with running(bea.executions()) as executions:
@@ -172,7 +174,7 @@ async def test_an_image_that_is_gone_fails_the_lease(bea: Place) -> None:
         assert "is not here" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
 
 
-async def test_a_container_that_was_lost_does_not_run_again(bea: Place) -> None:
+async def test_a_container_that_was_lost_does_not_run_again(bea: NodeFolder) -> None:
     workload, folder = await bea.workload(), bea.run_folder()
     bea.sandbox.lost.add(folder)
     async with running(bea.executions()) as executions:
@@ -182,7 +184,7 @@ async def test_a_container_that_was_lost_does_not_run_again(bea: Place) -> None:
         assert (bea.sandbox.prepared, bea.sandbox.started) == ([], [])
 
 
-async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: Place) -> None:
+async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: NodeFolder) -> None:
     workload, folder = await bea.workload(), bea.run_folder()
     folder.mkdir()
     async with running(bea.executions(sandbox=None)) as executions:
@@ -197,7 +199,7 @@ async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: Place) -> None
         await executions.wait_dropped()
 
 
-async def test_budgets_only_grow(bea: Place) -> None:
+async def test_budgets_only_grow(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload, 35_000))
@@ -214,7 +216,7 @@ async def test_budgets_only_grow(bea: Place) -> None:
         ), "the stand-in for a sandbox keeps no time"
 
 
-async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: Place) -> None:
+async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -226,7 +228,7 @@ async def test_a_late_extension_of_a_dropped_lease_does_nothing(bea: Place) -> N
         assert not bea.run_folder().exists()  # The sandbox insists on a folder to extend in.
 
 
-async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
+async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: NodeFolder) -> None:
     workload = await bea.workload()
     bea.sandbox.starts = trio.Event()
     async with running(bea.executions()) as executions:
@@ -241,7 +243,7 @@ async def test_a_drop_waits_for_a_start_and_leaves_nothing(bea: Place) -> None:
         assert bea.inbox.events == []
 
 
-async def test_a_drop_right_after_the_launch_starts_nothing(bea: Place) -> None:
+async def test_a_drop_right_after_the_launch_starts_nothing(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -251,7 +253,7 @@ async def test_a_drop_right_after_the_launch_starts_nothing(bea: Place) -> None:
         assert not bea.run_folder().exists()
 
 
-async def test_a_stopping_node_finishes_its_drops(bea: Place) -> None:
+async def test_a_stopping_node_finishes_its_drops(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with trio.open_nursery() as nursery:
         executions = bea.executions()
@@ -264,7 +266,7 @@ async def test_a_stopping_node_finishes_its_drops(bea: Place) -> None:
     assert bea.sandbox.removed == [bea.run_folder()]
 
 
-async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: Place) -> None:
+async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -273,7 +275,7 @@ async def test_a_node_that_just_ends_leaves_its_containers_alone(bea: Place) -> 
     assert not bea.sandbox.killed
 
 
-async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: Place) -> None:
+async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -285,7 +287,7 @@ async def test_what_cannot_be_removed_or_killed_stops_nobody(bea: Place) -> None
     assert bea.run_folder().exists()  # For the next start.
 
 
-async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: Place) -> None:
+async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -296,7 +298,7 @@ async def test_a_container_to_be_stopped_that_an_earlier_run_started(bea: Place)
         assert ended.reason == "killed"
 
 
-async def test_outputs_that_were_refused_are_named(bea: Place) -> None:
+async def test_outputs_that_were_refused_are_named(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -308,7 +310,7 @@ async def test_outputs_that_were_refused_are_named(bea: Place) -> None:
         assert ended.detail == "not everything in /out was kept: link: a symbolic link"
 
 
-async def test_a_log_is_its_requesters_until_the_drop(bea: Place) -> None:
+async def test_a_log_is_its_requesters_until_the_drop(bea: NodeFolder) -> None:
     workload = await bea.workload()
     async with running(bea.executions()) as executions:
         assert executions.log_of(LEASE) is None
@@ -325,7 +327,7 @@ async def test_a_log_is_its_requesters_until_the_drop(bea: Place) -> None:
 
 
 async def test_an_unpacked_image_in_use_is_not_swept(
-    bea: Place, monkeypatch: pytest.MonkeyPatch
+    bea: NodeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As soon as anything was unpacked there is too much.
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ from node.provider import image_cache as module
 from node.provider.image_cache import ImageCache
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import Digest, LeaseId
-from tests.node.fixtures import LEASE, Place
+from tests.node.fixtures import LEASE, NodeFolder
 
 MIB = 1024**2
 SIZE = 3 * MIB
@@ -30,17 +30,17 @@ def in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def images(bea: Place) -> list[Digest]:
+async def images(bea: NodeFolder) -> list[Digest]:
     """Four images of 3 MiB; see `cache_of`."""
     return [await bea.image(bytes([number]) * SIZE) for number in range(4)]
 
 
-def cache_of(bea: Place, budget_mib: int) -> ImageCache:
+def cache_of(bea: NodeFolder, budget_mib: int) -> ImageCache:
     """Return what a newly started node has."""
     return ImageCache(bea.folder / "roots", bea.images, budget_mib)
 
 
-def left(bea: Place) -> set[str]:
+def left(bea: NodeFolder) -> set[str]:
     return {path.name for path in (bea.folder / "roots").iterdir()}
 
 
@@ -48,7 +48,7 @@ def names(*images: Digest) -> set[str]:
     return {image.hex() for image in images}
 
 
-async def test_the_least_recently_used_make_room(bea: Place, images: list[Digest]) -> None:
+async def test_the_least_recently_used_make_room(bea: NodeFolder, images: list[Digest]) -> None:
     cache = cache_of(bea, 10)
     for image in (*images[:3], images[0], images[3]):
         root = await cache.unpack(image, 4 * MIB)
@@ -57,7 +57,7 @@ async def test_the_least_recently_used_make_room(bea: Place, images: list[Digest
 
 
 async def test_what_a_lease_uses_stays_and_the_rest_is_refused(
-    bea: Place, images: list[Digest]
+    bea: NodeFolder, images: list[Digest]
 ) -> None:
     cache = cache_of(bea, 7)
     for lease_id, image in ((LEASE, images[0]), (OTHER, images[1])):
@@ -72,7 +72,7 @@ async def test_what_a_lease_uses_stays_and_the_rest_is_refused(
 
 
 async def test_an_image_that_is_too_large_for_its_job_is_refused(
-    bea: Place, images: list[Digest]
+    bea: NodeFolder, images: list[Digest]
 ) -> None:
     cache = cache_of(bea, 10)
     with pytest.raises(InvalidRequest, match="more than the allowed 2 MiB: give the job more disk"):
@@ -82,7 +82,7 @@ async def test_an_image_that_is_too_large_for_its_job_is_refused(
 
 
 async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
-    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+    bea: NodeFolder, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, unpack = cache_of(bea, 10), bea.images.unpack
     with trio.CancelScope() as lease:
@@ -99,7 +99,7 @@ async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
 
 
 async def test_who_stops_waiting_for_an_image_uncounts_nothing_of_it(
-    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+    bea: NodeFolder, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = cache_of(bea, 10)
     began, may_end = trio.Event(), trio.Event()
@@ -126,7 +126,7 @@ async def test_who_stops_waiting_for_an_image_uncounts_nothing_of_it(
 
 
 async def test_a_short_disk_keeps_none_that_is_not_used_and_takes_no_more(
-    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+    bea: NodeFolder, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = cache_of(bea, 100)
     cache.pin(LEASE, images[1])
@@ -142,7 +142,7 @@ async def test_a_short_disk_keeps_none_that_is_not_used_and_takes_no_more(
     assert left(bea) == names(images[1])
 
 
-async def test_a_new_daemon_learns_what_is_there(bea: Place, images: list[Digest]) -> None:
+async def test_a_new_daemon_learns_what_is_there(bea: NodeFolder, images: list[Digest]) -> None:
     before = cache_of(bea, 100)
     for number, image in enumerate(images[:3]):
         root = await before.unpack(image, 4 * MIB)
@@ -159,7 +159,7 @@ async def test_a_new_daemon_learns_what_is_there(bea: Place, images: list[Digest
     assert left(bea) == names(*images[:2]) | {"of somebody else"}
 
 
-async def test_a_file_with_two_names_counts_once(bea: Place, images: list[Digest]) -> None:
+async def test_a_file_with_two_names_counts_once(bea: NodeFolder, images: list[Digest]) -> None:
     root = await cache_of(bea, 100).unpack(images[0], 4 * MIB)
     (root / "tmp" / "again").hardlink_to(root / "file")
     (root / "link").symlink_to("/etc")
@@ -169,7 +169,7 @@ async def test_a_file_with_two_names_counts_once(bea: Place, images: list[Digest
 
 
 async def test_what_was_removed_by_hand_is_unpacked_again(
-    bea: Place, images: list[Digest], monkeypatch: pytest.MonkeyPatch
+    bea: NodeFolder, images: list[Digest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = cache_of(bea, 100)
     for image in images[:2]:

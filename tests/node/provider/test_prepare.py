@@ -22,7 +22,8 @@ from protocol.machines.inputs import FetchProgressed
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull
 from protocol.values.ids import PeerId
 from protocol.wire.job import BlobRef, FileRef, Resources, Workload
-from tests.node.fixtures import ADA, LEASE, Line, Place, RecordedInbox, Wires, until
+from tests.node.fixtures import ADA, LEASE, NodeFolder, RecordedInbox, until
+from tests.node.memory_stream import MemoryStream, MemoryStreams
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def effect_of(workload: Workload) -> Prepare:
     return Prepare(LEASE, ADA.peer_id, workload)
 
 
-async def test_everything_is_here_and_pinned(ada: Place, bea: Place) -> None:
+async def test_everything_is_here_and_pinned(ada: NodeFolder, bea: NodeFolder) -> None:
     workload = await ada.workload(("a", b"1"), ("b", b"2"))
     await prepare(bea.context, effect_of(workload), RecordedInbox())
     parts = {part.digest for part in await bea.images.parts(workload.image)}
@@ -43,7 +44,9 @@ async def test_everything_is_here_and_pinned(ada: Place, bea: Place) -> None:
     assert all(bea.blobs.ref(digest) for digest in parts | inputs)
 
 
-async def test_the_sandbox_takes_the_image_once_all_is_here(ada: Place, bea: Place) -> None:
+async def test_the_sandbox_takes_the_image_once_all_is_here(
+    ada: NodeFolder, bea: NodeFolder
+) -> None:
     workload = await ada.workload(("a", b"1"))
     bea.sandbox.prepares = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -56,7 +59,7 @@ async def test_the_sandbox_takes_the_image_once_all_is_here(ada: Place, bea: Pla
         bea.sandbox.prepares.set()
 
 
-async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path: Path) -> None:
+async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: NodeFolder, tmp_path: Path) -> None:
     image = HeldImage(await bea.workload(), bea.context)
     root = await image.unpack()
     assert root == bea.context.image_cache.path(image.digest)
@@ -68,14 +71,16 @@ async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: Place, tmp_path:
         assert "manifest.json" in archive.getnames()
 
 
-async def test_an_image_may_take_four_times_its_size_and_the_disk_of_its_job(bea: Place) -> None:
+async def test_an_image_may_take_four_times_its_size_and_the_disk_of_its_job(
+    bea: NodeFolder,
+) -> None:
     workload = await bea.workload(resources=Resources(memory_mib=64, disk_mib=3))
     size = workload.image_bytes
     assert await HeldImage(workload, bea.context)._unpacked_bytes_max() == 4 * size + 3 * 1024**2
 
 
 async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
-    ada: Place, bea: Place, tmp_path: Path
+    ada: NodeFolder, bea: NodeFolder, tmp_path: Path
 ) -> None:
     image = await ada.image(bytes(20 * 1024**2), packed=True)
     parts = await ada.images.parts(image)
@@ -91,14 +96,14 @@ async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
     assert bea.context.image_cache.path(image).exists()
 
 
-async def test_a_node_without_a_sandbox_prepares_nothing(bea: Place) -> None:
+async def test_a_node_without_a_sandbox_prepares_nothing(bea: NodeFolder) -> None:
     context = replace(bea.context, sandbox=None)
     with pytest.raises(SandboxUnavailable, match="no sandbox"):
         await prepare(context, effect_of(await bea.workload()), RecordedInbox())
 
 
 async def test_progress_is_told_and_never_beyond_the_total(
-    ada: Place, bea: Place, monkeypatch: pytest.MonkeyPatch
+    ada: NodeFolder, bea: NodeFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "PROGRESS_BYTES", 2**20)
     inbox = RecordedInbox()
@@ -113,7 +118,7 @@ async def test_progress_is_told_and_never_beyond_the_total(
     assert [number for number in fetched if number >= total] == [total], "said once, at the end"
 
 
-async def test_a_job_that_needs_nothing_says_so_too(ada: Place, bea: Place) -> None:
+async def test_a_job_that_needs_nothing_says_so_too(ada: NodeFolder, bea: NodeFolder) -> None:
     workload, inbox = replace(await ada.workload(), image_bytes=1), RecordedInbox()
     with pytest.raises(InvalidRequest):
         await prepare(bea.context, effect_of(workload), inbox)
@@ -125,22 +130,24 @@ async def test_a_job_that_needs_nothing_says_so_too(ada: Place, bea: Place) -> N
         assert inbox.events.pop() == done
 
 
-async def test_a_busy_requester_is_asked_again(ada: Place, bea: Place, wires: Wires) -> None:
-    serve, busy = wires.handlers[ADA.peer_id, PROTOCOL], [1, 2, 3]
+async def test_a_busy_requester_is_asked_again(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
+    serve, busy = streams.handlers[ADA.peer_id, PROTOCOL], [1, 2, 3]
 
-    async def sometimes(peer: PeerId, line: Line) -> None:
+    async def sometimes(peer: PeerId, stream: MemoryStream) -> None:
         if busy:
             busy.pop()
-            await line.reset()
+            await stream.reset()
         else:
-            await serve(peer, line)
+            await serve(peer, stream)
 
-    wires.handlers[ADA.peer_id, PROTOCOL] = sometimes
+    streams.handlers[ADA.peer_id, PROTOCOL] = sometimes
     await prepare(bea.context, effect_of(await ada.workload(("a", b"1"))), RecordedInbox())
 
 
 async def test_what_the_requester_has_not_is_not_asked_for_ever(
-    ada: Place, bea: Place, wires: Wires
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
 ) -> None:
     workload = await ada.workload(("a", b"1"))
     await ada.blobs.drop(workload.inputs[0].blob.digest)
@@ -149,18 +156,18 @@ async def test_what_the_requester_has_not_is_not_asked_for_ever(
 
 
 async def test_an_image_that_is_larger_than_it_was_said(
-    ada: Place, bea: Place, wires: Wires
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
 ) -> None:
     workload = await ada.workload()
     workload = replace(workload, image_bytes=workload.image_bytes - 1)
     with pytest.raises(InvalidRequest, match="the job says"):
         await prepare(bea.context, effect_of(workload), RecordedInbox())
-    assert len(wires.opened) == 1  # The manifest, and no layer.
+    assert len(streams.opened) == 1  # The manifest, and no layer.
 
 
 @pytest.mark.parametrize("wrong", [-1, 1])
 async def test_an_image_whose_manifest_gives_a_layer_a_wrong_size(
-    ada: Place, bea: Place, wrong: int
+    ada: NodeFolder, bea: NodeFolder, wrong: int
 ) -> None:
     workload = await ada.workload()
     document = json.loads(await ada.blobs.read(workload.image))
@@ -172,14 +179,14 @@ async def test_an_image_whose_manifest_gives_a_layer_a_wrong_size(
     assert not bea.context.image_cache.path(lying.digest).exists()
 
 
-async def test_an_image_that_is_none(ada: Place, bea: Place) -> None:
+async def test_an_image_that_is_none(ada: NodeFolder, bea: NodeFolder) -> None:
     ref = await ada.blobs.put_bytes(b"no manifest", "image")
     workload = replace(await ada.workload(), image=ref.digest)
     with pytest.raises(InvalidRequest):
         await prepare(bea.context, effect_of(workload), RecordedInbox())
 
 
-async def test_an_input_that_is_larger_than_it_was_said(ada: Place, bea: Place) -> None:
+async def test_an_input_that_is_larger_than_it_was_said(ada: NodeFolder, bea: NodeFolder) -> None:
     ref = await ada.blobs.put_bytes(b"12345", "input")
     file = FileRef("a", BlobRef(ref.digest, 4))
     workload = replace(await ada.workload(), inputs=(file,))
@@ -188,7 +195,7 @@ async def test_an_input_that_is_larger_than_it_was_said(ada: Place, bea: Place) 
     gc.collect()  # A generator that the blob server had left open would warn now.
 
 
-async def test_no_room(ada: Place, bea: Place) -> None:
+async def test_no_room(ada: NodeFolder, bea: NodeFolder) -> None:
     bea.blobs._budget = 100
     with pytest.raises(StorageFull):
         await prepare(bea.context, effect_of(await ada.workload()), RecordedInbox())

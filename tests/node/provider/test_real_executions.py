@@ -20,26 +20,26 @@ from node.sandbox.selftest import host_rootfs, python_command
 from protocol.machines import effects, inputs
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import Workload
-from tests.node.fixtures import LEASE, Place, launch_of, running, until
+from tests.node.fixtures import LEASE, NodeFolder, launch_of, running, until
 
 
 class HostDriver(EmbeddedDriver):
     """Runs this machine's own programs, as the self-test does, whatever the image."""
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place / "runs")
-        self._host, self._extra = host_rootfs(place / "host")
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "runs")
+        self._host, self._extra = host_rootfs(folder / "host")
 
     async def start(self, launch: ContainerSpec, folder: Path) -> None:
         await self.start_with(replace(launch, image=str(self._host)), folder, self._extra)
 
 
 @pytest.fixture
-async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
+async def real(tmp_path: Path, bea: NodeFolder) -> AsyncIterator[NodeFolder]:
     """The provider with the embedded sandbox."""
     (tmp_path / "bea").chmod(0o700)
     driver = HostDriver(tmp_path / "bea")
-    place = replace(bea, context=replace(bea.context, sandbox=driver))
+    node_folder = replace(bea, context=replace(bea.context, sandbox=driver))
     probe = tmp_path / "bea/runs/probe"
     probe.mkdir(mode=0o700)
     job = await bea.workload(command=("/bin/sh", "-c", "exit 0"))
@@ -49,8 +49,8 @@ async def real(tmp_path: Path, bea: Place) -> AsyncIterator[Place]:
         pytest.skip(f"no embedded sandbox here: {error}")
     await driver.wait(probe)
     await driver.remove(probe)
-    yield place
-    for folder in list(place.context.runs.iterdir()):
+    yield node_folder
+    for folder in list(node_folder.context.runs.iterdir()):
         await driver.remove(folder)
     await driver.reap(frozenset())
 
@@ -59,17 +59,17 @@ def _launch(job: Workload, name: str) -> ContainerSpec:
     return ContainerSpec(name=name, workload=job, image="")
 
 
-async def python_job(place: Place, code: str, **changes: Any) -> Workload:
-    return replace(await place.workload(), command=tuple(python_command(code)), **changes)
+async def python_job(node_folder: NodeFolder, code: str, **changes: Any) -> Workload:
+    return replace(await node_folder.workload(), command=tuple(python_command(code)), **changes)
 
 
-async def run_real(place: Place, workload: Workload) -> inputs.ContainerExited:
-    async with running(place.executions()) as executions:
+async def run_real(node_folder: NodeFolder, workload: Workload) -> inputs.ContainerExited:
+    async with running(node_folder.executions()) as executions:
         executions.launch(launch_of(workload))
-        return await place.inbox.wait_for(inputs.ContainerExited)
+        return await node_folder.inbox.wait_for(inputs.ContainerExited)
 
 
-async def test_real_many_outputs_in_folders(real: Place) -> None:
+async def test_real_many_outputs_in_folders(real: NodeFolder) -> None:
     code = (
         "import os\n"
         "for n in range(300):\n"
@@ -83,7 +83,7 @@ async def test_real_many_outputs_in_folders(real: Place) -> None:
     assert [file.path for file in listing.files] == sorted(f"d{n % 7}/{n}" for n in range(300))
 
 
-async def test_real_no_outputs_at_all(real: Place) -> None:
+async def test_real_no_outputs_at_all(real: NodeFolder) -> None:
     ended = await run_real(real, await python_job(real, "print('quiet')"))
     listing = await read_listing(real.blobs, ended.outputs.digest)
     assert listing.files == ()
@@ -91,7 +91,7 @@ async def test_real_no_outputs_at_all(real: Place) -> None:
     assert ended.detail == ""
 
 
-async def test_real_odd_outputs_are_left_out_and_named(real: Place) -> None:
+async def test_real_odd_outputs_are_left_out_and_named(real: NodeFolder) -> None:
     code = "import os; os.symlink('/etc/passwd', '/out/link'); open('/out/good', 'w').write('x')"
     ended = await run_real(real, await python_job(real, code))
     listing = await read_listing(real.blobs, ended.outputs.digest)
@@ -99,7 +99,7 @@ async def test_real_odd_outputs_are_left_out_and_named(real: Place) -> None:
     assert "link: a symbolic link" in ended.detail
 
 
-async def test_real_more_output_than_agreed(real: Place) -> None:
+async def test_real_more_output_than_agreed(real: NodeFolder) -> None:
     code = "open('/out/big', 'wb').write(bytes(3 * 2**20))"
     ended = await run_real(real, await python_job(real, code))
     assert ended.exit_code != 0  # The job itself sees that /out is full.
@@ -108,7 +108,7 @@ async def test_real_more_output_than_agreed(real: Place) -> None:
     assert b"No space left" in await real.blobs.read(listing.log.digest)
 
 
-async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Place) -> None:
+async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: NodeFolder) -> None:
     code = (
         "import os, time\n"
         "print('begun', flush=True)\n"
@@ -136,7 +136,7 @@ async def test_real_container_is_taken_over_by_the_next_run_of_the_node(real: Pl
     assert (ended.exit_code, log.read_bytes()) == (0, b"begun\ndone\n")
 
 
-async def test_real_drop_ends_a_running_container(real: Place) -> None:
+async def test_real_drop_ends_a_running_container(real: NodeFolder) -> None:
     workload = await python_job(real, "import time; time.sleep(60)")
     async with running(real.executions()) as executions:
         executions.launch(launch_of(workload))
@@ -148,7 +148,7 @@ async def test_real_drop_ends_a_running_container(real: Place) -> None:
         assert not real.run_folder().exists()
 
 
-async def test_real_container_killed_with_its_machine(real: Place) -> None:
+async def test_real_container_killed_with_its_machine(real: NodeFolder) -> None:
     workload = await python_job(real, "import time; time.sleep(60)")
     folder = real.run_folder()
     async with running(real.executions()) as executions:

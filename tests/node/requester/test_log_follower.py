@@ -14,20 +14,21 @@ from node.data.log_protocol import PROTOCOL
 from node.requester import log_follower
 from node.requester.log_follower import follow_log
 from protocol.values.errors import StorageFull
-from tests.node.fixtures import ADA, BEA, LEASE, Line, Wires, until
+from tests.node.fixtures import ADA, BEA, LEASE, until
 from tests.node.log_source import LogSource, serve_log
+from tests.node.memory_stream import MemoryStream, MemoryStreams
 
-Opener = Callable[[], Awaitable[Line]]
-
-
-@pytest.fixture
-def source(tmp_path: Path, wires: Wires) -> LogSource:
-    return serve_log(tmp_path / "source", wires)
+Opener = Callable[[], Awaitable[MemoryStream]]
 
 
 @pytest.fixture
-def opener(wires: Wires) -> Opener:
-    return partial(wires.of(ADA.peer_id), BEA.peer_id, PROTOCOL)
+def source(tmp_path: Path, streams: MemoryStreams) -> LogSource:
+    return serve_log(tmp_path / "source", streams)
+
+
+@pytest.fixture
+def opener(streams: MemoryStreams) -> Opener:
+    return partial(streams.opener(ADA.peer_id), BEA.peer_id, PROTOCOL)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ async def test_a_log_comes_as_it_grows(tmp_path: Path, source: LogSource, opener
 
 
 async def test_it_survives_broken_connections(
-    tmp_path: Path, source: LogSource, opener: Opener, wires: Wires
+    tmp_path: Path, source: LogSource, opener: Opener, streams: MemoryStreams
 ) -> None:
     copy = tmp_path / "copy"
     async with trio.open_nursery() as nursery:
@@ -57,39 +58,39 @@ async def test_it_survives_broken_connections(
         for number in range(5):
             source.say(b"line %d\n" % number)
             await until(lambda: copy.exists() and copy.stat().st_size == source.path.stat().st_size)
-            opened = len(wires.opened)
-            await wires.lines[-1].reset()
-            await until(lambda seen=opened: len(wires.opened) > seen)
+            opened = len(streams.opened)
+            await streams.served[-1].reset()
+            await until(lambda seen=opened: len(streams.opened) > seen)
         source.grows = False
     assert copy.read_bytes() == b"".join(b"line %d\n" % number for number in range(5))
 
 
 async def test_it_survives_a_provider_that_is_away(
-    tmp_path: Path, source: LogSource, opener: Opener, wires: Wires
+    tmp_path: Path, source: LogSource, opener: Opener, streams: MemoryStreams
 ) -> None:
     copy = tmp_path / "copy"
-    handler = wires.handlers.pop((BEA.peer_id, PROTOCOL))
+    handler = streams.handlers.pop((BEA.peer_id, PROTOCOL))
     source.say(b"all")
     source.grows = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow_log, opener, LEASE, copy, 10**6)
-        await until(lambda: len(wires.opened) > 2)
-        wires.handlers[BEA.peer_id, PROTOCOL] = handler
+        await until(lambda: len(streams.opened) > 2)
+        streams.handlers[BEA.peer_id, PROTOCOL] = handler
     assert copy.read_bytes() == b"all"
 
 
 async def test_a_provider_that_has_just_come_back_blames_nobody(
-    tmp_path: Path, source: LogSource, opener: Opener, wires: Wires
+    tmp_path: Path, source: LogSource, opener: Opener, streams: MemoryStreams
 ) -> None:
     copy = tmp_path / "copy"
     source.say(b"all")
     source.known = False  # It has not yet taken its container over.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow_log, opener, LEASE, copy, 10**6)
-        await until(lambda: len(wires.opened) > 2)
+        await until(lambda: len(streams.opened) > 2)
         source.known, source.grows = True, False
     assert copy.read_bytes() == b"all"
-    assert wires.faults == []
+    assert streams.faults == []
 
 
 async def test_a_provider_cannot_fill_our_disk(
@@ -102,16 +103,16 @@ async def test_a_provider_cannot_fill_our_disk(
 
 
 async def test_a_full_disk_ends_the_following(
-    source: LogSource, opener: Opener, wires: Wires
+    source: LogSource, opener: Opener, streams: MemoryStreams
 ) -> None:
     source.say(b"x")
     with pytest.raises(StorageFull):
         await follow_log(opener, LEASE, Path("/dev/full"), 100_000)
-    await until(lambda: wires.lines[0].was_reset)
+    await until(lambda: streams.served[0].was_reset)
 
 
 async def test_a_follower_that_is_stopped_lets_go_of_its_stream(
-    tmp_path: Path, source: LogSource, opener: Opener, wires: Wires
+    tmp_path: Path, source: LogSource, opener: Opener, streams: MemoryStreams
 ) -> None:
     source.say(b"x")
     async with trio.open_nursery() as nursery:
@@ -119,4 +120,4 @@ async def test_a_follower_that_is_stopped_lets_go_of_its_stream(
         await until((tmp_path / "copy").exists)
         nursery.cancel_scope.cancel()
     source.say(b"y")
-    await until(lambda: wires.lines[0].was_reset)
+    await until(lambda: streams.served[0].was_reset)

@@ -22,7 +22,8 @@ from protocol.values.errors import StorageFull
 from protocol.values.ids import LeaseId, digest_of
 from protocol.wire.codec import encode
 from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
-from tests.node.fixtures import ADA, BEA, JOB, LEASE, Place, Wires, ref_of, until
+from tests.node.fixtures import ADA, BEA, JOB, LEASE, NodeFolder, ref_of, until
+from tests.node.memory_stream import MemoryStreams
 
 WORKLOAD = Workload(digest_of(b"image"), ("true",), output_mib=1, log_mib=1)
 FOLLOW = effects.FollowLog(JOB, LEASE, BEA.peer_id, WORKLOAD)
@@ -43,29 +44,33 @@ async def running(found: Results) -> AsyncIterator[Results]:
         nursery.cancel_scope.cancel()
 
 
-async def left(place: Place, log: bytes = b"log", **files: bytes) -> effects.FetchOutputs:
+async def left(
+    node_folder: NodeFolder, log: bytes = b"log", **files: bytes
+) -> effects.FetchOutputs:
     """Let a provider have a log and outputs."""
     kept = [
-        FileRef(name.replace("__", "/"), await place.blobs.put_bytes(data, "output"))
+        FileRef(name.replace("__", "/"), await node_folder.blobs.put_bytes(data, "output"))
         for name, data in files.items()
     ]
-    listing = Outputs(tuple(kept), await place.blobs.put_bytes(log, "log"))
-    ref = await place.blobs.put_bytes(encode(listing), "output")
+    listing = Outputs(tuple(kept), await node_folder.blobs.put_bytes(log, "log"))
+    ref = await node_folder.blobs.put_bytes(encode(listing), "output")
     return effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref)
 
 
-def log_at(path: Path, wires: Wires, lease_id: LeaseId = LEASE, *, grows: bool = True) -> None:
+def log_at(
+    path: Path, streams: MemoryStreams, lease_id: LeaseId = LEASE, *, grows: bool = True
+) -> None:
     """Let the provider serve this log for a lease."""
 
     def log_of(wanted: LeaseId) -> Any:
         return (ADA.peer_id, path, grows) if wanted == lease_id else None
 
-    wires.handlers[BEA.peer_id, PROTOCOL] = LogServer(log_of).serve
+    streams.handlers[BEA.peer_id, PROTOCOL] = LogServer(log_of).serve
 
 
-async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_outputs_come_home(ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams) -> None:
     effect = await left(bea, b"the log", a=b"1", b__c=b"2" * 3_000_00)
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b"the log"
@@ -75,40 +80,46 @@ async def test_outputs_come_home(ada: Place, bea: Place, wires: Wires) -> None:
         assert not ada.blobs._pins
 
 
-async def test_many_outputs_take_a_few_streams(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_many_outputs_take_a_few_streams(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     effect = await left(bea, **{f"file{number}": b"%d" % number for number in range(100)})
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
-    assert len(wires.opened) == 3  # The listing, the log, and all outputs.
+    assert len(streams.opened) == 3  # The listing, the log, and all outputs.
     assert len(ada.blobs.of_kind("output")) == 101
 
 
-async def test_a_job_with_no_outputs(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_a_job_with_no_outputs(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     effect = await left(bea, b"")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b""
 
 
 async def test_a_provider_that_comes_back_is_asked_again(
-    ada: Place, bea: Place, wires: Wires
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
 ) -> None:
     effect = await left(bea, a=b"1")
-    handlers = dict(wires.handlers)
-    wires.handlers.clear()
-    async with running(ada.results(wires)) as found:
+    handlers = dict(streams.handlers)
+    streams.handlers.clear()
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
-        await until(lambda: len(wires.opened) >= 2)
-        wires.handlers.update(handlers)
+        await until(lambda: len(streams.opened) >= 2)
+        streams.handlers.update(handlers)
         await ada.inbox.wait_for(inputs.OutputsFetched)
 
 
-async def test_outputs_that_nobody_has(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_outputs_that_nobody_has(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     effect = await left(bea, a=b"1")
     await bea.blobs.drop(digest_of(b"1"))
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         lost = await ada.inbox.wait_for(inputs.OutputsLost)
     assert "does not have it" in lost.why
@@ -120,39 +131,43 @@ async def test_outputs_that_nobody_has(ada: Place, bea: Place, wires: Wires) -> 
     (Outputs((FileRef("../../etc/passwd", ref_of(b"x")),), ref_of(b"")), "leads out"),
 ])  # fmt: skip
 async def test_a_provider_that_lies_is_not_asked_again(
-    ada: Place, bea: Place, wires: Wires, listing: Outputs, why: str
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams, listing: Outputs, why: str
 ) -> None:
     ref = await bea.blobs.put_bytes(encode(listing), "output")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
         lost = await ada.inbox.wait_for(inputs.OutputsLost)
     assert why in lost.why
-    assert len(wires.opened) == 1
+    assert len(streams.opened) == 1
 
 
-async def test_a_listing_that_is_none(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_a_listing_that_is_none(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     ref = await bea.blobs.put_bytes(b"garbage", "output")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
         assert "is broken" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
 
 
-async def test_no_room_for_the_outputs(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_no_room_for_the_outputs(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     effect = await left(bea, a=b"1" * 10_000)
     ada.blobs._budget = 5_000
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         assert "do not fit" in (await ada.inbox.wait_for(inputs.OutputsLost)).why
 
 
 async def test_the_log_of_a_running_job_is_followed_and_then_replaced(
-    ada: Place, bea: Place, wires: Wires, tmp_path: Path
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"the ")
-    log_at(source, wires)
+    log_at(source, streams)
     effect = await left(bea, b"the whole log")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         path = found.log_path(JOB)
         found.follow_log(FOLLOW)
         await until(lambda: path.exists() and path.read_bytes() == b"the ")
@@ -165,18 +180,18 @@ async def test_the_log_of_a_running_job_is_followed_and_then_replaced(
 
 
 async def test_following_goes_on_after_a_restart_where_it_was(
-    ada: Place, wires: Wires, tmp_path: Path
+    ada: NodeFolder, streams: MemoryStreams, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"1234")
-    log_at(source, wires)
-    async with running(ada.results(wires)) as found:
+    log_at(source, streams)
+    async with running(ada.results(streams)) as found:
         found.follow_log(FOLLOW)
         path = found.log_path(JOB)
         await until(lambda: path.exists() and path.read_bytes() == b"1234")
         reader = path.open("rb")
     source.write_bytes(b"12345678")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.follow_log(FOLLOW)
         await until(lambda: path.read_bytes() == b"12345678")
     with reader:
@@ -184,39 +199,43 @@ async def test_following_goes_on_after_a_restart_where_it_was(
 
 
 async def test_another_attempt_has_a_log_of_its_own(
-    ada: Place, wires: Wires, tmp_path: Path
+    ada: NodeFolder, streams: MemoryStreams, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(b"the first attempt")
     second.write_bytes(b"2nd")
-    log_at(first, wires)
-    async with running(ada.results(wires)) as found:
+    log_at(first, streams)
+    async with running(ada.results(streams)) as found:
         path = found.log_path(JOB)
         found.follow_log(FOLLOW)
         await until(lambda: path.exists() and path.read_bytes() == b"the first attempt")
         found.forget(LEASE)
-        log_at(second, wires, AGAIN)
+        log_at(second, streams, AGAIN)
         found.follow_log(effects.FollowLog(JOB, AGAIN, BEA.peer_id, WORKLOAD))
         await until(lambda: path.exists() and path.read_bytes() == b"2nd")
 
 
-async def test_nobody_follows_a_lease_that_has_ended(ada: Place, wires: Wires) -> None:
-    async with running(ada.results(wires)) as found:
+async def test_nobody_follows_a_lease_that_has_ended(
+    ada: NodeFolder, streams: MemoryStreams
+) -> None:
+    async with running(ada.results(streams)) as found:
         found.follow_log(FOLLOW)  # The provider is gone: it is tried again and again.
-        await until(lambda: len(wires.opened) > 3)
+        await until(lambda: len(streams.opened) > 3)
         found.forget(LEASE)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        opened = len(wires.opened)
+        opened = len(streams.opened)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert len(wires.opened) == opened
+        assert len(streams.opened) == opened
 
 
-async def test_a_fetch_ends_with_its_lease(ada: Place, bea: Place, wires: Wires) -> None:
+async def test_a_fetch_ends_with_its_lease(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
     effect = await left(bea, a=b"1")
-    wires.handlers.clear()
-    async with running(ada.results(wires)) as found:
+    streams.handlers.clear()
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
-        await until(lambda: wires.opened)
+        await until(lambda: streams.opened)
         found.forget(LEASE)
         await trio.testing.wait_all_tasks_blocked(0.05)
         assert ada.inbox.events == []
@@ -224,29 +243,29 @@ async def test_a_fetch_ends_with_its_lease(ada: Place, bea: Place, wires: Wires)
 
 
 async def test_a_full_disk_stops_the_following_and_not_the_node(
-    ada: Place, wires: Wires, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ada: NodeFolder, streams: MemoryStreams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise StorageFull("no room")
 
     source = tmp_path / "source"
     source.write_bytes(b"x")
-    log_at(source, wires)
+    log_at(source, streams)
     monkeypatch.setattr(log_follower, "_append", full)
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.follow_log(FOLLOW)
-        await until(lambda: wires.lines and wires.lines[0].was_reset)
+        await until(lambda: streams.served and streams.served[0].was_reset)
 
 
 async def test_blobs_on_another_disk(
-    ada: Place, bea: Place, wires: Wires, monkeypatch: pytest.MonkeyPatch
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def link(*_: object) -> None:
         raise OSError(errno.EXDEV, "another disk")
 
     monkeypatch.setattr(os, "link", link)
     effect = await left(bea, b"the log")
-    async with running(ada.results(wires)) as found:
+    async with running(ada.results(streams)) as found:
         found.fetch_outputs(effect)
         await ada.inbox.wait_for(inputs.OutputsFetched)
         assert found.log_path(JOB).read_bytes() == b"the log"

@@ -189,10 +189,10 @@ class RecordedService:
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
         for found in await self.outputs(reference):
             if found.path == path:
-                place = self.folder / found.digest
-                if not place.exists():
+                location = self.folder / found.digest
+                if not location.exists():
                     raise BlobUnavailable(f"the bytes of {path!r} are not here any more")
-                return found, place
+                return found, location
         raise NotFound(f"the job left no file {path!r}")
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:

@@ -14,9 +14,9 @@ LONG = "/".join(["é" * 80] * 6)
 
 
 def left(folder: Path, path: str, data: bytes, *, executable: bool = False) -> tuple:
-    place = folder / str(len(list(folder.iterdir())))
-    place.write_bytes(data)
-    return OutputView(path, len(data), "", executable), place
+    location = folder / str(len(list(folder.iterdir())))
+    location.write_bytes(data)
+    return OutputView(path, len(data), "", executable), location
 
 
 async def test_names_sizes_and_modes(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ async def test_of_no_files(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_has_gone(tmp_path: Path) -> None:
-    output, place = left(tmp_path, "a", b"1")
-    place.unlink()
+    output, location = left(tmp_path, "a", b"1")
+    location.unlink()
     with pytest.raises(BlobUnavailable):
-        [piece async for piece in tar_of([(output, place)])]
+        [piece async for piece in tar_of([(output, location)])]

@@ -13,7 +13,7 @@ from node.service import images as images_module
 from protocol.values.errors import NotFound, StorageFull
 from protocol.values.ids import digest_of
 from tests.node.fixtures import ref_of, spec_of
-from tests.node.local_node import Pair
+from tests.node.local_node import LocalPair
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -22,43 +22,43 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_uploads(pair: Pair) -> None:
+async def test_uploads(pair: LocalPair) -> None:
     view = await pair.ada.node.images.put_blob(chunks(b"ab", b"", b"c"))
     assert (view.digest, view.size) == (digest_of(b"abc").hex(), 3)
-    assert await pair.ada.place.blobs.read(digest_of(b"abc")) == b"abc"
+    assert await pair.ada.node_folder.blobs.read(digest_of(b"abc")) == b"abc"
     assert (await pair.ada.node.images.put_blob(chunks())).size == 0
-    incoming = pair.ada.place.folder / "blobs" / "incoming"
+    incoming = pair.ada.node_folder.folder / "blobs" / "incoming"
     assert list(incoming.iterdir()) == []
 
 
-async def test_an_upload_that_finds_no_room(pair: Pair) -> None:
-    pair.ada.place.blobs._budget = 10
+async def test_an_upload_that_finds_no_room(pair: LocalPair) -> None:
+    pair.ada.node_folder.blobs._budget = 10
     with pytest.raises(StorageFull):
         await pair.ada.node.images.put_blob(chunks(b"x" * 11))
 
 
-async def test_images(pair: Pair) -> None:
-    image = await pair.ada.place.image()
-    await pair.ada.place.images.tag("tiny", image)
+async def test_images(pair: LocalPair) -> None:
+    image = await pair.ada.node_folder.image()
+    await pair.ada.node_folder.images.tag("tiny", image)
     assert await pair.ada.node.images.resolve("tiny") == image.hex()
     (view,) = await pair.ada.node.images.known()
     assert (view.digest, view.names) == (image.hex(), ("tiny",))
 
 
-async def test_jobs_that_are_not_taken_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    workload = await pair.ada.place.workload(("in", b"input"))
+async def test_jobs_that_are_not_taken_on(pair: LocalPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = await pair.ada.node_folder.workload(("in", b"input"))
     missing = replace(workload, image=digest_of(b"missing"))
     with pytest.raises(NotFound, match="image"):
         await pair.jobs.submit(spec_of(missing))
     gone = replace(workload.inputs[0], blob=ref_of(b"gone"))
     with pytest.raises(NotFound, match="upload"):
         await pair.jobs.submit(spec_of(replace(workload, inputs=(gone,))))
-    parts = await pair.ada.place.images.parts(workload.image)
-    await pair.ada.place.blobs.drop(parts[-1].digest)
+    parts = await pair.ada.node_folder.images.parts(workload.image)
+    await pair.ada.node_folder.blobs.drop(parts[-1].digest)
     with pytest.raises(NotFound, match="image"):
         await pair.jobs.submit(spec_of(workload))
     monkeypatch.setattr(images_module, "DISK_BYTES_MIN", 2**62)
     with pytest.raises(StorageFull, match="free some space"):
         await pair.jobs.submit(spec_of(workload))
     assert await pair.jobs.page(10, None) == ()
-    assert pair.ada.place.blobs._pins == {}
+    assert pair.ada.node_folder.blobs._pins == {}

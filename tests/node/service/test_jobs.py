@@ -21,7 +21,7 @@ from protocol.machines.effects import Progress
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import JobId
 from tests.node.fixtures import BEA, JOB, spec_of, until
-from tests.node.local_node import Pair
+from tests.node.local_node import LocalPair
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ async def read(stream: AsyncIterator[Any]) -> list[Any]:
 # --- a job's way --------------------------------------------------------------------------
 
 
-async def test_a_job_from_submission_to_its_outputs(pair: Pair) -> None:
+async def test_a_job_from_submission_to_its_outputs(pair: LocalPair) -> None:
     job = await pair.submit(("in", b"input"))
     view = await pair.finish(job, 7, result=b"42")
     assert (view.exit_code, view.reason, view.provider) == (7, None, BEA.peer_id)
@@ -55,7 +55,7 @@ def vars_of(view: Any) -> list[Any]:
 
 
 async def test_the_list_of_outputs_is_read_once_for_all_its_files(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await pair.submit()
     files = {f"file {number}": b"%d" % number for number in range(40)}
@@ -64,12 +64,12 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
     for owner, name in ((pair.ada.node.results, "outputs"), (pair.jobs, "_view")):
         monkeypatch.setattr(owner, name, noted(calls, name, getattr(owner, name)))
     for output in await pair.jobs.outputs(job):
-        found, place = await pair.jobs.output(job, output.path)
-        assert (found, place.read_bytes()) == (output, files[output.path])
+        found, path = await pair.jobs.output(job, output.path)
+        assert (found, path.read_bytes()) == (output, files[output.path])
     assert sorted(calls) == ["_view", "outputs"]
     with pytest.raises(NotFound, match="no file 'nothing'"):
         await pair.jobs.output(job, "nothing")
-    place.unlink()
+    path.unlink()
     with pytest.raises(BlobUnavailable, match="not here any more"):
         await pair.jobs.output(job, output.path)
 
@@ -82,7 +82,7 @@ def noted(calls: list[str], name: str, function: Callable[..., Awaitable[Any]]) 
     return called
 
 
-async def test_outputs_of_few_jobs_stay_in_memory(pair: Pair) -> None:
+async def test_outputs_of_few_jobs_stay_in_memory(pair: LocalPair) -> None:
     for _ in range(jobs_module.OUTPUTS_KEPT_MAX + 1):
         job = await pair.submit()
         await pair.finish(job, 0, result=b"1")
@@ -90,26 +90,26 @@ async def test_outputs_of_few_jobs_stay_in_memory(pair: Pair) -> None:
     assert len(pair.jobs._outputs) == jobs_module.OUTPUTS_KEPT_MAX
 
 
-async def test_a_job_with_no_outputs(pair: Pair) -> None:
+async def test_a_job_with_no_outputs(pair: LocalPair) -> None:
     job = await pair.running()
     await pair.finish(job)
     assert await pair.jobs.outputs(job) == ()
 
 
-async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: Pair) -> None:
+async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: LocalPair) -> None:
     job = await pair.submit(("in", b"input"))
     await pair.finish(job, result=b"42")
-    for machine in (pair.ada, pair.bea):
-        await until(lambda m=machine: m.place.blobs._pins == {}, "nothing to be pinned")
+    for one in (pair.ada, pair.bea):
+        await until(lambda one=one: one.node_folder.blobs._pins == {}, "nothing to be pinned")
     await pair.bea.node.executions.wait_dropped()
-    assert list(pair.bea.place.context.runs.iterdir()) == []
+    assert list(pair.bea.node_folder.context.runs.iterdir()) == []
     assert pair.bea.node.executions._known == {}
     assert (pair.jobs._progress, pair.jobs._news) == ({}, {})
     assert (pair.ada.node.results._following, pair.ada.node.results._fetching) == ({}, {})
 
 
-async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
-    workload = await pair.ada.place.workload()
+async def test_a_job_that_nobody_can_run(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
     huge = replace(workload, resources=replace(workload.resources, cpus=99))
     job = (await pair.jobs.submit(spec_of(huge))).id
     view = await pair.phase(job, "failed")
@@ -118,7 +118,7 @@ async def test_a_job_that_nobody_can_run(pair: Pair) -> None:
         await pair.jobs.outputs(job)
 
 
-async def test_cancelling(pair: Pair) -> None:
+async def test_cancelling(pair: LocalPair) -> None:
     job = await pair.running()
     (serving,) = pair.bea.node.core.provider.leases.values()
     clock = pair.bea.node.driver._clock
@@ -131,14 +131,16 @@ async def test_cancelling(pair: Pair) -> None:
     assert view.usage_ms == failed.usage_ms > 0
     assert view.cost == failed.cost
     await until(lambda: pair.ada.node.service.status().spent == view.cost, "the cost to be counted")
-    await until(lambda: not list(pair.bea.place.context.runs.iterdir()), "the container to go")
+    await until(
+        lambda: not list(pair.bea.node_folder.context.runs.iterdir()), "the container to go"
+    )
 
 
 # --- refusals -----------------------------------------------------------------------------
 
 
-async def test_the_same_key_is_the_same_job(pair: Pair) -> None:
-    workload = await pair.ada.place.workload()
+async def test_the_same_key_is_the_same_job(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
     spec = spec_of(workload, key=b"key")
     views: list[Any] = []
 
@@ -153,23 +155,23 @@ async def test_the_same_key_is_the_same_job(pair: Pair) -> None:
         await pair.jobs.submit(replace(spec, name="another"))
     assert (await pair.jobs.submit(spec_of(workload, key=b"other"))).id != views[0].id
     await pair.ada.crash()
-    await pair.town.start(pair.ada)
+    await pair.network.start(pair.ada)
     assert (await pair.jobs.submit(spec)).id == views[0].id
 
 
-async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: Pair) -> None:
-    spec = spec_of(await pair.ada.place.workload(), key=b"key")
+async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: LocalPair) -> None:
+    spec = spec_of(await pair.ada.node_folder.workload(), key=b"key")
     await pair.ada.crash()  # Nobody takes inputs now.
     with trio.move_on_after(0.05):
         await pair.jobs.submit(spec)
     assert pair.jobs._open == set()
-    assert pair.ada.place.blobs._pins == {}
+    assert pair.ada.node_folder.blobs._pins == {}
 
 
 # --- names --------------------------------------------------------------------------------
 
 
-async def test_references(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_references(pair: LocalPair, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = iter([b"\xaa\xbb\xcc\xdd" + bytes(12), b"\xaa\xbb\xcc\xee" + bytes(12)])
     chance = SimpleNamespace(token_bytes=lambda _: next(ids))
     monkeypatch.setattr(jobs_module, "secrets", chance)
@@ -184,7 +186,7 @@ async def test_references(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
             await pair.jobs.get(unknown)
 
 
-async def test_the_list_of_jobs_in_pages(pair: Pair) -> None:
+async def test_the_list_of_jobs_in_pages(pair: LocalPair) -> None:
     ids = [await pair.submit() for _ in range(5)]
     first = [view.id for view in await pair.jobs.page(2, None)]
     then = [view.id for view in await pair.jobs.page(10, first[-1])]
@@ -194,7 +196,7 @@ async def test_the_list_of_jobs_in_pages(pair: Pair) -> None:
 # --- streams ------------------------------------------------------------------------------
 
 
-async def test_events_come_as_they_happen_and_end(pair: Pair) -> None:
+async def test_events_come_as_they_happen_and_end(pair: LocalPair) -> None:
     job = await pair.submit()
     seen: list[JobEventView] = []
 
@@ -216,8 +218,8 @@ async def test_events_come_as_they_happen_and_end(pair: Pair) -> None:
     assert pair.jobs._news == {}
 
 
-async def test_a_job_that_has_ended_has_no_progress(pair: Pair) -> None:
-    spec = spec_of(await pair.ada.place.workload())
+async def test_a_job_that_has_ended_has_no_progress(pair: LocalPair) -> None:
+    spec = spec_of(await pair.ada.node_folder.workload())
     job = Job(JOB, spec, 1)
     pair.jobs.saved(job)
     pair.jobs.progressed(Progress(JOB, 1, 2))
@@ -228,7 +230,7 @@ async def test_a_job_that_has_ended_has_no_progress(pair: Pair) -> None:
     assert pair.jobs.counts().done == 1
 
 
-async def test_everybody_sees_progress(pair: Pair) -> None:
+async def test_everybody_sees_progress(pair: LocalPair) -> None:
     job = await pair.running()
     pair.jobs.progressed(Progress(JobId(bytes.fromhex(job)), 5, 10))
     for _ in range(2):
@@ -239,7 +241,7 @@ async def test_everybody_sees_progress(pair: Pair) -> None:
         await events.aclose()
 
 
-async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
+async def test_a_log_is_followed_to_the_end(pair: LocalPair) -> None:
     job = await pair.running()
     parts: list[bytes] = []
 
@@ -249,7 +251,7 @@ async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)
-        folder = await pair.box()
+        folder = await pair.container()
         with log_path(folder).open("ab") as file:
             file.write(b"one\n")
         await until(lambda: b"".join(parts) == b"one\n")
@@ -261,7 +263,7 @@ async def test_a_log_is_followed_to_the_end(pair: Pair) -> None:
     assert await read(pair.jobs.logs(job, 99, False)) == []
 
 
-async def test_a_followed_log_begins_anew_with_another_attempt(pair: Pair) -> None:
+async def test_a_followed_log_begins_anew_with_another_attempt(pair: LocalPair) -> None:
     job = await pair.submit()
     path = pair.ada.node.results.log_path(JobId(bytes.fromhex(job)))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,10 +4,10 @@ Spec: specs/rpc.md#service.
 """
 
 from tests.node.fixtures import ADA, BEA, until
-from tests.node.local_node import Pair
+from tests.node.local_node import LocalPair
 
 
-async def test_money_counts_when_both_have_signed(pair: Pair) -> None:
+async def test_money_counts_when_both_have_signed(pair: LocalPair) -> None:
     job = await pair.running()
     view = await pair.finish(job)
     assert view.amount == view.receipt.amount
@@ -15,7 +15,7 @@ async def test_money_counts_when_both_have_signed(pair: Pair) -> None:
     await until(lambda: pair.ada.node.service.status().spent == view.amount)
 
 
-async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
+async def test_status_counts_also_after_a_restart(pair: LocalPair) -> None:
     done = await pair.running()
     await pair.finish(done)
     failed = await pair.running()
@@ -29,11 +29,11 @@ async def test_status_counts_also_after_a_restart(pair: Pair) -> None:
         assert jobs.announced + jobs.bids + jobs.failed == 0
         assert status.peers == 1
         await pair.ada.crash()
-        await pair.town.start(pair.ada)
-        await pair.town.acquainted()
+        await pair.network.start(pair.ada)
+        await pair.network.acquainted()
 
 
-async def test_offers_and_peers(pair: Pair) -> None:
+async def test_offers_and_peers(pair: LocalPair) -> None:
     assert [peer.peer for peer in pair.ada.node.service.peers()] == [BEA.peer_id]
     own, other = pair.ada.node.service.offers()
     assert (own.peer, own.own, other.peer, other.own) == (ADA.peer_id, True, BEA.peer_id, False)
