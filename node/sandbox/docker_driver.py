@@ -114,13 +114,13 @@ class DockerDriver(RunnerDriver):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             rootfs, extra = selftest.host_rootfs(Path(scratch) / "rootfs")
             image = self.images.import_selftest(rootfs)
-        keeper = docker_outputs.make_keeper(api, volume, self.owner, image, extra)
-        return volume, ("keeper", keeper)
+        holder = docker_outputs.make_holder(api, volume, self.owner, image, extra)
+        return volume, ("holder", holder)
 
     def _remove_container(self, name: str) -> None:
         """Remove a container with all that was made for it, as far as it is there."""
         api = self.engine.client().api
-        for each in (name, name + docker_outputs.KEEPER_SUFFIX):
+        for each in (name, name + docker_outputs.HOLDER_SUFFIX):
             try:
                 api.remove_container(each, v=True, force=True)
             except docker.errors.NotFound:
@@ -132,6 +132,6 @@ class DockerDriver(RunnerDriver):
         labels = {"label": f"{OWNER_LABEL}={self.owner}"}
         found = {each["Names"][0] for each in api.containers(all=True, filters=labels)}
         found |= {each["Name"] for each in api.volumes(filters=labels)["Volumes"] or ()}
-        ours = {name.removeprefix("/").removesuffix(docker_outputs.KEEPER_SUFFIX) for name in found}
+        ours = {name.removeprefix("/").removesuffix(docker_outputs.HOLDER_SUFFIX) for name in found}
         for name in ours - names:
             self._remove_container(name)

@@ -2,7 +2,7 @@
 
 Root mounts it and binds it into the container. Anybody else lets the engine make a volume in
 memory. It lasts as long as a container has it, and only processes in containers see it. So a
-container of our own, the keeper, has it too. It has our user and group, so that the runner may
+container of our own, the holder, has it too. It has our user and group, so that the runner may
 enter its root and take hold of /out before the job begins; afterwards nobody needs it.
 
 Spec: specs/sandbox.md#docker-driver.
@@ -25,9 +25,9 @@ from protocol.values.errors import SandboxUnavailable
 
 OUT: Final = "/out"
 FILES: Final = 65_536
-KEEPER_SUFFIX: Final = "-out"
-"""Added to a container's name, it names its volume and the keeper."""
-KEEPER_SECONDS: Final = 150
+HOLDER_SUFFIX: Final = "-out"
+"""Added to a container's name, it names its volume and the holder."""
+HOLDER_SECONDS: Final = 150
 """It ends by itself after the time in which a runner must have started the job."""
 MOUNT_SECONDS: Final = 30
 
@@ -49,14 +49,14 @@ def unmount(place: Path) -> None:
 
 def make_volume(api: Any, name: str, owner: str, size_mib: int) -> Mount:
     """Let the engine make a volume for a container; return its mount into the container."""
-    volume = name + KEEPER_SUFFIX
+    volume = name + HOLDER_SUFFIX
     options = {"type": "tmpfs", "device": "tmpfs", "o": _options(size_mib, os.getuid())}
     api.create_volume(volume, "local", options, {OWNER_LABEL: owner})
     return Mount(OUT, volume, type="volume", no_copy=True)
 
 
-def make_keeper(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -> str:
-    """Create the keeper, of this machine's own programs in an empty image; return its name."""
+def make_holder(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -> str:
+    """Create the holder, of this machine's own programs in an empty image; return its name."""
     binds = [Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
              for source, target in extra.binds]  # fmt: skip
     config = HostConfig(
@@ -73,7 +73,7 @@ def make_keeper(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -
     )
     try:
         api.create_container(
-            image, ["/bin/sleep", str(KEEPER_SECONDS)], name=volume["Source"], host_config=config,
+            image, ["/bin/sleep", str(HOLDER_SECONDS)], name=volume["Source"], host_config=config,
             user=f"{os.getuid()}:{os.getgid()}", network_disabled=True, use_config_proxy=False,
             labels={OWNER_LABEL: owner}, stop_signal="SIGKILL",
         )  # fmt: skip
@@ -84,9 +84,9 @@ def make_keeper(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -
 
 
 def remove_volume(api: Any, name: str) -> None:
-    """Remove a container's volume, if it has one; its container and keeper are gone."""
+    """Remove a container's volume, if it has one; its container and holder are gone."""
     try:
-        api.remove_volume(name + KEEPER_SUFFIX)
+        api.remove_volume(name + HOLDER_SUFFIX)
     except docker.errors.NotFound:
         return
 

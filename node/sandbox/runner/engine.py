@@ -22,8 +22,8 @@ REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
 DONE = 204
-KEEPER_SECONDS = 30.0
-KEEPER_PAUSE_SECONDS = 0.005
+HOLDER_SECONDS = 30.0
+HOLDER_PAUSE_SECONDS = 0.005
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 INIT_MARK = "[FATAL tini ("
 """Begins the lines of Docker's init when it cannot go on."""
@@ -231,23 +231,23 @@ def start(fields: Fields) -> EngineContainer:
 
 
 def _hold_outputs(fields: Fields) -> int:
-    """Return a descriptor of /out, which the keeper has if we could not mount it ourselves."""
-    place, keeper = fields.one("out"), fields.one("keeper")
-    if keeper:
-        _require_started(_ask(fields, "POST", "/start", keeper))
-        found = _inspect(fields, keeper)
+    """Return a descriptor of /out, which the holder has if we could not mount it ourselves."""
+    place, holder = fields.one("out"), fields.one("holder")
+    if holder:
+        _require_started(_ask(fields, "POST", "/start", holder))
+        found = _inspect(fields, holder)
         if not _group_of(found).folders:  # Its process number would be somebody else's.
             raise StartFailed("Docker Engine runs its containers on another machine than this")
         place = f"/proc/{found['State']['Pid']}/root/out"
-    deadline = time.monotonic() + KEEPER_SECONDS
+    deadline = time.monotonic() + HOLDER_SECONDS
     while True:
         try:
             return os.open(place, FOLDER)
         except OSError as fault:
-            # The engine answers before the keeper's program runs; until then it is the engine's.
+            # The engine answers before the holder's program runs; until then it is the engine's.
             if fault.errno != errno.EACCES or time.monotonic() > deadline:
                 raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
-        time.sleep(KEEPER_PAUSE_SECONDS)
+        time.sleep(HOLDER_PAUSE_SECONDS)
 
 
 def _require_started(answered: tuple[int, dict[str, object]]) -> None:

@@ -137,13 +137,13 @@ def test_frames_come_in_any_pieces(fields):
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """Of a container with a keeper, which this process plays."""
+    """Of a container with a holder, which this process plays."""
     monkeypatch.chdir(tmp_path)
-    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("keeper", "mutirao-1-out")])
+    return Fields([("socket", "engine.sock"), ("name", "mutirao-1"), ("holder", "mutirao-1-out")])
 
 
 MARK = b"0" * 64
-KEEPER = {"-out/json": answer(b"200 OK", b'{"Id":"%s","State":{"Pid":%d}}' % (MARK, os.getpid()))}
+HOLDER = {"-out/json": answer(b"200 OK", b'{"Id":"%s","State":{"Pid":%d}}' % (MARK, os.getpid()))}
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def on_this_machine(monkeypatch):
     monkeypatch.setattr(engine.cgroups, "of_process", lambda process, mark: group)
 
 
-def test_a_keeper_on_another_machine_is_not_followed(kept):
+def test_a_holder_on_another_machine_is_not_followed(kept):
     """This process has its number, and is not in its control group."""
-    listener, thread = serve("engine.sock", KEEPER | ANSWERS, [])
+    listener, thread = serve("engine.sock", HOLDER | ANSWERS, [])
     with pytest.raises(StartFailed, match="on another machine"):
         engine.start(kept)
     shut(listener, thread)
@@ -162,7 +162,7 @@ def test_a_keeper_on_another_machine_is_not_followed(kept):
 
 def test_outputs_are_held_before_the_job_begins(kept, on_this_machine):
     asked = []
-    listener, thread = serve("engine.sock", KEEPER | ANSWERS, asked)
+    listener, thread = serve("engine.sock", HOLDER | ANSWERS, asked)
     with pytest.raises(StartFailed, match="/out cannot be opened: No such file"):
         engine.start(kept)
     assert [line.split()[1].rpartition("/")[0] for line in asked] == [
@@ -170,7 +170,7 @@ def test_outputs_are_held_before_the_job_begins(kept, on_this_machine):
     shut(listener, thread)
 
 
-def test_a_keeper_whose_program_does_not_run_yet_is_waited_for(kept, on_this_machine, monkeypatch):
+def test_a_holder_whose_program_does_not_run_yet_is_waited_for(kept, on_this_machine, monkeypatch):
     refusals = [errno.EACCES, errno.EACCES]
     opened = os.open("/", os.O_RDONLY)
 
@@ -180,7 +180,7 @@ def test_a_keeper_whose_program_does_not_run_yet_is_waited_for(kept, on_this_mac
             raise OSError(refusals.pop(), "not yet")
         return opened
 
-    listener, thread = serve("engine.sock", KEEPER | ANSWERS, [])
+    listener, thread = serve("engine.sock", HOLDER | ANSWERS, [])
     with monkeypatch.context() as patched:
         patched.setattr(engine.os, "open", late)
         container = engine.start(kept)
