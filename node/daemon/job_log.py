@@ -6,7 +6,7 @@ Spec: specs/operation.md#jobs.
 import logging
 from typing import Any, Final
 
-from node.requester.job_events import kind_of
+from node.driver.job_events import kind_of
 from protocol.core.candidates import LOOKED_AT_MAX as COUNTED_MAX
 from protocol.machines import effects, events
 from protocol.machines.provider.lease import Serving, Settling

@@ -13,9 +13,9 @@ import trio
 
 from node.data.images import Images
 from node.data.output_manifest import pin_listing, read_listing
+from node.driver.job_events import phase_of
 from node.messaging.announcer import SEQUENCE_FACT
 from node.provider.execution_context import ExecutionContext, pins_of
-from node.requester.job_events import phase_of
 from node.sandbox.driver import name_of
 from node.service.images import pins_of_job
 from node.storage.journal import Journal, OutboxRow

@@ -5,7 +5,7 @@ Spec: specs/core.md#outbox.
 
 from collections.abc import Sequence
 
-from node.requester.job_events import detail_of, kind_of
+from node.driver.job_events import detail_of, kind_of
 from node.storage.journal import Commit, NewEvent, NewMessage, ReceiptRow, Snapshot
 from protocol.core.jobs import Job
 from protocol.machines.effects import Effect, Report, Save, Send, Settle

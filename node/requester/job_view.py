@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from node.requester.job_events import LAST, PHASES, event_view
+from node.driver.job_events import LAST, PHASES, event_view
 from node.rpc.views import (
     BidView,
     FailedAttemptView,

@@ -16,7 +16,7 @@ import trio
 
 from node.driver.clock import Clock
 from node.driver.driver import Inbox
-from node.requester.job_events import PHASES, event_view, kind_of
+from node.driver.job_events import PHASES, event_view, kind_of
 from node.requester.job_view import job_view
 from node.requester.results import Results
 from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts

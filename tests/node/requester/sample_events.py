@@ -5,7 +5,7 @@ Spec: specs/core.md#job-events.
 
 from typing import Any
 
-from node.requester.job_events import detail_of, kind_of
+from node.driver.job_events import detail_of, kind_of
 from node.storage.journal import JobEventRow
 from protocol.machines import events
 from protocol.values.ids import CallId, LeaseId, digest_of

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import pytest
 
-from node.requester.job_events import phase_of
+from node.driver.job_events import phase_of
 from node.requester.job_view import job_view
 from node.rpc.views import JobView, PhaseCounts, StepsView
 from node.storage.journal import JobEventRow

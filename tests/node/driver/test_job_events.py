@@ -5,7 +5,7 @@ Spec: specs/core.md#job-events.
 
 import json
 
-from node.requester.job_events import KINDS, LAST, PHASES, detail_of, event_view, phase_of
+from node.driver.job_events import KINDS, LAST, PHASES, detail_of, event_view, phase_of
 from protocol.machines import events
 from protocol.values.ids import digest_of
 from protocol.values.reasons import Failure
