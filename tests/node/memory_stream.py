@@ -66,6 +66,14 @@ class MemoryStream:
         await trio.lowlevel.checkpoint()
 
 
+def memory_streams(opener: PeerId, server: PeerId) -> tuple[MemoryStream, MemoryStream]:
+    """Return the two ends of a stream: as its server sees it, and as its opener does."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    served, mine = MemoryStream(opener, theirs), MemoryStream(server, ours)
+    served.other, mine.other = mine, served
+    return served, mine
+
+
 class MemoryStreams:
     """Streams between nodes, in place of libp2p's."""
 
@@ -86,9 +94,7 @@ class MemoryStreams:
             self.opened.append(protocol)
             if handler is None:
                 raise PeerUnreachable("no address answers")
-            ours, theirs = trio.testing.memory_stream_pair()
-            served, mine = MemoryStream(own, theirs), MemoryStream(peer, ours)
-            served.other, mine.other = mine, served
+            served, mine = memory_streams(own, peer)
             self.served.append(served)
             self._nursery.start_soon(self._serve, handler, own, served)
             return mine

@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,7 @@ import trio.testing
 from node.data.blobs import Blobs
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import Digest, PeerId
-
-Handler = Callable[[PeerId, "Pipe"], Awaitable[None]]
+from tests.node.memory_stream import Handler, MemoryStream, memory_streams
 
 
 class MemoryIndex:
@@ -39,49 +39,6 @@ class MemoryIndex:
         return tuple((digest, size, kind) for digest, (size, kind) in self.rows.items())
 
 
-class Pipe:
-    """A ByteStream over one end of a pair of memory streams."""
-
-    def __init__(self, end: trio.abc.HalfCloseableStream) -> None:
-        self._end = end
-        self._rest = b""
-        self.was_reset = False
-
-    async def read_exactly(self, n: int, /) -> bytes:
-        while len(self._rest) < n:
-            more = await self._receive(n)
-            if not more:
-                raise PeerUnreachable("the stream ended too early")
-            self._rest += more
-        data, self._rest = self._rest[:n], self._rest[n:]
-        return data
-
-    async def read_some(self, most: int, /) -> bytes:
-        if not self._rest:
-            self._rest = await self._receive(most)
-        data, self._rest = self._rest[:most], self._rest[most:]
-        return data
-
-    async def write(self, data: bytes, /) -> None:
-        try:
-            await self._end.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerUnreachable("the stream broke") from error
-
-    async def close(self) -> None:
-        await self._end.send_eof()
-
-    async def reset(self) -> None:
-        self.was_reset = True
-        await self._end.aclose()
-
-    async def _receive(self, most: int) -> bytes:
-        try:
-            return bytes(await self._end.receive_some(max(most, 65536)))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise PeerUnreachable("the stream broke") from error
-
-
 class Peers:
     """Some peers that serve streams; `open_stream` is what the network gives to a fetcher."""
 
@@ -91,22 +48,23 @@ class Peers:
         self.served_faults: list[PeerFault] = []
         self._nursery = nursery
 
-    async def open_stream(self, peer: PeerId, protocol: str) -> Pipe:
+    async def open_stream(self, peer: PeerId, protocol: str) -> MemoryStream:
         assert protocol == "/mutirao/blob/1"
         self.opened.append(peer)
         if peer not in self.handlers:
             raise PeerUnreachable("no address answers")
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self._serve, self.handlers[peer], Pipe(theirs))
-        return Pipe(ours)
+        served, mine = memory_streams(PeerId("fetcher"), peer)
+        self._nursery.start_soon(self._serve, self.handlers[peer], served)
+        return mine
 
-    async def _serve(self, handler: Handler, pipe: Pipe) -> None:
+    async def _serve(self, handler: Handler, stream: MemoryStream) -> None:
         try:
-            await handler(PeerId("fetcher"), pipe)
+            await handler(stream.peer, stream)
         except PeerFault as fault:
             self.served_faults.append(fault)
         except PeerUnreachable:
-            await pipe.reset()
+            with suppress(PeerUnreachable):
+                await stream.close()  # What it has sent still arrives.
 
 
 @pytest.fixture
