@@ -77,7 +77,7 @@ def up(
             return run_daemon(config)
     except NodeError as error:
         code = error.code
-        if code == InvalidRequest.code:  # An address that is to be listened on or dialled is none.
+        if code == InvalidRequest.code:  # A configured address is not valid.
             code = "usage" if listen or bootstrap else "config"
         raise CliError(code, str(error), START_HINTS.get(code, "")) from None
 

@@ -78,8 +78,8 @@ class Silence:
 class Lines:
     """Shows each event as a line.
 
-    With `beside_log`, the job's own output goes to the same place: no line of ours begins in the
-    middle of one of the job's.
+    With `beside_log`, the job's own output goes to the same place: no line begins in the middle of
+    one of the job's.
     """
 
     def __init__(self, *, beside_log: bool) -> None:

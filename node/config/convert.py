@@ -33,7 +33,7 @@ class _Kind:
 
 
 def convert(value: object, wanted: Any) -> Any:
-    """Return the value as one of the wanted type; raise Unfit if it is none."""
+    """Return the value converted to the wanted type; raise Unfit if it does not fit."""
     match get_origin(wanted):
         case origin if origin in (Union, UnionType):
             return _either(value, get_args(wanted))

@@ -2,7 +2,7 @@
 
 The engine unpacks what it gets, as root and without a bound. So each layer is first read as if it
 were unpacked here. It also does what an image's config says, unless a container says otherwise. So
-it gets a config of ours, which says nothing but what the layers are.
+it gets a config that the node writes, which lists the layers alone.
 
 Spec: specs/data.md#docker-archive.
 """

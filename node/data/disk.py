@@ -75,7 +75,7 @@ def no_room(unpacked_mib: int) -> str:
 def open_regular(path: Path) -> BinaryIO:
     """Open a user's file for reading; InvalidRequest if it is missing or no regular file."""
     try:
-        # Without O_NONBLOCK, opening a FIFO would wait for its writer for ever.
+        # Without O_NONBLOCK, opening a FIFO would wait for its writer forever.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error

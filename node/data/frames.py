@@ -165,7 +165,7 @@ def encode_request(request: ListRequest | ChunkRequest) -> bytes:
 
 
 def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
-    """Return the request in a frame from `peer`; MalformedMessage if there is none."""
+    """Return the request in a frame from `peer`; MalformedMessage if it is not one."""
     match _unpack(peer, data):
         case {0: 1, 1: bytes(digest), **rest} if len(digest) == 32 and not rest:
             return ListRequest(Digest(digest))
@@ -185,7 +185,7 @@ def encode_reply(answer: Reply) -> bytes:
 
 
 def decode_reply(peer: PeerId, data: bytes) -> Reply:
-    """Return the answer in a frame from `peer`; MalformedMessage if there is none."""
+    """Return the answer in a frame from `peer`; MalformedMessage if it is not one."""
     match _unpack(peer, data):
         case {0: int(status), 1: int(size), **rest} if (
             0 <= status < len(ReplyStatus) and not rest and 0 <= size <= SIZE_MAX

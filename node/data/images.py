@@ -120,8 +120,8 @@ class Images:
     async def parts(self, image: Digest) -> tuple[BlobRef, ...]:
         """Return manifest, config and layers, the lowest layer first.
 
-        BlobUnavailable if the manifest is not here, InvalidRequest if it is none or gives a part
-        that is here another size than it has. Of other parts the sizes are claims.
+        BlobUnavailable if the manifest is not here, InvalidRequest if it is malformed or gives a
+        stored part another size than it has. The sizes of other parts are claims.
         """
         data = await self._document(image)
         manifest = parse_manifest(data)
@@ -233,7 +233,7 @@ class Images:
         self._blobs.pin(_owner(name), *(ref.digest for ref in parts))
 
     async def _look_at(self, digest: Digest) -> Image | None:
-        """Return the image of which this is the manifest, None if it is none or not whole."""
+        """Return the image that has this manifest, None if it is malformed or incomplete."""
         try:
             parts = await self.parts(digest)
             created = (await self.config(digest)).created

@@ -98,7 +98,7 @@ class TarSource:
     """An archive in a tar file of the user. One of its files is read at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Index the archive; InvalidRequest if it is none."""
+        """Index the archive; InvalidRequest if it is not one."""
         self._file = file
         self._places: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
@@ -184,7 +184,7 @@ class _Import:
             case [_, _, *_]:
                 raise InvalidRequest("the archive holds several images: save one at a time")
             case _:
-                raise InvalidRequest("the archive has a manifest.json that is none")
+                raise InvalidRequest("the archive has a malformed manifest.json")
         config = parse_config(await self._required(config_name))
         layers = [await self._put_docker_layer(name) for name in layer_names]
         ref = await self._put(config_name)

@@ -101,7 +101,7 @@ def own_platform() -> str:
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Return the parts that a manifest names; InvalidRequest if it is none."""
+    """Return the parts that a manifest names; InvalidRequest if it is malformed."""
     document = parse_object(data, "manifest")
     if document.get("schemaVersion") != 2 or "config" not in document:
         raise InvalidRequest("the manifest is not one of an OCI image")
@@ -115,13 +115,13 @@ def parse_manifest(data: bytes) -> Manifest:
 
 
 def parse_index(data: bytes) -> tuple[Descriptor, ...]:
-    """Return the manifests that an index names; InvalidRequest if it is none."""
+    """Return the manifests that an index names; InvalidRequest if it is malformed."""
     document = parse_object(data, "index")
     return _descriptors(_typed(document, "manifests", list), STRINGS_MAX)
 
 
 def parse_config(data: bytes) -> ImageConfig:
-    """Return what a config says; InvalidRequest if it is none."""
+    """Return what a config says; InvalidRequest if it is malformed."""
     document = parse_object(data, "config")
     wishes = _typed(document, "config", dict)
     rootfs = _typed(document, "rootfs", dict)
@@ -164,7 +164,7 @@ def packing(layer: Descriptor) -> str:
 
 
 def parse_json(data: bytes, what: str) -> object:
-    """Return what JSON says; InvalidRequest if it is none, or is too large or too deep."""
+    """Return what JSON says; InvalidRequest if it is malformed, too large or too deep."""
     if len(data) > DOCUMENT_MAX:
         raise InvalidRequest(f"the {what} of the image has more than {DOCUMENT_MAX} bytes")
     try:
@@ -175,7 +175,7 @@ def parse_json(data: bytes, what: str) -> object:
 
 
 def parse_object(data: bytes, what: str) -> dict[str, object]:
-    """Return a JSON object; InvalidRequest if it is none."""
+    """Return a JSON object; InvalidRequest if it is anything else."""
     document = parse_json(data, what)
     if not isinstance(document, dict):
         raise InvalidRequest(f"the {what} of the image is no JSON object")
@@ -188,16 +188,16 @@ def parse_digest(text: object) -> Digest:
         algorithm, _, name = text.partition(":")
         if algorithm == "sha256" and len(name) == 64 and set(name) <= set("0123456789abcdef"):
             return Digest(bytes.fromhex(name))
-    raise InvalidRequest(f"the image has a digest that is none: {text!r:.100}")
+    raise InvalidRequest(f"the image has a malformed digest: {text!r:.100}")
 
 
 def encode(document: dict[str, object]) -> bytes:
-    """Return the JSON of a document of ours: the same document has the same digest."""
+    """Return the JSON of a document that the node makes: equal documents have equal digests."""
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
 def manifest_of(config: BlobRef, layers: Sequence[Descriptor]) -> bytes:
-    """Return the manifest of an image of ours."""
+    """Return the manifest of an image that the node makes."""
     return encode(
         {
             "schemaVersion": 2,
@@ -262,5 +262,5 @@ def _strings(document: dict[str, object], key: str) -> tuple[str, ...]:
 def _variable(entry: str) -> tuple[str, str]:
     name, equals, value = entry.partition("=")
     if not name or not equals:
-        raise InvalidRequest(f"the image sets a variable that is none: {entry!r:.80}")
+        raise InvalidRequest(f"the image sets a malformed variable: {entry!r:.80}")
     return name, value

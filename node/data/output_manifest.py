@@ -23,7 +23,7 @@ LOG_NOTE_BYTES: Final = 256
 
 
 async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
-    """Return a listing; BlobUnavailable if it is not here or is none."""
+    """Return a listing; BlobUnavailable if it is not here or is malformed."""
     data = await blobs.read(digest, LISTING_BYTES_MAX)
     try:
         return await trio.to_thread.run_sync(decode, Outputs, data)

@@ -174,7 +174,7 @@ def _number(field: bytes) -> int:
     else:
         digits = field.replace(b"\0", b" ").strip()
         if not set(digits) <= set(b"01234567"):
-            raise InvalidRequest("the archive has a number that is none")
+            raise InvalidRequest("the archive has a malformed number")
         number = int(digits or b"0", 8)
     if number > NUMBER_MAX:
         raise InvalidRequest("the archive has an absurd number")
@@ -183,7 +183,7 @@ def _number(field: bytes) -> int:
 
 def _decimal(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise InvalidRequest("the archive has a number that is none")
+        raise InvalidRequest("the archive has a malformed number")
     return int(text)
 
 

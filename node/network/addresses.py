@@ -91,7 +91,7 @@ class AddressBook:
             del self._callers[next(iter(self._callers))]
 
     def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
-        """Remember a bootstrap peer: it is never forgotten, and tried for ever."""
+        """Remember a bootstrap peer: it is never forgotten, and always tried again."""
         self._entries.setdefault(peer, PeerEntry()).bootstrap.append(address)
         self._forget()
 
@@ -163,7 +163,7 @@ def parse_peer_address(text: str) -> tuple[PeerId, Multiaddr]:
 
 
 def parse_announced(text: str) -> Multiaddr:
-    """Return the address of a multiaddr that may end in /p2p/…; InvalidRequest if it is none."""
+    """Return the address in a multiaddr, which may end in /p2p/…; InvalidRequest if malformed."""
     return parse_peer_address(text)[1] if "/p2p/" in text else parse_address(text)
 
 
@@ -252,7 +252,7 @@ def _network_of(host: str, bits_of_four: int, bits_of_six: int) -> str:
 
 
 def _outward_host(wildcard: str) -> str:
-    """Return the address of our interface to the outside, the loopback one if there is none."""
+    """Return the address of this machine's outward interface, else the loopback's."""
     four = wildcard.startswith("/ip4")
     name, family = ("ip4", socket.AF_INET) if four else ("ip6", socket.AF_INET6)
     outside, host = ("192.0.2.1", "127.0.0.1") if four else ("2001:db8::1", "::1")

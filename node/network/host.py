@@ -73,7 +73,7 @@ async def open_network(
 ) -> AsyncIterator["Network"]:
     """Be on the network as the node whose Ed25519 seed (32 bytes) this is.
 
-    Raises InvalidRequest if an address of the configuration is none, and AddressTaken if we
+    Raises InvalidRequest if a configured address is malformed, and AddressTaken if we
     cannot listen. Leaving the context closes every connection, within tuning.close_timeout_ms,
     also when it is left by cancellation.
     """
@@ -330,5 +330,5 @@ def _book_of(config: NetworkConfig) -> AddressBook:
 
 
 def _of_ids(rule: Callable[[PeerId], bool]) -> Callable[[ID], bool]:
-    """Return a rule of ours for libp2p's form of a peer id."""
+    """Return the same rule for libp2p's form of a peer id."""
     return lambda peer_id: rule(PeerId(peer_id.to_base58()))

@@ -11,7 +11,7 @@ from protocol.values.ids import PeerId
 
 
 class AddressTaken(Unavailable):
-    """An address that we are told to listen on cannot be had: another program holds it."""
+    """An address to listen on is in use by another program."""
 
     code = "address-taken"
 

@@ -75,7 +75,7 @@ class contained:  # noqa: N801 - reads like the context managers of contextlib.
 class Escalation:
     """Calls our own code from within libp2p's tasks, which would swallow its exceptions.
 
-    NodeErrors pass to the caller. Any other exception is a bug of ours: it is raised in the
+    NodeErrors pass to the caller. Any other exception is a bug of the node: it is raised in the
     nursery of the node, and stops it.
     """
 

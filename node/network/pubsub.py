@@ -1,7 +1,7 @@
 """libp2p's gossip, with our own verdict on every message and no way for a stranger to end it.
 
 Defects that are repaired here by subclass (network.md, 3 and 7): bytes that are no protobuf, or
-a key that is none, end the service and with it the process; every message of an RPC gets a task
+a malformed key, end the service and with it the process; every message of an RPC gets a task
 of its own before anybody has counted them; an invalid message is judged again for each copy;
 all messages wait in a queue that nobody needs here, besides the verdict; a peer does not hear of
 a topic that we subscribe to while we greet it, and forgets all our topics when one of two

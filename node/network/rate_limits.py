@@ -1,7 +1,7 @@
 """How much of something a peer may have: so much at once, and so much a second.
 
-Identities cost nothing, addresses do: the peers of one source share what is allowed to a few. And
-what is used up is not had back by coming again.
+Identities cost nothing, addresses do: the peers of one source share what is allowed to a few.
+Reconnecting restores nothing.
 
 Spec: specs/gossip.md#limits.
 """

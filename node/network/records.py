@@ -53,7 +53,7 @@ class Records:
         return bool(stored)
 
     async def get(self, peer: PeerId) -> bytes | None:
-        """Return the newest valid record of a peer that can be had now; None if there is none."""
+        """Return the newest valid record of a peer that can be found now; None if there is none."""
         key = _key_of(peer)
         if peer == self._own:
             local = self._dht.value_store.get(key.encode())
@@ -122,7 +122,7 @@ class RecordValidator(Validator):
         prefix, _, name = key.rpartition("/")
         public_key_of(PeerId(name))  # ValueError if it is no peer id.
         if prefix != f"/{NAMESPACE}" or len(value) > SizeLimits.RECORD_BYTES_MAX:
-            raise ValueError("not a record of ours")
+            raise ValueError("not a capability record")
         try:
             return self._escalation.call(self._rule.sequence, PeerId(name), value)
         except (PeerFault, Stale) as error:

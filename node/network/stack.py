@@ -48,7 +48,7 @@ from node.network.transport import ExclusiveListener, ExclusiveTCP
 
 NEGOTIATION_S: Final = 10.0
 CONNECTIONS_MAX: Final = 4096
-"""Libp2p's limits, out of the way of ours (swarm.py): they count what is being closed as well."""
+"""Libp2p's limits, above those of swarm.py: they also count connections that are closing."""
 
 
 class RepairedHost(BasicHost):

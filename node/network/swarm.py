@@ -128,7 +128,7 @@ class RepairedSwarm(Swarm):
             failing.callback(self._give_slot_back, muxed_conn)
             added = await super().add_conn(muxed_conn, direction)
             failing.pop_all()
-        if added.is_closed:  # Meanwhile; libp2p lists it all the same, and for ever.
+        if added.is_closed:  # Meanwhile; libp2p lists it nevertheless, forever.
             self.remove_conn(added)
         return added
 

@@ -86,7 +86,7 @@ class DockerImages:
         self._used.move_to_end(name)
 
     def _find(self, name: str) -> str | None:
-        """Return the id of the image of this name, None if there is none of ours."""
+        """Return the id of this node's image of this name, None if there is none."""
         try:
             found = self._engine.client().images.get(name)
         except docker.errors.ImageNotFound:

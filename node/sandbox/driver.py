@@ -57,7 +57,7 @@ class ContainerSpec:
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()
-    """A path under /in, and the file of ours that appears there, read-only."""
+    """A path under /in, and the node's file that appears there, read-only."""
     gpus: tuple[str, ...] = ()
     """UUIDs of the devices that the job gets."""
     budget_ms: int = 0
@@ -108,7 +108,7 @@ class SandboxDriver(Protocol):
         """Have the image where containers can start from it; return what ContainerSpec.image takes.
 
         It may take minutes the first time and next to nothing from then on. SandboxUnavailable,
-        and what the image's own methods raise, say why it cannot be had.
+        and what the image's own methods raise, say why it is not available.
         """
         ...
 
@@ -162,7 +162,7 @@ def log_path(folder: Path) -> Path:
 
 
 def outputs_path(folder: Path) -> Path:
-    """Return the folder of collected outputs: after `wait`, regular files of ours.
+    """Return the folder of collected outputs: after `wait`, regular files that the node owns.
 
     Their mode is 0600, or 0700 if the job made them executable.
     """

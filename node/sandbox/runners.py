@@ -34,7 +34,7 @@ class Runners:
         self._made = 0.0
 
     async def make_spare(self) -> None:
-        """Have a runner ready; if none can be had now, the next start will say why."""
+        """Start a spare runner; if that fails, the next start will say why."""
         if self._spare is not None and self._spare.poll() is None and self._is_young():
             return
         try:
@@ -77,7 +77,7 @@ class Runners:
         )  # fmt: skip
 
     def _take_spare(self, folder: Path) -> subprocess.Popen[bytes] | None:
-        """Return the spare, which has the folder now; None if there is none (any more)."""
+        """Return the spare, which has the folder now; None if there is none left."""
         runner, self._spare = self._spare, None
         if runner is None:
             return None

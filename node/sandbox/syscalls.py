@@ -1,7 +1,7 @@
 """The system calls that a job may make, with their numbers on both machines we run on.
 
 One entry is `name:x86-64:aarch64`; `-` says that a machine does not have the call. The list is
-moby's default profile of 2026 for a container without capabilities, less what no job of ours
+moby's default profile of 2026 for a container without capabilities, less what no job here
 needs and what has opened kernels before: io_uring, ptrace and process_vm, keys, userfaultfd,
 memfd_secret, file handles, fanotify, vmsplice, POSIX queues, System V IPC, set*id, mknod, clock
 adjustment, modify_ldt. Five calls depend on their arguments: node/sandbox/seccomp.py.

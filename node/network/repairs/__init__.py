@@ -27,7 +27,7 @@
 | topics that a peer invents are remembered for good            | gossipsub.py (subclass)    |
 | a peer names others, and they are dialled                     | gossipsub.py (subclass)    |
 | a peer draws the same message from us thousands of times      | gossipsub.py (subclass)    |
-| a peer that misses one word of ours never hears our topics     | pubsub.py (subclass)       |
+| a peer that misses one message never learns our topics         | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
 | what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |
 | what a peer tells of itself fills our memory                  | peerstore.py (subclass)    |

@@ -18,7 +18,7 @@ PERIOD_US = 100_000
 KILL_ROUNDS = 200
 MAKE_ROUNDS = 3
 ROUND_SECONDS = 0.005
-OURS = "mutirao/"  # All groups of ours are below this one.
+OURS = "mutirao/"  # All of the node's groups are below this one.
 MARK_CHARACTERS = 32
 
 
@@ -65,7 +65,7 @@ class Group:
     def kill(self) -> None:
         """Kill all members, those they fork meanwhile included; return when the group is empty.
 
-        A group that holds ourselves is none of ours to kill: it would be the whole machine's.
+        A group that holds this process is never killed: it would be the whole machine's.
         """
         assert os.getpid() not in self.members(), "a group that we are in is not a container's"
         if "" in self.folders:

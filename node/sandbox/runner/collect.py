@@ -2,7 +2,7 @@
 
 The job is dead, so nothing changes while we walk; what it left may still be hostile. Every step
 goes through a folder's descriptor and follows no link; only regular files with one name on the
-same file system are copied, into new files of ours.
+same file system are copied, into new files that the node owns.
 
 Spec: specs/sandbox.md#outputs.
 """
@@ -170,7 +170,7 @@ def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.st
 
 
 def _copy(source: int, place: tuple[int, str, int], size: int) -> None:
-    """Write at most `size` bytes to a new file of ours: no owner or attribute travels."""
+    """Write at most `size` bytes to a new file of the node: no owner or attribute travels."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     target = os.open(place[1], flags, place[2], dir_fd=place[0])
     try:

@@ -51,7 +51,7 @@ class LogFile:
         return self.last.rstrip().rpartition(b"\n")[2].decode(errors="replace")
 
     def say(self, line: str) -> None:
-        """Add a line of ours, on a line of its own."""
+        """Add a line of the sandbox, on a line of its own."""
         begin = "\n" if self.last and not self.last.endswith(b"\n") else ""
         self.add(f"{begin}mutirao: {line}\n".encode())
 

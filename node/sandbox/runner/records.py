@@ -37,7 +37,7 @@ class Fields:
         return next((value for name, value in self.pairs if name == key), default)
 
     def number(self, key: str, default: int = 0) -> int:
-        """Return the key's value as a number; ValueError if it is none."""
+        """Return the key's value as a number; ValueError if it is not one."""
         return int(self.one(key) or default)
 
     def every(self, key: str) -> list[str]:

@@ -156,7 +156,7 @@ LAYER_NAME = f"blobs/sha256/{sha(b'layer')}"
 REFUSED = {
     "neither index.json nor manifest.json": {"x": b""},
     "several images": docker_listing(ENTRY, ENTRY),
-    "that is none": docker_listing({"Config": 1, "Layers": []}),
+    "malformed manifest.json": docker_listing({"Config": 1, "Layers": []}),
     "is missing": docker_listing({"Config": "nowhere", "Layers": []}),
     "'nolayer' is missing": docker_listing({"Config": "c.json", "Layers": ["nolayer"]}),
     "without a name": docker_listing({"Config": "c.json", "Layers": [7]}),
@@ -167,7 +167,7 @@ REFUSED = {
     "grew|damaged": {**GOOD, LAYER_NAME: b"longer than it was"},
     f"{LAYER_NAME}' is missing": {k: v for k, v in GOOD.items() if k != LAYER_NAME},
     "has 2000000 bytes": {"index.json": b" " * 2_000_000},
-    "digest that is none": layout({}, {"mediaType": "x", "digest": "../../etc/passwd", "size": 1}),
+    "malformed digest": layout({}, {"mediaType": "x", "digest": "../../etc/passwd", "size": 1}),
 }
 
 
