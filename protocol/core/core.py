@@ -13,6 +13,7 @@ from protocol.core.jobs import Job
 from protocol.core.presence import Presence
 from protocol.core.provider import Provider
 from protocol.core.requester import Requester
+from protocol.core.running import earliest
 from protocol.core.standings import Standings
 from protocol.machines import provider, requester
 from protocol.machines.context import Context, Policy
@@ -98,8 +99,8 @@ class Core:
 
     def next_deadline_ms(self) -> int | None:
         """Return when the driver has to wake us, if nothing happens before."""
-        own = (self.requester.next_deadline_ms(), self.provider.next_deadline_ms())
-        return min(filter(None, (*own, self.presence.refresh_ms)), default=None)
+        halves = (self.requester.next_deadline_ms(), self.provider.next_deadline_ms())
+        return earliest(*halves, self.presence.refresh_ms)
 
     def recover(self, saved: Saved, policy: Policy, now_ms: int) -> list[Effect]:
         """Go on after a restart with what was written down; return what has to be done for it."""

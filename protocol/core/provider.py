@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from protocol.core.presence import record_of
-from protocol.core.running import RunningStates
+from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
@@ -76,8 +76,7 @@ class Provider:
 
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
-        each = (self.biddings, self.leases)
-        return min(filter(None, (kind.next_deadline_ms() for kind in each)), default=None)
+        return earliest(self.biddings.next_deadline_ms(), self.leases.next_deadline_ms())
 
     def has_lease_for(self, peer: PeerId) -> bool:
         """Say whether a requester has a lease of us."""
@@ -103,9 +102,8 @@ class Provider:
                 effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
-            self.biddings = (
-                RunningStates()
-            )  # An award that comes now finds no bid, and is declined.
+            # An award that comes now finds no bid, and is declined.
+            self.biddings = RunningStates()
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
         else:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
 from protocol.core.jobs import Ending, Job, Uncalled, after_failure, auction_for
-from protocol.core.running import RunningStates
+from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Reach, Report, Save, Send
@@ -114,7 +114,7 @@ class Requester:
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
         each = (self.uncalled, self.auctions, self.leases)
-        return min(filter(None, (kind.next_deadline_ms() for kind in each)), default=None)
+        return earliest(*(kind.next_deadline_ms() for kind in each))
 
     def has_lease_of(self, peer: PeerId) -> bool:
         """Say whether a provider has a lease of ours."""

@@ -77,3 +77,8 @@ class RunningStates(dict[K, S]):
 def _deadline_of(state: Any) -> int:
     deadline_ms: int = state.deadline_ms
     return deadline_ms
+
+
+def earliest(*deadlines_ms: int | None) -> int | None:
+    """Return the earliest of some deadlines; None if there is none."""
+    return min((one for one in deadlines_ms if one is not None), default=None)
