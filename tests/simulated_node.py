@@ -1,4 +1,4 @@
-"""One node of the world of tests: its core, its disk, its sandbox and its clock.
+"""One node of a simulated network: its core, its disk, its sandbox and its clock.
 
 Spec: specs/core.md#driver.
 """
@@ -58,7 +58,7 @@ class Node:
     alive: bool = True
     generation: int = 0
     behind_ms: int = 0
-    """By how much its clock is behind the world's: set while it was away, steady while it runs."""
+    """By how much its clock is behind the network's: set while away, steady while it runs."""
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     """Messages that it repeats without having written them down."""
     containers: dict[LeaseId, Container] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Node:
 
     @property
     def deadline_ms(self) -> int | None:
-        """When its core wants to be woken, on the world's clock."""
+        """When its core wants to be woken, on the network's clock."""
         deadline_ms = self.core.next_deadline_ms() if self.alive else None
         return None if deadline_ms is None else deadline_ms + self.behind_ms
 

@@ -1,4 +1,4 @@
-"""What happened in a world, in words that a reviewer can follow.
+"""What happened in a network, in words that a reviewer can follow.
 
 Spec: specs/core.md#job-events.
 """

@@ -40,88 +40,93 @@ CANCELLED_PERCENT = 15
 
 
 class Chaos:
-    """A world in which things go wrong, and those who watch it."""
+    """A network in which things go wrong, and those who watch it."""
 
     def __init__(self, seed: int) -> None:
         dice = self.dice = random.Random(seed)
         delay_ms = (5, dice.choice([20, 200, 800, 2_000]))
         loss, doubled = dice.choice([0.0, 0.1, 0.2]), dice.choice([0.0, 0.1])
         job_ms = dice.choice([500, 5_000, 40_000])
-        self.world = SimulatedNetwork(
+        self.network = SimulatedNetwork(
             seed, delay_ms=delay_ms, loss=loss, doubled=doubled, job_ms=job_ms
         )
-        self.world.stop_ms = dice.choice([0, 0, 2_000, 15_000])
+        self.network.stop_ms = dice.choice([0, 0, 2_000, 15_000])
         self.providers = [
-            self.world.add(
+            self.network.add(
                 name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.randint(1, 2))
             )
             for name in ("ben", "cleo", "dan")
         ]
         # A node may be both: amy asks others and serves others.
-        self.requesters = [self.world.add("ann"), self.world.add("amy", provider_policy(cpus=1))]
+        self.requesters = [
+            self.network.add("ann"),
+            self.network.add("amy", provider_policy(cpus=1)),
+        ]
         self.jobs: list[tuple[Node, JobId]] = []
         self.crashes = 0
         self.crash_percent = dice.choice([0, 1, 4])
-        self.world.meet()
-        self.world.crash_point = self.watch
+        self.network.meet()
+        self.network.crash_point = self.watch
         self.parted: set[tuple[str, str]] = set()
-        self.world.drop = lambda sender, receiver, message: (sender, receiver) in self.parted
+        self.network.drop = lambda sender, receiver, message: (sender, receiver) in self.parted
 
     def trouble(self) -> None:
         """Submit jobs while nodes crash and come back."""
-        world, dice = self.world, self.dice
+        network, dice = self.network, self.dice
         for _ in range(3):
             node = dice.choice(self.requesters)
             if node.alive:
                 spec = job_spec(cpus=dice.randint(1, 2), profile=dice.randint(1, 2))
-                job_id = world.submit(node, spec)
+                job_id = network.submit(node, spec)
                 self.jobs.append((node, job_id))
                 if dice.randrange(100) < CANCELLED_PERCENT:
                     at_ms = dice.randint(0, 10_000)
-                    world.after(at_ms, lambda node=node, job_id=job_id: world.cancel(node, job_id))
-            world.run(dice.randint(0, 4_000))
+                    network.after(
+                        at_ms, lambda node=node, job_id=job_id: network.cancel(node, job_id)
+                    )
+            network.run(dice.randint(0, 4_000))
         if self.crash_percent:
             for _ in range(2):
-                node = dice.choice(list(world.nodes.values()))
-                world.after(dice.randint(0, 20_000), lambda node=node: self.fell(node))
+                node = dice.choice(list(network.nodes.values()))
+                network.after(dice.randint(0, 20_000), lambda node=node: self.fell(node))
         if dice.random() < 0.3:
-            world.after(dice.randint(0, 10_000), self.part)
-        world.run_until(lambda: all(world.ended(*job) for job in self.jobs), TROUBLE_MS)
+            network.after(dice.randint(0, 10_000), self.part)
+        network.run_until(lambda: all(network.ended(*job) for job in self.jobs), TROUBLE_MS)
 
     def peace(self) -> None:
         """Heal everything: now all jobs must end, and nothing may be left."""
-        world = self.world
-        world.loss = world.doubled = 0.0
+        network = self.network
+        network.loss = network.doubled = 0.0
         self.parted.clear()
         self.crash_percent = 0
-        world.run(61_000)  # The last of the crashed come back.
-        assert all(node.alive for node in world.nodes.values())
-        ended = world.run_until(lambda: all(world.ended(*job) for job in self.jobs), 3_600_000)
+        network.run(61_000)  # The last of the crashed come back.
+        assert all(node.alive for node in network.nodes.values())
+        ended = network.run_until(lambda: all(network.ended(*job) for job in self.jobs), 3_600_000)
         assert ended, "a job goes on for ever"
-        world.run(120_000)
-        world.sleep(RETAIN_MS + CLOCK_SKEW_MS)
-        world.run(5_000)
+        network.run(120_000)
+        network.sleep(RETAIN_MS + CLOCK_SKEW_MS)
+        network.run(5_000)
 
     def fell(self, node: Node) -> None:
         if node.alive and self.crash_percent:
             how = self.dice.choice(["stopped", "killed", "killed", "without power"])
             if how == "stopped":
-                self.world.stop(node)
+                self.network.stop(node)
             else:
-                self.world.crash(node, machine=how == "without power")
+                self.network.crash(node, machine=how == "without power")
             self.expect(node)
 
     def part(self) -> None:
         """Cut the way between two nodes for a while, in one direction or in both."""
-        one, other = self.dice.sample([node.name for node in self.world.nodes.values()], 2)
+        one, other = self.dice.sample([node.name for node in self.network.nodes.values()], 2)
         self.parted |= {(one, other)} | ({(other, one)} if self.dice.random() < 0.7 else set())
-        self.world.after(self.dice.randint(1_000, 50_000), self.parted.clear)
+        self.network.after(self.dice.randint(1_000, 50_000), self.parted.clear)
 
     def expect(self, node: Node) -> None:
         away_ms = self.dice.choice([1, 700, 5_000, 20_000, 60_000])
         # A requester whose clock was set back disputes bills, rightly: no peace follows of that.
         behind_ms = self.dice.choice([0, 0, 0, 5_000, 50_000]) if node in self.providers else 0
-        self.world.after(away_ms, lambda: node.alive or self.world.restart(node, behind_ms))
+        self.network.after(away_ms, lambda: node.alive or self.network.restart(node, behind_ms))
 
     def watch(self, node: Node, todo: list[Effect]) -> int | None:
         """Check what must always hold, and let the node crash between writing and speaking."""
@@ -132,7 +137,7 @@ class Chaos:
                     "launched before written"
                 )
             if isinstance(effect, Send) and effect.until_ms:
-                said = self.world._open(node, effect.envelope, Carrier.STREAM).message
+                said = self.network._open(node, effect.envelope, Carrier.STREAM).message
                 assert effect.in_outbox != isinstance(said, FORGETTABLE), said
         unlucky = todo and self.dice.randrange(100) < self.crash_percent
         if not unlucky or self.crashes == CRASHES_MAX:
@@ -163,8 +168,8 @@ def check_jobs(chaos: Chaos) -> None:
                 raise AssertionError(ending)
 
 
-def check_nothing_is_left(world: SimulatedNetwork) -> None:
-    for node in world.nodes.values():
+def check_nothing_is_left(network: SimulatedNetwork) -> None:
+    for node in network.nodes.values():
         core = node.core
         left = [
             core.requester.auctions, core.requester.leases, core.requester.jobs,
@@ -176,11 +181,11 @@ def check_nothing_is_left(world: SimulatedNetwork) -> None:
         assert core.provider.left(node.policy.capacity) == node.policy.capacity
 
 
-def check_money(world: SimulatedNetwork) -> None:
+def check_money(network: SimulatedNetwork) -> None:
     """What both signed is the same, and what was promised by voucher is what was billed."""
     paid: dict[LeaseId, Settle] = {}
     earned: dict[LeaseId, Settle] = {}
-    for node in world.nodes.values():
+    for node in network.nodes.values():
         for lease_id, receipt in node.disk.receipts.items():
             (earned if receipt.provider == node.peer_id else paid)[lease_id] = receipt
     settled = {
@@ -189,14 +194,14 @@ def check_money(world: SimulatedNetwork) -> None:
         if receipt.countersign
     }
     assert settled == paid, "the two sides disagree"
-    promised = vouchers(world)
+    promised = vouchers(network)
     for lease_id, receipt in paid.items():
         assert promised.get(lease_id, 0) == receipt.amount  # Nothing used, nothing promised.
 
 
 def check_costs(chaos: Chaos) -> None:
     """What a user was told that a job cost is what was promised for its leases."""
-    promised = vouchers(chaos.world)
+    promised = vouchers(chaos.network)
     for node, job_id in chaos.jobs:
         due = 0
         for event in node.disk.events[job_id]:
@@ -207,10 +212,10 @@ def check_costs(chaos: Chaos) -> None:
                 due = 0
 
 
-def vouchers(world: SimulatedNetwork) -> dict[LeaseId, int]:
+def vouchers(network: SimulatedNetwork) -> dict[LeaseId, int]:
     """Return the highest amount that was promised for each lease; it never went down."""
     found: dict[LeaseId, list[tuple[int, int]]] = defaultdict(list)
-    for signed in world._opened.values():
+    for signed in network._opened.values():
         if isinstance(signed.message, Voucher):
             voucher = signed.message
             found[voucher.lease_id].append((voucher.sequence, voucher.amount))
@@ -229,6 +234,6 @@ def test_chaos(seed: int) -> None:
     chaos.trouble()
     chaos.peace()
     check_jobs(chaos)
-    check_nothing_is_left(chaos.world)
-    check_money(chaos.world)
+    check_nothing_is_left(chaos.network)
+    check_money(chaos.network)
     check_costs(chaos)

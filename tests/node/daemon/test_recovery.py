@@ -37,11 +37,11 @@ Halves = tuple[SimulatedNetwork, Node, Node]
 
 
 def halted(state: type) -> Halves:
-    """Return a world, its requester and its provider, when one of them is in this state."""
-    world = SimulatedNetwork()
-    ada, bea = world.add("ada"), world.add("bea", provider_policy())
-    world.meet()
-    job_id = world.submit(ada)
+    """Return a network, its requester and its provider, when one of them is in this state."""
+    network = SimulatedNetwork()
+    ada, bea = network.add("ada"), network.add("bea", provider_policy())
+    network.meet()
+    job_id = network.submit(ada)
 
     def there() -> bool:
         core = ada.core
@@ -53,19 +53,19 @@ def halted(state: type) -> Halves:
         return any(isinstance(found, state) for found in states)
 
     if state in {provider.lease.Stopping, requester.lease.Releasing}:
-        assert world.run_until(
+        assert network.run_until(
             lambda: any(
                 isinstance(found, requester.lease.Executing)
                 for found in ada.core.requester.leases.values()
             )
         )
-        world.cancel(ada, job_id)
-    assert world.run_until(there), state
-    return world, ada, bea
+        network.cancel(ada, job_id)
+    assert network.run_until(there), state
+    return network, ada, bea
 
 
 async def write(node: Node, journal: Journal) -> None:
-    """Let a journal hold what a node of the world wrote."""
+    """Let a journal hold what a node of the network wrote."""
     saved = node.disk.saved.items()
     snapshots = tuple(Snapshot(table, key, "open", data) for (table, key), data in saved)
     await journal.commit(Commit(snapshots))
@@ -75,7 +75,7 @@ async def resumed(node_folder: NodeFolder, node: Node, policy: Policy) -> tuple[
     """Return a new core after the recovery, and what is to be done."""
     past = await recall(node_folder.journal, node_folder.context, 0)
     core = Core(node.signer, Policy())
-    # The world has a clock of its own: for the new life it stands still.
+    # The network has a clock of its own: for the new life it stands still.
     return core, core.recover(past.saved, policy, _latest_ms(past.saved))
 
 

@@ -35,7 +35,7 @@ from protocol.wire.messages import (
 )
 from tests.driven import POLICY, START_MS
 from tests.protocol.core.test_provider import ANN, EVE, award_of, call
-from tests.protocol.core.test_requester import record_from, world_of_two
+from tests.protocol.core.test_requester import network_of_two, record_from
 from tests.simulated_network import job_spec
 from tests.simulated_node import Node
 from tests.strategies import SIGNERS
@@ -44,32 +44,32 @@ JOB = JobId(bytes(16))
 
 
 def test_who_has_settled_with_us_is_remembered() -> None:
-    world, ann, ben = world_of_two()
-    job_id = world.submit(ann)
+    network, ann, ben = network_of_two()
+    job_id = network.submit(ann)
     assert not ben.core.standings.of(ann.peer_id).settled
-    world.run_until(lambda: world.ended(ann, job_id))
-    world.run(1_000)
+    network.run_until(lambda: network.ended(ann, job_id))
+    network.run(1_000)
     for node, other in ((ann, ben), (ben, ann)):
         assert node.core.standings.of(other.peer_id).settled
-        world.crash(node)
-        world.restart(node)
+        network.crash(node)
+        network.restart(node)
         assert node.core.standings.of(other.peer_id).settled
 
 
 def test_a_provider_that_runs_a_job_for_a_lease_that_is_over_is_told() -> None:
     """Its requester was away for so long that its release was dropped."""
-    world, ann, ben = world_of_two()
-    world.job_ms = 3_600_000
-    job_id = world.submit(ann)
-    world.run_until(lambda: bool(ben.containers))
-    world.run(2_000)
-    world.drop = lambda sender, receiver, message: isinstance(message, LeaseRelease | Released)
-    world.cancel(ann, job_id)
-    world.run_until(lambda: world.ended(ann, job_id))
-    world.run(MESSAGE_MS)
+    network, ann, ben = network_of_two()
+    network.job_ms = 3_600_000
+    job_id = network.submit(ann)
+    network.run_until(lambda: bool(ben.containers))
+    network.run(2_000)
+    network.drop = lambda sender, receiver, message: isinstance(message, LeaseRelease | Released)
+    network.cancel(ann, job_id)
+    network.run_until(lambda: network.ended(ann, job_id))
+    network.run(MESSAGE_MS)
     assert ben.core.provider.leases
-    world.drop = lambda sender, receiver, message: False
-    world.run(2 * HEARTBEAT_MS)
+    network.drop = lambda sender, receiver, message: False
+    network.run(2 * HEARTBEAT_MS)
     assert ben.core.provider.left(ben.policy.capacity) == ben.policy.capacity
 
 
@@ -119,13 +119,13 @@ def test_a_bid_that_is_opened_before_the_set_is_closed_is_counted() -> None:
 
 
 def test_an_answer_to_a_release_that_was_not_sent_is_counted() -> None:
-    world, ann, ben = world_of_two()
-    world.submit(ann)
-    world.run_until(lambda: bool(ann.core.requester.leases))
+    network, ann, ben = network_of_two()
+    network.submit(ann)
+    network.run_until(lambda: bool(ann.core.requester.leases))
     ((lease_id, state),) = ann.core.requester.leases.items()
-    assert ann.core.handle(ben.signer.sign(Released(lease_id, 0, b"")), world.now_ms) == []
+    assert ann.core.handle(ben.signer.sign(Released(lease_id, 0, b"")), network.now_ms) == []
     assert ann.core.requester.leases == {lease_id: state}
-    assert ann.core.status(world.now_ms).illegal == {"requester-lease Deploying Released": 1}
+    assert ann.core.status(network.now_ms).illegal == {"requester-lease Deploying Released": 1}
 
 
 def test_it_wakes_for_the_first_deadline_of_all() -> None:
@@ -165,31 +165,31 @@ def test_stopping_withdraws_the_record() -> None:
 
 
 def test_a_node_that_stops_bids_no_more_and_takes_no_award() -> None:
-    world, ann, ben = world_of_two()
-    world.submit(ann)
-    assert world.run_until(lambda: bool(ben.core.provider.biddings))
-    ben.core.handle(StopRequested(), world.now_ms)
+    network, ann, ben = network_of_two()
+    network.submit(ann)
+    assert network.run_until(lambda: bool(ben.core.provider.biddings))
+    ben.core.handle(StopRequested(), network.now_ms)
     assert not ben.core.provider.biddings
-    world.submit(ann)
-    world.run(5_000)
+    network.submit(ann)
+    network.run(5_000)
     assert not ben.core.provider.biddings
     assert not ben.core.provider.leases
 
 
 def test_who_is_no_stranger() -> None:
-    world, ann, ben = world_of_two()
+    network, ann, ben = network_of_two()
     nodes = (ann, ben), (ben, ann)
-    job_id = world.submit(ann)
+    job_id = network.submit(ann)
     assert not any(own.core.knows(other.peer_id) for own, other in nodes)
-    assert world.run_until(lambda: bool(ben.launched))
+    assert network.run_until(lambda: bool(ben.launched))
     assert all(own.core.knows(other.peer_id) for own, other in nodes), "by the lease"
-    assert world.run_until(lambda: world.ended(ann, job_id) and not ben.core.provider.leases)
+    assert network.run_until(lambda: network.ended(ann, job_id) and not ben.core.provider.leases)
     assert all(own.core.knows(other.peer_id) for own, other in nodes), "by the receipt"
 
 
 def test_every_durable_word_names_its_deadline() -> None:
     """A message without a deadline is one that may be lost: heartbeats and greetings."""
-    world, ann, ben = world_of_two()
+    network, ann, ben = network_of_two()
     once: set[str] = set()
 
     def watch(node: Node, todo: list[object]) -> None:
@@ -198,9 +198,9 @@ def test_every_durable_word_names_its_deadline() -> None:
                 signed = open_envelope(effect.envelope, node.signer.network_id, node.peer_id)
                 once.add(type(signed.message).__name__)
 
-    world.job_ms = 20_000
-    job_id = world.submit(ann)
-    world.crash_point = watch
-    assert world.run_until(lambda: world.ended(ann, job_id))
+    network.job_ms = 20_000
+    job_id = network.submit(ann)
+    network.crash_point = watch
+    assert network.run_until(lambda: network.ended(ann, job_id))
     assert ben.launched
     assert once == {"Heartbeat"}

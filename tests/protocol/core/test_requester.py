@@ -51,11 +51,11 @@ from tests.strategies import SIGNERS
 JOB = JobId(bytes(16))
 
 
-def world_of_two() -> tuple[SimulatedNetwork, Node, Node]:
-    world = SimulatedNetwork()
-    ann, ben = world.add("ann"), world.add("ben", provider_policy())
-    world.meet()
-    return world, ann, ben
+def network_of_two() -> tuple[SimulatedNetwork, Node, Node]:
+    network = SimulatedNetwork()
+    ann, ben = network.add("ann"), network.add("ben", provider_policy())
+    network.meet()
+    return network, ann, ben
 
 
 def record_from(number: int, **changes: Any) -> Signed[CapabilityRecord]:
@@ -149,13 +149,13 @@ def test_a_job_that_waits_is_cancelled_at_once() -> None:
 
 
 def test_an_attempt_waits_for_somebody_who_has_not_failed_the_job() -> None:
-    world, ann, ben = world_of_two()
-    world.prepare_fails.add("ben")
-    job_id = world.submit(ann)
-    assert world.run_until(lambda: bool(ann.core.requester.uncalled))
-    world.add("cleo", provider_policy())
-    world.meet()
-    assert world.run_until(lambda: world.ended(ann, job_id))
+    network, ann, ben = network_of_two()
+    network.prepare_fails.add("ben")
+    job_id = network.submit(ann)
+    assert network.run_until(lambda: bool(ann.core.requester.uncalled))
+    network.add("cleo", provider_policy())
+    network.meet()
+    assert network.run_until(lambda: network.ended(ann, job_id))
     assert ann.job(job_id).ending is Ending.DONE
     assert ann.job(job_id).avoid == (ben.peer_id,)
 
@@ -168,10 +168,10 @@ def test_one_identifier_is_one_job() -> None:
 
 
 def test_nobody_there_ends_the_job_with_the_reason() -> None:
-    world = SimulatedNetwork()
-    ann = world.add("ann")
-    job_id = world.submit(ann)
-    assert world.run_until(lambda: world.ended(ann, job_id))
+    network = SimulatedNetwork()
+    ann = network.add("ann")
+    job_id = network.submit(ann)
+    assert network.run_until(lambda: network.ended(ann, job_id))
     failed = ann.disk.events[job_id][-1]
     assert isinstance(failed, Failed)
     assert failed.reason is Failure.NO_PEERS
@@ -180,12 +180,12 @@ def test_nobody_there_ends_the_job_with_the_reason() -> None:
 
 
 def test_who_paid_for_what_failed_is_told_how_much() -> None:
-    world, ann, ben = world_of_two()
-    world.job_ms = 60_000
-    job_id = world.submit(ann)
-    world.run(20_000)
-    world.crash(ben, machine=True)
-    assert world.run_until(lambda: happened(ann, Retrying))
+    network, ann, ben = network_of_two()
+    network.job_ms = 60_000
+    job_id = network.submit(ann)
+    network.run(20_000)
+    network.crash(ben, machine=True)
+    assert network.run_until(lambda: happened(ann, Retrying))
     (retrying,) = [event for event in ann.disk.events[job_id] if isinstance(event, Retrying)]
     assert retrying.provider == ben.peer_id
     assert retrying.usage_ms >= VOUCHER_MS, "a voucher was signed before it fell silent"
@@ -197,66 +197,66 @@ def test_cancelling_what_is_not_there_does_nothing() -> None:
 
 
 def test_a_stranger_cannot_speak_for_the_provider() -> None:
-    world, ann, _ = world_of_two()
-    world.submit(ann)
-    assert world.run_until(lambda: happened(ann, Fetching))
+    network, ann, _ = network_of_two()
+    network.submit(ann)
+    assert network.run_until(lambda: happened(ann, Fetching))
     (lease_id,) = ann.core.requester.leases
     before = dict(ann.core.requester.leases)
     stranger = SIGNERS[5]
     for message in (Ready(lease_id), LeaseRelease(lease_id, 1)):
-        assert ann.core.handle(stranger.sign(message), world.now_ms) == []
+        assert ann.core.handle(stranger.sign(message), network.now_ms) == []
     assert ann.core.requester.leases == before
 
 
 def test_an_answer_to_another_award_finds_no_auction() -> None:
-    world, ann, ben = world_of_two()
-    world.submit(ann)
-    assert world.run_until(lambda: happened(ann, Awarded))
+    network, ann, ben = network_of_two()
+    network.submit(ann)
+    assert network.run_until(lambda: happened(ann, Awarded))
     accept = ben.signer.sign(AwardAccept(bytes(32), bytes(32)))
-    assert ann.core.handle(accept, world.now_ms) == []
+    assert ann.core.handle(accept, network.now_ms) == []
 
 
 def test_two_jobs_at_once_are_two_stories() -> None:
-    world, ann, _ = world_of_two()
-    jobs = [world.submit(ann), world.submit(ann)]
-    assert world.run_until(lambda: all(world.ended(ann, job_id) for job_id in jobs))
+    network, ann, _ = network_of_two()
+    jobs = [network.submit(ann), network.submit(ann)]
+    assert network.run_until(lambda: all(network.ended(ann, job_id) for job_id in jobs))
     for job_id in jobs:
         assert isinstance(ann.disk.events[job_id][-1], Done)
 
 
 def test_cancelling_one_job_leaves_the_other() -> None:
-    world, ann, _ = world_of_two()
-    kept, dropped = world.submit(ann), world.submit(ann)
-    assert world.run_until(lambda: len(ann.core.requester.leases) == 2)
-    world.cancel(ann, dropped)
-    assert world.run_until(lambda: world.ended(ann, kept) and world.ended(ann, dropped))
+    network, ann, _ = network_of_two()
+    kept, dropped = network.submit(ann), network.submit(ann)
+    assert network.run_until(lambda: len(ann.core.requester.leases) == 2)
+    network.cancel(ann, dropped)
+    assert network.run_until(lambda: network.ended(ann, kept) and network.ended(ann, dropped))
     assert ann.job(kept).ending is Ending.DONE
     assert ann.job(dropped).ending is Ending.CANCELLED
 
 
 def test_a_job_whose_auction_was_not_decided_gets_a_new_one() -> None:
-    world, ann, _ = world_of_two()
-    world.drop = lambda sender, receiver, message: True
-    job_id = world.submit(ann)
-    world.run(100)
+    network, ann, _ = network_of_two()
+    network.drop = lambda sender, receiver, message: True
+    job_id = network.submit(ann)
+    network.run(100)
     (old,) = ann.core.requester.auctions
-    world.crash(ann)
-    world.drop = lambda sender, receiver, message: False
-    world.run(100)
-    world.restart(ann)
+    network.crash(ann)
+    network.drop = lambda sender, receiver, message: False
+    network.run(100)
+    network.restart(ann)
     assert list(ann.core.requester.uncalled) == [job_id]
-    assert world.run_until(lambda: bool(ann.core.requester.auctions))
+    assert network.run_until(lambda: bool(ann.core.requester.auctions))
     (new,) = ann.core.requester.auctions
     assert new != old
-    assert world.run_until(lambda: world.ended(ann, job_id))
+    assert network.run_until(lambda: network.ended(ann, job_id))
     assert ann.job(job_id).ending is Ending.DONE
 
 
 def test_an_ended_job_is_not_begun_again() -> None:
-    world, ann, _ = world_of_two()
-    job_id = world.submit(ann)
-    assert world.run_until(lambda: world.ended(ann, job_id))
-    world.crash(ann)
-    world.restart(ann)
+    network, ann, _ = network_of_two()
+    job_id = network.submit(ann)
+    assert network.run_until(lambda: network.ended(ann, job_id))
+    network.crash(ann)
+    network.restart(ann)
     assert not ann.core.requester.jobs
     assert not ann.core.requester.auctions
