@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -22,11 +22,11 @@ from node.sandbox.driver import (
     ContainerSpec,
     Exit,
     Probe,
-    SandboxDriver,
     log_path,
     outputs_path,
 )
 from node.sandbox.policy import MOUNT_POINTS
+from node.sandbox.runner_driver import RunnerDriver
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
@@ -120,33 +120,7 @@ TRIALS: Final = (
 Start = Callable[[ContainerSpec, Path], Awaitable[None]]
 
 
-class Candidate(SandboxDriver, Protocol):
-    """A driver as the self-test needs it."""
-
-    runs: Path
-    user_inside: int
-    """Who a job is in its container."""
-    guards_init: bool
-    """Whether a job cannot reach the memory of process 1 of its container."""
-
-    def soft_limits(self) -> frozenset[str]:
-        """Return the limits that hold only because the runner watches."""
-        ...
-
-    async def selftest_image(self, rootfs: Path) -> str:
-        """Return what ContainerSpec.image takes for an image with the empty folders of `rootfs`."""
-        ...
-
-    async def forget_selftest_image(self) -> None:
-        """Remove what `selftest_image` made beyond the folder."""
-        ...
-
-    async def start_with(self, spec: ContainerSpec, folder: Path, extra: Extra) -> None:
-        """Start with more than the image has."""
-        ...
-
-
-async def check(driver: Candidate) -> Probe:
+async def check(driver: RunnerDriver) -> Probe:
     """Run all trials through a driver."""
     scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
     try:
@@ -261,7 +235,7 @@ async def _require_proof(folder: Path) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def _clean(driver: Candidate, scratch: Path) -> None:
+async def _clean(driver: RunnerDriver, scratch: Path) -> None:
     """Remove the trials' containers, folders and image."""
     for trial in TRIALS:
         await driver.remove(scratch / trial.limit)
