@@ -15,7 +15,7 @@ from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
 READ_BYTES_MAX: Final = 256 * 1024
-FAREWELL_S: Final = 2.0
+CLOSE_S: Final = 2.0
 
 
 class ByteStream:
@@ -59,13 +59,13 @@ class ByteStream:
 
     async def close(self) -> None:
         """Write no more; the peer sees the end of the stream. Reading goes on."""
-        with reaching(self.peer), trio.fail_after(FAREWELL_S):
+        with reaching(self.peer), trio.fail_after(CLOSE_S):
             await self._stream.close()
 
     async def reset(self) -> None:
         """Break the stream off in both directions. Never raises; works also when cancelled."""
         with contained("reset"), trio.CancelScope(shield=True) as scope:
-            scope.deadline = trio.current_time() + FAREWELL_S
+            scope.deadline = trio.current_time() + CLOSE_S
             await self._stream.reset()
 
     async def _read(self, size_max: int) -> bytes:
