@@ -1,4 +1,4 @@
-"""The core: routes inputs to the machines and gives back effects.
+"""The core: routes inputs to the machines and returns their effects.
 
 Spec: specs/overview.md#layers.
 """

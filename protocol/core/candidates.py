@@ -1,8 +1,8 @@
-"""Which of the nodes that we know could serve a job.
+"""Which known nodes can serve a job.
 
-Spec: specs/core.md#candidates. A directory may hold many thousands of records. What every call
-needs looks at a bounded number of them; all of them are looked at only to say why a job found no
-bid, and the answer serves every job that asks for the same in the next moment.
+Spec: specs/core.md#candidates. A directory may hold many thousands of records. A call
+examines a bounded number of them. Only the explanation of a missing bid examines all, and it is
+cached for jobs with the same demand.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from protocol.wire.job import JobSpec
 from protocol.wire.messages import Listing
 
 LOOKED_AT_MAX: Final = 512
-"""How many records a call looks at; if more are known, the others are taken to be like these."""
+"""A call examines at most this many records, an even sample of a larger directory."""
 EXPLANATION_MS: Final = 1_000
-"""How long an explanation is good for other jobs that ask for the same."""
+"""How long an explanation is reused for jobs with the same demand."""
 EXPLANATIONS_MAX: Final = 64
 
 
 class Candidates:
-    """The nodes of a directory, as far as they could serve a job."""
+    """The nodes of a directory that can serve jobs."""
 
     def __init__(self, directory: Directory, standings: Standings) -> None:
         self._directory = directory
@@ -34,14 +34,14 @@ class Candidates:
         self._explained: dict[_Asked, tuple[int, Explanation]] = {}
 
     def is_anybody(self, avoid: tuple[PeerId, ...], context: Context) -> bool:
-        """Say whether a node may bid: another that lends, and is not to be avoided.
+        """Return whether any other node lends and is not to be avoided.
 
-        Whether it fits does not matter: others will have been heard of too.
+        It need not match: a call also reaches nodes whose records are unknown.
         """
         return any(True for _ in self._others(avoid, context))
 
     def count(self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context) -> tuple[int, int]:
-        """Return how many other nodes are known, and how many can serve a job, about."""
+        """Return the numbers of other known nodes and, estimated, of those that can serve a job."""
         nodes = self._count_others(context)
         known = self._directory.count_providers()
         step = -(-known // LOOKED_AT_MAX) or 1
@@ -52,10 +52,10 @@ class Candidates:
     def expected(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
     ) -> tuple[PeerId, ...]:
-        """Return the nodes to wait for: those that can serve a job and answered before.
+        """Return the nodes to wait for: those that can serve a job and answered an earlier call.
 
-        A record costs nothing, and its node may not exist. If there are more than bids are taken
-        none is waited for by name.
+        A record proves nothing: its node may not exist. Empty if there are more such nodes than an
+        auction takes bids.
         """
         found = []
         unwelcome = {context.signer.peer_id, *avoid}
@@ -72,7 +72,7 @@ class Candidates:
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
     ) -> Iterator[PeerId]:
-        """Yield nodes that can serve a job; of many records a part, from a place on."""
+        """Yield nodes that can serve a job; of a large directory, those from `start` on."""
         demand = demand_of_job(spec)
         known = self._directory.count_providers()
         start = start % known if known > LOOKED_AT_MAX else 0
@@ -82,7 +82,7 @@ class Candidates:
     def explanation(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
     ) -> Explanation:
-        """Return how all nodes that we know relate to a job."""
+        """Return how all known nodes match a job."""
         asked = (demand_of_job(spec), avoid)
         told_ms, explanation = self._explained.pop(asked, (0, None))
         if explanation is None or not told_ms <= context.now_ms < told_ms + EXPLANATION_MS:
@@ -107,7 +107,7 @@ class Candidates:
 
     def _count_others(self, context: Context) -> int:
         known = len(self._directory)
-        if known <= LOOKED_AT_MAX:  # What was withdrawn, or has just expired, does not count.
+        if known <= LOOKED_AT_MAX:  # Withdrawn and expired records do not count.
             known = len(self._directory.listings(context.now_ms))
         return known - (self._directory.get(context.signer.peer_id, context.now_ms) is not None)
 

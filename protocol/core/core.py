@@ -1,7 +1,7 @@
-"""One node's protocol state, and the way of every input through it.
+"""The state of one node's protocol. Routes each input to the half that it concerns.
 
-Spec: specs/core.md. The driver gives one input, performs every effect, then gives the next.
-Nothing here waits, reads a clock or rolls dice.
+Spec: specs/core.md. The driver passes one input, performs all effects, then passes the next input.
+The core does not wait, read a clock or use randomness.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,45 +37,45 @@ from protocol.wire.envelope import Signed, Signer
 from protocol.wire.messages import ROLE_OF, CapabilityRecord, Listing, Role
 
 CONNECTED_MAX: Final = 1_024
-"""Peers taken for connected; a node has far fewer connections."""
+"""The core tracks at most this many connected peers; a node has far fewer connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What was written down before a restart, and still counts."""
+    """What an earlier run saved and this run continues with."""
 
     jobs: tuple[Job, ...] = ()
     auctions: tuple[requester.auction.State, ...] = ()
     leases: tuple[requester.lease.State, ...] = ()
     leases_provided: tuple[provider.lease.State, ...] = ()
     sequence: int = 0
-    """The sequence number of our last capability record."""
+    """The sequence number of this node's last capability record."""
     settled: tuple[PeerId, ...] = ()
-    """Who has signed receipts with us, the newest first."""
+    """Peers that have signed a receipt with this node, most recent first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What others may see of the core."""
+    """A frozen view of the core."""
 
     policy: Policy
     free: Capacity
-    """What of our capacity no lease has taken."""
+    """The capacity that no lease has reserved."""
     record: CapabilityRecord | None
-    """Our own, as it was announced."""
+    """This node's own record, as last announced."""
     listings: tuple[Listing, ...]
-    """The records of others that hold now."""
+    """The valid records in the directory."""
     leases_provided: tuple[LeaseId, ...]
-    """The leases that others have of us."""
+    """Leases that this node provides."""
     illegal: Mapping[str, int]
     """How often each illegal input came, by the names of machine, state and input."""
 
 
 class Core:
-    """The only mutable thing in the protocol."""
+    """The only mutable object of the protocol."""
 
     def __init__(self, signer: Signer, policy: Policy) -> None:
-        """Take our key and what our owner allows."""
+        """Create a core for a key and its owner's policy."""
         self.signer = signer
         self.policy = policy
         self.directory = Directory()
@@ -87,7 +87,7 @@ class Core:
         self._connected: dict[PeerId, str] = self.requester.connected
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
-        """Take one input in; give the effects out, in the order in which to perform them."""
+        """Process one input. Return the effects in the order in which to perform them."""
         if isinstance(event, PolicyChanged):
             self.policy = event.policy
         effects = self._take(event, self._context(now_ms))
@@ -98,12 +98,12 @@ class Core:
         return effects
 
     def next_deadline_ms(self) -> int | None:
-        """Return when the driver has to wake us, if nothing happens before."""
+        """Return the time at which the core must be woken; None if there is no deadline."""
         halves = (self.requester.next_deadline_ms(), self.provider.next_deadline_ms())
         return earliest(*halves, self.presence.refresh_ms)
 
     def recover(self, saved: Saved, policy: Policy, now_ms: int) -> list[Effect]:
-        """Go on after a restart with what was written down; return what has to be done for it."""
+        """Continue after a restart from the saved state. Return the effects to perform."""
         self.presence.sequence = saved.sequence
         for peer in reversed(saved.settled):
             self._note_settled(peer)
@@ -114,7 +114,7 @@ class Core:
         return effects
 
     def status(self, now_ms: int) -> Status:
-        """Return what others may see."""
+        """Return a frozen view of the core."""
         return Status(
             self.policy,
             self.provider.left(self.policy.capacity),
@@ -125,7 +125,7 @@ class Core:
         )
 
     def knows(self, peer: PeerId) -> bool:
-        """Say whether a peer is no stranger: both have signed a receipt, or a lease is on."""
+        """Return whether a peer is known: a receipt is settled, or a lease is active."""
         return (
             self.standings.of(peer).settled
             or self.requester.has_lease_of(peer)
@@ -181,7 +181,7 @@ class Core:
     def _connect(self, event: PeerConnected, context: Context) -> list[Effect]:
         self._connected[event.peer] = event.source
         self.directory.protect(event.peer)
-        if len(self._connected) > CONNECTED_MAX:  # News that a peer has gone may be lost.
+        if len(self._connected) > CONNECTED_MAX:  # The event of a disconnection may be lost.
             self._disconnect(next(iter(self._connected)))
         return self.presence.handle(event, context)
 
@@ -193,7 +193,7 @@ class Core:
     def _stop(self, event: StopRequested, context: Context) -> list[Effect]:
         self.policy = replace(self.policy, providing=False)
         effects = [*self.provider.handle(event, context), *self.presence.withdraw(context)]
-        # Gossip may not know them yet.
+        # A peer that has just connected may not receive gossip yet.
         told: Iterable[PeerId] = self._connected if self.presence.envelope else ()
         return [*effects, *(Send(peer, self.presence.envelope, 0) for peer in told)]
 

@@ -1,8 +1,8 @@
 """The directory: the capability records that this node knows.
 
-Anybody can sign records for any number of keys. So each record counts on the *source* through which
-it first came: the address of the peer that handed it over. A full directory takes from the source
-that has the most. Records of peers that we know or are connected to are safe from all others.
+Anybody can sign records for any number of keys. Each record therefore counts on a *source*: the
+address of the peer that first delivered it. A full directory evicts from the source that has the
+most records. Records of peers that are connected or settled are protected.
 
 Spec: specs/discovery.md#directory.
 """
@@ -19,7 +19,7 @@ from protocol.values.limits import CLOCK_SKEW_MS, PROTECTED_MAX, RECORD_FRESH_MS
 from protocol.wire.messages import CapabilityRecord, Listing
 
 PROTECTED: Final = "protected"
-"""The source of protected peers' records."""
+"""The share of protected peers' records."""
 
 
 @dataclass(slots=True)
@@ -30,13 +30,13 @@ class _Entry:
 
 
 class Directory:
-    """Records by peer: the newest sequence number wins; what has expired is gone."""
+    """Records by peer. The highest sequence number wins; expired records are removed."""
 
     def __init__(self) -> None:
         self._entries: dict[PeerId, _Entry] = {}
         self._ends: LazyHeap[PeerId] = LazyHeap()
         self._shares: dict[str, _Share] = {}
-        self._fullest: LazyHeap[str] = LazyHeap()  # By their size, negated.
+        self._fullest: LazyHeap[str] = LazyHeap()  # By size, negated.
         self._protected: OrderedDict[PeerId, None] = OrderedDict()
         self._providers: dict[PeerId, None] = {}
 
@@ -44,9 +44,9 @@ class Directory:
         return len(self._entries)
 
     def add(self, peer: PeerId, record: CapabilityRecord, source: str, now_ms: int) -> bool:
-        """Take a peer's record if it is newer than the one we have; say whether it was taken.
+        """Add a peer's record if it is newer than the known one. Return whether it was added.
 
-        `source` names where it came from: the address of whoever handed it over.
+        `source` is the address of the peer that delivered it.
         """
         self.expire(now_ms)
         known = self._entries.get(peer)
@@ -62,7 +62,7 @@ class Directory:
         else:
             known.listing, known.heard_ms = listing, now_ms
             self._shares[known.source].note_heard(peer)
-        # A withdrawn record stays for a while, so that an older one does not come back.
+        # A withdrawal is kept for a while, so that an older record does not return.
         self._ends.set(peer, max(expires_ms, record.issued_ms + 2 * CLOCK_SKEW_MS) + 1)
         self._note_provider(listing)
         if len(self._entries) > RECORDS_MAX:
@@ -70,7 +70,7 @@ class Directory:
         return peer in self._entries
 
     def protect(self, peer: PeerId) -> None:
-        """Keep a peer's record whatever others send: we know the peer, or are connected to it."""
+        """Protect a peer's record from eviction: the peer is connected or settled."""
         self._protected[peer] = None
         self._protected.move_to_end(peer)
         self._move(peer, PROTECTED)
@@ -78,35 +78,35 @@ class Directory:
             self.expose(next(iter(self._protected)), PROTECTED)
 
     def expose(self, peer: PeerId, source: str) -> None:
-        """Protect a peer no more: its record counts on its own source from now on."""
+        """End the protection of a peer: its record counts on `source` from now on."""
         self._protected.pop(peer, None)
         self._move(peer, source)
 
     def get(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
-        """Return the record of a peer that holds now."""
+        """Return the valid record of a peer; None if there is none."""
         entry = self._entries.get(peer)
         if entry is None or entry.listing.expires_ms <= now_ms:
             return None
         return entry.listing.record
 
     def listings(self, now_ms: int) -> tuple[Listing, ...]:
-        """Return the records that hold now, those known for longest first."""
+        """Return the valid records, longest known first."""
         found = (entry.listing for entry in self._entries.values())
         return tuple(item for item in found if item.expires_ms > now_ms)
 
     def providers(self, now_ms: int, start: int = 0, step: int = 1) -> Iterator[Listing]:
-        """Yield the listings of the nodes that lend: each `step`-th, beginning with one of them."""
+        """Yield the valid listings of nodes that lend: every `step`-th from number `start` on."""
         for peer in islice(self._providers, start, None, step):
             listing = self._entries[peer].listing
             if listing.expires_ms > now_ms:
                 yield listing
 
     def count_providers(self) -> int:
-        """Return how many nodes lend."""
+        """Return the number of nodes that lend."""
         return len(self._providers)
 
     def expire(self, now_ms: int) -> None:
-        """Forget what has expired, and what was withdrawn long enough ago."""
+        """Remove expired records and old withdrawals."""
         for peer in self._ends.take_up_to(now_ms):
             self._forget(peer)
 
@@ -140,10 +140,10 @@ class Directory:
             self._join_share(peer)
 
     def _victim(self, now_ms: int) -> PeerId:
-        """Return whose record gives way: of the source with the most, protected ones last.
+        """Return the peer to evict: from the source with the most records, protected peers last.
 
-        One that was not refreshed in time goes first; else the one that came last, so that a
-        flood of new keys does not push out those of before.
+        A record that was not refreshed in time goes first, then the newest peer: a flood of new
+        keys does not evict earlier peers.
         """
         fullest = self._fullest.first()
         if fullest is None:
@@ -173,7 +173,7 @@ class _Share:
 
     def __init__(self) -> None:
         self._arrived: OrderedDict[PeerId, None] = OrderedDict()
-        self._heard: OrderedDict[PeerId, None] = OrderedDict()  # Heard longest ago: first.
+        self._heard: OrderedDict[PeerId, None] = OrderedDict()  # Least recently heard first.
 
     def __len__(self) -> int:
         return len(self._arrived)

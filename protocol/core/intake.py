@@ -1,7 +1,7 @@
-"""The one door for strangers' bytes: size, encoding, signature, then the rules of the carrier.
+"""The intake of bytes from peers: size, encoding, signature, then the rules of the carrier.
 
-Spec: specs/messages.md#intake. A message that is rejected changes nothing and is blamed on the
-peer that handed it over; one that is merely late is dropped free of charge.
+Spec: specs/messages.md#intake. A rejected message changes nothing and is blamed on the peer that
+delivered it. A late message is dropped without blame.
 """
 
 from protocol.values.errors import RuleBroken, Stale
@@ -20,14 +20,14 @@ def admit(
     """
     signed = open_envelope(data, network, sender)
     message = signed.message
-    # A message travels as the wire table says.
+    # The wire table states how each message travels.
     allowed = BY_NUMBER[NUMBER_OF[type(message)]].carrier
     if allowed not in {carrier, Carrier.BOTH}:
         raise RuleBroken(sender, f"{type(message).__name__} does not travel by {carrier.name}")
-    # On a stream peers speak for themselves; only gossip passes on what others said.
+    # On a stream a peer sends only its own messages; gossip forwards those of others.
     if carrier is Carrier.STREAM and signed.signer != sender:
         raise RuleBroken(sender, f"{type(message).__name__} is signed by another peer")
-    # Announcements carry the time of their issue, which limits how long they can be replayed.
+    # The time of issue limits how long an announcement can be replayed.
     if isinstance(message, CapabilityRecord):
         _check_record(message, now_ms)
     elif isinstance(message, Call) and abs(message.issued_ms - now_ms) > CLOCK_SKEW_MS:

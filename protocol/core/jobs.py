@@ -1,4 +1,4 @@
-"""What becomes of a job between its attempts: when another auction is worth it, and when not.
+"""Jobs between attempts: whether another auction is worthwhile.
 
 Spec: specs/core.md#jobs.
 """
@@ -25,11 +25,11 @@ WORTH_RETRYING: Final = frozenset({
     Failure.UNPAID,
     Failure.OUTPUTS_LOST,
 })  # fmt: skip
-"""What is the fault of one provider, so that another may do better, or of our own absence."""
+"""Failures of one provider, or of this node's absence: another attempt may succeed."""
 
 
 class Ending(StrEnum):
-    """Whether a job has ended, and how."""
+    """Whether and how a job has ended."""
 
     OPEN = "open"
     DONE = "done"
@@ -39,7 +39,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job of our user, from submission until it has ended."""
+    """One job of the user, from submission to its end."""
 
     job_id: JobId
     spec: JobSpec
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Uncalled:
-    """An open job that waits for a provider to appear; at the deadline it calls all the same."""
+    """An open job that waits for the first provider. At the deadline it calls anyway."""
 
     deadline_ms: int
 
@@ -60,7 +60,7 @@ class Uncalled:
 def auction_for(job: Job, expected: tuple[PeerId, ...], context: Context) -> Auction:
     """Return the auction for the next attempt of a job, with its signed call.
 
-    `expected` are the bidders to wait for.
+    `expected` names the bidders that the windows wait for.
     """
     workload, terms = job.spec.workload, job.spec.terms
     quick = terms.profile == QUICK
@@ -89,13 +89,13 @@ def auction_for(job: Job, expected: tuple[PeerId, ...], context: Context) -> Auc
 
 
 def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
-    """Return the job as it goes on after a failed attempt: ended, or with one more attempt.
+    """Return the job after a failed attempt: ended, or with the next attempt.
 
-    `provider` is who failed; empty if the attempt came to no lease.
+    `provider` is the provider that failed; empty if there was no lease.
     """
     if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
         cancelled = reason is Failure.CANCELLED
         return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
-    is_ours = reason is Failure.UNPAID  # We were away: the provider did what it had to.
+    is_ours = reason is Failure.UNPAID  # This node was away: the provider did its part.
     avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
     return replace(job, attempt=job.attempt + 1, avoid=avoid)

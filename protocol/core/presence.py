@@ -1,4 +1,4 @@
-"""Our own capability record: announced, refreshed and withdrawn.
+"""The node's own capability record: announced, refreshed and withdrawn.
 
 Spec: specs/discovery.md#own-record.
 """
@@ -16,7 +16,7 @@ ADDRESS_BYTES_MAX: Final = 128
 
 
 class Presence:
-    """What others know of us."""
+    """What this node announces about itself."""
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -27,7 +27,7 @@ class Presence:
     def handle(
         self, event: PolicyChanged | PeerConnected | DeadlineReached, context: Context
     ) -> list[Effect]:
-        """Announce a changed record, greet a peer with it, or refresh it when it is time."""
+        """Announce a changed record, send it to a new peer, or refresh it when due."""
         match event:
             case PeerConnected(peer):
                 until_ms = context.now_ms + GREETING_MS
@@ -40,7 +40,7 @@ class Presence:
                 return self._announce(record_of(context, self._next_sequence(context)), context)
 
     def withdraw(self, context: Context) -> list[Effect]:
-        """Tell everybody that this node offers nothing any more."""
+        """Withdraw the record: this node lends nothing any more."""
         if not self.envelope:
             return []
         self.refresh_ms = None
@@ -53,20 +53,20 @@ class Presence:
         return [Publish(RECORDS, signed.envelope), Advertise(signed.envelope, record.sequence)]
 
     def _next_sequence(self, context: Context) -> int:
-        # The time makes the number grow even if the last one was forgotten.
+        # Using the time makes the number grow even if the last one was lost.
         self.sequence = max(self.sequence + 1, context.now_ms)
         return self.sequence
 
 
 def addresses_of(context: Context) -> tuple[str, ...]:
-    """Return where others reach us, as far as it fits into a message."""
+    """Return this node's addresses that fit into a message."""
     return tuple(
         text for text in context.policy.addresses if len(text.encode()) <= ADDRESS_BYTES_MAX
     )
 
 
 def record_of(context: Context, sequence: int) -> CapabilityRecord:
-    """Return the record of what our owner allows."""
+    """Return the record that the policy describes."""
     policy = context.policy
     has = policy.capacity
     kinds = {(d.gpu_class, d.vram_mib, d.name) for d in has.devices}

@@ -1,6 +1,6 @@
-"""The provider's side of this node: the calls that it answers and the leases that it serves.
+"""The provider half of the core: the calls that it answers and the leases that it provides.
 
-Spec: specs/core.md#provider. Capacity is derived from the states, never counted beside them.
+Spec: specs/core.md#provider. Free capacity is computed from the leases, not counted separately.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ from protocol.wire.messages import (
 
 
 class Provider:
-    """Biddings by call, and leases that others have of us."""
+    """The open biddings by call, and the leases by id."""
 
     def __init__(self, standings: Standings, illegal: dict[str, int]) -> None:
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
@@ -56,20 +56,20 @@ class Provider:
         self._standings = standings
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
-        """The leases that each requester has of us."""
+        """The leases of each requester."""
         self._paused: dict[LeaseId, None] = {}
         self._left: tuple[Capacity, Capacity] | None = None
-        """What is lent at all, and what of it no lease has taken, if that is known."""
+        """The total capacity and the free part of it, until a lease changes."""
         self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
-        """Leases that were released before their award came; messages overtake each other."""
+        """Leases whose release arrived before their award: messages can overtake each other."""
         self._held_ms: dict[LeaseId, int] = {}
-        """Since when the leases that have not started keep our capacity."""
+        """Since when each unstarted lease has reserved capacity."""
         self._buckets: dict[PeerId, Bucket] = {}
         self._common: dict[bool, Bucket] = {}
-        """One for all requesters that have settled with us, one for all strangers."""
+        """One bucket for all settled requesters, one for all strangers."""
 
     def left(self, total: Capacity) -> Capacity:
-        """Return what of the node's capacity no lease has taken. An open bid takes nothing."""
+        """Return the capacity that no lease has reserved. An open bid reserves nothing."""
         if self._left is None or self._left[0] is not total:
             self._left = total, left_of(total, self._leased())
         return self._left[1]
@@ -79,11 +79,11 @@ class Provider:
         return earliest(self.biddings.next_deadline_ms(), self.leases.next_deadline_ms())
 
     def has_lease_for(self, peer: PeerId) -> bool:
-        """Say whether a requester has a lease of us."""
+        """Return whether a requester has a lease with this node."""
         return peer in self._leases_of
 
     def recover(self, states: Iterable[lease.State], context: Context) -> list[Effect]:
-        """Go on with the leases that were written down."""
+        """Continue the saved leases."""
         effects: list[Effect] = []
         for state in states:
             resumed, following = lease.resume(state, context)
@@ -93,7 +93,7 @@ class Provider:
         return effects
 
     def handle(self, event: Any, context: Context) -> list[Effect]:
-        """Take an input that is no message: a deadline, or news of an execution."""
+        """Process a local input: a deadline, or an event of an execution."""
         effects: list[Effect] = []
         if isinstance(event, DeadlineReached):
             for call_id in self.biddings.take_due(context.now_ms):
@@ -102,7 +102,7 @@ class Provider:
                 effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
-            # An award that comes now finds no bid, and is declined.
+            # A later award finds no bid and is declined.
             self.biddings = RunningStates()
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
@@ -111,7 +111,7 @@ class Provider:
         return effects
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
-        """Take a message of a requester."""
+        """Process a message of a requester."""
         match event.message:
             case Call():
                 return self._answer(event, context)
@@ -124,8 +124,8 @@ class Provider:
         if state is not None and state.hold.requester == event.signer:
             return self._step_lease(lease_id, event, context)
         if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
-            # Our hold was over: the requester must not wait for us.
-            # Said once: what strangers ask for unasked costs us no disk.
+            # The hold has expired: the requester must not wait.
+            # Sent once and not stored: strangers must not make this node write.
             gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
             return [Send(event.signer, gone.envelope, 0)]
         if state is None and isinstance(event.message, LeaseRelease):
@@ -138,19 +138,19 @@ class Provider:
         if event.signer == own or call_id in self.biddings or full:
             return []
         lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
-        if set(lacks) - {Mismatch.PRICE}:  # Who is merely too expensive says so.
+        if set(lacks) - {Mismatch.PRICE}:  # A price mismatch is answered by a refusal.
             return []
         if not self._may_call(event.signer, context):
             return []
         state, effects = bidding.answer_call(event, self._free(context), context)
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
-        # Whom we answer we must reach, and we may never have met.
+        # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
 
     def _free(self, context: Context) -> Capacity:
-        """Return what a further lease may take: nothing if there are as many as our owner wants."""
+        """Return the capacity for one more lease: none if `jobs_max` leases exist."""
         full = len(self._leased()) >= context.policy.jobs_max
         return NO_CAPACITY if full else self.left(context.policy.capacity)
 
@@ -159,10 +159,10 @@ class Provider:
         return [item for item in held if item is not None]
 
     def _owes(self, requester: PeerId, context: Context) -> bool:
-        """Say whether a requester has cost us too much unpaid.
+        """Return whether a requester's unpaid cost is too high.
 
-        These are receipts that it has not signed, for each of which we keep outputs, and capacity
-        that it keeps without running a job.
+        It counts unsigned receipts, for which outputs are kept, and the time for which capacity
+        was reserved without running a job.
         """
         now_ms = context.now_ms
         theirs = [self.leases[lease_id] for lease_id in self._leases_of.get(requester, ())]
@@ -172,7 +172,7 @@ class Provider:
         return settling >= SETTLING_MAX or unpaid_ms > UNPAID_MS_MAX
 
     def _note_unpaid(self, before: lease.State, after: lease.State, context: Context) -> None:
-        """Keep account of how long requesters keep our capacity without running a job."""
+        """Record how long a requester reserves capacity without running a job."""
         hold, now_ms = before.hold, context.now_ms
         if isinstance(after, lease.Unstarted):
             self._held_ms.setdefault(hold.lease_id, now_ms)
@@ -185,12 +185,12 @@ class Provider:
         now_ms = context.now_ms
         own = self._buckets.pop(requester, None)
         if len(self._buckets) >= BIDDINGS_MAX:
-            del self._buckets[next(iter(self._buckets))]  # Who called longest ago.
+            del self._buckets[next(iter(self._buckets))]  # The least recent caller.
         fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
         self._buckets[requester], allowed = draw(own or fresh, now_ms)
         if not allowed:
             return False
-        # Keys cost nothing: all strangers together are bounded too, and take only their half.
+        # Keys are free: all strangers share one bucket, and it is half of the total.
         settled = context.standing_of(requester).settled
         half = full_bucket(ALL_CALLS_BURST // 2, ALL_CALLS_PER_MINUTE // 2, now_ms)
         self._common[settled], allowed = draw(self._common.get(settled, half), now_ms)
@@ -206,7 +206,7 @@ class Provider:
         revealed = bidding.awardable(state, event) if state else None
         if (lease_id, event.signer) in self._fenced:
             if revealed is not None:
-                del self.biddings[award.call_id]  # It has passed us over.
+                del self.biddings[award.call_id]  # The requester has awarded another bid.
             return []
         if revealed is None or context.now_ms >= revealed.deadline_ms:
             return [_decline(lease_id, event, Decline.POLICY, context)]
@@ -214,7 +214,7 @@ class Provider:
             return [_decline(lease_id, event, Decline.EVIDENCE, context)]
         del self.biddings[award.call_id]
         bid = revealed.bidding
-        # Bids may have been opened for the same capacity: the first award gets it.
+        # Several bids may be open for the same capacity: the first award gets it.
         reservation = reserve(self._free(context), bid.call.resources)
         if reservation is None or self._owes(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
@@ -228,7 +228,7 @@ class Provider:
         return list(effects)
 
     def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
-        """Remember a release of a requester that may still award to us."""
+        """Remember a release by a requester whose award may still arrive."""
         bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
         if any(state.bidding.requester == requester for state in bids):
             self._fenced[lease_id, requester] = None
@@ -267,7 +267,7 @@ class Provider:
         return list(effects)
 
     def _bound_paused(self, context: Context) -> list[Effect]:
-        """End the containers that were paused longest, if all that are paused hold too much."""
+        """End the longest-paused containers while the paused ones hold too much memory."""
         paused = [self.leases[lease_id] for lease_id in self._paused]
         states = [state for state in paused if isinstance(state, lease.Serving)]
         held_mib = sum(state.hold.resources.memory_mib for state in states)
@@ -287,7 +287,7 @@ class Provider:
         count_illegal(self._illegal, "provider-lease", lease.ILLEGAL, before, event)
         state, effects = step(lease.TRANSITIONS, before, event, context)
         if isinstance(event, StopRequested):
-            self._held_ms.pop(lease_id, None)  # Our own owner's will is nobody's fault.
+            self._held_ms.pop(lease_id, None)  # The owner stopped the node: nobody is to blame.
         self._note_unpaid(before, state, context)
         if isinstance(state, lease.Ended):
             self._forget(lease_id)

@@ -1,6 +1,6 @@
-"""The requester's side of this node: our user's jobs, their auctions and their leases.
+"""The requester half of the core: the user's jobs, their auctions and their leases.
 
-Spec: specs/core.md#jobs. A job has one auction or one lease at a time, or waits for a provider.
+Spec: specs/core.md#jobs. An open job has one auction, has one lease, or waits for a provider.
 """
 
 from collections.abc import Iterable
@@ -46,11 +46,11 @@ from protocol.wire.messages import (
 BROKEN_BY_PROVIDER: Final = frozenset(
     {Failure.SANDBOX_FAILED, Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST}
 )
-"""How a lease ends that its provider took and did not serve. It may say itself that it stops."""
+"""Failures that count as a broken promise of the provider. Stopping with notice does not."""
 
 
 class Requester:
-    """Jobs that have not ended, with the auction or lease that each has."""
+    """The open jobs, and the auction or lease of each."""
 
     def __init__(self, directory: Directory, standings: Standings, illegal: dict[str, int]) -> None:
         self.jobs: dict[JobId, Job] = {}
@@ -58,23 +58,23 @@ class Requester:
         self.auctions: RunningStates[CallId, auction.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self.connected: dict[PeerId, str] = {}
-        """From which address each peer is connected."""
+        """The source of each connected peer."""
         self._standings = standings
         self._illegal = illegal
         self._candidates = Candidates(directory, standings)
         self._call_of: dict[JobId, CallId] = {}
         self._lease_of: dict[JobId, LeaseId] = {}
         self._awarded: dict[LeaseId, CallId] = {}
-        """Which auction has awarded a lease that is not active yet."""
+        """The auction of each lease that is awarded but not active."""
         self._at: dict[PeerId, int] = {}
-        """How many leases each provider has of us."""
+        """The number of leases with each provider."""
 
     def handle(
         self,
         event: JobSubmitted | JobCancelled | OutputsFetched | OutputsLost | DeadlineReached,
         context: Context,
     ) -> list[Effect]:
-        """Take an input that is no message: our user's word, a deadline, or news of outputs."""
+        """Process a local input: a request of the user, a deadline, or the result of a transfer."""
         match event:
             case JobSubmitted(job_id, spec):
                 assert job_id not in self.jobs
@@ -87,17 +87,17 @@ class Requester:
                 return self._step_lease(event.lease_id, event, context)
 
     def meet(self, peer: PeerId, *, providing: bool, context: Context) -> list[Effect]:
-        """Call for the jobs that waited for such a node."""
+        """Call for bids for the jobs that waited for a provider."""
         effects: list[Effect] = []
         for job_id in list(self.uncalled) if providing else ():
             if peer not in {context.signer.peer_id, *self.jobs[job_id].avoid}:
                 del self.uncalled[job_id]
-                # We know next to nobody yet, so that we cannot say when everybody has answered.
+                # Few nodes are known yet: nobody can tell when all of them have answered.
                 effects += self._call(job_id, (), context)
         return effects
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
-        """Take a message of a bidder or of a provider."""
+        """Process a message of a bidder or a provider."""
         match event.message:
             case BidCommit(call_id) | BidReveal(call_id) | BidRefusal(call_id):
                 state = self.auctions.get(call_id)
@@ -117,11 +117,11 @@ class Requester:
         return earliest(*(kind.next_deadline_ms() for kind in each))
 
     def has_lease_of(self, peer: PeerId) -> bool:
-        """Say whether a provider has a lease of ours."""
+        """Return whether this node has a lease with a provider."""
         return peer in self._at
 
     def concerns(self, lease_id: LeaseId) -> bool:
-        """Say whether a lease is one of ours, or was awarded by us."""
+        """Return whether this node is the requester of a lease."""
         return lease_id in self.leases or lease_id in self._awarded
 
     def recover(
@@ -131,9 +131,9 @@ class Requester:
         leases: Iterable[lease.State],
         context: Context,
     ) -> list[Effect]:
-        """Go on with what was written down.
+        """Continue from the saved state.
 
-        A job whose auction had not been decided gets a new one: nobody is bound by the old.
+        A job whose auction was undecided gets a new auction: the old one binds nobody.
         """
         for state in auctions:
             assert isinstance(state, auction.Awarding | auction.Confirming), "nothing else is saved"
@@ -150,7 +150,7 @@ class Requester:
         return effects
 
     def _reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
-        """Move on everything whose deadline has come."""
+        """Process all deadlines that have passed."""
         effects: list[Effect] = []
         for job_id in self.uncalled.take_due(context.now_ms):
             del self.uncalled[job_id]
@@ -164,7 +164,7 @@ class Requester:
     # --- jobs -----------------------------------------------------------------------------
 
     def _open(self, job: Job, context: Context) -> list[Effect]:
-        """Call for bids, or wait until somebody is there who might bid."""
+        """Call for bids, or wait for the first provider."""
         self.jobs[job.job_id] = job
         save = Save("job", job.job_id, job)
         if self._candidates.is_anybody(job.avoid, context):
@@ -184,13 +184,13 @@ class Requester:
         return [announced, *([Reach(missing)] if missing else []), *effects]
 
     def _beyond_reach(self, called: auction.Auction, context: Context) -> Iterable[PeerId]:
-        """Yield nodes that can serve a job, and that we have no connection with."""
+        """Yield nodes that can serve a job and are not connected."""
         start = int.from_bytes(called.call_id[:4])
         able = self._candidates.able(called.spec, called.avoid, start, context)
         return (peer for peer in able if peer not in self.connected)
 
     def _cancel(self, event: JobCancelled, context: Context) -> list[Effect]:
-        """End whatever the job has."""
+        """End the job's auction, its lease, or its wait."""
         job_id = event.job_id
         if job_id in self.uncalled:
             del self.uncalled[job_id]
@@ -210,7 +210,7 @@ class Requester:
     def _explain_no_bids(
         self, called: auction.Auction, refusals: str, context: Context
     ) -> tuple[Failure, str]:
-        """Return the reason as the user should hear it: nobody there, nobody fit, or no bids."""
+        """Return the failure for the user: no peers, no match, or no bids, and why."""
         explanation = self._candidates.explanation(called.spec, called.avoid, context)
         parts = [f"no bids: {explanation.why}"]
         if not (explanation.nodes or called.avoid) and context.policy.providing:
@@ -224,7 +224,7 @@ class Requester:
         return reason, "; ".join(parts)
 
     def _fail(self, job_id: JobId, failed: Failed, context: Context) -> list[Effect]:
-        """End a job with its failed attempt, or open the next one."""
+        """End a job after a failed attempt, or start the next attempt."""
         job = after_failure(self.jobs[job_id], failed.reason, failed.provider)
         if job.ending is not Ending.OPEN:
             return [Report(job_id, failed), *self._end(job_id, job.ending)]
@@ -284,8 +284,8 @@ class Requester:
     def _hear_provider(self, event: Signed[Any], context: Context) -> list[Effect]:
         state = self.leases.get(event.message.lease_id)
         if state is None and isinstance(event.message, Heartbeat):
-            # Our release never came, and it may hold a paused container for a job that is over.
-            # Said once: it will beat again.
+            # The provider missed our release and may hold a paused container for an ended job.
+            # Sent once: the next heartbeat triggers it again.
             over = LeaseRelease(event.message.lease_id, Release.FENCED, "the lease is over")
             return [Send(event.signer, context.signer.sign(over).envelope, 0)]
         if state is None or state.lease.provider != event.signer:

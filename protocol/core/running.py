@@ -1,4 +1,4 @@
-"""What runs, by key, with the earliest deadline at hand however much runs.
+"""States by key with the earliest deadline available in constant time.
 
 Spec: specs/core.md#time.
 """
@@ -13,14 +13,14 @@ SLACK: Final = 64
 
 
 class LazyHeap(Generic[K]):
-    """Keys by priority, the least first. An entry that is out of date is skipped when it is met."""
+    """Keys by priority, lowest first. Outdated entries are skipped lazily."""
 
     def __init__(self) -> None:
         self._priorities: dict[K, int] = {}
         self._entries: list[tuple[int, K]] = []
 
     def set(self, key: K, priority: int) -> None:
-        """Give a key its priority, in place of the one that it had."""
+        """Set the priority of a key; a new one replaces the old one."""
         self._priorities[key] = priority
         heappush(self._entries, (priority, key))
         if len(self._entries) > 2 * len(self._priorities) + SLACK:
@@ -28,17 +28,17 @@ class LazyHeap(Generic[K]):
             heapify(self._entries)
 
     def discard(self, key: K) -> None:
-        """Forget a key; it need not be there."""
+        """Remove a key if it is present."""
         self._priorities.pop(key, None)
 
     def first(self) -> tuple[int, K] | None:
-        """Return the least priority and its key; None if there is no key."""
+        """Return the lowest priority and its key; None if empty."""
         while self._entries and self._priorities.get(self._entries[0][1]) != self._entries[0][0]:
             heappop(self._entries)
         return self._entries[0] if self._entries else None
 
     def take_up_to(self, limit: int) -> list[K]:
-        """Remove the keys whose priority is at most `limit`, and return them in their order."""
+        """Remove and return the keys with a priority of at most `limit`, in order."""
         found = []
         while (first := self.first()) is not None and first[0] <= limit:
             found.append(first[1])
@@ -62,14 +62,14 @@ class RunningStates(dict[K, S]):
         self._deadlines.discard(key)
 
     def next_deadline_ms(self) -> int | None:
-        """Return the earliest deadline; None if nothing runs."""
+        """Return the earliest deadline; None if empty."""
         first = self._deadlines.first()
         return None if first is None else first[0]
 
     def take_due(self, now_ms: int) -> list[K]:
-        """Return the keys of the states whose deadline has come, the earliest first.
+        """Return the keys of states whose deadline has passed, earliest first.
 
-        The caller moves each of them on: it sets the key again, or deletes it.
+        The caller must set or delete each of these keys.
         """
         return self._deadlines.take_up_to(now_ms)
 

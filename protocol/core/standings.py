@@ -1,7 +1,7 @@
-"""The standings of the peers that this node has dealt with, as many as it has room for.
+"""The standings of peers that this node has dealt with, bounded in number.
 
-Spec: specs/standing.md. Who has settled with us is read from the receipts after a restart;
-strikes are forgotten by then.
+Spec: specs/standing.md. After a restart, settled peers are read from the receipts; strikes
+are lost.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,7 @@ from protocol.values.limits import STANDINGS_MAX
 
 
 class Standings:
-    """Standings by peer. Strangers' strikes never push out a peer that has settled with us."""
+    """Standings by peer. Entries of strangers never evict a settled peer."""
 
     def __init__(self) -> None:
         self._settled: dict[PeerId, Standing] = {}
@@ -28,35 +28,35 @@ class Standings:
         self._answering: dict[PeerId, None] = {}
 
     def of(self, peer: PeerId) -> Standing:
-        """Return what we know of a peer."""
+        """Return the standing of a peer."""
         return self._settled.get(peer) or self._strangers.get(peer, STRANGER)
 
     def answering(self) -> Collection[PeerId]:
-        """Return the peers that answered a call before."""
+        """Return the peers that answered an earlier call."""
         return self._answering.keys()
 
     def settle(self, peer: PeerId) -> None:
-        """Remember that both of us have signed a receipt."""
+        """Record that both sides have signed a receipt."""
         before = self.of(peer)
         self._strangers.pop(peer, None)
         self._keep(self._settled, peer, replace(before, settled=True, answers=True, unpaid=0))
 
     def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
-        """Remember a fault; `weight` is in thousandths of a strike."""
+        """Record a fault; `weight` is in thousandths of a strike."""
         self._change(peer, struck(self.of(peer), weight, now_ms))
 
     def keep_unpaid(self, peer: PeerId, duration_ms: int, now_ms: int) -> None:
-        """Remember for how long a peer kept our capacity without running a job."""
+        """Record how long a peer reserved capacity without running a job."""
         self._change(peer, kept_unpaid(self.of(peer), duration_ms, now_ms))
 
     def hear_answer(self, peer: PeerId, now_ms: int, *, in_time: bool) -> None:
-        """Remember that a peer answers calls."""
+        """Record that a peer answered a call."""
         before = self.of(peer)
         if (after := answered(before, now_ms, in_time=in_time)) != before:
             self._change(peer, after)
 
     def miss_answer(self, peer: PeerId, now_ms: int) -> None:
-        """Remember that a peer was waited for in vain."""
+        """Record that an expected peer did not answer."""
         self._change(peer, unanswered(self.of(peer), now_ms))
 
     def _change(self, peer: PeerId, after: Standing) -> None:
@@ -65,7 +65,7 @@ class Standings:
     def _keep(self, known: dict[PeerId, Standing], peer: PeerId, standing: Standing) -> None:
         known.pop(peer, None)
         if len(known) >= STANDINGS_MAX:
-            forgotten = next(iter(known))  # The one that was changed longest ago.
+            forgotten = next(iter(known))  # The least recently changed.
             del known[forgotten]
             self._answering.pop(forgotten, None)
         known[peer] = standing
