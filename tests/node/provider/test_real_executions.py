@@ -22,6 +22,8 @@ from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import Workload
 from tests.node.fixtures import LEASE, NodeFolder, launch_of, running, until
 
+pytestmark = pytest.mark.slow
+
 
 class HostDriver(EmbeddedDriver):
     """Runs this machine's own programs, as the self-test does, whatever the image."""

@@ -24,6 +24,12 @@ from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 def answers() -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as sock:
