@@ -21,11 +21,11 @@ RECORD_REFRESH_MS: Final = 300_000
 GREETING_MS: Final = 15_000
 """A node tries for this long to send its capability record to a newly connected peer."""
 RECORDS_MAX: Final = 20_000
-"""The directory keeps this many records; the source with the most gives way."""
+"""The directory keeps this many records; it evicts from the source with the most."""
 RECORD_FRESH_MS: Final = 2 * RECORD_REFRESH_MS
-"""A record that was heard within this gives way to no newcomer of its own source."""
+"""A record received within this time is not evicted for a newcomer of its own source."""
 PROTECTED_MAX: Final = 6_000
-"""So many peers' records are safe: of those that we know, and those that are connected."""
+"""The directory protects the records of this many known or connected peers."""
 
 PEERS_WAIT_MS: Final = 10_000
 """A job for which no provider is known waits this long before its call."""
