@@ -1,8 +1,8 @@
-"""The network: libp2p behind six verbs, and nothing of libp2p beyond this folder.
+"""The network: libp2p behind a small interface. No other folder uses libp2p.
 
-`node.network.host.open_network` starts it. Importing that module costs about a second and
-60 MiB, for libp2p imports much; this package itself, with the values of the interface, costs
-nothing, so that the command line can name them.
+`node.network.host.open_network` starts it. Importing that module takes about a second and 60 MiB,
+because of libp2p. This package itself, with the values of the interface, is cheap to import, so the
+command line can use it.
 
 Spec: specs/network.md.
 """

@@ -1,4 +1,4 @@
-"""Addresses: reading those of the configuration, and remembering those of peers.
+"""Addresses: parses those of the configuration, and remembers those of peers.
 
 Spec: specs/network.md.
 """
@@ -20,15 +20,15 @@ from node.network.libp2p_errors import contained
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, public_key_of
 
-ADDRESSES_PER_PEER_MAX: Final = 8  # Remembered and dialled: a peer may claim any number.
+ADDRESSES_PER_PEER_MAX: Final = 8  # Stored and dialled: a peer may claim any number.
 PEERS_MAX: Final = 1024
-CALLERS_MAX: Final = 1024  # As many as calls that a node answers at a time.
+CALLERS_MAX: Final = 1024  # The number of calls that a node answers at a time.
 ADDRESSES_PER_CALLER_MAX: Final = 3
-EXAMINED_MAX: Final = 32  # Of the addresses that come at once: to read one takes time.
+EXAMINED_MAX: Final = 32  # Of the addresses in one message: parsing takes time.
 ENDPOINTS_KEPT: Final = 8192
 BACK_OFF_MIN_MS: Final = 1_000
 BACK_OFF_MAX_MS: Final = 300_000
-BOOTSTRAP_BACK_OFF_MAX_MS: Final = 3_000  # They come back; the whole network hangs on them.
+BOOTSTRAP_BACK_OFF_MAX_MS: Final = 3_000  # They return; the whole network depends on them.
 WILDCARDS: Final = ("/ip4/0.0.0.0/", "/ip6/::/")
 HOSTS: Final = ("ip4", "ip6", "dns", "dns4", "dns6")
 
@@ -40,16 +40,16 @@ class Kind(enum.Enum):
     PRIVATE = enum.auto()  # From the same network, or through the same provider.
     LINK_LOCAL = enum.auto()
     LOOPBACK = enum.auto()
-    NAME = enum.auto()  # A DNS name: nobody knows before it is looked up.
-    NOWHERE = enum.auto()  # Wildcards, groups of hosts, and what is reserved.
+    NAME = enum.auto()  # A DNS name: unknown before the lookup.
+    NOWHERE = enum.auto()  # Wildcards, multicast and reserved ranges.
 
 
 @dataclass(slots=True)
 class PeerEntry:
-    """What we know of one peer: its addresses, the best first, and how dialling went.
+    """What we know of one peer: its addresses, best first, and the results of dialling.
 
-    `bootstrap` are those of the configuration: what others tell never takes their place.
-    `failures` are dials in a row without a connection, `refusals` connections that did not last.
+    `bootstrap` are the configured ones, which are never replaced.
+    `failures` counts consecutive failed dials, `refusals` connections that closed at once.
     """
 
     addresses: list[Multiaddr] = field(default_factory=list)
@@ -64,12 +64,12 @@ class AddressBook:
 
     def __init__(self) -> None:
         self._entries: dict[PeerId, PeerEntry] = {}
-        self._callers: dict[PeerId, list[Multiaddr]] = {}  # Who called last is at the end.
+        self._callers: dict[PeerId, list[Multiaddr]] = {}  # The latest caller is at the end.
 
     def learn(self, peer: PeerId, addresses: Iterable[Multiaddr], *, first: bool = False) -> None:
-        """Remember what we can dial of the addresses that somebody told us of a peer.
+        """Store the usable ones of the addresses that were reported for a peer.
 
-        `first` puts them before those that we know.
+        `first` puts them before the known ones.
         """
         new = dialable(addresses)
         if new:
@@ -79,9 +79,9 @@ class AddressBook:
             self._forget()
 
     def learn_caller(self, peer: PeerId, addresses: Iterable[Multiaddr]) -> None:
-        """Remember where a peer that called wants its answer. On its own account nobody dials it.
+        """Store where a caller wants its answer. Peering does not dial these addresses.
 
-        Callers cost nothing: those of long ago give way to new ones, but nobody else does.
+        Callers cost nothing: new ones evict the oldest callers, and no other peers.
         """
         new = dialable(addresses)[:ADDRESSES_PER_CALLER_MAX]
         if new:
@@ -96,7 +96,7 @@ class AddressBook:
         self._forget()
 
     def addresses(self, peer: PeerId) -> list[Multiaddr]:
-        """Return the addresses of a peer, the best first; those that it called with are last."""
+        """Return the addresses of a peer, best first; those from its calls are last."""
         entry = self._entries.get(peer, PeerEntry())
         called = self._callers.get(peer, [])
         known = [*entry.bootstrap, *entry.addresses][: ADDRESSES_PER_PEER_MAX - len(called)]
@@ -114,7 +114,7 @@ class AddressBook:
         return bootstrap, others
 
     def dialled(self, peer: PeerId, now_ms: int, *, reached: bool) -> None:
-        """Note how dialling a peer went; after failures it has to wait, longer each time."""
+        """Record the result of a dial; after each failure the pause grows."""
         entry = self._entries.get(peer)
         if entry is None:
             return
@@ -123,7 +123,7 @@ class AddressBook:
         entry.not_before_ms = 0 if reached else now_ms + _pause_ms(entry.failures, longest_ms)
 
     def disconnected(self, peer: PeerId, now_ms: int, *, lasted: bool) -> None:
-        """Note that a connection is over; a peer that closes them at once has no place for us."""
+        """Record the end of a connection; a peer that closes at once has no free slot for us."""
         entry = self._entries.get(peer)
         if entry is None:
             return
@@ -141,7 +141,7 @@ class AddressBook:
 
 def parse_address(text: str) -> Multiaddr:
     """Return a multiaddr of a host and a TCP port, and nothing else; InvalidRequest if not."""
-    parts = text.split("/")  # Before the library's own: of its many protocols we need these.
+    parts = text.split("/")  # Checked before the library does: we need few of its protocols.
     if len(parts) != 5 or parts[0] or parts[1] not in HOSTS or parts[3] != "tcp":
         raise InvalidRequest(_advice(text))
     try:
@@ -168,13 +168,13 @@ def parse_announced(text: str) -> Multiaddr:
 
 
 def dialable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """Return what we can dial of the addresses that a peer told, without a peer id at the end.
+    """Return the usable ones of the addresses that a peer reported, without peer ids.
 
-    Only the first EXAMINED_MAX are looked at: a peer may tell as many as a message holds.
+    Only the first EXAMINED_MAX are examined: a peer may report as many as a message holds.
     """
     found: list[Multiaddr] = []
     for address in islice(addresses, EXAMINED_MAX):
-        with contained("address that a peer told"):  # Its bytes are read only now.
+        with contained("address that a peer told"):  # Its bytes are parsed only now.
             endpoint = _endpoint_of(address)
             if endpoint is not None:
                 found.append(endpoint)
@@ -182,17 +182,17 @@ def dialable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
 
 
 def kind_of(address: Multiaddr) -> Kind:
-    """Return from where an address, of a host and a TCP port, can be reached."""
+    """Return from where an address (a host and a TCP port) can be reached."""
     _, name, host, *_ = str(address).split("/")
     if not name.startswith("ip"):
         return Kind.NAME
     found = ipaddress.ip_address(host)
-    if isinstance(found, ipaddress.IPv6Address):  # Some are IPv4 in disguise.
+    if isinstance(found, ipaddress.IPv6Address):  # Some contain an IPv4 address.
         found = found.ipv4_mapped or found.sixtofour or found
     kinds = (
         (found.is_loopback, Kind.LOOPBACK),
         (found.is_unspecified or found.is_multicast, Kind.NOWHERE),
-        (found.version == 4 and found.is_reserved, Kind.NOWHERE),  # Of IPv6, networks use it.
+        (found.version == 4 and found.is_reserved, Kind.NOWHERE),  # IPv6 networks use this range.
         (found.is_link_local, Kind.LINK_LOCAL),
         (not found.is_global, Kind.PRIVATE),
     )
@@ -200,17 +200,17 @@ def kind_of(address: Multiaddr) -> Kind:
 
 
 def source_of(host: str) -> str:
-    """Return what one household has of an IP address: all of IPv4, the /64 network of IPv6."""
+    """Return the source of an IP address: all of IPv4, the /64 network of IPv6."""
     return _network_of(host, 32, 64)
 
 
 def site_of(host: str) -> str:
-    """Return what is routed as one: the /24 network of IPv4, the /48 network of IPv6."""
+    """Return the site of an IP address: the /24 network of IPv4, the /48 network of IPv6."""
     return _network_of(host, 24, 48)
 
 
 def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
-    """Replace wildcard addresses by those under which this machine can be reached."""
+    """Replace wildcard addresses by this machine's real ones."""
     found: list[Multiaddr] = []
     for address in addresses:
         wildcard = next((start for start in WILDCARDS if str(address).startswith(start)), None)
@@ -224,7 +224,7 @@ def reachable(addresses: Iterable[Multiaddr]) -> list[Multiaddr]:
 
 @functools.lru_cache(ENDPOINTS_KEPT)
 def _endpoint_of(address: Multiaddr) -> Multiaddr | None:
-    """Return host and TCP port of an address that has no more than these and a peer id."""
+    """Return host and TCP port of an address that contains only these and a peer id."""
     names = [protocol.name for protocol in address.protocols()]
     if names[2:] not in ([], ["p2p"]) or names[1:2] != ["tcp"] or names[0] not in HOSTS:
         return None
@@ -234,7 +234,7 @@ def _endpoint_of(address: Multiaddr) -> Multiaddr | None:
 
 
 def _pause_ms(times: int, longest_ms: int) -> int:
-    """Return how long to wait after something went wrong so many times, with jitter."""
+    """Return the pause after so many failures, with jitter."""
     wait_ms = min(BACK_OFF_MIN_MS << min(times, 16), longest_ms)
     return wait_ms // 2 + random.randrange(wait_ms // 2)  # noqa: S311 - not for secrets.
 
@@ -247,7 +247,7 @@ def _network_of(host: str, bits_of_four: int, bits_of_six: int) -> str:
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is None:
             return str(ipaddress.IPv6Network((found, bits_of_six), strict=False))
-        found = found.ipv4_mapped  # A listener on "::" sees IPv4 like this.
+        found = found.ipv4_mapped  # A listener on "::" gets IPv4 in this form.
     return str(ipaddress.IPv4Network((found, bits_of_four), strict=False)).removesuffix("/32")
 
 
@@ -261,9 +261,9 @@ def _outward_host(wildcard: str) -> str:
             probe.connect((outside, 9))  # Sends nothing: it only asks the routing table.
             host = probe.getsockname()[0]
     except OSError:
-        return f"/{name}/{host}/"  # No way out: the loopback address.
+        return f"/{name}/{host}/"  # No route: the loopback address.
     return f"/{name}/{host}/"
 
 
 def _advice(text: str) -> str:
-    return f"{text!r} is no address; it should look like /ip4/192.0.2.1/tcp/4788"
+    return f"{text!r} is not an address; it should look like /ip4/192.0.2.1/tcp/4788"

@@ -1,4 +1,4 @@
-"""Who is connected: one entry for a peer, however many connections it has.
+"""The connected peers: one entry per peer, for any number of connections.
 
 Spec: specs/network.md.
 """
@@ -20,7 +20,7 @@ from node.network.muxer import RepairedYamux
 from node.network.swarm import RepairedSwarm, host_of
 from protocol.values.ids import PeerId
 
-HOSTS_KEPT: Final = 1024  # It is asked for with every message.
+HOSTS_KEPT: Final = 1024  # Every message needs it.
 Told = Callable[[PeerId], None]
 
 
@@ -32,7 +32,7 @@ class _Since:
 
 
 class ConnectedPeers(INotifee):
-    """Follows libp2p's connections and tells of first and last ones."""
+    """Follows libp2p's connections and reports the first and the last one of each peer."""
 
     def __init__(
         self, swarm: RepairedSwarm, escalation: Escalation, came: Told, went: Told
@@ -53,7 +53,7 @@ class ConnectedPeers(INotifee):
         )
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
-        """Libp2p tells us of a new connection."""
+        """Handle libp2p's notification of a new connection."""
         peer = PeerId(conn.muxed_conn.peer_id.to_base58())
         if peer in self._present or self._swarm.living(conn.muxed_conn.peer_id) is None:
             return
@@ -64,7 +64,7 @@ class ConnectedPeers(INotifee):
         self._escalation.call(self._came, peer)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
-        """Libp2p tells us that a connection is gone."""
+        """Handle libp2p's notification of a closed connection."""
         peer_id: ID = conn.muxed_conn.peer_id
         peer = PeerId(peer_id.to_base58())
         if peer in self._present and self._swarm.living(peer_id) is None:
@@ -100,6 +100,6 @@ def _source_of_host(host: str) -> str:
 
 
 def source_of_peer(swarm: RepairedSwarm, peer_id: ID) -> str:
-    """Return from which source a peer is connected; those of which it cannot be told share one."""
+    """Return the source of a peer's connection; all unknown ones share one source."""
     connection = swarm.living(peer_id)
     return "unknown" if connection is None else _source_of_host(host_of(connection.muxed_conn))

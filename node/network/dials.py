@@ -1,8 +1,8 @@
-"""Which targets we dial, and how often: strangers name them.
+"""Limits on dialling addresses that strangers name.
 
-What a peer says of itself or of others (in a call, by identify, in the DHT) may lead to a third
-party that has nothing to do with us. One that does not answer as the peer that was named is left
-alone after a few attempts, whoever names it, and under however many identities.
+An address that a peer reports for itself or others (in a call, by identify, in the DHT) may belong
+to a third party. If it does not answer as the named peer, it is not dialled again after a few
+attempts, no matter which identities name it.
 
 Spec: specs/network.md#dialling.
 """
@@ -17,9 +17,9 @@ from node.network.rate_limits import TokenBucket
 
 PER_ENDPOINT: Final = (4, 0.1)
 PER_SOURCE: Final = (16, 0.5)
-"""What fails at one address and port, and at one address: so many at once, and so many a second."""
+"""Failed dials to one address and port, and to one address: burst, and rate per second."""
 UNASKED: Final = (64, 4.0)
-"""What fails anywhere, of what nobody asked for: answers of the DHT name as many as they like."""
+"""All failed dials that the node did not ask for: answers of the DHT name any number."""
 TARGETS_MAX: Final = 4096
 
 
@@ -28,7 +28,7 @@ class Dials:
 
     def __init__(self, own_kinds: Callable[[], set[Kind]]) -> None:
         self._own_kinds = own_kinds
-        self._targets: dict[str, TokenBucket] = {}  # Those dialled last are at the end.
+        self._targets: dict[str, TokenBucket] = {}  # The last dialled are at the end.
         self._unasked = TokenBucket(*UNASKED)
 
     def begin(self, address: Multiaddr, *, is_asked: bool) -> bool:
@@ -48,7 +48,7 @@ class Dials:
         return False
 
     def succeeded(self, address: Multiaddr, *, is_asked: bool) -> None:
-        """Note that the peer that was named answered: it is no third party."""
+        """Record that the named peer answered: it is not a third party."""
         for bucket in self._buckets(address, is_asked=is_asked):
             bucket.owe(-1)
 

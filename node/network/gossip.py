@@ -1,4 +1,4 @@
-"""Topics: what we listen to, what we say, and what we think of what we hear.
+"""Topics: subscriptions, publishing, and verdicts on messages.
 
 Spec: specs/gossip.md.
 """
@@ -40,22 +40,22 @@ class Gossip:
         pubsub.guard(self._screen, self._judge, self._accuse, self._prefix)
 
     def subscribe(self, topic: str, rule: Rule, screen: Screen) -> None:
-        """Hear a topic; the rule sees each message once. Takes effect in a moment."""
+        """Subscribe to a topic, soon after the call; the rule judges each message once."""
         self._rules[self._prefix + topic] = (screen, rule)
         self._changed.set()
 
     def unsubscribe(self, topic: str) -> None:
-        """Hear a topic no longer. The rule is not called after this."""
+        """Unsubscribe from a topic. The rule is not called after this."""
         self._rules.pop(self._prefix + topic, None)
         self._changed.set()
 
     async def publish(self, topic: str, data: bytes) -> None:
-        """Send data to all who subscribe to the topic. Nobody needs to be there."""
+        """Send data to all subscribers of the topic, if there are any."""
         assert len(data) <= SizeLimits.GOSSIP_BYTES_MAX
         await self._pubsub.publish(self._prefix + topic, data)
 
     async def run(self) -> None:
-        """Bring libp2p's subscriptions in line with ours, whenever they change."""
+        """Update libp2p's subscriptions whenever ours change."""
         while True:
             self._changed = trio.Event()
             heard = set(self._pubsub.topic_ids)

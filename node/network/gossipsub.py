@@ -1,8 +1,8 @@
-"""libp2p's gossipsub 1.1: to whom we forward what, and what peers may make us remember.
+"""libp2p's gossipsub 1.1: forwarding, and limits on what peers make the node store.
 
-Defects that are repaired here by subclass (network.md, 3): peers make a node remember topics that
-it never heard of, and it forgets nothing of a peer that has left; a peer may name others, which are
-dialled then, and may have the same message sent to it again and again.
+Defects repaired here by subclass: peers make a node store topics to which it does not subscribe,
+and the node keeps the data of disconnected peers; a peer may name others, which are then dialled,
+and may request the same message any number of times.
 
 Spec: specs/gossip.md.
 """
@@ -23,17 +23,17 @@ from libp2p.pubsub.pubsub import Pubsub
 from node.network.libp2p_errors import contained
 from node.network.rate_limits import RateLimits
 
-WINDOW, HISTORY = 3, 10  # Heartbeats whose messages are told by IHAVE, and are kept.
-RESENT_PER_S: Final = 64  # Messages that one peer is sent again, in a second and at once.
-RESENT_MAX: Final = 3  # How often it is sent the same.
-ASKED_PER_S: Final = 64  # Messages that we ask one peer for.
+WINDOW, HISTORY = 3, 10  # Heartbeats whose messages IHAVE names, and that are kept.
+RESENT_PER_S: Final = 64  # Messages resent to one peer, per second and at once.
+RESENT_MAX: Final = 3  # How often the same message is resent to it.
+ASKED_PER_S: Final = 64  # Messages that we request from one peer.
 ID_BYTES_MAX: Final = 64  # Ours have 46.
 BACK_OFF_S: Final = 10
-BACK_OFF_S_MAX: Final = 60  # Peers say how long; nobody keeps us out of a mesh for longer.
+BACK_OFF_S_MAX: Final = 60  # Peers state the time; no peer excludes us from a mesh for longer.
 
 
 class RepairedGossipSub(GossipSub):
-    """Gossipsub 1.1 with our parameters; what we publish goes to every subscriber we know."""
+    """Gossipsub 1.1 with our parameters; we publish to every subscriber that we know."""
 
     def __init__(self, source_of: Callable[[ID], str]) -> None:
         super().__init__(
@@ -45,7 +45,7 @@ class RepairedGossipSub(GossipSub):
             heartbeat_initial_delay=0.1,
             prune_back_off=BACK_OFF_S,
             adaptive_gossip_enabled=False,  # It raises the interval of the heartbeat to 60 s.
-            spam_protection_enabled=False,  # It drops 10 messages a second, our own too.
+            spam_protection_enabled=False,  # It drops 10 messages a second, including ours.
             eclipse_protection_enabled=False,
         )
         self.scorer = None  # The node keeps its own: scores.py.
@@ -54,7 +54,7 @@ class RepairedGossipSub(GossipSub):
         self._resent = RateLimits(RESENT_PER_S, RESENT_PER_S, source_of)
 
     async def publish(self, msg_forwarder: ID, pubsub_msg: rpc_pb2.Message) -> None:
-        """Send a message on, whether it is a peer's that was accepted or our own."""
+        """Forward an accepted message of a peer, or publish our own."""
         self.mcache.put(pubsub_msg)
         rpc = rpc_pb2.RPC(publish=[pubsub_msg])
         origin = ID(pubsub_msg.from_id)
@@ -64,7 +64,7 @@ class RepairedGossipSub(GossipSub):
             self.time_since_last_publish[topic] = int(time.time())
 
     async def handle_rpc(self, rpc: rpc_pb2.RPC, sender_peer_id: ID) -> None:
-        """Take the control messages of 1.1 that are about topics we hear. All else is left out."""
+        """Process the control messages of 1.1 for our topics, and ignore all others."""
         control = rpc.control
         told = (ihave.messageIDs for ihave in control.ihave if ihave.topicID in self.mesh)
         await self._ask_for(chain.from_iterable(told), sender_peer_id)
@@ -78,20 +78,20 @@ class RepairedGossipSub(GossipSub):
                 await self.handle_prune(prune, sender_peer_id)
 
     async def handle_graft(self, graft_msg: rpc_pb2.ControlGraft, sender_peer_id: ID) -> None:
-        """Take a peer into the mesh of a topic that we hear, unless we are to wait."""
+        """Add a peer to the mesh of one of our topics, unless we must wait."""
         topic = graft_msg.topicID
         if not self._check_back_off(sender_peer_id, topic):
             self.mesh[topic].add(sender_peer_id)
 
     async def handle_prune(self, prune_msg: rpc_pb2.ControlPrune, sender_peer_id: ID) -> None:
-        """Put a peer out of the mesh of a topic that we hear. Other peers that it names: no."""
+        """Remove a peer from the mesh of one of our topics. Ignore other peers that it names."""
         topic = prune_msg.topicID
         self.mesh[topic].discard(sender_peer_id)
         wait_s = min(prune_msg.backoff or BACK_OFF_S, BACK_OFF_S_MAX)
         self._add_back_off(sender_peer_id, topic, False, wait_s)
 
     async def send_recent_messages(self, peer_id: ID, topic: str) -> None:
-        """Send a new subscriber what it may just have missed."""
+        """Send a new subscriber the messages that it may just have missed."""
         self._send_again(self.recent.window(topic)[-RESENT_PER_S:], peer_id)
 
     async def emit_control_message(self, control_msg: rpc_pb2.ControlMessage, to_peer: ID) -> None:
@@ -99,7 +99,7 @@ class RepairedGossipSub(GossipSub):
         self.send_rpc(to_peer, rpc_pb2.RPC(control=control_msg), priority=True)
 
     def remove_peer(self, peer_id: ID) -> None:
-        """Forget all that a peer has caused; it may not even have been added."""
+        """Discard all data of a peer, which may not even have been added."""
         super().remove_peer(peer_id)
         self.recent.forget(peer_id)
         for waiting in self.back_off.values():
@@ -113,7 +113,7 @@ class RepairedGossipSub(GossipSub):
             await super().on_peer_subscribed(peer_id, topic)
 
     async def _ask_for(self, ids: Iterable[bytes], peer_id: ID) -> None:
-        """Ask a peer for the messages that we have not seen of those that it tells."""
+        """Request the messages that a peer announces and that we have not seen."""
         seen = cast("Pubsub", self.pubsub).seen_messages.cache
         new = [one for one in dict.fromkeys(ids) if one not in seen and len(one) <= ID_BYTES_MAX]
         granted = self._asked.take(peer_id, len(new))
@@ -121,7 +121,7 @@ class RepairedGossipSub(GossipSub):
             await self.emit_iwant(new[:granted], peer_id)
 
     def _send_again(self, ids: Iterable[bytes], peer_id: ID) -> None:
-        """Send a peer the messages that it wants, of those that we have and it may have again."""
+        """Send a peer the requested messages that we have, within its limits."""
         wanted = [one for one in dict.fromkeys(ids) if self.recent.may_send(one, peer_id)]
         granted = self._resent.take(peer_id, len(wanted))
         if granted:
@@ -138,36 +138,36 @@ class RepairedGossipSub(GossipSub):
         pubsub = cast("Pubsub", self.pubsub)
         topics = list(topic_ids)
         chosen = set(super()._get_peers_to_send(topics, msg_forwarder, origin, msg_id))
-        if msg_forwarder == pubsub.my_id:  # Flood publishing: no mesh stands in the way.
+        if msg_forwarder == pubsub.my_id:  # Flood publishing ignores the mesh.
             for topic in topics:
                 chosen |= pubsub.peer_topics.get(topic, set())
         return chosen - {pubsub.my_id}
 
 
 class _RecentMessages(MessageCache):
-    """The messages of the last heartbeats, and how often which peer was sent one again."""
+    """The messages of the last heartbeats, and how often each was resent to each peer."""
 
     def __init__(self) -> None:
         super().__init__(WINDOW, HISTORY)
         self._sent: dict[bytes, Counter[ID]] = {}
 
     def may_send(self, message_id: bytes, peer_id: ID) -> bool:
-        """Return whether there is such a message, and the peer has not been sent it too often."""
+        """Return whether the message exists, and was not resent to the peer too often."""
         sent = self._sent.get(message_id, Counter())
         return message_id in self.msgs and sent[peer_id] < RESENT_MAX
 
     def send(self, message_id: bytes, peer_id: ID) -> rpc_pb2.Message:
-        """Return a message that is there, and note that the peer is sent it."""
+        """Return an existing message, and count that it is sent to the peer."""
         self._sent.setdefault(message_id, Counter())[peer_id] += 1
         return self.msgs[message_id]
 
     def forget(self, peer_id: ID) -> None:
-        """Forget what a peer was sent."""
+        """Discard a peer's counts."""
         for sent in self._sent.values():
             sent.pop(peer_id, None)
 
     def shift(self) -> None:
-        """Drop the messages of the oldest heartbeat."""
+        """Discard the messages of the oldest heartbeat."""
         super().shift()
         for gone in self._sent.keys() - self.msgs.keys():
             del self._sent[gone]

@@ -1,4 +1,4 @@
-"""Opening the network, and what one can do with it.
+"""Opens the network, and implements its operations.
 
 Spec: specs/network.md.
 """
@@ -50,7 +50,7 @@ __all__ = ["ByteStream", "Network", "NetworkConfig", "Peer", "PeerEvents", "open
 
 SEED_BYTES: Final = 32
 STREAMS_MAX: Final = 48
-"""Of one protocol, from all peers: below what any of our handlers serves."""
+"""Streams of one protocol from all peers: fewer than any of our handlers serves."""
 STREAMS_PER_SOURCE_MAX: Final = 16
 MESSAGE_STREAMS_MAX: Final = 1024
 """Each peer keeps one open; no more than messages.STREAMS_PER_PEER_MAX of 256 connected ones."""
@@ -96,7 +96,7 @@ async def open_network(
                 yield network
         finally:
             stack.stopping.set()
-            nursery.cancel_scope.cancel()  # All but the stack, which ends in its own order.
+            nursery.cancel_scope.cancel()  # All except the stack, which ends in its own order.
     if taken is not None:
         raise AddressTaken(
             f"cannot listen on {taken}: another node runs there, or the address is not ours"
@@ -113,7 +113,7 @@ class _Context:
 
 
 class Network:
-    """The network as its user sees it. Made by open_network; good while that is open."""
+    """The network's interface. Made by open_network; valid while that is open."""
 
     def __init__(
         self,
@@ -139,21 +139,21 @@ class Network:
         context.nursery.start_soon(self._peering.run)
 
     def addresses(self) -> tuple[str, ...]:
-        """Return where we listen, as multiaddrs with the true port and our peer id."""
+        """Return our listening addresses, as multiaddrs with the real port and our peer id."""
         found = self._stack.host.get_transport_addrs()
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
 
     def announced(self) -> tuple[str, ...]:
-        """Return where others reach us, as we tell them: without wildcards, with our peer id."""
+        """Return the addresses that we announce: without wildcards, with our peer id."""
         return tuple(str(address) for address in self._stack.host.get_addrs())
 
     def learn(self, peer: PeerId, addresses: Iterable[str]) -> None:
-        """Remember where a peer that called wants its answer.
+        """Store where a caller wants its answer.
 
-        Left out is what is no address, names another peer, or leads to a kind of address, such as a
-        private one, of which we told none; and what nothing confirms: anybody can name a third
-        party's address as its own. It is confirmed by a connection with the peer from there, or if
-        we know it already. A peer of which nothing is left is looked up in the DHT.
+        Ignored are invalid addresses, addresses of another peer, kinds of addresses (such as
+        private ones) of which we announce none, and unconfirmed ones: anybody can name a third
+        party's address as its own. An address is confirmed by the peer's connection from there, or
+        if we know it already. A peer without any remaining address is looked up in the DHT.
         """
         connection = self._stack.swarm.living(ID.from_base58(peer))
         host = host_of(connection.muxed_conn) if connection else ""
@@ -175,7 +175,7 @@ class Network:
         return self._connected.peers()
 
     def source_of(self, peer: PeerId) -> str:
-        """Return from which source a peer is connected: who has many identities has one source."""
+        """Return the source of a peer's connection: many identities may share one source."""
         return source_of_peer(self._stack.swarm, ID.from_base58(peer))
 
     # --- requests and streams -------------------------------------------------------------
@@ -183,14 +183,14 @@ class Network:
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         """Send one frame (at most 128 KiB) to a peer and return its answer.
 
-        Requests to one peer are sent in the order of their calls, one after the other. A peer
-        that is not connected is dialled. Raises PeerUnreachable if no answer comes within
-        tuning.request_timeout_ms; the request may then have arrived all the same.
+        Requests to one peer are sent in the order of their calls, one after the other. A peer that
+        is not connected is dialled. Raises PeerUnreachable if no answer comes within
+        tuning.request_timeout_ms; the request may still have arrived.
         """
         return await self._requests.request(peer, data)
 
     def on_request(self, handler: messages.Handler) -> None:
-        """Answer requests with what the handler returns; its PeerFault costs the peer score."""
+        """Answer requests with the handler's result; its PeerFault penalises the peer."""
         answers = messages.Answers(handler, self._context.tuning)
         per_source = STREAMS_PER_SOURCE_MAX * messages.STREAMS_PER_PEER_MAX
         self._serve_streams(messages.PROTOCOL, answers.serve, MESSAGE_STREAMS_MAX, per_source)
@@ -198,10 +198,10 @@ class Network:
     def on_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Serve the streams that peers open with a protocol, such as "/mutirao/blob/1".
 
-        STREAMS_MAX of them at a time, shared out as connections are (slots.py): a stream that
-        has to give way is reset, and its handler cancelled. Else the stream is closed after the
-        handler has returned, and reset if it raised. A PeerFault costs the peer score; Stale and
-        Unavailable cost nothing; anything else is a bug and stops the node.
+        At most STREAMS_MAX at a time, allocated like connections (slots.py): an evicted stream is
+        reset, and its handler cancelled. Otherwise the stream is closed after the handler has
+        returned, and reset if it raised. A PeerFault penalises the peer; Stale and Unavailable do
+        not; any other exception is a bug and stops the node.
         """
         self._serve_streams(protocol, handler, STREAMS_MAX, STREAMS_PER_SOURCE_MAX)
 
@@ -223,17 +223,17 @@ class Network:
     # --- gossip ---------------------------------------------------------------------------
 
     def subscribe(self, topic: str, rule: Rule, screen: Screen = _any) -> None:
-        """Hear a topic. The rule is called once for each message, with the forwarding peer.
+        """Subscribe to a topic. The rule is called once per message, with the forwarding peer.
 
-        ACCEPT forwards the message, IGNORE drops it, REJECT drops it and costs the peer score;
-        after LATER a copy from another peer is judged again. The rule itself hands the message
-        on. What we publish does not come back to us. The screen is asked before, and of every
-        copy, when no signature has been looked at: what it does not let pass is dropped.
+        ACCEPT forwards the message, IGNORE discards it, REJECT discards it and penalises the peer;
+        after LATER a copy from another peer is judged again. The rule itself passes the message
+        on. Our own messages are not judged. The screen is called first, for every copy, before
+        any signature is verified; a message that it refuses is discarded.
         """
         self._gossip.subscribe(topic, rule, screen)
 
     def unsubscribe(self, topic: str) -> None:
-        """Hear a topic no longer."""
+        """Unsubscribe from a topic."""
         self._gossip.unsubscribe(topic)
 
     async def publish(self, topic: str, data: bytes) -> None:
@@ -243,9 +243,9 @@ class Network:
     # --- records --------------------------------------------------------------------------
 
     async def put_record(self, data: bytes) -> bool:
-        """Put our own record into the DHT; return whether another node took it (in 20 s).
+        """Store our own record in the DHT; return whether another node accepted it (in 20 s).
 
-        A record with the sequence number of the last one is refused: count it up each time.
+        Each record needs a higher sequence number than the one before.
         """
         return await self._records.put(data)
 
@@ -256,7 +256,7 @@ class Network:
     # --- scores ---------------------------------------------------------------------------
 
     def blame(self, fault: PeerFault) -> None:
-        """Lower a peer's score; beyond a limit it is disconnected and kept out for a while."""
+        """Penalise a peer; beyond a limit it is disconnected and refused for a while."""
         if self._context.scores.blame(fault):
             self._context.nursery.start_soon(self._disconnect, fault.peer)
 
@@ -267,10 +267,10 @@ class Network:
     def _serve_streams(
         self, protocol: str, handler: StreamHandler, total: int, per_source: int
     ) -> None:
-        slots = Slots(total, per_source, math.inf)  # Nobody waits for its turn: streams end soon.
+        slots = Slots(total, per_source, math.inf)  # No turns: streams end soon.
 
         async def accept(stream: INetStream) -> None:
-            # libp2p's task only waits: the handler runs in our nursery, where its bugs show.
+            # libp2p's task only waits: the handler runs in our nursery, where its bugs are visible.
             done = trio.Event()
             serving = partial(self._serve, handler, self._wrap(stream))
             self._context.nursery.start_soon(self._serve_in_slot, serving, stream, slots, done)
@@ -320,7 +320,7 @@ class Network:
 
 
 def _book_of(config: NetworkConfig) -> AddressBook:
-    """Check the addresses of the configuration; return a book of the bootstrap peers."""
+    """Check the configured addresses; return an address book with the bootstrap peers."""
     for text in config.announce:
         parse_announced(text)
     book = AddressBook()

@@ -18,34 +18,34 @@ class AddressTaken(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Where a node listens, whom it looks for first, and which network it belongs to."""
+    """A node's listening addresses, bootstrap peers and network name."""
 
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/4788",)  # Port 0: any free port.
     bootstrap: tuple[str, ...] = ()  # Multiaddrs that end in /p2p/<peer id>.
     network_name: str = "mutirao"  # Separates gossip topics and the DHT from other networks'.
-    announce: tuple[str, ...] = ()  # What to tell others, if not the addresses we listen on.
+    announce: tuple[str, ...] = ()  # What to announce, if not the listening addresses.
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """Durations and limits of the network. The defaults suit a daemon; tests shorten them."""
 
-    ping_every_ms: int = 10_000  # A silent connection is asked for a sign of life.
-    ping_timeout_ms: int = 10_000  # No sign within this: the connection is dead.
-    write_stall_ms: int = 20_000  # A peer that takes no byte for so long is cut off.
+    ping_every_ms: int = 10_000  # How often a connection is pinged.
+    ping_timeout_ms: int = 10_000  # Without an answer within this, the connection is dead.
+    write_stall_ms: int = 20_000  # A peer that accepts no byte for so long is disconnected.
     upgrade_timeout_ms: int = 5_000  # A connection is authenticated within this, or closed.
     dial_timeout_ms: int = 5_000  # One address of a peer.
-    request_timeout_ms: int = 10_000  # A request with all that it needs: dialling, waiting.
+    request_timeout_ms: int = 10_000  # A request, including dialling and waiting.
     stream_timeout_ms: int = 30_000  # One operation on a byte stream.
     handler_timeout_ms: int = 30_000  # Our own answer to a request.
-    refused_ms: int = 600_000  # How long a peer with too many faults is kept out.
+    refused_ms: int = 600_000  # How long a peer with too many faults is refused.
     peering_every_ms: int = 1_000  # How often the node looks after its connections.
-    close_timeout_ms: int = 1_500  # What leaving the network may take.
+    close_timeout_ms: int = 1_500  # How long closing the network may take.
     connections_wanted: int = 16  # The node dials known peers up to this number.
     connections_max: int = 256
-    connections_per_source_max: int = 16  # Of strangers who dialled; known peers do not count.
+    connections_per_source_max: int = 16  # Incoming, of strangers; known peers do not count.
     half_open_max: int = 128  # Connections not yet authenticated.
-    half_open_per_source_max: int = 16  # Of them, of one source (slots.py).
+    half_open_per_source_max: int = 16  # Of these, per source (slots.py).
 
 
 Direction = Literal["in", "out"]
@@ -56,22 +56,22 @@ class Peer:
     """A connected peer."""
 
     peer_id: PeerId
-    address: str  # The remote end of the connection as a multiaddr, without the peer id.
-    direction: Direction  # Who dialled: "in" they, "out" we.
-    connected_ms: int  # For how long.
+    address: str  # The remote end as a multiaddr, without the peer id.
+    direction: Direction  # Who dialled: "in" the peer, "out" we.
+    connected_ms: int  # The duration of the connection.
 
 
 class PeerEvents(Protocol):
-    """Told when peers come and go, and asked who is known; must not block or raise."""
+    """Notified of peers that connect and disconnect; knows known peers. Must not block or raise."""
 
     def peer_connected(self, peer: PeerId) -> None:
-        """Take note of a peer's first connection."""
+        """Handle a peer's first connection."""
 
     def peer_disconnected(self, peer: PeerId) -> None:
-        """Take note that a peer's last connection is gone."""
+        """Handle the end of a peer's last connection."""
 
     def is_known(self, peer: PeerId) -> bool:
-        """Say whether we have dealt with a peer: where connections are short, strangers go."""
+        """Return whether a peer is known: only strangers' connections are evicted."""
 
 
 class RecordRule(Protocol):

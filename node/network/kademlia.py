@@ -1,9 +1,9 @@
-"""libp2p's DHT, kept apart from the public one and open to everybody at all times.
+"""libp2p's DHT, separate from the public one and always open to all peers.
 
-Defects that are repaired here by subclass (network.md, 2): twelve streams that say nothing
-switch the DHT off, whoever holds them; provider records, which we do not use, are kept for
-anybody; a peer that does not speak the public protocol is not taken into the routing table; a peer
-of which any address is known is not looked up, though it may have moved.
+Defects repaired here by subclass: twelve idle streams of any peer disable the DHT; provider
+records, which we do not use, are stored for anybody; a peer that does not speak the public protocol
+does not enter the routing table; a peer with any known address is not looked up, although it may
+have moved.
 
 Spec: specs/dht.md.
 """
@@ -59,16 +59,16 @@ class RepairedKademlia(KadDHT):
         self._inbound_limiter = trio.CapacityLimiter(math.inf)  # Slots do its work.
         self._is_known = is_known
         self._streams: Counter[ID] = Counter()
-        # Streams end soon by themselves: nobody gives way to another of its site.
+        # Streams end soon by themselves: there are no turns within a site.
         self._slots = Slots(STREAMS_MAX, STREAMS_PER_SOURCE_MAX, math.inf)
         self.routing_table = _OpenRoutingTable(self.local_peer_id, host)
         self.peer_routing = PeerRouting(host, self.routing_table)
         self.provider_store = _NoProviders(host, self.peer_routing)
 
     async def find_peer(self, peer_id: ID) -> PeerInfo | None:
-        """Ask the network where a peer is, and return all that is said of it.
+        """Ask the network for a peer's addresses, and return all answers.
 
-        Libp2p gives what we know already if we know anything; and that may be of yesterday.
+        Libp2p returns known addresses instead if there are any, and these may be outdated.
         """
         await self.peer_routing.find_closest_peers_network(peer_id.to_bytes())
         try:
@@ -85,7 +85,7 @@ class RepairedKademlia(KadDHT):
                 await stream.reset()
 
     async def _serve(self, stream: INetStream) -> bool:
-        """Serve a stream to its end; say whether it came to one by itself."""
+        """Serve a stream to its end; return whether it ended by itself."""
         muxed = stream.muxed_conn
         is_known = partial(self._is_known, muxed.peer_id)
         self._streams[muxed.peer_id] += 1
@@ -97,12 +97,12 @@ class RepairedKademlia(KadDHT):
                 scope.deadline = trio.current_time() + STREAM_S
                 await super().handle_stream(stream)
         finally:
-            self._streams -= Counter([muxed.peer_id])  # Without those that hold none.
+            self._streams -= Counter([muxed.peer_id])  # Removes entries of 0.
         return not (serving.failed or scope.cancel_called)
 
 
 class _OpenRoutingTable(RoutingTable):
-    """Takes peers whatever protocols libp2p believes they speak: it looks for the public one."""
+    """Accepts peers whatever protocols libp2p knows of them: it would look for the public one."""
 
     async def add_peer(
         self,
@@ -110,17 +110,17 @@ class _OpenRoutingTable(RoutingTable):
         skip_server_mode_check: bool = False,  # noqa: FBT001, FBT002
     ) -> bool:
         del skip_server_mode_check
-        if isinstance(peer_obj, PeerInfo):  # From an answer, with as many as the peer liked.
+        if isinstance(peer_obj, PeerInfo):  # From an answer, with any number of addresses.
             few = dialable(peer_obj.addrs)[:ADDRESSES_PER_PEER_MAX]
             peer_obj = PeerInfo(peer_obj.peer_id, few)
         return await super().add_peer(peer_obj, skip_server_mode_check=True)
 
 
 class _NoProviders(ProviderStore):
-    """Keeps no provider records."""
+    """Stores no provider records."""
 
     def add_provider(self, key: bytes, provider: PeerInfo) -> None:
-        """Forget it at once."""
+        """Discard it at once."""
 
     def get_providers(self, key: bytes) -> list[Any]:  # noqa: ARG002
         """Return none."""

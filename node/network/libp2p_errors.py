@@ -1,4 +1,4 @@
-"""Where libp2p's exceptions end, and where its log goes.
+"""Translates libp2p's exceptions, and redirects its log.
 
 Spec: specs/network.md.
 """
@@ -21,9 +21,9 @@ R = TypeVar("R")
 
 LOG: Final = logging.getLogger(__name__)
 
-# What libp2p lets out of a stream or a dial: its own errors (not all of them derive from its
-# base class), those of the trio channels and sockets beneath, and KeyError or ValueError when
-# a connection is taken down under a call.
+# What libp2p raises from a stream or a dial: its own errors (not all derive from its base class),
+# those of the trio channels and sockets below, and KeyError or ValueError when a connection is
+# closed during a call.
 LIBP2P_ERRORS: Final = (
     BaseLibp2pError,
     trio.BrokenResourceError,
@@ -38,7 +38,7 @@ LIBP2P_ERRORS: Final = (
 
 @contextmanager
 def reaching(peer: PeerId) -> Iterator[None]:
-    """Turn whatever goes wrong with a peer's connection into PeerUnreachable."""
+    """Turn any error of a peer's connection into PeerUnreachable."""
     try:
         yield
     except LIBP2P_ERRORS as error:
@@ -46,11 +46,11 @@ def reaching(peer: PeerId) -> Iterator[None]:
 
 
 class contained:  # noqa: N801 - reads like the context managers of contextlib.
-    """Let no exception pass. Only for code of libp2p that a stranger's bytes drive.
+    """Suppress every exception. Only for code of libp2p that processes a stranger's bytes.
 
-    Such code raises anything (protobuf, struct, cryptography), and an exception that passes
-    would stop the node. Our own code never runs inside without an `Escalation`. Cancellation
-    passes: it is no Exception.
+    Such code raises anything (protobuf, struct, cryptography), and an exception that passes would
+    stop the node. Our own code never runs inside without an `Escalation`. Cancellation passes: it
+    is not an Exception.
     """
 
     def __init__(self, what: str) -> None:
@@ -87,12 +87,12 @@ class Escalation:
         result = outcome.capture(function, *args, **kwargs)
         if isinstance(result, outcome.Error) and not isinstance(result.error, NodeError):
             self._nursery.start_soon(_raise, result.error)
-            raise NodeError("stopped by a bug of our own") from result.error
+            raise NodeError("stopped by a bug of the node") from result.error
         return result.unwrap()
 
 
 def quiet_logging() -> None:
-    """Keep libp2p off the terminal: it logs normal events of a network as errors.
+    """Keep libp2p's log off the terminal: it logs normal network events as errors.
 
     It also logs to the root logger, which would then open a handler to standard error.
     """

@@ -1,7 +1,7 @@
-"""Requests and their answers: one frame there, one frame back, in order for each peer.
+"""Requests and answers: one frame each way, in order per peer.
 
-A frame is its length (u32, big-endian) and so many bytes. Each side opens one stream for its
-own requests and keeps it.
+A frame is its length (u32, big-endian) followed by that many bytes. Each side opens one stream for
+its own requests and keeps it open.
 
 Spec: specs/network.md.
 """
@@ -19,7 +19,7 @@ from protocol.values.errors import MalformedMessage, PeerFault, PeerUnreachable
 from protocol.values.ids import PeerId
 
 PROTOCOL: Final = "/mutirao/message/1"
-STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
+STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones still exist.
 HEAD_BYTES: Final = 4
 FRAME_BYTES_MAX: Final = SizeLimits.FRAME_BYTES_MAX
 
@@ -30,7 +30,7 @@ Blame = Callable[[PeerFault], None]
 
 @dataclass(slots=True)
 class _Line:
-    """The way to one peer: its stream, and the lock that keeps requests in order."""
+    """The stream to one peer, and the lock that keeps requests in order."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
     stream: ByteStream | None = None
@@ -48,8 +48,8 @@ class Requests:
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         """Send a frame and return the answer; PeerUnreachable if none comes in time.
 
-        When a stream that rested turns out to be broken, the request is sent again on a new
-        one: the peer may get it twice.
+        If an idle stream turns out to be broken, the request is sent again on a new one: the peer
+        may get it twice.
         """
         assert len(data) <= FRAME_BYTES_MAX
         line = self._lines.setdefault(peer, _Line())
@@ -66,7 +66,7 @@ class Requests:
         return answer
 
     async def forget(self, peer: PeerId) -> None:
-        """Drop the stream to a peer whose last connection is gone."""
+        """Discard the stream to a peer whose last connection is closed."""
         line = self._lines.get(peer)
         if line is not None and not line.lock.locked():
             del self._lines[peer]
@@ -74,7 +74,7 @@ class Requests:
                 await line.stream.reset()
 
     async def _exchange_anew(self, line: _Line, peer: PeerId, data: bytes) -> bytes | None:
-        """Return the answer over the stream that there is, or else over a new one."""
+        """Return the answer over the existing stream, or over a new one."""
         answer = await self._exchange(line, data)
         if answer is None:
             line.stream = await self._open_stream(peer, PROTOCOL)
@@ -82,8 +82,8 @@ class Requests:
         return answer
 
     async def _exchange(self, line: _Line, data: bytes) -> bytes | None:
-        """Return the answer; None if there is no stream, or it broke and is gone now."""
-        stream, line.stream = line.stream, None  # Kept only if all goes well.
+        """Return the answer; None if there is no stream, or it broke and was discarded."""
+        stream, line.stream = line.stream, None  # Kept only on success.
         if stream is None:
             return None
         answer = None
@@ -140,8 +140,8 @@ async def _write_frame(stream: ByteStream, data: bytes) -> None:
 async def _read_frame(stream: ByteStream, *, rests: bool = False) -> bytes | None:
     """Return the next frame, or None at the end of the stream between two frames.
 
-    With `rests`, the first byte may take as long as it likes. MalformedMessage if the frame
-    is too large: it is not even read.
+    With `rests`, the first byte may take any time. MalformedMessage if the frame is too large: it
+    is not even read.
     """
     head = await (stream.wait_some(HEAD_BYTES) if rests else stream.read_some(HEAD_BYTES))
     if not head:

@@ -1,9 +1,9 @@
-"""Yamux that a hostile or a dying peer cannot hang, break or fill.
+"""Yamux that a hostile or dying peer cannot block, break or fill.
 
-Three defects of libp2p's Yamux are repaired here by subclass (network.md, 1 and 7): a write
-that is cancelled half-way leaves half a Noise record on the wire, and the connection is broken
-for all of its streams; a ping that is never answered is not noticed; bytes that nobody reads are
-kept, however many, within the windows and beyond.
+Three defects of libp2p's Yamux are repaired here by subclass: a write that is cancelled half-way
+leaves half a Noise record on the wire, which breaks the connection for all of its streams; an
+unanswered ping is not detected; unread bytes are stored without limit, within the windows and
+beyond.
 
 Spec: specs/network.md.
 """
@@ -25,19 +25,19 @@ from node.network.libp2p_errors import LIBP2P_ERRORS, contained
 from node.network.receive_buffers import STREAM_BYTES, Overrun, ReceiveBuffers
 
 PROTOCOL: Final = yamux.PROTOCOL_ID
-STREAMS_MAX: Final = 256  # Of one connection, half-closed ones included.
+STREAMS_MAX: Final = 256  # Per connection, including half-closed ones.
 FRAME_BYTES_MAX: Final = yamux.DEFAULT_WINDOW_SIZE  # Most implementations send 64 KiB at most.
-SLACK_BYTES: Final = 64 * 1024  # A frame that crossed a window update on the way.
+SLACK_BYTES: Final = 64 * 1024  # For a frame that crossed a window update.
 GROWTH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""By how much the windows of one connection may grow together, and how much a window has at most:
-640 Mbit/s from a peer that is 100 ms away. unread.PEER_BYTES_MAX leaves room beside it."""
+"""The most by which the windows of one connection grow together, and the size of one window: 640
+Mbit/s from a peer that is 100 ms away. unread.PEER_BYTES_MAX leaves room beside it."""
 ALL_GROWTH_BYTES_MAX: Final = 32 * 1024 * 1024
-"""Of all connections: half of unread.TOTAL_BYTES_MAX, so that honest peers do not reach that."""
-LINGER_S: Final = 0.2  # For the farewell to a peer when we close.
+"""Of all connections: half of unread.TOTAL_BYTES_MAX, so honest peers do not reach that."""
+LINGER_S: Final = 0.2  # For the last frame to a peer when we close.
 
 
 class Muxer(MuxerMultistream):
-    """Makes our Yamux of a secured connection; libp2p's would make its own."""
+    """Creates our Yamux on a secured connection, in place of libp2p's."""
 
     def __init__(self, tuning: Tuning, is_known: Callable[[ID], bool]) -> None:
         super().__init__(
@@ -62,7 +62,7 @@ class RepairedYamux(yamux.Yamux):
         self.tune(Tuning(), ReceiveBuffers(_nobody))
 
     def tune(self, tuning: Tuning, unread: ReceiveBuffers) -> None:
-        """Set the durations of this connection, and where its memory is counted."""
+        """Set the durations of this connection, and the counter of its memory."""
         self._unread = unread
         self.stream_buffers = _Buffers(self, unread)
         self._stall_s = tuning.write_stall_ms / 1000
@@ -83,7 +83,7 @@ class RepairedYamux(yamux.Yamux):
     def abandon(self) -> None:
         """Close the connection soon: its memory is needed."""
         self.event_shutting_down.set()
-        with contained("closing a connection"):  # Not if it ends anyway.
+        with contained("closing a connection"):  # It may end by itself.
             if self._nursery is not None:
                 self._nursery.start_soon(self._give_up)
 
@@ -98,14 +98,14 @@ class RepairedYamux(yamux.Yamux):
         return sum(windows) - len(windows) * yamux.DEFAULT_WINDOW_SIZE
 
     async def close(self, error_code: int = yamux.GO_AWAY_NORMAL) -> None:
-        """Close at once, also when the peer takes no more bytes."""
+        """Close at once, even if the peer accepts no more bytes."""
         self._stall_s = min(self._stall_s, LINGER_S)
         if self._writing is not None:
             self._writing.cancel()
         await super().close(error_code)
 
     async def _write_frame(self, data: bytes) -> None:
-        # Shielded: a caller's time-out ends the wait for its turn, never a frame that has begun.
+        # Shielded: a caller's time-out ends the wait for the lock, never a started frame.
         async with self._write_lock:
             deadline = trio.current_time() + self._stall_s
             with trio.CancelScope(shield=True, deadline=deadline) as scope:
@@ -144,7 +144,7 @@ class RepairedYamux(yamux.Yamux):
         await self._ping_event.wait()
 
     def _finalize_stream_locked(self, stream: yamux.YamuxStream, *, fully_closed: bool) -> None:
-        # Of a stream that was reset nobody reads the rest; libp2p keeps it for a minute or two.
+        # Nobody reads the rest of a reset stream; libp2p keeps it for a minute or two.
         if fully_closed and stream.reset_received and stream.stream_id in self.stream_buffers:
             self.stream_buffers[stream.stream_id].clear()
         super()._finalize_stream_locked(stream, fully_closed=fully_closed)
@@ -155,14 +155,14 @@ class RepairedYamux(yamux.Yamux):
         return await super()._read_data_body(length)
 
     async def _give_up(self) -> None:
-        """Wake the task that reads; finding the end of file, it takes the connection down."""
+        """Wake the reading task; it finds the end of file and closes the connection."""
         self.event_shutting_down.set()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LINGER_S):
             await self.secured_conn.close()
 
 
 class _Buffers(dict[int, bytearray]):
-    """The receive buffers of a connection: a stream's buffer takes no more than its window."""
+    """The receive buffers of a connection: a stream's buffer holds no more than its window."""
 
     def __init__(self, connection: RepairedYamux, unread: ReceiveBuffers) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _Buffers(dict[int, bytearray]):
         self.count(STREAM_BYTES)
 
     def count(self, change: int) -> None:
-        """Count bytes that came, or went."""
+        """Count bytes that arrived or were read."""
         if change <= 0:
             self._unread.remove(self._connection, -change)
             return
@@ -185,7 +185,7 @@ class _Buffers(dict[int, bytearray]):
             raise trio.TooSlowError(str(overrun)) from overrun
 
     def pop(self, stream_id: int, *default: Any) -> Any:
-        """Give up a buffer with what is left in it."""
+        """Discard a buffer with its content."""
         if stream_id in self:
             self.count(-len(self[stream_id]) - STREAM_BYTES)
         return super().pop(stream_id, *default)
@@ -194,7 +194,7 @@ class _Buffers(dict[int, bytearray]):
         self.pop(stream_id)
 
     def clear(self) -> None:
-        """Give all buffers up: the connection ends."""
+        """Discard all buffers: the connection ends."""
         self._unread.leave(self._connection)
         super().clear()
 
@@ -218,7 +218,7 @@ class _Buffer(bytearray):
         self._count(len(self) - before)
 
     def clear(self) -> None:
-        """Give up what is in it."""
+        """Discard its content."""
         del self[:]
 
 

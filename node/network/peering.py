@@ -25,16 +25,16 @@ from protocol.values.ids import PeerId
 REFRESH_S: Final = 10.0
 REFRESH_EVERY_MIN_MS: Final = 5_000
 REFRESH_EVERY_MAX_MS: Final = 120_000
-PEERS_ENOUGH: Final = 20  # As many as one lookup asks for.
+PEERS_ENOUGH: Final = 20  # The number that one lookup requests.
 FIND_S: Final = 5.0
 STRANGERS_SOUGHT_MAX: Final = 8
-"""At a time: whoever calls under a new name has us ask the DHT for it."""
+"""Lookups at a time: each call under a new identity causes one."""
 LASTING_MS: Final = 5_000
-"""A connection that the other closes sooner had no place there: it is full."""
+"""A peer that closes a connection sooner than this has no free slot."""
 
 
 class Peering:
-    """Dials the peers that we should be connected with, and finds new ones in the DHT."""
+    """Dials the peers that we should be connected to, and finds new ones in the DHT."""
 
     def __init__(
         self, stack: Stack, book: AddressBook, refuses: Callable[[PeerId], bool], tuning: Tuning
@@ -52,13 +52,13 @@ class Peering:
         self._refresh_every_ms = REFRESH_EVERY_MIN_MS
 
     async def run(self) -> None:
-        """Look after the connections, at once and then again and again."""
+        """Maintain the connections, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._refresh_for_ever)
             while True:
                 for peer in self._wanted():
                     self._dialling.add(peer)
-                    nursery.start_soon(self._dial_wanted, peer)  # A slow one holds no other up.
+                    nursery.start_soon(self._dial_wanted, peer)  # A slow dial delays no other.
                 await trio.sleep(self._pause_s())
 
     async def reach(self, peer: PeerId) -> None:
@@ -66,7 +66,7 @@ class Peering:
         if self._is_connected(peer):
             return
         if self._refuses(peer):
-            raise PeerUnreachable(f"{peer} is kept out for its faults")
+            raise PeerUnreachable(f"{peer} is refused because of its faults")
         if await self._dial(peer):
             return
         self._book.learn(peer, await self._find(peer), first=True)
@@ -74,19 +74,19 @@ class Peering:
             raise PeerUnreachable(f"no address of {peer} answers")
 
     def connected(self, peer: PeerId) -> None:
-        """Note a new connection: nobody need look for the peer, and it may know others."""
+        """Handle a new connection: no lookup of the peer is needed, and it may know others."""
         for wanted, search in self._searches:
             if wanted == peer:
                 search.cancel()
         self._connected_ms[peer] = monotonic_ms()
         self._book.dialled(peer, monotonic_ms(), reached=True)
-        if self._stack.dht.routing_table.size() < PEERS_ENOUGH:  # Else it tells us little new.
+        if self._stack.dht.routing_table.size() < PEERS_ENOUGH:  # Otherwise it adds little.
             self._refresh_every_ms = REFRESH_EVERY_MIN_MS
             soon_ms = self._refreshed_ms + REFRESH_EVERY_MIN_MS
             self._refresh_at_ms = min(self._refresh_at_ms, soon_ms)
 
     def disconnected(self, peer: PeerId) -> None:
-        """Remember the addresses that the peer told us while it was here."""
+        """Store the addresses that the peer reported while it was connected."""
         self._stack.swarm.chosen.discard(ID.from_base58(peer))
         now_ms = monotonic_ms()
         lasted = now_ms - self._connected_ms.pop(peer, now_ms) >= LASTING_MS
@@ -94,12 +94,12 @@ class Peering:
         self._book.learn(peer, self.told(peer))
 
     def _wanted(self) -> list[PeerId]:
-        """Return whom to dial now: the bootstrap peers, and some others if we have too few."""
+        """Return the peers to dial now: bootstrap peers, and others if we have too few."""
         self._learn_from_table()
         bootstrap, others = self._book.due(monotonic_ms())
         missing = [peer for peer in bootstrap if self._is_wanted(peer)]
         others = [peer for peer in others if self._is_wanted(peer)]
-        # Who came by itself does not count: strangers would choose our neighbours.
+        # Incoming connections do not count: strangers would choose our neighbours.
         kept = sum(map(self._stack.swarm.keeps, tuple(self._stack.swarm.connections)))
         room = self._tuning.connections_wanted - kept - len(self._dialling)
         return missing + random.sample(others, max(0, min(room, len(others))))
@@ -130,7 +130,7 @@ class Peering:
             self._dialling.discard(peer)
 
     async def _dial(self, peer: PeerId, *, is_asked: bool = True) -> bool:
-        """Dial a peer at the addresses of the book; return whether it is connected now."""
+        """Dial a peer at its known addresses; return whether it is connected now."""
         book = self._book
         targets = Targets(book.addresses(peer), book.bootstrap(peer), is_asked)
         try:
@@ -161,7 +161,7 @@ class Peering:
             await trio.sleep(self._pause_s())
 
     async def _refresh(self) -> None:
-        """Fill the routing table if it is time: ever more rarely, once there is somebody to ask."""
+        """Refresh the routing table if it is due: at growing intervals, from the first peer on."""
         now_ms = monotonic_ms()
         if now_ms < self._refresh_at_ms or not self._stack.swarm.connections:
             return
@@ -174,7 +174,7 @@ class Peering:
             await self._stack.dht.refresh_routing_table()
 
     def told(self, peer: PeerId) -> list[Multiaddr]:
-        """Return the addresses that the peer told by identify, or others by the DHT."""
+        """Return the addresses of a peer from identify or the DHT."""
         try:
             return self._stack.host.peerstore.addrs(ID.from_base58(peer))
         except PeerStoreError:

@@ -1,8 +1,8 @@
-"""What libp2p remembers of peers, bounded.
+"""libp2p's data about peers, with limits.
 
-Defects that are repaired here by subclass: what libp2p stores of a peer (protocols, a signed
-record of any size, any number of addresses) has no bound, and strangers choose it; the bound
-that it has on the number of peers evicts our own keys first, and then nothing works any more.
+Defects repaired here by subclass: what libp2p stores of a peer (protocols, a signed record of any
+size, any number of addresses) has no limit, and strangers choose it; its limit on the number of
+peers evicts our own keys first, which breaks the node.
 
 Spec: specs/network.md.
 """
@@ -22,13 +22,13 @@ from node.network.addresses import ADDRESSES_PER_PEER_MAX, dialable
 PEERS_MAX: Final = 2048
 PROTOCOLS_MAX: Final = 64
 PROTOCOL_LENGTH_MAX: Final = 128
-RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_PER_PEER_MAX need.
+RECORD_BYTES_MAX: Final = 4096  # Far more than ADDRESSES_PER_PEER_MAX addresses need.
 
 Keeps = Callable[[ID], bool]
 
 
 class BoundedPeerStore(PeerStore):
-    """Remembers the peers that it heard of last, and those that it must keep."""
+    """Stores the most recent peers, and those that it must keep."""
 
     peer_data_map: "_Recent"
 
@@ -41,14 +41,14 @@ class BoundedPeerStore(PeerStore):
         self.add_key_pair(self.own, key_pair)
 
     def guard(self, keeps: Keeps) -> None:
-        """Set who must not be forgotten, besides ourselves."""
+        """Set the peers that must not be evicted, besides ourselves."""
         self.peer_data_map.keeps = lambda peer_id: peer_id == self.own or keeps(peer_id)
 
     def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
-        """Remember what we can dial of a peer's addresses, as far as there is room.
+        """Store the usable ones of a peer's addresses, as far as there is room.
 
-        Whoever answers in the DHT may tell addresses of others. What a peer tells of itself
-        comes after `clear_addrs`, so that it finds room.
+        DHT answers may contain addresses of other peers. A peer's own report follows
+        `clear_addrs`, so there is room for it.
         """
         known = self.peer_data_map.get(peer_id)
         if known is not None and known.is_expired():
@@ -56,32 +56,32 @@ class BoundedPeerStore(PeerStore):
         old = [] if known is None else known.get_addrs()
         new = [at for at in dict.fromkeys(dialable(addrs)) if at not in old]
         room = max(0, ADDRESSES_PER_PEER_MAX - len(old))
-        if new := new[:room]:  # For none, it would renew the old.
+        if new := new[:room]:  # An empty list would renew the old ones.
             super().add_addrs(peer_id, new, ttl)
 
     def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
-        """Remember protocols of a peer; libp2p clears the old ones before."""
+        """Store protocols of a peer; libp2p clears the old ones first."""
         known = self.get_protocols(peer_id) if self.has_peer(peer_id) else []
         both = dict.fromkeys([*known, *protocols])
         self.set_protocols(peer_id, list(both))
 
     def set_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
-        """Remember the protocols of a peer, the first ones."""
+        """Store the first protocols of a peer."""
         short = [name for name in protocols if len(name) <= PROTOCOL_LENGTH_MAX]
         super().set_protocols(peer_id, short[:PROTOCOLS_MAX])
 
     def consume_peer_record(self, envelope: Envelope, ttl: int) -> bool:
-        """Take a peer's signed record; return whether it is valid, newer, and not too large."""
+        """Store a peer's signed record; return whether it is valid, newer, and not too large."""
         if len(envelope.raw_payload) > RECORD_BYTES_MAX:
             return False
         return super().consume_peer_record(envelope, ttl)
 
     def _enforce_peer_limit(self) -> None:
-        """Do nothing: new peers have been let in only as old ones went."""
+        """Do nothing: each new peer has already evicted an old one."""
 
 
 class _Recent(dict[ID, PeerData]):
-    """The data of peers, those last heard of at the end. A new peer takes the place of an old."""
+    """The data of peers, the most recent at the end. A new peer evicts an old one."""
 
     keeps: Keeps
 
@@ -90,7 +90,7 @@ class _Recent(dict[ID, PeerData]):
         self._records = records
 
     def setdefault(self, peer_id: ID, default: PeerData | None = None) -> PeerData:
-        """Return the data of a peer that there is news of. Libp2p makes all entries by this."""
+        """Return the data of a peer with news. Libp2p creates all entries in this way."""
         known = self.pop(peer_id, None)
         if known is None:
             known = default or PeerData()
@@ -101,9 +101,9 @@ class _Recent(dict[ID, PeerData]):
     def _make_room(self) -> None:
         if len(self) < PEERS_MAX:
             return
-        for oldest in tuple(self):  # Ends soon: far fewer are kept than PEERS_MAX.
+        for oldest in tuple(self):  # Ends soon: far fewer than PEERS_MAX must be kept.
             known = self.pop(oldest)
             if not self.keeps(oldest):
                 self._records.pop(oldest, None)
                 return
-            self[oldest] = known  # To the end: the next search does not meet it again.
+            self[oldest] = known  # To the end: the next search does not check it again.

@@ -1,11 +1,10 @@
-"""libp2p's gossip, with our own verdict on every message and no way for a stranger to end it.
+"""libp2p's gossip, with our own verdict on every message, which no stranger can stop.
 
-Defects that are repaired here by subclass (network.md, 3 and 7): bytes that are no protobuf, or
-a malformed key, end the service and with it the process; every message of an RPC gets a task
-of its own before anybody has counted them; an invalid message is judged again for each copy;
-all messages wait in a queue that nobody needs here, besides the verdict; a peer does not hear of
-a topic that we subscribe to while we greet it, and forgets all our topics when one of two
-connections is closed.
+Defects repaired here by subclass: bytes that are not protobuf, or a malformed key, end the service
+and with it the process; every message of an RPC gets its own task before the messages are counted;
+an invalid message is judged again for each copy; all messages wait in a queue that is not needed
+here, besides the verdict; a peer misses a topic to which we subscribe while we greet it, and
+forgets all our topics when one of two connections is closed.
 
 Spec: specs/gossip.md.
 """
@@ -29,15 +28,15 @@ from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
 from protocol.rules.verdict import Verdict
 
 TOPIC_BYTES_MAX: Final = 128
-TOPICS_PER_PEER_MAX: Final = 64  # Far more than a node hears: one for records, four for calls.
+TOPICS_PER_PEER_MAX: Final = 64  # Far more than a node needs: one for records, four for calls.
 RPC_ENTRIES_MAX: Final = 1024  # Messages, subscriptions, control messages and ids in them.
-STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones have not gone.
+STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones still exist.
 SEEN_S: Final = 120
 BURST_MAX: Final = 400  # Messages from one peer at once, and per second thereafter:
 RATE_PER_S: Final = 50
 ENTRIES_BURST_MAX: Final = 4096  # Entries of a peer's RPCs, in the same way:
 ENTRIES_PER_S: Final = 512
-RPC_ENTRIES: Final = 4  # What an RPC counts for itself: reading it costs as much.
+RPC_ENTRIES: Final = 4  # The RPC itself counts as this many entries: reading it costs as much.
 
 Screen = Callable[[ID, str, bytes], bool]  # The forwarding peer, the topic, the data.
 Judge = Callable[[ID, str, bytes], Verdict]  # The same.
@@ -45,7 +44,7 @@ Accuse = Callable[[ID, str], None]  # The peer at fault, and why.
 
 
 class RepairedPubsub(Pubsub):
-    """Hands each message to our judge, once, and forwards what it accepts."""
+    """Passes each message to our judge once, and forwards those that it accepts."""
 
     _screen: Screen
     _judge: Judge
@@ -60,7 +59,7 @@ class RepairedPubsub(Pubsub):
         self._entries = RateLimits(ENTRIES_BURST_MAX, ENTRIES_PER_S, source_of)
 
     def guard(self, screen: Screen, judge: Judge, accuse: Accuse, prefix: str) -> None:
-        """Set who is asked of messages, before and after their signature; who hears of faults.
+        """Set the checks before and after signature verification, and the receiver of faults.
 
         Our topics begin with the prefix.
         """
@@ -70,7 +69,7 @@ class RepairedPubsub(Pubsub):
         self._prefix = prefix
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """Judge and forward a message. libp2p calls it for those of peers and for our own."""
+        """Judge and forward a message. libp2p calls this for peers' messages and for ours."""
         if msg_forwarder == self.my_id:
             self._mark_msg_seen(msg)
             await self.router.publish(msg_forwarder, msg)
@@ -80,10 +79,10 @@ class RepairedPubsub(Pubsub):
                 await self.router.publish(msg_forwarder, msg)
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
-        """Do nothing: the judge has handed the message on."""
+        """Do nothing: the judge has passed the message on."""
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
-        """Read a peer's gossip until it ends; what is no gossip is the peer's fault."""
+        """Read a peer's gossip until it ends; invalid bytes are the peer's fault."""
         peer_id = stream.muxed_conn.peer_id
         if self._streams[peer_id] >= STREAMS_PER_PEER_MAX:
             with contained("gossip stream"):
@@ -95,8 +94,8 @@ class RepairedPubsub(Pubsub):
                 await self._read(stream, peer_id)
         finally:
             self._streams[peer_id] -= 1
-            self._streams = +self._streams  # Without those that have none.
-            if not self._peer_is_connected(peer_id):  # What it sent was read after it had left.
+            self._streams = +self._streams  # Removes entries of 0.
+            if not self._peer_is_connected(peer_id):  # It disconnected before its bytes were read.
                 self._handle_dead_peer(peer_id)
         if reading.failed:
             self._accuse(peer_id, "gossip that breaks the rules of RPCs")
@@ -104,36 +103,36 @@ class RepairedPubsub(Pubsub):
                 await stream.reset()
 
     async def _read(self, stream: INetStream, peer_id: ID) -> None:
-        """Take RPC after RPC. Raises whatever is wrong with one, and nothing at the end."""
+        """Process RPC after RPC. Raises the error of an invalid one, and nothing at the end."""
         rpcs = RpcStream(stream, self._large)
         while True:
             try:
                 data = await rpcs.receive()
             except IOException:
-                return  # The stream is closed, or its connection.
+                return  # The stream or its connection is closed.
             rpc = rpc_pb2.RPC()
             rpc.ParseFromString(data)
-            # The peer waits until it has paid, before it costs us anything else.
+            # The peer waits for its tokens before it costs us anything else.
             entries = _entries_of(rpc)
             await trio.sleep(self._entries.owe(peer_id, RPC_ENTRIES + entries))
             await self._take(peer_id, rpc)
 
     async def _take(self, peer_id: ID, rpc: rpc_pb2.RPC) -> None:
-        """Take an RPC of which we know that it is not too much. Its senderRecord is not read.
+        """Process an RPC that is within the limits. Its senderRecord is not read.
 
-        Where a peer is, identify tells.
+        Identify reports a peer's addresses.
         """
         granted = self._messages.take(peer_id, len(rpc.publish))
         for msg in rpc.publish[:granted]:
             if self._is_subscribed_to_msg(msg):
                 await self.push_msg(peer_id, msg)
-                await trio.lowlevel.checkpoint()  # A signature takes its time; others wait.
+                await trio.lowlevel.checkpoint()  # Verifying a signature takes time.
         for subscription in rpc.subscriptions:
             await self._take_subscription(peer_id, subscription)
         await self.router.handle_rpc(rpc, peer_id)
 
     async def _take_subscription(self, peer_id: ID, wanted: rpc_pb2.RPC.SubOpts) -> None:
-        """Note that a peer hears a topic, or hears it no longer. libp2p starts tasks for it."""
+        """Record that a peer subscribed or unsubscribed. libp2p would start tasks for it."""
         topic = wanted.topicid
         if not wanted.subscribe:
             self._forget_subscription(peer_id, topic)
@@ -149,14 +148,14 @@ class RepairedPubsub(Pubsub):
         await self.router.on_peer_subscribed(peer_id, topic)
 
     def greet_again(self) -> None:
-        """Tell all peers our topics once more; those that know them already lose nothing."""
+        """Send all peers our topics again, which is harmless to those that know them."""
         for peer_id in tuple(self.peer_queues):
             self._greet(peer_id)
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         await super()._handle_new_peer(peer_id)
         # The greeting may be older than our last subscription, which was not announced to a peer
-        # that was not yet on the list.
+        # that was not yet in the list.
         self._greet(peer_id)
 
     def _greet(self, peer_id: ID) -> None:
@@ -170,10 +169,10 @@ class RepairedPubsub(Pubsub):
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
         super()._handle_dead_peer(peer_id)
-        self.router.remove_peer(peer_id)  # libp2p forgets to, if it had not greeted it yet.
+        self.router.remove_peer(peer_id)  # libp2p does not, if it had not greeted the peer yet.
 
     def _is_acceptable(self, forwarder: ID, msg: rpc_pb2.Message) -> bool:
-        """Return whether to forward the message. No await: a copy cannot come in between."""
+        """Return whether to forward the message. No await: no copy can be judged meanwhile."""
         if msg.from_id == self.my_id.to_bytes() or self._is_msg_seen(msg):
             return False
         if (
@@ -189,8 +188,8 @@ class RepairedPubsub(Pubsub):
             self._accuse(forwarder, "a message that its author did not sign")
             return False
         verdict = self._judge(forwarder, msg.topicIDs[0], msg.data)
-        # Only now: a forgery must not keep the true message of the same number out, nor a copy
-        # from a peer that has said too much.
+        # Only now: neither a forgery nor a copy from a peer beyond its limit may block the true
+        # message of the same number.
         if verdict is not Verdict.LATER:
             self._mark_msg_seen(msg)
         if verdict is Verdict.REJECT:
@@ -199,7 +198,7 @@ class RepairedPubsub(Pubsub):
 
 
 def _entries_of(rpc: rpc_pb2.RPC) -> int:
-    """Count what is in an RPC; raise ValueError if it is too much. Nothing of it is looked at."""
+    """Count the entries of an RPC, without reading them; raise ValueError if too many."""
     control = rpc.control
     entries = len(rpc.publish) + len(rpc.subscriptions) + len(control.graft) + len(control.prune)
     entries += len(control.ihave) + len(control.iwant) + len(control.idontwant)

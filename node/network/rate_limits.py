@@ -1,4 +1,4 @@
-"""How much of something a peer may have: so much at once, and so much a second.
+"""Rate limits per peer: a burst, and a rate per second.
 
 Identities cost nothing, addresses do: the peers of one source share what is allowed to a few.
 Reconnecting restores nothing.
@@ -12,14 +12,14 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-PEERS_PER_SOURCE: Final = 4  # As much as so many peers may have, those of one source may together.
-HOLDERS_MAX: Final = 4096  # Peers and sources that are remembered; those heard of last stay.
+PEERS_PER_SOURCE: Final = 4  # All peers of one source share the allowance of this many.
+HOLDERS_MAX: Final = 4096  # Peers and sources to remember, the most recent ones.
 
-P = TypeVar("P")  # However a peer is named.
+P = TypeVar("P")  # The type of a peer's identifier.
 
 
 class TokenBucket:
-    """Tokens that come back with time. Times are in seconds."""
+    """Tokens that refill with time. Times are in seconds."""
 
     def __init__(self, burst: int, per_s: float) -> None:
         self._burst = burst
@@ -28,13 +28,13 @@ class TokenBucket:
         self._at_s = trio.current_time()
 
     def take(self, wanted: int) -> int:
-        """Return how many of the wanted tokens there are; they are spent."""
+        """Spend up to `wanted` tokens; return how many there were."""
         granted = max(0, min(wanted, int(self._filled())))
         self._tokens -= granted
         return granted
 
     def owe(self, tokens: int) -> float:
-        """Spend tokens whether they are there or not; return after how long they will be."""
+        """Spend tokens, into debt if need be; return after how long the debt is refilled."""
         self._tokens = self._filled() - tokens
         return max(0.0, -self._tokens / self._per_s)
 
@@ -55,12 +55,12 @@ class RateLimits(Generic[P]):
         self._buckets: OrderedDict[P | str, TokenBucket] = OrderedDict()
 
     def take(self, peer: P, wanted: int) -> int:
-        """Return how many of the wanted tokens the peer and its source have; they are spent."""
+        """Spend up to `wanted` tokens of the peer and its source; return how many both had."""
         own, shared = self._buckets_of(peer)
         return shared.take(own.take(wanted))
 
     def owe(self, peer: P, tokens: int) -> float:
-        """Spend tokens whether they are there or not; return for how many seconds to wait."""
+        """Spend tokens, into debt if need be; return for how many seconds to wait."""
         return max(bucket.owe(tokens) for bucket in self._buckets_of(peer))
 
     def _buckets_of(self, peer: P) -> tuple[TokenBucket, TokenBucket]:

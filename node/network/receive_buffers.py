@@ -1,7 +1,7 @@
-"""The memory that peers fill: what they sent and nobody has read yet, and the streams they opened.
+"""The memory that peers use: received bytes that are not read yet, and streams that they opened.
 
-A window is a promise to one stream. All windows together promise more than there is; so whoever
-uses too much of it loses its connection, and where all together use too much, who uses the most.
+A window is granted per stream, and all windows together exceed the memory limit. A peer that uses
+too much loses its connection. If all together use too much, the peer that uses the most loses one.
 
 Spec: specs/network.md#limits.
 """
@@ -16,7 +16,7 @@ MIB: Final = 1024 * 1024
 PEER_BYTES_MAX: Final = 12 * MIB
 TOTAL_BYTES_MAX: Final = 64 * MIB
 STREAM_BYTES: Final = 8 * 1024
-"""What an open stream counts: measured, with the task that serves it."""
+"""The memory of an open stream: measured, including the task that serves it."""
 
 
 class Holder(Protocol):
@@ -25,11 +25,11 @@ class Holder(Protocol):
     peer_id: ID
 
     def grown(self) -> int:
-        """Return by how many bytes the windows of its streams have grown."""
+        """Return the number of bytes by which the windows of its streams have grown."""
         ...
 
     def abandon(self) -> None:
-        """Close the connection soon: its memory is needed."""
+        """Close the connection soon, to free its memory."""
 
 
 class Overrun(Exception):
@@ -37,7 +37,7 @@ class Overrun(Exception):
 
 
 class ReceiveBuffers:
-    """Counts bytes by connection. `is_known` says whose are closed after all strangers'."""
+    """Counts bytes by connection. Connections of `is_known` peers are closed after strangers'."""
 
     def __init__(self, is_known: Callable[[ID], bool]) -> None:
         self._is_known = is_known
@@ -46,16 +46,16 @@ class ReceiveBuffers:
         self.total = 0
 
     def enter(self, holder: Holder) -> None:
-        """Count a connection from now on."""
+        """Start counting a connection."""
         self._of.setdefault(holder, 0)
 
     def leave(self, holder: Holder) -> None:
-        """Count a connection no more: it is closed, or will be soon."""
+        """Stop counting a connection: it is closed, or will be soon."""
         self.remove(holder, self._of.get(holder, 0))
         self._of.pop(holder, None)
 
     def add(self, holder: Holder, size: int) -> None:
-        """Count bytes that came; raises Overrun if the connection has to be closed for them."""
+        """Count received bytes; raises Overrun if the connection must be closed because of them."""
         if holder not in self._of:
             raise Overrun(f"the connection with {holder.peer_id} is being closed")
         self._change(holder, size)
@@ -69,12 +69,12 @@ class ReceiveBuffers:
             loser.abandon()
 
     def remove(self, holder: Holder, size: int) -> None:
-        """Count bytes that were read, or given up."""
+        """Count bytes that were read or discarded."""
         if holder in self._of:
             self._change(holder, -size)
 
     def grown(self) -> int:
-        """Return by how many bytes all windows have grown."""
+        """Return the number of bytes by which all windows have grown."""
         return sum(holder.grown() for holder in self._of)
 
     def _change(self, holder: Holder, by: int) -> None:

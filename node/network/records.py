@@ -1,4 +1,4 @@
-"""Capability records in the DHT: ours to put, others' to get.
+"""Capability records in the DHT: stores ours, looks up others'.
 
 Spec: specs/dht.md.
 """
@@ -19,14 +19,14 @@ from protocol.values.ids import PeerId, public_key_of
 
 PUT_S: Final = 20.0
 GET_S: Final = 10.0
-LOOKUP_S: Final = 5.0  # Of both: hung peers must not use up all of the time.
+LOOKUP_S: Final = 5.0  # For each lookup: slow peers must not use up all of GET_S.
 ONE_PEER_S: Final = 4.0
 COPIES: Final = 20
 ANSWERS_ENOUGH: Final = 3
 
 
 class Records:
-    """Puts and gets records. Both are bounded, and neither raises for a bad network."""
+    """Puts and gets records. Both are bounded, and neither raises because of the network."""
 
     def __init__(self, dht: RepairedKademlia, own: PeerId, validator: "RecordValidator") -> None:
         self._dht = dht
@@ -36,8 +36,8 @@ class Records:
     async def put(self, data: bytes) -> bool:
         """Store our own record at the peers closest to its key.
 
-        Returns whether at least one of them took it: peers refuse what is not newer than what
-        they have. Raises InvalidRequest's kin never; a record that breaks our own rule is a bug.
+        Returns whether at least one of them accepted it: peers refuse a record that is not newer
+        than theirs. A record that violates our own rule is a bug.
         """
         key = _key_of(self._own)
         self._validator.validate(key, data)
@@ -68,7 +68,7 @@ class Records:
         owner = ID.from_base58(peer)
         with trio.move_on_after(GET_S):
             if owner in self._dht.host.get_connected_peers():
-                holders = [owner]  # Nobody has a newer one, and to look for them costs us much.
+                holders = [owner]  # No peer has a newer one, and lookups are expensive.
             else:
                 holders = [owner, *(one for one in await self._closest(key) if one != owner)]
             await _ask_all(holders, fetch, lambda: len(found) >= ANSWERS_ENOUGH)
@@ -78,9 +78,9 @@ class Records:
         return found[self._validator.select(key, found)] if found else None
 
     async def _closest(self, key: str) -> list[ID]:
-        """Return the closest peers to a key of those that are connected, and of the network.
+        """Return the closest peers to a key among the connected ones, and in the network.
 
-        Strangers choose what a lookup in the network finds; who is connected exists, at least.
+        Strangers choose the result of a lookup in the network; connected peers do exist.
         """
         found: list[ID] = []
         with contained("DHT lookup"), trio.move_on_after(LOOKUP_S):
@@ -93,7 +93,7 @@ class Records:
 
 
 class RecordValidator(Validator):
-    """Our rule for records, in the form that libp2p calls."""
+    """Our rule for records, as libp2p's validator."""
 
     def __init__(self, rule: RecordRule, escalation: Escalation) -> None:
         self._rule = rule
@@ -120,7 +120,7 @@ class RecordValidator(Validator):
 
     def _sequence(self, key: str, value: bytes) -> int:
         prefix, _, name = key.rpartition("/")
-        public_key_of(PeerId(name))  # ValueError if it is no peer id.
+        public_key_of(PeerId(name))  # ValueError if it is not a peer id.
         if prefix != f"/{NAMESPACE}" or len(value) > SizeLimits.RECORD_BYTES_MAX:
             raise ValueError("not a capability record")
         try:
@@ -138,7 +138,7 @@ def _key_of(peer: PeerId) -> str:
 async def _ask_all(
     peers: list[ID], ask: Callable[[ID], "object"], enough: Callable[[], bool]
 ) -> None:
-    """Ask all peers at once, until all have answered or it is enough."""
+    """Ask all peers at once, until all have answered or enough have."""
     async with trio.open_nursery() as nursery:
 
         async def ask_one(peer_id: ID) -> None:

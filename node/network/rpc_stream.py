@@ -1,7 +1,7 @@
-"""The RPCs that come on a stream of gossip, as bytes: each with its length before it.
+"""Reads length-prefixed RPCs from a gossip stream.
 
-libp2p reads a length byte by byte, which costs as much as the rest of a small RPC. And what has
-come of a large one is memory that no window bounds: few are read at a time.
+libp2p reads a length byte by byte, which costs as much as the rest of a small RPC. The received
+part of a large RPC is memory that no window limits, so only a few are read at a time.
 
 Spec: specs/gossip.md#limits.
 """
@@ -14,14 +14,14 @@ from libp2p.exceptions import ParseError
 from libp2p.network.stream.exceptions import StreamEOF
 
 RPC_BYTES_MAX: Final = 256 * 1024
-SMALL_BYTES: Final = 16 * 1024  # All that our own peers send is.
+SMALL_BYTES: Final = 16 * 1024  # The most that our own nodes send.
 LARGE_AT_ONCE_MAX: Final = 32
-LARGE_S: Final = 10.0  # So long a large RPC may take to come: others wait for its place.
+LARGE_S: Final = 10.0  # The longest time for a large RPC: others wait for its slot.
 LENGTH_BYTES_MAX: Final = 3
 
 
 class RpcStream:
-    """Reads RPCs. `large` is for all streams of a node: its places are for large RPCs."""
+    """Reads RPCs. `large` limits the large RPCs of all streams of a node."""
 
     def __init__(self, stream: INetStream, large: trio.CapacityLimiter) -> None:
         self._stream = stream
@@ -31,8 +31,8 @@ class RpcStream:
     async def receive(self) -> bytes:
         """Return the next RPC.
 
-        Raises ParseError if it is longer than RPC_BYTES_MAX, TooSlowError if it is large and does
-        not come in time, and what the stream raises at its end.
+        Raises ParseError if it is longer than RPC_BYTES_MAX, TooSlowError if it is large and
+        arrives too slowly, and the stream's error at its end.
         """
         while (size := self._length()) is None:
             await self._read_more()
@@ -45,7 +45,7 @@ class RpcStream:
                 return await self._read(size)
 
     def _length(self) -> int | None:
-        """Take a length from the start of the buffer; None if it has not come yet."""
+        """Take a length from the start of the buffer; None if it has not arrived yet."""
         length = 0
         for place, byte in enumerate(self._buffer[:LENGTH_BYTES_MAX]):
             length |= (byte & 0x7F) << (7 * place)

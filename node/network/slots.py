@@ -1,8 +1,8 @@
-"""Places of which there are few, and who holds them: connections, handshakes, streams of the DHT.
+"""Slots: a limited number of connections, handshakes, DHT streams and other streams.
 
-Identities cost nothing, addresses do. So places are shared out by where their holders come from: a
-source is the address of one household, a site is what is routed, and sold, as one. Nobody takes all
-places, and whoever comes from elsewhere finds one.
+Identities cost nothing, addresses do. So slots are allocated by the addresses of their holders: a
+source is the address of one household, a site is the smallest network that is routed and sold as a
+unit. Nobody can take all slots, and a newcomer from another site always gets one.
 
 Spec: specs/network.md#slots.
 """
@@ -18,7 +18,7 @@ import trio
 from node.network.addresses import site_of, source_of
 
 FOR_STRANGERS: Final = 8
-"""One place in so many is never spared: strangers find one, however many peers are known."""
+"""One of so many slots is never protected: strangers get it, however many peers are known."""
 
 
 def _never() -> bool:
@@ -27,11 +27,11 @@ def _never() -> bool:
 
 @dataclass(eq=False, slots=True)
 class SlotClaim:
-    """A place that is wanted or held.
+    """A slot that is requested or held.
 
-    `evict` is called when the place is given to another; it must not block. `is_spared` says
-    whether that may not happen, now. `shares_source` is false where the source has no say: a
-    connection that we dialled.
+    `evict` is called when another holder gets the slot; it must not block. `is_spared` returns
+    whether eviction is forbidden now. `shares_source` is false for a connection that we dialled:
+    it does not count for its source.
     """
 
     host: str
@@ -43,15 +43,15 @@ class SlotClaim:
     site: str = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find source and site of the host, an IP address; any other text is its own."""
+        """Compute source and site of the host, an IP address; any other text is its own source."""
         self.source = source_of(self.host)
         self.site = site_of(self.host)
 
 
 class Slots:
-    """Hands out `total` slots, of which one source gets `per_source` at most.
+    """Allocates `total` slots, of which one source gets `per_source` at most.
 
-    `turn_s` seconds long, nobody has to give way to another of the same site.
+    A holder is not evicted for another of its own site during its first `turn_s` seconds.
     """
 
     def __init__(self, total: int, per_source: int, turn_s: float) -> None:
@@ -64,7 +64,7 @@ class Slots:
         return len(self._held)
 
     def admit(self, claim: SlotClaim, now_s: float) -> bool:
-        """Say whether there is a place for a newcomer; if need be, evict another for it."""
+        """Return whether a newcomer gets a slot, after evicting another if necessary."""
         is_full = len(self._held) >= self._total
         if is_full or self.count(claim.source) >= self._per_source:
             strangers = self._strangers()
@@ -79,9 +79,9 @@ class Slots:
 
     @contextmanager
     def held(self, host: str, is_spared: Callable[[], bool] = _never) -> Iterator[trio.CancelScope]:
-        """Hold a place while the block runs, which is cancelled if it has to give way.
+        """Hold a slot while the block runs; eviction cancels the block.
 
-        It is cancelled at once if there is no place. `cancel_called` of its scope tells of both.
+        Without a free slot it is cancelled at once. `cancel_called` of its scope shows both.
         """
         with trio.CancelScope() as scope:
             claim = SlotClaim(host, scope.cancel, is_spared)
@@ -93,17 +93,17 @@ class Slots:
                 self.give_back(claim)
 
     def give_back(self, claim: SlotClaim) -> None:
-        """Free the place of whoever goes, or was evicted."""
+        """Release a slot that is no longer used, or was evicted."""
         self._held.pop(claim, None)
 
     def count(self, source: str) -> int:
-        """Return how many places a source holds."""
+        """Return the number of slots that a source holds."""
         return sum(claim.source == source for claim in self._held)
 
     def _strangers(self) -> list[SlotClaim]:
-        """Return who may have to give way, the oldest first.
+        """Return the slots that may be evicted, oldest first.
 
-        Of those that are spared, the youngest are among them if there are too many.
+        They include the youngest protected ones if too many are protected.
         """
         spared = [claim for claim in self._held if claim.is_spared()]
         safe = set(spared[: self._total - max(1, self._total // FOR_STRANGERS)])
@@ -112,10 +112,10 @@ class Slots:
     def _evict_one(
         self, rivals: list[SlotClaim], strangers: list[SlotClaim], newcomer: SlotClaim, now_s: float
     ) -> bool:
-        """Evict the oldest where it is most crowded, counting the newcomer; say whether one went.
+        """Evict the oldest where it is most crowded, counting the newcomer; return whether one was.
 
-        A site that is the most crowded without the newcomer gives way for others at any time. For
-        one of its own it takes turns: by coming again and again nobody wins a place.
+        The most crowded site is always evicted from for other sites. Within a site holders take
+        turns: reconnecting repeatedly gains nothing.
         """
         everybody = [*strangers, newcomer]
         of_site = Counter(claim.site for claim in everybody)

@@ -1,7 +1,7 @@
-"""Building libp2p's parts, and running them so that they end in order.
+"""Builds libp2p's parts, and runs them so that they end in order.
 
-Secure by construction: the only security is Noise, the only multiplexer Yamux, the only
-transport TCP. Libp2p's defaults would accept plaintext connections under any name.
+The only security protocol is Noise, the only multiplexer Yamux, the only transport TCP. Libp2p's
+defaults would accept plaintext connections under any identity.
 
 Spec: specs/network.md.
 """
@@ -52,7 +52,7 @@ CONNECTIONS_MAX: Final = 4096
 
 
 class RepairedHost(BasicHost):
-    """A host whose DHT is its own, and that no stream handler can end."""
+    """A host with a separate DHT, which no stream handler can end."""
 
     def __init__(self, swarm: RepairedSwarm, config: NetworkConfig) -> None:
         self._renamed = {PUBLIC_PROTOCOL: protocol_of(config.network_name)}
@@ -60,7 +60,7 @@ class RepairedHost(BasicHost):
         super().__init__(swarm, addrs_factory=lambda found: self._announce or reachable(found))
 
     def own_addresses(self) -> list[Multiaddr]:
-        """Return where others reach us, without what peers say of it."""
+        """Return our own addresses, without those that peers report."""
         return self._announce or reachable(self.get_transport_addrs())
 
     def set_stream_handler(self, protocol_id: TProtocol, stream_handler: StreamHandlerFn) -> None:
@@ -70,7 +70,7 @@ class RepairedHost(BasicHost):
         return await super().new_stream(peer_id, [self._renamed.get(p, p) for p in protocol_ids])
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
-        """Serve a stream that a peer opened. libp2p lets an exception here end everything."""
+        """Serve a stream that a peer opened. In libp2p an exception here would end the node."""
         muxed = net_stream.muxed_conn
         crowded = isinstance(muxed, RepairedYamux) and len(muxed.streams) > STREAMS_MAX
         with contained("stream handler") as handling:
@@ -133,9 +133,9 @@ async def run_stack(
 ) -> None:
     """Run the parts until `stopping` is set; then end them in order, within the time-out.
 
-    Starts with None, or ends with the address that it could not listen on. Shielded: whoever
-    cancels the node cancels what uses the network, and sets `stopping`. libp2p itself is never
-    cancelled in the middle of its work, for it does not bear that.
+    Starts with None, or ends with the address on which it could not listen. Shielded: cancelling
+    the node cancels the users of the network and sets `stopping`. libp2p itself is never cancelled
+    in the middle of its work, because it does not tolerate that.
     """
     with trio.CancelScope(shield=True) as scope:
         async with AsyncExitStack() as exits:
@@ -172,7 +172,7 @@ def _build_swarm(
         connection_config=ConnectionConfig(
             max_connections=CONNECTIONS_MAX,
             high_watermark=CONNECTIONS_MAX,
-            low_watermark=0,  # With min_connections 0: no dialling on its own account.
+            low_watermark=0,  # With min_connections 0: libp2p does not dial by itself.
             min_connections=0,
             max_connections_per_peer=CONNECTIONS_PER_PEER_MAX,
             inbound_upgrade_timeout=upgrade_s,
@@ -184,20 +184,20 @@ def _build_swarm(
 
 
 def _not_listening(swarm: RepairedSwarm, listen: Sequence[Multiaddr]) -> Multiaddr | None:
-    """Return an address that libp2p could not listen on: it says nothing of it."""
+    """Return an address on which libp2p failed to listen; it reports no error itself."""
     missing = (address for address in listen if str(address) not in swarm.listeners)
     return next(missing, None)
 
 
 async def _stop_listening(swarm: RepairedSwarm) -> None:
-    """Stop before the connections are closed: a peer that lost us would be back at once."""
+    """Stop before the connections are closed: a disconnected peer would reconnect at once."""
     for listener in swarm.listeners.values():
         if isinstance(listener, ExclusiveListener):
             await listener.stop_accepting()
 
 
 async def _close_connections(swarm: RepairedSwarm) -> None:
-    """Close all connections at once; libp2p takes 0.2 s for each, one after the other."""
+    """Close all connections in parallel; libp2p takes 0.2 s for each, one after the other."""
     async with trio.open_nursery() as nursery:
         for connection in swarm.get_connections():
 

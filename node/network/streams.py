@@ -38,7 +38,7 @@ class ByteStream:
             return await self._read(size_max)
 
     async def read_exactly(self, size: int) -> bytes:
-        """Return just so many bytes; PeerUnreachable also if the stream ends before."""
+        """Return exactly so many bytes; PeerUnreachable also if the stream ends before."""
         data = bytearray()
         while len(data) < size:
             piece = await self.read_some(min(size - len(data), READ_BYTES_MAX))
@@ -48,22 +48,22 @@ class ByteStream:
         return bytes(data)
 
     async def wait_some(self, size_max: int) -> bytes:
-        """Like read_some, but wait as long as the connection lives: for streams that rest."""
+        """Like read_some, but wait as long as the connection lives, for idle streams."""
         with reaching(self.peer):
             return await self._read(size_max)
 
     async def write(self, data: bytes) -> None:
-        """Write all of the data. After PeerUnreachable the stream is of no more use."""
+        """Write all of the data. After PeerUnreachable the stream is unusable."""
         with reaching(self.peer), trio.fail_after(self._timeout_s):
             await self._stream.write(data)
 
     async def close(self) -> None:
-        """Write no more; the peer sees the end of the stream. Reading goes on."""
+        """Close the writing side; the peer sees the end of the stream. Reading continues."""
         with reaching(self.peer), trio.fail_after(CLOSE_S):
             await self._stream.close()
 
     async def reset(self) -> None:
-        """Break the stream off in both directions. Never raises; works also when cancelled."""
+        """Reset the stream in both directions. Never raises; works also when cancelled."""
         with contained("reset"), trio.CancelScope(shield=True) as scope:
             scope.deadline = trio.current_time() + CLOSE_S
             await self._stream.reset()
@@ -72,7 +72,7 @@ class ByteStream:
         try:
             return await self._stream.read(size_max)
         except StreamEOF:
-            # libp2p says so too when the connection is lost, and then the peer has not said it.
+            # libp2p also reports this when the connection is lost, without a word from the peer.
             muxed = self._stream.muxed_conn
             if isinstance(muxed, Yamux) and muxed.event_shutting_down.is_set():
                 raise

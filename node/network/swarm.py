@@ -1,10 +1,9 @@
-"""Connections: whom we let in, and how we dial.
+"""Connections: which ones we accept, and how we dial.
 
-Defects of libp2p's swarm that are repaired here by subclass (network.md, 1): an inbound
-connection holds its slot until the swarm ends, not until it does; whoever came first holds all
-slots, for a connection with streams is never closed for another; of the addresses of a peer only
-one is tried, without a time-out; a peer that failed once is blocked for a minute; a fast dial
-waits 250 ms for nothing.
+Defects of libp2p's swarm repaired here by subclass: an inbound connection holds its slot until the
+swarm ends; the first peers hold all slots, because a connection with streams is never closed for
+another; only one address of a peer is tried, without a time-out; a peer that failed once is blocked
+for a minute; a fast dial waits 250 ms without need.
 
 Spec: specs/network.md.
 """
@@ -38,19 +37,19 @@ from node.network.muxer import RepairedYamux
 from node.network.slots import SlotClaim, Slots
 
 LOG: Final = logging.getLogger(__name__)
-CONNECTIONS_PER_PEER_MAX: Final = 4  # Two come of dialling at the same time, two of a restart.
-HEAD_START_S: Final = 0.3  # An address has this before the next one is tried beside it.
+CONNECTIONS_PER_PEER_MAX: Final = 4  # Two result from simultaneous dials, two from a restart.
+HEAD_START_S: Final = 0.3  # The delay before the next address is tried in parallel.
 FAILED_S: Final = 15.0  # Lookups in the DHT do not dial a dead peer again and again.
 FAILED_MAX: Final = 4096
 PROVEN_MAX: Final = 1024
 CLOSE_S: Final = 1.0
 TURN_S: Final = 60.0
-"""Time for an auction, the award included, after which a peer is known, and keeps its slot."""
+"""Time for an auction including the award, after which a peer is known and keeps its slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who is let in: `refuses` says who never is, `is_known` who does not give way to strangers."""
+    """The admission rules: `refuses` excludes peers, `is_known` protects them from eviction."""
 
     refuses: Callable[[ID], bool]
     is_known: Callable[[ID], bool]
@@ -58,9 +57,9 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where to dial a peer. `trusted` are not third parties' addresses: their number is no matter.
+    """Where to dial a peer. `trusted` are not third parties' addresses, so dials are not limited.
 
-    `is_asked` is false of dials on our own account, and of those that the DHT's answers cause.
+    `is_asked` is false for dials by the node's own choice, and for those that DHT answers cause.
     """
 
     addresses: Sequence[Multiaddr]
@@ -69,22 +68,22 @@ class Targets:
 
 
 class RepairedSwarm(Swarm):
-    """libp2p's swarm, with its own doors."""
+    """libp2p's swarm, with our admission rules."""
 
     tuning: Tuning
     refuses: Callable[[ID], bool]
     dials: Dials
 
     def guard(self, tuning: Tuning, admission: Admission) -> None:
-        """Set the limits and the rules that keep peers out. Called once, before it runs."""
+        """Set the limits and the admission rules. Called once, before it runs."""
         self.tuning = tuning
         self.refuses = admission.refuses
-        self.chosen: set[ID] = set()  # Whom we dialled of our own choice.
+        self.chosen: set[ID] = set()  # Peers that we dialled by our own choice.
         self._is_known = admission.is_known
         per_source = tuning.connections_per_source_max
         self._slots = Slots(tuning.connections_max, per_source, TURN_S)
         self._slot_of: dict[IMuxedConn, SlotClaim] = {}
-        # Handshakes end soon by themselves: there, nobody gives way to another of its site.
+        # Handshakes end soon by themselves: there are no turns within a site.
         half_open = tuning.half_open_per_source_max
         self._half_open = Slots(tuning.half_open_max, half_open, math.inf)
         self._inbound_limiter = trio.CapacityLimiter(math.inf)  # Slots do its work.
@@ -137,7 +136,7 @@ class RepairedSwarm(Swarm):
         self._give_slot_back(swarm_conn.muxed_conn)
 
     def keeps(self, peer_id: ID) -> bool:
-        """Say whether a peer's connections do not give way to those of strangers."""
+        """Return whether a peer's connections are protected from eviction."""
         return peer_id in self.chosen or self._is_known(peer_id)
 
     def _take_slot(self, muxed_conn: IMuxedConn, *, is_ours: bool) -> bool:
@@ -158,8 +157,8 @@ class RepairedSwarm(Swarm):
             self._slots.give_back(slot)
 
     def _evict(self, muxed_conn: IMuxedConn) -> None:
-        LOG.debug("the connection with %s gives way to another", muxed_conn.peer_id)
-        with contained("closing a connection"):  # Not while everything ends.
+        LOG.debug("evicted the connection with %s for another", muxed_conn.peer_id)
+        with contained("closing a connection"):  # It may end at the same time.
             self.manager.run_task(self._close, muxed_conn)
 
     async def _close(self, muxed_conn: IMuxedConn) -> None:
@@ -169,7 +168,7 @@ class RepairedSwarm(Swarm):
     # --- out ------------------------------------------------------------------------------
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        """Connect to a peer at the addresses that we know; libp2p calls it where it needs to.
+        """Connect to a peer at its known addresses; libp2p calls this when it needs to.
 
         Raises SwarmException, at once if the last attempt failed a moment ago.
         """
@@ -202,7 +201,7 @@ class RepairedSwarm(Swarm):
 
     def living(self, peer_id: ID) -> INetConn | None:
         """Return the newest connection with the peer that is not closed."""
-        # The newest: a peer that crashed and came back has an older one that is dead.
+        # The newest: after a peer's crash and restart an older one is dead.
         open_ones = [conn for conn in self.get_connections(peer_id) if not conn.is_closed]
         return open_ones[-1] if open_ones else None
 
@@ -235,7 +234,7 @@ class RepairedSwarm(Swarm):
         return self.dials.begin(address, is_asked=targets.is_asked)
 
     def _note_proven(self, peer_id: ID, address: Multiaddr, targets: Targets) -> None:
-        """Remember that the peer was there: then this is not a third party's address."""
+        """Record that the peer answered: then this is not a third party's address."""
         if address not in targets.trusted and address != self._proven.get(peer_id):
             self.dials.succeeded(address, is_asked=targets.is_asked)
         self._proven.pop(peer_id, None)
@@ -252,7 +251,7 @@ class RepairedSwarm(Swarm):
 
 
 def host_of(muxed_conn: IMuxedConn) -> str:
-    """Return the IP address at the other end; those of which it cannot be told share one."""
+    """Return the IP address at the other end; all unknown ones share one."""
     remote = None
     with contained("address of a peer"):
         remote = muxed_conn.get_remote_address() if isinstance(muxed_conn, RepairedYamux) else None

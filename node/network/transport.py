@@ -1,8 +1,8 @@
-"""TCP that refuses a port which another program listens on, and leaves no socket behind.
+"""TCP that refuses a port on which another program listens, and leaks no socket.
 
-libp2p listens with SO_REUSEPORT, for hole punching: a second daemon would start without a word
-and take half of the first one's connections. It also forgets sockets whose connection was
-being made when it had to stop.
+libp2p listens with SO_REUSEPORT, for hole punching: a second daemon would start without an error
+and take half of the first one's connections. It also leaks sockets that are connecting when it
+stops.
 
 Spec: specs/network.md.
 """
@@ -27,7 +27,7 @@ LOG: Final = logging.getLogger(__name__)
 
 
 class ExclusiveTCP(TCP):
-    """TCP whose listeners have their port for themselves."""
+    """TCP whose listeners do not share their port."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ExclusiveTCP(TCP):
 
 
 class _Stream(TrioTCPStream):
-    """A connection that is in the list of open ones until it is closed."""
+    """A connection that is listed as open until it is closed."""
 
     def __init__(self, stream: trio.SocketStream, open_ones: "set[_Stream]") -> None:
         super().__init__(stream)
@@ -74,7 +74,7 @@ class ExclusiveListener(TCPListener):
         self._open_ones = open_ones
 
     async def listen(self, maddr: Multiaddr) -> None:
-        """Listen on one more address; raises OSError if it is taken or not ours."""
+        """Listen on one more address; raises OSError if it is in use or not ours."""
         host, port = endpoint_of(maddr)
         listener = trio.SocketListener(await _bound_socket(host, port))
         async with self._lifecycle_lock:
@@ -85,7 +85,7 @@ class ExclusiveListener(TCPListener):
             self.listeners.append(listener)
 
     async def stop_accepting(self) -> None:
-        """Take no more connections; those that there are stay."""
+        """Accept no more connections; existing ones stay open."""
         for listener in self.listeners:
             await listener.aclose()
         self.listeners.clear()

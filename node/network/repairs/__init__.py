@@ -1,4 +1,4 @@
-"""Repairs of libp2p 0.8.1 from outside, where neither an option nor a subclass can do it.
+"""Repairs of libp2p 0.8.1 by patching, where neither an option nor a subclass suffices.
 
 | what goes wrong for us                                        | repaired in                |
 |---------------------------------------------------------------|----------------------------|
@@ -29,8 +29,8 @@
 | a peer draws the same message from us thousands of times      | gossipsub.py (subclass)    |
 | a peer that misses one message never learns our topics         | pubsub.py (subclass)       |
 | twelve idle streams turn the DHT off                          | kademlia.py (subclass)     |
-| what strangers tell of peers evicts our own keys              | peerstore.py (subclass)    |
-| what a peer tells of itself fills our memory                  | peerstore.py (subclass)    |
+| data from strangers about peers evicts our own keys           | peerstore.py (subclass)    |
+| a peer's data about itself fills our memory                   | peerstore.py (subclass)    |
 | our DHT mixes with the public one                             | stack.py, kademlia.py      |
 
 Spec: specs/network.md.
@@ -54,10 +54,10 @@ AUDITED: Final = "0.8.1"
 
 
 def apply() -> None:
-    """Repair libp2p in this process. Doing it again changes nothing.
+    """Repair libp2p in this process. Repeated calls change nothing.
 
-    Raises AssertionError on any version but the audited one: a repair of other code than it
-    was written for is worse than none.
+    Raises AssertionError on any version but the audited one: a repair of different code is worse
+    than none.
     """
     found = libp2p.__version__
     assert found == AUDITED, f"libp2p {found} is installed, but {AUDITED} was audited"

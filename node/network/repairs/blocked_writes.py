@@ -1,11 +1,11 @@
 """Writes wait for a slow reader.
 
-Without this, a peer that reads nothing for five seconds (it writes to a slow disk, say)
-breaks our write to it; and each write that waits looks for room in the window every 10 ms, so
-that a peer which never reads keeps us busy.
+Without this repair, a peer that reads nothing for five seconds (because of a slow disk, for
+example) breaks our write to it. Each waiting write polls the window every 10 ms, so a peer that
+never reads keeps us busy.
 
-Repaired, a write waits for thirty seconds, or less if its caller's time-out says so, and is woken
-when the window opens.
+Repaired, a write waits for up to thirty seconds, or less if its caller's time-out is shorter, and
+is woken when the window opens.
 
 Spec: specs/network.md.
 """
@@ -18,9 +18,9 @@ import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux import yamux
 
-FRAME_BYTES_MAX: Final = 65_519  # With Noise's 16 bytes it is just one Noise record.
+FRAME_BYTES_MAX: Final = 65_519  # With Noise's 16 bytes it is exactly one Noise record.
 STALL_S: Final = 30.0
-LOOK_S: Final = 0.5  # How soon a write that waits notices that its stream is closed.
+LOOK_S: Final = 0.5  # How soon a waiting write detects that its stream is closed.
 
 
 async def write(self: yamux.YamuxStream, data: bytes) -> None:
@@ -72,6 +72,6 @@ def _set_window(stream: yamux.YamuxStream, size: int) -> None:
 
 
 def apply() -> None:
-    """Replace the stream's write, and let its window tell when it opens."""
+    """Replace the stream's write, and signal when its window opens."""
     yamux.YamuxStream.write = write  # type: ignore[method-assign]
     yamux.YamuxStream.send_window = property(_window, _set_window)  # type: ignore[assignment]

@@ -1,9 +1,9 @@
-"""Gossip to a peer may pile up for a moment, and goes out in pieces of a moderate size.
+"""Gossip to a peer may queue for a moment, and is sent in RPCs of moderate size.
 
-Without this, gossip to a peer is silently dropped as soon as 32 messages wait for it, the
-subscriptions among them: a node that subscribes to 40 topics at once is then deaf on some. Of
-large ones that a peer does not read, far too much would wait. And what goes out together may be
-as large as 1 MiB, which our own peers do not take.
+Without this repair, gossip to a peer is silently dropped as soon as 32 messages wait for it,
+including subscriptions: a node that subscribes to 40 topics at once then misses some. Far too many
+bytes may wait for a peer that does not read. And one RPC may be as large as 1 MiB, which our own
+peers refuse.
 
 Spec: specs/network.md.
 """
@@ -17,11 +17,11 @@ from libp2p.pubsub.rpc_queue import RpcQueue
 NAME: Final = "RpcQueue"
 MESSAGES_MAX: Final = 2048
 BYTES_MAX: Final = 256 * 1024
-RPC_BYTES: Final = 16 * 1024  # So few bytes cannot hold more entries than a peer takes at once.
+RPC_BYTES: Final = 16 * 1024  # It cannot contain more entries than a peer accepts at once.
 
 
 class RoomyQueue(RpcQueue):
-    """What waits to be sent to one peer."""
+    """The RPCs that wait to be sent to one peer."""
 
     def __init__(self) -> None:
         super().__init__(MESSAGES_MAX, RPC_BYTES)
@@ -36,7 +36,7 @@ class RoomyQueue(RpcQueue):
         return True
 
     async def pop(self) -> rpc_pb2.RPC | None:
-        """Wait for the next RPC; None if the peer is gone."""
+        """Wait for the next RPC; None if the peer is disconnected."""
         rpc = await super().pop()
         if rpc is not None:
             self._bytes -= rpc.ByteSize()
@@ -44,6 +44,6 @@ class RoomyQueue(RpcQueue):
 
 
 def apply() -> None:
-    """Let libp2p, which makes the queue of each peer itself, make ours."""
+    """Make libp2p, which creates the queue of each peer, create ours."""
     assert hasattr(pubsub, NAME)
     setattr(pubsub, NAME, RoomyQueue)

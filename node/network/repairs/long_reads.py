@@ -1,7 +1,7 @@
-"""Messages may come in any number of pieces.
+"""Messages may arrive in any number of pieces.
 
-Without this, a message that arrives in more than a hundred pieces (6 MB from a fast peer, far
-less from one that writes small frames) is given up as if the connection had closed.
+Without this repair, a message that arrives in more than a hundred pieces (6 MB from a fast peer,
+far less from one that writes small frames) is treated as if the connection had closed.
 
 The function is imported by name all over libp2p, so its code is replaced, not the function.
 
@@ -14,7 +14,7 @@ from libp2p.io.exceptions import IncompleteReadError
 
 
 async def read_exactly(reader: Reader, n: int, retry_count: int = 0) -> bytes:
-    """Read n bytes, in however many pieces they come; IncompleteReadError at the end of file."""
+    """Read n bytes, in any number of pieces; IncompleteReadError at the end of file."""
     del retry_count
     data = bytearray()
     while len(data) < n:
@@ -30,6 +30,6 @@ async def read_exactly(reader: Reader, n: int, retry_count: int = 0) -> bytes:
 
 
 def apply() -> None:
-    """Put our code into libp2p's function; the names it uses are those of libp2p's module."""
+    """Put our code into libp2p's function; it uses the names of libp2p's module."""
     assert vars(utils)["IncompleteReadError"] is IncompleteReadError
     utils.read_exactly.__code__ = read_exactly.__code__

@@ -1,10 +1,9 @@
-"""Starting a task costs the same however many run.
+"""The cost of starting a task does not depend on the number of tasks.
 
-Without this, libp2p's service manager looks at every task of the service for each that is
-started, to find which of them starts it: thousands of tasks, which one peer can cause, keep the
-node busy with nothing else for the best part of a minute.
+Without this repair, libp2p's service manager searches all tasks of the service for the parent of
+each new task. One peer can cause thousands of tasks, which block the node for up to a minute.
 
-Repaired, each task notes itself as it begins to run, and its manager asks those notes.
+Repaired, each task registers itself when it begins to run, and its manager uses this register.
 
 Spec: specs/network.md.
 """
@@ -20,7 +19,7 @@ STOCK_RUN: Final = FunctionTask.run
 
 
 async def run(self: FunctionTask) -> None:
-    """Run the task, noted for as long as it runs."""
+    """Run the task, registered for as long as it runs."""
     trio_task = trio.lowlevel.current_task()
     RUNNING[trio_task] = self
     try:
@@ -30,7 +29,7 @@ async def run(self: FunctionTask) -> None:
 
 
 def find_parent_task(self: TrioManager, trio_task: trio.lowlevel.Task) -> FunctionTask | None:
-    """Return the manager's own task that runs as this one of trio, None if there is none."""
+    """Return the manager's task that runs as this trio task, None if there is none."""
     found = RUNNING.get(trio_task)
     root = found
     while root is not None and isinstance(root.parent, FunctionTask):
@@ -39,6 +38,6 @@ def find_parent_task(self: TrioManager, trio_task: trio.lowlevel.Task) -> Functi
 
 
 def apply() -> None:
-    """Replace the manager's search, and let tasks note themselves."""
+    """Replace the manager's search, and let tasks register themselves."""
     FunctionTask.run = run  # type: ignore[method-assign]
     TrioManager._find_parent_task = find_parent_task  # type: ignore[method-assign]  # noqa: SLF001

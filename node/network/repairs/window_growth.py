@@ -1,11 +1,10 @@
-"""Windows grow only where we asked for much.
+"""Windows grow only where we requested large data.
 
-Without this, the window of any stream doubles up to 16 MiB as long as its peer sends fast: all
+Without this repair, the window of any stream doubles up to 16 MiB while its peer sends fast: all
 streams of a peer together may then fill gigabytes.
 
-Repaired, only the windows of streams that we opened grow (they fetch blobs and logs), and those of
-one connection together only so far; a peer's own streams carry requests, which fit into the first
-window.
+Repaired, only the windows of streams that we opened grow (they fetch blobs and logs), up to a limit
+per connection. A peer's own streams carry requests, which fit into the initial window.
 
 Spec: specs/network.md#limits.
 """
@@ -18,7 +17,7 @@ STOCK = yamux.YamuxStream._apply_autotune_epoch  # noqa: SLF001
 
 
 def grow(self: yamux.YamuxStream, buffered: int) -> int:
-    """Return by how many bytes the window grows now."""
+    """Return the number of bytes by which the window grows now."""
     connection, target = self.conn, self.target_recv_window
     if not (self.is_initiator and isinstance(connection, RepairedYamux)):
         return 0
@@ -27,5 +26,5 @@ def grow(self: yamux.YamuxStream, buffered: int) -> int:
 
 
 def apply() -> None:
-    """Put our rule before the stream's own."""
+    """Apply our rule before the stream's own."""
     yamux.YamuxStream._apply_autotune_epoch = grow  # type: ignore[method-assign]  # noqa: SLF001

@@ -171,7 +171,7 @@ async def test_a_refused_peer_is_not_dialled():
     async with circle(2) as (a, b):
         a.blame(BadSignature(b.peer_id, "forged"))
         await until(lambda: not a.peers())
-        with pytest.raises(PeerUnreachable, match="kept out"):
+        with pytest.raises(PeerUnreachable, match="is refused"):
             await a.request(b.peer_id, b"x")
 
 
