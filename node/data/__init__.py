@@ -1,4 +1,4 @@
-"""Blobs by digest: kept on disk, moved between peers, put together to images.
+"""Blobs by digest: stored on disk, transferred between peers, combined into images.
 
 Spec: specs/data.md.
 """

@@ -38,13 +38,13 @@ def write_docker_archive(
     """Write the archive; each layer is given with its path. It blocks.
 
     InvalidRequest if layers are broken or unpack to more than allowed, BlobUnavailable if a blob
-    was damaged on disk, StorageFull if the disk is full; the target is then not there.
+    was damaged on disk, StorageFull if the disk is full; then there is no target file.
     """
-    for layer, path in layers:  # One that occurs twice is unpacked twice.
+    for layer, path in layers:  # A layer that occurs twice is unpacked twice.
         check_layer(layer, path, allowance)
     layer_names = [f"{layer.ref.digest.hex()}.tar" for layer, _ in layers]
     listing = encode({"Config": CONFIG_NAME, "RepoTags": [name], "Layers": layer_names})
-    # A layer may occur twice in the image, and stands once in the archive.
+    # A layer may occur twice in the image, but is once in the archive.
     blobs = [(layer.ref, path) for layer, path in layers]
     parts = dict(zip(layer_names, blobs, strict=True))
     if is_short(target.parent, sum(ref.size for ref, _ in parts.values())):
@@ -61,7 +61,7 @@ def write_docker_archive(
 
 
 def _config_of(layers: Sequence[Layer]) -> bytes:
-    """Return the config: no variable, volume, label or health check is in it."""
+    """Return the config, without variables, volumes, labels and health check."""
     system, architecture = own_platform().split("/")
     diff_ids = [f"sha256:{layer.diff_id.hex()}" for layer in layers]
     rootfs = {"type": "layers", "diff_ids": diff_ids}

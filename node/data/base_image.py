@@ -1,7 +1,7 @@
-"""A first image from what this machine has: Python, a shell, a few tools and their libraries.
+"""A first image from files of this machine: Python, a shell, a few tools and their libraries.
 
-A fresh node has no registry and no other node to ask, and yet its user can run something. The same
-machine always makes the same bytes: entries are sorted, times and owners are zero.
+With it the user of a new node can run a job without a registry or another node. The same machine
+always produces the same bytes: entries are sorted, times and owners are zero.
 
 Spec: specs/data.md#base-image.
 """
@@ -38,7 +38,7 @@ TOOLS: Final = (
     "uname", "nproc", "sha256sum", "md5sum", "base64", "yes", "timeout", "kill", "grep", "sed",
     "find", "xargs", "tar", "gzip", "awk",
 )  # fmt: skip
-"""Programs that users expect of `sh -c`, those of them that this machine has."""
+"""Programs that users expect in `sh -c`; the image has those that this machine has."""
 SKIPPED_FOLDERS: Final = frozenset(
     {
         "test", "tests", "idlelib", "turtledemo", "tkinter", "lib2to3", "ensurepip", "pydoc_data",
@@ -61,14 +61,14 @@ CONFIG: Final[dict[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class BuiltLayer:
-    """A layer that was written to a file: its size in bytes, and what it unpacks to."""
+    """A layer in a file: its size in bytes, and the digest of its unpacked content."""
 
     size: int
     diff_id: Digest
 
 
 class Plan:
-    """What goes where in the image, before anything is read or written."""
+    """The planned content of the image, before anything is read or written."""
 
     def __init__(self) -> None:
         self.folders: set[str] = set(FOLDERS)
@@ -76,7 +76,7 @@ class Plan:
         self.links: dict[str, str] = {"bin": "usr/bin"}
 
     def add(self, name: str, content: Path | bytes) -> None:
-        """Put a file at a path, as the first that claims it."""
+        """Add a file at a path, unless the path is used already."""
         self.files.setdefault(name, content)
 
     def names(self) -> list[str]:
@@ -126,14 +126,14 @@ def config_of(layer: BuiltLayer) -> bytes:
 
 
 def plan_image() -> Plan:
-    """Return what belongs into the image; SandboxUnavailable if Python's libraries are missing."""
+    """Return the content of the image; SandboxUnavailable if Python's libraries are missing."""
     plan = Plan()
     folders = library_folders()
     python = Path(sys.executable).resolve()
     try:
         libraries = closure(python, folders)
     except FileNotFoundError as error:
-        raise SandboxUnavailable(f"no base image can be made: {error}") from error
+        raise SandboxUnavailable(f"cannot build a base image: {error}") from error
     home = _library_home(libraries)
     plan.add(f"usr/bin/{VERSION}", python)
     plan.links |= {"usr/bin/python3": VERSION, "usr/bin/python": VERSION}
@@ -174,12 +174,12 @@ def _add_program(plan: Plan, name: str, path: Path, home: str) -> bool:
 
 def _add_libraries(plan: Plan, libraries: dict[str, Path], home: str) -> None:
     for name, path in libraries.items():
-        # The loader is asked for by its full path, all others are found where the C library is.
+        # The loader is named by its full path; all others are found beside the C library.
         plan.add(name.lstrip("/") if name.startswith("/") else f"{home}/{name}", path)
 
 
 def _library_home(libraries: dict[str, Path]) -> str:
-    """Return the folder in which the loader of this machine surely looks, without a leading /."""
+    """Return a folder that this machine's loader searches, without a leading /."""
     c_library = libraries.get("libc.so.6")
     return str(c_library.parent).lstrip("/") if c_library else "usr/lib"
 
@@ -205,13 +205,13 @@ def _library_files(root: str) -> Iterator[Path]:
 
 
 def _add_module(plan: Plan, name: str, path: Path) -> None:
-    """Add a module with its bytecode: a container could not keep what it compiles at each start.
+    """Add a module with its bytecode: a container would compile it again at each start.
 
-    Marshal version 2 knows no references, so the bytes do not depend on what else is in memory.
+    Marshal version 2 has no references, so the bytes do not depend on other objects in memory.
     """
     source = path.read_bytes()
     if path.name.startswith("_sysconfigdata"):
-        # The record of how Python was built here: the folders of this machine are not told.
+        # The record of Python's build: the folders of this machine are left out.
         source = source.replace(sys.base_prefix.encode(), b"/usr")
     code = compile(source, f"/{name}", "exec", dont_inherit=True, optimize=0)
     unchecked_hash = (1).to_bytes(4, "little")
@@ -242,7 +242,7 @@ def _add(archive: tarfile.TarFile, name: str, plan: Plan) -> None:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes bytes on and hashes them."""
+    """Writes bytes to a file and hashes them."""
 
     def __init__(self, target: gzip.GzipFile) -> None:
         super().__init__()

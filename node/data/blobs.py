@@ -1,8 +1,7 @@
-"""The blob folder: bytes by their SHA-256, within a budget, the least recently used go first.
+"""The blob folder: bytes by their SHA-256, within a budget, with LRU eviction.
 
-A blob is a file `<folder>/sha256/<2 hex>/<64 hex>` that nobody may write. It gets this name only
-when it is complete, on the disk, and its digest known to be right. What is on its way stands in
-`<folder>/incoming`.
+A blob is a read-only file `<folder>/sha256/<2 hex>/<64 hex>`. It gets this name only when it is
+complete, synced to disk, and its digest is verified. Incomplete files are in `<folder>/incoming`.
 
 Spec: specs/data.md#on-disk.
 """
@@ -36,26 +35,26 @@ from protocol.wire.job import BlobRef
 __all__ = ["BlobIndex", "BlobRef", "BlobSource", "Blobs", "Complete"]
 
 READ_MAX: Final = 4 * 1024 * 1024
-"""Bytes that `read` returns at most, unless it is told otherwise: manifests and logs are small."""
+"""The default limit of `read`, in bytes: manifests and logs are small."""
 KINDS: Final = frozenset({"image", "input", "output", "log"})
 PARTIAL: Final = ".partial"
 DISK_RESERVE: Final = 16 * 1024 * 1024
-"""Blobs leave this much of the disk free: the node must still be able to write its journal."""
+"""Blobs leave this much of the disk free, so the node can still write its journal."""
 BLOBS_MAX: Final = 250_000
-"""So many are kept, unless more are pinned: however small, each takes an inode and some memory."""
+"""The most unpinned blobs: even a small one takes an inode and some memory."""
 PARTIAL_KEPT_S: Final = 7 * 24 * 3600
-"""An interrupted transfer that nobody took up for a week is removed at the start."""
+"""An interrupted transfer that was not resumed for a week is removed at the start."""
 
 
 class BlobIndex(Protocol):
-    """Where the journal keeps what blobs there are."""
+    """The index of blobs in the journal."""
 
     async def record_blobs(self, blobs: Sequence[tuple[Digest, int, str]]) -> None:
-        """Remember blobs, with size in bytes and kind; recording one again replaces its kind."""
+        """Record blobs, with size in bytes and kind; recording one again replaces its kind."""
         ...
 
     async def forget_blobs(self, digests: Sequence[Digest]) -> None:
-        """Forget blobs; they need not be known."""
+        """Delete blobs from the index; unknown ones are ignored."""
         ...
 
     async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
@@ -65,7 +64,7 @@ class BlobIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobSource:
-    """What a blob is made of: how to open it, how many bytes it has at most, its kind."""
+    """The source of a blob: how to open it, its maximum size in bytes, its kind."""
 
     open: Callable[[], AbstractContextManager[Readable]]
     size_max: int
@@ -90,7 +89,7 @@ class _Entry:
 class Blobs:
     """All blobs of this node. Call `reconcile` once before anything else.
 
-    `folder` is ours alone (`<data>/blobs`); `budget_mib` bounds what is kept and what arrives.
+    `folder` belongs to this node alone (`<data>/blobs`); `budget_mib` limits blobs and transfers.
     """
 
     def __init__(self, folder: Path, index: BlobIndex, budget_mib: int) -> None:
@@ -98,12 +97,12 @@ class Blobs:
         self._incoming = folder / "incoming"
         self._index = index
         self._budget = budget_mib * 1024 * 1024
-        self._entries: dict[Digest, _Entry] = {}  # The least recently used stands first.
+        self._entries: dict[Digest, _Entry] = {}  # The least recently used is first.
         self._kept = 0  # Bytes of all entries.
         self._pins: dict[str, set[Digest]] = {}
-        self._idle: dict[Path, int] = {}  # Interrupted transfers, with their size in bytes.
+        self._idle: dict[Path, int] = {}  # Interrupted transfers, with their sizes in bytes.
         self._reserved = 0
-        self._naming = trio.Lock()  # A name is given or taken away by one at a time.
+        self._naming = trio.Lock()  # Held while names are given or removed.
 
     async def put_file(self, path: Path, kind: str) -> BlobRef:
         """Copy a file in; InvalidRequest if it cannot be read, StorageFull if there is no room.
@@ -114,13 +113,13 @@ class Blobs:
             return await self.put_stream(source, os.fstat(source.fileno()).st_size, kind)
 
     async def put_bytes(self, data: bytes, kind: str) -> BlobRef:
-        """Keep some bytes; StorageFull if there is no room."""
+        """Store some bytes; StorageFull if there is no room."""
         return await self.put_stream(io.BytesIO(data), len(data), kind)
 
     async def put_stream(
         self, source: Readable, size_max: int, kind: str, expected: Digest | None = None
     ) -> BlobRef:
-        """Keep what a source yields up to its end, at most `size_max` bytes.
+        """Store a source's bytes up to its end, at most `size_max` bytes.
 
         InvalidRequest if it yields more, or if its digest is not the expected one.
         """
@@ -134,9 +133,9 @@ class Blobs:
         return ref
 
     async def put_all(self, sources: Sequence[BlobSource], owner: str) -> tuple[BlobRef, ...]:
-        """Keep what many sources yield, pinned for an owner, at the cost of a few.
+        """Store many sources, pinned for an owner, with few syncs.
 
-        All or none of it is kept. Errors as of `put_stream`, and those of opening the sources.
+        All or none are stored. Errors as of `put_stream`, and those of opening the sources.
         """
         temporary = [self._incoming / f"{secrets.token_hex(16)}.tmp" for _ in sources]
         async with self.room(sum(source.size_max for source in sources), len(sources)):
@@ -144,7 +143,7 @@ class Blobs:
                 written = await trio.to_thread.run_sync(_write_all, sources, temporary)
                 refs = tuple(each.ref for each in written)
                 self.pin(owner, *(ref.digest for ref in refs))
-                # What is here already is not written again, and twice the same is one.
+                # Existing and repeated blobs are not written again.
                 new = {ref.digest: each for ref, each in zip(refs, written, strict=True)
                        if self.path(ref.digest) is None}  # fmt: skip
                 await self.adopt(*new.values())
@@ -171,15 +170,15 @@ class Blobs:
         return data
 
     def path(self, digest: Digest) -> Path | None:
-        """Return where the blob's bytes are, None if it is not here; pin it to keep it there."""
+        """Return the path of the blob's bytes, None if it is not here; pin it to keep it there."""
         entry = self._entries.get(digest)
         if entry is None:
             return None
-        self._note(digest, entry)  # Now the most recently used, in memory and on disk.
+        self._note(digest, entry)  # It is now the most recently used, in memory and on disk.
         path = self._path(digest)
         try:
             os.utime(path)
-        except FileNotFoundError:  # Somebody tidied our folder by hand.
+        except FileNotFoundError:  # Somebody removed it by hand.
             self._note(digest, None)
             return None
         return path
@@ -194,29 +193,29 @@ class Blobs:
         return tuple(BlobRef(d, e.size) for d, e in self._entries.items() if e.kind == kind)
 
     def used_bytes(self) -> int:
-        """Return what counts against the budget: blobs, transfers, and what they may still grow."""
+        """Return the used budget: blobs, transfers, and their remaining growth."""
         return self._kept + sum(self._idle.values()) + self._reserved
 
     def pin(self, owner: str, *digests: Digest) -> None:
-        """Keep these blobs, here already or not, until their owner's pins are gone.
+        """Keep these blobs, present or not, until their owner's pins are removed.
 
-        Pins live in memory: whoever needs them pins again after a start.
+        Pins exist in memory only: their owner sets them again after a start.
         """
         self._pins.setdefault(owner, set()).update(digests)
 
     def unpin(self, owner: str) -> None:
-        """Give up all pins of an owner; there need not be any."""
+        """Remove all pins of an owner, if it has any."""
         self._pins.pop(owner, None)
 
     async def drop(self, digest: Digest) -> None:
-        """Remove a blob, pinned or not; it need not be here."""
+        """Remove a blob, pinned or not, if it is here."""
         await self._remove(lambda: [digest])
 
     async def sweep(self, need: int = 0, count: int = 0) -> int:
-        """Remove what nobody pinned, oldest first, until `need` more bytes fit; return bytes freed.
+        """Evict unpinned blobs, oldest first, until `need` more bytes fit; return bytes freed.
 
-        `count` more blobs are to fit too. It does what it can: whether it was enough, `used_bytes`
-        tells.
+        `count` more blobs must fit, too. It evicts what it can; `used_bytes` shows whether that
+        was enough.
         """
         before = self.used_bytes()
         for path in tuple(self._idle):
@@ -227,7 +226,7 @@ class Blobs:
         return before - self.used_bytes()
 
     def can_hold(self, size: int) -> bool:
-        """Say whether so many bytes would fit if all that may be swept were gone."""
+        """Return whether so many bytes would fit after evicting everything unpinned."""
         if self.used_bytes() + size <= self._budget:
             return True
         pinned = frozenset[Digest]().union(*self._pins.values())
@@ -236,8 +235,8 @@ class Blobs:
 
     @asynccontextmanager
     async def room(self, size: int, count: int = 1) -> AsyncIterator[None]:
-        """Keep room for so many bytes to come; StorageFull if even sweeping does not make it."""
-        # Nothing is swept for what cannot fit in any case: a stranger might ask for it.
+        """Reserve room for so many bytes; StorageFull if eviction cannot make enough."""
+        # Nothing is evicted for bytes that cannot fit: a stranger might request them.
         many = len(self._entries) + count > BLOBS_MAX
         if (many or self.used_bytes() + size > self._budget) and self.can_hold(size):
             await self.sweep(size, count)
@@ -254,7 +253,7 @@ class Blobs:
 
     @asynccontextmanager
     async def partial(self, digest: Digest, size: int) -> AsyncIterator[Path]:
-        """Lend the file in which a transfer of `size` bytes collects; it stays when interrupted."""
+        """Yield the file of a transfer of `size` bytes; it stays when interrupted."""
         path = self._incoming / f"{digest.hex()}{PARTIAL}"
         self._idle.pop(path, None)
         try:
@@ -265,7 +264,7 @@ class Blobs:
                 self._idle[path] = path.stat().st_size
 
     async def adopt(self, *complete: Complete) -> None:
-        """Make blobs of complete files in our folder, whose digests the caller proved."""
+        """Turn complete files in our folder into blobs; the caller has verified their digests."""
         assert all(each.kind in KINDS for each in complete)
         moves = [(each.path, self._path(each.ref.digest)) for each in complete]
         rows = []
@@ -279,14 +278,14 @@ class Blobs:
         await self._index.record_blobs(rows)
 
     async def reconcile(self) -> None:
-        """Believe the disk: learn which blobs are there, tell the index, remove what is torn."""
+        """Read the folder: find all blobs, update the index, remove incomplete files."""
         found, self._idle = await trio.to_thread.run_sync(self._look)
         kinds = {digest: (size, kind) for digest, size, kind in await self._index.known_blobs()}
         await self._index.forget_blobs(tuple(kinds.keys() - found.keys()))
         self._entries, self._kept = {}, 0
         rows = []
         for digest, size in found.items():
-            # The crash came between the name and the record: what it was for is not known.
+            # The crash came between rename and record: the kind is unknown.
             size_known, kind = kinds.get(digest, (size, "input"))
             if digest not in kinds or size_known != size:
                 rows.append((digest, size, kind))
@@ -294,7 +293,7 @@ class Blobs:
         await self._index.record_blobs(rows)
 
     def _note(self, digest: Digest, entry: _Entry | None) -> None:
-        """Let a blob be the one that was used last, or None: not be here."""
+        """Make a blob the most recently used; None removes it from the index."""
         before = self._entries.pop(digest, None)
         self._kept -= before.size if before else 0
         if entry is not None:
@@ -303,7 +302,7 @@ class Blobs:
 
     async def _remove(self, choose: Callable[[], Sequence[Digest]]) -> None:
         async with self._naming:
-            digests = choose()  # Not before: somebody may pin one while another is named.
+            digests = choose()  # Not earlier: a blob may be pinned while another is named.
             for digest in digests:
                 self._note(digest, None)
             paths = [self._path(digest) for digest in digests]
@@ -312,7 +311,7 @@ class Blobs:
             await self._index.forget_blobs(digests)
 
     def _oldest(self, need: int, count: int) -> list[Digest]:
-        """Return what has to go so that bytes and blobs to come fit; only what is not pinned."""
+        """Return the unpinned blobs to evict to make room for bytes and blobs."""
         bytes_over = self.used_bytes() + need - self._budget
         blobs_over = len(self._entries) + count - BLOBS_MAX
         pinned = frozenset[Digest]().union(*self._pins.values())
@@ -366,7 +365,7 @@ def _unlink_all(paths: Sequence[Path]) -> None:
 
 
 def _blob_files(folder: Path) -> Iterator[tuple[Digest, os.stat_result]]:
-    """Yield the blobs of a folder; files with other names are not ours, and stay."""
+    """Yield the blobs of a folder; files with other names are not ours and stay."""
     for path in folder.glob("[0-9a-f][0-9a-f]/*"):
         digest = _digest_of_name(path.name)
         status = path.lstat()
@@ -379,7 +378,7 @@ def _blob_files(folder: Path) -> Iterator[tuple[Digest, os.stat_result]]:
 
 
 def _partials(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the interrupted transfers worth keeping, and remove all else that is half-written."""
+    """Yield the interrupted transfers to keep, and remove all other incomplete files."""
     for path in folder.iterdir():
         status = path.lstat()
         fresh = time.time() - status.st_mtime < PARTIAL_KEPT_S

@@ -1,7 +1,7 @@
-"""What the blob folder needs of the operating system: copy and hash, and make a file final.
+"""File operations of the blob folder: copy and hash, and give a file its final name.
 
-Everything here blocks, so it runs in a worker thread of trio; every loop over bytes asks there
-whether it was cancelled.
+Everything here blocks, so it runs in a worker thread of trio; every loop over bytes checks for
+cancellation.
 
 Spec: specs/data.md#on-disk.
 """
@@ -22,18 +22,18 @@ from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import Digest
 
 CHUNK: Final = 1024 * 1024
-"""Bytes that are hashed, written and sent at a time."""
+"""Bytes to hash, write and send at a time."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 SYNCED_ONE_BY_ONE_MAX: Final = 16
-"""More files are synced with their whole file system: other programs' writes are less to wait for
-than a commit of the file system's journal for each file."""
+"""More files than this are synced with their whole file system: waiting for other programs' writes
+takes less time than a commit of the file system's journal for each file."""
 FLOOR_BYTES_MAX: Final = 1024**3
 FLOOR_PERCENT: Final = 10
-"""What strangers unpack leaves free: so much of a disk, but at most FLOOR_BYTES_MAX."""
+"""Strangers' images leave this fraction of the disk free, but at most FLOOR_BYTES_MAX."""
 
 
 class Readable(Protocol):
-    """Anything that bytes come out of."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes; none at the end."""
@@ -42,7 +42,7 @@ class Readable(Protocol):
 
 @contextmanager
 def full_disk_as_storage_full(folder: Path) -> Iterator[None]:
-    """Turn the operating system's ways of saying "no space" into StorageFull."""
+    """Turn the operating system's "no space" errors into StorageFull."""
     try:
         yield
     except OSError as error:
@@ -53,10 +53,10 @@ def full_disk_as_storage_full(folder: Path) -> Iterator[None]:
 
 
 def is_short(folder: Path, coming: int = 0) -> bool:
-    """Say whether the disk of a folder would be nearly full with so many bytes more.
+    """Return whether the disk of a folder would be nearly full with so many more bytes.
 
-    Its owner and this node need what is below the floor: it is not for strangers' files. Inodes
-    run out like bytes; a file system that makes them as it goes (btrfs) says that it has none.
+    The space below the floor is for the owner and this node, not for strangers' files. Inodes
+    count like bytes; a file system that creates them on demand (btrfs) reports none.
     """
     disk = os.statvfs(folder)
     floor = min(FLOOR_BYTES_MAX, disk.f_blocks * disk.f_frsize * FLOOR_PERCENT // 100)
@@ -65,7 +65,7 @@ def is_short(folder: Path, coming: int = 0) -> bool:
 
 
 def no_room(unpacked_mib: int) -> str:
-    """Return in words that an image does not fit into what is kept of unpacked ones."""
+    """Return the error text for an image that does not fit into storage.unpacked_mib."""
     return (
         f"the image does not fit into the {unpacked_mib} MiB that this provider has for unpacked"
         " images (storage.unpacked_mib)"
@@ -94,7 +94,7 @@ def create_private(path: Path) -> BinaryIO:
 def copy_hashed(source: Readable, target: BinaryIO, size_max: int) -> tuple[Digest, int]:
     """Copy until the source ends; return the digest and the size in bytes.
 
-    InvalidRequest if the source holds more than `size_max` bytes.
+    InvalidRequest if the source has more than `size_max` bytes.
     """
     whole = hashlib.sha256()
     copied = 0
@@ -109,10 +109,10 @@ def copy_hashed(source: Readable, target: BinaryIO, size_max: int) -> tuple[Dige
 
 
 def make_final(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Give complete files their final names, in folders that are made if they are missing.
+    """Give complete files their final names; missing folders are created.
 
-    A crash leaves of each file either all of it under its final name, or nothing. All are on one
-    file system. StorageFull if it is full.
+    After a crash each file is either complete under its final name, or does not have it. All are
+    on one file system. StorageFull if it is full.
     """
     if not moves:
         return
@@ -131,7 +131,7 @@ def make_final(moves: Sequence[tuple[Path, Path]]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    """Sync a file's bytes, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -140,7 +140,7 @@ def sync(path: Path) -> None:
 
 
 def _sync(paths: Collection[Path]) -> None:
-    """Sync files or folders of one file system; many of them with the whole of it, once."""
+    """Sync files or folders of one file system; for many, sync the file system once."""
     if len(paths) <= SYNCED_ONE_BY_ONE_MAX:
         for path in paths:
             sync(path)

@@ -1,7 +1,7 @@
-"""Which shared libraries a program of this machine needs, read from its file.
+"""Finds the shared libraries that a program of this machine needs, from its file.
 
-Only for files that we trust, and only as much of ELF as the loader itself reads: no program is
-run for it. 64-bit little-endian, as x86-64 and aarch64 are.
+Only for trusted files, and only those parts of ELF that the loader itself reads; no program is run.
+64-bit little-endian, as on x86-64 and aarch64.
 
 Spec: specs/data.md#base-image.
 """
@@ -20,7 +20,7 @@ STANDARD: Final = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 
 @dataclass(frozen=True, slots=True)
 class Linkage:
-    """What a program or library asks of the loader; `search` are folders it names itself."""
+    """What a program or library needs from the loader; `search` are its own search folders."""
 
     loader: str
     needed: tuple[str, ...]
@@ -28,7 +28,7 @@ class Linkage:
 
 
 def read_linkage(path: Path) -> Linkage | None:
-    """Return what an ELF file needs, None if it is no ELF file or needs nothing."""
+    """Return what an ELF file needs, None if it is not an ELF file or needs nothing."""
     data = path.read_bytes()
     if data[:6] != b"\x7fELF\x02\x01":
         return None
@@ -52,15 +52,15 @@ def read_linkage(path: Path) -> Linkage | None:
 
 
 def library_folders() -> tuple[Path, ...]:
-    """Return where the loader looks: what its configuration names, then the standard folders."""
+    """Return the loader's search path: the configured folders, then the standard folders."""
     named = list(_configured(LOADER_CONFIG))
     return tuple(Path(folder) for folder in (*named, *STANDARD) if Path(folder).is_dir())
 
 
 def closure(path: Path, folders: tuple[Path, ...]) -> dict[str, Path]:
-    """Return all libraries that a file needs, directly or not, by the name it asks for them.
+    """Return all libraries that a file needs, directly or indirectly, by name.
 
-    The loader is among them under its full path. FileNotFoundError names what is missing.
+    The loader is included under its full path. FileNotFoundError names what is missing.
     """
     found: dict[str, Path] = {}
     waiting: list[tuple[Path, tuple[Path, ...]]] = [(path, ())]
@@ -113,7 +113,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _offset_of(address: int, segments: list[tuple[int, int, int, int]]) -> int:
-    """Return where in the file the byte stands that is loaded at an address."""
+    """Return the file offset of the byte that is loaded at an address."""
     for kind, offset, start, size in segments:
         if kind == PT_LOAD and start <= address < start + size:
             return offset + address - start

@@ -1,7 +1,7 @@
 """The bytes of the blob protocol: frames, two requests, one answer.
 
-A frame is a length of four bytes, big endian, and as many bytes. Requests and answers are
-canonical msgpack maps with integer keys; hashes and chunks are bare bytes.
+A frame is a length of four bytes, big endian, followed by that many bytes. Requests and answers are
+canonical msgpack maps with integer keys; hashes and chunks are raw bytes.
 
 Spec: specs/data.md#wire.
 """
@@ -21,19 +21,19 @@ from protocol.wire.job import BLOB_SIZE_MAX
 
 PROTOCOL: Final = "/mutirao/blob/1"
 CHUNK: Final = 1024 * 1024
-"""Bytes of every chunk of a blob but its last."""
+"""Bytes of every chunk of a blob except the last."""
 HASHES_PER_FRAME: Final = 256
-"""Hashes of one frame of the chunk list: the holder reads 256 MiB at most between two frames."""
+"""Hashes per frame of the chunk list: the holder reads at most 256 MiB between two frames."""
 CHUNKS_PER_REQUEST_MAX: Final = 64
 MESSAGE_MAX: Final = 128
-"""Bytes of a request or an answer at most."""
+"""Maximum bytes of a request or an answer."""
 SIZE_MAX: Final = BLOB_SIZE_MAX
 LENGTH_BYTES: Final = 4
 BUFFER_BYTES: Final = 64 * 1024
 
 
 class FrameStream(Protocol):
-    """Bytes to and from one peer; every method raises PeerUnreachable when the peer is gone."""
+    """Bytes to and from one peer; every method raises PeerUnreachable when the peer is lost."""
 
     async def read_exactly(self, n: int, /) -> bytes:
         """Return exactly `n` bytes; PeerUnreachable if the stream ends before."""
@@ -57,13 +57,13 @@ class FrameStream(Protocol):
 
 
 class Buffered:
-    """A stream whose small frames travel together: each read or write of a stream takes a while.
+    """A stream that combines small frames: each read or write of a stream has a cost.
 
-    What is written leaves before the peer is waited for, at the end, or when it is much.
+    Written bytes are sent before a wait for the peer, at the end, or when enough are buffered.
     """
 
     def __init__(self, stream: FrameStream) -> None:
-        """Take over a stream, with whatever was not read of it yet."""
+        """Take over a stream, with its unread bytes."""
         self._stream = stream
         self._unread = bytearray()
         self._unsent = bytearray()
@@ -84,7 +84,7 @@ class Buffered:
         return self._take(most)
 
     async def write(self, data: bytes, /) -> None:
-        """Send the bytes, in a while."""
+        """Send the bytes later, with others."""
         self._unsent += data
         if len(self._unsent) >= BUFFER_BYTES:
             await self._flush()
@@ -114,7 +114,7 @@ class Buffered:
 
 
 class ReplyStatus(IntEnum):
-    """What the holder says to a request."""
+    """The status of a holder's answer."""
 
     HERE = 0
     ABSENT = 1
@@ -123,14 +123,14 @@ class ReplyStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """Asks for a blob's size and the SHA-256 of each of its chunks."""
+    """Requests a blob's size and the SHA-256 of each of its chunks."""
 
     digest: Digest
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRequest:
-    """Asks for `count` chunks of a blob, from number `first` on."""
+    """Requests `count` chunks of a blob, from number `first` on."""
 
     digest: Digest
     first: int
@@ -144,14 +144,14 @@ class ChunkRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Stands before what was asked for; `size` is the blob's, in bytes, and 0 unless HERE."""
+    """Precedes the requested data; `size` is the blob's in bytes, 0 unless HERE."""
 
     status: ReplyStatus
     size: int = 0
 
 
 def chunk_count(size: int) -> int:
-    """Return how many chunks a blob of `size` bytes has; an empty one has none."""
+    """Return the number of chunks of a blob of `size` bytes; an empty blob has none."""
     return -(-size // CHUNK)
 
 
@@ -176,7 +176,7 @@ def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
             and 1 <= count <= CHUNKS_PER_REQUEST_MAX
         ):
             return ChunkRequest(Digest(digest), first, count)
-    raise MalformedMessage(peer, "this is no request for a blob")
+    raise MalformedMessage(peer, "this is not a request for a blob")
 
 
 def encode_reply(answer: Reply) -> bytes:
@@ -191,7 +191,7 @@ def decode_reply(peer: PeerId, data: bytes) -> Reply:
             0 <= status < len(ReplyStatus) and not rest and 0 <= size <= SIZE_MAX
         ):
             return Reply(ReplyStatus(status), size)
-    raise MalformedMessage(peer, "this is no answer about a blob")
+    raise MalformedMessage(peer, "this is not an answer about a blob")
 
 
 async def send_frame(stream: FrameStream, data: bytes) -> None:
@@ -206,7 +206,7 @@ async def read_frame(stream: FrameStream, peer: PeerId, limit: int) -> bytes:
 
 
 async def read_frame_or_end(stream: FrameStream, peer: PeerId, limit: int) -> bytes | None:
-    """Return the next frame, None if the stream ended in good order before it."""
+    """Return the next frame, None if the stream ended properly before it."""
     length = await stream.read_some(LENGTH_BYTES)
     if not length:
         return None
@@ -217,12 +217,12 @@ async def read_frame_or_end(stream: FrameStream, peer: PeerId, limit: int) -> by
 
 @contextmanager
 def patience(peer: PeerId, seconds: float) -> Iterator[None]:
-    """Bound what waits for a peer; PeerUnreachable when the time is over."""
+    """Limit a wait for a peer; PeerUnreachable after the time-out."""
     try:
         with trio.fail_after(seconds):
             yield
     except trio.TooSlowError:
-        raise PeerUnreachable(f"{peer} kept us waiting for {seconds:g} s") from None
+        raise PeerUnreachable(f"{peer} did not answer within {seconds:g} s") from None
 
 
 async def _read_body(stream: FrameStream, peer: PeerId, length: bytes, limit: int) -> bytes:
@@ -233,7 +233,7 @@ async def _read_body(stream: FrameStream, peer: PeerId, length: bytes, limit: in
 
 
 def _unpack(peer: PeerId, data: bytes) -> dict[int, object]:
-    """Decode a map with integer keys that is encoded in the one allowed way."""
+    """Decode a canonically encoded map with integer keys."""
     try:
         fields = unpack(data)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""Images by the digest of their OCI manifest: taken in, built, named, unpacked, handed on.
+"""Images by the digest of their OCI manifest: imported, built, named, unpacked, exported.
 
-An image is nothing but blobs: the manifest, the config, and the layers.
+An image consists of blobs: the manifest, the config, and the layers.
 
 Spec: specs/data.md#images.
 """
@@ -46,12 +46,12 @@ LOG: Final = logging.getLogger(__name__)
 BASE: Final = "base"
 """The name of the image that `build_base` makes."""
 PREFIX_MIN: Final = 12
-"""Hexadecimal digits that may stand for a digest."""
+"""The fewest hexadecimal digits of a digest's prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is wholly here: its names if any, and its size in bytes without unpacking."""
+    """A complete image: its names if any, and its size in bytes without unpacking."""
 
     digest: Digest
     names: tuple[str, ...]
@@ -79,7 +79,7 @@ class Images:
         return self._blobs
 
     async def reconcile(self) -> None:
-        """Pin all blobs of the images that have a name: the sweeper leaves them alone."""
+        """Pin all blobs of the named images, so they are not evicted."""
         for name, image in self._tags.items():
             try:
                 self._pin(name, await self.parts(image))
@@ -87,22 +87,22 @@ class Images:
                 LOG.warning("the image named %s cannot be used: %s", name, error)
 
     async def import_path(self, path: Path) -> Digest:
-        """Take in `docker save`'s tar, an OCI layout folder or a tar of one; return its digest.
+        """Import a tar of `docker save`, an OCI layout folder or a tar of one; return its digest.
 
         The names in the archive become the image's names. InvalidRequest if it is broken,
         StorageFull if there is no room.
         """
         imported = await import_image(self._blobs, path)
         for name in imported.names:
-            if name != BASE:  # An archive does not replace what this node builds.
+            if name != BASE:  # An archive does not replace the image that this node builds.
                 await self._try_tag(name, imported.digest)
         return imported.digest
 
     async def build_base(self, progress: Callable[[str], None] | None = None) -> Digest:
-        """Make the image "base" from this machine's Python, shell and tools; return its digest.
+        """Build the image "base" from this machine's Python, shell and tools; return its digest.
 
-        It takes seconds; the same machine makes the same digest. `progress` is told in words.
-        SandboxUnavailable if this machine cannot make one, StorageFull if there is no room.
+        It takes seconds; the same machine gives the same digest. `progress` gets texts.
+        SandboxUnavailable if this machine cannot build one, StorageFull if there is no room.
         """
         report = progress or _ignore
         report("packing Python, its libraries and a shell")
@@ -131,25 +131,26 @@ class Images:
         return tuple(dict.fromkeys(refs))
 
     async def missing(self, image: Digest) -> tuple[BlobRef, ...]:
-        """Return those parts that are not here; errors as of `parts`."""
+        """Return the missing parts; errors as of `parts`."""
         return tuple(ref for ref in await self.parts(image) if self._blobs.ref(ref.digest) is None)
 
     async def known(self) -> tuple[Image, ...]:
-        """Return all images that are wholly here."""
+        """Return all complete images."""
         small = [ref for ref in self._blobs.of_kind("image") if ref.size <= DOCUMENT_MAX]
         looked = [await self._look_at(ref.digest) for ref in small]
         return tuple(image for image in looked if image is not None)
 
     async def config(self, image: Digest) -> ImageConfig:
-        """Return what the image wants; BlobUnavailable if it is not here."""
+        """Return the image's config; BlobUnavailable if it is not here."""
         manifest = parse_manifest(await self._document(image))
         return parse_config(await self._document(manifest.config.digest))
 
     async def unpack(self, image: Digest, folder: Path, allowance: Allowance | None = None) -> Path:
-        """Return `<folder>/<hex>`, the root of the image, unpacked once and shared by all.
+        """Return `<folder>/<hex>`, the image's root, which is unpacked once and shared.
 
         BlobUnavailable if a part is missing; InvalidRequest if the image is broken, hostile, or
-        beyond the allowance; SandboxUnavailable on a kernel before 5.6; StorageFull if the disk is.
+        beyond the allowance; SandboxUnavailable on a kernel before 5.6; StorageFull if the disk is
+        full.
         """
         target = folder / image.hex()
         lock = self._unpacking.setdefault(target, trio.Lock())
@@ -165,7 +166,7 @@ class Images:
     async def docker_archive(
         self, image: Digest, path: Path, allowance: Allowance | None = None
     ) -> int:
-        """Write the image to a new file for `docker load`; return how many bytes it unpacks to.
+        """Write the image to a new file for `docker load`; return its unpacked size in bytes.
 
         Errors as of `unpack`.
         """
@@ -176,9 +177,9 @@ class Images:
         return limits.bytes_used
 
     async def tag(self, name: str, image: Digest) -> None:
-        """Give an image that is here a name, which another one loses.
+        """Give a complete image a name, and take the name from any other image.
 
-        InvalidRequest if it is no name, BlobUnavailable if the image is not here.
+        InvalidRequest if the name is invalid, BlobUnavailable if the image is not here.
         """
         parts = await self.parts(image)
         async with self._tagging:
@@ -186,7 +187,7 @@ class Images:
         self._pin(name, parts)
 
     async def untag(self, name: str) -> None:
-        """Take a name away; NotFound if no image has it."""
+        """Remove a name; NotFound if no image has it."""
         async with self._tagging:
             if name not in self._tags:
                 raise NotFound(f"no image is named {name!r:.120}")
@@ -194,10 +195,10 @@ class Images:
         self._blobs.unpin(_owner(name))
 
     def resolve(self, reference: str) -> Digest:
-        """Return the image that a name, `sha256:<hex>` or the beginning of its hex means.
+        """Return the image of a name, of `sha256:<hex>`, or of a prefix of its hex.
 
-        A whole digest need not be of an image that is here. NotFound if nothing has the name or
-        the beginning, Conflict if several images have the beginning.
+        A full digest is returned even if that image is not here. NotFound if nothing has the name
+        or the prefix, Conflict if several images have the prefix.
         """
         if reference in self._tags:
             return self._tags[reference]
@@ -210,7 +211,8 @@ class Images:
         candidates = [digest for digest in candidates if self._is_manifest(digest)]
         if len(name) < PREFIX_MIN or not candidates:
             known = (
-                ", ".join(sorted(self._tags)) or "none yet: `mutirao image build-base` makes one"
+                ", ".join(sorted(self._tags))
+                or "none yet; build one with `mutirao image build-base`"
             )
             raise NotFound(f"no image is named {reference!r:.120}; there are: {known}")
         if len(candidates) > 1:
@@ -218,7 +220,7 @@ class Images:
         return candidates[0]
 
     async def _try_tag(self, name: str, image: Digest) -> None:
-        """Tag with a name from an archive, unless it is odd: the image is fine without it."""
+        """Tag with a name from an archive, unless it is invalid: the image needs no name."""
         try:
             await self.tag(name, image)
         except InvalidRequest as error:
@@ -260,7 +262,7 @@ class Images:
     def _path(self, ref: BlobRef) -> Path:
         path = self._blobs.path(ref.digest)
         if path is None:
-            raise BlobUnavailable(f"the image is not whole: sha256:{ref.digest.hex()} is not here")
+            raise BlobUnavailable(f"the image is incomplete: sha256:{ref.digest.hex()} is not here")
         return path
 
     def _is_manifest(self, digest: Digest) -> bool:
@@ -289,4 +291,4 @@ def _owner(name: str) -> str:
 
 
 def _ignore(_: str) -> None:
-    """Hear of progress that nobody wants to hear of."""
+    """Ignore progress."""

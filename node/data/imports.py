@@ -39,7 +39,7 @@ GZIP_MAGIC: Final = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """An image that came in, with the names that its archive gives it."""
+    """An imported image, with the names that its archive gives it."""
 
     digest: Digest
     names: tuple[str, ...]
@@ -53,14 +53,14 @@ class ArchiveSource(Protocol):
         ...
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open files."""
         ...
 
 
 async def import_image(blobs: Blobs, path: Path) -> Imported:
-    """Take all blobs of the image in; InvalidRequest if it is broken, or not one image.
+    """Import all blobs of the image; InvalidRequest if it is broken, or not exactly one image.
 
-    The blobs are pinned for the time of the import only.
+    The blobs are pinned during the import only.
     """
     owner = f"import {secrets.token_hex(8)}"
     source = await trio.to_thread.run_sync(_open_source, path)
@@ -72,7 +72,7 @@ async def import_image(blobs: Blobs, path: Path) -> Imported:
 
 
 class FolderSource:
-    """An OCI layout in a folder of the user."""
+    """An OCI layout in a user's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -95,7 +95,7 @@ class FolderSource:
 
 
 class TarSource:
-    """An archive in a tar file of the user. One of its files is read at a time."""
+    """An archive in a user's tar file. One of its files is read at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
         """Index the archive; InvalidRequest if it is not one."""
@@ -148,7 +148,7 @@ class _Part:
 
 
 class _Import:
-    """One import: documents first, so that nothing large is copied in vain."""
+    """One import: documents first, so nothing large is copied in vain."""
 
     def __init__(self, blobs: Blobs, source: ArchiveSource, owner: str) -> None:
         self._blobs = blobs
@@ -160,7 +160,7 @@ class _Import:
             return await self._from_layout(parse_index(index))
         if (listing := await self._document("manifest.json")) is not None:
             return await self._from_docker_save(parse_json(listing, "listing"))
-        raise InvalidRequest("this is no image: it has neither index.json nor manifest.json")
+        raise InvalidRequest("this is not an image: it has neither index.json nor manifest.json")
 
     async def _from_layout(self, descriptors: tuple[Descriptor, ...]) -> Imported:
         chosen = _only_one(descriptors)
@@ -204,7 +204,7 @@ class _Import:
         return Descriptor(await self._put(name), f"{LAYER_TYPE}{packed}")
 
     async def _put(self, name: str, expected: Digest | None = None) -> BlobRef:
-        """Take one file in as a blob, unless its digest is here already."""
+        """Import one file as a blob, unless its digest is here already."""
         if expected is not None:
             self._blobs.pin(self._owner, expected)
             here = self._blobs.ref(expected)
@@ -212,7 +212,7 @@ class _Import:
                 return here
         opened = await trio.to_thread.run_sync(self._source.open, name)
         if opened is None:
-            raise InvalidRequest(f"the image is not whole: {name!r:.120} is missing")
+            raise InvalidRequest(f"the image is incomplete: {name!r:.120} is missing")
         ref = await self._blobs.put_stream(opened[0], opened[1], "image", expected)
         self._blobs.pin(self._owner, ref.digest)
         return ref
@@ -220,7 +220,7 @@ class _Import:
     async def _required(self, name: str) -> bytes:
         data = await self._document(name)
         if data is None:
-            raise InvalidRequest(f"the image is not whole: {name!r:.120} is missing")
+            raise InvalidRequest(f"the image is incomplete: {name!r:.120} is missing")
         return data
 
     async def _document(self, name: str) -> bytes | None:
@@ -228,7 +228,7 @@ class _Import:
         if opened is None:
             return None
         if opened[1] > DOCUMENT_MAX:
-            raise InvalidRequest(f"the image is odd: {name!r:.120} has {opened[1]} bytes")
+            raise InvalidRequest(f"the image is inconsistent: {name!r:.120} has {opened[1]} bytes")
         return await trio.to_thread.run_sync(opened[0].read, DOCUMENT_MAX)
 
 
@@ -254,7 +254,7 @@ def _for_this_machine(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, 
 
 
 def _only_one(descriptors: tuple[Descriptor, ...]) -> Descriptor:
-    """Return the one image there is; several names of one are fine."""
+    """Return the only image; it may have several names."""
     if len({entry.ref.digest for entry in descriptors}) > 1:
         with_platform = tuple(entry for entry in descriptors if entry.platform)
         descriptors = _for_this_machine(with_platform) if with_platform else descriptors

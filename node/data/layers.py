@@ -1,4 +1,4 @@
-"""A layer's bytes as they come out of the blob: hashed on both sides, decompressed, bounded.
+"""Reads a layer's bytes from its blob: hashed on both sides, decompressed, bounded.
 
 Spec: specs/data.md#unpacking.
 """
@@ -19,31 +19,31 @@ from node.data.tar import TarEntry, TarReader
 from protocol.values.errors import InvalidRequest
 
 GZIP_WINDOW: Final = 31
-"""zlib's way to say: a gzip header and trailer, and the largest window."""
+"""For zlib: gzip header and trailer, and the largest window."""
 RATIO_GRACE: Final = 64 * CHUNK
-"""Bytes that may come out of any layer, however small: zeros compress well."""
+"""Bytes that any layer may unpack to, however small it is: zeros compress well."""
 ENTRY_BYTES: Final = 4096
-"""What an entry takes on a disk beside its data: inode, name, and the rest of its last block."""
+"""The disk space of an entry besides its data: inode, name, and the rest of its last block."""
 STEP_BYTES: Final = 8 * CHUNK
-"""In such steps the growth of an image is told."""
+"""The step in which the growth of an image is reported."""
 
 
 @dataclass(slots=True)
 class Allowance:
-    """What an image may use over all of its layers, and what it has used of that."""
+    """What an image may use in all of its layers, and what it has used."""
 
     bytes_max: int = 64 * 1024**3
     entries_max: int = 1_000_000
     ratio_max: int = 100
-    """Bytes out per byte in. Real layers stay below 20, a gzip bomb has about 1000."""
+    """Unpacked bytes per compressed byte. Real layers stay below 20, a gzip bomb has about 1000."""
     grow: Callable[[int], object] | None = None
-    """Told from time to time how many bytes were used since it was told last; it may refuse."""
+    """Called with the bytes used since the previous call; it may refuse."""
     bytes_used: int = 0
     entries_used: int = 0
     _told: int = 0
 
     def take_bytes(self, count: int) -> None:
-        """Use some bytes; InvalidRequest if they are not allowed."""
+        """Count some bytes; InvalidRequest if they exceed the limit."""
         self.bytes_used += count
         if self.bytes_used > self.bytes_max:
             mib = self.bytes_max // 1024**2
@@ -55,7 +55,7 @@ class Allowance:
             self._told = self.bytes_used
 
     def take_entry(self) -> None:
-        """Use what an entry takes beside its data; InvalidRequest if it is not allowed."""
+        """Count an entry's space besides its data; InvalidRequest if it exceeds the limit."""
         self.entries_used += 1
         if self.entries_used > self.entries_max:
             raise InvalidRequest(f"the image has more than {self.entries_max} files")
@@ -63,7 +63,7 @@ class Allowance:
 
 
 class LayerArchive(TarReader):
-    """The entries of a layer, each of them counted."""
+    """The entries of a layer, with a limit on their number."""
 
     def __init__(self, reader: "LayerReader", allowance: Allowance) -> None:
         super().__init__(reader)
@@ -78,10 +78,10 @@ class LayerArchive(TarReader):
 
 @contextmanager
 def open_layer(layer: Layer, path: Path, allowance: Allowance) -> Iterator[LayerArchive]:
-    """Open a layer, given with the path of its blob: the one way to look into it.
+    """Open a layer, given with the path of its blob: the only way to read one.
 
-    InvalidRequest if it is broken, uses more than allowed, or has another digest than it should,
-    which shows at the end.
+    InvalidRequest if it is broken, uses more than allowed, or has a wrong digest, which is known
+    at the end.
     """
     if layer.packing == "zstd":
         raise InvalidRequest(f"layer {layer} is packed with zstd: build the image with gzip layers")
@@ -92,14 +92,14 @@ def open_layer(layer: Layer, path: Path, allowance: Allowance) -> Iterator[Layer
 
 
 def check_layer(layer: Layer, path: Path, allowance: Allowance) -> None:
-    """Read all of a layer, for its errors alone: those of `open_layer`."""
+    """Read all of a layer to find its errors, which are those of `open_layer`."""
     with open_layer(layer, path, allowance) as archive:
         for _ in archive:
             continue
 
 
 class LayerReader:
-    """Yields the uncompressed bytes of a layer. `finish` says whether they were the right ones."""
+    """Yields the uncompressed bytes of a layer. `finish` verifies them."""
 
     def __init__(self, blob: BinaryIO, layer: Layer, allowance: Allowance) -> None:
         self._blob = blob
@@ -121,7 +121,7 @@ class LayerReader:
         return bytes(data)
 
     def finish(self) -> None:
-        """Read the rest; InvalidRequest if a digest is not what manifest or config says."""
+        """Read the rest; InvalidRequest if a digest differs from manifest or config."""
         while self.read(CHUNK):
             pass
         if self._outer.digest() != self._layer.ref.digest:
@@ -137,7 +137,9 @@ class LayerReader:
         self._allowance.take_bytes(len(data))
         bound = RATIO_GRACE + self._allowance.ratio_max * self._bytes_in
         if self._bytes_out > bound:
-            raise InvalidRequest(f"layer {self._layer} is compressed beyond belief: a gzip bomb")
+            raise InvalidRequest(
+                f"layer {self._layer} is compressed too strongly: it looks like a gzip bomb"
+            )
         return data
 
     def _raw(self, size: int) -> bytes:
@@ -157,10 +159,10 @@ class LayerReader:
                 self._inflater = zlib.decompressobj(GZIP_WINDOW)
             at_end = not self._pending
             try:
-                # Without input too: what did not fit into the last CHUNK is still in there.
+                # Also without input: it may hold output that did not fit into the last CHUNK.
                 data = self._inflater.decompress(self._pending, CHUNK)
             except zlib.error as error:
-                raise InvalidRequest(f"layer {self._layer} is no gzip: {error}") from error
+                raise InvalidRequest(f"layer {self._layer} is not gzip: {error}") from error
             self._pending = self._inflater.unconsumed_tail or self._inflater.unused_data
             if at_end and not data and not self._inflater.eof:
                 raise InvalidRequest(f"layer {self._layer} ends too early")

@@ -1,6 +1,6 @@
-"""What an image says of itself: its OCI manifest and config, read with suspicion.
+"""Parses an image's OCI manifest and config, which are untrusted.
 
-Both are JSON that a stranger wrote. Only what is used here is read, and all of that is checked.
+Both are JSON that a stranger wrote. Only the fields used here are read, and each is checked.
 
 Spec: specs/data.md#images.
 """
@@ -17,10 +17,10 @@ from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 
 DOCUMENT_MAX: Final = 1024 * 1024
-"""Bytes of a manifest, an index or a config at most."""
+"""Maximum bytes of a manifest, an index or a config."""
 LAYERS_MAX: Final = 128
 STRINGS_MAX: Final = 1024
-"""Environment variables, arguments and the like, each at most."""
+"""Maximum number of environment variables, of arguments and the like."""
 OCI: Final = "application/vnd.oci.image"
 DOCKER: Final = "application/vnd.docker"
 MANIFEST_TYPE: Final = f"{OCI}.manifest.v1+json"
@@ -38,7 +38,7 @@ LAYER_TYPES: Final = {
     f"{DOCKER}.image.rootfs.diff.tar.zstd": "zstd",
 }
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-"""From the kernel's names to OCI's; others have the same."""
+"""OCI's names of architectures where the kernel's differ."""
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: the blob, and the SHA-256 of what it unpacks to."""
+    """One layer: the blob, and the SHA-256 of its unpacked content."""
 
     ref: BlobRef
     packing: str
@@ -80,7 +80,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What the image would like its container to be. It is data: the sandbox decides."""
+    """The container settings that the image suggests. They are data: the sandbox decides."""
 
     env: tuple[tuple[str, str], ...]
     working_dir: str
@@ -88,14 +88,14 @@ class ImageConfig:
     cmd: tuple[str, ...]
     user: str
     volumes: tuple[str, ...]
-    """Paths where Docker would put unlimited host disk: the engine never hears of them."""
+    """Paths that Docker would put on the host's disk without limit; the engine never gets them."""
     architecture: str
     created: str
     diff_ids: tuple[Digest, ...]
 
 
 def own_platform() -> str:
-    """Return the platform that images for this machine have, such as linux/amd64."""
+    """Return the platform of images for this machine, such as linux/amd64."""
     machine = os.uname().machine
     return f"linux/{ARCHITECTURES.get(machine, machine)}"
 
@@ -140,7 +140,7 @@ def parse_config(data: bytes) -> ImageConfig:
 
 
 def layers_of(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
-    """Join manifest and config; InvalidRequest if they are not of one image."""
+    """Combine manifest and config; InvalidRequest if they do not belong together."""
     if len(manifest.layers) != len(config.diff_ids):
         raise InvalidRequest("the manifest and the config of the image disagree on its layers")
     pairs = zip(manifest.layers, config.diff_ids, strict=True)
@@ -148,11 +148,12 @@ def layers_of(manifest: Manifest, config: ImageConfig) -> tuple[Layer, ...]:
 
 
 def require_size(found: BlobRef, claimed: BlobRef) -> None:
-    """Raise InvalidRequest if a part has another size than its manifest says."""
+    """Raise InvalidRequest if a part's size differs from its manifest."""
     if found.size != claimed.size:
         name = f"sha256:{claimed.digest.hex()[:12]}"
         raise InvalidRequest(
-            f"the image is odd: {name} has {found.size} bytes, its manifest says {claimed.size}"
+            f"the image is inconsistent: {name} has {found.size} bytes, its manifest says"
+            f" {claimed.size}"
         )
 
 
@@ -170,7 +171,7 @@ def parse_json(data: bytes, what: str) -> object:
     try:
         document: object = json.loads(data)
     except (ValueError, RecursionError):
-        raise InvalidRequest(f"the {what} of the image is no JSON") from None
+        raise InvalidRequest(f"the {what} of the image is not JSON") from None
     return document
 
 
@@ -178,7 +179,7 @@ def parse_object(data: bytes, what: str) -> dict[str, object]:
     """Return a JSON object; InvalidRequest if it is anything else."""
     document = parse_json(data, what)
     if not isinstance(document, dict):
-        raise InvalidRequest(f"the {what} of the image is no JSON object")
+        raise InvalidRequest(f"the {what} of the image is not JSON object")
     return document
 
 
@@ -224,10 +225,10 @@ def _descriptors(entries: list[object], count_max: int) -> tuple[Descriptor, ...
 
 def _descriptor(entry: object) -> Descriptor:
     if not isinstance(entry, dict):
-        raise InvalidRequest("the image names a part that is no JSON object")
+        raise InvalidRequest("the image names a part that is not a JSON object")
     size = entry.get("size")
     if type(size) is not int or not 0 <= size <= SIZE_MAX:
-        raise InvalidRequest("the image has a part without a right size")
+        raise InvalidRequest("the image has a part without a valid size")
     platform = _typed(entry, "platform", dict)
     annotations = _typed(entry, "annotations", dict)
     name = annotations.get("io.containerd.image.name")
@@ -246,7 +247,7 @@ def _typed(document: dict[str, object], key: str, kind: type[T]) -> T:
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        raise InvalidRequest(f"the image has a wrong {key!r}")
+        raise InvalidRequest(f"the image has an invalid {key!r}")
     return value
 
 
@@ -255,7 +256,7 @@ def _strings(document: dict[str, object], key: str) -> tuple[str, ...]:
     if len(values) > STRINGS_MAX or not all(
         isinstance(value, str) and "\0" not in value for value in values
     ):
-        raise InvalidRequest(f"the image has a wrong {key!r}")
+        raise InvalidRequest(f"the image has an invalid {key!r}")
     return tuple(values)
 
 

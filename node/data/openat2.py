@@ -1,8 +1,8 @@
-"""Paths that somebody else wrote, resolved inside a folder by the kernel.
+"""Resolves untrusted paths inside a folder, in the kernel.
 
 openat2(2) with RESOLVE_IN_ROOT treats the folder as the root directory: `..` and absolute symbolic
-links stay inside, whatever the order in which they were made. Nothing in user space does this
-without a race. Python has no name for the call, so libc's `syscall` makes it.
+links stay inside, in whatever order they are created. User space cannot do this without a race.
+Python has no function for the call, so libc's `syscall` makes it.
 
 Spec: specs/data.md#unpacking.
 """
@@ -33,14 +33,14 @@ def open_in_root(root: int, path: str, flags: int) -> int:
         return handle
     error = ctypes.get_errno()
     if error in {errno.ENOSYS, errno.EPERM}:
-        # EPERM: container engines of the time before the call forbid what they do not know.
+        # EPERM: older container engines forbid calls that they do not know.
         line = "the kernel does not offer openat2 (Linux 5.6 or newer): images cannot be unpacked"
         raise SandboxUnavailable(line)
     raise OSError(error, os.strerror(error), path)
 
 
 def sync_file_system(folder: int) -> None:
-    """Write out all of the file system that holds this open directory."""
+    """Sync the whole file system of this open directory."""
     if LIBC.syncfs(folder) != 0:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

@@ -1,4 +1,4 @@
-"""The listing of what an execution left: a blob that names other blobs.
+"""The listing of an execution's outputs: a blob that names other blobs.
 
 Spec: specs/sandbox.md#outputs.
 """
@@ -19,7 +19,7 @@ LISTING_BYTES_MAX: Final = 2 * 1024 * 1024
 """Unpacking takes up to 80 times as much memory: a provider chooses the bytes."""
 MIB: Final = 1024 * 1024
 LOG_NOTE_BYTES: Final = 256
-"""Room for the sandbox's own line that says that a log was truncated."""
+"""Room for the sandbox's own line about a truncated log."""
 
 
 async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
@@ -32,7 +32,7 @@ async def read_listing(blobs: Blobs, digest: Digest) -> Outputs:
 
 
 async def output_views(blobs: Blobs, digest: Digest) -> dict[str, OutputView]:
-    """Return by path what a listing names, as users see it; errors as of `read_listing`."""
+    """Return a listing's files by path, as users see them; errors as of `read_listing`."""
     listing = await read_listing(blobs, digest)
     return {
         file.path: OutputView(file.path, file.blob.size, file.blob.digest.hex(), file.executable)
@@ -41,17 +41,17 @@ async def output_views(blobs: Blobs, digest: Digest) -> dict[str, OutputView]:
 
 
 def pin_listing(blobs: Blobs, owner: str, digest: Digest, outputs: Outputs) -> None:
-    """Keep a listing and everything that it names, here already or not, for an owner."""
+    """Pin a listing and all blobs that it names, present or not, for an owner."""
     blobs.pin(owner, digest, outputs.log.digest, *(file.blob.digest for file in outputs.files))
 
 
 def log_bytes_max(workload: Workload) -> int:
-    """Return how many bytes the log of a workload may have."""
+    """Return the maximum size of a workload's log in bytes."""
     return workload.log_mib * MIB + LOG_NOTE_BYTES
 
 
 def fault_of(outputs: Outputs, workload: Workload) -> str:
-    """Return why a provider that keeps the rules cannot have made this listing, "" if it can."""
+    """Return why a listing violates the rules, "" if it does not."""
     size = sum(file.blob.size for file in outputs.files)
     if size > workload.output_mib * MIB:
         return f"it claims {size} bytes of outputs, and {workload.output_mib} MiB were agreed"
@@ -59,7 +59,7 @@ def fault_of(outputs: Outputs, workload: Workload) -> str:
         return f"it claims a log of {outputs.log.size} bytes, over {workload.log_mib} MiB"
     if not all(is_safe_path(file.path) for file in outputs.files):
         return "it lists an output whose path leads out of its folder"
-    # Sorted so that a file stands just before what would lie in a folder of its name.
+    # Sorted so that a file directly precedes the files of a folder with its name.
     names = sorted(file.path.replace("/", "\0") for file in outputs.files)
     if any(f"{after}\0".startswith(f"{name}\0") for name, after in pairwise(names)):
         return "it lists two outputs of the same name"

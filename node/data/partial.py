@@ -1,9 +1,9 @@
-"""A blob that is only partly here: verified chunks from the first on, in one file.
+"""A partial blob: verified chunks from the first on, in one file.
 
-There is no list beside the file of what was verified. Chunks arrive in order, so the file's length
-says how far the transfer came; on resumption every chunk is hashed again against the chunk list.
-So a torn write, a power cut or another holder's list can never make us trust a wrong byte, and
-the SHA-256 of the whole is ready with the last chunk.
+There is no list of verified chunks beside the file. Chunks arrive in order, so the file's length is
+the progress; on resumption every chunk is hashed again and compared with the chunk list. So a torn
+write, a power failure or another holder's list can never make us trust a wrong byte, and the
+SHA-256 of the whole is complete with the last chunk.
 
 Spec: specs/data.md#resumption.
 """
@@ -37,7 +37,7 @@ class Partial:
 
     @classmethod
     def resume(cls, path: Path, size: int, hashes: bytes) -> Self:
-        """Open the file, keep the chunks at its beginning that are right, cut off the rest."""
+        """Open the file, keep the correct chunks at its beginning, truncate the rest."""
         with full_disk_as_storage_full(path.parent), ExitStack() as undo:
             partial = cls(path, size, hashes)
             undo.callback(partial.close)
@@ -47,7 +47,7 @@ class Partial:
 
     @property
     def bytes_done(self) -> int:
-        """Return how many bytes are verified."""
+        """Return the number of verified bytes."""
         return min(self.done * CHUNK, self.size)
 
     @property
@@ -61,11 +61,11 @@ class Partial:
         return Digest(self._whole.digest())
 
     def chunk_size(self, number: int) -> int:
-        """Return how many bytes the chunk of this number has."""
+        """Return the size in bytes of the chunk with this number."""
         return min(CHUNK, self.size - number * CHUNK)
 
     def append(self, chunk: bytes) -> bool:
-        """Write the next chunk if it is what the list says; return whether it is."""
+        """Write the next chunk if it matches the list; return whether it does."""
         if not self._is_next(chunk):
             return False
         with full_disk_as_storage_full(self._path.parent):

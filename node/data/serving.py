@@ -1,6 +1,6 @@
-"""The holder's side of the blob protocol: answers chunk lists and chunks of what is here.
+"""The holder's side of the blob protocol: serves chunk lists and chunks of its blobs.
 
-Who knows a digest may have the blob: a digest is told only to those who are meant to read.
+Any peer that knows a digest gets the blob: share a digest only with those who may read it.
 
 Spec: specs/data.md#transfer.
 """
@@ -47,13 +47,13 @@ LOG: Final = logging.getLogger(__name__)
 STREAMS_PER_PEER_MAX: Final = 4
 STREAMS_MAX: Final = 64
 LISTS_KEPT_MAX: Final = 256
-"""Chunk lists in memory: 32 bytes for each MiB of as many blobs."""
+"""The number of chunk lists in memory; each takes 32 bytes per MiB of its blob."""
 
 
 class BlobServer:
     """Serves our blobs; `serve` is the handler of /mutirao/blob/1.
 
-    `patience_s` bounds each wait for the peer: for its next request, and for each write.
+    `patience_s` limits each wait for the peer: for its next request, and for each write.
     """
 
     def __init__(self, blobs: Blobs, patience_s: float = 60) -> None:
@@ -65,7 +65,7 @@ class BlobServer:
     async def serve(self, peer: PeerId, stream: FrameStream) -> None:
         """Answer a peer's requests, one after the other, until it closes the stream.
 
-        Raises MalformedMessage or RuleBroken, the stream broken off, if the peer breaks the spec.
+        If the peer violates the spec, resets the stream and raises MalformedMessage or RuleBroken.
         """
         stream = Buffered(stream)
         if self._open[peer] >= STREAMS_PER_PEER_MAX or self._open.total() >= STREAMS_MAX:
@@ -76,14 +76,14 @@ class BlobServer:
             await self._answer_all(peer, stream)
             await stream.close()
         except (PeerUnreachable, BlobUnavailable) as error:
-            LOG.debug("broke off serving blobs to %s: %s", peer, error)
+            LOG.debug("serving blobs to %s ended early: %s", peer, error)
             await stream.reset()
         except PeerFault:
             await stream.reset()
             raise
         finally:
             self._open[peer] -= 1
-            self._open += Counter()  # Drops those at zero: peers come and go.
+            self._open += Counter()  # Removes entries of 0.
 
     async def _refuse(self, peer: PeerId, stream: FrameStream) -> None:
         try:
@@ -122,13 +122,13 @@ class BlobServer:
     async def _frames(
         self, request: ListRequest | ChunkRequest, ref: BlobRef, file: BinaryIO
     ) -> AsyncGenerator[bytes, None]:
-        """Yield what follows the answer; BlobUnavailable if the blob turns out to be damaged."""
+        """Yield the data after the answer; BlobUnavailable if the blob turns out to be damaged."""
         match request:
             case ChunkRequest(_, first, count):
                 file.seek(first * CHUNK)
                 for _ in range(count):
                     chunk = await trio.to_thread.run_sync(file.read, CHUNK)
-                    if ref.size <= CHUNK:  # Its fetcher may not have asked for the list.
+                    if ref.size <= CHUNK:  # Its fetcher may not have requested the list.
                         await self._require(digest_of(chunk), ref)
                     yield chunk
             case ListRequest(digest) if (known := self._lists.get(digest)) is not None:
@@ -142,10 +142,10 @@ class BlobServer:
                         yield frame
 
     async def _hash_all(self, ref: BlobRef, file: BinaryIO) -> AsyncGenerator[bytes, None]:
-        """Yield the chunk list while it is made, and keep it.
+        """Yield the chunk list while computing it, and cache it.
 
-        BlobUnavailable after the last but one frame if the disk damaged the blob: no peer gets
-        a whole list of it, so nobody can take us for a liar.
+        BlobUnavailable after the last but one frame if the disk damaged the blob: no peer gets a
+        complete list of it, so no peer blames us.
         """
         whole = hashlib.sha256()
         frames: list[bytes] = []
@@ -161,7 +161,7 @@ class BlobServer:
             yield frames[-1]
 
     async def _require(self, found: Digest, ref: BlobRef) -> None:
-        """Drop a blob whose bytes have another digest now; BlobUnavailable then."""
+        """Remove a blob whose bytes no longer match its digest; BlobUnavailable then."""
         if found != ref.digest:
             LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
             await self._blobs.drop(ref.digest)
@@ -171,7 +171,7 @@ class BlobServer:
 def _open_blob(path: Path) -> BinaryIO:
     try:
         return open_regular(path)
-    except InvalidRequest as error:  # The sweeper was here between the answer and now.
+    except InvalidRequest as error:  # It was evicted since the answer.
         raise BlobUnavailable(str(error)) from None
 
 

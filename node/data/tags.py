@@ -1,4 +1,4 @@
-"""Names that people give to images: a small JSON file, always whole.
+"""Names of images: a small JSON file that is replaced atomically.
 
 Spec: specs/data.md#names.
 """
@@ -18,10 +18,10 @@ LOOKS_LIKE_DIGEST: Final = re.compile(r"(sha256:.*|[0-9a-f]{12,})")
 
 
 def check_name(name: str) -> str:
-    """Return the name; InvalidRequest if it may not name an image."""
+    """Return the name; InvalidRequest if it is not a valid image name."""
     if not NAME.fullmatch(name) or LOOKS_LIKE_DIGEST.fullmatch(name):
-        line = "letters, digits and ._/:- name an image, 128 at most, unlike a digest"
-        raise InvalidRequest(f"{name!r:.80} is no name for an image: {line}")
+        line = "use at most 128 letters, digits and ._/:-, and not the form of a digest"
+        raise InvalidRequest(f"{name!r:.80} is not an image name: {line}")
     return name
 
 

@@ -1,7 +1,7 @@
-"""A reader of strangers' tar archives: ustar, GNU long names, pax headers, and nothing more.
+"""A reader for untrusted tar archives: ustar, GNU long names, pax headers, and nothing else.
 
 The standard library's tarfile reads a pax header or a long name of any claimed size into memory,
-and lets ValueErrors out on bad ones. This one bounds each header and has one error.
+and raises ValueErrors on invalid ones. This reader bounds each header and raises one error.
 
 Spec: specs/data.md#tar.
 """
@@ -15,7 +15,7 @@ from protocol.values.errors import InvalidRequest
 
 BLOCK: Final = 512
 EXTENSION_MAX: Final = 64 * 1024
-"""Bytes of a pax header or a long name: Linux paths have 4096 at most."""
+"""Maximum bytes of a pax header or a long name: Linux paths have 4096 at most."""
 KINDS: Final = {
     b"0": "file",
     b"\0": "file",
@@ -44,15 +44,15 @@ class TarEntry:
 
 
 class TarReader:
-    """Reads an archive from front to back; InvalidRequest for what is no archive."""
+    """Reads an archive from front to back; InvalidRequest if it is not an archive."""
 
     def __init__(self, source: Readable, skip: Callable[[int], object] | None = None) -> None:
-        """Read from `source`; `skip`, if given, passes over so many of its bytes."""
+        """Read from `source`; `skip`, if given, skips so many of its bytes."""
         self._source = source
         self._skip = skip
-        self._left = 0  # Bytes of the present entry that were not read yet.
+        self._left = 0  # Unread bytes of the current entry.
         self._padding = 0
-        self.offset = 0  # Bytes read so far: where the present entry's data begins, at first.
+        self.offset = 0  # Bytes read so far; at an entry, the start of its data.
 
     def __iter__(self) -> Iterator[TarEntry]:
         """Yield the entries; read an entry's data before asking for the next."""
@@ -72,7 +72,7 @@ class TarReader:
             yield entry
 
     def read(self, size: int = CHUNK) -> bytes:
-        """Return at most `size` bytes of the present entry's data, none at its end."""
+        """Return at most `size` bytes of the current entry's data, none at its end."""
         data = self._source.read(min(size, self._left))
         if not data and self._left and size:
             raise InvalidRequest("the archive ends in the middle of a file")
@@ -126,7 +126,7 @@ def _entry(block: bytes, extension: dict[str, str]) -> TarEntry:
         name = f"{_text(block[345:500])}/{name}"
     name = extension.get("path", name)
     kind = KINDS.get(code, "unknown")
-    # An old way to write a folder.
+    # An old form of a folder entry.
     kind = "folder" if kind == "file" and name.endswith("/") else kind
     if code == b"S":
         raise InvalidRequest("the archive holds a sparse file: make it without --sparse")
@@ -136,14 +136,14 @@ def _entry(block: bytes, extension: dict[str, str]) -> TarEntry:
         kind=kind,
         mode=_number(block[100:108]) & 0o7777,
         mtime=min(_number(block[136:148]), 2**33),
-        # Links and the like have no data, whatever their size says.
+        # Links and the like have no data, whatever their size field says.
         size=size if kind in {"file", "unknown"} else 0,
         link=extension.get("linkpath", _text(block[157:257])),
     )
 
 
 def _extended(kind: bytes, data: bytes) -> dict[str, str]:
-    """Return what a GNU long name or a pax header says of the next entry."""
+    """Return the fields of a GNU long name or a pax header for the next entry."""
     if kind == b"L":
         return {"path": _text(data)}
     if kind == b"K":

@@ -47,15 +47,15 @@ __all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "FrameStream", "Holding"]
 
 LOG: Final = logging.getLogger(__name__)
 AHEAD_MAX: Final = 64
-"""Small blobs that are asked for before the first of them is read."""
+"""Small blobs to request before the first of them is read."""
 BATCH_MAX: Final = 4096
 BATCH_BYTES_MAX: Final = 16 * CHUNK
-"""Small blobs that are held in memory until they are written together."""
+"""Small blobs to hold in memory until they are written together."""
 FAILURES_TOLD_MAX: Final = 3
-"""Holders whose failure the one line of BlobUnavailable names."""
+"""Holders whose failure BlobUnavailable names in its line."""
 
 Progress = Callable[[int, int], None]
-"""Told the verified bytes and the size of the blob, again after each chunk."""
+"""Called with the verified bytes and the size of the blob, after each chunk."""
 
 
 def log_fault(fault: PeerFault) -> None:
@@ -75,7 +75,7 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Who has blobs, what they are for, and in whose name they are pinned here."""
+    """The holders of blobs, their kind, and the owner of their pins here."""
 
     holder: PeerId
     kind: str
@@ -84,7 +84,7 @@ class Holding:
 
 @dataclass(slots=True)
 class _Transfer:
-    """What all who want one digest at the same time share; one of them holds the lock."""
+    """Shared by all concurrent fetches of one digest; one of them holds the lock."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
     listeners: list[Progress] = field(default_factory=list)
@@ -98,8 +98,8 @@ class _Transfer:
 class BlobFetcher:
     """Fetches blobs from peers into `blobs`.
 
-    `open_stream` opens a stream to a peer for a protocol, `blame` hears of each fault of a holder,
-    `patience_s` bounds every single wait for a holder: a stream, an answer, a chunk.
+    `open_stream` opens a stream to a peer for a protocol, `blame` is called for each fault of a
+    holder, `patience_s` limits each wait for a holder: a stream, an answer, a chunk.
     """
 
     def __init__(
@@ -123,16 +123,16 @@ class BlobFetcher:
         size_max: int,
         progress: Progress | None = None,
     ) -> BlobRef:
-        """Return the blob, fetched from the first of the holders that has it, if it is not here.
+        """Return the blob; if it is not here, fetch it from the first holder that has it.
 
-        BlobUnavailable if no holder gives it, or if it has more than `size_max` bytes;
-        StorageFull if it does not fit. What arrived before a failure serves the next attempt.
+        BlobUnavailable if no holder provides it, or if it has more than `size_max` bytes;
+        StorageFull if it does not fit. The next attempt resumes after a failure.
         """
         transfer = self._transfers.setdefault(digest, _Transfer())
         transfer.users += 1
         transfer.listeners += [progress] if progress else []
         try:
-            # The second to come waits; then the blob is here, or it goes on where the first left.
+            # A second fetch waits; then the blob is here, or it resumes where the first ended.
             async with transfer.lock:
                 return await self._fetch(_Wanted(digest, kind, size_max), holders, transfer)
         finally:
@@ -148,10 +148,10 @@ class BlobFetcher:
         source: Holding,
         progress: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Have all these blobs; many small ones take hardly more round trips than one.
+        """Fetch all missing blobs; many small ones take hardly more round trips than one.
 
-        `progress` is told how many bytes of all are here. Errors as of `fetch`; that a blob has
-        another size than its `ref` says is BlobUnavailable too.
+        `progress` gets the number of bytes that are here. Errors as of `fetch`; a blob whose size
+        differs from its `ref` is also BlobUnavailable.
         """
         self._blobs.pin(source.owner, *(ref.digest for ref in refs))
         missing = [ref for ref in dict.fromkeys(refs) if not self._is_here(ref)]
@@ -168,7 +168,7 @@ class BlobFetcher:
                 done += ref.size
 
     def _is_here(self, ref: BlobRef) -> bool:
-        """Say whether a blob is here; BlobUnavailable if it has another size than it should."""
+        """Return whether a blob is here; BlobUnavailable if its size is wrong."""
         here = self._blobs.ref(ref.digest)
         if here is None or self._blobs.path(ref.digest) is None:
             return False
@@ -176,7 +176,7 @@ class BlobFetcher:
         return True
 
     async def _fetch_small(self, refs: Sequence[BlobRef], source: Holding) -> None:
-        """Fetch blobs of at most one chunk over one stream, and keep all of them or none."""
+        """Fetch blobs of at most one chunk over one stream, and store all of them or none."""
         size = sum(ref.size for ref in refs)
         if not self._blobs.can_hold(size):
             raise StorageFull(f"{size} bytes do not fit into the blob budget")
@@ -224,7 +224,7 @@ class BlobFetcher:
                     partial.close()
                 if partial.digest != wanted.digest:
                     path.unlink()
-                    raise RuleBroken(holder, f"its chunk list is not that of {wanted}")
+                    raise RuleBroken(holder, f"its chunk list does not match {wanted}")
                 await self._blobs.adopt(Complete(path, ref, wanted.kind))
         return ref
 
@@ -237,7 +237,7 @@ class BlobFetcher:
             yield _Session(stream, holder, self._patience_s)
             whole = True
         finally:
-            # Also when cancelled: the holder should not go on sending.
+            # Also when cancelled: the holder should stop sending.
             with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                 await (stream.close() if whole else stream.reset())
 
@@ -255,7 +255,7 @@ class _Session:
     ) -> tuple[int, bytes]:
         """Return the size in bytes and the SHA-256 of each chunk, as the holder claims them.
 
-        StorageFull if so many bytes would never fit here: then the list is not even read.
+        StorageFull if so many bytes would never fit: then the list is not read.
         """
         size = await self._ask(ListRequest(wanted.digest))
         if size > wanted.size_max:
@@ -271,7 +271,7 @@ class _Session:
         return size, bytes(hashes)
 
     async def whole(self, refs: Sequence[BlobRef]) -> list[bytes]:
-        """Return blobs of at most one chunk each; many are asked for before the first is read."""
+        """Return blobs of at most one chunk each; many are requested before the first is read."""
         contents: list[bytes] = []
         for first in range(0, len(refs), AHEAD_MAX):
             ahead = refs[first : first + AHEAD_MAX]
@@ -286,7 +286,7 @@ class _Session:
             _require_size(await self._answer(), ref)
             data = await self._frame(ref.size)
         if digest_of(data) != ref.digest:
-            raise RuleBroken(self.holder, f"its bytes are not those of {_named(ref.digest)}")
+            raise RuleBroken(self.holder, f"its bytes do not match {_named(ref.digest)}")
         return data
 
     async def fill(self, partial: Partial, digest: Digest, report: Progress) -> None:
@@ -296,7 +296,7 @@ class _Session:
         for first in missing[::CHUNKS_PER_REQUEST_MAX]:
             count = min(CHUNKS_PER_REQUEST_MAX, missing.stop - first)
             if await self._ask(ChunkRequest(digest, first, count)) != partial.size:
-                raise RuleBroken(self.holder, "it changed its mind about the blob's size")
+                raise RuleBroken(self.holder, "it changed the blob's size")
             for number in range(first, first + count):
                 chunk = await self._frame(partial.chunk_size(number))
                 if not await trio.to_thread.run_sync(partial.append, chunk):
@@ -304,7 +304,7 @@ class _Session:
                 report(partial.bytes_done, partial.size)
 
     async def _ask(self, request: ListRequest | ChunkRequest) -> int:
-        """Return the blob's size in bytes; BlobUnavailable if the holder does not give it."""
+        """Return the blob's size in bytes; BlobUnavailable if the holder does not serve it."""
         await self._send(request)
         return await self._answer()
 
@@ -313,7 +313,7 @@ class _Session:
             await send_frame(self.stream, encode_request(request))
 
     async def _answer(self) -> int:
-        """Return the size that the next answer gives; BlobUnavailable if it is a refusal."""
+        """Return the size in the next answer; BlobUnavailable if it is a refusal."""
         with patience(self.holder, self.patience_s):
             frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
         answer = decode_reply(self.holder, frame)
@@ -335,7 +335,7 @@ class _Session:
 
 
 def _batches(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
-    """Yield the blobs in groups that may be in memory at a time."""
+    """Yield the blobs in groups that fit into memory."""
     batch: list[BlobRef] = []
     size = 0
     for ref in refs:
@@ -364,7 +364,7 @@ def _tell(progress: Callable[[int], object], before: int, done: int, _size: int)
 def _told(failures: list[str]) -> str:
     """Return why all holders failed, in one line."""
     if not failures:
-        return "nobody is known to have it"
+        return "no holder is known"
     more = len(failures) - FAILURES_TOLD_MAX
     rest = f"; and {more} more" if more > 0 else ""
     return "; ".join(failures[:FAILURES_TOLD_MAX]) + rest

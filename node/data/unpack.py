@@ -1,8 +1,8 @@
-"""From the layers of an image to a folder that a container can have as its root.
+"""Unpacks the layers of an image into a folder for the root of a container.
 
-The layers come from strangers. Every path is resolved by the kernel inside the folder, nothing
-but files, folders and links is made, nothing is owned by another or runs as another, and the folder
-gets its name only when all digests were right.
+The layers are untrusted. The kernel resolves every path inside the folder; only files, folders and
+links are created; nothing has another owner or runs as another user; and the folder gets its name
+only after all digests were verified.
 
 Spec: specs/data.md#unpacking.
 """
@@ -24,14 +24,14 @@ from node.data.tar import TarEntry, TarReader
 from protocol.values.errors import InvalidRequest
 
 MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out", "run", "work")
-"""Made here, because nobody can make them on a read-only root later."""
+"""Created here, because they cannot be created on a read-only root later."""
 DEPTH_MAX: Final = 128
-"""Folders inside each other at most: what walks the tree later must not run out of stack."""
+"""Maximum depth of folders, so code that walks the tree later does not exhaust its stack."""
 FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OPAQUE: Final = ".wh..wh..opq"
 WHITEOUT: Final = ".wh."
-# What the kernel says of paths that an image may not have; anything else is our disk's fault.
+# The kernel's errors for paths that an image may not have; any other is a fault of our disk.
 PATH_ERRORS: Final = frozenset(
     {
         errno.ELOOP,
@@ -54,15 +54,15 @@ PATH_ERRORS: Final = frozenset(
 def unpack(layers: Sequence[tuple[Layer, Path]], target: Path, allowance: Allowance) -> None:
     """Unpack layers, given with the path of their blob, to the new folder `target`.
 
-    InvalidRequest if they are broken, hostile or use more than allowed; StorageFull if the disk
-    does. Whatever goes wrong, the target is not there afterwards.
+    InvalidRequest if they are broken, hostile or use more than allowed; StorageFull if the disk is
+    full. After an error there is no target folder.
     """
     temporary = target.with_name(f"{target.name}.unpacking")
     shutil.rmtree(temporary, ignore_errors=True)
     with full_disk_as_storage_full(target.parent), ExitStack() as undo:
         temporary.mkdir(mode=0o755, parents=True)
         undo.callback(shutil.rmtree, temporary, ignore_errors=True)
-        temporary.chmod(0o755)  # Whatever the umask: the container is another user.
+        temporary.chmod(0o755)  # Whatever the umask is: the container runs as another user.
         with ExitStack() as handles:
             root = os.open(temporary, FOLDER | os.O_CLOEXEC)
             handles.callback(os.close, root)
@@ -76,7 +76,7 @@ def unpack(layers: Sequence[tuple[Layer, Path]], target: Path, allowance: Allowa
 
 
 def remove_tree(folder: int, name: str) -> None:
-    """Remove what has this name in an open folder, without following any link."""
+    """Remove the entry of this name in an open folder, without following links."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def _write_entry(writer: "_Writer", entry: TarEntry, layer: Layer) -> None:
 
 
 def _make_mount_point(root: int, name: str) -> None:
-    """Make sure that there is a real folder, in place of whatever the image put there."""
+    """Create a real folder, in place of anything that the image has there."""
     try:
         is_folder = stat.S_ISDIR(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
     except FileNotFoundError:
@@ -132,11 +132,11 @@ class _Writer:
         self._parent_parts: tuple[str, ...] = ()
 
     def write(self, entry: TarEntry) -> None:
-        """Do what the entry says; OSError or InvalidRequest if that cannot be."""
+        """Apply the entry; OSError or InvalidRequest if that is impossible."""
         parts = _parts(entry.name)
         if not parts:
             return  # The root folder itself.
-        # Files mostly stand beside each other. All else may change what a path leads to.
+        # Files are mostly in the same folder. All other entries may change where a path leads.
         if self._parent is None or self._parent_parts != parts[:-1] or entry.kind != "file":
             self._enter(parts[:-1])
         name = parts[-1]
@@ -153,7 +153,7 @@ class _Writer:
             self.close()
 
     def close(self) -> None:
-        """Close the folder of the entry that was written last."""
+        """Close the folder of the last written entry."""
         if self._parent is not None:
             os.close(self._parent)
             self._parent = None
@@ -179,7 +179,7 @@ class _Writer:
             case "hard link":
                 self._link(name, entry)
             case _:
-                return  # Devices and FIFOs: the sandbox brings its own.
+                return  # Devices and FIFOs: the sandbox provides its own.
 
     def _make_file(self, name: str, mode: int, mtime: int) -> None:
         assert self._parent is not None
@@ -203,7 +203,7 @@ class _Writer:
             raise InvalidRequest(f"the image links {entry.name!r:.120} to its root folder")
         source = open_in_root(self._root, "/".join(target[:-1]), FOLDER)
         try:
-            # Before the old name goes: it may be the target itself.
+            # Before the old name is removed: it may be the target itself.
             wanted = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
             if _same_file(wanted, self._parent, name):
                 return
@@ -240,7 +240,7 @@ class _Writer:
             remove_tree(self._parent, name)
 
     def _open_parent(self, parts: tuple[str, ...]) -> int:
-        """Open the folder, made if it is missing, as the container would find it."""
+        """Open the folder as the container would resolve it; create it if it is missing."""
         for end in range(len(parts), -1, -1):
             try:
                 folder = open_in_root(self._root, "/".join(parts[:end]), FOLDER)
@@ -253,7 +253,7 @@ class _Writer:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """Return the names that a path consists of; InvalidRequest for one that climbs."""
+    """Return the parts of a path; InvalidRequest for one with `..`."""
     parts = tuple(part for part in name.split("/") if part not in {"", "."})
     if ".." in parts or len(parts) > DEPTH_MAX:
         raise InvalidRequest(f"the image has a path that is not allowed: {name!r:.120}")
@@ -261,7 +261,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _enter_new_folder(folder: int, name: str) -> int:
-    """Make a folder in an open one and return it open; the outer one is closed."""
+    """Create a folder in an open one and return it open; close the outer one."""
     try:
         os.mkdir(name, 0o755, dir_fd=folder)
         inner = os.open(name, FOLDER | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
@@ -272,8 +272,8 @@ def _enter_new_folder(folder: int, name: str) -> int:
 
 
 def _refuse_too_deep(folder: int) -> None:
-    """Raise InvalidRequest if links led deeper into the tree than any single path may."""
-    # As text: this is asked for every folder, and half a million times of an image made for it.
+    """Raise InvalidRequest if links lead deeper into the tree than a single path may."""
+    # As text: this runs for every folder, half a million times for a hostile image.
     if os.readlink(f"/proc/self/fd/{folder}").count("/") >= 2 * DEPTH_MAX:  # noqa: PTH115
         raise InvalidRequest("the image has folders inside each other beyond the allowed depth")
 
@@ -290,7 +290,7 @@ def _names(folder: int) -> list[str]:
 
 
 def _make_folder(parent: int, name: str, mode: int) -> None:
-    """Make a folder, or give the one that is there this mode."""
+    """Create a folder, or give an existing one this mode."""
     try:
         os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""What this machine has that a job could use: processors, memory, disk and GPUs.
+"""The resources of this machine: processors, memory, disk and GPUs.
 
 The only folder that imports pynvml (NVIDIA's management library, from nvidia-ml-py).
 Spec: specs/capability.md.

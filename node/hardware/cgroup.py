@@ -1,7 +1,7 @@
-"""What the kernel's control groups leave to this process: a container's or a service's limits.
+"""The limits that control groups set for this process, such as in a container or service.
 
-A limit of any group on the way to the root holds for those below it, so the smallest counts.
-Both generations of the interface are read (cgroups(7)); a machine without any has no limits.
+A limit of a group applies to all groups below it, so the smallest on the way to the root counts.
+Both versions of the interface are read (cgroups(7)); a machine without groups has no limits.
 Spec: specs/capability.md#resources.
 """
 
@@ -15,7 +15,7 @@ ROOT: Final = Path("/")
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """What the groups allow; None where they set no limit."""
+    """The groups' limits; None without a limit."""
 
     cpu_millis: int | None
     """Processor time in thousandths of one processor."""
@@ -23,7 +23,7 @@ class CgroupLimits:
 
 
 def cgroup_limits(root: Path = ROOT) -> CgroupLimits:
-    """Return the limits of this process; `root` is where /proc and /sys are found."""
+    """Return the limits of this process; `root` contains /proc and /sys."""
     cpu, memory = [], []
     for folder in _groups(root):
         cpu += [_cpu_millis(folder)]
@@ -35,17 +35,17 @@ def _groups(root: Path) -> Iterator[Path]:
     """Yield the folders of the groups that this process is in, up to the roots."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):  # One empty name in the second generation.
+        for controller in controllers.split(","):  # One empty name in version 2.
             base = root / "sys/fs/cgroup" / controller
             inside = PurePosixPath(path.lstrip("/"))
-            if ".." in inside.parts:  # The group lies outside of the namespace that we see.
+            if ".." in inside.parts:  # The group is outside the namespace that we see.
                 inside = PurePosixPath()
             yield from (base / place for place in (inside, *inside.parents))
 
 
 def _cpu_millis(folder: Path) -> int | None:
     words = _text(folder / "cpu.max").split()  # "150000 100000", "max 100000"
-    if not words:  # The first generation: the quota is -1 if there is none.
+    if not words:  # Version 1: the quota is -1 if there is none.
         words = [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
     if len(words) != 2 or not all(word.isdecimal() and int(word) for word in words):
         return None
@@ -58,7 +58,7 @@ def _number(file: Path) -> int | None:
 
 
 def _text(file: Path) -> str:
-    """Return the file's text; empty if it is not there or not for us, as in many a container."""
+    """Return the file's text; empty if it is missing or unreadable, as in many containers."""
     try:
         return file.read_text()
     except OSError:

@@ -1,8 +1,7 @@
-"""The class of a GPU, a short slug, from the name that its driver gives it.
+"""The class of a GPU, a short slug, from the name that its driver reports.
 
-Cards of one class are as good as each other for a job: the same chip with the same memory. How
-the card is plugged in does not belong to the class, the size of its memory does where a chip is
-sold with several.
+GPUs of one class are equivalent for a job: the same chip with the same memory. The class does not
+include the bus or slot type, but includes the memory size if a chip is sold with several.
 Spec: specs/capability.md#gpu-classes.
 """
 
@@ -16,15 +15,15 @@ SILENT: Final = re.compile(
     r"nvidia|geforce|tesla|gpu|generation|edition|graphics|device|with|design"
     r"|sxm\d*|pcie|dgxs|oam|hbm\d*e?"
 )
-"""Words of a name that do not tell one class from another."""
+"""Words of a name that do not distinguish classes."""
 
 ALIASES: Final = {
-    "h100": "h100-80gb",  # The PCIe card does not say its size; it has but one.
+    "h100": "h100-80gb",  # The PCIe card's name has no size; there is only one.
     "h800": "h800-80gb",
-    "gh200-480gb": "gh200-96gb",  # 480 GB is the memory of its processor.
+    "gh200-480gb": "gh200-96gb",  # 480 GB is the processor's memory.
     "gh200-144g": "gh200-144gb",
 }
-"""Names that the rules alone would not bring to the class."""
+"""Names for which the rules alone fail."""
 
 
 def gpu_class(name: str) -> str:

@@ -1,4 +1,4 @@
-"""One look at the machine: what this process may use of it.
+"""The inventory of the machine: the resources that this process may use.
 
 Spec: specs/capability.md#resources.
 """
@@ -13,22 +13,22 @@ from node.hardware.nvidia import MIB, Gpu, take_gpus
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What is there and usable for us, not what is idle."""
+    """The usable resources, whether or not they are idle."""
 
     cpus: int
     """Whole processors, at least one."""
     memory_mib: int
     disk_mib: int
-    """Free on the disk of the folder."""
+    """Free space on the folder's disk."""
     gpus: tuple[Gpu, ...]
     gpus_why: str
-    """Why there are no GPUs, or fewer than there should be; empty if there is nothing to say."""
+    """Why there are no GPUs, or fewer than expected; empty if there is nothing to explain."""
 
 
 def take_inventory(folder: Path) -> Inventory:
-    """Look at the machine; `folder` says on which disk. OSError if the folder is not there.
+    """Return the inventory; `folder` determines the disk. OSError if the folder is missing.
 
-    It blocks, for seconds where the NVIDIA driver is slow to wake: call it in a thread.
+    It blocks, for seconds if the NVIDIA driver is slow to start: call it in a thread.
     """
     limits = cgroup_limits()
     disk = os.statvfs(folder)
@@ -43,14 +43,14 @@ def take_inventory(folder: Path) -> Inventory:
 
 
 def usable_cpus(allowed: int, limits: CgroupLimits) -> int:
-    """Return how many processors we may keep busy, of those that we may run on; at least one."""
+    """Return the number of processors that we may use, of those that we may run on; at least 1."""
     if limits.cpu_millis is None:
         return allowed
     return max(1, min(allowed, limits.cpu_millis // 1000))
 
 
 def usable_memory_mib(total_bytes: int, limits: CgroupLimits) -> int:
-    """Return how much of the machine's memory we may use, in MiB."""
+    """Return the memory that we may use, in MiB."""
     if limits.memory_bytes is None:
         return total_bytes // MIB
     return min(total_bytes, limits.memory_bytes) // MIB

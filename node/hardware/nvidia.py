@@ -1,6 +1,6 @@
-"""NVIDIA GPUs, as their driver tells of them through NVML. Nothing is guessed.
+"""NVIDIA GPUs, as their driver reports them through NVML. Nothing is guessed.
 
-No GPU is the normal case. What a card or a driver does not know is None.
+A machine without a GPU is a normal case. A property that card or driver does not report is None.
 Spec: specs/capability.md#gpus.
 """
 
@@ -21,12 +21,12 @@ WHY: Final = {
         "the NVIDIA driver was upgraded: restart the machine"
     ),
 }
-"""Why NVML does not start, in words for the user."""
+"""Why NVML does not start, as text for the user."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigDevice:
-    """A part of a GPU that is handed out as if it were one (Multi-Instance GPU)."""
+    """A part of a GPU that is assigned like a whole one (Multi-Instance GPU)."""
 
     uuid: str
     vram_mib: int | None
@@ -37,18 +37,18 @@ class Gpu:
     """One GPU."""
 
     uuid: str
-    """`GPU-…`: names the card wherever it is plugged in."""
+    """`GPU-…`: identifies the card in any slot."""
     name: str
     gpu_class: str
     vram_mib: int | None
-    """Its whole memory; None where it shares the processor's."""
+    """Its total memory; None if it shares the processor's."""
     driver: str | None
     cuda: tuple[int, int] | None
-    """The newest CUDA that the driver can run: major, minor."""
+    """The newest CUDA version that the driver supports: major, minor."""
     compute: tuple[int, int] | None
-    """What the chip can do, NVIDIA's compute capability: major, minor."""
+    """NVIDIA's compute capability: major, minor."""
     pci: str | None
-    """Its place on the bus: domain:bus:device.function."""
+    """Its bus address: domain:bus:device.function."""
     minor: int | None
     """n in /dev/nvidia<n>."""
     cores: int | None
@@ -58,22 +58,22 @@ class Gpu:
     ecc: bool | None
     """Whether its memory corrects errors."""
     mig_enabled: bool
-    """Whether it is handed out only in parts."""
+    """Whether it is assigned only in parts."""
     mig_devices: tuple[MigDevice, ...]
 
     @property
     def memory_gb_s(self) -> int | None:
-        """The bandwidth of its memory: two transfers a clock."""
+        """The bandwidth of its memory: two transfers per clock."""
         if self.memory_clock_mhz is None or self.memory_bus_bits is None:
             return None
         return self.memory_clock_mhz * 2 * self.memory_bus_bits // 8 // 1000
 
 
 def take_gpus() -> tuple[tuple[Gpu, ...], str]:
-    """Return the GPUs by bus order, and why there are none or fewer than there should be.
+    """Return the GPUs in bus order, and why there are none or fewer than expected.
 
-    The reason is empty if there is nothing to explain. May take seconds where the driver must
-    first wake the cards.
+    The reason is empty if there is nothing to explain. May take seconds if the driver must first
+    initialise the cards.
     """
     try:
         pynvml.nvmlInit()
@@ -96,11 +96,11 @@ def _all_gpus() -> tuple[tuple[Gpu, ...], str]:
             gpus.append(gpu)
     if silent:
         return tuple(gpus), f"{silent} of {count} NVIDIA GPUs do not answer: see nvidia-smi"
-    return tuple(gpus), "" if gpus else "the NVIDIA driver knows of no GPU"
+    return tuple(gpus), "" if gpus else "the NVIDIA driver finds no GPU"
 
 
 def _gpu(index: int) -> Gpu | None:
-    """Return one GPU; None if it does not even tell its name, as one that is lost."""
+    """Return one GPU; None if it does not even report its name, like a lost one."""
     handle = _ask(pynvml.nvmlDeviceGetHandleByIndex, index)
     uuid = _ask(pynvml.nvmlDeviceGetUUID, handle) if handle is not None else None
     name = _ask(pynvml.nvmlDeviceGetName, handle) if uuid is not None else None
@@ -137,7 +137,7 @@ def _mig_devices(handle: object) -> tuple[MigDevice, ...]:
     for index in range(_ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
         part = _ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
         uuid = _ask(pynvml.nvmlDeviceGetUUID, part) if part is not None else None
-        if uuid is not None:  # The places of parts that were not made are empty.
+        if uuid is not None:  # Unused part slots are empty.
             devices.append(MigDevice(uuid, _vram_mib(part)))
     return tuple(devices)
 
@@ -148,7 +148,7 @@ def _vram_mib(handle: object) -> int | None:
 
 
 def _ask(question: Callable[..., Any], *arguments: object) -> Any:
-    """Return NVML's answer; None if this card or this driver has none."""
+    """Return NVML's answer; None if this card or driver does not support it."""
     try:
         return question(*arguments)
     except pynvml.NVMLError:

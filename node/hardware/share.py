@@ -1,4 +1,4 @@
-"""What of this machine is lent to others: the owner's configuration applied to the inventory.
+"""The resources that this machine lends: the owner's configuration applied to the inventory.
 
 Spec: specs/configuration.md#provider.
 """
@@ -17,7 +17,7 @@ DISK_MIB_MAX: Final = 100 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What jobs of others may use, all of them together; nothing if the owner lends nothing."""
+    """What all jobs of others together may use; nothing if the owner lends nothing."""
 
     cpus: int
     memory_mib: int
@@ -29,9 +29,9 @@ NOTHING: Final = Share(cpus=0, memory_mib=0, disk_mib=0, gpus=())
 
 
 def share_of(inventory: Inventory, provider: ProviderSettings) -> Share:
-    """Return what is lent: what the owner said, never more than there is.
+    """Return what is lent: the configured resources, at most the existing ones.
 
-    Raises ConfigError if the owner lends a GPU that is not there.
+    Raises ConfigError if the owner lends a GPU that does not exist.
     """
     if not provider.enabled:
         return NOTHING
@@ -53,12 +53,12 @@ def _least(wanted: int | None, default: int, there: int) -> int:
 
 
 def _gpus(inventory: Inventory, provider: ProviderSettings) -> tuple[Gpu, ...]:
-    """Return the GPUs that are lent; one that is cut in parts is named by itself or by a part."""
+    """Return the lent GPUs; one divided into parts may be named by itself or by a part."""
     if provider.gpus == "all":
         return inventory.gpus
     names = {gpu: {gpu.uuid, *(part.uuid for part in gpu.mig_devices)} for gpu in inventory.gpus}
     missing = set(provider.gpus).difference(*names.values())
     if missing:
-        why = inventory.gpus_why or "see nvidia-smi -L for those that are"
+        why = inventory.gpus_why or "`nvidia-smi -L` lists its GPUs"
         raise ConfigError(f"provider.gpus: {min(missing)} is not in this machine: {why}")
     return tuple(gpu for gpu, own in names.items() if own & set(provider.gpus))

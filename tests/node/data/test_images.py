@@ -43,7 +43,7 @@ async def test_parts_and_what_is_missing(blobs, images, make_image, tar) -> None
     await blobs.drop(low.digest)
     assert await images.missing(image) == (low,)
     assert await images.known() == ()
-    with pytest.raises(BlobUnavailable, match="not whole"):
+    with pytest.raises(BlobUnavailable, match="incomplete"):
         await images.unpack(image, Path("nowhere"))
     await blobs.drop(image)
     with pytest.raises(BlobUnavailable, match="not here"):
@@ -79,7 +79,7 @@ async def test_names(blobs, images, make_image, tar, tmp_path: Path) -> None:
         Images(blobs, tmp_path / "blobs").resolve("mine")
     with pytest.raises(NotFound):
         await again.untag("mine")
-    with pytest.raises(InvalidRequest, match="no name"):
+    with pytest.raises(InvalidRequest, match="not an image name"):
         await images.tag("a b", first)
     with pytest.raises(BlobUnavailable):
         await images.tag("absent", digest_of(b"absent"))

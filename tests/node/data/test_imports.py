@@ -161,7 +161,7 @@ REFUSED = {
     "'nolayer' is missing": docker_listing({"Config": "c.json", "Layers": ["nolayer"]}),
     "without a name": docker_listing({"Config": "c.json", "Layers": [7]}),
     "disagree": docker_listing({"Config": "c.json", "Layers": ["c.json"]}),
-    "no JSON": {"index.json": b"{"},
+    "is not JSON": {"index.json": b"{"},
     "not hold exactly one": layout({}),
     "is damaged": {**GOOD, LAYER_NAME: b"other"},
     "grew|damaged": {**GOOD, LAYER_NAME: b"longer than it was"},

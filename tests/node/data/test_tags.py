@@ -33,5 +33,5 @@ def test_a_damaged_file_is_told(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x" * 129, "sha256:00", "a" * 12, "ä", "x\n"])
 def test_no_name(name: str) -> None:
-    with pytest.raises(InvalidRequest, match="is no name"):
+    with pytest.raises(InvalidRequest, match="is not an image name"):
         check_name(name)

@@ -95,7 +95,7 @@ def test_parts_are_listed_and_a_lost_card_is_told(library: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fleet,expected", [("0", "knows of no GPU"), ("nodriver", "not loaded")])
+@pytest.mark.parametrize("fleet,expected", [("0", "finds no GPU"), ("nodriver", "not loaded")])
 def test_absence_is_explained(library: Path, fleet: str, expected: str) -> None:
     gpus, why = gpus_of(library, fleet)
     assert gpus == ()
