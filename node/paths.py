@@ -1,7 +1,7 @@
-"""Where a node's files are if nobody says otherwise, by the XDG base directory specification.
+"""The default paths of a node's files, by the XDG base directory specification.
 
-Apart from node/config so that a command finds the daemon without the import of all settings, which
-is a fifth of its time.
+Separate from node/config, so a command finds the daemon without importing all settings, which is a
+fifth of its run time.
 Spec: specs/configuration.md#sources.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 
 SYSTEM_FILE: Final = Path("/etc/mutirao/config.toml")
 PREFIX: Final = "MUTIRAO_"
-"""Variables of the environment that begin with this are settings."""
+"""Environment variables with this prefix are settings."""
 
 
 def data_home(environment: Mapping[str, str] = os.environ) -> Path:
@@ -23,9 +23,9 @@ def data_home(environment: Mapping[str, str] = os.environ) -> Path:
 def find_files(
     file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> tuple[Path, ...]:
-    """Return the files that settings are read from, if they are there; the later ones win.
+    """Return the configuration files to read if they exist; later ones override earlier ones.
 
-    `file` takes the place of all others.
+    `file` replaces all others.
     """
     if file is not None:
         return (file,)
@@ -34,7 +34,7 @@ def find_files(
 
 
 def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether a file or a variable may have set anything: if not, the defaults hold."""
+    """Return whether a file or variable may contain settings; if not, the defaults apply."""
     variables = any(name.startswith(PREFIX) for name in environment)
     return variables or any(map(_is_there, find_files(None, environment)))
 
@@ -42,7 +42,7 @@ def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
 def xdg_folder(variable: str, default: str, environment: Mapping[str, str]) -> Path:
     """Return our folder in one of the base folders of the XDG specification."""
     value = environment.get(variable, "")
-    if value.startswith("/"):  # A relative one is to be ignored, says the specification.
+    if value.startswith("/"):  # The specification ignores relative paths.
         return Path(value) / "mutirao"
     home = environment.get("HOME", "")
     return (Path(home) if home.startswith("/") else Path.home()) / default / "mutirao"
@@ -53,6 +53,6 @@ def _is_there(path: Path) -> bool:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    except OSError:  # Whoever reads it will say what is wrong with it.
+    except OSError:  # Reading it will report the error.
         return True
     return True

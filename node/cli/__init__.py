@@ -1,7 +1,7 @@
-"""The command line: it speaks to the daemon over its socket, and starts in a tenth of a second.
+"""The command line: it talks to the daemon over its socket, and starts in a tenth of a second.
 
-click, h11 and rich are imported in this folder and nowhere else. A command imports what it needs
-when it runs, so that `mutirao --help` and `mutirao status` load neither trio nor pydantic.
+Only this folder imports click, h11 and rich. A command imports what it needs when it runs, so
+`mutirao --help` and `mutirao status` load neither trio nor pydantic.
 Spec: specs/rpc.md#command-line.
 """
 

@@ -34,9 +34,9 @@ def attach(node: Connection, job: dict[str, Any], output: Path | None, *, as_jso
         ended = follow_job(node, job["id"], printer, progress)
     except KeyboardInterrupt:
         return _cancel(node, job["id"], printer, progress, tell)
-    except OSError:  # Who read stdout has left, or there is no space where it goes.
+    except OSError:  # The reader of stdout has gone, or its disk is full.
         short = short_job(job["id"])
-        tell(f"the output has nowhere to go; the job goes on: `mutirao logs -f {short}`")
+        tell(f"cannot write the output; the job continues: `mutirao logs -f {short}`")
         raise
     finally:
         progress.end()
@@ -49,7 +49,7 @@ def attach(node: Connection, job: dict[str, Any], output: Path | None, *, as_jso
 
 
 def summary(ended: dict[str, Any]) -> str:
-    """Return how a job has ended, how long it ran and what it cost, on one line."""
+    """Return a job's result, run time and cost on one line."""
     ran = f"ran {duration(ended['usage_ms'])}" if ended["usage_ms"] else ""
     cost = ended["cost"] or ended["amount"]
     paid = f"paid {cost} credits" if cost else ""
@@ -61,25 +61,25 @@ def summary(ended: dict[str, Any]) -> str:
 
 
 def _ignore(_: str) -> None:
-    """Say nothing: programs read stdout alone."""
+    """Print nothing: programs read stdout only."""
 
 
 def _cancel(
     node: Connection, job_id: str, printer: LogPrinter, progress: ProgressDisplay, tell: Tell
 ) -> int:
-    """Cancel the job and wait until its provider has let it go; a second Ctrl-C ends the wait."""
+    """Cancel the job and wait for its end; a second Ctrl-C ends the wait."""
     path, short = f"/jobs/{job_id}", short_job(job_id)
     try:
-        node.post(f"{path}/cancel")  # Before all words: whoever should read them may be slow.
+        node.post(f"{path}/cancel")  # Before any output: its reader may be slow.
         progress.end()
         _end_line()
-        tell("cancelling the job: what it has used until now is paid (Ctrl-C again: leave at once)")
+        tell("cancelling the job; its usage until now is paid (Ctrl-C again: exit at once)")
         for _ in node.events(f"{path}/events"):
-            continue  # The last one comes when there is nothing more to wait for.
+            continue  # The last event comes when the job has ended.
         ended = node.get(path)
     except KeyboardInterrupt:
         _end_line()
-        tell(f"left; the node goes on cancelling it: see `mutirao show {short}`")
+        tell(f"exiting; the node continues to cancel the job: see `mutirao show {short}`")
         return exit_codes.INTERRUPTED
     printer.write_object({"job": ended})
     tell(f"job {short}: {summary(ended)}")
@@ -87,7 +87,7 @@ def _cancel(
 
 
 def _end_line() -> None:
-    """Begin a new line after the ^C that a terminal has shown."""
+    """Begin a new line after the ^C that a terminal shows."""
     if sys.stderr.isatty():
         click.echo(err=True)
 
@@ -97,7 +97,7 @@ def _exit_code(ended: dict[str, Any]) -> int:
     code, why = ended["exit_code"], ended["why"] or ended["reason"] or ended["phase"]
     if ended["phase"] == "done":
         return int(code or 0)
-    if code:  # It ran, and was ended: for its time-out, its memory.
+    if code:  # It ran, and was stopped, for example at its time limit.
         say(f"the job was ended: {why}")
         return int(code)
     hint = f"see `mutirao show {short_job(ended['id'])}`"
@@ -112,7 +112,7 @@ def _tell_of_files(
         tell(f"{count} written to {output}")
     elif files:
         short = short_job(ended["id"])
-        tell(f"the job left {count}; to fetch: mutirao outputs {short} DIR")
+        tell(f"the job has {count} of output; fetch with: mutirao outputs {short} DIR")
 
 
 def _outputs(ended: dict[str, Any]) -> str:

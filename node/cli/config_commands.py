@@ -22,8 +22,8 @@ from node.paths import find_files
 def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
     """Print the configuration that `mutirao up` would use.
 
-    First come the files that were looked for, then every setting with its value, what it means
-    and, in brackets, where it was set. The whole is a configuration file itself.
+    It lists the configuration files and whether each was read, then every setting with its value,
+    its meaning and, in brackets, its source. The output can be used as a configuration file.
 
     Example: mutirao config
     """
@@ -36,7 +36,9 @@ def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
     if not as_json:
         for path in find_files(file):
             click.echo(f"# {plain(str(path))}: {'read' if path.exists() else 'not there'}")
-        click.echo("# Each setting may also come from a variable, such as MUTIRAO_PROVIDER__CPUS.")
+        click.echo(
+            "# Environment variables override these settings, for example MUTIRAO_PROVIDER__CPUS."
+        )
     for each in settings:
         value = _jsonable(each.value)
         if as_json:
@@ -46,7 +48,7 @@ def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
 
 
 def _assigned(key: str, value: Any) -> str:
-    """Return a line of TOML; what is not set cannot be written there but as a comment."""
+    """Return a line of TOML; an unset setting is written as a comment."""
     if value is None:
         return f"# {key} = not set"
     return f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -1,4 +1,4 @@
-"""The daemon's API as the command line uses it: HTTP over its Unix socket.
+"""A client of the daemon's API: HTTP over its Unix socket.
 
 Spec: specs/rpc.md#routes.
 """
@@ -23,7 +23,7 @@ ANSWER_S: Final = 30.0
 LONG_S: Final = 3600.0
 """How long an image or a big input may take."""
 SILENCE_S: Final = 45.0
-"""An event stream says a word every 10 s; after this long without one, the daemon hangs."""
+"""An event stream sends something every 10 s; after this long without it, the daemon hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Connection:
     """Asks the daemon on one socket. Every method raises CliError if it does not get an answer."""
 
     def __init__(self, path: Path, lock: Path | None = None) -> None:
-        """Take the socket's path and that of the daemon's lock, which is beside it by default."""
+        """Store the paths of the socket and of the daemon's lock, which is beside it by default."""
         self.path = Path(path)
         self._lock = lock or self.path.with_name(LOCK_NAME)
         self._open: set[socket.socket] = set()
 
     def interrupt(self) -> None:
-        """Make whatever waits for the daemon, in any thread, fail at once."""
+        """Make all waiting calls, in any thread, fail at once."""
         for sock in tuple(self._open):
             with suppress(OSError):  # It may have been closed a moment ago, in the other thread.
                 sock.shutdown(socket.SHUT_RDWR)
@@ -58,14 +58,14 @@ class Connection:
         self, path: str, body: Any = None, headers: Mapping[str, str] | None = None,
         timeout_s: float = ANSWER_S,
     ) -> Any:  # fmt: skip
-        """Send JSON to a path below /v1 and return the JSON that comes back."""
+        """Send JSON to a path below /v1 and return the JSON answer."""
         data = b"" if body is None else json.dumps(body).encode()
         sent = {"content-type": "application/json", **(headers or {})}
         with self._asking("POST", path, data, sent, timeout_s) as answer:
             return json.loads(answer.body())
 
     def upload(self, path: str, chunks: Iterable[bytes], size: int) -> Any:
-        """Send bytes, of which there are `size`, and return the JSON that comes back."""
+        """Send `size` bytes and return the JSON answer."""
         headers = {"content-length": str(size), "content-type": "application/octet-stream"}
         with self._asking("POST", path, chunks, headers, LONG_S) as answer:
             return json.loads(answer.body())
@@ -106,7 +106,7 @@ class Connection:
         except TimeoutError:
             raise CliError(
                 "daemon-unavailable", f"the daemon on {self.path} does not answer",
-                "look at its log; it may be overloaded or hang",
+                "check its log; it may be overloaded or hung",
             ) from None  # fmt: skip
         except ConnectionError:
             raise CliError("daemon-unavailable", "the daemon stopped", AGAIN) from None
@@ -124,18 +124,18 @@ class Connection:
         try:
             return connect(self.path, self._lock, timeout_s)
         except OSError as error:
-            starts = "it has not started yet: look at its log, or try again"
+            starts = "it has not started yet: check its log, or try again"
             hint = starts if is_claimed(self._lock) else ""
             detail = f"no daemon answers on {self.path} ({error.strerror or error})"
             raise CliError("daemon-unavailable", detail, hint) from None
 
 
-AGAIN: Final = "jobs go on when it runs again: start it with `mutirao up`"
+AGAIN: Final = "jobs continue when it runs again: start it with `mutirao up`"
 NO_PEERS: Final = (
-    "no peers: this node reaches nobody. Start it with the address of another node, which that"
-    " one prints when it starts: mutirao up --bootstrap /ip4/…/tcp/4788/p2p/…"
+    "no peers: start this node with the address of another node, which the other one prints at"
+    " its start: mutirao up --bootstrap /ip4/…/tcp/4788/p2p/…"
 )
-"""What to do about a node that is alone."""
+"""What to do about a node without peers."""
 
 
 def with_query(path: str, query: Mapping[str, Any]) -> str:

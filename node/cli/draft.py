@@ -11,7 +11,7 @@ from node.cli.inputs import Uploaded
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What the user gave; None where the default is to hold. `max_price` is credits per hour."""
+    """The user's values; None means the default. `max_price` is in credits per hour."""
 
     image: str
     command: tuple[str, ...]

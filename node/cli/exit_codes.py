@@ -1,4 +1,4 @@
-"""What the program's exit code says, for scripts that run it.
+"""The program's exit codes, for scripts that run it.
 
 Spec: specs/rpc.md#exit-codes.
 """
@@ -17,7 +17,7 @@ INTERRUPTED: Final = 130
 
 MEANING: Final[dict[int, str]] = {
     OK: "success",
-    FAILURE: "failure of another kind",
+    FAILURE: "any other failure",
     USAGE: "the command line is wrong: it cannot be parsed, or a file that it names does not exist",
     UNREACHABLE: "no daemon answers",
     NOT_FOUND: "the node has no such job, image or file",

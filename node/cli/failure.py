@@ -11,11 +11,11 @@ from node.cli.exit_codes import exit_of
 HINTS: Final[dict[str, str]] = {
     "daemon-unavailable": "start the node with `mutirao up`, or name its socket with --socket",
     "not-found": "see `mutirao jobs` or `mutirao image list`",
-    "storage-full": "free some space, or give the node more with storage.blobs_mib",
+    "storage-full": "free some space, or raise storage.blobs_mib",
     "config": "see `mutirao config` and specs/configuration.md",
-    "internal": "this is a bug in the node: its log says more",
+    "internal": "this is a bug in the node: see its log",
 }
-"""What to do next, by the code of the error, where the error itself does not say."""
+"""What to do next, by error code, for errors that do not say it themselves."""
 
 
 class CliError(Exception):
@@ -25,7 +25,7 @@ class CliError(Exception):
         super().__init__(detail)
         self.code = code
         self.detail = " ".join(detail.split())
-        # Many a detail names the next command itself.
+        # Many details already name the next command.
         self.hint = hint or ("" if "`mutirao" in detail else HINTS.get(code, ""))
 
     @property
@@ -38,5 +38,5 @@ class CliError(Exception):
         return json.dumps({"error": inner}, ensure_ascii=False)
 
     def as_text(self) -> str:
-        """Return the failure as a person reads it."""
+        """Return the failure as text for people."""
         return f"error: {self.detail}" + (f"\n  {self.hint}" if self.hint else "")

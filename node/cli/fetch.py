@@ -1,4 +1,4 @@
-"""Fetches what a job left: each file is checked against its digest before it gets its name.
+"""Fetches a job's outputs: each file is checked against its digest before it gets its name.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -31,7 +31,7 @@ def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, An
             _unpack(_Reader(chunks), folder, found)
     except OSError as error:
         where = error.filename or folder
-        hint = "free some space or name another folder; the files stay with the node"
+        hint = "free some space or choose another folder; the node keeps the files"
         raise CliError("failure", f"cannot write {where}: {error.strerror}", hint) from None
     return found
 
@@ -40,11 +40,11 @@ def _check_path(path: str) -> None:
     from protocol.wire.job import is_safe_path
 
     if not is_safe_path(path):
-        raise CliError("failure", f"the job left a file with a path that is not safe: {path!r}")
+        raise CliError("failure", f"an output of the job has an unsafe path: {path!r}")
 
 
 def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
-    import tarfile  # It takes a while, and only this needs it.
+    import tarfile  # The import is slow, and only this function needs it.
 
     try:
         with tarfile.open(fileobj=archive, mode="r|") as members:
@@ -56,7 +56,7 @@ def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
 
 
 def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
-    """Return the next file of an archive, which has to be this output."""
+    """Return the next file of an archive, which must be this output."""
     member = members.next()
     content: IO[bytes] | None = members.extractfile(member) if member else None
     if content is None:
@@ -77,7 +77,7 @@ def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != output["digest"]:
-            raise CliError("failure", f"{output['path']}: the bytes are not those of its digest")
+            raise CliError("failure", f"{output['path']}: its bytes do not match its digest")
         if output["executable"]:
             partial.chmod(partial.stat().st_mode | 0o100)
         partial.replace(final)

@@ -15,10 +15,10 @@ from node.cli.failure import CliError
 from node.cli.progress import ProgressDisplay
 
 LOG_TAIL_S: Final = 30.0
-"""How long the log may be silent once the job has ended."""
+"""How long the log may be silent after the job has ended."""
 STOP_S: Final = 1.0
 INTERRUPT_S: Final = 0.02
-"""So often a reader that has left interrupts those who wait, until nobody does."""
+"""How often the waiting threads are interrupted after the reader of stdout has gone."""
 
 
 class LogPrinter:
@@ -38,14 +38,14 @@ class LogPrinter:
         sys.stdout.buffer.flush()
 
     def write_object(self, value: dict[str, Any]) -> None:
-        """Write a line of JSON, if lines of JSON are wanted."""
+        """Write a line of JSON in JSON mode."""
         if self._as_json:
             with self._lock:
                 sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
                 sys.stdout.flush()
 
     def end(self) -> None:
-        """Write what is left of a character that the log cut in two."""
+        """Write the rest of a character that was split between two parts of the log."""
         if self._as_json and (rest := self._decoder.decode(b"", final=True)):
             self.write_object({"log": rest})
 
@@ -69,7 +69,7 @@ def follow_job(
             progress.reach(event.kind, event.data.get("detail", {}))
         log.finish()
     except CliError:
-        log.raise_error()  # A reader of stdout that has left interrupts the events too.
+        log.raise_error()  # If the reader of stdout has gone, the events are interrupted, too.
         raise
     finally:
         log.stop()
@@ -89,7 +89,7 @@ class _LogThread(threading.Thread):
         self._progress = progress
         self._error: Exception | None = None
         self._over = threading.Event()
-        """Nobody waits for events any more."""
+        """Note that no thread waits for events any more."""
         self._chunks = 0
         self._writing = False
 
@@ -103,11 +103,11 @@ class _LogThread(threading.Thread):
                 self._writing = False
         except (CliError, OSError) as error:
             self._error = error
-            while not self._over.wait(INTERRUPT_S):  # The events may be about to be asked for.
+            while not self._over.wait(INTERRUPT_S):  # The events may be requested just now.
                 self._node.interrupt()
 
     def finish(self) -> None:
-        """Wait for the rest of the log; a reader of stdout may take its time, the node not."""
+        """Wait for the rest of the log; only the node is limited in time, not stdout's reader."""
         before = -1
         self._over.set()
         while self.is_alive() and (self._writing or self._chunks > before):
@@ -115,9 +115,7 @@ class _LogThread(threading.Thread):
             self.join(LOG_TAIL_S)
         self.raise_error()
         if self.is_alive():
-            raise CliError(
-                "failure", "the end of the log did not come", "see it with `mutirao logs`"
-            )
+            raise CliError("failure", "the log is incomplete", "see it with `mutirao logs`")
 
     def stop(self) -> None:
         """End the thread: Python must not exit while it writes."""

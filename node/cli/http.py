@@ -1,6 +1,6 @@
-"""HTTP/1.1 as a caller of the daemon needs it: one request, one answer, over one Unix socket.
+"""HTTP/1.1 for callers of the daemon: one request, one answer, over one Unix socket.
 
-By h11, which hypercorn brings along and which is imported in half the time of http.client.
+It uses h11, a dependency of hypercorn, whose import takes half the time of http.client's.
 Spec: specs/rpc.md#connections.
 """
 
@@ -17,11 +17,11 @@ Body = bytes | Iterable[bytes]
 
 
 class BadResponse(ConnectionError):
-    """What came is no whole HTTP answer: the daemon has gone, or it is no daemon."""
+    """The answer is incomplete or not HTTP: the daemon stopped, or it is another program."""
 
 
 class Response:
-    """What was answered: a status, and a body that is read as it comes."""
+    """An answer: a status, and a body that is read as it arrives."""
 
     def __init__(self, sock: socket.socket, protocol: h11.Connection) -> None:
         """Read up to the body; raise BadResponse if that is no HTTP."""
@@ -62,7 +62,7 @@ class Response:
 def ask(
     sock: socket.socket, method: str, path: str, headers: Mapping[str, str], body: Body = b""
 ) -> Response:
-    """Send a request and return its answer; a ConnectionError or TimeoutError if none comes.
+    """Send a request and return its answer; ConnectionError or TimeoutError without one.
 
     A body of chunks needs the header "content-length".
     """
@@ -71,7 +71,7 @@ def ask(
         given["content-length"] = str(len(body))
     protocol = h11.Connection(h11.CLIENT)
     head = h11.Request(method=method, target=path, headers=list(given.items()))
-    # If the daemon answers before it has read everything, the answer says why.
+    # If the daemon answers before it has read everything, its answer states the reason.
     with suppress(BrokenPipeError, ConnectionResetError):
         sock.sendall(protocol.send(head) or b"")
         for chunk in (body,) if isinstance(body, bytes) else body:

@@ -1,4 +1,4 @@
-"""A job's inputs: from paths of this machine to blobs that the node keeps.
+"""A job's inputs: turns paths of this machine into blobs of the node.
 
 PATH is a file, seen by the job as /in/<its name>, or a folder, seen as /in/<its name>/...;
 PATH:NAME gives another name.
@@ -57,7 +57,7 @@ def find_inputs(given: tuple[str, ...], folder: Path) -> tuple[Found, ...]:
 def upload_inputs(
     node: Connection, found: tuple[Found, ...], tell: Callable[[str], None]
 ) -> tuple[Uploaded, ...]:
-    """Give the files to the node and return them as blobs; `tell` hears of each."""
+    """Upload the files to the node and return them as blobs; `tell` is called for each."""
     uploaded = []
     for each in found:
         tell(f"input {each.path}")
@@ -76,14 +76,14 @@ def _expand(text: str, folder: Path) -> Iterator[Found]:
     elif path.is_file():
         yield Found(name, path)
     else:
-        hint = "give PATH, or PATH:NAME to rename; it is relative to where you are"
+        hint = "give PATH, or PATH:NAME to rename; it is relative to the current folder"
         raise CliError("invalid-request", f"input {text}: there is no such file or folder", hint)
 
 
 def _split(text: str, folder: Path) -> tuple[Path, str]:
     whole = folder / text
     before, colon, name = text.rpartition(":")
-    # A file whose own name has a colon is meant as it is written.
+    # If a file with a colon in its name exists, it is used.
     if colon and before and name and not whole.exists():
         return folder / before, name
     return whole, whole.resolve().name
@@ -109,7 +109,7 @@ def _chunks(file: BinaryIO, size: int, digest: Any) -> Iterator[bytes]:
     while left:
         chunk = file.read(min(CHUNK_BYTES, left))
         if not chunk:
-            raise CliError("invalid-request", "an input became shorter while it was read", "retry")
+            raise CliError("invalid-request", "an input was truncated while it was read", "retry")
         left -= len(chunk)
         digest.update(chunk)
         yield chunk

@@ -1,4 +1,4 @@
-"""Commands about jobs that were submitted: jobs, show, logs, cancel, outputs.
+"""Commands for submitted jobs: jobs, show, logs, cancel, outputs.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -24,14 +24,16 @@ from node.cli.output import (
 )
 
 COMMAND_WIDTH: Final = 40
-"""So many characters of a job's command are shown in tables."""
+"""The characters of a job's command that tables show."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
 
 job_argument = click.argument("job")
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 500), default=20, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 500), default=20, help="The maximum number of jobs."
+)
 @click.option("--before", metavar="JOB", help="Only jobs older than this one.")
 @reaches_node(LINES)
 def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> None:
@@ -57,7 +59,7 @@ def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> 
 @job_argument
 @reaches_node()
 def show(*, job: str, node: Connection, as_json: bool) -> None:
-    """Show a job: its bids, its price, its steps, its receipt, what failed and what it cost.
+    """Show a job: bids, price, steps, receipt, failed attempts and cost.
 
     JOB is an id, or its first six digits or more.
 
@@ -118,7 +120,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
 @click.command()
 @job_argument
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the job has ended.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="Skip so many bytes.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="Skip this many bytes.")
 @reaches_node(LINES)
 def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool) -> None:
     """Print a job's log, as the job wrote it.
@@ -137,7 +139,7 @@ def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool
     except KeyboardInterrupt:
         if not follow:
             raise
-        hint = f"the job goes on; `mutirao cancel {job}` ends it"
+        hint = f"the job continues; cancel it with `mutirao cancel {job}`"
         raise CliError("interrupted", "interrupted", hint) from None
     printer.end()
 
@@ -146,7 +148,7 @@ def logs(*, job: str, follow: bool, offset: int, node: Connection, as_json: bool
 @job_argument
 @reaches_node()
 def cancel(*, job: str, node: Connection, as_json: bool) -> None:
-    """Cancel a job. What it has used until then is paid.
+    """Cancel a job. Its usage until then is paid.
 
     Example: mutirao cancel 3f9a0c
     """
@@ -161,9 +163,7 @@ def cancel(*, job: str, node: Connection, as_json: bool) -> None:
     elif view["phase"] == "cancelled":
         say(f"job {short}: {summary(view)}")
     else:
-        say(
-            f"job {short}: cancelling; `mutirao show {short}` says when it is done and what it cost"
-        )
+        say(f"job {short}: cancelling; `mutirao show {short}` shows the result and the cost")
 
 
 @click.command()
@@ -171,7 +171,7 @@ def cancel(*, job: str, node: Connection, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @reaches_node(LINES)
 def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
-    """Fetch the files that a job left into a folder.
+    """Fetch a job's output files into a folder.
 
     Example: mutirao outputs 3f9a0c ./result
     """
@@ -182,7 +182,7 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
         for output in fetched:
             show_json(output)
     elif not fetched:
-        say("the job left no files")
+        say("the job has no output files")
     else:
         for output in fetched:
             click.echo(plain(str(folder / output["path"])))
@@ -199,7 +199,7 @@ def _cut(text: str) -> str:
 
 
 def _price(view: dict[str, Any]) -> str | None:
-    """Return what the job pays an hour, and why so if nobody else bid."""
+    """Return the job's price per hour, and what set it if there was no other bid."""
     from node.cli.progress import why_alone
 
     paid, bids = view["price_hour"], view["bids"]

@@ -1,4 +1,4 @@
-"""A job in a TOML file; whoever misspells a key hears of the nearest one, with the line.
+"""Parses a job from a TOML file; for a misspelt key the error names the line and nearest key.
 
 Spec: specs/rpc.md#job-file.
 """
@@ -37,7 +37,7 @@ def key_of_field() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """One key of the file: its name in a Draft, and how its value is read."""
+    """One key of the file: its name in a Draft, and the parser of its value."""
 
     field: str
     read: Callable[[Any], Any]
@@ -156,7 +156,7 @@ class _Reader:
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
     if name in RESOURCES:
-        return f"; it belongs into [{SECTION}]"
+        return f"; it belongs in [{SECTION}]"
     if close := difflib.get_close_matches(name, known, 1, 0.5):
         return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(known)}"

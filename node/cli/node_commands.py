@@ -1,4 +1,4 @@
-"""Commands about the node itself: up, stop, status, peers, offers.
+"""Commands for the node itself: up, stop, status, peers, offers.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -16,7 +16,7 @@ from node.cli.starting import claiming
 from protocol.values.units import size_of_mib
 
 START_HINTS: Final[dict[str, str]] = {
-    "daemon-unavailable": "`mutirao stop` ends it; a second node beside it needs"
+    "daemon-unavailable": "stop it with `mutirao stop`; a second node needs"
     " `mutirao up --data DIR --listen /ip4/0.0.0.0/tcp/0`",
     "address-taken": "give another address or port with --listen; tcp/0 is any free port",
 }
@@ -26,7 +26,7 @@ START_HINTS: Final[dict[str, str]] = {
 def _check_addresses(
     _context: click.Context, _option: click.Parameter, given: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Refuse at once what cannot be an address; the network knows all that one must be."""
+    """Refuse obvious non-addresses at once; the network does the full check."""
     for text in given:
         if not text.startswith("/"):
             fit = "is not a multiaddress, such as /ip4/192.0.2.10/tcp/4788"
@@ -43,9 +43,9 @@ def _check_addresses(
 )  # fmt: skip
 @click.option(
     "--bootstrap", multiple=True, metavar="MULTIADDR", callback=_check_addresses,
-    help="A peer to begin with, such as /ip4/192.0.2.10/tcp/4788/p2p/12D3…; may be repeated.",
+    help="A bootstrap peer, such as /ip4/192.0.2.10/tcp/4788/p2p/12D3…; may be repeated.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Write the log as JSON, one object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write the log as JSON, one object per line.")
 def up(
     *, file: Path | None, data: Path | None, listen: tuple[str, ...], bootstrap: tuple[str, ...],
     as_json: bool,
@@ -70,7 +70,7 @@ def up(
     from protocol.values.errors import InvalidRequest, NodeError
 
     try:
-        # The daemon's import takes seconds. Who types the next command meanwhile is to wait.
+        # The daemon's import takes seconds. Commands that are typed meanwhile must wait.
         with claiming(private_dir(config.data_dir)):
             from node.daemon import run_daemon
 
@@ -85,7 +85,7 @@ def up(
 @click.command()
 @reaches_node()
 def stop(*, node: Connection, as_json: bool) -> None:
-    """Ask the node to stop. Its jobs go on when it runs again.
+    """Ask the node to stop. Its jobs continue when it runs again.
 
     Example: mutirao stop
     """
@@ -99,7 +99,7 @@ def stop(*, node: Connection, as_json: bool) -> None:
 @click.command()
 @reaches_node()
 def status(*, node: Connection, as_json: bool) -> None:
-    """Show what the node is and does.
+    """Show the node's identity and state.
 
     Example: mutirao status --json
     """
@@ -127,7 +127,7 @@ def status(*, node: Connection, as_json: bool) -> None:
 
 def _undelivered(bids: int) -> list[tuple[str, Any]]:
     what = f"{bids} bid{'' if bids == 1 else 's'} did not reach the requester: this node's port"
-    return [("warning", f"{what} may be closed, or network.announce wrong")] if bids else []
+    return [("warning", f"{what} may be closed, or network.announce may be wrong")] if bids else []
 
 
 def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -147,7 +147,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
 @click.command()
 @reaches_node(LINES)
 def peers(*, node: Connection, as_json: bool) -> None:
-    """List the peers that the node is connected with.
+    """List the peers that the node is connected to.
 
     Example: mutirao peers
     """
@@ -163,7 +163,7 @@ def peers(*, node: Connection, as_json: bool) -> None:
 @click.command()
 @reaches_node(LINES)
 def offers(*, node: Connection, as_json: bool) -> None:
-    """List what the providers that the node knows can run, and for how much an hour.
+    """List the known providers, with resources and prices per hour.
 
     Example: mutirao offers
     """
@@ -173,7 +173,7 @@ def offers(*, node: Connection, as_json: bool) -> None:
             show_json(offer)
         return
     head = ("PEER", "REGION", "HAS", "GPUS", "CPU/H", "GIB/H", "GPU/H", "SANDBOX", "EXPIRES IN")
-    # A node that does not provide says so with a record of nothing.
+    # The record of a node that does not provide is empty.
     show_table(head, [_offer_row(offer) for offer in found if offer["cpus"]])
 
 
@@ -192,13 +192,13 @@ def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sandbox(offer: dict[str, Any]) -> str:
-    """Return the drivers, and the limits of jobs that the provider only watches."""
+    """Return the drivers and the soft limits."""
     soft = f" (soft: {', '.join(offer['soft_limits'])})" if offer["soft_limits"] else ""
     return ", ".join(offer["drivers"]) + soft
 
 
 def _lent(provider: dict[str, Any]) -> str | None:
-    """Return what jobs of others hold here; None if nothing is lent at all."""
+    """Return the resources that jobs of others hold; None if nothing is lent."""
     total, free = provider["total"], provider["free"]
     if not total["cpus"]:
         return None

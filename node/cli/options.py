@@ -16,7 +16,7 @@ from node.cli.failure import CliError
 from node.cli.starting import LOCK_NAME
 from node.paths import data_home, is_configured
 
-if TYPE_CHECKING:  # Its import takes as long as all the rest of a command.
+if TYPE_CHECKING:  # Its import takes as long as the rest of a command.
     from node.config import Config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,14 +26,14 @@ SOCKET_NAME: Final = "api.sock"
 
 config_option = click.option(
     "--config", "file", type=click.Path(path_type=Path), metavar="FILE",
-    help="Read the settings from this file alone; `mutirao config` shows what holds.",
+    help="Read settings from this file only; `mutirao config` shows the result.",
 )  # fmt: skip
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), metavar="DIR",
     help="The node's folder, for its key, database and files; ~/.local/share/mutirao by default.",
 )  # fmt: skip
 OBJECT: Final = "Print one JSON object, for programs."
-LINES: Final = "Print JSON for programs: one object a line, as it comes."
+LINES: Final = "Print JSON for programs: one object per line, as it comes."
 
 
 def json_option(text: str) -> Callable[[Command], Command]:
@@ -50,11 +50,11 @@ def reaches_node(json_text: str = OBJECT) -> Callable[[Command], Command]:
         json_option(json_text),
         click.option(
             "--data", type=click.Path(path_type=Path), metavar="DIR",
-            help="Ask the node of this data folder, not that of the configuration.",
+            help="Use the node of this data folder, not that of the configuration.",
         ),
         click.option(
             "--socket", type=click.Path(path_type=Path), metavar="PATH",
-            help="Ask the node with this socket.",
+            help="Use the node with this socket.",
         ),
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ def reaches_node(json_text: str = OBJECT) -> Callable[[Command], Command]:
 
 
 def find_node(socket: Path | None, data: Path | None) -> Connection:
-    """Return the way to the daemon: the options decide, then MUTIRAO_SOCKET, then the config."""
+    """Return a Connection: from the options, else MUTIRAO_SOCKET, else the configuration."""
     if socket is not None:
         return Connection(socket)
     if data is not None:
@@ -87,7 +87,7 @@ def find_node(socket: Path | None, data: Path | None) -> Connection:
 def effective_config(file: Path | None, flags: Mapping[str, object]) -> "Config":
     """Return the configuration; CliError "config" says what is wrong with it.
 
-    `flags` maps keys such as "network.listen" to values; None is "not given".
+    `flags` maps keys such as "network.listen" to values; None means "not given".
     """
     from node.config import ConfigError, load_config
 

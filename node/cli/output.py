@@ -1,7 +1,7 @@
 """How commands print: data on stdout, messages on stderr, JSON for programs.
 
-What other nodes say reaches the terminal through here, without control characters: a peer must
-not move our user's cursor.
+Text from other nodes is printed without control characters: a peer must not control our user's
+terminal.
 Spec: specs/rpc.md#command-line.
 """
 
@@ -24,7 +24,7 @@ def show_json(value: Any) -> None:
 
 
 def show_fields(fields: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values under each other; what is None is left out."""
+    """Print names and values, one per line; None is left out."""
     given = [(name, value) for name, value in fields if value is not None]
     width = max((len(name) for name, _ in given), default=0)
     for name, value in given:
@@ -32,7 +32,7 @@ def show_fields(fields: Iterable[tuple[str, Any]]) -> None:
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table on stdout, its columns as wide as they need to be."""
+    """Print a table on stdout, with columns as wide as their content."""
     lines = [[plain(str(cell)) for cell in row] for row in (head, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
@@ -41,22 +41,22 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def plain(text: str) -> str:
-    """Return the text on one line, with a '?' for each character that a terminal might obey."""
+    """Return the text on one line, with '?' for each control character."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def short_peer(peer: str | None) -> str:
-    """Return a peer id's end, which tells peers apart; all of them begin alike."""
+    """Return the end of a peer id, which distinguishes peers; all begin alike."""
     return f"…{peer[-8:]}" if peer else "-"
 
 
 def short_job(job_id: str) -> str:
-    """Return the beginning of a job's id, which tells it apart and which commands take for it."""
+    """Return the beginning of a job's id, which identifies it and which commands accept."""
     return job_id[:12]
 
 
 def duration(milliseconds: int | None) -> str:
-    """Return a duration as people say it, such as "2.5 s" or "3 h 20 min"."""
+    """Return a duration for people, such as "2.5 s" or "3 h 20 min"."""
     if milliseconds is None:
         return "-"
     if milliseconds < 1000:

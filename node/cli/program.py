@@ -1,4 +1,4 @@
-"""The program's commands put together, and how it ends.
+"""The program: its commands, its error handling and its exit code.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -33,11 +33,11 @@ HOMES: Final[dict[str, str]] = {
     "config": "config_commands",
     "version": "config_commands",
 }
-"""The commands in the order of their use, and the module beside this one that has each."""
+"""The commands in the order of their use, each with its module in this folder."""
 
 
 class Commands(click.Group):
-    """Loads a command when it is used: one does not wait for the imports of the others."""
+    """Loads a command when it is used, so it does not wait for the imports of others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(HOMES)
@@ -55,7 +55,7 @@ class Commands(click.Group):
         if args[0] not in HOMES:
             import difflib
 
-            # click looks for what is near among the commands that are loaded.
+            # click searches for the nearest name among loaded commands only.
             if close := difflib.get_close_matches(args[0], HOMES, 1):
                 meant = f"No such command {args[0]!r}. Did you mean {close[0]!r}?"
                 raise click.UsageError(meant, ctx)
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno != errno.ENOSPC:
             raise
         _leave_quietly()
-        full = CliError("storage-full", "no space is left where the output goes", "make some there")
+        full = CliError("storage-full", "no space is left for the output", "free some space")
         return _tell(full, arguments)
     return result if isinstance(result, int) else exit_codes.OK
 
@@ -124,6 +124,6 @@ def _tell(failure: CliError, arguments: Sequence[str]) -> int:
 
 
 def _leave_quietly() -> int:
-    # Whoever read our output has left; Python would complain when it flushes the rest at exit.
+    # The reader of our output has gone; flushing the rest at exit would raise an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return exit_codes.FAILURE

@@ -1,4 +1,4 @@
-"""Shows on stderr how far a job is: a live line on a terminal, plain lines elsewhere.
+"""Shows a job's progress on stderr: a live line on a terminal, plain lines elsewhere.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -15,48 +15,48 @@ import click
 from node.cli.output import plain, say, short_peer
 
 SAYING: Final[dict[str, str]] = {
-    "waiting": "no provider is known now: waiting for one",
+    "waiting": "no provider is known yet: waiting for one",
     "announced": "announced, waiting for bids",
-    "bids": "the bids are in",
+    "bids": "bids received",
     "awarded": "awarded",
     "fetching": "the provider fetches image and inputs",
     "progress": "the provider fetches image and inputs",
-    "starting": "the provider has everything and is to start",
+    "starting": "the provider has image and inputs, and starts the job",
     "running": "running",
-    "cancelling": "cancelling: the provider is to stop it",
-    "returning": "returning what it left",
-    "retry": "this attempt failed, another follows",
+    "cancelling": "cancelling: the provider stops the job",
+    "returning": "returning log and outputs",
+    "retry": "this attempt failed; another follows",
 }
-"""What a phase means to a person; the last ones are told by the command's own summary."""
+"""The text of each phase; the command's summary covers the final ones."""
 LASTING: Final = frozenset({"awarded", "running", "retry", "cancelling"})
-"""What is worth a line that stays."""
+"""The kinds of events that get a permanent line."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 UNTOLD: Final = ENDED | {"progress"}
-"""What is worth no plain line; how far the fetching is comes again and again."""
+"""The kinds of events without a plain line; fetch progress repeats often."""
 
 
 class ProgressDisplay(Protocol):
-    """Hears what happens to a job."""
+    """Receives the events of a job."""
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
-        """Show that a phase began or something else happened."""
+        """Show an event."""
         ...
 
     def note(self, line: str) -> None:
-        """Show a line that says more about what comes next."""
+        """Show an additional line."""
         ...
 
     def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:
-        """Make way for the job's own output, while it is written, perhaps in another thread."""
+        """Clear the line while the job's own output is written, perhaps in another thread."""
         ...
 
     def end(self) -> None:
-        """Leave the terminal at the beginning of a line."""
+        """Leave the cursor at the beginning of a line."""
         ...
 
 
 def choose_progress(*, as_json: bool) -> ProgressDisplay:
-    """Return what suits the place where stderr goes; programs get the events on stdout."""
+    """Return the Progress that suits stderr; programs get the events on stdout."""
     if as_json:
         return Silence()
     return (LiveLine if sys.stderr.isatty() else Lines)(beside_log=_is_one_place())
@@ -99,7 +99,7 @@ class Lines:
 
     @contextmanager
     def beside_output(self, chunk: bytes) -> Iterator[None]:
-        # Elsewhere we need not wait for a reader of the log who takes his time.
+        # Elsewhere we need not wait for a slow reader of the log.
         with self._lock if self._beside_log else nullcontext():
             yield
             self._in_line = self._beside_log and not chunk.endswith(b"\n")
@@ -119,7 +119,7 @@ class Lines:
 
 
 class LiveLine(Lines):
-    """Shows a line that changes in place, until the job writes; then plain lines."""
+    """Updates one line in place until the job writes; then prints plain lines."""
 
     def __init__(self, *, beside_log: bool) -> None:
         super().__init__(beside_log=beside_log)
@@ -172,13 +172,13 @@ class LiveLine(Lines):
 
 
 class Words:
-    """Puts a job's events into words; it remembers the bids, for they say what a price means."""
+    """Describes a job's events in words; it remembers the bids, which explain the price."""
 
     def __init__(self) -> None:
         self._bids: list[Any] = []
 
     def line_of(self, kind: str, detail: Mapping[str, Any]) -> str:
-        """Return one event as a line for a person."""
+        """Return one event as a line of text."""
         if kind == "bids":
             self._bids = detail.get("bids", [])
         text = SAYING.get(kind, kind)
@@ -207,7 +207,7 @@ def _share(detail: Mapping[str, Any]) -> str:
 
 
 def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:
-    """Return, in brackets, what set the price if no second bid did; "" if one did."""
+    """Return, in brackets, what set the price if there was no second bid; else ""."""
     if eligible != 1:
         return ""
     who = "the only bidder" if bids == 1 else "the only eligible bidder"
@@ -215,8 +215,8 @@ def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:
 
 
 def _is_one_place() -> bool:
-    """Say whether stdout and stderr go to the same terminal, pipe or file."""
+    """Return whether stdout and stderr go to the same terminal, pipe or file."""
     try:
         return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
-    except (OSError, ValueError):  # One is closed, or a test's.
+    except (OSError, ValueError):  # One is closed, or replaced by a test.
         return False

@@ -1,4 +1,4 @@
-"""Sizes, durations and prices as people write them: 512M, 2G, 90s, 10m, 1h, 0.50.
+"""Parses sizes, durations and prices: 512M, 2G, 90s, 10m, 1h, 0.50.
 
 Spec: specs/rpc.md#quantities.
 """
@@ -15,7 +15,7 @@ _QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)")
 
 
 def mib_of(text: str) -> int:
-    """Return MiB from "512M", "2G", "1.5GiB" or "512"; ValueError if it is no size."""
+    """Return MiB from "512M", "2G", "1.5GiB" or "512"; ValueError if it is not a size."""
     number, unit = _parts(text, "a size such as 512M or 2G")
     unit = unit.upper().removesuffix("IB").removesuffix("B")
     if unit not in MIB_OF_UNIT:
@@ -24,7 +24,7 @@ def mib_of(text: str) -> int:
 
 
 def ms_of(text: str) -> int:
-    """Return milliseconds from "90s", "10m", "1h" or seconds; ValueError if it is no duration."""
+    """Return milliseconds from "90s", "10m", "1h" or seconds; ValueError if it is none of them."""
     number, unit = _parts(text, "a duration such as 90s, 10m or 1h")
     if unit not in MS_OF_UNIT:
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h")
@@ -56,7 +56,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 
 
 class HourlyPrice(click.ParamType):  # type: ignore[type-arg]
-    """An option's value in credits an hour, as it was written."""
+    """An option's value in credits per hour, as written."""
 
     name = "credits"
 

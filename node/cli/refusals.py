@@ -1,7 +1,7 @@
-"""Why the node refused a job, in the words in which its user wrote it.
+"""Rewrites a refusal of a job in the user's own terms.
 
-The node speaks of its own fields, such as `memory_mib`; the user gave --memory, or `memory` in a
-job file. And who mistypes the name of an image hears of the one that is like it.
+The node names its own fields, such as `memory_mib`; the user wrote --memory, or `memory` in a job
+file. For a mistyped image name the error suggests the nearest one.
 Spec: specs/errors.md.
 """
 
@@ -22,7 +22,7 @@ BOUNDS: Final = re.compile(r"expected an integer from (\d+) to (\d+)")
 def explained(
     failure: CliError, node: Connection, image: str, words: Mapping[str, str]
 ) -> CliError:
-    """Return the refusal of a job as its user understands it.
+    """Return the refusal of a job in its user's terms.
 
     `words` says how the user wrote each field of a Draft: {"memory_mib": "--memory"}.
     """
@@ -34,7 +34,7 @@ def explained(
 
 
 def in_words(detail: str, words: Mapping[str, str]) -> str:
-    """Return what is wrong with a field, with the user's own name and units for it."""
+    """Return the error of a field, with the user's name and units for it."""
     match = FIELD.fullmatch(detail)
     if match is None or match[1] not in words:
         return detail

@@ -1,4 +1,4 @@
-"""Commands that bring a job in: run (and follow it to its end) and submit (a file).
+"""Commands that submit a job: run (and follow it to its end) and submit (from a file).
 
 Spec: specs/rpc.md#command-line.
 """
@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
 
 KEY_MAX: Final = 64
 """Characters of an idempotency key."""
-KEY_WORDS: Final = f"1 to {KEY_MAX} letters, digits and signs of ASCII, no blank at either end"
+KEY_WORDS: Final = f"1 to {KEY_MAX} printable ASCII characters, no space at either end"
 PROFILES: Final = (
-    "How providers are asked. vickrey, the default: all bid before any bid can be read, then the"
-    " cheapest wins and is paid what the second cheapest asked, so that asking one's true price is"
-    " best. quick: one round, and the cheapest is paid what it asked; the job starts sooner."
+    "The auction. vickrey, the default: all bids are made before any can be read, then the"
+    " cheapest wins and is paid the second-lowest price, so that asking the true price is"
+    " best. quick: one round, and the cheapest is paid its own price; the job starts sooner."
 )
 RUN_JSON: Final = (
-    "Print JSON for programs: one object a line, as it comes, the job itself last;"
+    "Print JSON for programs: one object per line, as it comes, and the job last;"
     " with --detach the job alone."
 )
 SUBMIT_JSON: Final = (
-    "Print JSON for programs: one object, the job; with --follow one object a line, as it comes."
+    "Print JSON for programs: one object, the job; with --follow one object per line, as it comes."
 )
 
 
@@ -48,11 +48,11 @@ def _check_key(_context: click.Context, _option: click.Parameter, key: str | Non
 
 output_option = click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-    help="Fetch the files that the job left under /out into this folder.",
+    help="Fetch the job's output files (/out) into this folder.",
 )  # fmt: skip
 key_option = click.option(
     "--key", callback=_check_key, metavar="TEXT",
-    help="An idempotency key, a name for this submission: the same key again returns the same job"
+    help="An idempotency key, a name for this submission: a repeated key returns the same job"
     f" and runs nothing twice. {KEY_WORDS}.",
 )  # fmt: skip
 
@@ -70,7 +70,7 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 @_size(
     "--memory",
     "memory_mib",
-    "Memory, such as 2G, also for what it writes to /tmp and /out; default 512M.",
+    "Memory, such as 2G, including files in /tmp and /out; default 512M.",
 )
 @_size(
     "--disk",
@@ -81,36 +81,36 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 @_size(
     "--output-size",
     "output_mib",
-    "How much it may leave under /out, such as 1G; default 256M, or half of --disk.",
+    "Maximum size of /out, such as 1G; default 256M, or half of --disk.",
 )
 @_size(
     "--log-size",
     "log_mib",
-    "How much of its log is kept, such as 64M; default 16M, or a quarter of --disk.",
+    "Maximum size of the log, such as 64M; default 16M, or a quarter of --disk.",
 )
 @click.option(
     "--processes", type=click.IntRange(1), metavar="N",
-    help="Processes and threads that it may have at a time; default 256.",
+    help="Maximum number of processes and threads at a time; default 256.",
 )  # fmt: skip
 @click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs; default 0.")
 @click.option(
     "--gpu-class",
     metavar="CLASS",
-    help="Which GPU, such as rtx-4090 or h200 (see `mutirao offers`); default any.",
+    help="GPU class, such as rtx-4090 or h200 (see `mutirao offers`); default any.",
 )
-@_size("--vram", "vram_mib", "Memory that each GPU has, such as 20G; default any.")
+@_size("--vram", "vram_mib", "Memory of each GPU, such as 20G; default any.")
 @click.option(
     "--timeout",
     "timeout_ms",
     type=Duration(),
-    help="How long it may run, such as 90s, 10m or 2d; default 1h. Then it is ended.",
+    help="Time limit, such as 90s, 10m or 2d; default 1h. Then the job is stopped.",
 )
 @click.option(
     "--max-price",
     type=HourlyPrice(),
     metavar="CREDITS",
     help="The most that an hour may cost; default 1.00 (requester.price_max_hour). A provider"
-    " without competitors gets just this.",
+    " without competitors gets exactly this price.",
 )
 @click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES)
 @click.option("--region", help="Only providers of this region, such as europe; default any.")
@@ -124,7 +124,7 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     "--hard-limits",
     is_flag=True,
     default=None,
-    help="Take only nodes whose kernel holds every limit of a job (`offers` shows soft ones).",
+    help="Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",
 )
 @click.option(
     "--input",
@@ -147,10 +147,10 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 def run_job(
     *, output: Path | None, key: str | None, detach: bool, env: tuple[str, ...], **options: Any
 ) -> int:
-    """Run COMMAND in IMAGE on some provider; its log is printed as it comes.
+    """Run COMMAND in IMAGE on a provider, and print its log as it arrives.
 
-    Exits with the job's own code. Ctrl-C cancels the job, and says what it cost. A job has no
-    standard input: what comes through a pipe is not read, give it files with --input.
+    Exits with the job's own code. Ctrl-C cancels the job and prints its cost. A job has no
+    standard input: a pipe is not read, so give it files with --input.
 
     \b
     Examples:
@@ -181,10 +181,10 @@ def run_job(
 @key_option
 @reaches_node(SUBMIT_JSON)
 def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **reach: Any) -> int:
-    """Submit the job that a TOML file describes, and print its id.
+    """Submit the job of a TOML file, and print its id.
 
-    image and command must be there; what else is left out has the default that `mutirao run
-    --help` names. Paths are relative to the file.
+    image and command are required; all other keys have the defaults that `mutirao run --help`
+    shows. Paths are relative to the file.
 
     \b
     Example: mutirao submit train.toml --follow --output ./result
@@ -239,7 +239,7 @@ def _send(
     key: str | None,
     words: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Upload the inputs and submit the job; return it. `words`: how its user wrote each field."""
+    """Upload the inputs, submit the job and return it. `words`: the user's name of each field."""
     import secrets
     from dataclasses import replace
 
@@ -262,7 +262,7 @@ def _send(
 
 
 def _ignore(_: str) -> None:
-    """Say nothing: uploads to one's own machine are too fast to be worth a line."""
+    """Print nothing: uploads to the user's own machine are fast."""
 
 
 def _print_id(job: dict[str, Any], *, as_json: bool) -> int:

@@ -1,9 +1,9 @@
-"""Connects to the daemon's socket; one that is about to start is waited for, none at all is not.
+"""Connects to the daemon's socket, and waits if the daemon is starting.
 
-`mutirao up &` is often followed at once by another command, and the daemon answers some seconds
-later. So `up` puts a sign on the data folder before all else, a shared flock that lasts as long as
-its process, and later takes the daemon's lock in it. Both are read from /proc/locks: to try a lock
-would take it away, for a moment, from the daemon that wants it.
+`mutirao up &` is often followed at once by another command, but the daemon answers only after some
+seconds. So `up` first takes a shared flock on the data folder, the claim, for as long as its
+process lives, and later the daemon's lock inside. Both are read from /proc/locks: trying a lock
+would take it, for a moment, from the daemon.
 Spec: specs/operation.md#starting.
 """
 
@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Final
 
 START_S: Final = 15.0
-"""How long a daemon may take from its sign to its first answer."""
+"""How long a daemon may take from its claim to its first answer."""
 SECOND_LOOK_S: Final = 0.3
-"""How long the sign may be missing: that of a daemon which was started in this very moment is."""
+"""How long the claim may be missing, because a daemon was started just now."""
 POLL_S: Final = 0.05
 LOCKS: Final = Path("/proc/locks")
 LOCK_NAME: Final = "lock"
 
 
 def connect(path: Path, lock: Path, timeout_s: float | None) -> socket.socket:
-    """Return a socket that is connected; the OSError of the last attempt if nobody answers."""
+    """Return a connected socket; raise the last attempt's OSError if no daemon answers."""
     begin = seen = time.monotonic()
     while True:
         try:
@@ -39,29 +39,29 @@ def connect(path: Path, lock: Path, timeout_s: float | None) -> socket.socket:
 
 
 def is_claimed(lock: Path) -> bool:
-    """Say whether a daemon runs or starts on the folder of this lock.
+    """Return whether a daemon runs or starts on the folder of this lock.
 
-    False also where the system does not tell.
+    False if /proc/locks is unavailable.
     """
     try:
         wanted = {str(path.stat().st_ino) for path in (lock, lock.parent) if path.exists()}
         held = LOCKS.read_text()
     except OSError:
         return False
-    # Such as "2: FLOCK  ADVISORY  WRITE 801 fe:00:2156137 0 EOF". The device is left out of the
-    # comparison, because some file systems have another one there than in their files.
+    # Such as "2: FLOCK  ADVISORY  WRITE 801 fe:00:2156137 0 EOF". The device is not compared,
+    # because some file systems show a different one in their files.
     words = (line.split() for line in held.splitlines() if "FLOCK" in line and "->" not in line)
     return any(word.rpartition(":")[2] in wanted for line in words for word in line if ":" in word)
 
 
 @contextmanager
 def claiming(folder: Path) -> Iterator[None]:
-    """Put the sign on a data folder, so that commands wait for the daemon that starts there."""
+    """Claim a data folder, so commands wait for the daemon that starts there."""
     import fcntl
 
     sign = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # Not every file system can: then nobody waits for us.
+        with suppress(OSError):  # Not every file system can: then commands do not wait.
             fcntl.flock(sign, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield
     finally:

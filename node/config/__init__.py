@@ -1,10 +1,10 @@
-"""The configuration: what the owner of the machine decides, as one frozen value.
+"""The configuration: the owner's settings, as one frozen value.
 
     config = load_config()                 # or load_config(Path("some.toml"), flags={…})
 
-Later sources win, key by key: defaults, /etc/mutirao/config.toml,
-$XDG_CONFIG_HOME/mutirao/config.toml (or one file that was asked for, in place of both),
-MUTIRAO_SECTION__KEY in the environment, flags of the command line.
+Later sources override earlier ones, key by key: defaults, /etc/mutirao/config.toml,
+$XDG_CONFIG_HOME/mutirao/config.toml (or one given file in place of both), MUTIRAO_SECTION__KEY in
+the environment, flags of the command line.
 Spec: specs/configuration.md.
 """
 

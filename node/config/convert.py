@@ -1,6 +1,6 @@
-"""From what a file, a variable or a flag says to a value of the setting's type.
+"""Converts the value from a file, a variable or a flag to the setting's type.
 
-Texts are accepted for every type, because a variable of the environment has nothing else.
+Text is accepted for every type, because environment variables are text.
 Spec: specs/configuration.md#values.
 """
 
@@ -22,14 +22,14 @@ TRUTHS: Final = {
 
 
 class Unfit(Exception):
-    """A value is not what a setting needs; the text says what that is ("true or false")."""
+    """A value does not fit its setting; the text states what fits ("true or false")."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
     what: str
     read: Callable[[Any], Any]
-    """Return the value; raise ValueError, or RuntimeError for a home that nobody has."""
+    """Return the value; raise ValueError, or RuntimeError for an unknown home folder."""
 
 
 def convert(value: object, wanted: Any) -> Any:
@@ -56,7 +56,7 @@ def choice(value: object, choices: Sequence[str]) -> str:
 
 
 def nearest(word: object, words: Sequence[str]) -> str:
-    """Return a hint at the word that may have been meant; empty if none is near."""
+    """Return a hint at the nearest word; empty if none is near."""
     import difflib  # noqa: PLC0415 - Only who made a mistake waits for its import.
 
     close = difflib.get_close_matches(str(word), words, n=1)
@@ -105,7 +105,7 @@ def _text(value: object) -> str:
 def _path(value: object) -> Path:
     _require(isinstance(value, str | Path) and str(value).isprintable())
     path = Path(str(value))
-    # Nothing stays nothing: it means the default.
+    # Empty text means the default.
     return path.expanduser().absolute() if path != Path() else path
 
 
@@ -128,13 +128,13 @@ def _gpu(value: object) -> GpuUuid:
 
 
 def _require(fits: object) -> None:
-    """Refuse a value that does not fit; `convert` says what would."""
+    """Refuse a value that does not fit; `convert` names what would fit."""
     if not fits:
         raise ValueError
 
 
 KINDS: Final[dict[Any, _Kind]] = {
-    NoneType: _Kind("", _nothing),  # Nobody needs to be told that he may say nothing.
+    NoneType: _Kind("", _nothing),  # Error messages need not mention that a value may be empty.
     bool: _Kind("true or false", _bool),
     int: _Kind("a whole number", _int),
     str: _Kind("a text on one line", _text),

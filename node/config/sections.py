@@ -13,11 +13,11 @@ from node.sandbox.drivers import AUTO, DRIVERS
 from protocol.values.errors import InvalidRequest
 
 Credits = NewType("Credits", str)
-"""An amount of credits, as people write it: "0.50". protocol/values/units.py converts it."""
+"""An amount of credits as text: "0.50". protocol/values/units.py converts it."""
 Multiaddress = NewType("Multiaddress", str)
 """Such as /ip4/192.0.2.1/tcp/4788."""
 GpuUuid = NewType("GpuUuid", str)
-"""GPU-… or, for a part of one, MIG-…"""
+"""GPU-…, or MIG-… for a part of a GPU."""
 Region = Literal[
     "north-america",
     "latin-america",
@@ -38,7 +38,7 @@ SOCKET_PATH_MAX: Final = 107
 
 
 class ConfigError(InvalidRequest):
-    """The configuration says what cannot be; the command line exits with 78 (EX_CONFIG)."""
+    """The configuration is invalid; the command line exits with 78 (EX_CONFIG)."""
 
     code = "config"
 
@@ -54,22 +54,22 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSettings:
-    """[network]: how this node meets others."""
+    """[network]: how this node connects to others."""
 
-    name: Annotated[str, About("the network to belong to: nodes of others are not met")] = "mutirao"
+    name: Annotated[str, About("the name of the network: nodes connect within it only")] = "mutirao"
     listen: Annotated[tuple[Multiaddress, ...], About("the addresses to listen on")] = (
         Multiaddress("/ip4/0.0.0.0/tcp/4788"),
     )
     bootstrap: Annotated[
-        tuple[Multiaddress, ...], About("the addresses of peers to begin with, with /p2p/PEER")
+        tuple[Multiaddress, ...], About("the addresses of bootstrap peers, with /p2p/PEER")
     ] = ()
     announce: Annotated[
         tuple[Multiaddress, ...],
-        About("the addresses to tell others, where they differ from those listened on"),
+        About("the addresses to announce, if they differ from the listening ones"),
     ] = ()
     connections_per_source: Annotated[
         int,
-        About("connections that strangers of one address may hold: more where nodes share it", 1),
+        About("connections of strangers from one address; raise it if nodes share one", 1),
     ] = 16
 
 
@@ -80,17 +80,17 @@ class ProviderSettings:
     enabled: Annotated[bool, About("whether to run jobs of others")] = True
     cpus: Annotated[int | None, About("processors to lend; all if not set", least=1)] = None
     memory_mib: Annotated[
-        int | None, About("memory to lend; 80 % of what is usable if not set", least=64)
+        int | None, About("memory to lend; 80 % of the usable memory if not set", least=64)
     ] = None
     disk_mib: Annotated[
         int | None,
-        About("disk to lend; half of what is free, at most 100 GiB, if not set", least=64),
+        About("disk to lend; half of the free disk, at most 100 GiB, if not set", least=64),
     ] = None
     gpus: Annotated[
         Literal["all"] | tuple[GpuUuid, ...], About('GPUs to lend: "all" or their uuids')
     ] = "all"
     region: Annotated[
-        Literal[""] | Region, About("roughly where this machine is: some jobs must stay there")
+        Literal[""] | Region, About("this machine's region: some jobs require one")
     ] = ""
     sandbox: Annotated[
         str,
@@ -99,19 +99,19 @@ class ProviderSettings:
             choices=(AUTO, *DRIVERS),
         ),
     ] = AUTO
-    jobs_max: Annotated[int, About("jobs that may run here at one time", least=1)] = 8
+    jobs_max: Annotated[int, About("jobs that may run at a time", least=1)] = 8
     pause_s: Annotated[
         int,
-        About("seconds that a job whose requester is away waits, paused, before it ends; 0: none"),
+        About("seconds that a job stays paused while its requester is away; 0: none"),
     ] = 600
     pause_memory_mib: Annotated[
-        int | None, About("memory that paused jobs may hold; half of what is lent if not set")
+        int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None
 
 
 @dataclass(frozen=True, slots=True)
 class PriceSettings:
-    """[price]: the least that this machine is lent for."""
+    """[price]: the lowest prices for which this machine is lent."""
 
     cpu_hour: Annotated[Credits, About("credits for one processor for an hour")] = Credits("0.01")
     memory_gib_hour: Annotated[Credits, About("credits for one GiB of memory for an hour")] = (
@@ -122,22 +122,22 @@ class PriceSettings:
 
 @dataclass(frozen=True, slots=True)
 class RequesterSettings:
-    """[requester]: what holds for our own jobs where they do not say it themselves."""
+    """[requester]: defaults for our own jobs."""
 
-    price_max_hour: Annotated[Credits, About("credits that an hour of a job may cost")] = Credits(
-        "1.00"
+    price_max_hour: Annotated[Credits, About("the most credits that an hour of a job may cost")] = (
+        Credits("1.00")
     )
-    retries: Annotated[int, About("further executions if one fails through no fault of ours")] = 2
+    retries: Annotated[int, About("further attempts if a provider fails")] = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """[storage]: what this node keeps on the disk for itself."""
+    """[storage]: how much disk this node uses for itself."""
 
     blobs_mib: Annotated[int, About("disk for inputs, outputs and images", least=64)] = 20_480
-    unpacked_mib: Annotated[int, About("disk for images of others' jobs, unpacked", least=64)] = (
-        20_480
-    )
+    unpacked_mib: Annotated[
+        int, About("disk for the unpacked images of others' jobs", least=64)
+    ] = 20_480
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,11 @@ class Config:
         default_factory=Path
     )
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], About("the least that is logged")
+        Literal["debug", "info", "warning", "error"], About("the lowest level that is logged")
     ] = "info"
     log_format: Annotated[
-        Literal["auto", "logfmt", "json"], About("of the log; auto: for people on a terminal")
+        Literal["auto", "logfmt", "json"],
+        About("format of the log; auto: for people on a terminal"),
     ] = "auto"
     network: NetworkSettings = field(default_factory=NetworkSettings)
     provider: ProviderSettings = field(default_factory=ProviderSettings)

@@ -1,6 +1,6 @@
-"""Where settings come from, which one wins, and where the user must look if one is wrong.
+"""The sources of settings, their order, and the origin of each value for error messages.
 
-Every setting has a key of its section and its name, such as `provider.cpus`.
+The key of a setting consists of its section and its name, such as `provider.cpus`.
 Spec: specs/configuration.md#sources.
 """
 
@@ -23,14 +23,14 @@ VALUE_SHOWN_MAX: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it holds, for `mutirao config`."""
+    """One effective setting, for `mutirao config`."""
 
     key: str
     value: object
     origin: str
     """Where it was set: a file and line, a variable, a flag, or "default"."""
     what: str
-    """What it means."""
+    """Its meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ def load_config(
     environment: Mapping[str, str] = os.environ,
     flags: Mapping[str, object] = NO_FLAGS,
 ) -> Config:
-    """Return the configuration; ConfigError says in one line what is wrong and where.
+    """Return the configuration; ConfigError states in one line what is wrong and where.
 
-    `file` replaces the system's and the user's file and must be there. `flags` maps keys to
-    values; those that are None were not given.
+    `file` replaces the system's and the user's file and must exist. `flags` maps keys to values;
+    None means not given.
     """
     return _build(_gather(file, environment, flags))
 
@@ -75,7 +75,7 @@ def explain_config(
 def _gather(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]
 ) -> dict[str, _Given]:
-    """Return what was given by key, the last word on each."""
+    """Return the given values by key; the last source of each key counts."""
     given = {"data_dir": _Given(data_home(environment), "default")}
     for path in find_files(file, environment):
         given |= _from_file(path, required=file is not None)
@@ -103,7 +103,7 @@ def _from_file(path: Path, *, required: bool) -> dict[str, _Given]:
     import tomllib  # noqa: PLC0415 - Every command reads the configuration; few have a file.
 
     try:
-        tables = tomllib.loads(text, parse_float=Decimal)  # 0.1 is what was written, exactly.
+        tables = tomllib.loads(text, parse_float=Decimal)  # 0.1 stays exact.
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     return {key: _Given(value, _place(path, text, key)) for key, value in _flat(tables)}
@@ -118,7 +118,7 @@ def _flat(tables: Mapping[str, object], before: str = "") -> Iterator[tuple[str,
 
 
 def _place(path: Path, text: str, key: str) -> str:
-    """Return file and line of a key; the file alone if it is written in an unusual way."""
+    """Return file and line of a key; only the file if it is written in an unusual way."""
     section = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[([^\[\]]+)\]", line):
@@ -161,7 +161,7 @@ def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
 
 
 def _shown(value: object) -> str:
-    """Return a value as the user gave it; of a flag that was repeated, each."""
+    """Return a value as the user gave it; all values of a repeated flag."""
     return ", ".join(map(repr, value)) if isinstance(value, list | tuple) else repr(value)
 
 

@@ -16,7 +16,7 @@ LEAST = 'image = "base"\ncommand = ["true"]\n'
     "text, saying",
     [
         (LEAST + 'timout = "1h"\n', "job.toml:3: timout: unknown key; did you mean 'timeout'?"),
-        (LEAST + "cpus = 2\n", "job.toml:3: cpus: unknown key; it belongs into [resources]"),
+        (LEAST + "cpus = 2\n", "job.toml:3: cpus: unknown key; it belongs in [resources]"),
         (LEAST + '[resources]\nmemory = "lots"\n', "job.toml:4: memory: 'lots' is not a size"),
         (LEAST + "retries = \n", "line 3"),
         ('command = ["true"]\n', "image is missing"),

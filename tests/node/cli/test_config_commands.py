@@ -12,7 +12,7 @@ def test_config(tmp_path):
     assert text.startswith(f"# {file}: read\n")
     assert f'data_dir = "{tmp_path}"  # the folder of this node: key, ' in text
     assert "database, blobs [command line]\n" in text
-    assert 'provider.region = "europe"  # roughly where' in text
+    assert 'provider.region = "europe"  # this machine' in text
     assert f"[{file}, line 2]" in text
     assert "# provider.cpus = not set  # processors to lend; all if not set [default]" in text
     lines = {each["key"]: each for each in run_cli("config", "--config", file, "--json").lines}

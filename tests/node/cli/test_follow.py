@@ -92,7 +92,7 @@ def test_a_daemon_that_stops(mortal_daemon):
     threading.Timer(0.05, mortal_daemon.stop).start()
     with pytest.raises(CliError, match="the daemon stopped") as caught:
         follow_job(node, job, LogPrinter(as_json=False), Silence())
-    assert "jobs go on" in caught.value.hint
+    assert "jobs continue" in caught.value.hint
 
 
 def test_a_log_that_does_not_end(daemon, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_log_that_does_not_end(daemon, monkeypatch):
     node = Connection(daemon.socket)
     job = node.post("/jobs", JOB)["id"]
     daemon.do(daemon.service.whole_run, job)
-    with pytest.raises(CliError, match="the end of the log did not come"):
+    with pytest.raises(CliError, match="the log is incomplete"):
         follow_job(node, job, LogPrinter(as_json=False), Silence())
     assert [thread.name for thread in threading.enumerate()].count("log") == 0
 

@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_the_log_of_a_job_that_goes_on(daemon, job):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert f"the job goes on; `mutirao cancel {job}` ends it" in err.decode()
+    assert f"the job continues; cancel it with `mutirao cancel {job}`" in err.decode()
     assert daemon.service.jobs_by_id[job].phase == "announced"
 
 
@@ -125,7 +125,7 @@ def test_logs_of_a_daemon_that_stops(mortal_daemon, tmp_path):
     mortal_daemon.stop()
     _, err = process.communicate()
     assert process.returncode == 3
-    assert err.startswith(b"error: the daemon stopped\n  jobs go on")
+    assert err.startswith(b"error: the daemon stopped\n  jobs continue")
 
 
 def test_cancel(cli, job):
@@ -140,7 +140,7 @@ def test_cancel_of_a_job_whose_provider_has_not_let_it_go_yet(cli, daemon, job, 
 
     monkeypatch.setattr(daemon.service, "cancel", cancel)
     said = cli("cancel", job).err
-    assert said.startswith(f"job {job[:12]}: cancelling; `mutirao show {job[:12]}` says")
+    assert said.startswith(f"job {job[:12]}: cancelling; `mutirao show {job[:12]}` shows")
 
 
 def test_cancel_of_a_job_that_ended(cli, done):
@@ -154,4 +154,4 @@ def test_outputs(cli, done, tmp_path):
 
 
 def test_no_outputs(cli, job):
-    assert cli("outputs", job, "out").err == "the job left no files\n"
+    assert cli("outputs", job, "out").err == "the job has no output files\n"

@@ -45,7 +45,7 @@ LEAST = 'image = "i"\ncommand = ["c"]\n'
     [
         (LEAST + "timeuot = 3\n", "job.toml:3: timeuot: unknown key; did you mean 'timeout'?"),
         (LEAST + "[resources]\ncpu = 3\n", "job.toml:4: cpu: unknown key; did you mean 'cpus'?"),
-        (LEAST + "memory = '2G'\n", "job.toml:3: memory: unknown key; it belongs into [resources]"),
+        (LEAST + "memory = '2G'\n", "job.toml:3: memory: unknown key; it belongs in [resources]"),
         (LEAST + "[resuorces]\ncpus = 3\n", "job.toml:3: resuorces: unknown key; did you mean"),
         (LEAST + "zzzzzz = 1\n", "known are name, image"),
         (LEAST + "hard_limits = 1\n", "job.toml:3: hard_limits: give true or false"),

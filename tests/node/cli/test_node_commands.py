@@ -154,7 +154,7 @@ def test_an_address_that_the_network_refuses(monkeypatch, tmp_path, capsys, flag
     "error,hint",
     [
         (AddressTaken("cannot listen on x"), "another address or port with --listen"),
-        (DaemonUnavailable("another daemon (pid 1) uses x"), "`mutirao stop` ends it"),
+        (DaemonUnavailable("another daemon (pid 1) uses x"), "stop it with `mutirao stop`"),
     ],
 )
 def test_why_up_fails_and_what_to_do(monkeypatch, tmp_path, capsys, error, hint):

@@ -45,7 +45,7 @@ def test_json_help_says_whether_it_is_one_object_or_one_a_line(capsys):
         text = " ".join(capsys.readouterr().out.split())
         if not isinstance(command, click.Group):
             about = text.split("--json ")[-1].split(" -h, ")[0]
-            assert "one object a line" in about or "one JSON object" in about, path
+            assert "one object per line" in about or "one JSON object" in about, path
 
 
 def test_the_spec_lists_every_command():
@@ -141,4 +141,4 @@ def test_a_full_disk_under_the_output_is_one_clear_line():
             command, check=False, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert ran.returncode == 5
-    assert ran.stderr == "error: no space is left where the output goes\n  make some there\n"
+    assert ran.stderr == "error: no space is left for the output\n  free some space\n"

@@ -18,11 +18,11 @@ WAY = [
     ("running", {}), ("retry", {"why": "the provider vanished\x1b[2J"}), ("done", {}),
 ]  # fmt: skip
 SAID = [
-    "no provider is known now: waiting up to 10 s for one",
-    "announced, waiting for bids", "the bids are in",
+    "no provider is known yet: waiting up to 10 s for one",
+    "announced, waiting for bids", "bids received",
     "awarded to …abcdefgh for 3.6000 credits an hour (the only eligible bidder: your --max-price)",
     "the provider fetches image and inputs", "running",
-    "this attempt failed, another follows: the provider vanished?[2J",
+    "this attempt failed; another follows: the provider vanished?[2J",
 ]  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
         assert progress._live is None
     progress.reach("returning", {})
     assert progress._live is None
-    assert "returning what it left" in terminal.getvalue()
+    assert "returning log and outputs" in terminal.getvalue()
 
 
 def test_a_remark_and_the_end_end_the_live_line(monkeypatch):
@@ -123,7 +123,7 @@ def test_no_line_begins_in_the_middle_of_one_of_the_jobs(capsys, beside_log, chu
     progress.end()
     progress.end()
     assert capsys.readouterr().err == (
-        f"{between}returning what it left\nthis attempt failed, another follows\n{between}"
+        f"{between}returning log and outputs\nthis attempt failed; another follows\n{between}"
     )
 
 

@@ -42,7 +42,7 @@ def test_run_to_the_jobs_own_exit_code(cli, runs, exit_code):
     found = cli(*RUN, "echo", "--json", "hi")
     assert (found.code, found.out) == (exit_code, "hello from the job\n")
     assert f"done: exit code {exit_code}, ran 2.5 s, paid 0.000347222 credits" in found.err
-    assert "the job left 1 file; to fetch: mutirao outputs" in found.err
+    assert "the job has 1 file of output; fetch with: mutirao outputs" in found.err
 
 
 def test_every_option_arrives(cli, daemon, runs, tmp_path):
@@ -120,14 +120,14 @@ def test_a_job_that_ran_out_of_time_has_its_code(cli, daemon):
         (
             ["run", "--gpu-class", "h200", "base", "x"],
             5,
-            "--gpus: a GPU class or VRAM is asked for",
+            "--gpus: the job requires a GPU class or VRAM",
         ),
         (["run", "bsae", "x"], 4, "\n  did you mean 'base'?\n"),
         (["run", "--memory", "1M", "base", "x"], 5, "error: --memory: give 16 MiB to "),
-        (["run", "--key", "é", "base", "x"], 2, "letters, digits and signs"),
-        (["run", "--key", "a\nb", "base", "x"], 2, "letters, digits and signs"),
-        (["run", "--key", " a", "base", "x"], 2, "no blank at either end"),
-        (["run", "--key", "a ", "base", "x"], 2, "no blank at either end"),
+        (["run", "--key", "é", "base", "x"], 2, "printable ASCII characters"),
+        (["run", "--key", "a\nb", "base", "x"], 2, "printable ASCII characters"),
+        (["run", "--key", " a", "base", "x"], 2, "no space at either end"),
+        (["run", "--key", "a ", "base", "x"], 2, "no space at either end"),
         (["run", "--input", "none", "base", "x"], 2, "error: input none: there is no such file"),
         (["run", "--max-price", "free", "base", "x"], 2, "not a price: 'free'"),
         (["run", "--env", "A", "base", "x"], 2, "not NAME=VALUE"),
@@ -149,15 +149,15 @@ def test_a_reader_of_stdout_that_leaves_does_not_cancel(daemon):
     (job_id,) = daemon.service.jobs_by_id
     daemon.do(daemon.service.say, job_id, b"nobody reads this\n")
     _, err = process.communicate()
-    hint = f"the job goes on: `mutirao logs -f {job_id[:12]}`"
-    assert (process.returncode, err.decode()) == (1, f"the output has nowhere to go; {hint}\n")
+    hint = f"the job continues: `mutirao logs -f {job_id[:12]}`"
+    assert (process.returncode, err.decode()) == (1, f"cannot write the output; {hint}\n")
     assert daemon.service.jobs_by_id[job_id].phase == "announced"
 
 
 def test_the_help_names_what_the_node_complains_about(cli):
     text = " ".join(cli("run", "--help").out.split())
     assert "idempotency key" in text
-    assert "1 to 64 letters, digits and signs of ASCII" in text
+    assert "1 to 64 printable ASCII characters" in text
     assert "no standard input" in text
 
 

@@ -113,7 +113,7 @@ def test_up_and_at_once_another_command(tmp_path, monkeypatch, capsys):
         second = run_cli("up", **settings)
         assert second.code == 3
         assert "another daemon" in second.err
-        assert "`mutirao stop` ends it" in second.err
+        assert "stop it with `mutirao stop`" in second.err
         assert "start the node" not in second.err
         assert run_cli("stop", **settings).code == 0
         node.wait()
