@@ -1,7 +1,7 @@
-"""Who this node is, and that there is only one of it: key file, data folder, lock.
+"""The node's identity and exclusivity: key file, data folder, lock.
 
-The key file holds the 32 bytes of an Ed25519 seed. Whoever reads it is this node, with its
-reputation and its debts; so it is refused if others could have read it.
+The key file contains the 32 bytes of an Ed25519 seed. Anyone who reads it can act as this node,
+with its receipts and debts; so the file is refused if others could have read it.
 Spec: specs/identity.md#key-file.
 """
 
@@ -19,19 +19,19 @@ from protocol.values.errors import DaemonUnavailable
 
 SEED_SIZE: Final = 32
 OTHERS: Final = 0o077
-"""The permissions of everybody but the owner."""
+"""The permissions of group and others."""
 
 
 class IdentityError(ConfigError):
-    """The key file or the data folder is not as it must be; only its owner can put it right."""
+    """The key file or the data folder is unsafe or invalid; only its owner can correct it."""
 
     code = "identity"
 
 
 def load_or_create(path: Path) -> bytes:
-    """Return the 32 bytes of the seed; on the first start, create it. Never overwrites anything.
+    """Return the 32 bytes of the seed; create it on the first start. Never overwrites a file.
 
-    Raises IdentityError if the file is not ours alone, is a link, or has the wrong size.
+    Raises IdentityError if others have access to the file, or if it is a link or has a wrong size.
     """
     with _told(path):
         while (seed := _load(path)) is None:
@@ -40,7 +40,7 @@ def load_or_create(path: Path) -> bytes:
 
 
 def private_dir(path: Path) -> Path:
-    """Return the folder, made if need be; IdentityError if others own it or may enter it."""
+    """Return the folder, created if missing; IdentityError if others own it or may enter it."""
     with _told(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _require_private(path, path.stat(), "chmod 700")
@@ -49,9 +49,9 @@ def private_dir(path: Path) -> Path:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file; DaemonUnavailable if another process does. Nobody waits.
+    """Hold the lock file; DaemonUnavailable at once if another process holds it.
 
-    The lock ends with the process, however that ends; the file stays.
+    The lock ends with the process; the file stays.
     """
     with _told(path):
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -88,14 +88,14 @@ def _load(path: Path) -> bytes | None:
         os.close(file)
     if len(seed) != SEED_SIZE:
         raise IdentityError(
-            f"{path} is no key file (a file of {SEED_SIZE} bytes): put a copy of the right one in"
-            " its place, or move it away to become a new peer"
+            f"{path} is not a key file (a file of {SEED_SIZE} bytes): put a copy of the right one"
+            " in its place, or move it away to become a new peer"
         )
     return seed
 
 
 def _create(path: Path) -> None:
-    """Write a new seed so that the file is never seen incomplete and never replaces another."""
+    """Write a new seed; the file is never visible incomplete and never replaces another."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -103,7 +103,7 @@ def _create(path: Path) -> None:
             out.write(secrets.token_bytes(SEED_SIZE))
             out.flush()
             os.fsync(file)
-        with suppress(FileExistsError):  # Another process was faster: its key is as good.
+        with suppress(FileExistsError):  # Another process was faster: use its key.
             os.link(draft, path)
     finally:
         draft.unlink()
@@ -127,7 +127,7 @@ def _require_private(path: Path, status: os.stat_result, cure: str) -> None:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Tell in our words what the system refuses."""
+    """Turn an error of the system into an IdentityError."""
     try:
         yield
     except OSError as error:

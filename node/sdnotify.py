@@ -1,4 +1,4 @@
-"""Tells systemd how the node is doing: ready, stopping, still alive (sd_notify(3)).
+"""Reports the node's state to systemd: ready, stopping, alive (sd_notify(3)).
 
 Without systemd, and without NOTIFY_SOCKET in the environment, nothing happens.
 Spec: specs/operation.md#systemd.
@@ -17,11 +17,11 @@ ALIVE: Final = "WATCHDOG=1"
 
 
 def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Send a state to systemd; OSError if its socket is not there."""
+    """Send a state to systemd; OSError if its socket is missing."""
     address = environment.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    if address.startswith("@"):  # A name without a file begins with a zero byte.
+    if address.startswith("@"):  # An abstract name begins with a zero byte.
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to_systemd:
         to_systemd.connect(address)
@@ -29,7 +29,7 @@ def notify(state: str, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def watchdog_interval_s(environment: Mapping[str, str] = os.environ) -> float | None:
-    """Return how often to say ALIVE, half of what systemd waits for; None if it does not wait."""
+    """Return the interval of ALIVE, half of systemd's time-out; None without a watchdog."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
     if not usec.isdecimal() or pid not in ("", str(os.getpid())):
         return None
@@ -37,7 +37,7 @@ def watchdog_interval_s(environment: Mapping[str, str] = os.environ) -> float | 
 
 
 async def feed_watchdog(environment: Mapping[str, str] = os.environ) -> None:
-    """Say ALIVE until cancelled, from the node's own loop: one that hangs is started anew."""
+    """Send ALIVE until cancelled, from the node's event loop: systemd restarts a hung node."""
     interval_s = watchdog_interval_s(environment)
     while interval_s is not None:
         notify(ALIVE, environment)

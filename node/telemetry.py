@@ -1,4 +1,4 @@
-"""The log: one line for each thing that happened, on standard error; it never blocks the node.
+"""The log: one line per event, on standard error; it never blocks the node.
 
 Code logs with the standard library and puts facts beside the message, not into it:
 
@@ -6,7 +6,7 @@ Code logs with the standard library and puts facts beside the message, not into 
     log.info("job finished", extra={"job": job_id.hex(), "exit": 0})
 
 People on a terminal read `12:00:01 info  job finished  job=… exit=0`, programs read logfmt or
-JSON. A line holds no control character, whatever a peer sent us.
+JSON. No line contains a control character, whatever a peer sent.
 Spec: specs/operation.md#log.
 """
 
@@ -23,12 +23,12 @@ from logging.handlers import QueueHandler
 from typing import Final, TextIO
 
 LINES_WAITING_MAX: Final = 10_000
-"""Beyond these, lines are dropped and counted: a terminal that stands still must not stop us."""
+"""Beyond this, lines are dropped and counted: a blocked terminal must not stop the node."""
 END_WAIT_S: Final = 2
 NOISY: Final = ("aiosqlite", "asyncio", "docker", "hypercorn", "libp2p", "multiaddr", "urllib3")
-"""Libraries that tell more than a user wants to know: only their warnings count."""
+"""Verbose libraries: only their warnings are logged."""
 OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-"""What a record has by itself; all else is a fact that somebody put beside the message."""
+"""The standard attributes of a record; all others are facts from `extra`."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def logging_to(
     root.setLevel(level.upper())
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A daemon thread: if the stream stands still for good, the process can end all the same.
+    # A daemon thread: if the stream blocks for ever, the process can still end.
     writer = threading.Thread(target=_write, args=(handler.lines, output), name="log", daemon=True)
     writer.start()
     try:
@@ -62,7 +62,7 @@ def logging_to(
 
 
 class NonBlockingHandler(QueueHandler):
-    """Hands records to the thread that writes them; drops and counts what it cannot hold."""
+    """Passes records to the writer's thread; drops and counts those beyond the limit."""
 
     def __init__(self, lines_max: int = LINES_WAITING_MAX) -> None:
         self.lines: queue.Queue[logging.LogRecord | None] = queue.Queue(lines_max)
@@ -70,14 +70,14 @@ class NonBlockingHandler(QueueHandler):
         super().__init__(self.lines)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        """Make the text now, for its arguments may change before it is written."""
+        """Format the text now: its arguments may change before it is written."""
         ours = copy.copy(record)
         ours.msg = record.getMessage()
         ours.args = None
         return ours
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Queue the record unless the queue is full; first tell how many were dropped."""
+        """Queue the record unless the queue is full; first report how many were dropped."""
         try:
             self._put_dropped()
             self.lines.put_nowait(record)
@@ -85,7 +85,7 @@ class NonBlockingHandler(QueueHandler):
             self.dropped += 1
 
     def end(self) -> None:
-        """Queue the end of the log; wait for room, but not for ever."""
+        """Queue the end of the log; wait for room for a limited time."""
         with suppress(queue.Full):
             if self.dropped:
                 self.lines.put(self._dropped_record(), timeout=END_WAIT_S)
@@ -98,7 +98,7 @@ class NonBlockingHandler(QueueHandler):
 
     def _dropped_record(self) -> logging.LogRecord:
         facts = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING"}
-        text = "lines of the log were dropped: they came faster than they can be written"
+        text = "lines of the log were dropped: they came too fast to be written"
         return logging.makeLogRecord({**facts, "msg": text, "dropped": self.dropped})
 
 
@@ -124,10 +124,10 @@ class LogfmtFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the names of logfmt."""
+    """One JSON object per line, with the names of logfmt."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; what JSON cannot hold is given as text."""
+        """Return the line; values that JSON lacks are written as text."""
         return json.dumps(_all_facts(self, record), default=str)
 
 
@@ -165,12 +165,12 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Return the value as logfmt has it: in quotes if it is more than a plain word."""
+    """Return the value in logfmt: in quotes unless it is a plain word."""
     text = str(value)
     plain = text.isascii() and text.isprintable() and not set(text) & set(' ="\\')
     return text if text and plain else json.dumps(text)
 
 
 def _printable(text: str) -> str:
-    """Return the text with control characters shown, not obeyed by the terminal."""
+    """Return the text with control characters escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,5 +1,5 @@
 """The local API: HTTP with JSON over a Unix socket, for the command line and other programs.
 
-FastAPI, pydantic and hypercorn are imported in this folder and nowhere else.
+Only this folder imports FastAPI, pydantic and hypercorn.
 Spec: specs/rpc.md.
 """

@@ -23,12 +23,12 @@ PROBLEM: Final[dict[str, Any]] = {
 
 
 def make_app(service: Service, closing: trio.Event) -> FastAPI:
-    """Return the app that shows the service; its streams end when `closing` is set."""
+    """Return the app that exposes the service; its streams end when `closing` is set."""
     app = FastAPI(
         title="Mutirão node",
         version=VERSION,
         openapi_url=f"{PREFIX}/openapi.json",
-        docs_url=None,  # The pages would load scripts from somebody else's machine.
+        docs_url=None,  # The pages would load scripts from another host.
         redoc_url=None,
         responses={"4XX": PROBLEM, "5XX": PROBLEM},
         redirect_slashes=False,

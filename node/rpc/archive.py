@@ -1,4 +1,4 @@
-"""What a job left as one tar, written while it is sent.
+"""A job's outputs as one tar, generated while it is sent.
 
 Spec: specs/rpc.md#routes.
 """
@@ -18,7 +18,7 @@ CHUNK_BYTES: Final = 2**18
 
 
 async def tar_of(files: Sequence[tuple[OutputView, Path]]) -> AsyncGenerator[bytes, None]:
-    """Yield the archive in pieces that are worth a write; BlobUnavailable if a file has gone."""
+    """Yield the archive in large pieces; BlobUnavailable if a file is missing."""
     waiting = bytearray()
     async with aclosing(_parts(files)) as parts:
         async for part in parts:
@@ -40,7 +40,7 @@ async def _parts(files: Sequence[tuple[OutputView, Path]]) -> AsyncGenerator[byt
 
 
 async def opened(path: Path) -> Any:
-    """Open a file of ours for reading; BlobUnavailable if it cannot be."""
+    """Open a file of this node for reading; BlobUnavailable if that fails."""
     try:
         return await trio.open_file(path, "rb")
     except OSError as error:
@@ -48,7 +48,7 @@ async def opened(path: Path) -> Any:
 
 
 async def read(content: Any) -> bytes:
-    """Return the next bytes of an open file; BlobUnavailable if they cannot be read."""
+    """Return the next bytes of an open file; BlobUnavailable if reading fails."""
     try:
         data: bytes = await content.read(CHUNK_BYTES)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""What stands between the HTTP server and the app: it ends requests whose caller has left.
+"""Wraps the app: ends requests whose caller has disconnected.
 
-hypercorn's trio worker tells an app of a departure only through `receive`, which most handlers
-never call again (hypercorn issue 210). So the guard always reads it: a departure cancels the
-handler at once. It also bounds bodies, and keeps an exception that nobody foresaw, which the
-server would only log, so that the node can stop.
+hypercorn's trio worker reports a disconnect only through `receive`, which most handlers never call
+again (hypercorn issue 210). So the guard always reads it: a disconnect cancels the handler at once.
+The guard also limits bodies, and stores an unexpected exception, which the server would only log,
+so that the node can stop.
 Spec: specs/rpc.md#connections.
 """
 
@@ -22,7 +22,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 BODY_BYTES_MAX: Final = 8 * 2**20
 UNBOUNDED: Final = frozenset({"/v1/blobs"})
-"""Paths whose handlers take a body as a stream and bound it themselves."""
+"""Paths whose handlers read a body as a stream and limit it themselves."""
 
 
 class Guard:
@@ -51,13 +51,13 @@ class _Exchange:
         self._answering = False
         self._refused = False
         self._answered = False
-        # A handler may never read its body, and a departure comes after it: so the pump must not
-        # wait for the handler, but where the body is unbounded.
+        # A handler may never read its body, and a disconnect comes after the body: so the pump does
+        # not wait for the handler, except for an unlimited body.
         room = 0 if unbounded else inf
         self._to_app, self._from_guard = trio.open_memory_channel[Message](room)
 
     async def run(self, app: App, scope: Message) -> Exception | None:
-        """Run the app until it has answered or its caller has left; return its bug, if any."""
+        """Run the app until it has answered or its caller disconnects; return its bug, if any."""
         bug: Exception | None = None
         async with trio.open_nursery() as nursery:
             handler = trio.CancelScope()
@@ -73,9 +73,9 @@ class _Exchange:
         return bug
 
     async def _pump(self, handler: trio.CancelScope) -> None:
-        """Read everything the caller sends: what the app does not want is thrown away.
+        """Read everything that the caller sends, and discard what the app does not read.
 
-        Were nobody reading, hypercorn's queue would fill and its answer wait for ever.
+        Otherwise hypercorn's queue would fill and its answer would wait for ever.
         """
         while (message := await self._receive())["type"] == "http.request":
             self._allowed -= len(message.get("body", b""))
@@ -95,7 +95,7 @@ class _Exchange:
         try:
             return await self._from_guard.receive()
         except trio.ClosedResourceError:
-            # The app has begun its answer; a departure would cancel it, and nothing else comes.
+            # The app has begun its answer; only a disconnect, which cancels it, can follow.
             await trio.sleep_forever()
 
     async def _watched_send(self, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Answers that last: events as SSE, logs as bytes, until the source or the node ends.
+"""Streaming answers: events as SSE, logs as bytes, until the source or the node ends.
 
 Spec: specs/rpc.md#streams.
 """
@@ -17,7 +17,7 @@ from node.rpc.views import JobEventView
 from protocol.values.errors import NodeError
 
 BEAT_S: Final = 10
-"""An idle event stream says a word this often, so that its reader knows it is alive."""
+"""An idle event stream sends a beat this often, so its reader knows that it is alive."""
 RETRY_MS: Final = 2000
 OPENING: Final = f"retry: {RETRY_MS}\n\n".encode()
 BEAT: Final = b": beat\n\n"
@@ -25,9 +25,9 @@ BYE: Final = b"event: bye\ndata: {}\n\n"
 
 
 class LiveBytes(Response):
-    """Sends what the source yields; when the node stops first, the answer is cut short.
+    """Sends what the source yields; if the node stops first, the answer ends early.
 
-    A caller sees the cut as an incomplete answer, because it is one.
+    The caller then sees an incomplete answer.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LiveBytes(Response):
             await send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _copy(self, send: Send) -> bytes | None:
-        """Send the source's parts; return the last words, or None if there are to be none."""
+        """Send the source's parts; return the final part, or None for none."""
         failures: list[NodeError] = []
         async with trio.open_nursery() as nursery:
             parts_in, parts_out = trio.open_memory_channel[bytes](0)
@@ -123,7 +123,7 @@ class LiveEvents(LiveBytes):
 
 
 async def closing_bytes(source: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield what the source yields, and close it at once when this generator is closed."""
+    """Yield the source's items, and close it at once when this generator is closed."""
     try:
         async for part in source:
             yield part

@@ -24,7 +24,7 @@ from protocol.values.errors import (
 
 MEDIA_TYPE: Final = "application/problem+json"
 INTERNAL: Final = "internal"
-"""The code of an error that nobody foresaw: a bug in this program."""
+"""The code of an unexpected error: a bug in this program."""
 
 STATUS_OF: Final[tuple[tuple[type[NodeError], HTTPStatus], ...]] = (
     # The first class that fits decides, so a class stands before its parent.
@@ -34,7 +34,7 @@ STATUS_OF: Final[tuple[tuple[type[NodeError], HTTPStatus], ...]] = (
     (StorageFull, HTTPStatus.INSUFFICIENT_STORAGE),
     (DaemonUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
     (Unavailable, HTTPStatus.BAD_GATEWAY),
-    (NodeError, HTTPStatus.BAD_GATEWAY),  # A peer's fault that reached our user.
+    (NodeError, HTTPStatus.BAD_GATEWAY),  # Such as a peer's fault.
 )
 CODE_OF_STATUS: Final[dict[int, str]] = {
     400: "invalid-request",
@@ -42,11 +42,11 @@ CODE_OF_STATUS: Final[dict[int, str]] = {
     405: "method-not-allowed",
     413: "too-large",
 }
-"""The codes of what the framework itself refuses."""
+"""The codes of the framework's own errors."""
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field of a request."""
+    """The error of one field of a request."""
 
     field: str
     detail: str
@@ -66,7 +66,7 @@ class Problem(BaseModel):
 def problem_of(error: NodeError) -> Problem:
     """Return the document of an expected error."""
     status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
-    code = getattr(error, "code", "unavailable")  # The inner classes of the tree have no code.
+    code = getattr(error, "code", "unavailable")  # Inner classes of the tree have no code.
     return _problem(status, code, str(error))
 
 
@@ -76,7 +76,7 @@ def answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
 
 
 def too_large(bytes_max: int) -> Response:
-    """Return the answer to a body of too many bytes."""
+    """Return the answer to a body that is too large."""
     return answer(_problem(HTTPStatus(413), "too-large", f"the body has over {bytes_max} bytes"))
 
 
@@ -110,7 +110,7 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 
 async def _on_bug(_: Request, error: Exception) -> Response:
-    # The framework raises the error again after this answer, and the node stops (see server.py).
+    # The framework raises the error again after this answer; the node stops (see server.py).
     detail = f"a bug in the node: {type(error).__name__}; see its log"
     return answer(_problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, detail))
 
@@ -125,5 +125,5 @@ def _field_problem(line: Any) -> FieldProblem:
 
 
 def _line(text: str) -> str:
-    """Return the text as one line that UTF-8 can carry: JSON may smuggle lone surrogates in."""
+    """Return the text as one line of valid UTF-8: JSON may contain lone surrogates."""
     return " ".join(text.encode("utf-8", "replace").decode().split())

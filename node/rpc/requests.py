@@ -1,7 +1,7 @@
-"""From the JSON of a request to a job spec.
+"""Converts the JSON of a request to a job spec.
 
-The form of the JSON is checked here, by pydantic; the bounds of the values are those of the wire
-(protocol/wire/job.py), so that each bound stands in one place.
+pydantic checks the form of the JSON here; the bounds of the values are those of the wire
+(protocol/wire/job.py), so each bound is defined once.
 Spec: specs/rpc.md#job-request.
 """
 
@@ -30,14 +30,14 @@ PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
-"""Limits of outputs and log where the job gives none and its disk is large."""
+"""Default limits of outputs and log for a job with a large disk."""
 TERMS: Final = ("region", "retries")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
 
 class InputRequest(BaseModel):
-    """A blob that this node has, and where the job finds it under /in."""
+    """A blob that this node has, and its path below /in."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     path: str
@@ -47,7 +47,7 @@ class InputRequest(BaseModel):
 
 
 class JobRequest(BaseModel):
-    """A job to be run. What is left out has the default of protocol/wire/job.py."""
+    """A job to run. Omitted fields have the defaults of protocol/wire/job.py."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     image: str = Field(description="A tag, a digest, or a digest's prefix of 12 digits or more.")
@@ -74,7 +74,7 @@ class JobRequest(BaseModel):
 
 
 class ImageRequest(BaseModel):
-    """An image to be imported from a path of this machine that the daemon can read."""
+    """An image to import from a path of this machine that the daemon can read."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     path: str = Field(min_length=1)
@@ -102,13 +102,13 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
 
 
 def digest_of_hex(text: str) -> Digest:
-    """Return the digest in 64 hex digits, with or without "sha256:" before them."""
+    """Return the digest of 64 hex digits, with or without the prefix "sha256:"."""
     return Digest(bytes.fromhex(text.removeprefix("sha256:")))
 
 
 def _workload(request: JobRequest, image: str) -> Workload:
     resources = Resources(**_given(request, RESOURCES))
-    # Who asks for little disk gets small limits with it, unless they are given.
+    # A small disk implies small limits, unless they are given.
     limits = {
         "output_mib": min(OUTPUT_MIB, max(1, resources.disk_mib // 2)),
         "log_mib": min(LOG_MIB, max(1, resources.disk_mib // 4)),
@@ -134,7 +134,7 @@ def _given(request: JobRequest, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _check(spec: JobSpec) -> None:
     try:
-        to_plain(spec)  # Walks every bound; the bytes themselves are of no use here.
+        to_plain(spec)  # Checks every bound; the result is not used.
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
     if found := faults(spec):

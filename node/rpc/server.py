@@ -1,7 +1,7 @@
 """Serves the API on a Unix socket that only its owner may use.
 
-We accept the connections ourselves and give each to hypercorn: its own `serve` offers no way to
-close one whose caller has stopped reading, and such a one would keep the node from stopping.
+The server accepts the connections itself and passes each to hypercorn: hypercorn's `serve` cannot
+close one whose caller has stopped reading, which would keep the node from stopping.
 Spec: specs/rpc.md#connections.
 """
 
@@ -29,11 +29,11 @@ from node.rpc.service import Service
 from protocol.values.errors import Conflict, DaemonUnavailable, InvalidRequest
 
 PATH_BYTES_MAX: Final = 107
-"""What a socket's address has room for (unix(7)): 108 bytes less the final zero."""
+"""The longest socket path (unix(7)): 108 bytes less the final zero."""
 DRAIN_S: Final = 0.8
-"""How long requests may go on when the node stops."""
+"""How long requests may continue when the node stops."""
 CUT_S: Final = 1.0
-"""How long connections have to end once they are cut."""
+"""How long closed connections may take to end."""
 KEEP_ALIVE_S: Final = 30
 BACKLOG: Final = 128
 
@@ -43,16 +43,16 @@ async def serve_api(
 ) -> None:
     """Serve until cancelled; then let requests end, at most DRAIN_S, and unlink the socket.
 
-    Calls `task_status.started()` when the socket takes connections. The caller holds the lock of
-    the data folder, so a socket that is already there is a dead node's, and is replaced.
-    Raises InvalidRequest if the path is too long, Conflict if something else lies there. An
-    exception that nobody foresaw in a request is raised here.
+    Calls `task_status.started()` when the socket accepts connections. The caller holds the lock of
+    the data folder, so an existing socket belongs to a dead node and is replaced. Raises
+    InvalidRequest if the path is too long, Conflict if it is not a socket. An unexpected exception
+    in a request is raised here.
     """
     closing = trio.Event()
     guard = Guard(make_app(service, closing))
     with _bound(path) as listener:
         async with trio.open_nursery() as nursery:
-            serving = trio.CancelScope(shield=True)  # The drain goes on when we are cancelled.
+            serving = trio.CancelScope(shield=True)  # The drain continues when we are cancelled.
             nursery.start_soon(_serve, listener, guard, closing, serving)
             task_status.started()
             try:
@@ -83,7 +83,7 @@ async def _serve(
 
 
 class _Connections:
-    """The connections that are open now."""
+    """The open connections."""
 
     def __init__(self, guard: Guard) -> None:
         self._app = ASGIWrapper(cast("ASGIFramework", guard))
@@ -96,7 +96,7 @@ class _Connections:
         self._open.add(stream)
         state = ConnectionState(cast("Any", {}))
         try:
-            # hypercorn declares a TLS stream; the code takes either.
+            # hypercorn declares a TLS stream; its code accepts either.
             connection = _Http1(self._app, self._config, self._context, state, cast("Any", stream))
             await connection.run()
         finally:
@@ -111,13 +111,13 @@ class _Connections:
             await self._fewer.wait()
 
     def cut(self) -> None:
-        """Close every connection under the feet of hypercorn, whose writes cannot be cancelled."""
+        """Close every connection below hypercorn, whose writes cannot be cancelled."""
         for stream in self._open:
             stream.socket.close()
 
 
 class _Http1(TCPServer):
-    """hypercorn's care of one connection, less HTTP/2 and WebSocket: odd bytes break them."""
+    """hypercorn's handler of one connection, without HTTP/2 and WebSocket: bad bytes break them."""
 
     async def run(self) -> None:
         try:
@@ -135,7 +135,7 @@ class _Http1(TCPServer):
 
 class _Http1Protocol(H11Protocol):
     async def _check_protocol(self, event: Any) -> None:
-        """Take up no offer to speak HTTP/2: RFC 9110 lets a server answer in HTTP/1.1."""
+        """Ignore an upgrade to HTTP/2: RFC 9110 lets a server answer in HTTP/1.1."""
 
     async def _create_stream(self, request: Any) -> None:
         headers = [item for item in request.headers.raw_items() if item[0].lower() != b"upgrade"]
@@ -150,7 +150,7 @@ class _Http1Protocol(H11Protocol):
 
 def _hypercorn_config() -> Config:
     config = Config()
-    config.accesslog = config.errorlog = None  # The guard sees what goes wrong.
+    config.accesslog = config.errorlog = None  # The guard handles errors.
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.keep_alive_max_requests = 2**31
     config.include_server_header = False
@@ -159,7 +159,7 @@ def _hypercorn_config() -> Config:
 
 @contextmanager
 def _bound(path: Path) -> Iterator[trio.SocketListener]:
-    """Bind the socket, readable by its owner alone, and remove it in the end if it is ours."""
+    """Bind the socket, accessible to its owner only, and remove it at the end if it is ours."""
     name = os.fsencode(path)
     if len(name) > PATH_BYTES_MAX:
         raise InvalidRequest(
@@ -185,12 +185,12 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise Conflict(f"{path} is no socket: move it away, or set another socket path")
+        raise Conflict(f"{path} is not a socket: move it away, or set another socket path")
     path.unlink()
 
 
 def _bind_private(inner: socket.socket, path: Path) -> None:
-    # The permissions come from the umask, so that there is no moment in which others may connect.
+    # The permissions come from the umask, so others can connect at no moment.
     before = os.umask(0o177)
     try:
         inner.bind(str(path))

@@ -1,7 +1,7 @@
-"""What the API needs of the daemon: three objects with these methods.
+"""The interface between API and daemon: three objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
-`reference` is a job id in hex or a prefix of at least 6 digits that fits one job.
+`reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
 Spec: specs/rpc.md#service.
 """
 
@@ -27,7 +27,7 @@ class JobApi(Protocol):
     """The jobs of the node's owner."""
 
     async def submit(self, spec: JobSpec) -> JobView:
-        """Take on a job that `job_spec_of` has checked; the same non-empty key is the same job.
+        """Submit a job that `job_spec_of` has checked; a repeated non-empty key means the same job.
 
         Raises Conflict (same key, other job), StorageFull, or NotFound (image or inputs).
         """
@@ -40,11 +40,11 @@ class JobApi(Protocol):
     async def get(self, reference: str) -> JobView: ...
 
     async def cancel(self, reference: str) -> JobView:
-        """Cancel a job; a job that has ended is returned as it is."""
+        """Cancel a job; a job that has ended is returned unchanged."""
         ...
 
     def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
-        """Yield what happened after event number `after`, then what happens, to the job's end."""
+        """Yield the past events after number `after`, then live ones, until the job ends."""
         ...
 
     def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
@@ -54,7 +54,7 @@ class JobApi(Protocol):
     async def outputs(self, reference: str) -> tuple[OutputView, ...]: ...
 
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
-        """Return a file that a job left, and where its bytes lie; NotFound, BlobUnavailable."""
+        """Return an output file of a job, and the path of its bytes; NotFound, BlobUnavailable."""
         ...
 
 
@@ -62,11 +62,11 @@ class ImageApi(Protocol):
     """Images, and uploaded blobs for the inputs of jobs."""
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
-        """Keep the bytes as a job's input; StorageFull if they find no room."""
+        """Store the bytes as a job's input; StorageFull if there is no room."""
         ...
 
     async def import_path(self, path: Path) -> ImageView:
-        """Take in the image in a file or folder; InvalidRequest, StorageFull."""
+        """Import the image in a file or folder; InvalidRequest, StorageFull."""
         ...
 
     async def build_base(self) -> ImageView: ...
@@ -94,7 +94,7 @@ class NodeApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The daemon, as its own user sees it."""
+    """The daemon's interface for its user."""
 
     jobs: JobApi
     images: ImageApi

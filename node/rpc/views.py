@@ -1,4 +1,4 @@
-"""What the API shows: one frozen record per kind of thing, and its JSON has the same fields.
+"""The API's answers: one frozen record per kind of resource; the JSON has the same fields.
 
 Money is text in credits, because JSON numbers are floats in most languages. Digests, job ids and
 signatures are hex. Instants are Unix milliseconds.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PhaseCounts:
-    """How many jobs of this node's user are in each phase."""
+    """The number of the user's jobs in each phase."""
 
     waiting: int = 0
     announced: int = 0
@@ -28,7 +28,7 @@ class PhaseCounts:
 
 @dataclass(frozen=True, slots=True)
 class ResourcesView:
-    """An amount of what a node can lend: processors, memory, disk, GPUs."""
+    """An amount of a node's resources: processors, memory, disk, GPUs."""
 
     cpus: int
     memory_mib: int
@@ -48,7 +48,7 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class ProviderView:
-    """How this node provides: with which sandbox driver, and why so."""
+    """How this node provides: with which sandbox driver, and why."""
 
     enabled: bool
     paused: bool
@@ -59,12 +59,12 @@ class ProviderView:
     free: ResourcesView
     gpus: tuple[GpuView, ...]
     bids_undelivered: int
-    """Since the start: their requesters could not be reached."""
+    """Bids since the start whose requesters were unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """What this node is and does."""
+    """The node's identity and state."""
 
     peer_id: str
     version: str
@@ -82,13 +82,13 @@ class StatusView:
 
 @dataclass(frozen=True, slots=True)
 class PeerView:
-    """A peer that is connected now; `direction` is "inbound" or "outbound"."""
+    """A connected peer; `direction` is "inbound" or "outbound"."""
 
     peer: str
     address: str
     direction: str
     connected_ms: int
-    """For how long."""
+    """The duration of the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +103,22 @@ class OfferView:
     gpus: tuple[GpuView, ...]
     drivers: tuple[str, ...]
     soft_limits: tuple[str, ...]
-    """Limits of jobs that are not the kernel's at the provider: `memory`, `pids`, `cpu`."""
+    """Job limits that the provider's kernel does not enforce: `memory`, `pids`, `cpu`."""
     region: str
     price_cpu_hour: str
     price_memory_gib_hour: str
     price_gpu_hour: str
     free: ResourcesView | None
-    """What is left of this node's own; of others nobody knows it."""
+    """This node's free resources; unknown for other nodes."""
     sequence: int
     expires_in_ms: int
     images: tuple[str, ...]
-    """The first 16 digits of the digests of images that the provider has already."""
+    """The first 16 digits of the digests of images that the provider already has."""
 
 
 @dataclass(frozen=True, slots=True)
 class BidView:
-    """One bid: who asked how many credits per hour, and whether the bid could win."""
+    """One bid: its provider, its ask in credits per hour, and whether it could win."""
 
     peer: str
     ask_hour: str
@@ -127,7 +127,7 @@ class BidView:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptView:
-    """What both sides signed about an execution."""
+    """The receipt of an execution that both sides signed."""
 
     usage_ms: int
     amount: str
@@ -139,24 +139,24 @@ class ReceiptView:
 class StepsView:
     """How long each step of a job's last attempt took; None where it has not ended.
 
-    One step begins where the one before ends: what they took adds up to the whole attempt.
+    A step begins where the previous one ends: the durations add up to the whole attempt.
     """
 
     announce_ms: int | None = None
-    """From the submission, or from the failure before, until the call for bids was out."""
+    """From the submission, or the previous failure, until the call for bids was published."""
     award_ms: int | None = None
     """Until a provider had won, and held the confirmed contract."""
     start_ms: int | None = None
     """Until the container ran: image and inputs were fetched."""
     run_ms: int | None = None
-    """Until we heard that the container had exited."""
+    """Until we knew that the container had exited."""
     return_ms: int | None = None
     """Until log and outputs were here, verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttemptView:
-    """An attempt at a job that failed or was cancelled, and what it cost all the same.
+    """A failed or cancelled attempt at a job, and its cost.
 
     `provider` is None if nobody held a lease; `number` counts from 1.
     """
@@ -175,9 +175,9 @@ class JobView:
 
     `phase` is "waiting" (for peers: no provider is known), "announced", "bids", "awarded",
     "fetching", "running", "cancelling", "returning", or one of the last three: "done", "failed",
-    "cancelled". A job that ran and exited with another code than 0 is done too. `reason` is a
-    stable code and `why` one clear line. `amount` is the receipt's; `cost` is what all attempts
-    together cost, None as long as nothing was paid.
+    "cancelled". A job that ran and exited with a code other than 0 is also done. `reason` is a
+    stable code and `why` one clear line. `amount` is the receipt's; `cost` is the cost of all
+    attempts, None until something was paid.
     """
 
     id: str
@@ -211,13 +211,13 @@ class JobEventView:
     seq: int
     at_ms: int
     kind: str
-    """The phase that began, "starting", "retry", or "progress": how far the fetching is."""
+    """The phase that began, "starting", "retry", or "progress" (of the fetch)."""
     detail: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputView:
-    """A file that an execution left under /out; `path` is relative to it."""
+    """An output file of an execution; `path` is relative to /out."""
 
     path: str
     size: int
@@ -227,7 +227,7 @@ class OutputView:
 
 @dataclass(frozen=True, slots=True)
 class BlobView:
-    """Bytes that this node keeps."""
+    """Bytes that this node stores."""
 
     digest: str
     size: int
@@ -235,7 +235,7 @@ class BlobView:
 
 @dataclass(frozen=True, slots=True)
 class ImageView:
-    """An image that this node keeps, and the names that its user gave it."""
+    """An image that this node stores, and the names that its user gave it."""
 
     digest: str
     names: tuple[str, ...]

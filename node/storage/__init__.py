@@ -1,5 +1,5 @@
-"""What outlives a crash: one SQLite file, written by one writer, through aiosqlite.
+"""Durable state: one SQLite file with one writer, through aiosqlite.
 
-The only folder that imports aiosqlite and asyncio.
+Only this folder imports aiosqlite and asyncio.
 Spec: specs/storage.md.
 """

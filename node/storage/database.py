@@ -1,4 +1,4 @@
-"""A SQLite file for trio: units of work that are wholly done or leave nothing.
+"""A SQLite file for trio: atomic units of work.
 
     async with open_database(path, migrate) as database:
 
@@ -8,8 +8,8 @@
 
         await database.write(pay)  # Returns after the commit: it is on the disk.
 
-Cancellation is exact: a unit that still waits is withdrawn, one that runs is waited for, so the
-caller always knows what became of it. The asyncio side is node/storage/sqlite_thread.py.
+Cancellation removes a unit that has not started and waits for one that runs, so the caller always
+knows its result. The asyncio side is node/storage/sqlite_thread.py.
 Spec: specs/storage.md#units-of-work.
 """
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 class Database:
-    """An open database: hand it units of work. `open_database` makes it.
+    """An open database that runs units of work. `open_database` creates it.
 
-    What is queued is bounded by the callers: each waits for its own unit.
+    The callers bound the queue: each waits for its own unit.
     """
 
     def __init__(self, path: Path, prepare: Unit[None]) -> None:
@@ -44,7 +44,7 @@ class Database:
         self._ended: outcome.Outcome[None] | None = None
 
     async def start(self) -> None:
-        """Open the file and wait until it can be used; raise what prevents it."""
+        """Open the file and wait until it is usable; raise the error that prevents it."""
         self._thread.start()
         await self._open.wait()
         if self._ended is not None:
@@ -53,7 +53,7 @@ class Database:
                 self._ended.unwrap()
 
     async def close(self) -> None:
-        """Wait for what was handed in before and close the file."""
+        """Wait for the queued units and close the file."""
         if self._ended is None:
             self._sqlite.stop()
         await trio.to_thread.run_sync(self._thread.join)
@@ -63,8 +63,8 @@ class Database:
     async def write(self, unit: Unit[T]) -> T:
         """Run the unit in a transaction and return its result after the commit.
 
-        Whatever the unit raises is raised here, and nothing of it was written. Raises StorageFull
-        or DatabaseUnusable. Other units may share the commit, never the fate.
+        If the unit raises an exception, nothing of it is written, and the exception is raised here.
+        Raises StorageFull or DatabaseUnusable. Units that share a commit do not affect each other.
         """
         return await self._submit(unit, self._sqlite.write)
 
@@ -75,14 +75,14 @@ class Database:
     async def _submit(self, unit: Unit[T], queue: Callable[[Request], None]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
         assert self._open.is_set(), f"{self._path} is not open yet"
-        assert self._ended is None, f"{self._path} is not open any more"
+        assert self._ended is None, f"{self._path} is closed"
 
         def answer(result: outcome.Outcome[T]) -> None:
             self._token.run_sync_soon(self._settle, request, result)
 
         def withdraw(_: object) -> trio.lowlevel.Abort:
             if not request.take():
-                return trio.lowlevel.Abort.FAILED  # It runs: its result will come.
+                return trio.lowlevel.Abort.FAILED  # It runs: its result will arrive.
             del self._waiting[request]
             return trio.lowlevel.Abort.SUCCEEDED
 
@@ -97,7 +97,7 @@ class Database:
         trio.lowlevel.reschedule(self._waiting.pop(request), result)
 
     def _serve(self) -> None:
-        """Run it: all of its thread."""
+        """Run it: the body of its thread."""
         result = outcome.capture(self._sqlite.run, self._tell_open)
         self._token.run_sync_soon(self._end, result)
 
@@ -105,22 +105,22 @@ class Database:
         self._token.run_sync_soon(self._open.set)
 
     def _end(self, result: outcome.Outcome[None]) -> None:
-        """Wake all who wait: after a bug in that thread nobody else would."""
+        """Wake all waiting callers after a bug in the thread."""
         self._ended = result
         self._open.set()
         for request in tuple(self._waiting):
-            self._settle(request, outcome.Error(RuntimeError("the thread of the database ended")))
+            self._settle(request, outcome.Error(RuntimeError("the database thread ended")))
 
 
 @asynccontextmanager
 async def open_database(path: Path, prepare: Unit[None]) -> AsyncIterator[Database]:
-    """Open the file, made if need be with mode 0600; `prepare` runs first, outside a transaction.
+    """Open the file, created with mode 0600 if missing; `prepare` runs first, in no transaction.
 
-    Raises what `prepare` raises, StorageFull or DatabaseUnusable. Leaving waits for the units
-    that run; then the file is closed and the threads have ended their work.
+    Raises the errors of `prepare`, StorageFull or DatabaseUnusable. Leaving waits for the running
+    units; then the file is closed and the threads have ended.
     """
     database = Database(path, prepare)
-    # Shielded, for a thread cannot be cancelled; SQLite's busy_timeout bounds the wait.
+    # Shielded: a thread cannot be cancelled; SQLite's busy_timeout bounds the wait.
     with trio.CancelScope(shield=True):
         await database.start()
     try:

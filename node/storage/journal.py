@@ -1,7 +1,7 @@
-"""The journal: what the node must still know after a crash, and the messages it still owes.
+"""The journal: the node's durable state, and the messages that it still has to send.
 
-A `Commit` holds a change of state and the exact bytes that it causes to be sent (a transactional
-outbox): after a crash the node either has both or neither.
+A `Commit` contains a change of state and the exact bytes to send (a transactional outbox): after a
+crash the node has both or neither.
 Spec: specs/storage.md#journal.
 """
 
@@ -22,27 +22,27 @@ from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
 MACHINES: Final = ("auction", "requester-lease", "provider-lease")
 TABLES: Final = ("job", *MACHINES)
-"""What a snapshot may be of."""
+"""The kinds of snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state of one machine; the newest of its table and key counts."""
+    """The state of one machine; the newest of its table and key is valid."""
 
     table: str
     """One of TABLES."""
     key: bytes
     state: str
-    """The name of the state, for people and queries."""
+    """The state's name, for people and queries."""
     data: bytes | None
-    """The state itself; None deletes the snapshot, and with a job its events."""
+    """The state; None deletes the snapshot, and the events of a job."""
     job_key: bytes = b""
     """The idempotency key of a new job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as it was last written."""
+    """A job as last written."""
 
     job_id: JobId
     state: str
@@ -53,7 +53,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """Something to tell the user about a job."""
+    """An event of a job for the user."""
 
     job_id: JobId
     at_ms: int
@@ -64,7 +64,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class JobEventRow:
-    """An event as it was written."""
+    """An event as written."""
 
     job_id: JobId
     seq: int
@@ -76,7 +76,7 @@ class JobEventRow:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptRow:
-    """A receipt; the newest of its lease and role counts."""
+    """A receipt; the newest of its lease and role is valid."""
 
     lease_id: LeaseId
     role: Literal["requester", "provider"]
@@ -90,27 +90,27 @@ class ReceiptRow:
     proposal: bytes
     """The provider's signed account, as it was sent."""
     countersign: bytes
-    """The requester's signature on it; empty until it came."""
+    """The requester's signature on it; empty until it arrives."""
     voucher: bytes = b""
     """The newest voucher for the lease; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message to be sent once the commit that holds it is on the disk."""
+    """A message to send after its commit is on disk."""
 
     peer: PeerId
     envelope: bytes
     until_ms: int
-    """From this instant on it is of no use any more."""
+    """After this instant it is discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """A message that is not known to have arrived."""
+    """A message that is not acknowledged."""
 
     row: int
-    """Names the message for ever; a later one has a greater number."""
+    """The message's permanent number; later messages have greater numbers."""
     peer: PeerId
     envelope: bytes
     until_ms: int
@@ -118,7 +118,7 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One unit: all of it is written, or nothing."""
+    """One atomic write."""
 
     snapshots: tuple[Snapshot, ...] = ()
     events: tuple[NewEvent, ...] = ()
@@ -128,7 +128,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """The numbers that the parts of a commit were given, in the commit's order."""
+    """The numbers assigned to the parts of a commit, in the commit's order."""
 
     outbox_rows: tuple[int, ...]
     event_seqs: tuple[int, ...]
@@ -145,8 +145,8 @@ class Totals:
 class Journal:
     """The tables of the node's file. `open_journal` opens it.
 
-    Every method may raise StorageFull or DatabaseUnusable, and then wrote nothing. When one that
-    writes returns, its work is on the disk.
+    Every method may raise StorageFull or DatabaseUnusable, and then wrote nothing. When a writing
+    method returns, its changes are on disk.
     """
 
     def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
@@ -169,7 +169,7 @@ class Journal:
         return await self._database.write(unit)
 
     async def snapshots(self, table: str) -> tuple[Snapshot, ...]:
-        """Return the snapshots of machines of a table, by key."""
+        """Return the snapshots of one kind of machine, by key."""
         assert table in MACHINES, table
         return tuple(Snapshot(table, *row) for row in await self._read(sql.MACHINES, table))
 
@@ -212,47 +212,47 @@ class Journal:
         return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
 
     async def settled_peers(self, limit: int) -> tuple[PeerId, ...]:
-        """Return the other sides of so many receipts that both signed, the newest first."""
+        """Return the peers of so many receipts that both sides signed, the newest first."""
         rows = await self._read(sql.SETTLED, limit)
         return tuple(dict.fromkeys(PeerId(peer) for (peer,) in rows))
 
     async def totals(self) -> Totals:
-        """Return what this node has earned and spent, by the receipts that both sides signed."""
+        """Return the totals earned and spent, from the receipts that both sides signed."""
         sums = {role: (high << 32) + low for role, high, low in await self._read(sql.TOTALS)}
         return Totals(earned=sums["provider"], spent=sums["requester"])
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
-        """Return the messages that are still to be sent, the oldest first."""
+        """Return the messages to send, the oldest first."""
         return tuple(OutboxRow(*row) for row in await self._read(sql.OUTBOX))
 
     async def sent(self, row: int) -> None:
-        """Forget a message of the outbox, for it has arrived. Nothing happens if it is gone."""
+        """Delete an acknowledged message from the outbox, if it is still there."""
         await self._write(sql.FORGET_MESSAGE, row)
 
     async def drop_expired(self, now_ms: int) -> tuple[OutboxRow, ...]:
-        """Forget the messages whose time is over, and return them, the oldest first."""
+        """Delete the messages whose deadline has passed, and return them, the oldest first."""
         rows = await self._write(sql.DROP_EXPIRED, now_ms)
         return tuple(sorted((OutboxRow(*row) for row in rows), key=lambda message: message.row))
 
     async def record_blobs(self, blobs: Sequence[tuple[Digest, int, str]]) -> None:
-        """Note blobs that we hold, with size in bytes and kind, at once; the last note counts."""
+        """Record blobs that we have, with size in bytes and kind; the last record counts."""
         await self._write_all(sql.RECORD_BLOB, blobs)
 
     async def forget_blobs(self, digests: Sequence[Digest]) -> None:
-        """Note, at once, blobs that we do not hold. Nothing happens if that is known."""
+        """Delete the records of blobs, if there are any."""
         await self._write_all(sql.FORGET_BLOB, [(digest,) for digest in digests])
 
     async def known_blobs(self) -> tuple[tuple[Digest, int, str], ...]:
-        """Return digest, size in bytes and kind of the blobs we hold, by digest."""
+        """Return digest, size in bytes and kind of all recorded blobs, by digest."""
         return tuple((Digest(row[0]), row[1], row[2]) for row in await self._read(sql.BLOBS))
 
     async def fact(self, name: str) -> bytes | None:
-        """Return what was last set under a name; None if nothing was."""
+        """Return the value of a name; None if it is not set."""
         rows = await self._read(sql.FACT, name)
         return bytes(rows[0][0]) if rows else None
 
     async def set_fact(self, name: str, value: bytes) -> None:
-        """Keep a value under a name, in place of the one before."""
+        """Set the value of a name."""
         await self._write(sql.SET_FACT, name, value)
 
     async def _read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -274,9 +274,9 @@ class Journal:
 async def open_journal(
     path: Path, clock_ms: Callable[[], int] = lambda: time.time_ns() // 10**6
 ) -> AsyncIterator[Journal]:
-    """Open the node's database file, made if need be; raise StorageFull or DatabaseUnusable.
+    """Open the node's database file, created if missing; raise StorageFull or DatabaseUnusable.
 
-    `clock_ms` gives the instants at which jobs are first written.
+    `clock_ms` returns the time, for when jobs are first written.
     """
     async with open_database(path, migrate) as database:
         yield Journal(database, clock_ms)
@@ -292,7 +292,7 @@ async def _write_snapshot(
             await connection.execute(sql.FORGET_EVENTS, (key,))
             await connection.execute(sql.FORGET_JOB, (key,))
         case "job", _:
-            # Not an upsert: that would use up a number each time (AUTOINCREMENT).
+            # Not an upsert, which would use up a number each time (AUTOINCREMENT).
             known = await _fetch(connection, sql.UPDATE_JOB, (state, data, key))
             if not known:
                 await connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key))
@@ -305,7 +305,7 @@ async def _write_snapshot(
 async def _insert(
     connection: aiosqlite.Connection, statement: str, new: NewEvent | NewMessage
 ) -> int:
-    """Insert a row and return the number that it was given."""
+    """Insert a row and return its number."""
     ((number,),) = await _fetch(connection, statement, _values(new))
     assert isinstance(number, int)
     return number
@@ -318,5 +318,5 @@ async def _fetch(
 
 
 def _values(row: Snapshot | NewEvent | ReceiptRow | NewMessage) -> tuple[Any, ...]:
-    """Return the fields in their order, which is that of the statement's columns."""
+    """Return the fields in order, which is the order of the statement's columns."""
     return tuple(getattr(row, field.name) for field in fields(row))

@@ -1,8 +1,8 @@
-"""The schema, as the numbered steps that lead to it from an empty file.
+"""The schema, as numbered migrations from an empty file.
 
-The file says in `PRAGMA user_version` which step it has reached. A step is one transaction: it is
-done or it is not. Never change a step that was released; append another, and freeze a file of the
-version before it beside tests/node/storage/test_migrations.py.
+`PRAGMA user_version` contains the number of migrations applied to a file. Each is one transaction.
+Never change a released migration; append another, and freeze a file of the version before it beside
+tests/node/storage/test_migrations.py.
 Spec: specs/storage.md#schema.
 """
 
@@ -17,13 +17,13 @@ from protocol.core.jobs import Job
 from protocol.wire.snapshot import from_snapshot
 
 Migration = tuple[str, ...]
-"""The statements of one step."""
+"""The statements of one migration."""
 
 SQLITE_MIN: Final = (3, 37, 0)
-"""STRICT tables: a column holds what its type says."""
+"""STRICT tables enforce the types of columns."""
 
 FIRST: Final[Migration] = (
-    # `number` is the order in which the jobs came: a clock may be set back, this never.
+    # `number` is the order of arrival: unlike a clock it never goes back.
     """CREATE TABLE jobs (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         job_id BLOB NOT NULL UNIQUE,
@@ -60,7 +60,7 @@ FIRST: Final[Migration] = (
     ) STRICT""",
     "CREATE INDEX receipts_by_time ON receipts (at_ms)",
     "CREATE INDEX receipts_by_role ON receipts (role, amount)",
-    # AUTOINCREMENT: the number of a message that was sent must never name another.
+    # AUTOINCREMENT: the number of a sent message is never reused.
     """CREATE TABLE outbox (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         peer TEXT NOT NULL,
@@ -118,9 +118,9 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY)
 async def migrate(
     connection: aiosqlite.Connection, migrations: Sequence[Migration] = MIGRATIONS
 ) -> None:
-    """Bring the file up to the newest version; raise DatabaseUnusable if it is newer still.
+    """Migrate the file to the newest version; raise DatabaseUnusable if it is newer.
 
-    A file that is newer is not changed. A step that fails leaves the version before it.
+    A newer file is not changed. A failed step leaves the previous version.
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise DatabaseUnusable(
@@ -139,14 +139,14 @@ async def migrate(
 
 
 async def schema_version(connection: aiosqlite.Connection) -> int:
-    """Return how many steps the file has taken; 0 for an empty one."""
+    """Return the number of migrations applied to the file; 0 for an empty one."""
     ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
     assert isinstance(version, int)
     return version
 
 
 async def _take(connection: aiosqlite.Connection, number: int, statements: Migration) -> None:
-    """Take one step. If it fails the caller closes the connection, which undoes it."""
+    """Apply one migration. If it fails, the caller closes the connection, which undoes it."""
     await connection.execute("BEGIN IMMEDIATE")
     for statement in statements:
         await connection.execute(statement)

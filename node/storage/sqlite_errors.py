@@ -1,7 +1,7 @@
-"""SQLite's errors as ours: what the disk or another program did, and what to do about it.
+"""Translates SQLite's errors: what the disk or another program did, and what to do about it.
 
-An error that is not in the table (a statement that is wrong, a constraint that is broken) is a
-bug of ours and passes through unchanged.
+An error that is not in the table (a wrong statement, a violated constraint) is a bug of the program
+and passes through unchanged.
 Spec: specs/storage.md#errors.
 """
 
@@ -23,7 +23,7 @@ class DatabaseUnusable(DaemonUnavailable):
 
 DAMAGED: Final = (
     "{path} is damaged ({error}): move it away and put a copy of it in its place;"
-    " without a copy the node starts anew, without its jobs and receipts"
+    " without a copy the node starts with no jobs and receipts"
 )
 HELD: Final = "another program holds {path} ({error}): end it, then start the node again"
 FORBIDDEN: Final = "cannot open {path} for writing ({error}): check its owner and permissions"
@@ -41,16 +41,16 @@ REASONS: Final = {
     sqlite3.SQLITE_READONLY: FORBIDDEN,
     sqlite3.SQLITE_IOERR: BROKEN,
 }
-"""What went wrong, by SQLite's primary result code."""
+"""The error texts by SQLite's primary result code."""
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise StorageFull or DatabaseUnusable in place of what SQLite or the system raises."""
+    """Raise StorageFull or DatabaseUnusable in place of errors of SQLite or the system."""
     try:
         yield
     except sqlite3.Error as error:
-        # Errors that Python's module makes by itself have no code: they are mistakes in the use.
+        # Errors of Python's own module have no code: they are wrong uses of it.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE)
         reason = REASONS.get(code & 0xFF)
         if reason is None:

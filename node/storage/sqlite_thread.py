@@ -1,11 +1,11 @@
 """The SQLite thread: asyncio runs aiosqlite there, one writer and a few readers.
 
-The node runs on trio, aiosqlite on asyncio. The border is crossed once for a whole unit of work,
-not once for each statement (measured: 2.2 times faster than trio-asyncio for a transaction).
-This file knows nothing of trio; node/storage/database.py is the trio side.
+The node runs on trio, aiosqlite on asyncio. A whole unit of work crosses the border once, not each
+statement (measured: 2.2 times faster than trio-asyncio for a transaction). This file knows nothing
+of trio; node/storage/database.py is the trio side.
 
 The writer commits what is queued together, because a commit waits for the disk (*group commit*).
-Each unit runs in a savepoint of its own: one that fails leaves nothing and harms no other.
+Each unit runs in its own savepoint: a failed unit writes nothing and does not affect others.
 Spec: specs/storage.md#the-thread-of-sqlite.
 """
 
@@ -24,13 +24,13 @@ import outcome
 
 T = TypeVar("T")
 Unit = Callable[[aiosqlite.Connection], Awaitable[T]]
-"""A unit of work: ordinary aiosqlite code that waits for nothing but its connection.
+"""A unit of work: ordinary aiosqlite code that waits only for its connection.
 
-It has no effect but on the connection: after a full disk it may be run a second time.
+    Its only effects are on the connection: after the disk was full it may run a second time.
 """
 
 BATCH_MAX: Final = 64
-"""Units in one commit, at most: bounds how long the first of them waits for the others."""
+"""Maximum units per commit, which bounds how long the first waits for the others."""
 READERS: Final = 2
 SESSION: Final = (
     "PRAGMA busy_timeout=5000",
@@ -40,22 +40,22 @@ SESSION: Final = (
     "PRAGMA trusted_schema=OFF",
     "PRAGMA journal_size_limit=67108864",
 )
-"""What holds for one connection and leaves the file as it is."""
+"""Settings of one connection that do not change the file."""
 
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A unit of work on its way to the SQLite thread, and the way back for its result."""
+    """A unit of work for the SQLite thread, and the callback for its result."""
 
     unit: Unit[Any]
     answer: Callable[[outcome.Outcome[Any]], None]
-    """Called once, in the SQLite thread, unless the caller took the request back."""
+    """Called once, in the SQLite thread, unless the caller withdrew the request."""
     _taken: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> bool:
-        """Return True to the first who asks, from either thread.
+        """Return True to the first caller, from either thread.
 
-        The SQLite thread takes a request to run it, its caller to withdraw it: never both.
+        The SQLite thread claims a request to run it, its caller to withdraw it: never both.
         """
         return self._taken.acquire(blocking=False)
 
@@ -64,7 +64,7 @@ class SqliteThread:
     """One database file and the thread that serves it."""
 
     def __init__(self, path: Path, prepare: Unit[None]) -> None:
-        """Name the file, and what to do with it before anybody may use it (migrations)."""
+        """Store the file's path, and the preparation (migrations) before its first use."""
         self._path = path
         self._prepare = prepare
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,7 +74,7 @@ class SqliteThread:
     def run(self, ready: Callable[[], None]) -> None:
         """Serve in this thread until `stop`; call `ready` once the file is open and prepared.
 
-        Raises whatever `prepare` raises, sqlite3.Error and OSError if the file cannot be opened.
+        Raises the errors of `prepare`, and sqlite3.Error or OSError if the file cannot be opened.
         """
         asyncio.run(self._serve(ready))
 
@@ -87,7 +87,7 @@ class SqliteThread:
         self._call(self._reads.put_nowait, request)
 
     def stop(self) -> None:
-        """End `run` once everything that was queued before is done; from any thread."""
+        """End `run` after all queued units are done; from any thread."""
         self._call(self._writes.put_nowait, None)
         for _ in range(READERS):
             self._call(self._reads.put_nowait, None)
@@ -96,13 +96,14 @@ class SqliteThread:
         assert self._loop is not None, "the SQLite thread is not ready"
         self._loop.call_soon_threadsafe(put, request)
 
-    # From here on, everything runs in the SQLite thread.
+    # The methods below run in the SQLite thread.
 
     async def _serve(self, ready: Callable[[], None]) -> None:
         async with AsyncExitStack() as open_connections:
             writer = await open_connections.enter_async_context(_connection(self._path))
             await self._prepare(writer)
-            # Only now: this one changes the file, which a newer version's must not be.
+            # Only now: this pragma changes the file, and a newer version's file must not be
+            # changed.
             await writer.execute_fetchall("PRAGMA journal_mode=WAL")
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(READERS):
@@ -125,7 +126,7 @@ class SqliteThread:
                 request.answer(result)
 
     async def _next_batch(self) -> list[Request] | None:
-        """Wait for units and take those that are queued, perhaps none; None after `stop`."""
+        """Wait for units and return the queued ones, perhaps none; None after `stop`."""
         batch: list[Request] = []
         request = await self._writes.get()
         while request is not None:
@@ -142,7 +143,7 @@ class SqliteThread:
 
 @asynccontextmanager
 async def _connection(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    # SQLite gives its side files (-wal, -shm) the permissions that the file itself has.
+    # SQLite gives its side files (-wal, -shm) the permissions of the file itself.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         for pragma in SESSION:
@@ -161,14 +162,14 @@ async def _read(connection: aiosqlite.Connection, unit: Unit[T]) -> T:
 async def _write_together(
     connection: aiosqlite.Connection, batch: Sequence[Request]
 ) -> list[outcome.Outcome[Any]]:
-    """Run the units in one transaction and return their results, which are on the disk."""
+    """Run the units in one transaction and return their results after the commit."""
     results = await outcome.acapture(_write, connection, batch)
     if isinstance(results, outcome.Value):
         return results.value
-    # If this fails too, the next BEGIN says so to the next caller.
+    # If this also fails, the next BEGIN reports it to the next caller.
     await outcome.acapture(connection.rollback)
     if len(batch) > 1 and _is_full(results.error):
-        # SQLite undid them all for want of room; for some there may be room.
+        # SQLite undid them all because the disk is full; there may be room for some.
         return [(await _write_together(connection, [request]))[0] for request in batch]
     return [outcome.Error(results.error) for _ in batch]
 
@@ -176,7 +177,7 @@ async def _write_together(
 async def _write(
     connection: aiosqlite.Connection, batch: Sequence[Request]
 ) -> list[outcome.Outcome[Any]]:
-    """Run the units and commit; raises what concerns them all, and then nothing was written."""
+    """Run the units and commit; after an error that concerns them all, nothing is written."""
     await connection.execute("BEGIN IMMEDIATE")
     results = [await _run_apart(connection, request.unit) for request in batch]
     await connection.execute("COMMIT")
@@ -184,11 +185,11 @@ async def _write(
 
 
 async def _run_apart(connection: aiosqlite.Connection, unit: Unit[T]) -> outcome.Outcome[T]:
-    """Run a unit; if it fails, undo what it did and nothing else."""
+    """Run a unit; if it fails, undo its changes only."""
     await connection.execute("SAVEPOINT unit")
     result = await outcome.acapture(unit, connection)
     if isinstance(result, outcome.Error):
-        if not connection.in_transaction:  # SQLite itself undid the whole batch: a full disk.
+        if not connection.in_transaction:  # SQLite itself undid the whole batch: the disk is full.
             raise result.error
         await connection.execute("ROLLBACK TO unit")
     assert connection.in_transaction, "a unit of work must not end the transaction that it is in"

@@ -1,6 +1,6 @@
-"""The SQL of the journal, one statement each; a test asks SQLite which index each of them uses.
+"""The SQL statements of the journal; a test asks SQLite which index each of them uses.
 
-Columns stand in the order of the fields of the rows in node/storage/journal.py.
+Columns are in the order of the fields of the rows in node/storage/journal.py.
 Spec: specs/storage.md#schema.
 """
 

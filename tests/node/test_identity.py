@@ -78,7 +78,7 @@ def test_key_that_others_can_reach_is_refused(key: Path, mode: int) -> None:
 def test_key_of_wrong_size_is_refused_and_left_alone(key: Path, size: int) -> None:
     key.write_bytes(b"x" * size)
     key.chmod(0o600)
-    with pytest.raises(IdentityError, match=r"no key file .*32 bytes"):
+    with pytest.raises(IdentityError, match=r"not a key file .*32 bytes"):
         load_or_create(key)
     assert key.stat().st_size == size
 
@@ -92,7 +92,7 @@ def test_link_is_refused(key: Path) -> None:
 
 def test_pipe_is_refused_without_waiting(key: Path) -> None:
     os.mkfifo(key, 0o600)
-    with pytest.raises(IdentityError, match="no key file"):
+    with pytest.raises(IdentityError, match="not a key file"):
         load_or_create(key)
 
 

@@ -1,4 +1,4 @@
-"""The paths of the API, one file for each kind of thing that they name.
+"""The routes of the API, one file for each kind of resource.
 
 Spec: specs/rpc.md#routes.
 """

@@ -1,4 +1,4 @@
-"""Paths about the node itself: its state, its peers, the offers that it knows, its end.
+"""Routes of the node itself: state, peers, known capability records, stop.
 
 Spec: specs/rpc.md#routes.
 """
@@ -17,12 +17,12 @@ def about_routes(node: NodeApi) -> APIRouter:
 
     @router.get("/status")
     async def status() -> StatusView:
-        """Return what the node is and does."""
+        """Return the node's identity and state."""
         return node.status()
 
     @router.get("/peers")
     async def peers() -> tuple[PeerView, ...]:
-        """Return the peers that are connected now."""
+        """Return the connected peers."""
         return node.peers()
 
     @router.get("/offers")
@@ -32,7 +32,7 @@ def about_routes(node: NodeApi) -> APIRouter:
 
     @router.post("/stop", status_code=HTTPStatus.ACCEPTED)
     async def stop() -> None:
-        """Ask the node to stop; containers that run are left to their deadlines."""
+        """Ask the node to stop; running containers continue until their deadlines."""
         node.request_stop()
 
     return router

@@ -1,4 +1,4 @@
-"""Paths about content: blobs for jobs' inputs, and images.
+"""Routes of content: blobs for jobs' inputs, and images.
 
 Spec: specs/rpc.md#routes.
 """
@@ -22,12 +22,12 @@ def content_routes(images: ImageApi) -> APIRouter:
 
     @router.post("/blobs", status_code=HTTPStatus.CREATED)
     async def put_blob(request: Request) -> BlobView:
-        """Keep the bytes of the body, and return their digest and size."""
+        """Store the bytes of the body, and return their digest and size."""
         return await images.put_blob(_chunks(request))
 
     @router.get("/images")
     async def list_images() -> tuple[ImageView, ...]:
-        """Return the images that this node keeps."""
+        """Return the images that this node stores."""
         return await images.known()
 
     @router.post("/images", status_code=HTTPStatus.CREATED)
@@ -40,12 +40,12 @@ def content_routes(images: ImageApi) -> APIRouter:
 
     @router.post("/images/base", status_code=HTTPStatus.CREATED)
     async def build_base(_: Request) -> ImageView:
-        """Build a small image from what this machine has."""
+        """Build a small image from this machine's files."""
         return await images.build_base()
 
     @router.get("/images/resolve")
     async def resolve(reference: Annotated[str, Query(min_length=1)]) -> str:
-        """Return the digest that a reference to an image means now."""
+        """Return the digest to which an image reference resolves now."""
         return await images.resolve(reference)
 
     return router

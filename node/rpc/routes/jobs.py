@@ -1,4 +1,4 @@
-"""Paths about jobs: submit, list, look at, follow, cancel, and fetch what they left.
+"""Routes of jobs: submit, list, show, follow, cancel, and fetch outputs.
 
 Spec: specs/rpc.md#routes.
 """
@@ -22,7 +22,7 @@ JOBS_MAX: Final = 500
 NUMBER_MAX: Final = 2**53
 EVENTS: Final[dict[int | str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 BYTES: Final[dict[int | str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
-"""What the OpenAPI document says of answers that are no JSON."""
+"""The OpenAPI description of answers that are not JSON."""
 
 IdempotencyKey = Annotated[str, Header(max_length=KEY_LENGTH_MAX)]
 LastEventId = Annotated[int, Header(ge=0, le=NUMBER_MAX)]
@@ -40,7 +40,7 @@ def job_routes(jobs: JobApi, images: ImageApi, closing: trio.Event) -> APIRouter
 def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     @router.post("", status_code=HTTPStatus.CREATED)
     async def submit(request: JobRequest, idempotency_key: IdempotencyKey = "") -> JobView:
-        """Take a job on. The same Idempotency-Key again returns the same job."""
+        """Submit a job. A repeated Idempotency-Key returns the same job."""
         image = await images.resolve(request.image)
         return await jobs.submit(job_spec_of(request, image, idempotency_key))
 
@@ -48,7 +48,7 @@ def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     async def list_jobs(
         limit: Annotated[int, Query(ge=1, le=JOBS_MAX)] = 50, before: str | None = None
     ) -> tuple[JobView, ...]:
-        """Return jobs, newest first; `before` is the last id of the page before."""
+        """Return jobs, newest first; `before` is the last id of the previous page."""
         return await jobs.page(limit, before)
 
     @router.get("/{reference}")
@@ -58,7 +58,7 @@ def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
 
     @router.post("/{reference}/cancel")
     async def cancel(reference: str) -> JobView:
-        """Cancel a job; one that has ended stays as it is."""
+        """Cancel a job; one that has ended is not changed."""
         return await jobs.cancel(reference)
 
 
@@ -87,21 +87,21 @@ def _add_streams(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
 def _add_outputs(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     @router.get("/{reference}/outputs")
     async def outputs(reference: str) -> tuple[OutputView, ...]:
-        """Return the files that the job left."""
+        """Return the job's output files."""
         return await jobs.outputs(reference)
 
     @router.get("/{reference}/outputs/{path:path}", response_class=Response, responses=BYTES)
     async def output(reference: str, path: str) -> Response:
-        """Return the bytes of one such file; its digest is the ETag."""
+        """Return the bytes of one output file; its digest is the ETag."""
         output, place = await jobs.output(reference, path)
         content = await opened(place)
         return LiveBytes(_chunks(content), closing, etag=f'"{output.digest}"')
 
     @router.get("/{reference}/archive", response_class=Response, responses=BYTES)
     async def archive(reference: str) -> Response:
-        """Return all files that the job left as one tar, in the order of `outputs`."""
+        """Return all output files as one tar, in the order of `outputs`."""
         listed = await jobs.outputs(reference)
-        # All before the first: later nobody could be told why one is missing.
+        # All before the first: after that, no error can be reported.
         found = [await jobs.output(reference, output.path) for output in listed]
         return LiveBytes(tar_of(found), closing)
 

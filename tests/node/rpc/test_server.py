@@ -125,7 +125,7 @@ async def test_a_stale_socket_is_replaced(service, tmp_path, nursery):
 async def test_what_is_no_socket_is_left_alone(service, tmp_path):
     path = tmp_path / "api.sock"
     path.write_text("precious")
-    with pytest.raises(Conflict, match="no socket"):
+    with pytest.raises(Conflict, match="not a socket"):
         await serve_api(service.as_service(), path)
     assert path.read_text() == "precious"
 

@@ -284,7 +284,7 @@ async def test_only_the_owner_can_read_the_files(database: Database) -> None:
 
 async def test_bug_in_the_sqlite_thread_wakes_all_who_wait(tmp_path: Path, monkeypatch) -> None:
     async def expect_end() -> None:
-        with pytest.raises(RuntimeError, match="thread of the database ended"):
+        with pytest.raises(RuntimeError, match="database thread ended"):
             await database.write(insert("lost"))
 
     async def broken(_self) -> None:
