@@ -23,7 +23,7 @@ def admit(
     # The wire table states how each message travels.
     allowed = BY_NUMBER[NUMBER_OF[type(message)]].carrier
     if allowed not in {carrier, Carrier.BOTH}:
-        raise RuleBroken(sender, f"{type(message).__name__} does not travel by {carrier.name}")
+        raise RuleBroken(sender, f"{type(message).__name__} is not allowed by {carrier.name}")
     # On a stream a peer sends only its own messages; gossip forwards those of others.
     if carrier is Carrier.STREAM and signed.signer != sender:
         raise RuleBroken(sender, f"{type(message).__name__} is signed by another peer")
@@ -31,7 +31,7 @@ def admit(
     if isinstance(message, CapabilityRecord):
         _check_record(message, now_ms)
     elif isinstance(message, Call) and abs(message.issued_ms - now_ms) > CLOCK_SKEW_MS:
-        raise Stale("a call from another time; is this machine's clock right?")
+        raise Stale("the call's time differs too much; is this machine's clock right?")
     return signed
 
 
@@ -49,7 +49,7 @@ def admit_record(data: bytes, owner: PeerId, network: bytes, now_ms: int) -> int
 
 def _check_record(record: CapabilityRecord, now_ms: int) -> None:
     if record.issued_ms > now_ms + CLOCK_SKEW_MS:
-        raise Stale("a record from the future; is this machine's clock right?")
+        raise Stale("the record is from the future; is this machine's clock right?")
     if now_ms > record.issued_ms + max(record.ttl_ms, CLOCK_SKEW_MS):
         raise Stale("a record that has expired")
     assert record.ttl_ms <= RECORD_TTL_MS_MAX

@@ -126,7 +126,9 @@ class Provider:
         if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
             # The hold has expired: the requester must not wait.
             # Sent once and not stored: strangers must not make this node write.
-            gone = context.signer.sign(LeaseRelease(lease_id, Release.EXPIRED, "the hold is over"))
+            gone = context.signer.sign(
+                LeaseRelease(lease_id, Release.EXPIRED, "the hold has expired")
+            )
             return [Send(event.signer, gone.envelope, 0)]
         if state is None and isinstance(event.message, LeaseRelease):
             self._fence(lease_id, event.signer)

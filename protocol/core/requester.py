@@ -286,7 +286,7 @@ class Requester:
         if state is None and isinstance(event.message, Heartbeat):
             # The provider missed our release and may hold a paused container for an ended job.
             # Sent once: the next heartbeat triggers it again.
-            over = LeaseRelease(event.message.lease_id, Release.FENCED, "the lease is over")
+            over = LeaseRelease(event.message.lease_id, Release.FENCED, "the lease has ended")
             return [Send(event.signer, context.signer.sign(over).envelope, 0)]
         if state is None or state.lease.provider != event.signer:
             return []

@@ -39,7 +39,7 @@ class Explanation:
     """One line for the user."""
 
 
-KNOWS_NOBODY: Final = "no other node is known now"
+KNOWS_NOBODY: Final = "no other node is known"
 
 
 def demand_of_call(call: Call) -> Demand:
@@ -114,15 +114,15 @@ def sentence_of_unreachable(count: int) -> str:
     """Return one line about nodes that fit but are unreachable, with a remedy."""
     are = "is" if count == 1 else "are"
     return (
-        f"{count} of these {are} known but unreachable: no connection stands, and none could be"
-        " made (behind a NAT or firewall on both sides, one of them has to open its port)"
+        f"{count} of these {are} known but unreachable: there is no connection, and none could be"
+        " established (if both sides are behind a NAT or firewall, one must open its port)"
     )
 
 
 _REFUSALS: Final[dict[int, str]] = {
     Refusal.BUSY: "busy with other jobs",
     Refusal.PRICE: "the price is below their floor",
-    Refusal.UNPAID: "this node has kept them from work for too long without running a job",
+    Refusal.UNPAID: "this node has held their capacity for too long without running a job",
 }
 
 

@@ -79,17 +79,17 @@ def award_fault(
     `setter` is the verified evidence of the award, None if the award has none.
     """
     if award.rate < own.ask:
-        return "the award pays less than was asked"
+        return "the award pays less than the ask"
     if call.profile == QUICK:
-        return "" if award.rate == own.ask else "Profile Q pays what was asked"
+        return "" if award.rate == own.ask else "Profile Q pays the ask"
     if setter is None:
         return "" if award.rate == call.rate_max else "the price has no evidence"
     reveal = setter.message
     opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
     if commit_set is None or opened not in commit_set.commitments:
-        return "the bid that set the price was not committed to"
+        return "the bid that set the price has no commitment in the set"
     if reveal.call_id != award.call_id or reveal.bid.ask != award.rate:
-        return "the evidence does not give the price"
+        return "the evidence gives another price"
     return ""
 
 

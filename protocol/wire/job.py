@@ -116,7 +116,7 @@ def faults(spec: JobSpec) -> list[str]:
     """Return the errors of a job beyond the bounds of its fields, one line each."""
     lines = faults_of_workload(spec.workload)
     if spec.terms.rate_max == 0:
-        lines.append("max_price: a job that pays nothing finds no bid; give a price above 0")
+        lines.append("max_price: a job that pays nothing gets no bids; give a price above 0")
     return lines
 
 
@@ -139,7 +139,7 @@ def faults_of_workload(workload: Workload) -> list[str]:
               for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip
     wanted = workload.resources
     if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
-        lines.append("gpus: a GPU class or VRAM is asked for, but no GPU; give --gpus 1")
+        lines.append("gpus: the job requires a GPU class or VRAM but no GPU; give --gpus 1")
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
         lines.append("disk: output and log limits are larger than the disk; give more --disk")
     return lines

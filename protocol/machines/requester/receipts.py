@@ -35,16 +35,16 @@ def countersign(bill: Bill, proposal: bytes, signer: Signer) -> tuple[bytes, str
         return b"", fault.why
     receipt = proposed.message
     if not isinstance(receipt, Receipt) or proposed.signer != bill.provider:
-        return b"", "the provider sent no receipt of its own"
+        return b"", "the provider did not sign the receipt"
     expected = (bill.lease_id, bill.contract, signer.peer_id, bill.provider, bill.rate)
     stated = (receipt.lease_id, receipt.contract, receipt.payer, receipt.payee, receipt.rate)
     if stated != expected or receipt.usage_ms != bill.usage_ms:
-        return b"", "the receipt is not about this lease"
+        return b"", "the receipt is for another lease"
     if bill.result is not None and (receipt.exit_code, receipt.outputs) != bill.result:
-        return b"", "the receipt is about another result"
+        return b"", "the receipt is for another result"
     if receipt.usage_ms > bill.usage_ms_max:
         claim = f"{receipt.usage_ms} ms of {bill.usage_ms_max} ms"
-        return b"", f"the provider claims more usage than time has passed: {claim}"
+        return b"", f"the provider claims more usage than the measured time: {claim}"
     if receipt.amount != amount_of(receipt.rate, receipt.usage_ms):
         return b"", "the receipt's amount is not its usage at its rate"
     return signer.sign(receipt).envelope, ""

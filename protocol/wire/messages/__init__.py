@@ -59,7 +59,7 @@ class Role(Enum):
     """In which role a node receives a message."""
 
     NODE = auto()
-    """In any: it is no word of an auction or a lease."""
+    """In any role: it does not belong to an auction or a lease."""
     REQUESTER = auto()
     PROVIDER = auto()
     EITHER = auto()

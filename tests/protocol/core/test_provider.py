@@ -305,7 +305,7 @@ def test_who_goes_on_with_a_lease_that_is_gone_is_told() -> None:
     gone = LeaseId(bytes(32))
     for message in (LeaseConfirm(gone, bytes(32), 0), Start(gone, 0)):
         (told,) = said(fresh().hear(ANN.sign(message), CONTEXT))
-        assert told == LeaseRelease(gone, Release.EXPIRED, "the hold is over")
+        assert told == LeaseRelease(gone, Release.EXPIRED, "the hold has expired")
     assert fresh().hear(ANN.sign(LeaseRelease(gone, 1)), CONTEXT) == [], "no answer to an answer"
 
 

@@ -144,17 +144,17 @@ OTHER_CALL = CallId(bytes([1]) * 32)
 FAULTS = [
     (CALL, commit_set(30, 50), award(50), setter(50), ""),
     (CALL, commit_set(30, 50), award(100), None, ""),
-    (CALL, commit_set(30, 50), award(29), None, "the award pays less than was asked"),
+    (CALL, commit_set(30, 50), award(29), None, "the award pays less than the ask"),
     (CALL, commit_set(30, 50), award(50), None, "the price has no evidence"),
-    (CALL, commit_set(30, 50), award(49), setter(49), "the bid that set the price was not commit"),
-    (CALL, commit_set(30, 50), award(49), setter(50), "the evidence does not give the price"),
-    (CALL, commit_set(30), award(50), setter(50), "the bid that set the price was not committed"),
-    (CALL, None, award(50), setter(50), "the bid that set the price was not committed to"),
-    (CALL, commit_set(30, 50), award(50), setter(50, 2), "the bid that set the price was not"),
-    (CALL, commit_set(30, 50), award(50, OTHER_CALL), setter(50), "the evidence does not give"),
+    (CALL, commit_set(30, 50), award(49), setter(49), "the bid that set the price has no"),
+    (CALL, commit_set(30, 50), award(49), setter(50), "the evidence gives another price"),
+    (CALL, commit_set(30), award(50), setter(50), "the bid that set the price has no"),
+    (CALL, None, award(50), setter(50), "the bid that set the price has no commitment in the set"),
+    (CALL, commit_set(30, 50), award(50), setter(50, 2), "the bid that set the price has no"),
+    (CALL, commit_set(30, 50), award(50, OTHER_CALL), setter(50), "the evidence gives another"),
     (QUICK_CALL, None, award(30), None, ""),
-    (QUICK_CALL, None, award(31), None, "Profile Q pays what was asked"),
-    (QUICK_CALL, None, award(29), None, "the award pays less than was asked"),
+    (QUICK_CALL, None, award(31), None, "Profile Q pays the ask"),
+    (QUICK_CALL, None, award(29), None, "the award pays less than the ask"),
 ]
 
 

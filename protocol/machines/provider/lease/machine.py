@@ -87,7 +87,7 @@ def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step
         return state, NOTHING
     hold = state.hold
     if event.message.amount_max != amount_of(hold.rate, hold.usage_ms_max):
-        why = "the confirmation names another amount than the award and the call give"
+        why = "the confirmed amount does not match the award and the call"
         return release(hold, Release.CONTRACT, why, context)
     following = Active(hold, context.now_ms + DEPLOY_WAIT_MS, event.content_id)
     active = context.signer.sign(LeaseActive(hold.lease_id, event.content_id))
@@ -106,7 +106,7 @@ def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
         or bool(faults(workload))
     )
     if beyond:
-        return release(hold, Release.CONTRACT, "the job is not the one called for", context)
+        return release(hold, Release.CONTRACT, "the job does not match the call", context)
     following = Preparing(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, workload,
         context.now_ms + PREPARE_MS, 0, fetched_ms=context.now_ms,
@@ -124,9 +124,9 @@ def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -
     """Send a heartbeat while bytes arrive and the time limit is not reached."""
     hold = state.hold
     if context.now_ms >= state.until_ms:
-        return release(hold, Release.PREPARE_FAILED, "fetching took too long", context)
+        return release(hold, Release.PREPARE_FAILED, "the fetch took too long", context)
     if not state.complete and context.now_ms - state.fetched_ms >= STALL_MS:
-        why = f"nothing more came for {STALL_MS // 1000} s"
+        why = f"nothing arrived for {STALL_MS // 1000} s"
         return release(hold, Release.PREPARE_FAILED, why, context)
     beat = Heartbeat(hold.lease_id, state.beat, PREPARING, 0, state.fetched, state.total)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)

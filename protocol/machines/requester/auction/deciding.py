@@ -116,7 +116,7 @@ def _lose_without_bids(state: Opening) -> tuple[Lost, tuple[Effect, ...]]:
         return lose(auction, Failure.NO_BIDS, no_bids(state.refused))
     count = len(state.offers)
     who = f"all {count} bids ask" if count > 1 else "the only bid asks"
-    why = f"{who} more than the highest price"
+    why = f"{who} more than the job's maximum price"
     return lose(auction, Failure.NO_MATCH, why)
 
 

@@ -156,7 +156,7 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     signed, dispute, usage_ms, effects = _pay(state, bill, completed.receipt, context)
     if completed.reason in STOPPED_UNPAID:
         # We were away and did not pay: this is not the job's own end.
-        why = "the provider stopped the job, since our vouchers did not come"
+        why = "the provider stopped the job: our vouchers did not arrive"
         broken = Broken(lease, Failure.UNPAID, why, usage_ms)
         return broken, (_save(broken), *effects)
     done = Done(

@@ -34,12 +34,12 @@ def test_a_right_receipt_is_signed_as_it_is() -> None:
 @pytest.mark.parametrize(
     "wrong, dispute",
     [
-        ({"lease_id": bytes(32)}, "the receipt is not about this lease"),
-        ({"contract": bytes(32)}, "the receipt is not about this lease"),
-        ({"payer": STRANGER.peer_id}, "the receipt is not about this lease"),
-        ({"payee": STRANGER.peer_id}, "the receipt is not about this lease"),
-        ({"rate": RATE + 1}, "the receipt is not about this lease"),
-        ({"usage_ms": USAGE_MS - 1}, "the receipt is not about this lease"),
+        ({"lease_id": bytes(32)}, "the receipt is for another lease"),
+        ({"contract": bytes(32)}, "the receipt is for another lease"),
+        ({"payer": STRANGER.peer_id}, "the receipt is for another lease"),
+        ({"payee": STRANGER.peer_id}, "the receipt is for another lease"),
+        ({"rate": RATE + 1}, "the receipt is for another lease"),
+        ({"usage_ms": USAGE_MS - 1}, "the receipt is for another lease"),
         ({"amount": RIGHT.amount + 1}, "the receipt's amount is not its usage at its rate"),
         ({"amount": RIGHT.amount - 1}, "the receipt's amount is not its usage at its rate"),
     ],
@@ -55,7 +55,7 @@ def test_a_receipt_about_another_result_is_disputed() -> None:
     assert countersign(told, proposal, REQUESTER)[0]
     for other in ((1, RIGHT.outputs), (RIGHT.exit_code, digest_of(b"other"))):
         signed, dispute = countersign(replace(BILL, result=other), proposal, REQUESTER)
-        assert (signed, dispute) == (b"", "the receipt is about another result")
+        assert (signed, dispute) == (b"", "the receipt is for another result")
 
 
 def test_more_usage_than_time_has_passed_is_disputed() -> None:

@@ -80,7 +80,7 @@ def test_a_preparation_for_which_nothing_comes_is_given_back() -> None:
         machine.deadline_is_reached(0)
     assert machine.now_ms - begun_ms == STALL_MS
     (said,) = machine.sent_of(LeaseRelease)
-    assert (said.reason, said.detail) == (Release.PREPARE_FAILED, "nothing more came for 60 s")
+    assert (said.reason, said.detail) == (Release.PREPARE_FAILED, "nothing arrived for 60 s")
 
 
 def test_what_is_all_here_may_take_its_time_to_be_unpacked() -> None:

@@ -142,8 +142,11 @@ def test_nobody_below_the_ceiling_is_no_match() -> None:
     lost, effects = decide(opening(101, 102), CONTEXT)
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.NO_MATCH
-    assert lost.why == "all 2 bids ask more than the highest price"
-    assert decide(opening(101), CONTEXT)[0].why == "the only bid asks more than the highest price"
+    assert lost.why == "all 2 bids ask more than the job's maximum price"
+    assert (
+        decide(opening(101), CONTEXT)[0].why
+        == "the only bid asks more than the job's maximum price"
+    )
     assert [told.winner for _, told in said(effects, Outcome)] == ["", ""]
 
 
