@@ -29,7 +29,8 @@ from protocol.values.errors import SandboxUnavailable
 
 HELP: Final = (
     "install and start Docker Engine, or allow user namespaces for the embedded sandbox "
-    "(sysctl kernel.apparmor_restrict_unprivileged_userns=0), or set sandbox to off to only request"
+    "(sysctl kernel.apparmor_restrict_unprivileged_userns=0), or set provider.enabled = false to "
+    "request only"
 )
 
 

@@ -103,7 +103,7 @@ class DockerImages:
             if len(images) != 1:
                 raise SandboxUnavailable(f"the archive holds {len(images)} images instead of one")
             if not _says_nothing(images[0]):
-                raise SandboxUnavailable("the archive's image says how it is to be run")
+                raise SandboxUnavailable("the archive's image configures how it is run")
             images[0].tag(*name.split(":"))
             return str(images[0].id)
         finally:

@@ -36,7 +36,7 @@ def extra_for(devices: tuple[str, ...], root: Path = Path("/")) -> Extra:
     minors = minors_of(root)
     missing = [uuid for uuid in devices if uuid not in minors]
     if missing:
-        raise SandboxUnavailable(f"this machine has no GPU {missing[0]}; see mutirao node show")
+        raise SandboxUnavailable(f"this machine has no GPU {missing[0]}; see `mutirao status`")
     nodes = [f"/dev/nvidia{minors[uuid]}" for uuid in devices]
     nodes += [f"/dev/{name}" for name in CONTROL if (root / "dev" / name).exists()]
     libraries = libraries_in(_linker_cache())

@@ -126,10 +126,10 @@ def require_runnable(spec: ContainerSpec) -> None:
     if any(not name or "=" in name for name in variables):
         raise SandboxUnavailable("an environment variable's name is empty or holds '='")
     if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
-        raise SandboxUnavailable("an input's path is unsafe or comes twice")
+        raise SandboxUnavailable("an input's path is unsafe or used twice")
     if spec.working_dir and not spec.working_dir.startswith("/"):
         raise SandboxUnavailable(f"the image's working folder {spec.working_dir!r} is relative")
     if not spec.name.startswith(NAME_PREFIX) or not spec.name.isascii():
         raise SandboxUnavailable(f"a container's name begins with {NAME_PREFIX}")
     if "/" in spec.name:
-        raise SandboxUnavailable("a container's name is no path")
+        raise SandboxUnavailable("a container's name must not be a path")

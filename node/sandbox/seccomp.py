@@ -76,7 +76,7 @@ def program(
             (RETURN, 0, 0, ALLOW),
         ]
     code.append((RETURN, 0, 0, ERRNO | errno.EPERM))
-    assert len(code) < 4096, "the kernel takes no longer program"
+    assert len(code) < 4096, "the kernel accepts no longer program"
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 

@@ -222,7 +222,7 @@ def _adopt(group: cgroups.Group, process: int) -> None:
     except ProcessLookupError:
         return
     except OSError as fault:
-        raise StartFailed(f"the control group takes no process: {fault.strerror}") from fault
+        raise StartFailed(f"the control group accepts no process: {fault.strerror}") from fault
 
 
 def _open_out(init: int, size: int) -> int:
@@ -255,7 +255,7 @@ def _complaint(container: Bubblewrap) -> str:
     poll.register(container.log_source, select.POLLIN)
     poll.poll(1000)
     lines = (container.read_log() or b"").decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "bwrap ended without a word"
+    return lines[-1][:300] if lines else "bwrap ended without an error message"
 
 
 def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:

@@ -67,7 +67,9 @@ class Group:
 
         A group that holds this process is never killed: it would be the whole machine's.
         """
-        assert os.getpid() not in self.members(), "a group that we are in is not a container's"
+        assert os.getpid() not in self.members(), (
+            "a group that contains the runner is not a container's"
+        )
         if "" in self.folders:
             _try_write(self.folders[""] + "/cgroup.kill", "1")
         for _ in range(KILL_ROUNDS):
@@ -151,7 +153,7 @@ def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = RO
 
 def find(path: str, root: str = ROOT) -> Group:
     """Return the group as far as it exists."""
-    assert path.startswith(OURS), "we touch no groups but our own"
+    assert path.startswith(OURS), "only the node's own groups are changed"
     assert ".." not in path
     if os.path.exists(root + "/cgroup.controllers"):
         made = [f"{base}/{path}" for base in bases_2(root) if os.path.isdir(f"{base}/{path}")]

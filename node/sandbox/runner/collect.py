@@ -106,10 +106,10 @@ def _unfit(name: str, path: str) -> str:
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
-        return "its name is no UTF-8"
+        return "its name is not UTF-8"
     if size > PATH_BYTES_MAX:
         return f"its path is longer than {PATH_BYTES_MAX} bytes"
-    return "" if name.isprintable() else "its name holds control characters"
+    return "" if name.isprintable() else "its name contains control characters"
 
 
 def _enter(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
@@ -159,7 +159,7 @@ def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.st
     try:
         opened = os.fstat(source)
         if (opened.st_dev, opened.st_ino) != (collection.device, found.st_ino):
-            collection.refuse(path, "it is not what it was")
+            collection.refuse(path, "it changed meanwhile")
             return
         mode = 0o700 if opened.st_mode & stat.S_IXUSR else 0o600
         _copy(source, (pair[1], name, mode), found.st_size)

@@ -49,7 +49,9 @@ def bound(init: int, settings: dict[str, str]) -> None:
             os._exit(fault)
     fault = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if fault:
-        raise OSError(fault, f"the container's namespaces take no bounds: {os.strerror(fault)}")
+        raise OSError(
+            fault, f"cannot set limits for the container's namespaces: {os.strerror(fault)}"
+        )
 
 
 def held_bytes(init: int) -> int:

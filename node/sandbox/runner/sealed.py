@@ -40,6 +40,6 @@ def _memory_file(name: str) -> int:
         if fault.errno == errno.EINVAL:  # Before Linux 6.3 every such file may be executed.
             return os.memfd_create(name, flags)
         if fault.errno == errno.EACCES:
-            why = "the kernel lets no file in memory be executed; set the sysctl vm.memfd_noexec=1"
+            why = "the kernel does not execute files in memory; set the sysctl vm.memfd_noexec=1"
             raise OSError(fault.errno, why) from fault
         raise

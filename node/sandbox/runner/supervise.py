@@ -121,9 +121,9 @@ def supervise(watch: Watch) -> None:
     try:
         refused = _collect(watch)
     except OSError as fault:
-        verdict = ("failed", f"the outputs could not be kept: {fault.strerror}")
+        verdict = ("failed", f"cannot store the outputs: {fault.strerror}")
     if watch.log.fault:
-        verdict = ("failed", f"the log could not be kept: {watch.log.fault}")
+        verdict = ("failed", f"cannot store the log: {watch.log.fault}")
     watch.log.close()
     container.close()
     write_result(code, verdict, (usage_ms, usage), refused)
@@ -217,7 +217,7 @@ def _collect(watch: Watch) -> list[str]:
     if found.refused:
         more = found.refused_count - TOLD_MAX  # The list is bounded, and its end says so.
         rest = [f"and {more} more"] if more > 0 else []
-        watch.log.say(f"left out of the outputs: {'; '.join(found.refused[:TOLD_MAX] + rest)}")
+        watch.log.say(f"not in the outputs: {'; '.join(found.refused[:TOLD_MAX] + rest)}")
     return found.refused
 
 

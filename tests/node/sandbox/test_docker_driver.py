@@ -109,7 +109,7 @@ async def test_a_job_runs_and_its_outputs_come_out(engine, tmp_path):
     folder = await start(engine, tmp_path, launch)
     end = await engine.wait(folder)
     assert (end.exit_code, end.reason, end.refused) == (7, "exited", ("y: a symbolic link",))
-    log, note, rest = log_path(folder).read_text().partition("mutirao: left out of the outputs: ")
+    log, note, rest = log_path(folder).read_text().partition("mutirao: not in the outputs: ")
     assert sorted(log.replace("\n", "")) == sorted("inpute"), "an engine may mix up the streams"
     assert (bool(note), rest) == (True, "y: a symbolic link\n")
     assert [path.name for path in outputs_path(folder).iterdir()] == ["x"]

@@ -290,7 +290,7 @@ async def test_outputs_that_are_no_files_are_refused(room):
     )
     assert [path.name for path in outputs_path(folder).iterdir()] == ["sparse"]
     assert (outputs_path(folder) / "sparse").stat().st_size == 0
-    assert "mutirao: left out of the outputs: hard: a hard link; link: a symbolic link" in log
+    assert "mutirao: not in the outputs: hard: a hard link; link: a symbolic link" in log
     assert [line.partition(":")[0] for line in end.refused][:3] == ["hard", "link", "real"]
 
 

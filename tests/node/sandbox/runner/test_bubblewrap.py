@@ -36,13 +36,13 @@ def test_a_program_that_is_not_there_is_named(tmp_path, monkeypatch):
 
 def test_a_group_that_takes_no_process_stops_the_start(tmp_path):
     group = cgroups.Group({"memory": str(tmp_path), "": str(tmp_path / "gone")}, set())
-    with pytest.raises(StartFailed, match="the control group takes no process: No such file"):
+    with pytest.raises(StartFailed, match="the control group accepts no process: No such file"):
         bubblewrap._adopt(group, 77)
 
 
 def test_a_program_that_is_no_bwrap(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StartFailed, match="bwrap ended without a word"):
+    with pytest.raises(StartFailed, match="bwrap ended without an error message"):
         bubblewrap.start(Fields([("program", "/bin/true"), ("output_mib", "1")]))
 
 

@@ -218,7 +218,7 @@ def test_what_is_left_out_is_said_in_the_log(fake, tmp_path):
     assert len(run(fake).every("refused")) == 12
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines[0] == "no newline"
-    assert lines[1].startswith("mutirao: left out of the outputs: 00: a symbolic link; 01: ")
+    assert lines[1].startswith("mutirao: not in the outputs: 00: a symbolic link; 01: ")
     assert lines[1].endswith("; 09: a symbolic link; and 2 more")
 
 
@@ -241,7 +241,7 @@ def test_a_full_disk_ends_in_a_result(fake, text):
     supervise.supervise(watched)
     result = records.read(records.RESULT)
     assert result.one("reason") == "failed"
-    assert result.one("detail") == "the log could not be kept: No space left on device"
+    assert result.one("detail") == "cannot store the log: No space left on device"
 
 
 def test_outputs_that_cannot_be_kept(fake, tmp_path):
