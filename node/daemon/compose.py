@@ -50,7 +50,7 @@ def run_daemon(config: Config) -> int:
     Raises the NodeError that kept it from starting or going on.
     """
     if not __debug__:  # An assertion would be left out just when it is needed.
-        raise InvalidRequest("the node's assertions are part of it: run it without python -O")
+        raise InvalidRequest("the node needs its assertions: run it without python -O")
     os.umask(0o022)  # Jobs run as another user and read what we unpack; our folders are 0700.
     failure: NodeError | None = None
     with logging_to(level=config.log_level, log_format=config.log_format):
@@ -163,7 +163,7 @@ async def _tidy(driver: SandboxDriver, node: Node) -> None:
         try:
             await driver.reap(kept)
         except SandboxUnavailable as error:  # The next start tries again.
-            LOG.warning("something of this run stays: %s", error)
+            LOG.warning("cannot remove something of this run: %s", error)
 
 
 async def _listen_for_signals(

@@ -43,7 +43,7 @@ class JobLog:
             LOG.info("a job of a peer is paused here: its requester does not pay", extra=facts)
         else:
             self._paused.discard(lease_id)
-            LOG.info("a job of a peer goes on here", extra=facts)
+            LOG.info("a job of a peer resumes here", extra=facts)
 
     def saved(self, lease_id: LeaseId, state: Any) -> None:
         """Say how a job of another peer has ended, or that it waits: `state` is its lease's."""
@@ -73,7 +73,7 @@ def words_of(event: events.JobEvent) -> str:
     """Return what happened to a job of our own, as one says it."""
     match event:
         case events.WaitingForProvider(wait_ms=wait_ms):
-            return f"no provider is known now: waiting up to {wait_ms // 1000} s for one"
+            return f"no provider is known yet: waiting up to {wait_ms // 1000} s for one"
         case events.Announced(nodes=nodes, eligible=eligible):
             about = "about " if nodes > COUNTED_MAX else ""
             return f"asking for bids; {about}{eligible} of {nodes} known nodes can run it"
@@ -84,11 +84,11 @@ def words_of(event: events.JobEvent) -> str:
         case events.Fetching(provider=peer):
             return f"{short(peer)} fetches image and inputs"
         case events.Starting(provider=peer):
-            return f"{short(peer)} has everything and is told to start"
+            return f"{short(peer)} has image and inputs, and starts the job"
         case events.Running(provider=peer):
             return f"running at {short(peer)}"
         case events.Cancelling(provider=peer):
-            return f"cancelling; {short(peer)} is told to stop"
+            return f"cancelling; {short(peer)} stops the job"
         case _:
             return _words_of_end(event)
 
@@ -101,11 +101,11 @@ def short(peer: PeerId) -> str:
 def _words_of_end(event: events.JobEvent) -> str:
     match event:
         case events.Returning(exit_code, usage_ms):
-            return f"exited with {exit_code} after {usage_ms / 1000} s; fetching what it left"
+            return f"exited with {exit_code} after {usage_ms / 1000} s; fetching log and outputs"
         case events.Done(exit_code=exit_code, amount=amount):
             return f"done: exit code {exit_code}, paid {credits_of_nano(amount)} credits"
         case events.Retrying(why=why):
-            return f"this attempt failed, another follows: {why}"
+            return f"this attempt failed; another follows: {why}"
         case events.Failed(why=why, amount=amount):
             paid = f"; paid {credits_of_nano(amount)} credits" if amount else ""
             return f"ended without a result: {why}{paid}"

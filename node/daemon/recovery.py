@@ -46,7 +46,7 @@ class Past:
 async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Past:
     """Read the journal; remove run folders of leases that are over; keep what is still owed."""
     for late in await journal.drop_expired(now_ms):
-        LOG.info("a message for %s is dropped: its time is over", late.peer)
+        LOG.info("a message for %s is discarded: its deadline has passed", late.peer)
     jobs: tuple[Job, ...] = tuple(from_snapshot(Job, row.data) for row in await journal.open_jobs())
     saved = Saved(
         jobs,
@@ -85,7 +85,7 @@ async def _tidy_runs(saved: Saved, context: ExecutionContext) -> None:
         try:
             await tidy()
         except SandboxUnavailable as error:  # The next start tries again.
-            LOG.warning("something of an earlier run stays: %s", error)
+            LOG.warning("cannot remove something of an earlier run: %s", error)
 
 
 async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
@@ -110,7 +110,7 @@ async def _parts(images: Images, image: Digest) -> list[Digest]:
     try:
         return [part.digest for part in await images.parts(image)]
     except (BlobUnavailable, InvalidRequest) as error:
-        LOG.warning("an image that is still needed: %s", error)
+        LOG.warning("cannot keep an image that is still needed: %s", error)
         return []
 
 

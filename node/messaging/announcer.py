@@ -36,7 +36,7 @@ class Announcer:
         try:
             self._queue.send_nowait(announcement)
         except trio.WouldBlock:
-            LOG.warning("too much to publish: an announcement is dropped")
+            LOG.warning("too much to publish: an announcement is discarded")
         else:
             self._unpublished += 1
 
@@ -70,7 +70,7 @@ class Announcer:
             assert self._record is not None
             await self._journal.set_fact(SEQUENCE_FACT, self._record.sequence.to_bytes(8))
             if not await self._network.put_record(self._record.envelope):
-                LOG.debug("the capability record did not reach the DHT; trying again")
+                LOG.debug("the capability record did not reach the DHT; retrying")
                 with trio.move_on_after(ADVERTISE_RETRY_S):
                     await self._record_changed.wait()
                 self._record_changed.set()

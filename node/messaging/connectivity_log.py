@@ -35,20 +35,20 @@ async def _name_silent(network: Network, bootstrap: Sequence[str]) -> None:
     for address in bootstrap:
         if _peer_of(address) not in connected:
             LOG.warning(
-                "the bootstrap peer %s does not answer: see that it runs, that address and peer id"
-                " are those which it prints at its start, and that its port is open; trying on",
+                "the bootstrap peer %s does not answer: check that it runs, that address and peer"
+                " id are those that it prints at its start, and that its port is open; retrying",
                 address,
             )
 
 
 async def _tell_changes(network: Network, bootstrap: Sequence[str]) -> None:
     others = {_peer_of(address) for address in bootstrap} - {network.peer_id}
-    then = "trying the bootstrap peers again" if others else "waiting for one to come"
+    then = "dialling the bootstrap peers again" if others else "waiting for a peer to connect"
     alone = True
     while True:
         peers = network.peers()
         if peers and alone:
-            LOG.info("connected with %s", peers[0].peer_id)
+            LOG.info("connected to %s", peers[0].peer_id)
         elif not (peers or alone):
             LOG.warning("lost the last peer; %s", then)
         alone = not peers

@@ -84,7 +84,7 @@ class OutboxSender:
         elif message.row:
             # It stays on the disk until its time is over, or the next start: else a stranger who
             # makes us talk and does not listen would fill our memory.
-            LOG.debug("peer %s does not take its messages: one waits on the disk", message.peer)
+            LOG.debug("peer %s does not accept its messages: they stay in the outbox", message.peer)
 
     def nudge(self, peer: PeerId) -> None:
         """Try at once: the peer is connected again."""

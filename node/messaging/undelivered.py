@@ -52,9 +52,9 @@ class Undelivered:
             return
         self._warned_ms = now_ms
         LOG.warning(
-            "a bid did not reach its requester %s: no connection with it stands, and none could be"
-            " made; if this goes on, open the port of this node, and set network.announce to where"
-            " others reach it (%d bids so far)",
+            "a bid did not reach its requester %s: there is no connection, and none could be"
+            " established; if this continues, open this node's port, and set network.announce to"
+            " the address at which others reach it (%d bids so far)",
             peer,
             self.bids,
         )

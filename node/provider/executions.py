@@ -193,7 +193,7 @@ class Executions:
         for file in workload.inputs:
             path = context.blobs.path(file.blob.digest)
             if path is None:
-                raise BlobUnavailable(f"input {file.path} is not here any more")
+                raise BlobUnavailable(f"input {file.path} is no longer here")
             if file.executable:  # Every job that has the blob sees its mode.
                 path.chmod(path.stat().st_mode | 0o111)
             files.append((file.path, path))
@@ -219,7 +219,7 @@ class Executions:
             used_ms = self._sandbox().usage_ms(self._folder(lease_id))
             await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
         except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
-            LOG.warning("cannot prolong lease %s: %s", lease_id.hex()[:12], error)
+            LOG.warning("cannot extend the budget of lease %s: %s", lease_id.hex()[:12], error)
 
     async def _kill(self, lease_id: LeaseId) -> None:
         try:
@@ -234,7 +234,7 @@ class Executions:
             try:
                 await self._remove(lease_id)
             except SandboxUnavailable as error:  # The next start of the node tries again.
-                LOG.warning("something of lease %s stays: %s", lease_id.hex()[:12], error)
+                LOG.warning("cannot remove something of lease %s: %s", lease_id.hex()[:12], error)
         self._dropping -= 1
         self._dropped.set()
         self._dropped = trio.Event()

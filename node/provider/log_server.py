@@ -38,9 +38,9 @@ class LogServer:
         lease_id, offset = parse_request(await stream.read_exactly(REQUEST_BYTES))
         found = self._log_of(lease_id)
         if found is None:
-            raise Stale(f"there is no log of lease {lease_id.hex()[:12]}")
+            raise Stale(f"no log of lease {lease_id.hex()[:12]}")
         if found[0] != peer:
-            raise RuleBroken(peer, "asks for the log of a lease that is not its own")
+            raise RuleBroken(peer, "requests the log of another requester's lease")
         earlier = self._serving.get(lease_id)
         if earlier is not None:
             earlier.cancel()

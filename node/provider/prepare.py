@@ -82,7 +82,7 @@ async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> N
 def sandbox_of(context: ExecutionContext) -> SandboxDriver:
     """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
     if context.sandbox is None:
-        raise SandboxUnavailable("this node has no sandbox any more")
+        raise SandboxUnavailable("this node no longer has a sandbox")
     return context.sandbox
 
 

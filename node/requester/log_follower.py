@@ -34,7 +34,7 @@ async def follow_log(
             finally:
                 await stream.reset()
         except PeerUnreachable as error:
-            LOG.debug("the log of lease %s broke off: %s", lease_id.hex()[:12], error)
+            LOG.debug("the log of lease %s ended early: %s", lease_id.hex()[:12], error)
             await trio.sleep(RETRY_S)
         else:
             return

@@ -76,7 +76,7 @@ class Results:
         return await output_views(self._blobs, listing)
 
     def output_path(self, output: OutputView) -> Path | None:
-        """Return where the bytes of an output lie; None if they are not here any more."""
+        """Return where the bytes of an output lie; None if they are no longer here."""
         return self._blobs.path(Digest(bytes.fromhex(output.digest)))
 
     def follow_log(self, effect: effects.FollowLog) -> None:
@@ -163,7 +163,7 @@ class Results:
             await following.wait_over()  # It must not write to what will be one file with a blob.
         whole = self._blobs.path(log.digest)
         if whole is None:
-            raise BlobUnavailable("the log has gone from our own disk")
+            raise BlobUnavailable("the log is missing on this node's disk")
         await trio.to_thread.run_sync(_end_log, whole, self.log_path(effect.job_id))
 
 
@@ -190,7 +190,7 @@ def _end_log(whole: Path, path: Path) -> None:
         try:
             os.link(whole, draft)
         except FileNotFoundError:
-            raise BlobUnavailable("the log has gone from our own disk") from None
+            raise BlobUnavailable("the log is missing on this node's disk") from None
         except OSError:  # Blobs lie on another disk, or this one has no links.
             shutil.copyfile(whole, draft)
         draft.replace(path)

@@ -111,5 +111,5 @@ def pins_of_job(job_id: JobId) -> str:
 def _no_image(image: Digest) -> NotFound:
     return NotFound(
         f"image sha256:{image.hex()[:12]} is not here: "
-        "`mutirao image import PATH` or `mutirao image build-base` puts one here"
+        "`mutirao image import PATH` or `mutirao image build-base` adds one"
     )

@@ -142,10 +142,10 @@ class JobService:
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
         found = (await self._left_by(await self._find(reference))).get(path)
         if found is None:
-            raise NotFound(f"the job left no file {path!r}")
+            raise NotFound(f"the job has no output file {path!r}")
         place = self._results.output_path(found)
         if place is None:
-            raise BlobUnavailable(f"the bytes of {path!r} are not here any more")
+            raise BlobUnavailable(f"the bytes of {path!r} are no longer here")
         return found, place
 
     def counts(self) -> PhaseCounts:

@@ -58,7 +58,7 @@ def test_a_job_that_is_paused_and_goes_on(said: pytest.LogCaptureFixture) -> Non
         log.saved(LEASE, replace(running, paused_since_ms=since_ms))
     assert [record.getMessage() for record in said.records] == [
         "a job of a peer is paused here: its requester does not pay",
-        "a job of a peer goes on here",
+        "a job of a peer resumes here",
     ]
 
 
@@ -76,7 +76,7 @@ def test_our_own_jobs_are_told_in_words(said: pytest.LogCaptureFixture) -> None:
     JobLog().reported(effects.Report(JOB, events.Retrying(Failure.NO_BIDS, "nobody bids")))
     (record,) = said.records
     assert record.getMessage() == (
-        f"job {JOB.hex()[:12]}: this attempt failed, another follows: nobody bids"
+        f"job {JOB.hex()[:12]}: this attempt failed; another follows: nobody bids"
     )
 
 
@@ -98,8 +98,8 @@ def test_some_words() -> None:
     assert words_of(events.Running(BEA.peer_id)) == f"running at {BEA.peer_id[-8:]}"
     assert words_of(events.BidsOpened((), 0, ())) == "0 bids"
     waiting = words_of(events.WaitingForProvider(0, 10_000))
-    assert waiting == "no provider is known now: waiting up to 10 s for one"
+    assert waiting == "no provider is known yet: waiting up to 10 s for one"
     returning = words_of(events.Returning(3, 2500))
-    assert returning == "exited with 3 after 2.5 s; fetching what it left"
+    assert returning == "exited with 3 after 2.5 s; fetching log and outputs"
     failed = events.Failed(Failure.CANCELLED, "cancelled", BEA.peer_id, 2500, 10**9)
     assert words_of(failed) == "ended without a result: cancelled; paid 1.000000000 credits"

@@ -57,7 +57,7 @@ async def test_a_node_that_reached_everybody_says_so_once(
     autojump_clock: object, log: pytest.LogCaptureFixture
 ) -> None:
     await watched(network_with(THERE, GONE), THERE)
-    assert said(log) == [("INFO", f"connected with {THERE}")]
+    assert said(log) == [("INFO", f"connected to {THERE}")]
 
 
 async def test_a_lone_node_without_bootstrap_peers_says_nothing(
@@ -70,9 +70,9 @@ async def test_a_lone_node_without_bootstrap_peers_says_nothing(
 @pytest.mark.parametrize(
     "bootstrap, then",
     [
-        ((HERE, THERE), "trying the bootstrap peers again"),
-        ((HERE,), "waiting for one to come"),
-        ((), "waiting for one to come"),
+        ((HERE, THERE), "dialling the bootstrap peers again"),
+        ((HERE,), "waiting for a peer to connect"),
+        ((), "waiting for a peer to connect"),
     ],
 )
 async def test_each_change_between_some_peers_and_none_is_one_line(
@@ -89,7 +89,7 @@ async def test_each_change_between_some_peers_and_none_is_one_line(
             await trio.sleep(60)
         nursery.cancel_scope.cancel()
     assert said(log) == [
-        ("INFO", f"connected with {THERE}"),
+        ("INFO", f"connected to {THERE}"),
         ("WARNING", f"lost the last peer; {then}"),
-        ("INFO", f"connected with {GONE}"),
+        ("INFO", f"connected to {GONE}"),
     ]

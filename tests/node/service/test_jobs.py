@@ -67,10 +67,10 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
         found, path = await pair.jobs.output(job, output.path)
         assert (found, path.read_bytes()) == (output, files[output.path])
     assert sorted(calls) == ["_view", "outputs"]
-    with pytest.raises(NotFound, match="no file 'nothing'"):
+    with pytest.raises(NotFound, match="no output file 'nothing'"):
         await pair.jobs.output(job, "nothing")
     path.unlink()
-    with pytest.raises(BlobUnavailable, match="not here any more"):
+    with pytest.raises(BlobUnavailable, match="no longer here"):
         await pair.jobs.output(job, output.path)
 
 
