@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.devnet import Devnet, NodeProcess, devnet
-from tests.end_to_end.stage import OPEN_NETWORKS, assert_honest, named, network_of
+from tests.end_to_end.fixtures import OPEN_NETWORKS, assert_honest, named, network_of
 
 PRICES = {"ana": "0.012", "bruno": "0.010", "carla": "0.015", "davi": "0.020"}
 """The providers of the common network, and what they ask for a processor for an hour."""

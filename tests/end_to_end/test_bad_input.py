@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.end_to_end.stage import newest, refused, run
+from tests.end_to_end.fixtures import newest, refused, run
 
 LEAST = 'image = "base"\ncommand = ["true"]\n'
 

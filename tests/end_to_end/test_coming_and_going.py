@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.end_to_end.stage import left_behind, named, offers_of, run, until
+from tests.end_to_end.fixtures import left_behind, named, offers_of, run, until
 
 STOP_S = 5
 

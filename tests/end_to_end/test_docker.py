@@ -5,15 +5,15 @@ Spec: specs/sandbox.md#docker-driver.
 
 import pytest
 
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
     ended,
     is_free,
     named,
-    nap,
     network_of,
     offers_of,
     reached,
     run,
+    sleep_command,
     start,
     until,
 )
@@ -50,7 +50,7 @@ def test_a_command_that_the_image_lacks(dockers):
 
 def test_a_cancelled_job_lets_its_container_go(dockers):
     requester = named(dockers, "requester")
-    job = start(requester, "base", "--", *nap().split())
+    job = start(requester, "base", "--", *sleep_command().split())
     reached(requester, job, "running")
     assert requester.mutirao("cancel", job).returncode == 0
     assert ended(requester, job)["phase"] == "cancelled"

@@ -8,13 +8,14 @@ import subprocess
 
 import pytest
 
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
+    count_sleeping,
+    end_sleep,
     ended,
     is_free,
     job_of,
     log_of,
     named,
-    nap,
     newest,
     offers_of,
     owner_of,
@@ -22,14 +23,13 @@ from tests.end_to_end.stage import (
     reached,
     refused,
     run,
-    sleepers,
+    sleep_command,
     start,
     until,
-    wake,
 )
 
 QUIET = "exec 2>/dev/null;"
-"""Begins a script whose shell shall not say that its nap was ended."""
+"""Begins a script whose shell does not say that its sleep was ended."""
 
 
 @pytest.fixture
@@ -52,18 +52,18 @@ def following():
 
 
 def test_run_prints_each_line_when_it_is_written(requester, following):
-    command = nap()
+    command = sleep_command()
     script = f"{QUIET} echo one; {command}; echo two"
     process = following(requester, "run", "base", "--", "sh", "-c", script)
     assert process.stdout.readline() == b"one\n"
     assert newest(requester)["phase"] == "running"
-    until(lambda: wake(command), "the job to be woken")
+    until(lambda: end_sleep(command), "the job to be woken")
     assert process.stdout.readline() == b"two\n"
     assert process.wait(20) == 0
 
 
 def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_path):
-    command = nap()
+    command = sleep_command()
     script = f"{QUIET} cat /in/in.txt; echo $WORD; {command}; cp /in/in.txt /out/o.txt"
     (tmp_path / "in.txt").write_text("input\n")
     (tmp_path / "job.toml").write_text(
@@ -76,7 +76,7 @@ def test_a_job_file_is_submitted_and_all_commands_know_the_job(requester, tmp_pa
     job = submitted.stdout.strip()
     assert len(job) == 32
 
-    until(lambda: wake(command), "the job to be woken")
+    until(lambda: end_sleep(command), "the job to be woken")
     log = requester.mutirao("logs", "-f", job[:8])
     assert log.stdout == "input\nsaid\n"
     ended(requester, job)
@@ -96,12 +96,12 @@ def test_submit_follow_is_like_run(requester, tmp_path):
 
 
 def test_a_log_can_be_followed_from_the_middle(requester, following):
-    command = nap()
+    command = sleep_command()
     job = start(requester, "base", "--", "sh", "-c", f"{QUIET} echo 12345; {command}; echo 6")
     reached(requester, job, "running")
     process = following(requester, "logs", "-f", "--offset=3", job)
     assert process.stdout.readline() == b"45\n"
-    until(lambda: wake(command), "the job to be woken")
+    until(lambda: end_sleep(command), "the job to be woken")
     assert process.stdout.read() == b"6\n"
     assert process.wait(20) == 0
     assert requester.mutirao("logs", job).stdout == "12345\n6\n"
@@ -114,11 +114,11 @@ def test_detach_returns_before_the_job_runs(requester):
 
 
 def test_cancel_ends_the_container_and_frees_the_provider(requester, network):
-    command = nap()
+    command = sleep_command()
     job = start(requester, "base", "--", *command.split())
     view = reached(requester, job, "running")
     provider = named(network, owner_of(network, view["provider"]))
-    until(lambda: sleepers(command) == 1, "the container to sleep")
+    until(lambda: count_sleeping(command) == 1, "the container to sleep")
     assert not is_free(provider)
 
     cancelled = requester.mutirao("cancel", job)
@@ -132,9 +132,9 @@ def test_cancel_ends_the_container_and_frees_the_provider(requester, network):
 
 
 def test_run_says_that_its_job_was_cancelled_elsewhere(requester, following):
-    command = nap()
+    command = sleep_command()
     process = following(requester, "run", "base", "--", *command.split())
-    until(lambda: sleepers(command), "the container to sleep")
+    until(lambda: count_sleeping(command), "the container to sleep")
     requester.mutirao("cancel", newest(requester)["id"])
     _, said = process.communicate(timeout=20)
     assert process.returncode == 6, said
@@ -143,9 +143,9 @@ def test_run_says_that_its_job_was_cancelled_elsewhere(requester, following):
 
 
 def test_ctrl_c_in_run_cancels_the_job(requester, following):
-    command = nap()
+    command = sleep_command()
     process = following(requester, "run", "base", "--", *command.split())
-    until(lambda: sleepers(command), "the container to sleep")
+    until(lambda: count_sleeping(command), "the container to sleep")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130, said
@@ -155,7 +155,7 @@ def test_ctrl_c_in_run_cancels_the_job(requester, following):
 
 
 def test_a_job_cancelled_before_it_is_awarded_never_runs(requester):
-    command = nap()
+    command = sleep_command()
     job = start(requester, "base", "--", *command.split())
     requester.api.post(f"/jobs/{job}/cancel")
     view = ended(requester, job)
@@ -177,7 +177,7 @@ def test_the_same_key_is_the_same_job(requester):
 
 
 def test_the_time_out_ends_a_job(requester):
-    command = nap()
+    command = sleep_command()
     run(requester, "--timeout=1s", "base", "--", *command.split(), code=137)
     view = newest(requester)
     assert view["reason"] == "time-out"
@@ -195,7 +195,7 @@ def test_status_counts_jobs_and_offers_are_those_of_all(requester, network):
     assert view["jobs"]["running"] == 0
     assert view["peers"] >= 4
     assert set(offers_of(requester)) == {node.peer_id for node in network.nodes}
-    job = start(requester, "base", "--", *nap().split())
+    job = start(requester, "base", "--", *sleep_command().split())
     reached(requester, job, "running")
     assert requester.status()["jobs"]["running"] == 1
     requester.mutirao("cancel", job)

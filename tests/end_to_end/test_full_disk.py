@@ -10,16 +10,16 @@ from contextlib import suppress
 import pytest
 
 from scripts.devnet import devnet
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
     OPEN_NETWORKS,
     assert_quiet_logs,
+    events_of,
     give_image,
     named,
     newest,
     owner_of,
     refused,
     run,
-    story_of,
 )
 
 REQUESTER_MIB, PROVIDER_MIB = 220, 30
@@ -108,7 +108,7 @@ def test_a_provider_without_room_gives_the_job_back(cramped, tmp_path):
     ran = run(requester, *needs, "base", "--", "wc", "-c", "/in/large")
     view = newest(requester)
     assert owner_of(cramped, view["provider"]) == "roomy", view
-    retries = [e["detail"] for e in story_of(requester, view["id"]) if e["kind"] == "retry"]
+    retries = [e["detail"] for e in events_of(requester, view["id"]) if e["kind"] == "retry"]
     assert [retry["reason"] for retry in retries] == ["prepare-failed"], view["bids"]
     assert "full" in retries[0]["why"]
     assert ran.stdout.split()[0] == str(INPUT_MIB * 2**20)

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
     job_of,
     lease_of,
     named,

@@ -5,7 +5,7 @@ Spec: specs/sandbox.md#limits.
 
 import time
 
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
     ENDED,
     job_of,
     log_of,

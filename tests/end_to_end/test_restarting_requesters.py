@@ -5,20 +5,20 @@ Spec: specs/core.md#recovery.
 
 import pytest
 
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
+    count_sleeping,
+    end_sleep,
     ended,
     log_of,
     named,
-    nap,
     network_of,
     offers_of,
     processes_with,
     reached,
     run,
-    sleepers,
+    sleep_command,
     start,
     until,
-    wake,
 )
 
 
@@ -31,8 +31,8 @@ def small(image):
 
 
 def napping() -> tuple[str, str]:
-    """A script that says something before and after it sleeps, and the nap to wake it by."""
-    command = nap()
+    """A script that says something before and after it sleeps, and the sleep that a test ends."""
+    command = sleep_command()
     return f"exec 2>/dev/null; echo begin; {command}; echo end; echo kept >/out/kept", command
 
 
@@ -51,15 +51,15 @@ def test_a_job_outlives_its_requesters_daemon(small, how, tmp_path):
     script, command = napping()
     job = start(requester, "base", "--", "sh", "-c", script)
     reached(requester, job, "running")
-    until(lambda: sleepers(command) == 1, "the container to sleep")
+    until(lambda: count_sleeping(command) == 1, "the container to sleep")
     if how == "killed":
         requester.kill()
     else:
         assert requester.stop() == 0
     restart(requester)
-    assert sleepers(command) == 1
+    assert count_sleeping(command) == 1
     assert [each["id"] for each in requester.api.get("/jobs")] == [job, *earlier]
-    wake(command)
+    end_sleep(command)
     view = ended(requester, job)
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
     assert log_of(requester, job) == "begin\nend\n"
@@ -72,9 +72,9 @@ def test_a_job_that_ended_meanwhile_is_fetched_later(small):
     requester = named(small, "requester")
     script, command = napping()
     job = start(requester, "base", "--", "sh", "-c", script)
-    until(lambda: sleepers(command) == 1, "the container to sleep")
+    until(lambda: count_sleeping(command) == 1, "the container to sleep")
     requester.kill()
-    wake(command)
+    end_sleep(command)
     until(lambda: not processes_with(command), "the container to end while nobody is there")
     restart(requester)
     view = ended(requester, job)
@@ -88,7 +88,7 @@ def test_a_job_is_not_lost_when_its_requester_dies_at_once(small):
     job = start(requester, "base", "--", "sh", "-c", script)
     requester.kill()
     restart(requester)
-    until(lambda: wake(command), "the container to sleep, and to be woken", 60)
+    until(lambda: end_sleep(command), "the container to sleep, and to be woken", 60)
     view = ended(requester, job)
     assert (view["phase"], view["exit_code"]) == ("done", 0)
     assert log_of(requester, job) == "begin\nend\n"

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from scripts.devnet import devnet
-from tests.end_to_end.stage import OPEN_NETWORKS, assert_quiet_logs, give_image, newest, refused
+from tests.end_to_end.fixtures import OPEN_NETWORKS, assert_quiet_logs, give_image, newest, refused
 
 LISTEN = "--listen=/ip4/127.0.0.1/tcp/0"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.stage import named, run, until
+from tests.end_to_end.fixtures import named, run, until
 
 ATTACKER = Path(__file__).parents[1] / "node/network/attacker.py"
 ATTACKS = ("garbage_on_tcp", "message_garbage", "message_huge", "gossip_garbage")
@@ -17,13 +17,13 @@ ATTACKS = ("garbage_on_tcp", "message_garbage", "message_huge", "gossip_garbage"
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_stranger_does_not_keep_nodes_from_their_work(requester, network, attack):
-    victims = (requester, named(network, "bruno"))
+    targets = (requester, named(network, "bruno"))
     attackers = [
         subprocess.Popen(
-            [sys.executable, str(ATTACKER), attack, victim.address],
+            [sys.executable, str(ATTACKER), attack, target.address],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )
-        for victim in victims
+        for target in targets
     ]  # fmt: skip
     try:
         for attacker in attackers:
@@ -34,6 +34,6 @@ def test_a_stranger_does_not_keep_nodes_from_their_work(requester, network, atta
         for attacker in attackers:
             attacker.kill()
             attacker.communicate()
-    for victim in victims:
-        assert victim.status()["peer_id"] == victim.peer_id
-        until(lambda victim=victim: victim.status()["peers"] == 4, "the stranger to be gone")
+    for target in targets:
+        assert target.status()["peer_id"] == target.peer_id
+        until(lambda target=target: target.status()["peers"] == 4, "the stranger to be gone")

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from scripts.devnet import Devnet, NodeProcess
-from tests.end_to_end.stage import (
+from tests.end_to_end.fixtures import (
     ENDED,
+    count_sleeping,
+    end_sleep,
     ended,
+    events_of,
     is_free,
     job_of,
     left_behind,
     log_of,
     named,
-    nap,
     network_of,
     newest,
     offers_of,
@@ -32,11 +34,9 @@ from tests.end_to_end.stage import (
     reached,
     receipt_of,
     run,
-    sleepers,
+    sleep_command,
     start,
-    story_of,
     until,
-    wake,
 )
 
 pytestmark = pytest.mark.timeout(240)
@@ -79,11 +79,11 @@ class Accident:
             view = job_of(self.requester, self.jobs[name])
             sleeps = name in self.commands and view["phase"] == "running"
             if sleeps and view["attempts"] == attempts:
-                wake(self.commands[name], self.owner(view["provider"]))
+                end_sleep(self.commands[name], self.owner(view["provider"]))
             return view if view["phase"] in ENDED else None
 
         view = until(end, f"the job that was on {name} to end", 90)
-        awards = [e for e in story_of(self.requester, view["id"]) if e["kind"] == "awarded"]
+        awards = [e for e in events_of(self.requester, view["id"]) if e["kind"] == "awarded"]
         assert self.owner(awards[0]["detail"]["provider"]).name == name
         return view
 
@@ -92,11 +92,11 @@ class Accident:
 
     def retried_ms(self, name: str) -> int:
         """When the job was given up on this provider, by the requester's clock."""
-        story = story_of(self.requester, self.jobs[name])
+        story = events_of(self.requester, self.jobs[name])
         return next(event["at_ms"] for event in story if event["kind"] == "retry")
 
     def retries_of(self, name: str) -> list[dict]:
-        story = story_of(self.requester, self.jobs[name])
+        story = events_of(self.requester, self.jobs[name])
         return [event["detail"] for event in story if event["kind"] == "retry"]
 
 
@@ -120,23 +120,23 @@ def accident(image, tmp_path_factory):
 
 def leave_a_job(accident: Accident) -> None:
     """Start a job and go away."""
-    node, command = accident.node("away"), nap()
+    node, command = accident.node("away"), sleep_command()
     assert node.mutirao("image", "build-base").returncode == 0
     script = f"exec 2>/dev/null; echo begin; {command}; echo end"
     accident.commands["away"] = command
     accident.jobs["away"] = start(node, "--region=oceania", "base", "--", "sh", "-c", script)
-    until(lambda: sleepers(command) == 1, "the container to sleep")
+    until(lambda: count_sleeping(command) == 1, "the container to sleep")
     node.kill()
 
 
 def begin_jobs(accident: Accident, large: str) -> None:
     requester = accident.requester
     for name in list(VICTIMS)[:-1]:
-        command = nap()
+        command = sleep_command()
         script = f"exec 2>/dev/null; echo begin; {command}; echo end | tee /out/end"
         accident.commands[name] = command
         accident.jobs[name] = start(requester, "base", "--", "sh", "-c", script)
-        until(lambda command=command: sleepers(command) == 1, f"{name}'s container to sleep")
+        until(lambda command=command: count_sleeping(command) == 1, f"{name}'s container to sleep")
         accident.asleep_since[name] = time.monotonic()
     fetch = ("base", "--", "wc", "-c", "/in/large")
     accident.jobs["fetching"] = start(requester, f"--input={large}", *fetch)
@@ -153,7 +153,7 @@ def let_it_happen(accident: Accident) -> None:
     accident.stop_code = accident.node("stopped").stop()
     accident.stop_s = time.monotonic() - begin
     accident.doubled = [name for name, command in accident.commands.items()
-                        if sleepers(command) > 1]  # fmt: skip
+                        if count_sleeping(command) > 1]  # fmt: skip
     run(accident.requester, "base", "--", "true")
     accident.meanwhile = newest(accident.requester)
 
@@ -216,7 +216,7 @@ def test_a_provider_that_was_frozen_counts_for_nothing_when_it_wakes(accident):
     until(lambda: not processes_with(accident.commands["frozen"]), "its container to be gone")
     until(lambda: is_free(frozen), "its capacity to be free")
     assert job_of(accident.requester, view["id"])["provider"] == winner
-    first = story_of(accident.requester, view["id"])
+    first = events_of(accident.requester, view["id"])
     lease = next(e["detail"]["lease_id"] for e in first if e["kind"] == "awarded")
     assert receipt_of(accident.requester, "requester", lease) is None, "nothing is paid for it"
     until(lambda: frozen.peer_id in offers_of(accident.requester), "its offer to be known again")
@@ -239,13 +239,13 @@ def test_a_job_waits_for_its_requester_and_goes_on(accident):
         accident.commands["away"],
     )
     until(lambda: "a job of a peer is paused here" in provider.log.read_text(), "the pause", 90)
-    assert sleepers(command) == 1
+    assert count_sleeping(command) == 1
     away.start()
     away.wait_ready()
     until(
         lambda: "a job of a peer resumes here" in provider.log.read_text(), "the job to go on", 60
     )
-    wake(command)
+    end_sleep(command)
     view = ended(away, accident.jobs["away"])
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 1)
     assert log_of(away, view["id"]) == "begin\nend\n"

@@ -24,13 +24,13 @@ from protocol.values.ids import PeerId
 from protocol.values.limits import RECORD_TTL_MS
 from protocol.wire.envelope import Signer
 from protocol.wire.messages import CapabilityRecord
-from tests.node.network.devnet import (
+from tests.node.network.fixtures import (
     LOOPBACK,
     PATIENT,
     attacker,
-    opened,
+    open_node,
+    read_line,
     repeated,
-    said,
     seed,
     until,
 )
@@ -56,7 +56,7 @@ async def test_invented_records_leave_the_honest_ones(
     honest = dict(record_of(f"before {number}") for number in range(HONEST))
     late = dict(record_of(f"after {number}") for number in range(HONEST // 2))
     config = load_config(environment={}, flags={"data_dir": tmp_path, "network.name": NETWORK})
-    own, signer = seed("victim"), Signer(seed("victim"), NETWORK)
+    own, signer = seed("target"), Signer(seed("target"), NETWORK)
 
     def opener(peers, receiver):
         return open_network(NetworkConfig((LOOPBACK,), (), NETWORK), own, peers, receiver, PATIENT)
@@ -72,7 +72,7 @@ async def test_invented_records_leave_the_honest_ones(
                 status = node.core.status(ports.clock.now_ms())
                 return {listing.peer for listing in status.listings}
 
-            async with opened("neighbour", address) as neighbour:
+            async with open_node("neighbour", address) as neighbour:
 
                 async def announce(records: dict[PeerId, bytes]) -> None:
                     for envelope in records.values():
@@ -87,8 +87,8 @@ async def test_invented_records_leave_the_honest_ones(
                 await announce(honest)
                 script = "gossip_attacker.py"
                 async with attacker("many_records", address, script=script) as process:
-                    assert await said(process) == "ready"
-                    assert (await said(process)).startswith(("done", "over"))
+                    assert await read_line(process) == "ready"
+                    assert (await read_line(process)).startswith(("done", "over"))
                     await until(lambda: len(node.core.directory) == PLACES)
                     assert honest.keys() <= listed()
                     await announce(late)

@@ -190,11 +190,11 @@ async def test_what_is_of_unknown_signers_is_counted_by_forwarder_and_source(
 async def test_unknown_signers_are_counted_together_wherever_they_are(
     receiver: Receiver, clock: Clock, peers: PeerInfo, autojump_clock: trio.testing.MockClock
 ) -> None:
-    crowd = [stranger(number) for number in range(2 * UNKNOWN_BURST_ALL)]
-    peers.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in crowd}
-    looked_at = sum(passed(receiver, one.peer_id, [call(clock, one)]) for one in crowd)
+    strangers = [stranger(number) for number in range(2 * UNKNOWN_BURST_ALL)]
+    peers.elsewhere = {one.peer_id: f"home of {one.peer_id}" for one in strangers}
+    looked_at = sum(passed(receiver, one.peer_id, [call(clock, one)]) for one in strangers)
     assert looked_at == UNKNOWN_BURST_ALL
-    assert passed(receiver, crowd[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
+    assert passed(receiver, strangers[0].peer_id, [call(clock, BEA), record(clock, EVE)]) == 2
 
 
 async def test_who_claims_to_be_known_is_looked_at_and_found_out(

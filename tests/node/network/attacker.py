@@ -1,6 +1,6 @@
 """A hostile peer in a process of its own, with stock libp2p or bare sockets.
 
-Usage: attacker.py <attack> <multiaddr of the victim>. Says "ready" when connected (attacks that
+Usage: attacker.py <attack> <multiaddr of the target>. Says "ready" when connected (attacks that
 need a connection), "done" when the attack is over, and stays until it is killed.
 
 Spec: specs/network.md.

@@ -1,6 +1,6 @@
 """A peer in a process of its own that speaks well at first, and then sends spoilt bytes.
 
-Usage: fuzzer.py dial <layer> <seed> <count> <multiaddr of the victim>
+Usage: fuzzer.py dial <layer> <seed> <count> <multiaddr of the target>
        fuzzer.py listen <layer> <seed>
 
 From some write on, what it says at the layer is mutated, and all else is as it should be; with the

@@ -1,6 +1,6 @@
 """Attacks by gossip, from another address than the neighbour's.
 
-Usage: gossip_attacker.py <attack> <multiaddr of the victim>; it says what attacker.py says.
+Usage: gossip_attacker.py <attack> <multiaddr of the target>; it says what attacker.py says.
 
 Spec: specs/gossip.md#limits.
 """
@@ -26,11 +26,11 @@ from protocol.wire.messages import CapabilityRecord
 NETWORK = "mutirao"
 TOPIC = f"/mutirao/{NETWORK}/calls"
 RECORDS_TOPIC = f"/mutirao/{NETWORK}/record"
-ATTACK_S = 3  # An attack that the victim makes wait ends all the same.
+ATTACK_S = 3  # An attack that the target makes wait ends all the same.
 
 
 async def flood(host, peer, rpcs, pause_s=0):
-    """Send RPCs for as long as the victim takes them, on a new stream when one is broken off."""
+    """Send RPCs for as long as the target takes them, on a new stream when one is broken off."""
     stream = None
     with trio.move_on_after(ATTACK_S):
         for rpc in rpcs:

@@ -17,7 +17,14 @@ import trio
 
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import attacker, opened, repeated, said, until, until_answered
+from tests.node.network.fixtures import (
+    attacker,
+    open_node,
+    read_line,
+    repeated,
+    until,
+    until_answered,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -45,32 +52,32 @@ ATTACKS = (
     Attack("many_small_rpcs"),
     Attack("many_streams"),
     # What 256 connections took of the heap stays with it: 30 MiB, after three crowds as after one.
-    Attack("many_addresses", "crowd_attacker.py", leaves_mib=40),
-    Attack("many_handshakes", "crowd_attacker.py"),
-    Attack("no_windows", "crowd_attacker.py"),
-    Attack("beyond_windows", "crowd_attacker.py"),
+    Attack("many_addresses", "many_peers_attacker.py", leaves_mib=40),
+    Attack("many_handshakes", "many_peers_attacker.py"),
+    Attack("no_windows", "many_peers_attacker.py"),
+    Attack("beyond_windows", "many_peers_attacker.py"),
 )
 
 
 class Neighbour:
-    """An honest node, and how long its jobs with the victim take."""
+    """An honest node, and how long its jobs with the target take."""
 
-    def __init__(self, node, victim):
-        self.node, self.victim = node, victim
+    def __init__(self, node, target):
+        self.node, self.target = node, target
         self.heard = set()
         self.numbers = count()
         node.subscribe("heard", lambda peer, data: self.heard.add(data) or Verdict.ACCEPT)
 
     async def ready(self):
         """Wait until calls and answers come through."""
-        await until_answered(self.node, self.victim)
+        await until_answered(self.node, self.target)
         await repeated(lambda: self.node.publish("calls", b"ready"), lambda: b"ready" in self.heard)
 
     async def job(self):
         """Do one job; return the seconds that it took. It fails by an exception."""
         number = b"%d" % next(self.numbers)
         started_s = trio.current_time()
-        assert await self.node.request(self.victim, number) == number
+        assert await self.node.request(self.target, number) == number
         await self.node.publish("calls", number)
         await until(lambda: number in self.heard)
         return trio.current_time() - started_s
@@ -82,7 +89,7 @@ class Neighbour:
 async def join(address):
     """Come as a newcomer and be answered; return the seconds that it took."""
     started_s = trio.current_time()
-    async with opened("newcomer", address) as newcomer:
+    async with open_node("newcomer", address) as newcomer:
         await until_answered(newcomer, PeerId(address.rpartition("/p2p/")[2]))
     return trio.current_time() - started_s
 
@@ -94,23 +101,23 @@ def resident_mib(process):
 
 @asynccontextmanager
 async def attacked():
-    """The victim's process, its address, and an honest neighbour."""
-    async with attacker("victim", script="victim.py") as victim:
-        address = await said(victim)
-        async with opened("neighbour", address) as node:
+    """The target's process, its address, and an honest neighbour."""
+    async with attacker("target", script="target_node.py") as target:
+        address = await read_line(target)
+        async with open_node("neighbour", address) as node:
             neighbour = Neighbour(node, PeerId(address.rpartition("/p2p/")[2]))
             await neighbour.ready()
-            yield victim, address, neighbour
+            yield target, address, neighbour
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 async def test_the_neighbour_does_not_notice(attack):
-    async with attacked() as (victim, address, neighbour):
+    async with attacked() as (target, address, neighbour):
         before_s = [*await neighbour.jobs(), await join(address)]
-        before_mib = resident_mib(victim)
+        before_mib = resident_mib(target)
         during_s = []
         async with attacker(attack.name, address, script=attack.script) as process:
-            assert await said(process) == "ready"
+            assert await read_line(process) == "ready"
             async with trio.open_nursery() as nursery:
 
                 async def work():
@@ -119,11 +126,11 @@ async def test_the_neighbour_does_not_notice(attack):
                         during_s.append(await neighbour.job())
 
                 nursery.start_soon(work)
-                assert (await said(process)).startswith(("done", "over"))
+                assert (await read_line(process)).startswith(("done", "over"))
                 await until(lambda: len(during_s) > JOBS)
                 nursery.cancel_scope.cancel()
             during_s.append(await join(address))  # What the attacker holds it still holds.
         after_s = [*await neighbour.jobs(), await join(address)]
         longest_s = max(LONG_S, TIMES_AS_LONG * max(before_s))
         assert max(during_s + after_s) < longest_s
-        await until(lambda: resident_mib(victim) - before_mib < attack.leaves_mib)
+        await until(lambda: resident_mib(target) - before_mib < attack.leaves_mib)

@@ -7,18 +7,21 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from node.network.connected_peers import source_of_peer
-from tests.node.network.devnet import Diary, opened, tuned, until
+from tests.node.network.fixtures import RecordedEvents, open_node, tuned, until
 
 
 async def test_two_connections_are_one_peer():
-    diary = Diary()
+    events = RecordedEvents()
     quiet = tuned(connections_wanted=0, peering_every_ms=60_000)
-    async with opened("a", diary=diary, tuning=quiet) as a, opened("b", tuning=quiet) as b:
+    async with (
+        open_node("a", events=events, tuning=quiet) as a,
+        open_node("b", tuning=quiet) as b,
+    ):
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
         peer = ID.from_base58(a.peer_id)
         connections = [await b._stack.swarm.dial_addr(address, peer) for _ in range(2)]
         await until(lambda: len(a._stack.swarm.get_connections()) == 2)
-        assert diary.lines == [("came", b.peer_id)]
+        assert events.seen == [("came", b.peer_id)]
         (seen,) = a.peers()
         assert (seen.peer_id, seen.direction) == (b.peer_id, "in")
         assert seen.address.startswith("/ip4/127.0.0.1/tcp/")
@@ -27,8 +30,8 @@ async def test_two_connections_are_one_peer():
         assert source_of_peer(a._stack.swarm, guest) == "127.0.0.1"
         await connections[0].close()
         await until(lambda: len(a._stack.swarm.get_connections()) == 1)
-        assert diary.lines == [("came", b.peer_id)]
+        assert events.seen == [("came", b.peer_id)]
         await connections[1].close()
         await until(lambda: not a.peers())
         assert source_of_peer(a._stack.swarm, guest) == "unknown"
-        assert diary.lines == [("came", b.peer_id), ("went", b.peer_id)]
+        assert events.seen == [("came", b.peer_id), ("went", b.peer_id)]

@@ -16,13 +16,13 @@ from multiaddr import Multiaddr
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import (
-    Diary,
+from tests.node.network.fixtures import (
+    RecordedEvents,
     attacker,
     echo,
-    opened,
+    open_node,
+    read_line,
     repeated,
-    said,
     tuned,
     until_answered,
 )
@@ -48,25 +48,25 @@ async def send_back(peer, stream):
 
 
 @pytest.fixture
-def diary():
-    return Diary()
+def events():
+    return RecordedEvents()
 
 
 @pytest.fixture
-async def node(diary):
-    async with opened("victim", tuning=TUNING, diary=diary) as node:
+async def node(events):
+    async with open_node("target", tuning=TUNING, events=events) as node:
         node.on_request(echo)
         node.on_stream(BYTES, send_back)
         node.subscribe("calls", lambda peer, data: Verdict.ACCEPT)
         yield node
-        async with opened("honest", node.addresses()[0]) as honest:
+        async with open_node("honest", node.addresses()[0]) as honest:
             await until_answered(honest, node.peer_id)
 
 
 async def test_when_it_dials(node):
     arguments = ("dial", "all", SEED, str(CONNECTIONS), node.addresses()[0])
     async with attacker(*arguments, script="fuzzer.py") as process:
-        word, _, spoilt = (await said(process)).partition(" ")
+        word, _, spoilt = (await read_line(process)).partition(" ")
         assert word == "done"
         assert int(spoilt) > 0
 
@@ -97,13 +97,13 @@ async def use_all_of(node, peer, number):
     await node._disconnect(peer)
 
 
-async def test_when_it_is_dialled(node, diary):
+async def test_when_it_is_dialled(node, events):
     async with attacker("listen", "all", SEED, script="fuzzer.py") as process:
-        address, _, name = (await said(process)).rpartition("/p2p/")
+        address, _, name = (await read_line(process)).rpartition("/p2p/")
         peer = PeerId(name)
         node._peering._book.learn(peer, [Multiaddr(address)])
         numbers = itertools.count(1)
         for _ in range(CONNECTIONS):
             await use_all_of(node, peer, next(numbers))
         met = ("came", peer)  # Not all of its connections are spoilt before they stand.
-        await repeated(lambda: use_all_of(node, peer, next(numbers)), lambda: met in diary.lines)
+        await repeated(lambda: use_all_of(node, peer, next(numbers)), lambda: met in events.seen)

@@ -13,7 +13,7 @@ from multiaddr import Multiaddr
 from node.network import gossip
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import RuleBroken
-from tests.node.network.devnet import circle, opened, repeated, tuned, until
+from tests.node.network.fixtures import connected_nodes, open_node, repeated, tuned, until
 
 TOPIC = "/mutirao/mutirao/calls"
 
@@ -52,7 +52,7 @@ def count_copies(node, copies):
 async def test_each_message_is_judged_once_though_it_comes_from_many():
     ears = [Ear() for _ in range(5)]
     copies = Counter()
-    async with circle(5) as nodes:
+    async with connected_nodes(5) as nodes:
         for node, ear in zip(nodes, ears, strict=True):
             node.subscribe("calls", ear)
             count_copies(node, copies)
@@ -83,10 +83,10 @@ async def test_each_message_is_judged_once_though_it_comes_from_many():
 async def line(exits, **changes):
     """Three nodes in a line: a — b — c."""
     quiet = tuned(connections_wanted=0)
-    b = await exits.enter_async_context(opened("b", tuning=quiet))
+    b = await exits.enter_async_context(open_node("b", tuning=quiet))
     ends = []
     for name in ("a", "c"):
-        node = await exits.enter_async_context(opened(name, b.addresses()[0], tuning=quiet))
+        node = await exits.enter_async_context(open_node(name, b.addresses()[0], tuning=quiet))
         node._stack.swarm.refuses = lambda peer, b=b: peer.to_base58() != b.peer_id
         ends.append(node)
     await until(lambda: len(b.peers()) == 2)
@@ -113,7 +113,7 @@ async def test_what_is_accepted_is_forwarded_and_what_is_ignored_is_not():
 
 
 async def test_what_the_screen_does_not_let_pass_reaches_no_rule():
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         ear = Ear()
         b.subscribe("calls", ear, lambda peer, data: peer == a.peer_id and data != b"no")
         await hears(ear, a)
@@ -124,7 +124,7 @@ async def test_what_the_screen_does_not_let_pass_reaches_no_rule():
 
 
 async def test_what_is_rejected_costs_the_sender():
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         ear = Ear(Verdict.REJECT)
         b.subscribe("calls", ear)
         await hears(ear, a)
@@ -133,7 +133,7 @@ async def test_what_is_rejected_costs_the_sender():
 
 
 async def test_forty_topics_at_once_and_none_after_unsubscribing():
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         ears = {f"topic {number}": Ear() for number in range(40)}
         for topic, ear in ears.items():
             b.subscribe(topic, ear)
@@ -149,7 +149,7 @@ async def test_forty_topics_at_once_and_none_after_unsubscribing():
 
 async def test_a_topic_that_the_greeting_missed_is_told_after_it(monkeypatch):
     monkeypatch.setattr(gossip, "GREET_EVERY_S", 3600)
-    async with opened("a") as a, opened("b") as b:
+    async with open_node("a") as a, open_node("b") as b:
         pubsub = b._stack.pubsub
         b.subscribe("calls", Ear())
         await until(lambda: pubsub.topic_ids)
@@ -166,7 +166,7 @@ async def test_a_topic_that_the_greeting_missed_is_told_after_it(monkeypatch):
 
 async def test_forgotten_topics_are_told_again(monkeypatch):
     monkeypatch.setattr(gossip, "GREET_EVERY_S", 0.2)
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         b.subscribe("calls", Ear())
         hearer, speaker = a._stack.pubsub, ID.from_base58(b.peer_id)
         await until(lambda: hearer.peer_topics)
@@ -176,5 +176,5 @@ async def test_forgotten_topics_are_told_again(monkeypatch):
 
 
 async def test_nobody_needs_to_listen():
-    async with opened("a") as a:
+    async with open_node("a") as a:
         await a.publish("calls", b"x")

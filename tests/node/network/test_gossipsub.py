@@ -25,7 +25,7 @@ from node.network.gossipsub import (
 )
 from node.network.repairs.gossip_queue import RoomyQueue
 from protocol.rules.verdict import Verdict
-from tests.node.network.devnet import opened, seed, until
+from tests.node.network.fixtures import open_node, seed, until
 
 TOPIC = "/mutirao/mutirao/calls"
 UNHEARD = "/mutirao/mutirao/unheard"
@@ -76,8 +76,8 @@ def holds(table, what):
 
 
 @pytest.fixture
-async def victim():
-    async with opened("a") as node:
+async def target():
+    async with open_node("a") as node:
         node.subscribe("calls", lambda peer, data: Verdict.ACCEPT)
         await until(lambda: TOPIC in node._stack.gossipsub.mesh)
         yield Victim(node)
@@ -97,69 +97,69 @@ def everything_about(topic):
 
 
 @pytest.mark.parametrize("topic", [FOREIGN, UNHEARD])
-async def test_topics_that_we_do_not_hear_are_not_remembered(victim, topic):
-    await victim.hear(**everything_about(topic))
-    assert not victim.remembers(topic)
-    assert not victim.waiting()  # Nor is there anything to say to it.
+async def test_topics_that_we_do_not_hear_are_not_remembered(target, topic):
+    await target.hear(**everything_about(topic))
+    assert not target.remembers(topic)
+    assert not target.waiting()  # Nor is there anything to say to it.
 
 
-async def test_foreign_topics_cannot_be_subscribed_to(victim):
-    await victim.hear(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=FOREIGN)])
-    assert not victim.remembers(FOREIGN)
+async def test_foreign_topics_cannot_be_subscribed_to(target):
+    await target.hear(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=FOREIGN)])
+    assert not target.remembers(FOREIGN)
 
 
-async def test_a_peer_that_left_is_forgotten(victim):
+async def test_a_peer_that_left_is_forgotten(target):
     ours = [rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic) for topic in (TOPIC, UNHEARD)]
     for _ in range(3):
-        await victim.hear(subscriptions=ours, **everything_about(TOPIC))
-    assert victim.remembers(EVE)
-    victim.pubsub._handle_dead_peer(EVE)
-    assert not victim.remembers(EVE)
-    assert not victim.remembers(UNHEARD)
+        await target.hear(subscriptions=ours, **everything_about(TOPIC))
+    assert target.remembers(EVE)
+    target.pubsub._handle_dead_peer(EVE)
+    assert not target.remembers(EVE)
+    assert not target.remembers(UNHEARD)
 
 
-async def test_a_peer_that_was_never_greeted_is_forgotten(victim):
-    del victim.pubsub.peers[EVE], victim.pubsub.peer_queues[EVE]
-    await victim.hear(**everything_about(TOPIC))
-    assert victim.remembers(EVE)
-    victim.pubsub._handle_dead_peer(EVE)
-    assert not victim.remembers(EVE)
+async def test_a_peer_that_was_never_greeted_is_forgotten(target):
+    del target.pubsub.peers[EVE], target.pubsub.peer_queues[EVE]
+    await target.hear(**everything_about(TOPIC))
+    assert target.remembers(EVE)
+    target.pubsub._handle_dead_peer(EVE)
+    assert not target.remembers(EVE)
 
 
-async def test_peers_that_a_peer_names_are_neither_dialled_nor_remembered(victim, monkeypatch):
+async def test_peers_that_a_peer_names_are_neither_dialled_nor_remembered(target, monkeypatch):
     dialled = []
 
     async def connect(info):
         dialled.append(info)
 
-    monkeypatch.setattr(victim.pubsub.host, "connect", connect)
-    await victim.hear(**everything_about(TOPIC))
+    monkeypatch.setattr(target.pubsub.host, "connect", connect)
+    await target.hear(**everything_about(TOPIC))
     assert not dialled
-    assert not victim.remembers(STRANGER)
-    assert not victim.pubsub.host.get_peerstore().has_peer(STRANGER)
+    assert not target.remembers(STRANGER)
+    assert not target.pubsub.host.get_peerstore().has_peer(STRANGER)
 
 
 @pytest.mark.parametrize("asked_s, granted_s", [(0, BACK_OFF_S), (20, 20), (2**40, BACK_OFF_S_MAX)])
-async def test_a_pruned_peer_waits_as_long_as_it_says_within_reason(victim, asked_s, granted_s):
+async def test_a_pruned_peer_waits_as_long_as_it_says_within_reason(target, asked_s, granted_s):
     graft, prune = rpc_pb2.ControlGraft(topicID=TOPIC), rpc_pb2.ControlPrune(topicID=TOPIC)
-    await victim.hear(graft=[graft])
-    assert EVE in victim.router.mesh[TOPIC]
+    await target.hear(graft=[graft])
+    assert EVE in target.router.mesh[TOPIC]
     prune.backoff = asked_s
     before_s = int(time.time())
-    await victim.hear(prune=[prune], graft=[graft])
-    assert EVE not in victim.router.mesh[TOPIC]
-    assert 0 <= victim.router.back_off[TOPIC][EVE] - before_s - granted_s <= 2
-    victim.router.back_off[TOPIC][EVE] = before_s - 1
-    await victim.hear(graft=[graft])
-    assert EVE in victim.router.mesh[TOPIC]
+    await target.hear(prune=[prune], graft=[graft])
+    assert EVE not in target.router.mesh[TOPIC]
+    assert 0 <= target.router.back_off[TOPIC][EVE] - before_s - granted_s <= 2
+    target.router.back_off[TOPIC][EVE] = before_s - 1
+    await target.hear(graft=[graft])
+    assert EVE in target.router.mesh[TOPIC]
 
 
-def recent(victim, count):
+def recent(target, count):
     """Let so many messages have been heard lately; return their ids."""
     ids = []
     for number in range(count):
         message = rpc_pb2.Message(topicIDs=[TOPIC], from_id=b"author", seqno=b"%d" % number)
-        victim.router.mcache.put(message)
+        target.router.mcache.put(message)
         ids.append(b"author%d" % number)
     return ids
 
@@ -168,48 +168,48 @@ def iwant(ids):
     return {"iwant": [rpc_pb2.ControlIWant(messageIDs=ids)]}
 
 
-def sent(victim):
+def sent(target):
     """The ids of the messages that wait to be sent to Eve."""
-    return [msg.from_id + msg.seqno for rpc in victim.waiting() for msg in rpc.publish]
+    return [msg.from_id + msg.seqno for rpc in target.waiting() for msg in rpc.publish]
 
 
-async def test_a_message_is_sent_again_once_for_an_rpc_and_a_few_times_in_all(victim):
-    ids = recent(victim, 1)
+async def test_a_message_is_sent_again_once_for_an_rpc_and_a_few_times_in_all(target):
+    ids = recent(target, 1)
     for _ in range(RESENT_MAX):
-        await victim.hear(**iwant(ids * 500))
-        assert sent(victim) == ids
-    await victim.hear(**iwant(ids))
-    assert sent(victim) == []
+        await target.hear(**iwant(ids * 500))
+        assert sent(target) == ids
+    await target.hear(**iwant(ids))
+    assert sent(target) == []
     for _ in range(HISTORY):
-        victim.router.mcache.shift()
-    assert not victim.router.recent._sent
+        target.router.mcache.shift()
+    assert not target.router.recent._sent
 
 
-async def test_a_peer_is_sent_few_messages_again_in_a_second(victim):
-    await victim.hear(**iwant(recent(victim, 4 * RESENT_PER_S)))
-    assert RESENT_PER_S <= len(sent(victim)) < 2 * RESENT_PER_S
+async def test_a_peer_is_sent_few_messages_again_in_a_second(target):
+    await target.hear(**iwant(recent(target, 4 * RESENT_PER_S)))
+    assert RESENT_PER_S <= len(sent(target)) < 2 * RESENT_PER_S
 
 
-async def test_subscribing_again_and_again_draws_no_more(victim):
-    ids = recent(victim, 5)
+async def test_subscribing_again_and_again_draws_no_more(target):
+    ids = recent(target, 5)
     for hears in (True, False) * 10:
         wanted = rpc_pb2.RPC.SubOpts(subscribe=hears, topicid=TOPIC)
-        await victim.hear(subscriptions=[wanted])
-    assert sorted(sent(victim)) == sorted(ids * RESENT_MAX)
+        await target.hear(subscriptions=[wanted])
+    assert sorted(sent(target)) == sorted(ids * RESENT_MAX)
 
 
-async def test_what_is_not_there_is_not_sent(victim):
-    await victim.hear(**iwant([b"nothing", bytes(4000)]))
-    assert sent(victim) == []
+async def test_what_is_not_there_is_not_sent(target):
+    await target.hear(**iwant([b"nothing", bytes(4000)]))
+    assert sent(target) == []
 
 
-async def test_few_of_the_messages_that_a_peer_tells_are_asked_for(victim):
+async def test_few_of_the_messages_that_a_peer_tells_are_asked_for(target):
     ids = [b"%d" % number for number in range(4 * ASKED_PER_S)]
     long = bytes(ID_BYTES_MAX + 1)
-    victim.pubsub.seen_messages.add(ids[0])
+    target.pubsub.seen_messages.add(ids[0])
     told = rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[long, *ids])
-    await victim.hear(ihave=[told, told])
-    (rpc,) = victim.waiting()
+    await target.hear(ihave=[told, told])
+    (rpc,) = target.waiting()
     asked = [one for wanted in rpc.control.iwant for one in wanted.messageIDs]
     assert len(set(asked)) == len(asked)
     assert ASKED_PER_S <= len(asked) < 2 * ASKED_PER_S

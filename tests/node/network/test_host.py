@@ -17,12 +17,12 @@ from node.network.interface import AddressTaken
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import InvalidRequest, MalformedMessage, PeerUnreachable
 from protocol.values.ids import peer_id_of
-from tests.node.network.devnet import (
+from tests.node.network.fixtures import (
     WAIT_S,
-    Diary,
-    circle,
+    RecordedEvents,
+    connected_nodes,
     echo,
-    opened,
+    open_node,
     repeated,
     seed,
     tuned,
@@ -35,7 +35,7 @@ TOPIC = "/mutirao/mutirao/calls"
 
 
 async def test_two_nodes_talk():
-    async with opened("a") as a, opened("b", a.addresses()[0]) as b:
+    async with open_node("a") as a, open_node("b", a.addresses()[0]) as b:
         a.on_request(echo)
         await until(lambda: len(a.peers()) == len(b.peers()) == 1)
         assert await b.request(a.peer_id, b"hello") == b"hello"
@@ -45,7 +45,7 @@ async def test_two_nodes_talk():
 
 async def test_five_nodes_find_each_other_and_gossip():
     heard = []
-    async with circle(5) as nodes:
+    async with connected_nodes(5) as nodes:
         for i, node in enumerate(nodes):
 
             def rule(peer, data, i=i):
@@ -65,9 +65,9 @@ async def test_five_nodes_find_each_other_and_gossip():
 async def test_a_request_dials_a_known_peer_and_finds_an_unknown_one():
     quiet = {"tuning": tuned(connections_wanted=0)}
     async with AsyncExitStack() as exits:
-        hub = await exits.enter_async_context(opened(0))
+        hub = await exits.enter_async_context(open_node(0))
         a, b = [
-            await exits.enter_async_context(opened(name, hub.addresses()[0], **quiet))
+            await exits.enter_async_context(open_node(name, hub.addresses()[0], **quiet))
             for name in (1, 2)
         ]
         b.on_request(echo)
@@ -83,7 +83,7 @@ async def test_requests_to_one_peer_keep_their_order():
         await trio.lowlevel.checkpoint()
         return data
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_request(note)
         async with trio.open_nursery() as nursery:
             for i in range(50):
@@ -93,7 +93,7 @@ async def test_requests_to_one_peer_keep_their_order():
 
 
 async def test_five_peers_request_at_once():
-    async with circle(6) as (hub, *others):
+    async with connected_nodes(6) as (hub, *others):
         hub.on_request(echo)
         answers = []
 
@@ -110,16 +110,16 @@ async def test_five_peers_request_at_once():
 
 
 async def test_the_largest_request_comes_through():
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_request(echo)
         data = bytes(128 * 1024)
         assert await b.request(a.peer_id, data) == data
 
 
 async def test_a_peer_that_is_nowhere_is_unreachable():
-    async with circle(2) as (a, _), opened("gone") as gone:
+    async with connected_nodes(2) as (a, _), open_node("gone") as gone:
         stranger = gone.peer_id
-    async with circle(2) as (a, _):
+    async with connected_nodes(2) as (a, _):
         with pytest.raises(PeerUnreachable):
             await a.request(stranger, b"")
 
@@ -128,7 +128,7 @@ async def test_a_slow_answer_is_given_up():
     async def never(peer, data):
         await trio.sleep_forever()
 
-    async with circle(2, tuning=tuned(request_timeout_ms=300)) as (a, b):
+    async with connected_nodes(2, tuning=tuned(request_timeout_ms=300)) as (a, b):
         a.on_request(never)
         with trio.fail_after(WAIT_S), pytest.raises(PeerUnreachable):
             await b.request(a.peer_id, b"")
@@ -139,19 +139,19 @@ async def test_a_slow_answer_is_given_up():
 
 
 async def test_a_fault_in_a_request_costs_the_peer_its_connection():
-    diary = Diary()
+    events = RecordedEvents()
 
     async def fussy(peer, data):
         raise MalformedMessage(peer, "nothing is good enough")
 
-    async with opened("a", diary=diary) as a, opened("b", a.addresses()[0]) as b:
+    async with open_node("a", events=events) as a, open_node("b", a.addresses()[0]) as b:
         a.on_request(fussy)
         await until(a.peers)
         with trio.fail_after(WAIT_S):
             while a.peers():
                 with pytest.raises(PeerUnreachable):
                     await b.request(a.peer_id, b"")
-        assert diary.lines == [("came", b.peer_id), ("went", b.peer_id)]
+        assert events.seen == [("came", b.peer_id), ("went", b.peer_id)]
         with pytest.raises(PeerUnreachable):  # And it is kept out.
             await b.request(a.peer_id, b"")
 
@@ -161,7 +161,7 @@ async def test_streams_carry_bytes_both_ways():
         while data := await stream.read_some(65536):
             await stream.write(data.upper())
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream("/mutirao/shout/1", shout)
         stream = await b.open_stream(a.peer_id, "/mutirao/shout/1")
         await stream.write(b"hello")
@@ -178,9 +178,9 @@ async def test_a_bug_in_a_handler_stops_the_node():
     async def buggy(peer, data):
         raise LookupError("a bug")
 
-    async with opened("a") as a:
+    async with open_node("a") as a:
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with opened("b", a.addresses()[0]) as b:
+            async with open_node("b", a.addresses()[0]) as b:
                 b.on_request(buggy)
                 await until(a.peers)
                 with pytest.raises(PeerUnreachable):
@@ -194,16 +194,16 @@ async def test_a_bug_in_a_rule_stops_the_node():
     def buggy(peer, data):
         raise LookupError("a bug")
 
-    async with opened("a") as a:
+    async with open_node("a") as a:
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with opened("b", a.addresses()[0]) as b:
+            async with open_node("b", a.addresses()[0]) as b:
                 b.subscribe("calls", buggy)
                 await repeated(lambda: a.publish("calls", b"x"), lambda: False)
         assert caught.group_contains(LookupError, match="a bug")
 
 
 async def test_records(patient_dht):
-    async with circle(3) as (a, b, c):
+    async with connected_nodes(3) as (a, b, c):
         assert await a.get_record(b.peer_id) is None
         one, two = (f"{b.peer_id} {number}".encode() for number in (1, 2))
         assert await b.put_record(one)
@@ -216,7 +216,7 @@ async def test_records(patient_dht):
 
 async def test_networks_of_other_names_stay_apart(patient_dht):
     heard = []
-    async with opened("a") as a, opened("b", a.addresses()[0], network_name="other") as b:
+    async with open_node("a") as a, open_node("b", a.addresses()[0], network_name="other") as b:
         a.subscribe("calls", lambda peer, data: heard.append(data) or Verdict.ACCEPT)
         await until(lambda: a.peers() and b.peers())
         record = f"{b.peer_id} 1".encode()
@@ -235,10 +235,10 @@ async def test_networks_of_other_names_stay_apart(patient_dht):
 
 
 async def test_a_taken_port_is_refused():
-    async with opened("a") as a:
+    async with open_node("a") as a:
         taken = a.addresses()[0].partition("/p2p/")[0]
         with pytest.raises(AddressTaken, match="cannot listen"):
-            async with opened("b", listen=(taken,)):
+            async with open_node("b", listen=(taken,)):
                 pass
 
 
@@ -256,13 +256,13 @@ async def test_a_taken_port_is_refused():
 )
 async def test_bad_addresses_are_refused(change):
     with pytest.raises(InvalidRequest):
-        async with opened("a", **change):
+        async with open_node("a", **change):
             pass
 
 
 async def test_leaving_is_quick_and_leaves_nothing():
     before = trio.lowlevel.current_statistics().tasks_living
-    async with circle(5, tuning=tuned(close_timeout_ms=1000 * WAIT_S)) as nodes:
+    async with connected_nodes(5, tuning=tuned(close_timeout_ms=1000 * WAIT_S)) as nodes:
         addresses = [node.addresses()[0] for node in nodes]
         started_s = trio.current_time()
     assert trio.current_time() - started_s < WAIT_S  # Of its own accord: no time-out cut it off.
@@ -275,7 +275,7 @@ async def test_leaving_is_quick_and_leaves_nothing():
 async def test_leaving_by_cancellation():
     before = trio.lowlevel.current_statistics().tasks_living
     with trio.CancelScope() as scope:
-        async with circle(2, tuning=tuned(close_timeout_ms=1000 * WAIT_S)) as (a, b):
+        async with connected_nodes(2, tuning=tuned(close_timeout_ms=1000 * WAIT_S)) as (a, b):
             a.on_request(echo)
             await b.request(a.peer_id, b"")
             started_s = trio.current_time()
@@ -289,13 +289,13 @@ async def test_the_peer_id_is_that_of_the_seed():
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.from_private_bytes(seed("a")).public_key().public_bytes_raw()
-    async with opened("a") as a:
+    async with open_node("a") as a:
         assert a.peer_id == peer_id_of(key)
         assert a.addresses()[0].endswith(f"/p2p/{a.peer_id}")
 
 
 async def test_what_others_are_told_has_no_wildcard():
-    async with opened("a", listen=("/ip4/0.0.0.0/tcp/0",)) as a:
+    async with open_node("a", listen=("/ip4/0.0.0.0/tcp/0",)) as a:
         assert a.addresses()[0].startswith("/ip4/0.0.0.0/")
         (told,) = a.announced()
         assert not told.startswith("/ip4/0.0.0.0/")
@@ -304,7 +304,10 @@ async def test_what_others_are_told_has_no_wildcard():
 
 async def test_what_a_caller_says_of_itself_is_learnt_if_it_is_connected_from_there():
     quiet = tuned(connections_wanted=0)  # Nobody dials but for a request.
-    async with opened("a", tuning=quiet) as a, opened("b", a.addresses()[0], tuning=quiet) as b:
+    async with (
+        open_node("a", tuning=quiet) as a,
+        open_node("b", a.addresses()[0], tuning=quiet) as b,
+    ):
         await until(lambda: a.peers() and b.peers())
         odd = [f"{text}/p2p/{b.peer_id}" for text in TEXTS]
         own = b.addresses()[0]
@@ -318,9 +321,9 @@ async def test_what_a_caller_says_of_itself_is_learnt_if_it_is_connected_from_th
 
 async def test_a_caller_that_is_not_connected_is_found_by_those_that_it_is_connected_with():
     quiet = tuned(connections_wanted=0)
-    async with opened("hub", tuning=quiet) as hub, AsyncExitStack() as exits:
+    async with open_node("hub", tuning=quiet) as hub, AsyncExitStack() as exits:
         a, b = [
-            await exits.enter_async_context(opened(name, hub.addresses()[0], tuning=quiet))
+            await exits.enter_async_context(open_node(name, hub.addresses()[0], tuning=quiet))
             for name in "ab"
         ]
         a.on_request(echo)
@@ -331,15 +334,15 @@ async def test_a_caller_that_is_not_connected_is_found_by_those_that_it_is_conne
 
 
 async def test_a_caller_that_names_a_third_party_leads_nobody_there():
-    async with opened("a") as a, opened("b") as victim:
+    async with open_node("a") as a, open_node("b") as target:
         for number in range(30):
             caller = peer_id_of(bytes([number]) * 32)
-            a.learn(caller, (victim.addresses()[0].replace(victim.peer_id, caller),))
+            a.learn(caller, (target.addresses()[0].replace(target.peer_id, caller),))
             assert a._book.addresses(caller) == []
 
 
 async def test_a_known_address_confirms_what_a_caller_says():
-    async with opened("a") as a, opened("b") as b:
+    async with open_node("a") as a, open_node("b") as b:
         address = b.addresses()[0]
         a._stack.host.peerstore.add_addrs(
             ID.from_base58(b.peer_id), [Multiaddr(address.partition("/p2p/")[0])], 60
@@ -358,7 +361,7 @@ async def test_a_known_address_confirms_what_a_caller_says():
     ],
 )
 async def test_a_caller_cannot_send_us_where_we_are_not_ourselves(own, kept):
-    async with opened("a", announce=(f"/{own}/tcp/1",)) as a:
+    async with open_node("a", announce=(f"/{own}/tcp/1",)) as a:
         hosts = ("ip4/8.8.8.8", "ip4/192.168.0.9", "ip4/127.0.0.2", "ip4/169.254.169.254")
         for number, host in enumerate((*hosts, "dns4/b.test", "dns/localhost", "ip4/0.0.0.0")):
             caller, address = peer_id_of(bytes([number]) * 32), Multiaddr(f"/{host}/tcp/1")
@@ -370,9 +373,9 @@ async def test_a_caller_cannot_send_us_where_we_are_not_ourselves(own, kept):
 
 async def test_odd_addresses_that_a_peer_tells_end_nobody(monkeypatch):
     """They come by identify, and are learnt from the routing table and when the peer goes."""
-    diary = Diary()
-    async with opened("a", diary=diary) as a:
-        async with opened("b") as b:
+    events = RecordedEvents()
+    async with open_node("a", events=events) as a:
+        async with open_node("b") as b:
             home = Multiaddr(b.addresses()[0].partition("/p2p/")[0])
             tell(b._stack.host, monkeypatch.setattr)
             a._book.learn(b.peer_id, [home])
@@ -381,5 +384,5 @@ async def test_odd_addresses_that_a_peer_tells_end_nobody(monkeypatch):
             await until(lambda: store.has_peer(peer) and store.get_protocols(peer))  # By identify.
             await until(lambda: a._stack.dht.routing_table.peer_in_table(peer))
             a._peering._learn_from_table()
-        await until(lambda: ("went", b.peer_id) in diary.lines)
+        await until(lambda: ("went", b.peer_id) in events.seen)
         assert a._book.addresses(b.peer_id) == [home]

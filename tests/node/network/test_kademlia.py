@@ -15,12 +15,12 @@ from node.network.kademlia import (
     STREAMS_PER_SOURCE_MAX,
     protocol_of,
 )
-from tests.node.network.crowd import crowd_before, sources
-from tests.node.network.devnet import Diary, circle, opened, until
+from tests.node.network.fixtures import RecordedEvents, connected_nodes, open_node, until
+from tests.node.network.many_peers import open_many_peers, sources
 
 
 async def test_idle_streams_cost_only_their_peer(patient_dht):
-    async with circle(3) as (a, b, c):
+    async with connected_nodes(3) as (a, b, c):
         streams = []
         for _ in range(3 * STREAMS_PER_PEER_MAX):
             streams.append(await b.open_stream(a.peer_id, protocol_of("mutirao")))
@@ -43,9 +43,9 @@ async def answers(a, b):
 async def test_idle_streams_of_a_crowd_do_not_turn_the_dht_off(monkeypatch, patient_dht):
     monkeypatch.setattr(kademlia, "STREAMS_MAX", 8)
     monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", 2)
-    async with circle(2) as (a, b), crowd_before(a.addresses()[0]) as crowd:
+    async with connected_nodes(2) as (a, b), open_many_peers(a.addresses()[0]) as peers:
         for source in sources(6) * 2:
-            await crowd.hold(source, protocol_of("mutirao"))
+            await peers.hold(source, protocol_of("mutirao"))
         dht = a._stack.dht
         await until(lambda: len(dht._slots) == 8)
         assert await answers(a, b)
@@ -57,12 +57,12 @@ async def test_idle_streams_of_strangers_do_not_cost_a_known_peer_at_their_addre
 ):
     monkeypatch.setattr(kademlia, "STREAMS_PER_SOURCE_MAX", 2)
     async with (
-        opened("b") as b,
-        opened("a", b.addresses()[0], diary=Diary({b.peer_id})) as a,
-        crowd_before(a.addresses()[0]) as crowd,
+        open_node("b") as b,
+        open_node("a", b.addresses()[0], events=RecordedEvents({b.peer_id})) as a,
+        open_many_peers(a.addresses()[0]) as peers,
     ):
         for _ in range(2):
-            await crowd.hold("127.0.0.1", protocol_of("mutirao"))
+            await peers.hold("127.0.0.1", protocol_of("mutirao"))
         await until(lambda: a._stack.dht._slots.count("127.0.0.1") >= 2)
         assert await answers(a, b)
 
@@ -72,21 +72,21 @@ def test_several_sources_have_room():
 
 
 async def test_our_dht_is_not_the_public_one():
-    async with opened("a") as a:
+    async with open_node("a") as a:
         protocols = a._stack.host.get_mux().handlers
         assert protocol_of("mutirao") in protocols
         assert not any("/ipfs/kad" in str(protocol) for protocol in protocols)
 
 
 async def test_connected_nodes_are_in_the_routing_table():
-    async with circle(3) as nodes:
+    async with connected_nodes(3) as nodes:
         for node in nodes:
             table = node._stack.dht.routing_table
             await until(lambda table=table: table.size() == 2)
 
 
 async def test_a_peer_that_does_not_speak_the_public_protocol_is_taken():
-    async with opened("a") as a, opened("b") as b:
+    async with open_node("a") as a, open_node("b") as b:
         host, peer = a._stack.host, ID.from_base58(b.peer_id)
         store = host.peerstore
         store.add_addrs(peer, [Multiaddr("/ip4/127.0.0.1/tcp/1")], 60)
@@ -96,7 +96,7 @@ async def test_a_peer_that_does_not_speak_the_public_protocol_is_taken():
 
 
 async def test_provider_records_are_not_kept():
-    async with opened("a") as a:
+    async with open_node("a") as a:
         store = a._stack.dht.provider_store
         store.add_provider(b"key", None)
         assert store.get_providers(b"key") == []

@@ -10,7 +10,7 @@ import trio.testing
 from node.network.messages import FRAME_BYTES_MAX, STREAMS_PER_PEER_MAX, Answers, Requests
 from protocol.values.errors import MalformedMessage, PeerUnreachable
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import PATIENT, echo, tuned
+from tests.node.network.fixtures import PATIENT, echo, tuned
 
 ADA = PeerId("ada")
 

@@ -14,35 +14,43 @@ from node.network.addresses import parse_peer_address
 from node.network.scores import monotonic_ms
 from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import peer_id_of
-from tests.node.network.devnet import Diary, circle, echo, opened, tuned, until, until_answered
+from tests.node.network.fixtures import (
+    RecordedEvents,
+    connected_nodes,
+    echo,
+    open_node,
+    tuned,
+    until,
+    until_answered,
+)
 
 
 async def test_a_bootstrap_peer_may_start_later_and_come_back():
-    async with opened("hub") as hub:
+    async with open_node("hub") as hub:
         address = hub.addresses()[0]
     listen = (address.partition("/p2p/")[0],)
-    diary = Diary()
-    async with opened("a", address, diary=diary) as a:
+    events = RecordedEvents()
+    async with open_node("a", address, events=events) as a:
         entry = a._peering._book._entries[hub.peer_id]
         await until(lambda: entry.failures >= 2)
         assert a.peers() == ()
         for _ in range(2):
-            async with opened("hub", listen=listen) as hub:
+            async with open_node("hub", listen=listen) as hub:
                 assert entry.not_before_ms - monotonic_ms() <= 5_000  # It comes back soon.
                 await until(a.peers)
                 assert a.peers()[0].peer_id == hub.peer_id
             await until(lambda: not a.peers())
-    assert diary.lines == [("came", hub.peer_id), ("went", hub.peer_id)] * 2
+    assert events.seen == [("came", hub.peer_id), ("went", hub.peer_id)] * 2
 
 
 async def test_a_peer_that_comes_back_at_another_port():
-    async with opened("hub") as hub, opened("a", hub.addresses()[0]) as a:
-        async with opened("b", hub.addresses()[0]) as b:
+    async with open_node("hub") as hub, open_node("a", hub.addresses()[0]) as a:
+        async with open_node("b", hub.addresses()[0]) as b:
             b.on_request(echo)
             await until(lambda: len(a.peers()) == 2)
             assert await a.request(b.peer_id, b"1") == b"1"
         await until(lambda: len(a.peers()) == 1)
-        async with opened("b", hub.addresses()[0]) as b:
+        async with open_node("b", hub.addresses()[0]) as b:
             b.on_request(echo)
             await until(lambda: len(a.peers()) == 2)
             assert await a.request(b.peer_id, b"2") == b"2"
@@ -54,10 +62,10 @@ async def nothing():
 
 async def test_a_peer_that_has_moved_is_found_by_those_that_it_is_connected_with(monkeypatch):
     quiet = tuned(connections_wanted=0)
-    async with opened("hub", tuning=quiet) as hub, opened("b", tuning=quiet) as b:
+    async with open_node("hub", tuning=quiet) as hub, open_node("b", tuning=quiet) as b:
         b.on_request(echo)
         peer = ID.from_base58(b.peer_id)
-        async with opened("a", hub.addresses()[0], tuning=quiet) as a:
+        async with open_node("a", hub.addresses()[0], tuning=quiet) as a:
             await until(a.peers)
             for node in (a, b):
                 monkeypatch.setattr(node._stack.dht, "refresh_routing_table", nothing)
@@ -81,7 +89,7 @@ async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatc
 
     searching, answers = trio.Event(), []
     monkeypatch.setattr("node.network.peering.FIND_S", 1_000)
-    async with opened("a") as a, opened("b") as b, trio.open_nursery() as nursery:
+    async with open_node("a") as a, open_node("b") as b, trio.open_nursery() as nursery:
         b.on_request(echo)
         monkeypatch.setattr(a._stack.dht, "find_peer", search_for_ever)
         nursery.start_soon(ask)
@@ -92,10 +100,10 @@ async def test_a_search_for_a_peer_ends_when_the_peer_comes_by_itself(monkeypatc
 
 
 async def test_dialling_at_the_same_time():
-    diaries = [Diary(), Diary()]
+    events = [RecordedEvents(), RecordedEvents()]
     quiet = tuned(connections_wanted=0)
-    one = opened("a", tuning=quiet, diary=diaries[0])
-    async with one as a, opened("b", tuning=quiet, diary=diaries[1]) as b:
+    one = open_node("a", tuning=quiet, events=events[0])
+    async with one as a, open_node("b", tuning=quiet, events=events[1]) as b:
         a.on_request(echo)
         b.on_request(echo)
         meet(a, b)
@@ -106,19 +114,19 @@ async def test_dialling_at_the_same_time():
         for _ in range(20):
             assert await a.request(b.peer_id, b"x") == b"x"
             assert await b.request(a.peer_id, b"y") == b"y"
-        assert diaries[0].lines == [("came", b.peer_id)]
-        assert diaries[1].lines == [("came", a.peer_id)]
+        assert events[0].seen == [("came", b.peer_id)]
+        assert events[1].seen == [("came", a.peer_id)]
 
 
 async def test_one_dead_address_does_not_hide_the_living_one():
-    async with opened("a") as a, opened("b") as b:
+    async with open_node("a") as a, open_node("b") as b:
         b.on_request(echo)
         learn(a, b.peer_id, "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.2/tcp/1", bare(b))
         assert await a.request(b.peer_id, b"x") == b"x"
 
 
 async def test_only_so_many_peers_are_dialled_and_bootstrap_peers_always():
-    async with opened("a", tuning=tuned(connections_wanted=1, peering_every_ms=60_000)) as a:
+    async with open_node("a", tuning=tuned(connections_wanted=1, peering_every_ms=60_000)) as a:
         others = [f"/ip4/127.0.0.1/tcp/{port}" for port in range(1, 4)]
         names = [peer_id_of(bytes([number]) * 32) for number in range(1, 4)]
         for name, address in zip(names, others, strict=True):
@@ -157,7 +165,7 @@ class Refreshes:
 
 async def test_newcomers_do_not_refresh_the_routing_table_all_the_time(monkeypatch):
     slow = tuned(peering_every_ms=10**9)
-    async with opened("b") as b, opened("a", b.addresses()[0], tuning=slow) as a:
+    async with open_node("b") as b, open_node("a", b.addresses()[0], tuning=slow) as a:
         await until(a.peers)
         refreshes = Refreshes(a, monkeypatch)
         assert await refreshes.during(1) == 1
@@ -168,7 +176,7 @@ async def test_newcomers_do_not_refresh_the_routing_table_all_the_time(monkeypat
 
 
 async def test_a_refused_peer_is_not_dialled():
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.blame(BadSignature(b.peer_id, "forged"))
         await until(lambda: not a.peers())
         with pytest.raises(PeerUnreachable, match="is refused"):

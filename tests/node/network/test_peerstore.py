@@ -16,7 +16,7 @@ from node.network.peerstore import (
     RECORD_BYTES_MAX,
     BoundedPeerStore,
 )
-from tests.node.network.devnet import circle, echo, opened, seed, until
+from tests.node.network.fixtures import connected_nodes, echo, open_node, seed, until
 from tests.node.network.odd_addresses import BYTES
 
 US = create_new_key_pair(seed("us"))
@@ -37,7 +37,7 @@ def store():
     return BoundedPeerStore(US)
 
 
-def crowd(store, count):
+def fill(store, count):
     for number in range(count):
         store.add_addrs(stranger(number), [HOME], 60)
 
@@ -45,13 +45,13 @@ def crowd(store, count):
 def test_stock_forgets_its_own_keys_first():
     stock = PeerStore()
     stock.add_key_pair(OWN, US)
-    crowd(stock, stock.max_peers + 1)
+    fill(stock, stock.max_peers + 1)
     with pytest.raises(KeyError):
         stock.privkey(OWN)
 
 
 def test_ours_does_not(store):
-    crowd(store, PEERS_MAX + 100)
+    fill(store, PEERS_MAX + 100)
     assert store.privkey(OWN) == US.private_key
     assert len(store.peer_ids()) == PEERS_MAX
 
@@ -65,7 +65,7 @@ def test_protocols_do_not_fill_it_either(store, say):
 
 def test_the_oldest_of_those_that_are_not_kept_goes(store):
     store.guard(lambda peer_id: peer_id in (stranger(0), stranger(2)))
-    crowd(store, PEERS_MAX - 1)  # And ourselves: full.
+    fill(store, PEERS_MAX - 1)  # And ourselves: full.
     store.add_addrs(stranger(1), homes(1), 60)  # News of an old one.
     for number in range(PEERS_MAX, PEERS_MAX + 3):
         store.add_addrs(stranger(number), [HOME], 60)
@@ -75,7 +75,7 @@ def test_the_oldest_of_those_that_are_not_kept_goes(store):
 
 def test_a_full_store_of_kept_peers_still_takes_a_new_one(store):
     store.guard(lambda peer_id: True)
-    crowd(store, PEERS_MAX + 5)
+    fill(store, PEERS_MAX + 5)
     assert store.has_peer(stranger(PEERS_MAX + 4))
 
 
@@ -133,27 +133,27 @@ def test_a_signed_record_goes_with_its_peer_and_is_small(store):
     assert not store.has_peer(eve_id)
     assert store.consume_peer_record(small, 60)
     assert store.get_peer_record(eve_id) == small
-    crowd(store, PEERS_MAX)
+    fill(store, PEERS_MAX)
     assert store.get_peer_record(eve_id) is None
     assert not store.peer_record_map
 
 
 async def test_a_crowd_of_strangers_does_not_displace_connected_peers():
-    async with circle(3) as (a, b, c):
+    async with connected_nodes(3) as (a, b, c):
         b.on_request(echo)
         store = a._stack.host.peerstore
         known = [ID.from_base58(node.peer_id) for node in (b, c)]
         await until(lambda: all(store.has_peer(peer) for peer in known))
-        crowd(store, 2 * PEERS_MAX)
+        fill(store, 2 * PEERS_MAX)
         assert all(store.has_peer(peer) for peer in known)
         assert await a.request(b.peer_id, b"x") == b"x"
         assert a._stack.host.get_private_key() is not None  # It signs every record that we put.
 
 
 async def test_a_peer_of_the_routing_table_is_kept():
-    async with opened("a") as a:
+    async with open_node("a") as a:
         store, peer = a._stack.host.peerstore, stranger(10**6)
         store.add_addrs(peer, [HOME], 60)
         assert await a._stack.dht.routing_table.add_peer(peer)
-        crowd(store, 2 * PEERS_MAX)
+        fill(store, 2 * PEERS_MAX)
         assert store.addrs(peer) == [HOME]

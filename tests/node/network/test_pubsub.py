@@ -28,7 +28,7 @@ from node.network.rate_limits import RateLimits
 from node.network.rpc_stream import RPC_BYTES_MAX
 from protocol.rules.verdict import Verdict
 from protocol.values.ids import PeerId
-from tests.node.network.devnet import opened, seed, until
+from tests.node.network.fixtures import open_node, seed, until
 
 TOPIC = "/mutirao/mutirao/calls"
 EVE = create_new_key_pair(seed("eve"))
@@ -47,7 +47,7 @@ def message(data=b"data", seqno=1, topics=(TOPIC,)):
 @pytest.fixture
 async def gossip():
     """A pubsub with `judged`, the data that the rule saw, and `penalty`, what the sender paid."""
-    async with opened("a") as node:
+    async with open_node("a") as node:
         pubsub = node._stack.pubsub
         pubsub.judged = []
         node.subscribe("calls", lambda peer, data: pubsub.judged.append(data) or Verdict.ACCEPT)

@@ -10,7 +10,7 @@ from libp2p.peer.id import ID
 from node.network.libp2p_errors import Escalation
 from node.network.records import RecordValidator, _ask_all
 from protocol.values.ids import peer_id_of
-from tests.node.network.devnet import TextRule, circle, opened, until
+from tests.node.network.fixtures import TextRule, connected_nodes, open_node, until
 
 ADA = peer_id_of(bytes(range(32)))
 KEY = f"/mutirao/{ADA}"
@@ -49,7 +49,7 @@ async def test_bad_records_are_refused(validator, key, value):
 
 
 async def test_nobody_can_put_a_record_for_another(patient_dht):
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         forged = record(9, b.peer_id).replace(b" 9", b" nine")
         with pytest.raises(ValueError):
             await a.put_record(forged)
@@ -57,17 +57,17 @@ async def test_nobody_can_put_a_record_for_another(patient_dht):
 
 
 async def test_alone_a_record_goes_nowhere_and_is_not_lost(patient_dht):
-    async with opened("a") as a:
+    async with open_node("a") as a:
         mine = record(1, a.peer_id)
         assert not await a.put_record(mine)
         assert await a.get_record(a.peer_id) == mine
-        async with opened("b", a.addresses()[0]) as b:
+        async with open_node("b", a.addresses()[0]) as b:
             await until(b.peers)
             assert await b.get_record(a.peer_id) == mine  # Asked of its owner.
 
 
 async def test_a_connected_owner_is_asked_and_nobody_else(patient_dht, monkeypatch):
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
 
         async def look_up(key):
             raise AssertionError("the owner is asked")
@@ -82,11 +82,11 @@ async def test_a_connected_owner_is_asked_and_nobody_else(patient_dht, monkeypat
 async def test_a_crowd_that_does_not_exist_keeps_no_record_from_those_that_do(
     patient_dht, monkeypatch
 ):
-    async with circle(2) as (a, b):
-        crowd = [ID(b"\x12\x20" + number.to_bytes(32)) for number in range(100)]
+    async with connected_nodes(2) as (a, b):
+        many_ids = [ID(b"\x12\x20" + number.to_bytes(32)) for number in range(100)]
 
         async def find_crowd(key):
-            return crowd
+            return many_ids
 
         for node in (a, b):
             monkeypatch.setattr(
@@ -99,7 +99,7 @@ async def test_a_crowd_that_does_not_exist_keeps_no_record_from_those_that_do(
 
 
 async def test_an_old_record_is_refused(patient_dht):
-    async with circle(2) as (a, _b):
+    async with connected_nodes(2) as (a, _b):
         assert await a.put_record(record(2, a.peer_id))
         a._stack.dht.value_store.remove(f"/mutirao/{a.peer_id}".encode())
         assert not await a.put_record(record(1, a.peer_id))

@@ -20,7 +20,7 @@ from multiaddr import Multiaddr
 
 from node.network import stack
 from protocol.values.errors import PeerUnreachable
-from tests.node.network.devnet import WAIT_S, circle, echo, opened, tuned, until
+from tests.node.network.fixtures import WAIT_S, connected_nodes, echo, open_node, tuned, until
 
 ANY = Multiaddr("/ip4/127.0.0.1/tcp/0")
 ROOT = Path(__file__).parents[3]
@@ -47,10 +47,10 @@ trio.run(main)
 """
 NODE = """
 import signal, sys, trio
-from tests.node.network.devnet import opened, until
+from tests.node.network.fixtures import open_node, until
 
 async def run():
-    async with opened("a") as a, opened("b", a.addresses()[0]) as b:
+    async with open_node("a") as a, open_node("b", a.addresses()[0]) as b:
         await until(lambda: a.peers() and b.peers())
         print("ready", flush=True)
         await trio.sleep_forever()
@@ -88,7 +88,7 @@ async def test_ours_resets_the_stream_and_lives():
     async def crash(stream):
         raise ValueError("in a handler")
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a._stack.host.set_stream_handler("/x", crash)
         a.on_request(echo)
         stream = await b.open_stream(a.peer_id, "/x")
@@ -101,7 +101,7 @@ async def test_plaintext_is_for_stock_only():
     key_pair = create_new_key_pair()
     plain = {PLAINTEXT_PROTOCOL_ID: InsecureTransport(key_pair)}
     stock, liar = new_host(), new_host(key_pair=key_pair, sec_opt=plain)
-    async with opened("a") as a, stock.run(listen_addrs=[ANY]), liar.run(listen_addrs=[ANY]):
+    async with open_node("a") as a, stock.run(listen_addrs=[ANY]), liar.run(listen_addrs=[ANY]):
         await liar.connect(PeerInfo(stock.get_id(), stock.get_addrs()))
         address = Multiaddr(a.addresses()[0].partition("/p2p/")[0])
         with pytest.raises(SwarmException), trio.fail_after(WAIT_S):
@@ -113,7 +113,7 @@ async def test_plaintext_is_for_stock_only():
 
 async def test_announced_addresses_are_told():
     announced = "/ip4/192.0.2.7/tcp/4788"
-    async with opened("a", announce=(announced,)) as a, opened("b", a.addresses()[0]) as b:
+    async with open_node("a", announce=(announced,)) as a, open_node("b", a.addresses()[0]) as b:
         await until(b.peers)
         store = b._stack.host.peerstore
         peer = ID.from_base58(a.peer_id)
@@ -130,7 +130,7 @@ async def test_a_close_that_hangs_is_cut_off(monkeypatch):
 
     monkeypatch.setattr(stack, "_close_connections", hang)
     with trio.fail_after(WAIT_S):
-        async with opened("a", tuning=tuned(close_timeout_ms=300)):
+        async with open_node("a", tuning=tuned(close_timeout_ms=300)):
             pass
     assert hung.is_set()
 

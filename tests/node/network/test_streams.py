@@ -11,8 +11,8 @@ import trio
 from node.network import host
 from node.network.repairs import blocked_writes
 from protocol.values.errors import MalformedMessage, PeerUnreachable
-from tests.node.network.crowd import crowd_before, sources
-from tests.node.network.devnet import WAIT_S, circle, opened, tuned, until
+from tests.node.network.fixtures import WAIT_S, connected_nodes, open_node, tuned, until
+from tests.node.network.many_peers import open_many_peers, sources
 
 PROTOCOL = "/mutirao/test/1"
 
@@ -22,7 +22,7 @@ async def test_a_reset_is_not_an_end():
         await stream.write(b"half")
         await stream.reset()
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream(PROTOCOL, break_off)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         with pytest.raises(PeerUnreachable):
@@ -33,7 +33,7 @@ async def test_an_early_end_is_an_error():
     async def say_little(peer, stream):
         await stream.write(b"half")
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream(PROTOCOL, say_little)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         with pytest.raises(PeerUnreachable, match="4 of 5"):
@@ -44,7 +44,7 @@ async def test_silence_ends_a_read_and_a_full_window_a_write():
     async def sleep(peer, stream):
         await trio.sleep_forever()
 
-    async with circle(2, tuning=tuned(stream_timeout_ms=300)) as (a, b):
+    async with connected_nodes(2, tuning=tuned(stream_timeout_ms=300)) as (a, b):
         a.on_stream(PROTOCOL, sleep)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         with pytest.raises(PeerUnreachable):
@@ -64,7 +64,7 @@ async def test_many_megabytes():
             size += len(data)
         await stream.write(size.to_bytes(8))
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream(PROTOCOL, count)
         stream = await b.open_stream(a.peer_id, PROTOCOL)
         with trio.fail_after(WAIT_S):
@@ -84,7 +84,7 @@ async def test_a_lost_peer_ends_its_streams():
             ended.set()
             raise
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream(PROTOCOL, wait)
         await b.open_stream(a.peer_id, PROTOCOL)
         await until(a.peers)
@@ -97,7 +97,7 @@ async def test_a_fault_in_a_handler_is_blamed():
     async def fussy(peer, stream):
         raise MalformedMessage(peer, "anything")
 
-    async with circle(2) as (a, b):
+    async with connected_nodes(2) as (a, b):
         a.on_stream(PROTOCOL, fussy)
         await b.open_stream(a.peer_id, PROTOCOL)
         await until(lambda: a._context.scores.penalty(b.peer_id) > 0)
@@ -127,12 +127,12 @@ async def test_streams_of_a_crowd_do_not_keep_an_honest_one_out(monkeypatch):
         finally:
             served[peer] -= 1
 
-    async with opened("a") as a, crowd_before(a.addresses()[0]) as crowd:
+    async with open_node("a") as a, open_many_peers(a.addresses()[0]) as peers:
         a.on_stream("/test/rest/1", serve)
         for source in sources(20, per_site=2):
-            await crowd.hold(source, "/test/rest/1")
+            await peers.hold(source, "/test/rest/1")
         await until(lambda: served.total() == 8)
-        async with opened("b", a.addresses()[0]) as b:
+        async with open_node("b", a.addresses()[0]) as b:
             await until(b.peers)
             stream = await b.open_stream(a.peer_id, "/test/rest/1")
             await until(lambda: served[b.peer_id] == 1)
@@ -143,12 +143,12 @@ async def test_streams_of_a_crowd_do_not_keep_an_honest_one_out(monkeypatch):
 
 async def test_who_never_opens_its_window_is_given_up_and_holds_nobody_up():
     async with (
-        opened("a", tuning=tuned(stream_timeout_ms=300)) as a,
-        crowd_before(a.addresses()[0]) as crowd,
+        open_node("a", tuning=tuned(stream_timeout_ms=300)) as a,
+        open_many_peers(a.addresses()[0]) as peers,
     ):
         a.on_stream("/test/much/1", send_much)
-        streams = [await crowd.hold(source, "/test/much/1") for source in sources(16)]
-        async with opened("b", a.addresses()[0]) as b:
+        streams = [await peers.hold(source, "/test/much/1") for source in sources(16)]
+        async with open_node("b", a.addresses()[0]) as b:
             await until(b.peers)
             stream = await b.open_stream(a.peer_id, "/test/much/1")
             assert await read_all(stream) == bytes(2**20)

@@ -16,7 +16,7 @@ TASKS = 200
 STOCK = stock_function(trio_manager, "TrioManager._find_parent_task")
 
 
-class Crowd(Service):
+class ManyTasks(Service):
     """A service with many tasks, of which one has a child that has a child."""
 
     def __init__(self):
@@ -42,9 +42,9 @@ class Crowd(Service):
 
 
 @pytest.fixture
-async def crowd():
+async def service():
     service_tasks.apply()
-    service = Crowd()
+    service = ManyTasks()
     async with background_trio_service(service):
         await service.grown.wait()
         yield service
@@ -64,32 +64,32 @@ def visited(find, manager, monkeypatch):
     return len(seen)
 
 
-async def test_stock_looks_at_every_task(crowd, monkeypatch):
-    assert visited(STOCK, crowd.manager, monkeypatch) > TASKS
+async def test_stock_looks_at_every_task(service, monkeypatch):
+    assert visited(STOCK, service.manager, monkeypatch) > TASKS
 
 
-async def test_repaired_looks_at_none(crowd, monkeypatch):
-    assert visited(TrioManager._find_parent_task, crowd.manager, monkeypatch) == 0
+async def test_repaired_looks_at_none(service, monkeypatch):
+    assert visited(TrioManager._find_parent_task, service.manager, monkeypatch) == 0
 
 
-async def test_the_parent_is_the_one_that_stock_finds(crowd):
-    assert len(crowd.trio_tasks) == TASKS + 3
-    for trio_task in crowd.trio_tasks:
-        found = crowd.manager._find_parent_task(trio_task)
+async def test_the_parent_is_the_one_that_stock_finds(service):
+    assert len(service.trio_tasks) == TASKS + 3
+    for trio_task in service.trio_tasks:
+        found = service.manager._find_parent_task(trio_task)
         assert found is not None
-        assert found is STOCK(crowd.manager, trio_task)
+        assert found is STOCK(service.manager, trio_task)
 
 
-async def test_a_task_of_another_service_is_no_parent(crowd):
-    other = Crowd()
+async def test_a_task_of_another_service_is_no_parent(service):
+    other = ManyTasks()
     async with background_trio_service(other):
         await other.grown.wait()
-        assert other.manager._find_parent_task(crowd.trio_tasks[-1]) is None
+        assert other.manager._find_parent_task(service.trio_tasks[-1]) is None
 
 
 async def test_a_task_that_has_ended_leaves_no_note():
     service_tasks.apply()
-    service = Crowd()
+    service = ManyTasks()
     async with background_trio_service(service):
         await service.grown.wait()
         assert service_tasks.RUNNING

@@ -24,7 +24,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from node.network.libp2p_errors import LIBP2P_ERRORS
 
 
-class Crowd:
+class ManyPeers:
     """Identities that connect with one node, each with one open stream."""
 
     def __init__(self, nursery: trio.Nursery, address: str) -> None:
@@ -33,15 +33,15 @@ class Crowd:
         self._host, self._port = home.split("/")[2], int(home.split("/")[4])
         self._peer = ID.from_base58(name)
         self._sockets: list[trio.SocketStream] = []
-        self._knocking: list[socket.socket] = []
-        self.members: list[yamux.Yamux] = []
+        self._silent: list[socket.socket] = []
+        self.connections: list[yamux.Yamux] = []
 
     @property
-    def inside(self) -> int:
+    def connected(self) -> int:
         """Return how many connections stand."""
-        return sum(not member.event_shutting_down.is_set() for member in self.members)
+        return sum(not one.event_shutting_down.is_set() for one in self.connections)
 
-    async def send(self, source: str) -> yamux.Yamux | None:
+    async def connect(self, source: str) -> yamux.Yamux | None:
         """Connect a new identity from a source, an address of loopback; None if it is refused."""
         try:
             with trio.fail_after(60):
@@ -51,7 +51,7 @@ class Crowd:
 
     async def hold(self, source: str, protocol: str) -> yamux.YamuxStream | None:
         """Open a stream under a new identity, and do no more with it; None if it is refused."""
-        member = await self.send(source)
+        member = await self.connect(source)
         if member is None:
             return None
         try:
@@ -63,23 +63,23 @@ class Crowd:
             return None
         return stream
 
-    def knock(self, source: str) -> None:
+    def connect_silently(self, source: str) -> None:
         """Connect, and say nothing."""
-        knocking = socket.create_connection((self._host, self._port), source_address=(source, 0))
-        self._knocking.append(knocking)
+        silent = socket.create_connection((self._host, self._port), source_address=(source, 0))
+        self._silent.append(silent)
 
     @staticmethod
-    async def tolerant(action: Callable[[Any], Awaitable[None]], argument: object) -> None:
+    async def ignoring_failures(action: Callable[[Any], Awaitable[None]], argument: object) -> None:
         """Do something that the other may break off."""
         with suppress(*LIBP2P_ERRORS):
             await action(argument)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close all connections at once."""
         for stream in self._sockets:
             stream.socket.close()
-        for knocking in self._knocking:
-            knocking.close()
+        for silent in self._silent:
+            silent.close()
 
     async def _connect(self, source: str) -> yamux.Yamux:
         keys = create_new_key_pair()
@@ -95,7 +95,7 @@ class Crowd:
         self._nursery.start_soon(member.start)
         await member.event_started.wait()
         await member.open_stream()
-        self.members.append(member)
+        self.connections.append(member)
         return member
 
 
@@ -108,12 +108,12 @@ def sources(count: int, per_site: int = 1) -> list[str]:
 
 
 @asynccontextmanager
-async def crowd_before(address: str):
-    """A crowd that a node at this address has to do with."""
+async def open_many_peers(address: str):
+    """A peers that a node at this address has to do with."""
     async with trio.open_nursery() as nursery:
-        crowd = Crowd(nursery, address)
+        peers = ManyPeers(nursery, address)
         try:
-            yield crowd
+            yield peers
         finally:
-            crowd.leave()
+            peers.close()
             nursery.cancel_scope.cancel()

@@ -1,6 +1,6 @@
 """Attacks by many identities at many addresses of loopback, none of them the neighbour's.
 
-Usage: crowd_attacker.py <attack> <multiaddr of the victim>; it says what attacker.py says, and
+Usage: many_peers_attacker.py <attack> <multiaddr of the target>; it says what attacker.py says, and
 keeps its connections until it is killed.
 
 Spec: specs/network.md#slots.
@@ -18,10 +18,10 @@ from libp2p.stream_muxer.yamux import yamux
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.node.network.attacker import MESSAGE, say
-from tests.node.network.crowd import Crowd, crowd_before, sources
+from tests.node.network.many_peers import ManyPeers, open_many_peers, sources
 
 AT_ONCE = 8
-ATTACK_S = 8  # An attack that the victim makes wait ends all the same.
+ATTACK_S = 8  # An attack that the target makes wait ends all the same.
 REQUEST = (100_000).to_bytes(4) + bytes(100_000)
 
 
@@ -38,19 +38,19 @@ async def at_once(action: Callable[..., Awaitable[object]], places: list[str], *
             nursery.start_soon(limited, place)
 
 
-async def many_addresses(crowd: Crowd) -> None:
+async def many_addresses(peers: ManyPeers) -> None:
     """Hold all connections there are, from two hundred addresses, again and again."""
-    await at_once(crowd.send, sources(200) * 3)
+    await at_once(peers.connect, sources(200) * 3)
 
 
-async def many_handshakes(crowd: Crowd) -> None:
+async def many_handshakes(peers: ManyPeers) -> None:
     """Hold connections that are never authenticated, from many addresses."""
     for source in sources(300, per_site=16) * 2:
-        crowd.knock(source)
+        peers.connect_silently(source)
     await trio.sleep(1)
 
 
-async def no_windows(crowd: Crowd) -> None:
+async def no_windows(peers: ManyPeers) -> None:
     """Ask for large answers on many streams, and read none of them."""
 
     async def ask(stream: yamux.YamuxStream) -> None:
@@ -59,12 +59,12 @@ async def no_windows(crowd: Crowd) -> None:
 
     async with trio.open_nursery() as nursery:
         for source in sources(64):
-            stream = await crowd.hold(source, MESSAGE)
+            stream = await peers.hold(source, MESSAGE)
             if stream is not None:
-                nursery.start_soon(crowd.tolerant, ask, stream)
+                nursery.start_soon(peers.ignoring_failures, ask, stream)
 
 
-async def beyond_windows(crowd: Crowd) -> None:
+async def beyond_windows(peers: ManyPeers) -> None:
     """Send on, whatever the windows say, on many streams of a few connections."""
     head = (yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_DATA)
 
@@ -77,18 +77,18 @@ async def beyond_windows(crowd: Crowd) -> None:
 
     async with trio.open_nursery() as nursery:
         for source in sources(4):
-            stream = await crowd.hold(source, MESSAGE)
+            stream = await peers.hold(source, MESSAGE)
             if stream is not None:
-                nursery.start_soon(crowd.tolerant, flood, stream)
+                nursery.start_soon(peers.ignoring_failures, flood, stream)
 
 
 async def main(attack: str, address: str) -> None:
     logging.disable(logging.CRITICAL)
-    async with crowd_before(address) as crowd:
+    async with open_many_peers(address) as peers:
         say("ready")
         with trio.move_on_after(ATTACK_S):
-            await globals()[attack](crowd)
-        say(f"done, {crowd.inside} connections")
+            await globals()[attack](peers)
+        say(f"done, {peers.connected} connections")
         await trio.sleep_forever()
 
 

@@ -3,7 +3,7 @@
 It says its address, answers each request with what it was asked, and publishes on "heard" what it
 hears on "calls". It runs until its standard input is closed.
 
-Usage: victim.py <a name, from which its key is made>
+Usage: target_node.py <a name, from which its key is made>
 
 Spec: specs/network.md.
 """
@@ -16,7 +16,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from protocol.rules.verdict import Verdict
-from tests.node.network.devnet import echo, opened
+from tests.node.network.fixtures import echo, open_node
 
 HEARD_MAX = 100
 
@@ -31,7 +31,7 @@ async def main(name: str) -> None:
             return Verdict.IGNORE
         return Verdict.ACCEPT
 
-    async with opened(name) as node, trio.open_nursery() as nursery:
+    async with open_node(name) as node, trio.open_nursery() as nursery:
         node.on_request(echo)
         node.subscribe("calls", hear)
         sys.stdout.write(node.addresses()[0] + "\n")

@@ -136,9 +136,9 @@ def ended(node: NodeProcess, job: str, limit_s: float = 60) -> dict[str, Any]:
     return reached(node, job, *ENDED, limit_s=limit_s)
 
 
-def story_of(node: NodeProcess, job: str) -> list[dict[str, Any]]:
+def events_of(node: NodeProcess, job: str) -> list[dict[str, Any]]:
     """All events of a job that has ended: kind and detail."""
-    return [happening.data for happening in node.api.events(f"/jobs/{job}/events")]
+    return [event.data for event in node.api.events(f"/jobs/{job}/events")]
 
 
 def log_of(node: NodeProcess, job: str) -> str:
@@ -154,7 +154,7 @@ def is_free(node: NodeProcess) -> bool:
 # --- processes --------------------------------------------------------------------------------
 
 
-def nap() -> str:
+def sleep_command() -> str:
     """A command that sleeps ten minutes, unlike any other: what follows finds it by this.
 
     A job that has to last sleeps until the test wakes it, so that no test depends on how fast
@@ -163,21 +163,21 @@ def nap() -> str:
     return f"sleep 600.{secrets.randbelow(10**9):09d}"
 
 
-def sleepers(command: str) -> int:
-    """How many containers run this nap: its own process is one, bwrap's are not counted."""
-    return len(_naps(command))
+def count_sleeping(command: str) -> int:
+    """How many containers run this sleep: its own process is one, bwrap's are not counted."""
+    return len(_sleeping(command))
 
 
-def wake(command: str, node: NodeProcess | None = None) -> int:
-    """End this nap in every container, or in those of one node; return how many there were."""
-    naps = [
-        pid for pid in _naps(command)
+def end_sleep(command: str, node: NodeProcess | None = None) -> int:
+    """End this sleep in every container, or in those of one node; return how many there were."""
+    found = [
+        pid for pid in _sleeping(command)
         if node is None or any(_works_in(node.data, parent) for parent in _lineage(pid))
     ]  # fmt: skip
-    for pid in naps:
+    for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    return len(naps)
+    return len(found)
 
 
 def processes_with(words: str) -> list[str]:
@@ -193,7 +193,7 @@ def left_behind(node: NodeProcess) -> list[str]:
     ]  # fmt: skip
 
 
-def _naps(command: str) -> list[int]:
+def _sleeping(command: str) -> list[int]:
     return [pid for pid, line in _processes().items() if line.strip() == command]
 
 
@@ -261,7 +261,7 @@ def opened(envelope: bytes, signer: NodeProcess) -> Signed:
 
 def lease_of(node: NodeProcess, job: str) -> str:
     """The id of the last lease of a job that has ended."""
-    awards = [event for event in story_of(node, job) if event["kind"] == "awarded"]
+    awards = [event for event in events_of(node, job) if event["kind"] == "awarded"]
     return awards[-1]["detail"]["lease_id"]
 
 

@@ -33,21 +33,21 @@ POLL_S = 0.02
 WAIT_S = 60  # What is waited for comes at once, or never: this only ends a test that fails.
 
 
-class Diary:
+class RecordedEvents:
     """Remembers which peers came and went. Some are known from before."""
 
     def __init__(self, known=()):
-        self.lines = []
+        self.seen = []
         self.known = set(known)
 
     def is_known(self, peer: PeerId) -> bool:
         return peer in self.known
 
     def peer_connected(self, peer: PeerId) -> None:
-        self.lines.append(("came", peer))
+        self.seen.append(("came", peer))
 
     def peer_disconnected(self, peer: PeerId) -> None:
-        self.lines.append(("went", peer))
+        self.seen.append(("went", peer))
 
 
 class TextRule:
@@ -65,24 +65,24 @@ def seed(name: object) -> bytes:
 
 
 @asynccontextmanager
-async def opened(name: object, *bootstrap: str, **changes) -> AsyncIterator[Network]:
-    """One node. `listen`, `diary`, `rule`, `tuning` and NetworkConfig's fields can be changed."""
-    diary = changes.pop("diary", Diary())
+async def open_node(name: object, *bootstrap: str, **changes) -> AsyncIterator[Network]:
+    """One node. `listen`, `events`, `rule`, `tuning` and NetworkConfig's fields can be changed."""
+    events = changes.pop("events", RecordedEvents())
     rule = changes.pop("rule", TextRule())
     tuning = changes.pop("tuning", PATIENT)
     config = NetworkConfig(**{"listen": (LOOPBACK,), "bootstrap": bootstrap, **changes})
-    async with open_network(config, seed(name), diary, rule, tuning) as network:
+    async with open_network(config, seed(name), events, rule, tuning) as network:
         yield network
 
 
 @asynccontextmanager
-async def circle(size: int, **changes) -> AsyncIterator[list[Network]]:
+async def connected_nodes(size: int, **changes) -> AsyncIterator[list[Network]]:
     """So many nodes, all connected with each other; the first is the bootstrap peer."""
     async with AsyncExitStack() as exits:
-        first = await exits.enter_async_context(opened(0, **changes))
+        first = await exits.enter_async_context(open_node(0, **changes))
         nodes = [first]
         for name in range(1, size):
-            one = await exits.enter_async_context(opened(name, first.addresses()[0], **changes))
+            one = await exits.enter_async_context(open_node(name, first.addresses()[0], **changes))
             nodes.append(one)
         await until(lambda: all(len(node.peers()) == size - 1 for node in nodes))
         yield nodes
@@ -120,7 +120,7 @@ async def attacker(*arguments: str, script: str = "attacker.py") -> AsyncIterato
             process.kill()
 
 
-async def said(process: subprocess.Popen) -> str:
+async def read_line(process: subprocess.Popen) -> str:
     """The next line that a process says."""
     with trio.fail_after(WAIT_S):
         line = await trio.to_thread.run_sync(process.stdout.readline, abandon_on_cancel=True)
