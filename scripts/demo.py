@@ -32,7 +32,7 @@ def main() -> int:
     teller = Teller(quiet=as_json)
     try:
         with devnet("mutirao-demo-") as network:
-            story = show(network, teller)
+            result = show(network, teller)
     except DevnetFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -40,10 +40,10 @@ def main() -> int:
         print("\nstopped; all nodes are gone", file=sys.stderr)
         return 130
     if as_json:
-        show_json(story)
+        show_json(result)
     else:
-        tell_story(story)
-    return 0 if story["ok"] else 1
+        print_result(result)
+    return 0 if result["ok"] else 1
 
 
 class Teller:
@@ -126,25 +126,25 @@ def compute_here(target: Path) -> str:
     return hashlib.sha256(target.read_bytes()).hexdigest()
 
 
-def tell_story(story: dict[str, Any]) -> None:
-    """Print the story for people."""
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result for people."""
     print(
-        f"\njob {story['job'][:12]}: {story['phase']}"
-        + (f" ({story['why']})" if story["why"] else "")
+        f"\njob {result['job'][:12]}: {result['phase']}"
+        + (f" ({result['why']})" if result["why"] else "")
     )
-    for bid in sorted(story["bids"], key=lambda bid: bid["ask_hour"]):
-        won = "  <- won" if bid["peer"] == story["provider"] else ""
+    for bid in sorted(result["bids"], key=lambda bid: bid["ask_hour"]):
+        won = "  <- won" if bid["peer"] == result["provider"] else ""
         print(f"  {bid['name']:8} bid {bid['ask_hour']} credits an hour{won}")
-    print(f"the winner is paid the runner-up's price: {story['price']} credits an hour")
-    steps = ", ".join(f"{key} {value} ms" for key, value in story["steps_ms"].items())
+    print(f"the winner is paid the runner-up's price: {result['price']} credits an hour")
+    steps = ", ".join(f"{key} {value} ms" for key, value in result["steps_ms"].items())
     print(f"steps: {steps}")
-    print(f"it ran in the {story['sandbox']} sandbox of {story['provider_name']}")
-    if receipt := story["receipt"]:
+    print(f"it ran in the {result['sandbox']} sandbox of {result['provider_name']}")
+    if receipt := result["receipt"]:
         print(f"receipt: {receipt['usage_ms']} ms used, {receipt['amount']} credits")
         print(f"  signed by the provider  {receipt['provider_signature'][:32]}...")
         print(f"  and by the requester    {receipt['requester_signature'][:32]}...")
-    same = "the same as computed here" if story["ok"] else "NOT the same as computed here"
-    print(f"result: sha256 {story['output_sha256'][:32]}..., {same}")
+    same = "the same as computed here" if result["ok"] else "NOT the same as computed here"
+    print(f"result: sha256 {result['output_sha256'][:32]}..., {same}")
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ class Node:
             nursery.start_soon(log_connectivity, network, ports.config.network.bootstrap)
             task_status.started()
 
-    async def say_goodbye(self) -> None:
+    async def shut_down(self) -> None:
         """Give the leases back, and wait until everybody who answers knows it."""
         await self.driver.take(StopRequested())
         await self.executions.wait_dropped()

@@ -40,7 +40,7 @@ SOFT_MEMORY: Final = (
     "its own for a moment; a control group of its own makes the limit hard: "
     "systemd-run --user --scope -p Delegate=yes mutirao up"
 )
-GOODBYE_S: Final = 1.5
+SHUTDOWN_S: Final = 1.5
 """How long a stopping node tries to deliver what it has to say."""
 
 
@@ -80,7 +80,7 @@ async def _run(config: Config) -> None:
             opener = partial(_open_network, config, seed)
             ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop)
             async with assemble(ports) as node:
-                await _live(node)
+                await _run_until_stopped(node)
             if sandbox.driver is not None:
                 await _tidy(sandbox.driver, node)
             nursery.cancel_scope.cancel()
@@ -129,7 +129,7 @@ def _open_network(
     return open_network(network, seed, events, records, tuning)
 
 
-async def _live(node: Node) -> None:
+async def _run_until_stopped(node: Node) -> None:
     """Let a node run and answer its owner until it is told to stop; then part in order."""
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
@@ -139,8 +139,8 @@ async def _live(node: Node) -> None:
         await node.ports.stop.wait()
         notify(STOPPING)
         LOG.info("stopping")
-        with trio.move_on_after(GOODBYE_S):
-            await node.say_goodbye()
+        with trio.move_on_after(SHUTDOWN_S):
+            await node.shut_down()
         nursery.cancel_scope.cancel()
 
 
@@ -159,7 +159,7 @@ async def _tidy(driver: SandboxDriver, node: Node) -> None:
     """Leave nothing behind but the containers of leases that could not be given back."""
     status = node.core.status(node.ports.clock.now_ms())
     kept = frozenset(map(name_of, status.leases_provided))
-    with trio.move_on_after(GOODBYE_S):
+    with trio.move_on_after(SHUTDOWN_S):
         try:
             await driver.reap(kept)
         except SandboxUnavailable as error:  # The next start tries again.

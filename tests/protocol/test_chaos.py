@@ -155,10 +155,10 @@ def check_capacity(node: Node) -> None:
 
 def check_jobs(chaos: Chaos) -> None:
     for node, job_id in chaos.jobs:
-        story = node.disk.events[job_id]
-        ends = [event for event in story if isinstance(event, Done | Failed)]
+        happened = node.disk.events[job_id]
+        ends = [event for event in happened if isinstance(event, Done | Failed)]
         assert len(ends) == 1, "a job ends once"
-        assert ends[0] is story[-1]
+        assert ends[0] is happened[-1]
         match node.job(job_id).ending, ends[0]:
             case Ending.DONE, Done() as done:
                 assert not done.dispute

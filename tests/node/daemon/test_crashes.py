@@ -47,7 +47,7 @@ async def test_the_requester_is_away_when_its_job_ends(pair: LocalPair) -> None:
 async def test_the_provider_stops_and_leaves_nothing(pair: LocalPair) -> None:
     job = await pair.running()
     with trio.fail_after(5):
-        await pair.bea.node.say_goodbye()
+        await pair.bea.node.shut_down()
         await pair.bea.crash()
     assert list(pair.bea.node_folder.context.runs.iterdir()) == []
     view = await pair.phase(job, "failed")  # Nobody else is there.

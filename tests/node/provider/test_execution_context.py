@@ -1,4 +1,4 @@
-"""The workshop says where a lease lives, and keeps what its container is made of.
+"""The execution context says where a lease lives, and keeps what its container is made of.
 
 Spec: specs/execution.md#executions.
 """
