@@ -29,7 +29,7 @@ def signed_records() -> st.SearchStrategy[Signed[CapabilityRecord]]:
 
 @pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
 @given(data=st.data())
-def test_any_input_out_of_nowhere_is_taken(kind: type, data: st.DataObject) -> None:
+def test_any_unexpected_input_is_handled(kind: type, data: st.DataObject) -> None:
     core = Core(SIGNERS[0], POLICY)
     special = {PolicyChanged: st.just(PolicyChanged(POLICY)),
                JobSubmitted: st.builds(JobSubmitted, st.binary(min_size=16, max_size=16),
@@ -42,7 +42,7 @@ def test_any_input_out_of_nowhere_is_taken(kind: type, data: st.DataObject) -> N
 
 
 @given(messages(), st.integers(1, len(SIGNERS) - 1))
-def test_any_message_out_of_nowhere_leaves_nothing_written(message: Message, who: int) -> None:
+def test_any_unexpected_message_saves_nothing(message: Message, who: int) -> None:
     core = Core(SIGNERS[0], POLICY)
     try:
         signed = SIGNERS[who].sign(message)

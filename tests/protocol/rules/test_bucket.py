@@ -21,12 +21,12 @@ def test_a_full_bucket_gives_its_burst_at_once() -> None:
     assert drawn(5, 60, [0] * 20) == 5
 
 
-def test_tokens_come_back_with_time() -> None:
+def test_tokens_refill_with_time() -> None:
     assert drawn(1, 60, [0, 999, 1_999]) == 2
     assert drawn(1, 60, [0, 1_000, 2_000]) == 3
 
 
-def test_time_that_goes_back_gives_nothing() -> None:
+def test_a_clock_that_goes_back_refills_nothing() -> None:
     assert drawn(1, 60, [1_000, 500, 0]) == 1
 
 
@@ -38,6 +38,6 @@ def test_never_more_than_burst_and_refill(burst: int, per_minute: int, gaps: lis
 
 
 @given(st.integers(1, 20), st.integers(1, 120))
-def test_a_rest_fills_the_bucket_to_the_brim_and_no_further(burst: int, per_minute: int) -> None:
+def test_an_idle_bucket_refills_to_its_burst_and_no_further(burst: int, per_minute: int) -> None:
     rest_ms = 60_000 * burst + 60_000
     assert drawn(burst, per_minute, [0] * burst + [rest_ms] * (2 * burst)) == 2 * burst

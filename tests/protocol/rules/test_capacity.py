@@ -67,7 +67,7 @@ def test_less_than_nothing_is_nothing() -> None:
     assert reserve(Capacity(0, 0, 0), Resources()) is None
 
 
-def test_released_capacity_is_there_again() -> None:
+def test_released_capacity_is_free_again() -> None:
     device = Device("gpu", "a", 1)
     total = Capacity(1, 16, 1, (device,))
     wanted = Resources(1, 16, 1, 1)

@@ -71,7 +71,7 @@ def test_a_node_that_does_not_provide_has_that_reason_only() -> None:
     assert mismatches(wanting(cpus=99), record) == (Mismatch.NOT_PROVIDING,)
 
 
-def test_soft_limits_fit_whoever_does_not_insist_on_hard_ones() -> None:
+def test_soft_limits_fit_calls_that_do_not_require_hard_ones() -> None:
     soft, insists = replace(RECORD, soft_limits=("memory",)), replace(DEMAND, hard_limits=True)
     assert mismatches(DEMAND, soft) == ()
     assert mismatches(insists, soft) == (Mismatch.SOFT_LIMITS,)
@@ -147,7 +147,7 @@ def test_who_only_submits_jobs_is_told_apart() -> None:
     assert explain(DEMAND, [lends_nothing] * 2).why.endswith(": 2 submit jobs only")
 
 
-def test_nobody_known_is_said_plainly() -> None:
+def test_a_node_that_knows_no_other_says_so() -> None:
     assert explain(DEMAND, []).why == "no other node is known"
 
 

@@ -25,7 +25,7 @@ from protocol.values.units import (
     [("0", 0), ("1", 277_777), ("2.00", 555_555), ("0.0000036", 1), ("3600000", RATE_MAX),
      (Decimal("3.6"), 1_000_000), ("0.0000035", 0), ("-0", 0), ("1e-999999999", 0)],
 )  # fmt: skip
-def test_prices_an_hour_become_rates_a_second(hourly: str, rate: int) -> None:
+def test_prices_per_hour_become_rates_per_second(hourly: str, rate: int) -> None:
     assert rate_of_hourly(hourly) == rate
 
 
@@ -63,5 +63,5 @@ def test_sizes_are_read_in_the_largest_unit_that_fits() -> None:
     ]  # fmt: skip
 
 
-def test_a_credit_is_a_milliard_of_nano_credits() -> None:
+def test_a_credit_is_a_billion_nano_credits() -> None:
     assert credits_of_nano(NANO + 1) == "1.000000001"

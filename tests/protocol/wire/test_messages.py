@@ -49,7 +49,7 @@ def test_what_is_gossiped_is_small(route: Route) -> None:
         assert route.bytes_max <= GOSSIP_BYTES_MAX
 
 
-def test_an_envelope_adds_what_we_think() -> None:
+def test_an_envelope_has_the_expected_overhead() -> None:
     large = WIRE[-2].message  # Completed: its body needs a length of two bytes.
     body = encode(largest(large))
     assert len(SIGNERS[0].sign(largest(large)).envelope) - len(body) <= ENVELOPE

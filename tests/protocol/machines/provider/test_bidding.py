@@ -120,7 +120,7 @@ def test_the_undisturbed_way() -> None:
     assert isinstance(machine.state, Revealed), "the award may still pass to us"
 
 
-def test_a_bid_of_an_auction_that_nobody_won_is_forgotten() -> None:
+def test_a_bid_of_an_auction_without_a_winner_is_discarded() -> None:
     machine = bidder(QUICK)
     machine.outcome_is_told(2, None)
     assert isinstance(machine.state, Revealed), "another cannot say so"
@@ -129,7 +129,7 @@ def test_a_bid_of_an_auction_that_nobody_won_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("profile", [QUICK, VICKREY], ids=["open", "closed"])
-def test_a_bid_is_forgotten_when_it_is_called_off_or_its_time_is_over(profile: int) -> None:
+def test_a_bid_is_discarded_when_the_auction_is_cancelled_or_the_bid_expires(profile: int) -> None:
     called_off, in_silence = bidder(profile), bidder(profile)
     called_off.is_called_off(2)
     assert not called_off.over, "another cannot say so"

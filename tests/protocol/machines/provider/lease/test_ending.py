@@ -14,7 +14,7 @@ def test_an_ended_lease_is_forgotten_and_another_is_not() -> None:
     assert save(Ended(HOLD)) == Save("provider-lease", LEASE, None)
 
 
-def test_a_lease_is_given_back_with_a_reason_that_fits() -> None:
+def test_a_lease_is_released_with_a_reason_of_limited_length() -> None:
     context = after(1).context
     state, effects = release(HOLD, Release.SANDBOX_FAILED, "long " * 999, context)
     assert state == Ended(HOLD)

@@ -31,7 +31,7 @@ def test_the_undisturbed_way() -> None:
     assert after(5).state.started
 
 
-def test_a_wrong_word_changes_nothing() -> None:
+def test_a_wrong_message_changes_nothing() -> None:
     held, waiting, running, settling = (after(steps) for steps in (0, 3, 5, 6))
     held.confirmed(False)
     assert isinstance(held.state, lease.Held)
@@ -54,7 +54,7 @@ def test_an_old_voucher_changes_nothing() -> None:
     assert machine.state.paid_ms == 9_000
 
 
-def test_a_larger_job_than_the_contract_is_given_back() -> None:
+def test_a_job_beyond_the_contract_releases_the_lease() -> None:
     for cpus, longer_ms in ((3, 0), (2, 1)):
         machine = after(1)
         machine.deployed(cpus, longer_ms)
@@ -70,7 +70,7 @@ def test_a_confirmation_of_another_amount_is_refused(more: int) -> None:
     assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.CONTRACT]
 
 
-def test_a_preparation_for_which_nothing_comes_is_given_back() -> None:
+def test_a_preparation_that_receives_nothing_is_released() -> None:
     machine = after(2)
     for _ in range(STALL_MS // HEARTBEAT_MS - 1):
         machine.deadline_is_reached(0)
@@ -108,7 +108,7 @@ def test_a_lease_that_is_released_before_it_runs_is_over_and_costs_nothing(steps
 
 
 @pytest.mark.parametrize("steps", [*UNSTARTED, 4, 5])
-def test_a_lease_is_given_back_when_the_owner_stops_the_node(steps: int) -> None:
+def test_a_lease_is_released_when_the_owner_stops_the_node(steps: int) -> None:
     machine = after(steps)
     machine.owner_stops()
     assert isinstance(machine.state, Ended)
@@ -117,7 +117,7 @@ def test_a_lease_is_given_back_when_the_owner_stops_the_node(steps: int) -> None
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3], ids=["held", "active", "waiting"])
-def test_a_lease_whose_requester_falls_silent_is_given_back(steps: int) -> None:
+def test_a_lease_whose_requester_falls_silent_is_released(steps: int) -> None:
     machine = after(steps)
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, Ended)
@@ -172,7 +172,7 @@ def test_a_clock_that_was_set_back_by_an_hour_keeps_no_capacity_for_it(steps: in
     assert getattr(machine.state, "until_ms", machine.now_ms) - machine.now_ms <= until_ms
 
 
-def test_a_release_written_down_by_an_older_node_bills_what_ran() -> None:
+def test_a_release_saved_by_an_older_version_bills_all_usage() -> None:
     machine = after(5)
     machine.given_up()
     name, fields = msgpack.unpackb(to_snapshot(machine.state))

@@ -30,7 +30,7 @@ def test_nobody_pays_so_the_container_is_paused_then_stopped_and_billed() -> Non
     assert isinstance(machine.state, Settling)
 
 
-def test_a_paused_container_goes_on_from_where_it_stood() -> None:
+def test_a_paused_container_resumes_with_its_usage() -> None:
     machine = after(5)
     while not machine.state.is_paused:
         machine.deadline_is_reached(0)

@@ -7,7 +7,7 @@ from protocol.values.limits import EXPOSURE_MS
 from tests.driven_provider_lease import after
 
 
-def test_time_stands_still_from_the_budget_on() -> None:
+def test_usage_stops_at_the_budget() -> None:
     machine = after(5)
     start = machine.state
     assert budget_ms(start) == EXPOSURE_MS

@@ -105,7 +105,7 @@ def test_the_next_is_paid_by_those_who_are_left() -> None:
     assert lost.why.startswith("3 winning bidders did not take the job")
 
 
-def test_after_a_failure_who_served_us_comes_first_and_is_paid_no_less_than_it_asks() -> None:
+def test_after_a_failure_settled_peers_come_first_and_are_paid_at_least_their_ask() -> None:
     served = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == DAN.peer_id))
     first, effects = decide(opening(30, 50, 70, 80), served)
     ((winner, award),) = said(effects, Award)
@@ -118,7 +118,7 @@ def test_after_a_failure_who_served_us_comes_first_and_is_paid_no_less_than_it_a
     assert (winner, award.rate) == (CLEO.peer_id, 100)
 
 
-def test_bids_that_bind_no_longer_get_no_award() -> None:
+def test_bids_that_are_no_longer_binding_get_no_award() -> None:
     first, _ = decide(opening(30, 50), CONTEXT)
     held_until_ms = first.ranking.held_until_ms
     assert held_until_ms + ACCEPT_MS == START_MS + AUCTION.call.hold_ms
@@ -172,7 +172,7 @@ def test_a_fence_names_the_lease() -> None:
     assert (peer, release.lease_id, release.reason) == (BEN.peer_id, state.lease_id, 2)
 
 
-def test_calling_off_tells_everybody_once() -> None:
+def test_a_cancelled_auction_notifies_each_bidder_once() -> None:
     lost, effects = call_off(AUCTION, [BEN.peer_id, CLEO.peer_id], CONTEXT)
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.CANCELLED

@@ -289,7 +289,7 @@ def test_a_bid_that_opens_no_commitment_is_not_taken() -> None:
     assert machine.state.offers == ()
 
 
-def test_the_avoided_and_ourselves_are_not_heard() -> None:
+def test_bids_of_avoided_peers_and_of_ourselves_are_ignored() -> None:
     machine = after(0)
     for who in (0, AVOIDED):
         machine.commits(who, 1)
@@ -321,7 +321,7 @@ def test_who_does_not_open_its_bid_in_time_is_not_waited_for() -> None:
     assert partly.state.winner == quick.state.winner == SIGNERS[1].peer_id
 
 
-def test_a_quick_auction_waits_for_nobody_who_has_refused() -> None:
+def test_a_quick_auction_does_not_wait_for_providers_that_refused() -> None:
     machine = AuctionMachine()
     machine.open(profile=QUICK, expected=2, shift_cap=0, ahead=0)
     machine.reveals(1, 10, honest=True)
@@ -332,7 +332,7 @@ def test_a_quick_auction_waits_for_nobody_who_has_refused() -> None:
     assert told.refusals == ((SIGNERS[2].peer_id, 1),)
 
 
-def test_nobody_answers_and_it_calls_once_more() -> None:
+def test_without_answers_it_calls_once_more() -> None:
     machine = after(0)
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, auction.Calling)
@@ -349,7 +349,7 @@ def test_a_decided_auction_waits_no_longer_for_a_clock_that_was_set_back() -> No
         assert auction.resume(machine.state, machine.context) == machine.state
 
 
-def test_it_waits_for_whom_it_expects_and_not_for_strangers() -> None:
+def test_it_waits_for_expected_peers_and_not_for_strangers() -> None:
     machine = AuctionMachine()
     machine.open(profile=VICKREY, expected=2, shift_cap=1, ahead=0)
     for who in (4, 5, 1):

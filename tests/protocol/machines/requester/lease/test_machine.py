@@ -71,7 +71,7 @@ def test_a_bill_below_what_was_promised_is_signed_without_another_voucher() -> N
     assert [bill.usage_ms for bill in machine.sent_of(Receipt)] == [11_000]
 
 
-def test_a_provider_that_fetches_and_says_so_has_its_time_and_no_more() -> None:
+def test_a_provider_that_reports_progress_gets_its_time_and_no_more() -> None:
     machine = after(0)
     begun_ms = machine.now_ms
     while not machine.over:
@@ -91,7 +91,7 @@ def test_a_provider_that_fetches_and_says_so_has_its_time_and_no_more() -> None:
      (Release.STOPPING, Failure.PROVIDER_STOPPED)],
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [0, 1, 2])
-def test_a_lease_that_is_given_back_ends_at_once(
+def test_a_lease_that_its_provider_releases_ends_at_once(
     steps: int, reason: Release, failure: Failure
 ) -> None:
     machine = after(steps)
@@ -122,7 +122,7 @@ def test_a_user_may_cancel_before_anything_runs() -> None:
     assert isinstance(starting.state, Broken)
 
 
-def test_outputs_that_cannot_be_had_end_the_lease_and_say_so() -> None:
+def test_unavailable_outputs_end_the_lease_with_a_reason() -> None:
     machine = after(4)
     machine.outputs(here=False)
     assert isinstance(machine.state, Broken)
@@ -131,7 +131,7 @@ def test_outputs_that_cannot_be_had_end_the_lease_and_say_so() -> None:
     assert machine.sent_of(LeaseRelease), "it need not keep them"
 
 
-def test_outputs_that_stay_away_end_the_lease_and_say_so() -> None:
+def test_outputs_that_do_not_arrive_end_the_lease_with_a_reason() -> None:
     machine = after(4)
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, Broken)
@@ -145,7 +145,7 @@ def test_a_silent_provider_is_fenced() -> None:
     assert [said.reason for said in machine.sent_of(LeaseRelease)] == [2]
 
 
-def test_a_provider_that_says_for_ever_that_it_runs_is_fenced() -> None:
+def test_a_provider_that_reports_a_running_container_for_ever_is_fenced() -> None:
     machine = after(3)
     over_ms = machine.state.since_ms + TIMEOUT_MS + OVERRUN_MS
     for _ in range(over_ms // HEARTBEAT_MS):
@@ -227,7 +227,7 @@ def test_a_clock_that_went_back_before_a_restart_breaks_nothing() -> None:
         assert {voucher.usage_ms for voucher in machine.sent_of(Voucher)} <= {12_000, most_ms}
 
 
-def test_a_cancellation_that_crosses_a_give_back_is_over_at_once() -> None:
+def test_a_cancellation_that_crosses_a_release_ends_at_once() -> None:
     machine = after(3)
     machine.user_cancels()
     machine.given_back(4)
