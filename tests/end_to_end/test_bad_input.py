@@ -83,7 +83,7 @@ def test_outputs_of_a_job_without_any(requester, tmp_path):
     run(requester, "base", "--", "true")
     fetched = requester.mutirao("outputs", newest(requester)["id"], str(tmp_path / "result"))
     assert (fetched.returncode, fetched.stdout) == (0, "")
-    assert "no files" in fetched.stderr
+    assert "no output files" in fetched.stderr
 
 
 def test_outputs_over_the_limit_are_the_jobs_own_failure(requester, tmp_path):
