@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 JOBS = 3
 TIMES_AS_LONG = 3
-LONG_S = 5  # A job of the network may take so long at any time, on a machine with other work.
+LONG_S = 10  # A job of the network may take so long at any time, on a machine with other work.
 
 
 @dataclass(frozen=True)
