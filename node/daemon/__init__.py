@@ -1,4 +1,4 @@
-"""The daemon: puts the parts of a node together, runs them, and takes them apart in order.
+"""The daemon: assembles a node, runs it, and stops it in order.
 
 Spec: specs/core.md#daemon.
 """

@@ -1,6 +1,6 @@
-"""Puts a node together: every part of it is made, and connected with the others, here alone.
+"""Assembles a node: the only place that makes its parts and connects them.
 
-What differs between the daemon and a node of the tests is what comes through the ports.
+The daemon and the nodes of the tests differ only in their ports.
 Spec: specs/core.md#daemon.
 """
 
@@ -56,7 +56,7 @@ OpenNetwork = Callable[[PeerEvents, Receiver], AbstractAsyncContextManager[Netwo
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The sandbox that works here, if one does, and why it is this one."""
+    """The sandbox that this node uses, if one works, and the reason for the choice."""
 
     driver: SandboxDriver | None
     why: str
@@ -70,7 +70,7 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a node is given. All else it makes itself, below `config.data_dir`."""
+    """What a node is given. It makes all other parts itself, below `config.data_dir`."""
 
     config: Config
     signer: Signer
@@ -78,14 +78,14 @@ class Ports:
     journal: Journal
     sandbox: Sandbox
     policy: Policy
-    """What the owner allows; the addresses are those of the network."""
+    """What the owner allows; its addresses are replaced by those of the network."""
     open_network: OpenNetwork
     stop: trio.Event
     """Set when the API asks the node to stop."""
 
 
 class Node:
-    """One node: its parts as attributes, made and connected. Made by `assemble`."""
+    """One node, with its connected parts as attributes. `assemble` makes it."""
 
     def __init__(
         self, ports: Ports, driver: Driver, receiver: Receiver, network: Network, images: Images
@@ -101,13 +101,13 @@ class Node:
         self.outbox_sender = OutboxSender(network.request, journal, clock, undelivered.missed)
         self.announcer = Announcer(network, journal)
         self.connector = Connector(network.reach)
-        # What it does for others, as their provider.
+        # As a provider, for other peers.
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
         unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
         self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
-        # What it does for its owner, as a requester.
+        # As a requester, for its owner.
         self.results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, driver
         )
@@ -126,11 +126,11 @@ class Node:
 
     @property
     def api(self) -> Service:
-        """What the API asks for."""
+        """Return the services behind the API."""
         return Service(self.jobs, self.images, self.service)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Go on where an earlier run ended, and do all that a node does, until cancelled."""
+        """Recover the state of an earlier run, then run all parts until cancelled."""
         network, ports = self.network, self.ports
         past = await recall(ports.journal, self.context, ports.clock.now_ms())
         self.jobs.recover(past.saved.jobs, past.phases, past.counts)
@@ -151,15 +151,15 @@ class Node:
             nursery.start_soon(log_connectivity, network, ports.config.network.bootstrap)
             task_status.started()
 
-    async def shut_down(self) -> None:
-        """Give the leases back, and wait until everybody who answers knows it."""
+    async def say_goodbye(self) -> None:
+        """Release all leases, and wait until every peer that answers has been told."""
         await self.driver.take(StopRequested())
         await self.executions.wait_dropped()
         await self.announcer.wait_published()
         await self.outbox_sender.wait_empty()
 
     def _begin(self, past: Past) -> Sequence[Effect]:
-        """Hear and answer peers; return what there is to do to go on with what is written down."""
+        """Subscribe and register all handlers; return the effects of the core's recovery."""
         network, ports = self.network, self.ports
         policy = replace(ports.policy, addresses=network.announced())
         context = Context(ports.clock.now_ms(), self.core.signer, policy)
@@ -172,9 +172,9 @@ class Node:
 
 
 class _Peers:
-    """Tells the node who comes and goes, and the network and the receiver who is known.
+    """Reports connected and disconnected peers to the node, and known peers to the network.
 
-    They need it before there is a node.
+    Network and receiver need it before the node exists.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -198,9 +198,9 @@ class _Peers:
 
 @asynccontextmanager
 async def assemble(ports: Ports) -> AsyncIterator[Node]:
-    """Put a node together, on the network, and leave that in the end. `Node.run` starts it.
+    """Assemble a node and join the network, which is left at the end. `Node.run` starts it.
 
-    Raises what `open_network` does.
+    Raises what `open_network` raises.
     """
     driver = Driver(Core(ports.signer, Policy()), ports.journal, ports.clock)
     peers = _Peers(driver)
@@ -212,7 +212,7 @@ async def assemble(ports: Ports) -> AsyncIterator[Node]:
 
 
 async def _open_content(ports: Ports) -> Images:
-    """Return the images over the blobs of this node, as they are on the disk."""
+    """Return the images and blobs of this node, reconciled with the disk."""
     folder = private_dir(ports.config.data_dir / "blobs")
     blobs = Blobs(folder, ports.journal, ports.config.storage.blobs_mib)
     await blobs.reconcile()

@@ -1,8 +1,8 @@
 """Starts a node, runs it until it is told to stop, and stops it in order.
 
-Spec: specs/core.md#daemon. What one may want to know of the order: nothing is sent before the
-journal is open; no call is answered before the sandbox has proved itself; a stopping node first
-gives its leases back, then delivers what it has to say, and then leaves the network.
+Spec: specs/core.md#daemon. The order matters: nothing is sent before the journal is open; no call
+is answered before the sandbox has passed its self-test; a stopping node first releases its leases,
+then delivers its last messages, and then leaves the network.
 """
 
 import logging
@@ -36,20 +36,20 @@ from protocol.wire.envelope import Signer
 LOG: Final = logging.getLogger(__name__)
 SANDBOX_FACT: Final = "sandbox"
 SOFT_MEMORY: Final = (
-    "the memory of jobs is only watched here: one that takes it fast may have more than "
-    "its own for a moment; a control group of its own makes the limit hard: "
+    "the memory of jobs is only watched here: a job that allocates fast can exceed its limit for "
+    "a moment; run the node in a control group of its own to make the limit hard: "
     "systemd-run --user --scope -p Delegate=yes mutirao up"
 )
-SHUTDOWN_S: Final = 1.5
-"""How long a stopping node tries to deliver what it has to say."""
+GOODBYE_S: Final = 1.5
+"""How long a stopping node tries to deliver its last messages."""
 
 
 def run_daemon(config: Config) -> int:
     """Run a node until it is told to stop; return the exit code of the process.
 
-    Raises the NodeError that kept it from starting or going on.
+    Raises the NodeError that prevented its start or ended it.
     """
-    if not __debug__:  # An assertion would be left out just when it is needed.
+    if not __debug__:  # Python would skip every assertion.
         raise InvalidRequest("the node needs its assertions: run it without python -O")
     os.umask(0o022)  # Jobs run as another user and read what we unpack; our folders are 0700.
     failure: NodeError | None = None
@@ -87,7 +87,7 @@ async def _run(config: Config) -> None:
 
 
 async def _open_sandbox(config: Config, journal: Journal) -> Sandbox:
-    """Find a sandbox that proves itself; a node without one only submits jobs."""
+    """Choose a sandbox that passes its self-test; a node without one only submits jobs."""
     if not config.provider.enabled:
         return Sandbox(None, "this node does not provide (provider.enabled)")
     runs = private_dir(config.data_dir / "runs")
@@ -102,7 +102,7 @@ async def _open_sandbox(config: Config, journal: Journal) -> Sandbox:
 
 
 async def _say_change(name: str, journal: Journal) -> None:
-    """Warn of a sandbox that is not the one of this node's last run, and remember it."""
+    """Warn if the sandbox is not the one of this node's last run; record it for the next."""
     before = (await journal.fact(SANDBOX_FACT) or b"").decode()
     if before == name:
         return
@@ -129,8 +129,8 @@ def _open_network(
     return open_network(network, seed, events, records, tuning)
 
 
-async def _run_until_stopped(node: Node) -> None:
-    """Let a node run and answer its owner until it is told to stop; then part in order."""
+async def _live(node: Node) -> None:
+    """Run a node and its API until it is told to stop; then stop it in order."""
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(feed_watchdog)
@@ -156,14 +156,14 @@ def _say_ready(node: Node) -> None:
 
 
 async def _tidy(driver: SandboxDriver, node: Node) -> None:
-    """Leave nothing behind but the containers of leases that could not be given back."""
+    """Remove all containers except those of leases that could not be released."""
     status = node.core.status(node.ports.clock.now_ms())
     kept = frozenset(map(name_of, status.leases_provided))
     with trio.move_on_after(SHUTDOWN_S):
         try:
             await driver.reap(kept)
         except SandboxUnavailable as error:  # The next start tries again.
-            LOG.warning("cannot remove something of this run: %s", error)
+            LOG.warning("some containers of this run remain: %s", error)
 
 
 async def _listen_for_signals(
@@ -174,7 +174,7 @@ async def _listen_for_signals(
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for number in signals:
-            if stop.is_set():  # The second time somebody means it.
+            if stop.is_set():  # A second signal ends the process at once.
                 everything.cancel()
             LOG.info("%s", signal.Signals(number).name)
             stop.set()

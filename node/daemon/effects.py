@@ -1,4 +1,4 @@
-"""Who performs what the core asks for: one table, from the class of an effect to its performer.
+"""Performs what the core requests: one table, from the class of an effect to its performer.
 
 Spec: specs/core.md#effects.
 """
@@ -41,7 +41,7 @@ from protocol.values.ids import LeaseId
 
 @dataclass(frozen=True, slots=True)
 class Performers:
-    """The parts of a node that perform what the core asks for, or are told of it."""
+    """The parts of a node that perform effects, or are told of them."""
 
     network: Network
     connector: Connector
@@ -54,19 +54,19 @@ class Performers:
 
 
 class EffectTable:
-    """Performs effects, each by the part of the node that does it. Nothing here waits."""
+    """Dispatches each effect to the part of the node that performs it. Nothing here waits."""
 
     def __init__(self, performers: Performers) -> None:
         executions, results, network = performers.executions, performers.results, performers.network
         self._performers = performers
         self._log = JobLog()
         self._table: Mapping[type, Callable[[Any], None]] = {
-            # These are on the disk already. A Send has become a row of the outbox.
+            # These are committed already. A Send has become a row of the outbox.
             OutboxRow: performers.outbox_sender.send,
             Save: self._saved,
             Report: self._reported,
             Settle: performers.node.settled,
-            # To everybody, and about peers.
+            # Broadcasts, and knowledge of peers.
             Publish: performers.announcer.publish,
             Advertise: performers.announcer.advertise,
             Learn: lambda told: network.learn(told.peer, told.addresses),
@@ -75,7 +75,7 @@ class EffectTable:
             Progress: performers.jobs.progressed,
             FollowLog: results.follow_log,
             FetchOutputs: results.fetch_outputs,
-            # For a lease that another has of us.
+            # For a lease that we provide.
             Prepare: executions.prepare,
             Launch: self._launch,
             Extend: executions.extend,
@@ -84,7 +84,7 @@ class EffectTable:
         }
 
     def perform(self, effect: Effect | OutboxRow) -> None:
-        """Do what an effect asks for, or begin it."""
+        """Perform an effect, or begin it."""
         self._table[type(effect)](effect)
 
     def _saved(self, saved: Save) -> None:

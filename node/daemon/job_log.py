@@ -1,4 +1,4 @@
-"""What the log says of jobs, in words for people: of our own, and of those we run for others.
+"""Logs what happens to jobs, for people: to our own, and to those that we run for others.
 
 Spec: specs/operation.md#jobs.
 """
@@ -18,19 +18,19 @@ ID_DIGITS: Final = 12
 
 
 class JobLog:
-    """Says in the log when a job starts, goes on and ends."""
+    """Logs when a job starts, pauses, resumes and ends."""
 
     def __init__(self) -> None:
         self._served: dict[LeaseId, PeerId] = {}
-        """The executions for others that were started and have not ended, with their requester."""
+        """The running executions for others, with their requesters."""
         self._paused: set[LeaseId] = set()
 
     def reported(self, report: effects.Report) -> None:
-        """Say what became of a job of our own."""
+        """Log an event of a job of our own."""
         LOG.info("job %s: %s", report.job_id.hex()[:ID_DIGITS], words_of(report.event))
 
     def launched(self, launch: effects.Launch) -> None:
-        """Say that a job of another peer starts here."""
+        """Log that a job of another peer starts here."""
         self._served[launch.lease_id] = launch.requester
         LOG.info("a job of a peer starts here", extra=_facts(launch.lease_id, launch.requester))
 
@@ -43,10 +43,13 @@ class JobLog:
             LOG.info("a job of a peer is paused here: its requester does not pay", extra=facts)
         else:
             self._paused.discard(lease_id)
-            LOG.info("a job of a peer resumes here", extra=facts)
+            LOG.info("a job of a peer is resumed here", extra=facts)
 
     def saved(self, lease_id: LeaseId, state: Any) -> None:
-        """Say how a job of another peer has ended, or that it waits: `state` is its lease's."""
+        """Log that a job of another peer has ended, or is paused or resumed.
+
+        `state` is the state of its lease, None if the lease is gone.
+        """
         if isinstance(state, Serving):
             self._say_paused(lease_id, state)
             return
@@ -70,7 +73,7 @@ class JobLog:
 
 
 def words_of(event: events.JobEvent) -> str:
-    """Return what happened to a job of our own, as one says it."""
+    """Return an event of a job of our own in words."""
     match event:
         case events.WaitingForProvider(wait_ms=wait_ms):
             return f"no provider is known yet: waiting up to {wait_ms // 1000} s for one"
@@ -94,7 +97,7 @@ def words_of(event: events.JobEvent) -> str:
 
 
 def short(peer: PeerId) -> str:
-    """Return a peer id's end, which tells peers apart; all of them begin alike."""
+    """Return the end of a peer id, which distinguishes peers; all ids begin alike."""
     return peer[-8:]
 
 

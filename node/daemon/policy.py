@@ -1,4 +1,4 @@
-"""What the owner allows, made of the configuration, the machine and the sandbox that works.
+"""What the owner allows, derived from the configuration, the machine and the sandbox.
 
 Spec: specs/discovery.md#own-record.
 """
@@ -18,7 +18,7 @@ from protocol.wire.messages import Prices
 def policy_of(config: Config, inventory: Inventory, driver: str, isolation: int) -> Policy:
     """Return what this node offers; nothing if it does not provide or no sandbox works.
 
-    ConfigError or ValueError names a price or a GPU that is none.
+    Raises ConfigError or ValueError that names an invalid price or GPU.
     """
     region, agent = config.provider.region, f"mutirao/{VERSION}"
     bare = Policy(region=region, agent=agent)

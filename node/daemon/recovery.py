@@ -1,4 +1,4 @@
-"""What an earlier run of this node wrote down, and how this run goes on with it.
+"""What an earlier run of this node saved, and how this run resumes from it.
 
 Spec: specs/core.md#recovery.
 """
@@ -26,25 +26,25 @@ from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnava
 from protocol.values.ids import Digest, JobId
 from protocol.wire.snapshot import from_snapshot
 
-RECEIPTS_READ: Final = 100_000  # Whoever settled before those is a stranger again.
+RECEIPTS_READ: Final = 100_000  # Peers with older receipts only are strangers again.
 LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Everything that was written down and still counts."""
+    """Everything that was saved and is still valid."""
 
     saved: Saved
-    """What the core goes on with."""
+    """The state that the core recovers."""
     outbox: tuple[OutboxRow, ...]
     phases: Mapping[JobId, str]
-    """The phases of open jobs, as their user sees them."""
+    """The phases of open jobs, as the API shows them."""
     counts: Mapping[str, int]
-    """How many jobs there are in each state, ended ones too."""
+    """The number of jobs in each state, ended ones included."""
 
 
 async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Past:
-    """Read the journal; remove run folders of leases that are over; keep what is still owed."""
+    """Read the journal; remove run folders of ended leases; pin the blobs still needed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is discarded: its deadline has passed", late.peer)
     jobs: tuple[Job, ...] = tuple(from_snapshot(Job, row.data) for row in await journal.open_jobs())
@@ -85,7 +85,7 @@ async def _tidy_runs(saved: Saved, context: ExecutionContext) -> None:
         try:
             await tidy()
         except SandboxUnavailable as error:  # The next start tries again.
-            LOG.warning("cannot remove something of an earlier run: %s", error)
+            LOG.warning("some containers of an earlier run remain: %s", error)
 
 
 async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
@@ -106,11 +106,11 @@ async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
 
 
 async def _parts(images: Images, image: Digest) -> list[Digest]:
-    """Return what an image is made of, as far as we know it."""
+    """Return the digests of an image's parts; none if its manifest is missing or invalid."""
     try:
         return [part.digest for part in await images.parts(image)]
     except (BlobUnavailable, InvalidRequest) as error:
-        LOG.warning("cannot keep an image that is still needed: %s", error)
+        LOG.warning("an image that is still needed is unusable: %s", error)
         return []
 
 

@@ -243,7 +243,7 @@ def test_a_job_waits_for_its_requester_and_goes_on(accident):
     away.start()
     away.wait_ready()
     until(
-        lambda: "a job of a peer resumes here" in provider.log.read_text(), "the job to go on", 60
+        lambda: "a job of a peer is resumed here" in provider.log.read_text(), "the job to run", 60
     )
     end_sleep(command)
     view = ended(away, accident.jobs["away"])

@@ -58,7 +58,7 @@ def test_a_job_that_is_paused_and_goes_on(said: pytest.LogCaptureFixture) -> Non
         log.saved(LEASE, replace(running, paused_since_ms=since_ms))
     assert [record.getMessage() for record in said.records] == [
         "a job of a peer is paused here: its requester does not pay",
-        "a job of a peer resumes here",
+        "a job of a peer is resumed here",
     ]
 
 
