@@ -1,4 +1,4 @@
-"""What the local API asks for is answered here.
+"""The services behind the local API.
 
 Spec: specs/rpc.md#service.
 """

@@ -21,7 +21,7 @@ from protocol.values.ids import Digest, JobId
 from protocol.wire.job import JobSpec, Workload
 
 DISK_BYTES_MIN: Final = 64 * 1024 * 1024
-"""With less than this on the disk no new job is taken on."""
+"""With less free disk than this, no new job is accepted."""
 
 
 class ImageService:
@@ -32,10 +32,10 @@ class ImageService:
         self._images = images
         self._folder = folder
 
-    # --- what the API asks for ------------------------------------------------------------
+    # --- the API --------------------------------------------------------------------------
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
-        # What is left there by a crash is removed at the next start.
+        # The next start removes files that a crash leaves here.
         folder = self._folder / "blobs" / "incoming"
         with (
             full_disk_as_storage_full(folder),
@@ -63,12 +63,12 @@ class ImageService:
     async def resolve(self, reference: str) -> str:
         return self._images.resolve(reference).hex()
 
-    # --- what jobs need -------------------------------------------------------------------
+    # --- pins of jobs ---------------------------------------------------------------------
 
     async def hold(self, job_id: JobId, spec: JobSpec) -> JobSpec:
-        """Keep a job's image and inputs until `release`; return its spec with the image's size.
+        """Pin a job's image and inputs until `release`; return its spec with the image's size.
 
-        NotFound if any of them is not here, StorageFull if the disk has no room for a new job.
+        NotFound if any of them is missing, StorageFull if the disk has no room for a new job.
         """
         if shutil.disk_usage(self._folder).free < DISK_BYTES_MIN:
             raise StorageFull("the disk is full: free some space, then submit the job again")
@@ -87,7 +87,7 @@ class ImageService:
         return replace(spec, workload=replace(workload, image_bytes=size))
 
     def release(self, job_id: JobId) -> None:
-        """Let go of what a job needed; there need not be anything."""
+        """Unpin a job's image and inputs, if there are any."""
         self._blobs.unpin(pins_of_job(job_id))
 
     def _require_inputs(self, workload: Workload) -> None:

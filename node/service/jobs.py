@@ -1,4 +1,4 @@
-"""The jobs of the node's owner: submitted, looked at, followed, cancelled, and what they left.
+"""The jobs of the node's owner: submit, show, follow, cancel, and read their logs and outputs.
 
 Spec: specs/rpc.md#service.
 """
@@ -32,11 +32,11 @@ from protocol.wire.snapshot import from_snapshot
 
 PREFIX_MIN: Final = 6
 FOUND_MAX: Final = 10
-"""How many jobs with the same beginning are counted."""
+"""The most jobs with the same prefix that are counted."""
 LOG_POLL_S: Final = 0.05
 LOG_CHUNK: Final = 64 * 1024
 OUTPUTS_KEPT_MAX: Final = 2
-"""Jobs whose list of outputs stays in memory: 10,000 files take about 5 MiB."""
+"""The most jobs whose list of outputs stays in memory: 10,000 files take about 5 MiB."""
 
 
 class JobService:
@@ -57,7 +57,7 @@ class JobService:
         self._results = results
         self._open: set[JobId] = set()
         self._ended: Counter[str] = Counter()
-        """How many have ended, and how."""
+        """The number of ended jobs, by ending."""
         self._phases: dict[JobId, str] = {}
         self._news: dict[JobId, trio.Event] = {}
         self._progress: dict[JobId, Progress] = {}
@@ -67,22 +67,22 @@ class JobService:
     def recover(
         self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
     ) -> None:
-        """Take over the open jobs of an earlier run, their phases, and how many jobs there are."""
+        """Adopt the open jobs of an earlier run, their phases, and the counts by state."""
         self._open.update(job.job_id for job in jobs)
         self._phases.update(phases)
         self._ended.update({state: n for state, n in counts.items() if state != Ending.OPEN})
 
-    # --- what the API asks for ------------------------------------------------------------
+    # --- the API --------------------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> JobView:
-        async with self._submitting:  # The same key twice at once is still one job.
+        async with self._submitting:  # Two concurrent requests with one key make one job.
             known = await self._same_key(spec)
             if known is not None:
                 return await self._view(known)
             job_id = JobId(secrets.token_bytes(16))
             whole = await self._images.hold(job_id, spec)
             try:
-                # The job is ours when the driver has written it down: see `saved`.
+                # The job is open once the driver has saved it: see `saved`.
                 await self._inbox.take(JobSubmitted(job_id, whole))
             finally:
                 if job_id not in self._open:
@@ -105,7 +105,7 @@ class JobService:
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
         job_id, shown = (await self._find(reference)).job_id, None
         while True:
-            # Looked at first: an ended job's events are all on the disk.
+            # Read before the events: all events of an ended job are on the disk.
             ended, news = self._has_ended(job_id), self._news_of(job_id)
             for row in await self._journal.events(job_id, after):
                 after = row.seq
@@ -126,7 +126,7 @@ class JobService:
             ended = self._has_ended(job_id)
             chunk, size = await trio.to_thread.run_sync(_read_at, path, offset)
             if follow and size < offset:
-                offset = 0  # Another attempt has begun, with a log of its own.
+                offset = 0  # Another attempt has started a new log.
                 continue
             offset += len(chunk)
             if chunk:
@@ -142,20 +142,20 @@ class JobService:
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
         found = (await self._left_by(await self._find(reference))).get(path)
         if found is None:
-            raise NotFound(f"the job has no output file {path!r}")
+            raise NotFound(f"the job has no output {path!r}")
         place = self._results.output_path(found)
         if place is None:
-            raise BlobUnavailable(f"the bytes of {path!r} are no longer here")
+            raise BlobUnavailable(f"output {path!r} is no longer stored here")
         return found, place
 
     def counts(self) -> PhaseCounts:
-        """Return how many jobs are in which phase."""
+        """Return the number of jobs in each phase."""
         return PhaseCounts(**(self._ended + Counter(self._phases.values())))
 
-    # --- what the driver tells ------------------------------------------------------------
+    # --- notices of the driver ------------------------------------------------------------
 
     def saved(self, job: Job) -> None:
-        """Take note that a job is open, in its first or a later attempt, or has ended."""
+        """Record that a job is open, in its first or a later attempt, or has ended."""
         if job.ending is Ending.OPEN:
             self._open.add(job.job_id)
             return
@@ -167,13 +167,13 @@ class JobService:
         self._wake(job.job_id)
 
     def reported(self, report: Report) -> None:
-        """Take note that something happened to a job, and wake those who wait for it."""
+        """Record the phase of a job after an event, and wake its followers."""
         kind = kind_of(report.event)
         self._phases[report.job_id] = PHASES.get(kind, kind)
         self._wake(report.job_id)
 
     def progressed(self, progress: Progress) -> None:
-        """Take note how far a provider's fetching is."""
+        """Record the progress of a provider's fetch, and wake the job's followers."""
         self._progress[progress.job_id] = progress
         self._wake(progress.job_id)
 
@@ -185,7 +185,7 @@ class JobService:
             news.set()
 
     def _news_of(self, job_id: JobId) -> trio.Event:
-        """Return what is set at the next news of a job; of an ended one there are none."""
+        """Return an event that is set at the next change of a job, never for an ended job."""
         if self._has_ended(job_id):
             return trio.Event()
         return self._news.setdefault(job_id, trio.Event())
@@ -203,7 +203,7 @@ class JobService:
         return found[0]
 
     async def _read(self, rows_of: Callable[[], Awaitable[Sequence[JobRow]]]) -> list[Job]:
-        """Return the jobs of rows, read again until they agree with what the driver told us."""
+        """Return the jobs of rows, read again until they agree with `saved`."""
         while True:
             rows = await rows_of()
             if all((row.state == Ending.OPEN) == (row.job_id in self._open) for row in rows):
@@ -216,18 +216,18 @@ class JobService:
         job: Job = from_snapshot(Job, row.data)
         workload = replace(spec.workload, image_bytes=job.spec.workload.image_bytes)
         if job.spec != replace(spec, workload=workload):
-            raise Conflict("this idempotency key belongs to a job with another content")
+            raise Conflict("this idempotency key belongs to a job with different content")
         return job
 
     async def _left_by(self, job: Job) -> dict[str, OutputView]:
-        """Return a job's outputs by path; who fetches all asks for them once a file."""
+        """Return a job's outputs by path, cached: a client asks again for each file."""
         if job.job_id in self._outputs:
             return self._outputs[job.job_id]
         view = await self._view(job)
         if view.output_digest is None:
             raise Conflict(f"job {view.id[:12]} is {view.phase}: it has no outputs")
         found = await self._results.outputs(Digest(bytes.fromhex(view.output_digest)))
-        if self._has_ended(job.job_id):  # Until then they may still become others.
+        if self._has_ended(job.job_id):  # Before the end, the outputs may still change.
             self._outputs = dict([*self._outputs.items(), (job.job_id, found)][-OUTPUTS_KEPT_MAX:])
         return found
 
@@ -236,11 +236,11 @@ class JobService:
 
 
 def _read_at(path: Path, offset: int) -> tuple[bytes, int]:
-    """Return what stands in a file from an offset on, and the file's size."""
+    """Return at most LOG_CHUNK bytes of a file from an offset, and the file's size."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(min(offset, size))
             return file.read(LOG_CHUNK), size
-    except FileNotFoundError:  # Nothing was written yet.
+    except FileNotFoundError:  # Nothing is written yet.
         return b"", 0

@@ -1,4 +1,4 @@
-"""The node itself as its owner sees it: its state, its peers, the offers that it knows, its end.
+"""The node as its owner sees it: status, peers, known offers, and the request to stop.
 
 Spec: specs/rpc.md#service.
 """
@@ -40,9 +40,9 @@ class NodeService:
     """Set when the node is asked to stop."""
     started_ms: int
     driver: str
-    """The sandbox that works, "" if none does ..."""
+    """The name of the sandbox, "" if none works."""
     driver_why: str
-    """... and why it is this one, or none."""
+    """Why the node uses this sandbox, or none."""
     totals: Totals = NOTHING
     """The sums of all receipts."""
     _settled: trio.Event = field(default_factory=trio.Event)
@@ -82,11 +82,11 @@ class NodeService:
         self.stop.set()
 
     def settled(self, _receipt: Settle) -> None:
-        """Take note that there is a new receipt."""
+        """Record that there is a new receipt."""
         self._settled.set()
 
     async def count(self) -> None:
-        """Add the receipts up."""
+        """Update the sums of all receipts."""
         self.totals = await self.journal.totals()
 
     async def run(self) -> None:

@@ -21,7 +21,10 @@ def gpu_views(capacity: Capacity) -> tuple[GpuView, ...]:
 
 
 def offer_view(listing: Listing, now_ms: int, left: Capacity | None) -> OfferView:
-    """Return a capability record with prices in credits an hour; `left` is known of our own."""
+    """Return a capability record with prices in credits an hour.
+
+    `left` is the free capacity, known only for our own record.
+    """
     record = listing.record
     return OfferView(
         peer=listing.peer,

@@ -75,7 +75,7 @@ def test_bytes_that_are_gone_are_told(daemon, job, tmp_path):
     daemon.do(daemon.service.leave, job, "a", b"x")
     for file in daemon.service.folder.glob("?" * 64):
         file.unlink()
-    with pytest.raises(CliError, match="'a' are no longer here"):
+    with pytest.raises(CliError, match="'a' is no longer stored here"):
         fetch_outputs(Connection(daemon.socket), job, tmp_path / "out")
 
 

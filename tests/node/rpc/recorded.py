@@ -191,9 +191,9 @@ class RecordedService:
             if found.path == path:
                 location = self.folder / found.digest
                 if not location.exists():
-                    raise BlobUnavailable(f"the bytes of {path!r} are no longer here")
+                    raise BlobUnavailable(f"output {path!r} is no longer stored here")
                 return found, location
-        raise NotFound(f"the job has no output file {path!r}")
+        raise NotFound(f"the job has no output {path!r}")
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
         data = b"".join([chunk async for chunk in chunks])

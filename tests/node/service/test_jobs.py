@@ -67,10 +67,10 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
         found, path = await pair.jobs.output(job, output.path)
         assert (found, path.read_bytes()) == (output, files[output.path])
     assert sorted(calls) == ["_view", "outputs"]
-    with pytest.raises(NotFound, match="no output file 'nothing'"):
+    with pytest.raises(NotFound, match="no output 'nothing'"):
         await pair.jobs.output(job, "nothing")
     path.unlink()
-    with pytest.raises(BlobUnavailable, match="no longer here"):
+    with pytest.raises(BlobUnavailable, match="no longer stored here"):
         await pair.jobs.output(job, output.path)
 
 
