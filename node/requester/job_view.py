@@ -56,7 +56,7 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     phase = {"phase": PHASES.get(kind, kind)}
     match kind:
         case "waiting" | "announced":
-            # What an earlier attempt said does not hold any more.
+            # The data of an earlier attempt is obsolete.
             fresh = {
                 "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
                 "exit_code": None, "usage_ms": None,
@@ -116,7 +116,7 @@ def _failed_attempts(happened: Iterable[JobEventView]) -> tuple[FailedAttemptVie
             detail.get("provider") or None,
             detail["reason"],
             detail["why"],
-            # Events of an older node do not say what was paid.
+            # Events of an older version do not hold the payment.
             detail.get("usage_ms", 0),
             credits_of_nano(detail.get("amount", 0)),
         )
@@ -125,14 +125,14 @@ def _failed_attempts(happened: Iterable[JobEventView]) -> tuple[FailedAttemptVie
 
 
 def _cost(happened: Iterable[JobEventView]) -> str | None:
-    """Return what all attempts together cost; None if nothing was used."""
+    """Return the cost of all attempts; None if nothing was used."""
     endings: list[Any] = [event.detail for event in happened if event.kind in FAILURES | LAST]
     paid = [detail["amount"] for detail in endings if detail.get("usage_ms")]
     return credits_of_nano(sum(paid)) if paid else None
 
 
 def _signature(envelope: bytes) -> str:
-    """Return the signature of an envelope in hex; "" if a provider sent us none in its bill."""
+    """Return the signature of an envelope in hex; "" if the envelope is missing or malformed."""
     try:
         match unpack(envelope):
             case [_, _, _, _, bytes(signature)]:
@@ -152,7 +152,7 @@ def _steps(submitted_ms: int, happened: Iterable[JobEventView]) -> StepsView:
 
     def between(begin: str, end: str) -> int | None:
         first, last = marks.get(begin), marks.get(end)
-        # Between two events the clock may have been set back, with a restart.
+        # A restart between two events may have set the clock back.
         return None if first is None or last is None else max(0, last - first)
 
     # The call is out when the job is announced; the award is confirmed when fetching begins.

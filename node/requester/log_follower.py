@@ -1,6 +1,6 @@
 """Follows the log of a running job at its provider, and appends it to a file as it grows.
 
-Spec: specs/execution.md#log-protocol. A broken connection costs a pause, and no byte.
+Spec: specs/execution.md#log-protocol. After a broken connection it resumes without losing a byte.
 """
 
 import logging
@@ -24,7 +24,7 @@ async def follow_log(
 ) -> None:
     """Append a lease's log to a file as it grows; return when it is complete, or cancelled.
 
-    What a provider sends beyond `size_max` bytes is not kept. StorageFull if the disk is full.
+    What a provider sends beyond `size_max` bytes is discarded. StorageFull if the disk is full.
     """
     while True:
         try:

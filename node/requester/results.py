@@ -1,7 +1,7 @@
 """Fetches the logs and outputs of our own jobs from their providers.
 
 Spec: specs/execution.md#results. The log is followed while the job runs, and replaced by the
-verified whole when it has ended.
+complete, verified log when it has ended.
 """
 
 import logging
@@ -44,7 +44,7 @@ OpenStream = Callable[[PeerId, str], Awaitable[LogStream]]
 
 
 class Results:
-    """Logs and outputs of our own jobs. `folder` has one subfolder a job."""
+    """Logs and outputs of our own jobs. `folder` has one subfolder per job."""
 
     def __init__(
         self,
@@ -64,19 +64,19 @@ class Results:
         self._background = Background()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold all transfers, until cancelled."""
+        """Run all transfers, until cancelled."""
         await self._background.run(task_status)
 
     def log_path(self, job_id: JobId) -> Path:
-        """Return where a job's log is, once it has one."""
+        """Return the path of a job's log, which may not exist yet."""
         return self._folder / job_id.hex() / "log"
 
     async def outputs(self, listing: Digest) -> dict[str, OutputView]:
-        """Return by path what a listing names; BlobUnavailable if it is not here or is none."""
+        """Return the outputs of a listing by path; BlobUnavailable if it is missing or invalid."""
         return await output_views(self._blobs, listing)
 
     def output_path(self, output: OutputView) -> Path | None:
-        """Return where the bytes of an output lie; None if they are no longer here."""
+        """Return the path of an output's content; None if it is no longer stored."""
         return self._blobs.path(Digest(bytes.fromhex(output.digest)))
 
     def follow_log(self, effect: effects.FollowLog) -> None:
@@ -88,7 +88,7 @@ class Results:
         self._start(self._fetching, effect.lease_id, partial(self._fetch, effect))
 
     def forget(self, lease_id: LeaseId) -> None:
-        """Stop what is being done for a lease that has ended; its outputs are not pinned more."""
+        """Stop the transfers of a lease that has ended, and unpin its outputs."""
         for running in (self._following, self._fetching):
             activity = running.pop(lease_id, None)
             if activity is not None:
@@ -111,7 +111,7 @@ class Results:
         try:
             await trio.to_thread.run_sync(_begin_log, path, lease_id)
             await follow_log(opener, lease_id, path, log_bytes_max(effect.workload))
-        except StorageFull as error:  # The job goes on, and so does its log at the provider.
+        except StorageFull as error:  # The job continues, and so does its log at the provider.
             LOG.warning("cannot follow the log of job %s: %s", effect.job_id.hex()[:12], error)
 
     async def _fetch(self, effect: effects.FetchOutputs) -> None:
@@ -124,12 +124,12 @@ class Results:
             await self._inbox.take(inputs.OutputsFetched(lease_id))
 
     async def _fetch_patiently(self, effect: effects.FetchOutputs) -> str:
-        """Fetch log and outputs; return why they cannot be had, "" if they are here."""
+        """Fetch log and outputs, with retries; return "" or why they are unavailable."""
         why = ""
         for attempt in range(FETCH_ATTEMPTS):
             try:
                 await self._fetch_once(effect)
-            except PeerFault as fault:  # Another attempt would find the same.
+            except PeerFault as fault:  # A retry would fail in the same way.
                 LOG.warning("outputs of job %s: %s", effect.job_id.hex()[:12], fault)
                 return fault.why
             except (BlobUnavailable, StorageFull) as error:
@@ -156,14 +156,14 @@ class Results:
         await self._finish_log(effect, outputs.log)
 
     async def _finish_log(self, effect: effects.FetchOutputs, log: BlobRef) -> None:
-        """Put the verified log in the place of what was followed; readers see no gap."""
+        """Replace the followed log by the verified one; readers see no gap."""
         following = self._following.pop(effect.lease_id, None)
         if following is not None:
             following.stop()
-            await following.wait_over()  # It must not write to what will be one file with a blob.
+            await following.wait_over()  # The log becomes a hard link to a blob: no more writes.
         whole = self._blobs.path(log.digest)
         if whole is None:
-            raise BlobUnavailable("the log is missing on this node's disk")
+            raise BlobUnavailable("the fetched log is missing on our own disk")
         await trio.to_thread.run_sync(_end_log, whole, self.log_path(effect.job_id))
 
 
@@ -172,12 +172,12 @@ def _pins_of(lease_id: LeaseId) -> str:
 
 
 def _begin_log(path: Path, lease_id: LeaseId) -> None:
-    """Make room for a lease's log; what we have of the same lease already is kept."""
+    """Remove the log of another lease; keep what we have of this one."""
     mark = path.with_suffix(".lease")
     with full_disk_as_storage_full(path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not mark.exists() or mark.read_bytes() != lease_id:
-            path.unlink(missing_ok=True)  # Never truncated: it may be one file with a blob.
+            path.unlink(missing_ok=True)  # Never truncated: it may be a hard link to a blob.
             mark.write_bytes(lease_id)
 
 
@@ -185,12 +185,12 @@ def _end_log(whole: Path, path: Path) -> None:
     draft = path.with_suffix(".whole")
     with full_disk_as_storage_full(path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.with_suffix(".lease").unlink(missing_ok=True)  # Nobody appends to it any more.
+        path.with_suffix(".lease").unlink(missing_ok=True)  # The log is complete.
         draft.unlink(missing_ok=True)
         try:
             os.link(whole, draft)
         except FileNotFoundError:
-            raise BlobUnavailable("the log is missing on this node's disk") from None
-        except OSError:  # Blobs lie on another disk, or this one has no links.
+            raise BlobUnavailable("the fetched log is missing on our own disk") from None
+        except OSError:  # The blobs are on another disk, or the file system has no hard links.
             shutil.copyfile(whole, draft)
         draft.replace(path)
