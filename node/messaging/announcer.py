@@ -1,6 +1,6 @@
-"""Says to everybody what concerns all: gossips announcements, and keeps our record in the DHT.
+"""Gossips announcements, and stores our capability record in the DHT.
 
-Spec: specs/core.md#effects. Neither keeps the core waiting.
+Spec: specs/core.md#effects. The core waits for neither.
 """
 
 import logging
@@ -32,26 +32,26 @@ class Announcer:
         self._record_changed = trio.Event()
 
     def publish(self, announcement: Publish) -> None:
-        """Gossip an announcement after those before it; it is dropped if too many wait."""
+        """Queue an announcement for gossip; it is discarded if the queue is full."""
         try:
             self._queue.send_nowait(announcement)
         except trio.WouldBlock:
-            LOG.warning("too much to publish: an announcement is discarded")
+            LOG.warning("too many announcements to publish: one is discarded")
         else:
             self._unpublished += 1
 
     def advertise(self, record: Advertise) -> None:
-        """Put our record into the DHT, in the place of the one before."""
+        """Store our record in the DHT; it replaces the previous one."""
         self._record = record
         self._record_changed.set()
 
     async def wait_published(self) -> None:
-        """Wait until everything that was to be published is on its way."""
+        """Wait until every queued announcement is published."""
         while self._unpublished:
             await self._published.wait()
 
     async def run(self) -> None:
-        """Publish and advertise what there is, until cancelled."""
+        """Publish and advertise, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._publish_all)
             nursery.start_soon(self._advertise_newest)

@@ -1,4 +1,4 @@
-"""Says in the log whether the node is among others: who does not answer, who came, who is lost.
+"""Logs the node's connectivity: silent bootstrap peers, the first peer, the loss of the last one.
 
 Spec: specs/operation.md#connectivity.
 """
@@ -13,16 +13,16 @@ from node.network.host import Network
 
 LOG: Final = logging.getLogger(__name__)
 ANSWER_S: Final = 5.0
-"""How long a bootstrap peer may take before its silence is worth a line."""
+"""A bootstrap peer that is not connected after this time is logged."""
 LOOK_S: Final = 1.0
-"""How often it is looked whether there are peers: one that comes and goes fills no log."""
+"""How often the peers are polled: one that connects and disconnects does not flood the log."""
 
 
 async def log_connectivity(network: Network, bootstrap: Sequence[str]) -> None:
-    """Say when the first peer is connected and when the last one is lost, for ever.
+    """Log when the first peer connects and when the last one is lost, until cancelled.
 
-    Warns once of each bootstrap peer that is not connected after a while. `bootstrap` are
-    multiaddresses that end in /p2p/PEER. The network goes on dialling them.
+    Warns once of each bootstrap peer that is not connected after ANSWER_S. `bootstrap` are
+    multiaddresses that end in /p2p/PEER. The network keeps dialling them.
     """
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_name_silent, network, bootstrap)
@@ -36,14 +36,14 @@ async def _name_silent(network: Network, bootstrap: Sequence[str]) -> None:
         if _peer_of(address) not in connected:
             LOG.warning(
                 "the bootstrap peer %s does not answer: check that it runs, that address and peer"
-                " id are those that it prints at its start, and that its port is open; retrying",
+                " id are those that it logs at its start, and that its port is open; retrying",
                 address,
             )
 
 
 async def _tell_changes(network: Network, bootstrap: Sequence[str]) -> None:
     others = {_peer_of(address) for address in bootstrap} - {network.peer_id}
-    then = "dialling the bootstrap peers again" if others else "waiting for a peer to connect"
+    then = "retrying the bootstrap peers" if others else "waiting for one to connect"
     alone = True
     while True:
         peers = network.peers()

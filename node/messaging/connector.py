@@ -1,6 +1,6 @@
-"""Connects with the peers whose answers this node waits for.
+"""Connects to the peers whose answers this node expects.
 
-They may be unable to connect with us: then their answers come over the connection that we made.
+They may be unable to connect to us: then they answer over the connection that we made.
 Spec: specs/network.md#keeping-connections.
 """
 
@@ -16,7 +16,7 @@ from protocol.values.ids import PeerId
 LOG: Final = logging.getLogger(__name__)
 AT_A_TIME: Final = 16
 WAITING_MAX: Final = 256
-"""Beyond that, the rest is left out: whoever can dial us does not need it."""
+"""The most queued peers. Further ones are skipped: a peer that can dial us does not need it."""
 
 
 class Connector:
@@ -27,12 +27,12 @@ class Connector:
         self._wanted, self._waiting = trio.open_memory_channel[PeerId](WAITING_MAX)
 
     def want(self, peers: Iterable[PeerId]) -> None:
-        """Connect with these soon, as far as that is possible."""
+        """Queue peers to connect to; those beyond WAITING_MAX are skipped."""
         for peer in peers:
             try:
                 self._wanted.send_nowait(peer)
             except trio.WouldBlock:
-                LOG.debug("too many peers to connect with at once")
+                LOG.debug("too many peers to connect to at once")
                 return
 
     async def run(self) -> None:

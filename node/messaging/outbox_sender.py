@@ -1,8 +1,8 @@
-"""Sends the messages of the outbox to their peers until they have them.
+"""Sends the messages of the outbox to their peers, with retries until acknowledged.
 
-Spec: specs/core.md#outbox. One queue a peer, in order; a message is forgotten when its receiver
-has acknowledged it, which it does after its own commit. What has no deadline is tried once; what is
-not in the outbox is forgotten when the node ends.
+Spec: specs/core.md#outbox. One queue per peer, in order; a message is removed when its receiver has
+acknowledged it, which it does after its own commit. A message without a deadline is tried once; a
+message outside the outbox is lost when the node ends.
 """
 
 import logging
@@ -24,9 +24,9 @@ Missed = Callable[[PeerId, bytes], None]
 PAUSE_S_MIN: Final = 0.2
 PAUSE_S_MAX: Final = 20.0
 QUEUE_MAX: Final = 4_096
-"""Messages that wait for one peer; a peer that does not take so many gets no more for now."""
+"""The most messages queued for one peer; further ones wait on the disk or are discarded."""
 TIDY_S: Final = 60.0
-"""Messages of no more use, whose turn did not come, are removed from the disk this often."""
+"""How often expired messages are removed from the disk."""
 IDLE_S: Final = 30.0
 """A peer's queue is closed after this long without a message."""
 
@@ -36,9 +36,9 @@ def _ignore(_peer: PeerId, _envelope: bytes) -> None:
 
 
 class OutboxSender:
-    """Sends messages; one task for every peer that has some to get.
+    """Sends messages, with one task for every peer that has any queued.
 
-    `missed` is told of each message that is given up: it did not reach its peer in its time.
+    `missed` is called with each message that did not reach its peer before its deadline.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class OutboxSender:
     async def run(
         self, waiting: Sequence[OutboxRow], task_status: Any = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Deliver what an earlier run left, and what `send` is given, until cancelled."""
+        """Deliver the messages of an earlier run and those given to `send`, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for message in waiting:
@@ -66,7 +66,7 @@ class OutboxSender:
             try:
                 await self._tidy()
             finally:
-                self._nursery = None  # What is sent from now on goes out after the next start.
+                self._nursery = None  # Further messages wait on the disk for the next start.
 
     def send(self, message: OutboxRow) -> None:
         """Queue a message for its peer."""
@@ -82,17 +82,17 @@ class OutboxSender:
             queue.append(message)
             self._woken[message.peer].set()
         elif message.row:
-            # It stays on the disk until its time is over, or the next start: else a stranger who
-            # makes us talk and does not listen would fill our memory.
-            LOG.debug("peer %s does not accept its messages: they stay in the outbox", message.peer)
+            # It stays on the disk until its deadline or the next start: otherwise a stranger that
+            # causes messages and acknowledges none would fill our memory.
+            LOG.debug("the queue of peer %s is full: a message waits on the disk", message.peer)
 
     def nudge(self, peer: PeerId) -> None:
-        """Try at once: the peer is connected again."""
+        """Retry at once: the peer is connected again."""
         if peer in self._nudged:
             self._nudged[peer].set()
 
     async def wait_empty(self) -> None:
-        """Wait until every peer that answers has everything."""
+        """Wait until all queues are empty."""
         while any(self._queues.values()):
             await self._delivered.wait()
 
@@ -119,7 +119,7 @@ class OutboxSender:
                     continue
                 with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)) as pause:  # noqa: S311
                     await self._nudged[peer].wait()
-                # Who has just connected may not serve us yet, but soon will.
+                # A peer that has just connected may be unable to answer yet: retry soon.
                 again_s = min(2 * pause_s, PAUSE_S_MAX)
                 pause_s = again_s if pause.cancelled_caught else PAUSE_S_MIN
             else:
@@ -128,7 +128,7 @@ class OutboxSender:
         del self._queues[peer], self._woken[peer], self._nudged[peer]
 
     async def _wait_for_message(self, peer: PeerId, queue: deque[OutboxRow]) -> bool:
-        """Say whether there is one; an idle queue is closed."""
+        """Wait for a message; return whether there is one. An idle queue is closed."""
         with trio.move_on_after(IDLE_S):
             while not queue:
                 self._woken[peer] = trio.Event()

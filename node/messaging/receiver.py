@@ -1,8 +1,8 @@
-"""Receives what peers send: all of it comes in here, and nowhere else.
+"""Receives all messages of peers: the only entry.
 
-Spec: specs/messages.md#intake. A message over a stream is acknowledged after what it caused is on
-the disk. Gossip gets its verdict at once, and is handed on to the driver if it is new. Keys cost
-nothing: what gossip brings of unknown signers is counted by who forwards it, and from where.
+Spec: specs/messages.md#intake. A message over a stream is acknowledged after its effects are on
+the disk. Gossip gets its verdict at once, and is passed to the driver if it is new. Keys cost
+nothing: gossip of unknown signers is counted by its forwarder and the forwarder's source.
 """
 
 import logging
@@ -25,12 +25,15 @@ LOG: Final = logging.getLogger(__name__)
 TAKEN: Final = b"\x00"
 LATE: Final = b"\x01"
 SEEN_MAX: Final = 8_192
-"""Announcements that we remember, not to pass them on for ever."""
+"""The most announcements that we remember, to stop forwarding their repeats."""
 REPEATS_MAX: Final = 2
-"""A requester that hears nothing publishes its call once more; it must reach those behind us."""
-UNKNOWN_BURST: Final = 120  # Calls of unknown signers through one peer, and so many records;
-UNKNOWN_PER_S: Final = 10  # ... in the long run. Those of one source: node/network/rate_limits.py.
-UNKNOWN_BURST_ALL: Final = 240  # Through all peers together: there may be any number of sources.
+"""A requester without bids publishes its call once more; we must forward the repeat too."""
+UNKNOWN_BURST: Final = 120
+"""The most calls of unknown signers through one peer at once, and as many records."""
+UNKNOWN_PER_S: Final = 10
+"""Their sustained rate. The limits of one source: node/network/rate_limits.py."""
+UNKNOWN_BURST_ALL: Final = 240
+"""The same through all peers together: the number of sources is unbounded."""
 UNKNOWN_PER_S_ALL: Final = 20
 
 
@@ -38,16 +41,16 @@ class PeerInfo(Protocol):
     """What we know of peers."""
 
     def is_known(self, peer: PeerId) -> bool:
-        """Say whether we have dealt with a peer."""
+        """Return whether we have dealt with a peer."""
         ...
 
     def source_of(self, peer: PeerId) -> str:
-        """Return from which source a peer is connected."""
+        """Return the source from which a peer is connected."""
         ...
 
 
 class _Unknown:
-    """How much of one kind of message of unknown signers we look at."""
+    """Limits the rate at which we process one kind of message of unknown signers."""
 
     def __init__(self, source_of: Callable[[PeerId], str]) -> None:
         self._each = RateLimits(UNKNOWN_BURST, UNKNOWN_PER_S, source_of)
@@ -58,7 +61,7 @@ class _Unknown:
 
 
 class Receiver:
-    """Admits messages of peers, and hands them on to the driver."""
+    """Admits messages of peers, and passes them to the driver."""
 
     def __init__(self, driver: Driver, signer: Signer, clock: Clock, peers: PeerInfo) -> None:
         self._driver = driver
@@ -70,7 +73,7 @@ class Receiver:
         self._seen: OrderedDict[ContentId, int] = OrderedDict()
 
     async def answer(self, peer: PeerId, data: bytes) -> bytes:
-        """Take a message over a stream; raise PeerFault if the peer broke the spec."""
+        """Answer a message over a stream; raise PeerFault if the peer broke the spec."""
         try:
             signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
         except Stale as stale:
@@ -81,10 +84,10 @@ class Receiver:
         return TAKEN
 
     def screen(self, peer: PeerId, data: bytes) -> bool:
-        """Say whether to look at a gossiped message: before any signature, which costs the most.
+        """Return whether to judge a gossiped message; called before any costly signature check.
 
-        A message that is none passes, for its judge to say so; and so does whoever claims to be
-        a known signer and is none: that costs the peer that forwards it.
+        A malformed message passes, so that `judge` rejects it; so does one that falsely claims a
+        known signer: the peer that forwards it is blamed.
         """
         claimed = claims(data)
         if claimed is None or self._is_known(claimed[1]):
@@ -92,7 +95,7 @@ class Receiver:
         return self._unknown[claimed[0] is Call].take(peer)
 
     def judge(self, peer: PeerId, data: bytes) -> Verdict:
-        """Return the verdict on a gossiped message, and hand it on if it is new."""
+        """Return the verdict on a gossiped message, and pass it to the driver if it is new."""
         try:
             signed = admit(data, peer, Carrier.GOSSIP, self._network, self._clock.now_ms())
         except Stale as stale:
@@ -116,12 +119,12 @@ class Receiver:
         return admit_record(data, peer, self._network, self._clock.now_ms())
 
     def take_record(self, peer: PeerId, data: bytes) -> None:
-        """Hand on a record that was looked up; raise PeerFault or Stale if it is not valid."""
+        """Pass a looked-up record to the driver; raise PeerFault or Stale if it is not valid."""
         signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
         self._give(signed, peer)
 
     def _give(self, signed: Signed[Message], forwarder: PeerId) -> bool:
-        """Hand an announcement on, and where it came from; say whether there was room."""
+        """Pass an announcement, a record with its source, on; return whether there was room."""
         queue = self._queue_of(signed)
         match signed.message:
             case CapabilityRecord() as record:

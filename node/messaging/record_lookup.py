@@ -1,4 +1,4 @@
-"""Peers whose capability record we do not have: the DHT is asked for it, in the background.
+"""Looks up missing capability records of connected peers in the DHT, in the background.
 
 Spec: specs/discovery.md#lookup.
 """
@@ -20,7 +20,7 @@ from protocol.values.ids import PeerId
 LOG: Final = logging.getLogger(__name__)
 EVERY_S: Final = 1.0
 AT_ONCE_MAX: Final = 8
-"""A lookup may take ten seconds: peers that do not answer must not keep others waiting."""
+"""A lookup may take ten seconds: peers that do not answer must not delay others."""
 PAUSE_S_MIN: Final = 5.0
 PAUSE_S_MAX: Final = 300.0
 
@@ -28,7 +28,7 @@ PAUSE_S_MAX: Final = 300.0
 async def look_up_records(
     core: Core, network: Network, receiver: Receiver, now_ms: Callable[[], int]
 ) -> None:
-    """Look up the records of connected peers that have not told us theirs, until cancelled."""
+    """Look up the records of connected peers that we have no record of, until cancelled."""
     lookups: dict[PeerId, _Lookup] = {}
     slots = trio.CapacityLimiter(AT_ONCE_MAX)
     async with trio.open_nursery() as nursery:
@@ -41,7 +41,7 @@ async def look_up_records(
             due.sort(key=lambda lookup: lookup.attempts)
             for lookup in due[: int(slots.available_tokens)]:
                 lookup.attempts += 1
-                lookup.due_s = math.inf  # Not while it is being looked up.
+                lookup.due_s = math.inf  # Not again while this lookup runs.
                 nursery.start_soon(_look_up, lookup, network, receiver, slots)
 
 
@@ -63,4 +63,4 @@ async def _look_up(
         if record is not None:
             receiver.take_record(lookup.peer, record)
     except (PeerFault, Stale) as error:
-        LOG.info("the record of %s in the DHT: %s", lookup.peer, error)
+        LOG.info("the record of %s in the DHT is refused: %s", lookup.peer, error)

@@ -1,6 +1,6 @@
-"""Bids that did not reach their requester: the owner of a provider hears of it.
+"""Counts bids that did not reach their requester, and warns the provider's owner.
 
-Else a provider that nobody can answer, and that can answer nobody, looks like one without work.
+Otherwise a provider that can reach no requester looks like one without work.
 Spec: specs/operation.md#reachability.
 """
 
@@ -15,12 +15,12 @@ from protocol.wire.messages import BidCommit, BidReveal
 
 LOG: Final = logging.getLogger(__name__)
 WARN_EVERY_MS: Final = 600_000
-"""Who asks from where nobody reaches it costs nothing: it shall not fill the log."""
+"""An unreachable requester can send calls at no cost: it must not flood the log."""
 REQUESTERS_MAX: Final = 256
 
 
 class Undelivered:
-    """Counts the calls that we bid on in vain, once each."""
+    """Counts the calls whose requester our bid did not reach, once each."""
 
     def __init__(self, signer: Signer, clock: Clock) -> None:
         self._signer = signer
@@ -28,18 +28,18 @@ class Undelivered:
         self._last: dict[PeerId, bytes] = {}
         self._warned_ms: int | None = None
         self.bids = 0
-        """How many, since the start."""
+        """The count since the start."""
 
     def missed(self, peer: PeerId, envelope: bytes) -> None:
-        """Take note that a message of ours did not reach a peer; that of a bid is counted."""
+        """Record that a message did not reach a peer; only bids are counted."""
         own = self._signer
         try:
             message = open_envelope(envelope, own.network_id, own.peer_id).message
-        except PeerFault:  # It waited on the disk: of an earlier version, or network.
+        except PeerFault:  # A stored message of an earlier version or another network.
             return
         if not isinstance(message, BidCommit | BidReveal):
             return
-        if self._last.pop(peer, b"") != message.call_id:  # Commitment and opening are one bid.
+        if self._last.pop(peer, b"") != message.call_id:  # Commit and reveal are one bid.
             self.bids += 1
             self._warn(peer)
         self._last[peer] = message.call_id
@@ -52,9 +52,9 @@ class Undelivered:
             return
         self._warned_ms = now_ms
         LOG.warning(
-            "a bid did not reach its requester %s: there is no connection, and none could be"
-            " established; if this continues, open this node's port, and set network.announce to"
-            " the address at which others reach it (%d bids so far)",
+            "a bid did not reach its requester %s: there is no connection to it, and none could be"
+            " made; if this continues, open the port of this node, and set network.announce to the"
+            " address at which others reach it (%d bids so far)",
             peer,
             self.bids,
         )

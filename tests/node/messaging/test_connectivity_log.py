@@ -70,9 +70,9 @@ async def test_a_lone_node_without_bootstrap_peers_says_nothing(
 @pytest.mark.parametrize(
     "bootstrap, then",
     [
-        ((HERE, THERE), "dialling the bootstrap peers again"),
-        ((HERE,), "waiting for a peer to connect"),
-        ((), "waiting for a peer to connect"),
+        ((HERE, THERE), "retrying the bootstrap peers"),
+        ((HERE,), "waiting for one to connect"),
+        ((), "waiting for one to connect"),
     ],
 )
 async def test_each_change_between_some_peers_and_none_is_one_line(
