@@ -1,4 +1,4 @@
-"""The one loop that lets the core meet the world, and what it needs: commits, clock, background.
+"""The one loop that drives the core, and its parts: commits, clock, background tasks.
 
 Spec: specs/core.md#driver.
 """

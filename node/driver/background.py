@@ -1,4 +1,4 @@
-"""Something that goes on beside the loop, and can be stopped at any time.
+"""Background tasks beside the driver's loop, which can be stopped at any time.
 
 Spec: specs/core.md#driver.
 """
@@ -10,14 +10,14 @@ import trio
 
 
 class Activity:
-    """One thing that is done; it may be stopped even before it has begun."""
+    """One background task; it may be stopped even before it has begun."""
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
         self._over = trio.Event()
 
     async def run(self, action: Callable[[], Awaitable[object]]) -> None:
-        """Do it, until it is done or stopped. To be called once."""
+        """Run the action until it ends or is stopped. To be called once."""
         try:
             with self._scope:
                 await action()
@@ -25,22 +25,22 @@ class Activity:
             self._over.set()
 
     def stop(self) -> None:
-        """Let it end as soon as it can, and do not wait."""
+        """Cancel the task without waiting for its end."""
         self._scope.cancel()
 
     async def wait_over(self) -> None:
-        """Wait until it touches nothing any more."""
+        """Wait until the task has ended."""
         await self._over.wait()
 
 
 class Background:
-    """Holds what goes on beside the loop, as long as the node runs."""
+    """Holds all background tasks while the node runs."""
 
     def __init__(self) -> None:
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold it all, until cancelled."""
+        """Run all tasks, until cancelled."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
@@ -50,7 +50,7 @@ class Background:
                 self._nursery = None
 
     def begin(self, action: Callable[[], Awaitable[object]]) -> bool:
-        """Begin something and return True; a node that ends leaves it to its next start."""
+        """Begin a task; return False if the node is stopping: its next start must do it."""
         if self._nursery is None:
             return False
         self._nursery.start_soon(action)

@@ -1,14 +1,14 @@
 """The node's one clock: Unix milliseconds when the node started, monotonic from then on.
 
-Spec: specs/core.md#time. Deadlines survive a restart, and nobody who sets the machine's clock
-makes a deadline come early or twice. It goes on while the machine sleeps.
+Spec: specs/core.md#time. Deadlines survive a restart, and setting the machine's clock makes no
+deadline fire early or twice. The clock keeps counting while the machine is suspended.
 """
 
 import time
 
 
 class Clock:
-    """Counts milliseconds since 1970 without ever going back."""
+    """Counts milliseconds since 1970 and never goes back."""
 
     def __init__(self) -> None:
         self._offset_ms = time.time_ns() // 10**6 - _since_boot_ms()

@@ -1,4 +1,4 @@
-"""Which effects are written down, and in what form: one step of the core is one transaction.
+"""Converts the durable effects of one step of the core into one transaction.
 
 Spec: specs/core.md#outbox.
 """
@@ -14,7 +14,7 @@ from protocol.wire.snapshot import to_snapshot
 
 
 def commit_of(effects: Sequence[Effect], own: PeerId, now_ms: int) -> Commit | None:
-    """Return what of the effects must be on the disk before anything is done; None if nothing."""
+    """Return the commit that must precede the effects; None if none of them is durable."""
     commit = Commit(
         snapshots=tuple(_snapshot(effect) for effect in effects if isinstance(effect, Save)),
         events=tuple(

@@ -1,8 +1,8 @@
-"""The driver: the one loop that lets the core meet the world.
+"""The driver: the one loop that feeds the core and performs its effects.
 
 Spec: specs/core.md#driver. One input, then one transaction, then every effect, then the next
-input. What takes long runs beside the loop and comes back as an input; nothing but this loop
-touches the core.
+input. Long work runs in the background, and its result comes back as an input; only this loop
+changes the core.
 """
 
 import contextlib
@@ -24,33 +24,33 @@ from protocol.machines.inputs import DeadlineReached, Input
 
 
 class Queue(Enum):
-    """Where an input waits for its turn, and how many may: each queue has its turn in time.
+    """The queues of inputs and their capacities; the driver serves them in turn.
 
-    Beyond that, gossip is dropped and all else waits outside.
+    When a queue is full, gossip is discarded and every other sender waits.
     """
 
-    MAIN = 4_096  # All of our own jobs and leases.
-    CALLS = 256  # Calls of requesters that we know ...
-    STRANGERS = 128  # ... and of others: a call that waits for long has its answer too late.
+    MAIN = 4_096  # Everything about our own jobs and leases.
+    CALLS = 256  # Calls of requesters that we know.
+    STRANGERS = 128  # Calls of others: the answer to a call that waits long comes too late.
     RECORDS = 1_024
 
 
 class Inbox(Protocol):
-    """Where those who do things tell what came of it."""
+    """Accepts inputs for the core, such as the results of effects."""
 
     def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
-        """Queue an input that may be lost; say whether there was room."""
+        """Queue an input that may be lost; return whether there was room."""
         ...
 
     async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
-        """Queue an input and wait until what it causes is on the disk and begun."""
+        """Queue an input and wait until its effects are committed and begun."""
         ...
 
 
 Perform = Callable[[Effect | OutboxRow], None]
-"""Does what an effect asks for, or begins it, and does not wait. What is to be kept is on the disk.
+"""Performs an effect, or begins it, without waiting. Durable effects are committed already.
 
-A Send comes as its row of the outbox; the row is 0 if it is not in there.
+A Send comes as its row of the outbox; the row is 0 if the message is not in the outbox.
 """
 
 
@@ -61,18 +61,18 @@ class _Turn:
 
 
 class Driver:
-    """Feeds the core with inputs and performs its effects."""
+    """Feeds inputs to the core and performs its effects."""
 
     def __init__(self, core: Core, journal: Journal, clock: Clock) -> None:
         self.core = core
         self._journal = journal
         self._clock = clock
         self._queues = {queue: trio.open_memory_channel[_Turn](queue.value) for queue in Queue}
-        self._order = deque(Queue)  # Whose turn it is.
-        self._waiting = trio.Semaphore(0)  # How many inputs wait.
+        self._order = deque(Queue)  # The next queue is first.
+        self._waiting = trio.Semaphore(0)  # Counts the queued inputs.
 
     def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
-        """Queue an input that may be lost; say whether there was room."""
+        """Queue an input that may be lost; return whether there was room."""
         try:
             self._queues[queue][0].send_nowait(_Turn(event, None))
         except trio.WouldBlock:
@@ -81,19 +81,19 @@ class Driver:
         return True
 
     async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
-        """Queue an input and wait until what it causes is on the disk and begun."""
+        """Queue an input and wait until its effects are committed and begun."""
         taken = trio.Event()
         await self._queues[queue][0].send(_Turn(event, taken))
         self._waiting.release()
         await taken.wait()
 
     async def run(self, perform: Perform, first: Sequence[Effect]) -> None:
-        """Perform the effects of the recovery, then drive until cancelled."""
+        """Perform the effects of the recovery, then process inputs until cancelled."""
         await self._settle(perform, first)
         while True:
             turn = await self._next()
             effects = self.core.handle(turn.event, self._clock.now_ms())
-            # Once the core has moved, the disk must follow: a cancellation waits.
+            # Once the core has changed, the disk must follow: a cancellation waits.
             with trio.CancelScope(shield=True):
                 await self._settle(perform, effects)
             if turn.taken is not None:
@@ -110,7 +110,7 @@ class Driver:
         return _Turn(DeadlineReached(), None)
 
     def _next_in_turn(self) -> _Turn:
-        """Return the next input of the queues, one after the other: none keeps another waiting."""
+        """Return the next input, round robin over the queues: none starves another."""
         while True:
             queue = self._order[0]
             self._order.rotate(-1)
@@ -118,7 +118,7 @@ class Driver:
                 return self._queues[queue][1].receive_nowait()
 
     async def _settle(self, perform: Perform, effects: Sequence[Effect]) -> None:
-        """Write what must be written, then do everything in order."""
+        """Commit the durable effects, then perform all in order."""
         rows: Iterator[int] = iter(())
         commit = commit_of(effects, self.core.signer.peer_id, self._clock.now_ms())
         if commit is not None:

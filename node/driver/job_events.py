@@ -1,4 +1,4 @@
-"""What happens to a job, as it is written down and as users and scripts read it.
+"""The events of a job, as the journal stores them and as users and scripts read them.
 
 Spec: specs/core.md#job-events.
 """
@@ -27,13 +27,13 @@ KINDS: Final[Mapping[type, str]] = {
     events.Failed: "failed",
 }
 LAST: Final = frozenset({"done", "failed"})
-"""After these nothing happens to a job any more."""
+"""The kinds of a job's last event."""
 PHASES: Final = {"starting": "fetching", "retry": "announced"}
-"""Kinds that are no phase of their own for the user."""
+"""Kinds that the user sees as another phase."""
 
 
 def kind_of(event: events.JobEvent) -> str:
-    """Return the name of an event's kind, as users and scripts know it."""
+    """Return the name of an event's kind for users and scripts."""
     return KINDS[type(event)]
 
 
@@ -43,7 +43,7 @@ def detail_of(event: events.JobEvent) -> str:
 
 
 def phase_of(rows: Iterable[JobEventRow]) -> str:
-    """Return the phase that a job is in, as its user sees it."""
+    """Return the current phase of a job, as its user sees it."""
     phase = "announced"
     for row in rows:
         phase = PHASES.get(row.kind, row.kind)
