@@ -1,4 +1,4 @@
-"""Keeps what an execution left, its log and the files of /out, as blobs that a listing names.
+"""Stores the log of an execution and its files in /out as blobs that a listing names.
 
 Spec: specs/sandbox.md#outputs.
 """
@@ -21,9 +21,9 @@ from protocol.wire.job import BlobRef, FileRef, Outputs
 
 
 async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
-    """Keep log and outputs of a run folder, pinned; return the blob that lists them.
+    """Store and pin log and outputs of a run folder; return the blob that lists them.
 
-    InvalidRequest if a file cannot be read, StorageFull if there is no room: all or none is kept.
+    InvalidRequest if a file cannot be read, StorageFull if there is no room: all or none is stored.
     """
     found = await trio.to_thread.run_sync(_outputs_below, outputs_path(folder))
     log = await trio.to_thread.run_sync(_source, log_path(folder), "log")
@@ -42,7 +42,7 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
 
 
 def _outputs_below(root: Path) -> list[tuple[str, BlobSource, bool]]:
-    """Return path, content and executability of all files, sorted; none if there is no folder."""
+    """Return path, content and executability of all files, sorted; [] if there is no folder."""
     found = []
     for path in root.rglob("*"):
         status = path.lstat()

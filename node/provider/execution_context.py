@@ -1,4 +1,4 @@
-"""Where executions happen, and with what.
+"""What all executions share: blobs, images, sandbox and folders.
 
 Spec: specs/execution.md#executions.
 """
@@ -23,17 +23,17 @@ class ExecutionContext:
     images: Images
     fetcher: BlobFetcher
     sandbox: SandboxDriver | None
-    """None if no sandbox works here: then a lease of an earlier run fails, and no other comes."""
+    """None if no sandbox works here: leases of an earlier run fail, and no new ones come."""
     runs: Path
-    """Run folders, one a lease."""
+    """The parent of the run folders, one per lease."""
     image_cache: ImageCache
 
     def run_folder(self, lease_id: LeaseId) -> Path:
-        """Return where the execution of a lease lives."""
+        """Return the run folder of a lease."""
         return self.runs / lease_id.hex()[:32]
 
     def pin_inputs(self, lease_id: LeaseId, workload: Workload, *parts: Digest) -> None:
-        """Keep what a lease's container is made of; `parts` are those of its image."""
+        """Pin the image and inputs of a lease; `parts` are the image's."""
         inputs = [file.blob.digest for file in workload.inputs]
         self.blobs.pin(pins_of(lease_id), workload.image, *parts, *inputs)
 

@@ -1,7 +1,7 @@
-"""Runs jobs of others: fetches what an execution needs, runs its container, keeps its outputs.
+"""Runs jobs of others: fetches image and inputs, runs the container, stores its outputs.
 
 Spec: specs/execution.md#executions. Every lease has one run folder and at most one task at a
-time; what comes of it goes back to the core as an input.
+time; its result goes back to the core as an input.
 """
 
 import logging
@@ -34,23 +34,23 @@ from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
 NOT_TO_BE_HAD: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
-"""Why an execution fails: a bad image, a holder without its blobs, a sandbox, a full disk."""
+"""Errors that end an execution: missing blobs, a bad image, a failed sandbox, a full disk."""
 REFUSED_TOLD_MAX: Final = 3
-"""Outputs that were not kept, of which the user is told by name."""
+"""The most refused outputs that the user is told by name."""
 HOST_PATH: Final = re.compile(r"""(?<![\w.-])/+[^\s/:;,'"()]+/[^\s:;,'"()]*""")
-"""An absolute path of at least two names; of the job's own only its mount points are shorter."""
+"""An absolute path of at least two names; the job's own mount points are shorter."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """What we must remember of a lease until it is dropped."""
+    """What we remember of a lease until it is dropped."""
 
     requester: PeerId | None = None
-    """Who may read the log; None before the container was asked for."""
+    """The peer that may read the log; None before the launch."""
     budget_ms: int = 0
     runs: bool = False
     killed: bool = False
-    """Whether it is to be killed, be it as soon as it runs."""
+    """Whether it is killed, or must be as soon as it runs."""
 
 
 class Executions:
@@ -66,10 +66,10 @@ class Executions:
         self._dropped = trio.Event()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold all executions, until cancelled."""
+        """Run all executions, until cancelled."""
         await self._background.run(task_status)
 
-    # --- what the core asks for; each is begun here and goes on in the background ---------
+    # --- effects of the core: each begins here and continues in the background ------------
 
     def prepare(self, effect: effects.Prepare) -> None:
         """Fetch image and inputs of a lease."""
@@ -78,7 +78,7 @@ class Executions:
         self._start(effect.lease_id, partial(self._prepare, effect))
 
     def launch(self, effect: effects.Launch) -> None:
-        """Start the container of a lease, or take over the one that runs."""
+        """Start the container of a lease, or adopt the one that runs."""
         known = self._know(effect.lease_id)
         known.requester = effect.requester
         self._context.image_cache.pin(effect.lease_id, effect.workload.image)
@@ -86,8 +86,8 @@ class Executions:
         self._start(effect.lease_id, partial(self._execute, effect))
 
     def extend(self, effect: effects.Extend) -> None:
-        """Let the container of a lease run on, until it has used this much."""
-        # Budgets only grow, in whatever order the tasks that write them come.
+        """Raise the budget of a lease's container."""
+        # Budgets only grow, in whatever order the tasks write them.
         known = self._know(effect.lease_id)
         known.budget_ms = max(known.budget_ms, effect.budget_ms)
         self._background.begin(partial(self._extend, effect.lease_id))
@@ -101,20 +101,20 @@ class Executions:
             self._start(lease_id, partial(self._see_the_end, lease_id))
 
     def drop(self, effect: effects.Drop) -> None:
-        """Forget everything about the execution of a lease."""
+        """Discard everything of a lease's execution."""
         self._dropping += self._background.begin(partial(self._drop, effect.lease_id))
 
-    # --- what others ask ------------------------------------------------------------------
+    # --- queries --------------------------------------------------------------------------
 
     def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
-        """Return who may read a log, where it grows and whether it still may; None if unknown."""
+        """Return a log's reader, its path and whether it may still grow; None if unknown."""
         known, folder = self._known.get(lease_id), self._folder(lease_id)
         if known is None or known.requester is None:
             return None
         return known.requester, log_path(folder), lease_id in self._active
 
     async def wait_dropped(self) -> None:
-        """Wait until everything that was to be removed is removed."""
+        """Wait until all dropped executions are removed."""
         while self._dropping:
             await self._dropped.wait()
 
@@ -123,7 +123,7 @@ class Executions:
     async def _prepare(self, effect: effects.Prepare) -> None:
         lease_id = effect.lease_id
         try:
-            self._sandbox()  # Before anything is fetched in vain.
+            self._sandbox()  # Without a sandbox there is no need to fetch anything.
             await prepare(self._context, effect, self._inbox)
         except NOT_TO_BE_HAD as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
@@ -144,7 +144,7 @@ class Executions:
         await self._see_the_end(lease_id)
 
     async def _begin(self, effect: effects.Launch) -> None:
-        """Start the container, or take over the one that runs or ran."""
+        """Start the container, or adopt the one that runs or ran."""
         known, folder = self._know(effect.lease_id), self._folder(effect.lease_id)
         sandbox = self._sandbox()
         with full_disk_as_storage_full(folder):
@@ -152,7 +152,7 @@ class Executions:
             with trio.CancelScope(shield=True):
                 runs_already = await sandbox.take_over(folder)
             if not runs_already:
-                # It was prepared, which costs nothing twice; but it may have gone since.
+                # Usually it is ready since `prepare`, but it may have been evicted.
                 image = await sandbox.prepare(HeldImage(effect.workload, self._context))
                 spec = await self._spec_of(effect, image)
                 with trio.CancelScope(shield=True):  # Half-started containers are hard to find.
@@ -163,7 +163,7 @@ class Executions:
             await sandbox.extend(folder, known.budget_ms)
 
     async def _see_the_end(self, lease_id: LeaseId) -> None:
-        """Wait for the container's end, keep what it left, and tell the core."""
+        """Wait for the container's end, store its log and outputs, and tell the core."""
         folder, owner = self._folder(lease_id), pins_of(lease_id)
         try:
             ended = await self._sandbox().wait(folder)
@@ -174,7 +174,7 @@ class Executions:
             await self._fail(lease_id, error)
             return
         await self._inbox.take(_exited(lease_id, ended, outputs))
-        # They are blobs now, and the core knows: once is enough.
+        # They are stored as blobs: the second copy is not needed.
         await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
 
     async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
@@ -182,8 +182,8 @@ class Executions:
         await self._inbox.take(inputs.ContainerFailed(lease_id, self._told(error)))
 
     def _told(self, error: Exception) -> str:
-        """Return what the requester hears of a failure: no path of this machine, the log has it."""
-        own = str(self._context.runs.parent)  # It may hold spaces, which end a path for HOST_PATH.
+        """Return a failure's text for the requester, without paths of this machine."""
+        own = str(self._context.runs.parent)  # It may contain spaces, where HOST_PATH ends.
         return HOST_PATH.sub("(a path)", str(error).replace(own, "/data/folder"))
 
     async def _spec_of(self, effect: effects.Launch, image: str) -> ContainerSpec:
@@ -193,8 +193,8 @@ class Executions:
         for file in workload.inputs:
             path = context.blobs.path(file.blob.digest)
             if path is None:
-                raise BlobUnavailable(f"input {file.path} is no longer here")
-            if file.executable:  # Every job that has the blob sees its mode.
+                raise BlobUnavailable(f"input {file.path} is no longer stored here")
+            if file.executable:  # All jobs with this blob see the mode.
                 path.chmod(path.stat().st_mode | 0o111)
             files.append((file.path, path))
         return ContainerSpec(
@@ -211,15 +211,15 @@ class Executions:
 
     async def _extend(self, lease_id: LeaseId) -> None:
         known = self._known.get(lease_id)
-        if known is None or not known.runs:  # If it does not run yet, its start will do it.
+        if known is None or not known.runs:  # If it does not run yet, its start sets the budget.
             return
         try:
             with full_disk_as_storage_full(self._context.runs):
                 await self._sandbox().extend(self._folder(lease_id), known.budget_ms)
             used_ms = self._sandbox().usage_ms(self._folder(lease_id))
             await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
-        except (SandboxUnavailable, StorageFull) as error:  # Then its old budget holds.
-            LOG.warning("cannot extend the budget of lease %s: %s", lease_id.hex()[:12], error)
+        except (SandboxUnavailable, StorageFull) as error:  # The old budget stays valid.
+            LOG.warning("cannot extend lease %s: %s", lease_id.hex()[:12], error)
 
     async def _kill(self, lease_id: LeaseId) -> None:
         try:
@@ -234,7 +234,7 @@ class Executions:
             try:
                 await self._remove(lease_id)
             except SandboxUnavailable as error:  # The next start of the node tries again.
-                LOG.warning("cannot remove something of lease %s: %s", lease_id.hex()[:12], error)
+                LOG.warning("cannot remove all of lease %s: %s", lease_id.hex()[:12], error)
         self._dropping -= 1
         self._dropped.set()
         self._dropped = trio.Event()
@@ -275,12 +275,12 @@ class Executions:
 
 
 def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # What stays goes with the run folder.
+    shutil.rmtree(folder, ignore_errors=True)  # The rest is removed with the run folder.
 
 
 def _exited(lease_id: LeaseId, ended: Exit, outputs: BlobRef) -> inputs.ContainerExited:
     detail = ended.detail
     if ended.refused and not detail:
-        detail = f"not everything in /out was kept: {'; '.join(ended.refused[:REFUSED_TOLD_MAX])}"
+        detail = f"some of /out was not collected: {'; '.join(ended.refused[:REFUSED_TOLD_MAX])}"
     code = ended.exit_code % 256
     return inputs.ContainerExited(lease_id, code, ended.reason, detail, ended.usage_ms, outputs)

@@ -1,7 +1,7 @@
-"""The unpacked images of strangers' jobs: within a budget, the least recently used go first.
+"""The unpacked images of strangers' jobs: within a budget, the least recently used are evicted.
 
-An image that a lease uses stays. What an image takes is counted while it is unpacked, so that it
-is refused before it fills the disk.
+An image that a lease uses is never evicted. The size of an image is counted while it is unpacked,
+so that it is refused before it fills the disk.
 
 Spec: specs/execution.md#unpacked-images.
 """
@@ -27,38 +27,38 @@ from protocol.values.ids import Digest, LeaseId
 LOG: Final = logging.getLogger(__name__)
 ROOT_NAME: Final = re.compile("[0-9a-f]{64}")
 LEAVING: Final = "leaving-"
-"""Begins the name of what is being removed."""
+"""The prefix of folders that are being removed."""
 UNPACKING: Final = ".unpacking"
-"""Ends the name of what `unpack` has not finished."""
+"""The suffix of folders that `unpack` has not finished."""
 
 
 class ImageCache:
-    """The unpacked images below `folder`, which is ours alone; `budget_mib` bounds them."""
+    """The unpacked images below `folder`, which nobody else uses; `budget_mib` bounds them."""
 
     def __init__(self, folder: Path, images: Images, budget_mib: int) -> None:
         self._folder = folder
         self._images = images
         self._budget_mib = budget_mib
-        self._sizes: dict[Digest, int] = {}  # The least recently used stands first.
-        self._unpacking = 0  # Bytes of what is being unpacked.
+        self._sizes: dict[Digest, int] = {}  # The least recently used first.
+        self._unpacking = 0  # Bytes of images that are being unpacked.
         self._pins: dict[LeaseId, Digest] = {}
         self._reconciling = trio.Lock()
         self._is_reconciled = False
 
     def path(self, image: Digest) -> Path:
-        """Return where the root of an image is, or would be."""
+        """Return the path of an image's root, which may not exist."""
         return self._folder / image.hex()
 
     def pin(self, lease_id: LeaseId, image: Digest) -> None:
-        """Keep the root of an image, here already or not, as long as the lease lasts."""
+        """Protect an image, unpacked or not, from eviction until `unpin`."""
         self._pins[lease_id] = image
 
     def unpin(self, lease_id: LeaseId) -> None:
-        """Let the image of a lease go; there need not be one."""
+        """Release the image of a lease, if it has one."""
         self._pins.pop(lease_id, None)
 
     async def reconcile(self) -> None:
-        """Believe the disk: learn what is there, and remove what is half there. Once is enough."""
+        """Read the images from the disk, and remove unfinished ones. Only the first call acts."""
         async with self._reconciling:
             if not self._is_reconciled:
                 self._sizes = await trio.to_thread.run_sync(_look, self._folder)
@@ -67,8 +67,8 @@ class ImageCache:
     async def unpack(self, image: Digest, bytes_max: int) -> Path:
         """Return the root of an image that unpacks to at most `bytes_max`, unpacked once.
 
-        While it grows, images that no lease uses make room. StorageFull if that is not enough;
-        other errors as of `Images.unpack`.
+        While it grows, images that no lease uses are evicted. StorageFull if that is not enough;
+        otherwise it raises what `Images.unpack` raises.
         """
         await self.reconcile()
         root = self.path(image)
@@ -90,16 +90,16 @@ class ImageCache:
         try:
             await grow(0)
             await self._images.unpack(image, self._folder, allowance)
-            with trio.CancelScope(shield=True):  # Whatever is there must be counted.
+            with trio.CancelScope(shield=True):  # What is unpacked must be counted.
                 self._sizes[image] = await trio.to_thread.run_sync(_size_of, root)
         finally:
             self._unpacking -= unpacked
         return root
 
     async def sweep(self) -> str:
-        """Remove what no lease uses as long as there is too much.
+        """Evict images that no lease uses until the budget and the disk suffice.
 
-        Return what there is too little of even so, "" if there is enough.
+        Return "", or which of them is still insufficient.
         """
         while lack := self._lack():
             in_use = set(self._pins.values())
@@ -108,15 +108,15 @@ class ImageCache:
                 return lack
             LOG.info("removing the unpacked image %s", idle.hex()[:12])
             del self._sizes[idle]
-            # From here on nobody finds it, and who needs the image unpacks it again.
+            # After the rename nobody finds it: a later lease unpacks the image again.
             leaving = self._folder / f"{LEAVING}{secrets.token_hex(8)}"
-            with suppress(FileNotFoundError):  # Somebody tidied our folder by hand.
+            with suppress(FileNotFoundError):  # The owner may have removed it.
                 self.path(idle).rename(leaving)
             await trio.to_thread.run_sync(_remove, leaving)
         return ""
 
     def _lack(self) -> str:
-        """Return what there is too little of, "" if there is enough."""
+        """Return "", or why budget or disk are insufficient."""
         used = sum(self._sizes.values()) + self._unpacking
         if used > self._budget_mib * 1024**2:
             return no_room(self._budget_mib)
@@ -126,7 +126,7 @@ class ImageCache:
 
 
 def _look(folder: Path) -> dict[Digest, int]:
-    """Return the size of each root, the least recently used first; the rest of ours goes."""
+    """Return the size of each root, least recently used first; remove unfinished folders."""
     for path in folder.iterdir():
         if path.name.startswith(LEAVING) or path.name.endswith(UNPACKING):
             _remove(path)
@@ -136,10 +136,10 @@ def _look(folder: Path) -> dict[Digest, int]:
 
 
 def _size_of(root: Path) -> int:
-    """Return what an unpacked image counts for: as much as while it was unpacked, or less."""
+    """Return the counted size of an unpacked image: at most what was counted while unpacking."""
     linked: set[int] = set()
     size = 0
-    for _, folders, files, handle in os.fwalk(root):  # By handles: paths may be too long.
+    for _, folders, files, handle in os.fwalk(root):  # By descriptors: paths may be too long.
         for name in (*folders, *files):
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             size += ENTRY_BYTES
@@ -151,5 +151,5 @@ def _size_of(root: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder of ours; what cannot be removed now goes when the node starts again."""
+    """Remove a folder; the next start of the node removes what is left."""
     shutil.rmtree(folder, ignore_errors=True)

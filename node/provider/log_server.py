@@ -17,13 +17,13 @@ from protocol.values.ids import LeaseId, PeerId
 POLL_S: Final = 0.05
 
 LogOf = Callable[[LeaseId], tuple[PeerId, Path, bool] | None]
-"""Tells who may read a lease's log, where it grows and whether it still may; None if unknown."""
+"""Returns a log's reader, its path and whether it may still grow; None if unknown."""
 
 
 class LogServer:
-    """Serves the logs of our executions: each to one stream, the newest that asks for it.
+    """Serves the logs of our executions: each to one stream, the newest that requests it.
 
-    So a requester may come again when its connection broke, and yet not pile up streams here.
+    A requester can reconnect after a broken connection, but cannot accumulate streams here.
     """
 
     def __init__(self, log_of: LogOf) -> None:
@@ -31,9 +31,9 @@ class LogServer:
         self._serving: dict[LeaseId, trio.CancelScope] = {}
 
     async def serve(self, peer: PeerId, stream: LogStream) -> None:
-        """Answer one request, until the execution is over.
+        """Serve one request until the execution ends.
 
-        RuleBroken if the log is another peer's, Stale if we know of no such log (any more).
+        RuleBroken if the log is another peer's, Stale if there is no such log (any more).
         """
         lease_id, offset = parse_request(await stream.read_exactly(REQUEST_BYTES))
         found = self._log_of(lease_id)
@@ -73,5 +73,5 @@ def _read_at(path: Path, offset: int) -> bytes:
         with path.open("rb") as file:
             file.seek(min(offset, os.fstat(file.fileno()).st_size))
             return file.read(CHUNK_BYTES)
-    except FileNotFoundError:  # Nothing was written yet.
+    except FileNotFoundError:  # Nothing is written yet.
         return b""

@@ -1,7 +1,7 @@
-"""Fetches image and inputs of an execution from its requester, and gives the image to the sandbox.
+"""Fetches image and inputs of an execution from its requester, and passes the image to the sandbox.
 
-Spec: specs/execution.md#executions. A holder that is busy or just out of reach is asked again a
-few times; a job whose image is larger than it said is refused before its layers are fetched.
+Spec: specs/execution.md#executions. A request to a busy or unreachable holder is retried a few
+times; a job whose image is larger than declared is refused before its layers are fetched.
 """
 
 from dataclasses import dataclass
@@ -26,31 +26,31 @@ ATTEMPTS: Final = 5
 PAUSE_S: Final = 0.5
 """Before the second attempt; it doubles."""
 UNPACKED_RATIO_MAX: Final = 4
-"""So many times its size an image may unpack to, besides the job's disk. Most have two to three."""
+"""The largest ratio of unpacked to packed size, the job's disk apart. Most images have 2 to 3."""
 PROGRESS_BYTES: Final = 1024 * 1024
-"""The core hears of the fetching in steps of this: 17 kB/s are enough to be seen alive."""
+"""The step of progress reports to the core: 17 kB/s are enough to be seen alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldImage:
-    """The image of a workload, whose parts are here, as the sandbox takes it."""
+    """The image of a workload, with all parts stored here, as the sandbox takes it."""
 
     workload: Workload
     context: ExecutionContext
 
     @property
     def digest(self) -> Digest:
-        """Return the digest of its manifest."""
+        """Return the digest of the image's manifest."""
         return self.workload.image
 
     async def unpack(self) -> Path:
-        """Return its root, unpacked once; errors as of `ImageCache.unpack`."""
+        """Return the image's root, unpacked once; raises what `ImageCache.unpack` raises."""
         return await self.context.image_cache.unpack(self.digest, await self._unpacked_bytes_max())
 
     async def archive(self, path: Path) -> int:
-        """Write it to a new file, as `docker load` takes it; return its unpacked bytes.
+        """Write the image to a new file for `docker load`; return its unpacked bytes.
 
-        Errors as of `Images.unpack`.
+        Raises what `Images.unpack` raises.
         """
         allowance = Allowance(await self._unpacked_bytes_max())
         return await self.context.images.docker_archive(self.digest, path, allowance)
@@ -61,11 +61,11 @@ class HeldImage:
 
 
 async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
-    """Have everything that an execution needs; the inbox is told how far the fetching is.
+    """Fetch image and inputs, with progress to the inbox, and pass the image to the sandbox.
 
-    The sandbox has the image then. All of it counts as preparing, for which a job has its time.
+    All of this counts towards the time that a job has for preparing.
 
-    BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull say why it cannot be had.
+    Raises BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull.
     """
     context.pin_inputs(effect.lease_id, effect.workload)
     for attempt in range(ATTEMPTS):
@@ -80,9 +80,9 @@ async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> N
 
 
 def sandbox_of(context: ExecutionContext) -> SandboxDriver:
-    """Return the sandbox of this node; SandboxUnavailable if it has none any more."""
+    """Return the sandbox of this node; SandboxUnavailable if it no longer has one."""
     if context.sandbox is None:
-        raise SandboxUnavailable("this node no longer has a sandbox")
+        raise SandboxUnavailable("this node has no sandbox")
     return context.sandbox
 
 
@@ -93,7 +93,7 @@ async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -
     parts = await context.images.parts(workload.image)
     size = sum(part.size for part in parts)
     if size > workload.image_bytes:
-        raise InvalidRequest(f"the image has {size} bytes, the job says {workload.image_bytes}")
+        raise InvalidRequest(f"the image has {size} bytes; the job declares {workload.image_bytes}")
     context.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
     for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
         await context.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
@@ -102,7 +102,7 @@ async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -
 
 
 class _Progress:
-    """Tells the core how far the fetching is, in steps."""
+    """Reports the progress of the fetch to the core, in steps."""
 
     def __init__(self, lease_id: LeaseId, workload: Workload, inbox: Inbox) -> None:
         self._lease_id, self._inbox = lease_id, inbox
@@ -114,7 +114,7 @@ class _Progress:
     def note(self, done: int) -> None:
         if self._finished + done >= self._told + PROGRESS_BYTES:
             self._told = self._finished + done
-            # A job may say less of its size than comes; it is not all here before the end.
+            # A job may declare too small a size: the total is reported only at the end.
             told = min(self._told, self._total - 1)
             self._inbox.give(FetchProgressed(self._lease_id, told, self._total))
 
@@ -122,5 +122,5 @@ class _Progress:
         self._finished += size
 
     async def tell_all(self) -> None:
-        """Say that everything is here: what follows is this node's own work."""
+        """Report that the fetch is complete: the rest is this node's own work."""
         await self._inbox.take(FetchProgressed(self._lease_id, self._total, self._total))

@@ -160,7 +160,7 @@ async def test_an_image_that_is_larger_than_it_was_said(
 ) -> None:
     workload = await ada.workload()
     workload = replace(workload, image_bytes=workload.image_bytes - 1)
-    with pytest.raises(InvalidRequest, match="the job says"):
+    with pytest.raises(InvalidRequest, match="the job declares"):
         await prepare(bea.context, effect_of(workload), RecordedInbox())
     assert len(streams.opened) == 1  # The manifest, and no layer.
 
