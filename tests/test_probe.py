@@ -86,7 +86,7 @@ async def test_walls_that_are_missing_are_found(monkeypatch):
     monkeypatch.setattr(bwrap, "LEAKS", ())
     async with rig("embedded") as opened:
         if "soft memory" in opened.conditions:  # It bounds sockets in a network of the job's own.
-            with pytest.raises(SandboxUnavailable, match="cannot set limits"):
+            with pytest.raises(SandboxUnavailable, match="cannot limit the container's namespaces"):
                 await probe(opened)
             return
         found = {row.name: row.seen for row in await probe(opened) if not row.ok}

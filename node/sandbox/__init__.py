@@ -1,4 +1,4 @@
-"""Walls around strangers' code: one policy, two drivers, and a runner that outlives the daemon.
+"""Isolates strangers' code: one policy, two drivers, and a runner that outlives the daemon.
 
 Start with driver.py (what the daemon sees), then policy.py (what a job gets), then runner/.
 

@@ -1,4 +1,4 @@
-"""The embedded driver's policy in bwrap's words: a pure function from spec to record.
+"""The embedded driver's policy as bwrap's arguments: a pure function from spec to record.
 
 Spec: specs/sandbox.md#embedded-driver.
 """
@@ -22,9 +22,9 @@ from node.sandbox.policy import (
 from node.sandbox.runner.namespace_limits import SOCKET_BYTES
 
 OPEN_FILES_MIN: Final = 64
-"""Programs need so many, however little memory there is."""
+"""The fewest open files that programs need, however small the memory."""
 OWN_PROCESSES: Final = 2
-"""bwrap outside and its init inside count as the job's; it gets them on top."""
+"""bwrap outside and its init inside count as the job's: they are added to its limit."""
 WALLS: Final = (
     "--unshare-user",
     "--unshare-ipc",
@@ -47,30 +47,30 @@ LEAKS: Final = tuple(
         "modules", "pagetypeinfo", "sched_debug", "slabinfo", "timer_list", "vmallocinfo",
     )
 )  # fmt: skip
-"""Files of /proc that tell of the machine, not of the container."""
+"""Files of /proc that describe the machine, not the container."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the machine contributes."""
+    """The properties of this machine that the arguments depend on."""
 
     program: Path
     """bwrap."""
     library: Path | None
     """The folder of the libraries that bwrap was built with; None: the system's own."""
     leaks: tuple[str, ...]
-    """Those of LEAKS that a stranger could read here."""
+    """The files of LEAKS that a job could read here."""
     user: int | None
     """The user id outside, if we may choose one."""
     processes_max: int | None
     """RLIMIT_NPROC; None: control groups count processes."""
     hard: frozenset[str]
-    """What control groups bound. Without "memory" the address space is bounded instead."""
+    """The limits of control groups. Without "memory" the address space is limited instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What a container gets beyond its image: devices, and folders to look into."""
+    """What a container gets beyond its image: devices, read-only folders and variables."""
 
     devices: tuple[str, ...] = ()
     binds: tuple[tuple[Path, str], ...] = ()
@@ -78,7 +78,7 @@ class Extra:
 
 
 def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pairs:
-    """Return what runner/bubblewrap.py needs in the launch record beyond what all runners do."""
+    """Return the fields of the launch record that only runner/bubblewrap.py needs."""
     limits = limits_of(spec)
     pairs = [("program", str(host.program))]
     pairs += [("library", str(host.library))] if host.library else []
@@ -113,7 +113,7 @@ def _numbers(limits: ContainerLimits, host: Host, gpus: bool) -> Pairs:  # noqa:
 
 
 def _sockets_max(limits: ContainerLimits) -> int:
-    """Return how many files a process may have open if all are sockets, and full."""
+    """Return how many files a process may have open if all are full sockets."""
     return max(OPEN_FILES_MIN, min(OPEN_FILES, (limits.memory_mib << 20) // SOCKET_BYTES))
 
 
@@ -156,15 +156,15 @@ def _bind(source: Path, target: str) -> Pairs:
 
 
 def _memory_folder(path: str, mib: int) -> Pairs:
-    """Return a folder in memory that everybody in the container may write to, so large."""
+    """Return the options of a folder in memory, `mib` large and writable by every user."""
     return _words("--perms", "1777", "--size", mib << 20, "--tmpfs", path)
 
 
 def readable(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the files that strangers may read here: the others need no mask.
+    """Return those of the files that everybody may read: only they need a mask.
 
-    A job's user is a stranger to everything, so the files' own modes keep it out of the rest.
-    Each mask costs a millisecond.
+    A job's user owns nothing, so the modes of the other files keep it out. Each mask costs a
+    millisecond.
     """
     found = (path for path in paths if Path(path).exists())
     return tuple(path for path in found if Path(path).stat().st_mode & stat.S_IROTH)

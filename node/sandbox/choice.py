@@ -1,7 +1,7 @@
 """Which driver a node uses: the first of the table that passes its self-test, or the one it names.
 
-The choice is made once, when a node starts, and said. A container stays with the driver that it was
-started with, also when its node has another by now.
+The choice is made and logged once, when a node starts. A container stays with the driver that
+started it, even if the node uses another one now.
 
 Spec: specs/sandbox.md#drivers.
 """
@@ -49,10 +49,10 @@ class Choice:
 
 
 class ChosenDriver:
-    """The driver for new containers; those of an earlier run that had another stay with that."""
+    """The driver for new containers; containers of an earlier run stay with their own driver."""
 
     def __init__(self, driver: SandboxDriver, others: Sequence[SandboxDriver], runs: Path) -> None:
-        """Take the chosen driver, those that were not chosen, and the folder of all run folders."""
+        """Take the chosen driver, the others, and the folder of all run folders."""
         self.name = driver.name
         self.isolation = driver.isolation
         self._driver = driver
@@ -93,7 +93,7 @@ class ChosenDriver:
             for driver in self._others:
                 if driver.name in left:
                     await driver.reap(names)
-        finally:  # The other may not be here any more.
+        finally:  # The other driver may be unavailable.
             await self._driver.reap(names)
 
     def _of(self, folder: Path) -> SandboxDriver:
@@ -105,7 +105,7 @@ class ChosenDriver:
 async def choose_driver(preference: str, runs: Path, unpacked_mib: int) -> Choice:
     """Return the driver to use, with what its self-test proved.
 
-    `preference` is AUTO or a driver's name; the rest as of `make_driver`. SandboxUnavailable says
+    `preference` is AUTO or a driver's name; for the rest see `make_driver`. SandboxUnavailable says
     what to do when no driver works.
     """
     drivers = [make_driver(name, runs, unpacked_mib) for name in DRIVERS]

@@ -1,6 +1,6 @@
 """The driver for production: containers by Docker Engine, in the strict profile.
 
-The daemon creates and removes containers; the runner starts them, watches them and takes their
+The daemon creates and removes containers; the runner starts them, supervises them and reads their
 log, as it does for the embedded driver.
 
 Spec: specs/sandbox.md#docker-driver.
@@ -31,7 +31,7 @@ OUT: Final = "out"
 
 
 class DockerDriver(RunnerDriver):
-    """Containers by the engine at DOCKER_HOST, which has to be a Unix socket."""
+    """Containers of the engine at DOCKER_HOST, which must be a Unix socket."""
 
     name = "docker"
     runner = "engine"
@@ -57,7 +57,7 @@ class DockerDriver(RunnerDriver):
         except SandboxUnavailable as fault:
             return Probe(ok=False, why=str(fault))
         probe = await selftest.check(self)
-        if not probe.ok:  # It is here, and its owner expects it to be used.
+        if not probe.ok:  # The owner runs an engine and expects the node to use it.
             LOG.warning("Docker Engine answers but is not used: %s", probe.why)
         return probe
 
@@ -89,7 +89,7 @@ class DockerDriver(RunnerDriver):
             await self.engine.ask(lambda: self._remove_others(names))
             await self.forget_selftest_image()
         finally:
-            self.engine.close()  # At a node's end nobody asks again.
+            self.engine.close()  # At the end of a node this is the last request.
 
     def _create(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
         """Create the container, unless it exists; return what the runner needs to know."""
@@ -105,7 +105,7 @@ class DockerDriver(RunnerDriver):
         return [("socket", engine_socket()), where]
 
     def _outputs(self, name: str, folder: Path, size_mib: int) -> tuple[Mount, tuple[str, str]]:
-        """Make a container's /out; return its mount, and how the runner finds it."""
+        """Make a container's /out; return its mount, and the record field to find it by."""
         if os.geteuid() == 0:
             place = (folder / OUT).absolute()
             return docker_outputs.mount(place, size_mib), ("out", str(place))
@@ -118,7 +118,7 @@ class DockerDriver(RunnerDriver):
         return volume, ("holder", holder)
 
     def _remove_container(self, name: str) -> None:
-        """Remove a container with all that was made for it, as far as it is there."""
+        """Remove a container, its holder and its volume, as far as they exist."""
         api = self.engine.client().api
         for each in (name, name + docker_outputs.HOLDER_SUFFIX):
             try:

@@ -1,4 +1,4 @@
-"""The connection to Docker Engine: its failures end here.
+"""The connection to Docker Engine, which turns its failures into SandboxUnavailable.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -16,28 +16,28 @@ import trio
 from protocol.values.errors import SandboxUnavailable
 
 FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
-"""What docker-py raises when the engine refuses, fails, hangs or is not there."""
+"""What docker-py raises when the engine refuses, fails, hangs or is absent."""
 REQUEST_SECONDS: Final = 60
 LOAD_SECONDS: Final = 1500
 """An engine that takes an image may be silent this long: within the time for preparing a job."""
 API_VERSION: Final = "1.41"
-"""That of Docker Engine 20.10; newer engines speak it too."""
+"""The version of Docker Engine 20.10; newer engines support it too."""
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 OLDEST: Final = (20, 10)
 T = TypeVar("T")
 
 
 class DockerEngine:
-    """The engine at DOCKER_HOST, which has to be a Unix socket; connected when first asked."""
+    """The engine at DOCKER_HOST, which must be a Unix socket; connected at the first request."""
 
     def __init__(self) -> None:
         self._client: Any = None
 
     async def ask(self, act: Callable[[], T], *, leave: trio.CapacityLimiter | None = None) -> T:
-        """Ask the engine in a thread; its failures become SandboxUnavailable.
+        """Send requests to the engine in a thread; its failures become SandboxUnavailable.
 
-        `leave` lets a cancelled caller go at once, while the engine goes on. It bounds the threads
-        that were left so: each has one of its tokens until it ends.
+        With `leave` a cancelled caller returns at once, while the thread continues. The limiter
+        bounds such abandoned threads: each holds one token until it ends.
         """
         try:
             return await trio.to_thread.run_sync(
@@ -54,7 +54,7 @@ class DockerEngine:
         return self._client
 
     def patient_client(self) -> Any:
-        """Return a client of its own, to be closed, for what may take long."""
+        """Return a separate client for long requests; the caller closes it."""
         return _connect(LOAD_SECONDS)
 
     def require(self) -> None:
@@ -68,7 +68,7 @@ class DockerEngine:
             raise SandboxUnavailable("Docker Engine has no seccomp; its kernel must support it")
 
     def close(self) -> None:
-        """Let go of the connection; the next question makes another."""
+        """Close the connection; the next request makes another."""
         if self._client is not None:
             self._client.close()
         self._client = None
@@ -83,7 +83,7 @@ def engine_socket() -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a foreign program's complaint as one short line."""
+    """Return another program's error as one short line."""
     return " ".join(text.split())[:300]
 
 

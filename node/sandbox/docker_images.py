@@ -1,10 +1,10 @@
-"""The images that Docker Engine has of us: each loaded once, under a name that says its digest.
+"""The node's images in Docker Engine: each loaded once, under a name made of its digest.
 
-The name is all that is remembered, and the engine is asked for it each time: what somebody removed
-there is loaded again. Those that were not used for the longest time make room for others.
+Only the name is remembered, and looked up in the engine each time: an image that somebody removed
+there is loaded again. The least recently used images are evicted.
 
-The engine adds what an image's config says (variables, labels, volumes, health check) to what a
-container is given. So an image whose config says anything is not one of ours, whatever its name.
+The engine adds an image's config (variables, labels, volumes, health check) to what a container is
+given. So an image with any such config is not the node's, whatever its name.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -27,7 +27,7 @@ from protocol.values.errors import SandboxUnavailable, StorageFull
 
 REPOSITORY: Final = "mutirao"
 IMAGES_MAX: Final = 16
-"""Images of jobs that the engine keeps, beside those that containers use."""
+"""The most images of jobs that the engine keeps, besides those that containers use."""
 DIGEST_CHARACTERS: Final = 64
 
 
@@ -42,7 +42,7 @@ class DockerImages:
         self._used: OrderedDict[str, None] = OrderedDict()
         self._preparing = trio.Lock()
         self._loading = trio.CapacityLimiter(1)
-        """Its token is taken as long as the engine loads, even if nobody waits for it any more."""
+        """Its token is held while the engine loads, even if nobody waits for the result."""
 
     async def have(self, image: ImageSource) -> str:
         """Return the engine's id of an image, loading it if the engine lacks it."""
@@ -53,7 +53,7 @@ class DockerImages:
             return found
         async with self._preparing:  # Two leases of one image load it once.
             async with self._loading:
-                pass  # It may be this very image that an ended lease left in loading.
+                pass  # An ended lease may have left this very image loading.
             return await self._load_missing(image, name)
 
     async def selftest_image(self, rootfs: Path) -> str:
@@ -61,7 +61,7 @@ class DockerImages:
         return await self._engine.ask(lambda: self.import_selftest(rootfs))
 
     async def remove_selftest_image(self) -> None:
-        """Forget that image."""
+        """Remove that image."""
         await self._engine.ask(lambda: self._remove(self._selftest))
 
     async def _load_missing(self, image: ImageSource, name: str) -> str:
@@ -94,7 +94,7 @@ class DockerImages:
         return str(found.id) if _says_nothing(found) else None
 
     def _load(self, archive: Path, name: str) -> str:
-        """Load the archive and name its image after the digest that we know it by."""
+        """Load the archive and name its image after our digest."""
         self._remove(name)  # There may be one that is not ours.
         engine = self._engine.patient_client()
         try:
@@ -103,14 +103,14 @@ class DockerImages:
             if len(images) != 1:
                 raise SandboxUnavailable(f"the archive holds {len(images)} images instead of one")
             if not _says_nothing(images[0]):
-                raise SandboxUnavailable("the archive's image configures how it is run")
+                raise SandboxUnavailable("the archive's image has a config")
             images[0].tag(*name.split(":"))
             return str(images[0].id)
         finally:
             engine.close()
 
     def _make_room(self, size: int) -> None:
-        """Remove images, the least recently used first, until one more of `size` bytes fits.
+        """Evict images, the least recently used first, until one more of `size` bytes fits.
 
         StorageFull if what containers use leaves no room for its bytes.
         """
@@ -130,17 +130,17 @@ class DockerImages:
                 for image in found for name in image.tags if _is_of_a_job(name)}  # fmt: skip
 
     def _lack(self, size: int) -> str:
-        """Return what there is too little of for so many bytes more, "" if there is enough."""
+        """Return "", or why there is no room for so many bytes more."""
         if sum(self._sizes().values()) + size > self._budget_mib * 1024**2:
             return no_room(self._budget_mib)
         root = Path(self._engine.client().info()["DockerRootDir"])
-        # It may not be ours to look at: an engine may live in a container of its own.
+        # It may be invisible to us: the engine may run in a container of its own.
         if root.is_dir() and is_short(root, size):
             return "the engine's disk is too full to unpack the image"
         return ""
 
     def _remove(self, name: str) -> None:
-        """Take the name, and with it the image; but not from a container that has it."""
+        """Remove the name, and with it the image unless a container uses it."""
         try:
             self._engine.client().images.remove(name)
         except docker.errors.ImageNotFound:
@@ -150,7 +150,7 @@ class DockerImages:
                 raise
 
     def import_selftest(self, rootfs: Path) -> str:
-        """Give the engine an image under the self-test's name, if it has none. It blocks."""
+        """Import an image under the self-test's name, if the engine has none. It blocks."""
         known = self._find(self._selftest)
         if known is not None:
             return known
@@ -164,7 +164,7 @@ class DockerImages:
 
 
 def _says_nothing(image: Any) -> bool:
-    """Say whether the engine's image is its files alone."""
+    """Return whether the engine's image consists of its files alone."""
     return not any((image.attrs.get("Config") or {}).values())
 
 
@@ -173,7 +173,7 @@ def _is_of_a_job(name: str) -> bool:
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Let an entry be root's, and open to all."""
+    """Make root the owner of an entry, and let everybody read it."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     entry.mode = 0o755

@@ -1,9 +1,9 @@
-"""Where /out of a container of the engine is: in memory, of a size that the kernel keeps.
+"""The /out of a container of the engine: in memory, with a size that the kernel enforces.
 
-Root mounts it and binds it into the container. Anybody else lets the engine make a volume in
-memory. It lasts as long as a container has it, and only processes in containers see it. So a
-container of our own, the holder, has it too. It has our user and group, so that the runner may
-enter its root and take hold of /out before the job begins; afterwards nobody needs it.
+A node that is root mounts it and binds it into the container. Any other node uses a volume in
+memory of the engine. The volume lasts as long as a container uses it, and only processes in
+containers see it. So a second container, the holder, uses it too. The holder has our user
+and group: the runner can enter its root and open /out before the job begins; then its work is done.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -26,9 +26,9 @@ from protocol.values.errors import SandboxUnavailable
 OUT: Final = "/out"
 FILES: Final = 65_536
 HOLDER_SUFFIX: Final = "-out"
-"""Added to a container's name, it names its volume and the holder."""
+"""The suffix to a container's name that names its volume and its holder."""
 HOLDER_SECONDS: Final = 150
-"""It ends by itself after the time in which a runner must have started the job."""
+"""The holder ends by itself after this time, within which a runner must have started the job."""
 MOUNT_SECONDS: Final = 30
 
 
@@ -78,7 +78,7 @@ def make_holder(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -
             labels={OWNER_LABEL: owner}, stop_signal="SIGKILL",
         )  # fmt: skip
     except docker.errors.APIError as fault:
-        if fault.status_code != requests.codes.conflict:  # We were here before, and died.
+        if fault.status_code != requests.codes.conflict:  # An earlier daemon created it.
             raise
     return str(volume["Source"])
 

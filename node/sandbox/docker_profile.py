@@ -1,7 +1,7 @@
-"""The Docker driver's policy in the engine's words: a pure function from spec to arguments.
+"""The Docker driver's policy as the engine's arguments: a pure function from spec to arguments.
 
-Images in the engine say nothing about how they are run (docker_images.py); what the engine or the
-node's own Docker configuration would add (a runtime, proxies) is overridden here.
+Images in the engine have no config (docker_images.py); what the engine or the node's own Docker
+configuration would add (a runtime, proxies) is overridden here.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -26,26 +26,26 @@ OWNER_LABEL: Final = "mutirao.owner"
 CPU_PERIOD_US: Final = 100_000
 FOLDER_FILES: Final = 65_536
 INIT_PROCESSES: Final = 1
-"""Docker's init counts as the job's; it gets it on top."""
+"""Docker's init counts as the job's: it is added to its limit."""
 MASKED: Final = (
     *LEAKS, "/proc/acpi", "/proc/asound", "/proc/latency_stats", "/proc/scsi", "/proc/timer_stats",
     "/sys/devices/virtual/dmi", "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
-"""What of /proc and /sys is hidden: the engine's own list, which this replaces, and more."""
+"""The hidden paths of /proc and /sys: the engine's own list, which this replaces, and more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where on this machine, and for whom, a container runs."""
+    """The image, mounts and identities of a container on this machine."""
 
     owner: str
-    """Which node's container it is."""
+    """The node that the container belongs to."""
     image: str
     """The engine's id of the image."""
     out: Mount
     """What is mounted at /out."""
     user: tuple[int, int]
-    """User and group id inside: the policy's; but if we are not root, the user is ours."""
+    """User and group id inside: the policy's, but the user is our own if we are not root."""
 
 
 def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         "entrypoint": [],
         "command": list(spec.workload.command),
         "environment": environment_of(spec) | dict(extra.env) | _no_gpu(spec),
-        "use_config_proxy": False,  # They are the node's, with its passwords.
+        "use_config_proxy": False,  # The node's proxies may include passwords.
         "working_dir": working_dir_of(spec),
         "user": f"{place.user[0]}:{place.user[1]}",
         "hostname": "job",
@@ -71,7 +71,7 @@ def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
 
 
 def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
-    """Return what the engine calls HostConfig: the walls and the limits."""
+    """Return the engine's HostConfig: isolation and limits."""
     limits = limits_of(spec)
     memory = f"{limits.memory_mib}m"
     config: dict[str, Any] = HostConfig(
@@ -135,7 +135,7 @@ def _mounts(spec: ContainerSpec, place: Place, extra: Extra) -> list[Mount]:
 
 
 def _no_gpu(spec: ContainerSpec) -> dict[str, str]:
-    """Return what tells the vendor's hooks to do nothing, should the engine run them."""
+    """Return the variable that disables the vendor's hooks, should the engine run them."""
     return {} if spec.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
 
 

@@ -1,9 +1,9 @@
-"""What the daemon sees of a sandbox: start a container in a folder, wait for it, end it.
+"""The daemon's port to a sandbox: start a container in a folder, wait for it, end it.
 
-A container lives in a run folder (0700, ours). Everything about it is written there by a runner
-process that outlives the daemon, so that all of this works on containers that an earlier daemon
-started. Nobody beyond this port looks into a run folder. The drivers there are: drivers.py; which
-one a node takes: choice.py.
+Each container has a run folder (0700, ours). A runner process that outlives the daemon writes
+everything about the container there, so that all methods work on containers that an earlier daemon
+started. Only the drivers look into a run folder. drivers.py lists the drivers; choice.py chooses
+one.
 
 Spec: specs/sandbox.md#drivers.
 """
@@ -19,14 +19,14 @@ CONTAINER: Final = 1
 """The isolation that namespaces, seccomp and control groups give: the kernel is shared."""
 
 RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
-"""What a job may use at a time: limits that are hard in the kernel, or soft: only watched."""
+"""What a job may use at a time. The kernel enforces hard limits; the runner watches soft ones."""
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")
 NAME_PREFIX: Final = "mutirao-"
-"""Begins the name of every container."""
+"""The prefix of every container's name."""
 
 
 class ImageSource(Protocol):
-    """An image whose parts are all here, and the ways in which drivers take it."""
+    """An image whose parts are all stored here, in the forms that drivers take."""
 
     @property
     def digest(self) -> Digest:
@@ -53,7 +53,7 @@ class ContainerSpec:
     name: str
     workload: Workload
     image: str
-    """Where the driver has the image, as its `prepare` said: a folder, or an engine's id."""
+    """The image as the driver's `prepare` returned it: a folder, or an engine's id."""
     env: tuple[tuple[str, str], ...] = ()
     working_dir: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()
@@ -61,9 +61,9 @@ class ContainerSpec:
     gpus: tuple[str, ...] = ()
     """UUIDs of the devices that the job gets."""
     budget_ms: int = 0
-    """So much usage is paid for; 0: the time-out alone counts. `extend` raises it."""
+    """The paid usage; 0: only the time-out limits the container. `extend` raises it."""
     pause_ms: int = 0
-    """A container that has used its budget waits so long for a larger one, paused; then it ends."""
+    """How long a container that has used its budget stays paused before it is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +105,24 @@ class SandboxDriver(Protocol):
         ...
 
     async def prepare(self, image: ImageSource) -> str:
-        """Have the image where containers can start from it; return what ContainerSpec.image takes.
+        """Make the image ready to start containers from; return the value of ContainerSpec.image.
 
-        It may take minutes the first time and next to nothing from then on. SandboxUnavailable,
-        and what the image's own methods raise, say why it is not available.
+        The first call may take minutes, later ones almost no time. Raises SandboxUnavailable, and
+        what the image's own methods raise.
         """
         ...
 
     async def take_over(self, folder: Path) -> bool:
-        """Say whether the folder's container runs, or ran; False: none was ever to be started.
+        """Return whether the folder's container runs or ran; False: no start was ever attempted.
 
-        SandboxUnavailable if it is lost: it was to run, what it did is gone, it must not run twice.
+        SandboxUnavailable if it is lost: it may have run, left no result, and must not run twice.
         """
         ...
 
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         """Return once the container runs; SandboxUnavailable with one clear line if it cannot.
 
-        A container that was started in the folder before is taken over, never started again.
+        A container that was started in the folder before is adopted, never started again.
         """
         ...
 
@@ -139,15 +139,15 @@ class SandboxDriver(Protocol):
         ...
 
     async def extend(self, folder: Path, budget_ms: int) -> None:
-        """Set a new budget of usage; a container that was paused for lack of one goes on."""
+        """Set a new budget of usage; a container that is paused for lack of budget resumes."""
         ...
 
     async def remove(self, folder: Path) -> None:
-        """Leave nothing of the container, the folder included."""
+        """Remove everything of the container, the folder included."""
         ...
 
     async def reap(self, names: frozenset[str]) -> None:
-        """Remove what an earlier daemon of this node left of containers not named here."""
+        """Remove the containers of earlier daemons of this node that are not named here."""
         ...
 
 

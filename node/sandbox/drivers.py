@@ -1,7 +1,7 @@
-"""The sandbox drivers that there are. A further one is a file with its class, and a row here.
+"""The table of sandbox drivers. To add one, add a file with its class, and a row here.
 
 The configuration, the choice at a node's start, the probe and the tests read this table. It names
-the classes and does not import them: who only reads the configuration does not wait for docker-py.
+the classes without importing them: reading the configuration does not wait for docker-py.
 
 Spec: specs/sandbox.md#drivers.
 """
@@ -14,4 +14,4 @@ DRIVERS: Final = {
 }
 """Name and class of each, in the order in which `auto` tries them. `check` is its self-test."""
 AUTO: Final = "auto"
-"""Asks for the first that passes its self-test."""
+"""Selects the first driver that passes its self-test."""

@@ -23,12 +23,12 @@ from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
 
 FIRST_JOB_UID: Final = 0x7000_0000
-"""From here to 0x7fff_ffff nobody else takes user ids: systemd's list of them calls it unused."""
+"""Nobody else uses the user ids from here to 0x7fff_ffff: systemd lists them as unused."""
 JOB_UIDS: Final = 0x1000_0000
 
 
 class EmbeddedDriver(RunnerDriver):
-    """Containers by bwrap, one runner process each."""
+    """Containers of bwrap, with one runner process each."""
 
     name = "embedded"
     runner = "bubblewrap"
@@ -36,9 +36,9 @@ class EmbeddedDriver(RunnerDriver):
     def __init__(
         self, runs: Path, _unpacked_mib: int = 0, *, cgroup_root: str = cgroups.ROOT
     ) -> None:
-        """Take the folder that holds the run folders; the node's image cache bounds images.
+        """Take the folder that holds the run folders; the node's image cache limits images.
 
-        `cgroup_root` is where control groups are mounted; "" does without.
+        `cgroup_root` is where control groups are mounted; "" uses none.
         """
         super().__init__(runs)
         self.group = f"mutirao/{self.owner}"
@@ -63,7 +63,7 @@ class EmbeddedDriver(RunnerDriver):
         await self.start_with(spec, folder, extra)
 
     def soft_limits(self) -> frozenset[str]:
-        """Return what no control group bounds."""
+        """Return the limits that no control group enforces."""
         return frozenset(RESOURCE_LIMITS) - self.hard_limits()
 
     async def selftest_image(self, rootfs: Path) -> str:
@@ -94,13 +94,13 @@ class EmbeddedDriver(RunnerDriver):
         cgroups.tidy(self.cgroup_root)
 
     def _end_others(self, names: frozenset[str]) -> None:
-        """End what still lives of containers not named, whether or not they have runners."""
+        """Kill all containers not named, with or without a runner."""
         for folder in self.runs.iterdir():
             if (name := runfolder.name_in(folder)) and name not in names:
                 init.end(str(folder / records.INIT))
 
     def _remove_group(self, name: str) -> None:
-        """Kill what is left in a container's control group, and remove it."""
+        """Kill the processes left in a container's control group, and remove it."""
         group = cgroups.find(f"{self.group}/{name}", self.cgroup_root)
         group.kill()
         group.remove()
@@ -131,7 +131,7 @@ class EmbeddedDriver(RunnerDriver):
         return record_of(spec, host, extra, group)
 
     def hard_limits(self) -> frozenset[str]:
-        """Return the controllers that we can set limits with: found once, by making a group."""
+        """Return the limits that we can set, found once by making a control group."""
         if self.hard is None:
             self.hard = self._probe_limits()
             if "memory" not in self.hard and cgroups.step_aside(self.cgroup_root):
@@ -145,7 +145,7 @@ class EmbeddedDriver(RunnerDriver):
         return frozenset(group.hard)
 
     def _require_mount_points(self, rootfs: Path) -> None:
-        """Make sure that the image has the folders we mount over, as real folders."""
+        """Raise SandboxUnavailable unless all mount points are real folders of the image."""
         for name in MOUNT_POINTS:
             place = rootfs / name
             if not os.path.lexists(place):

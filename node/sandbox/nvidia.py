@@ -1,6 +1,6 @@
 """NVIDIA devices for the embedded driver: what the vendor's container toolkit would bind.
 
-Only the devices that were asked for, the control nodes they need, and the user-space driver
+A container gets only its own devices, the control nodes that they need, and the user-space driver
 libraries under the names that programs look for. No hook of the vendor runs.
 
 Spec: specs/sandbox.md#gpus.
@@ -24,7 +24,7 @@ LIBRARIES: Final = frozenset(
 )  # fmt: skip
 LIBRARY_LINE: Final = re.compile(r"\s*(lib([\w.-]+?)\.so[.\d]*) \(libc6,[^)]*64.*\) => (\S+)")
 INSIDE: Final = "/dev/nvidia-libraries"
-"""In /dev, since an image's folders are read-only and /dev is ours to fill."""
+"""In /dev, since an image's folders are read-only and we fill /dev ourselves."""
 LDCONFIG_SECONDS: Final = 20
 
 
@@ -45,7 +45,7 @@ def extra_for(devices: tuple[str, ...], root: Path = Path("/")) -> Extra:
 
 
 def minors_of(root: Path) -> dict[str, int]:
-    """Return the minor number of each device's node, by UUID, as the driver tells in /proc."""
+    """Return the minor number of each device, by UUID, as the driver shows it in /proc."""
     minors = {}
     for place in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         lines = (line.partition(":") for line in place.read_text().splitlines())
@@ -66,7 +66,7 @@ def libraries_in(cache: str) -> tuple[tuple[str, Path], ...]:
 
 
 def _linker_cache() -> str:
-    """Return what the dynamic linker knows."""
+    """Return the dynamic linker's cache as text."""
     try:
         done = subprocess.run(
             ["/sbin/ldconfig", "-p"],

@@ -1,7 +1,7 @@
-"""What a job gets, as numbers: a pure function from its spec, the same for every driver.
+"""The limits of a job: pure functions of its spec, the same for every driver.
 
-Nothing in here looks at the machine. A container that no sandbox may run is refused here, before a
-byte of it reaches a program's arguments.
+Nothing here reads the machine. A container that no sandbox may run is refused here, before any of
+it reaches a program's arguments.
 
 Spec: specs/sandbox.md#policy.
 """
@@ -14,7 +14,7 @@ from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import is_safe_path
 
 UID_INSIDE: Final = 65_532
-"""Who a job is in its container: the id that distroless images use for nobody in particular."""
+"""A job's user id in its container: the one that distroless images call `nonroot`."""
 MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out")
 """Folders that the policy mounts over; an unpacked image must have them."""
 OPEN_FILES: Final = 1024
@@ -26,7 +26,7 @@ DEFAULT_ENV: Final = {
     "LANG": "C.UTF-8",
 }
 RUNTIME_PREFIXES: Final = ("LD_", "NVIDIA_")
-"""Variables by which images have attacked the GPU runtime's hooks: CVE-2025-23266 and its kin."""
+"""Variables by which images have attacked the GPU runtime's hooks, as in CVE-2025-23266."""
 Pairs = list[tuple[str, str]]
 """The fields of a record in a run folder."""
 
@@ -49,7 +49,7 @@ class ContainerLimits:
     budget_ms: int
     """0: no budget."""
     pause_ms: int
-    """How long a container that has used its budget waits, paused."""
+    """How long a container that has used its budget stays paused."""
 
 
 def limits_of(spec: ContainerSpec) -> ContainerLimits:
@@ -71,7 +71,7 @@ def limits_of(spec: ContainerSpec) -> ContainerLimits:
 
 
 def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
-    """Return those fields of the launch record that all runners read."""
+    """Return the fields of the launch record that all runners read."""
     limits = limits_of(spec)
     numbers = {
         "timeout_ms": limits.timeout_ms,
@@ -108,10 +108,10 @@ def working_dir_of(spec: ContainerSpec) -> str:
 
 
 def require_runnable(spec: ContainerSpec) -> None:
-    """Refuse what could be read as something else by the programs that start containers.
+    """Refuse values that the programs which start containers could misread.
 
-    SandboxUnavailable says what is wrong. Texts end with a NUL in a program's arguments, names of
-    variables with "=", and an input's path could lead out of /in.
+    SandboxUnavailable says what is wrong. A NUL ends a program's argument, "=" ends a variable's
+    name, and an input's path could lead out of /in.
     """
     command = spec.workload.command
     variables = environment_of(spec)

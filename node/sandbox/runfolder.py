@@ -1,7 +1,7 @@
-"""The daemon's end of a run folder: read what is in it, wait for its runner, speak to it.
+"""The daemon's side of a run folder: read its records, wait for its runner, signal it.
 
-Nothing here is particular to a driver, and nothing here remembers: what is known of a container
-is in its folder, so that a new daemon goes on where the old one stopped.
+Nothing here is specific to a driver, and nothing here has state: all knowledge of a container is in
+its folder, so that a new daemon resumes where the old one stopped.
 
 Spec: specs/sandbox.md#run-folder.
 """
@@ -30,12 +30,12 @@ def write_record(folder: Path, name: str, pairs: Pairs) -> None:
 
 
 def is_alive(folder: Path) -> bool:
-    """Say whether a runner works on the folder."""
+    """Return whether a runner holds the folder."""
     return lock.holder(str(folder / records.LOCK)) is not None
 
 
 def is_known(folder: Path) -> bool:
-    """Say whether the folder's container runs or ran: then it is not started again."""
+    """Return whether the folder's container runs or ran: then it is not started again."""
     return is_alive(folder) or (folder / records.RESULT).exists()
 
 
@@ -47,7 +47,7 @@ def usage_ms(folder: Path) -> int:
     state = records.read(str(folder / records.STATE))
     if state is None or not state.one("started_ms"):
         return 0
-    # The runner's clock, which nobody sets: it begins with the machine.
+    # The runner's clock: monotonic since the machine's boot.
     until_ms = state.number("paused_since_ms") or time.monotonic_ns() // 10**6
     return max(0, until_ms - state.number("started_ms") - state.number("paused_ms"))
 
@@ -84,7 +84,7 @@ async def wait(folder: Path) -> Exit:
 
 
 async def kill(folder: Path) -> None:
-    """End the container and wait for its result; a runner that does not answer dies itself."""
+    """End the container and wait for its result; a runner that does not answer is killed."""
     if not _say(folder, b"k"):
         return
     with trio.move_on_after(KILL_SECONDS) as scope:
@@ -98,7 +98,7 @@ async def kill(folder: Path) -> None:
 
 
 async def extend(folder: Path, budget_ms: int) -> None:
-    """Set the budget and let the runner look at it."""
+    """Set the budget and notify the runner."""
     write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
     _say(folder, b"b")
     await trio.lowlevel.checkpoint()
@@ -115,7 +115,7 @@ async def remove_files(folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Remove a dead container's folder, whatever modes the job gave to folders in it."""
+    """Remove a dead container's folder, whatever modes the job gave to its subfolders."""
     for parent, _, _ in os.walk(folder):
         if not os.path.islink(parent):  # noqa: PTH114 - as os.walk names it.
             os.chmod(parent, 0o700)  # noqa: PTH101
@@ -135,7 +135,7 @@ def _say(folder: Path, word: bytes) -> bool:
     try:
         os.write(descriptor, word)
     except BlockingIOError:
-        return True  # Full of words that the runner has not read yet; one of them will do.
+        return True  # The FIFO is full of unread words: the runner will read one of them.
     finally:
         os.close(descriptor)
     return True

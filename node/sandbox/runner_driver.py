@@ -1,7 +1,7 @@
-"""What is the same for all sandbox drivers: each container has a run folder and a runner process.
+"""The common part of all sandbox drivers: each container has a run folder and a runner process.
 
-A driver adds how it has an image, how it makes a container ready to be started, and what of it has
-to be removed besides the folder; runner/ has the module that starts its containers.
+A driver adds how it stores an image, how it prepares a container for its start, and what it removes
+besides the folder; runner/ has the module that starts its containers.
 
 Spec: specs/sandbox.md#drivers.
 """
@@ -31,12 +31,12 @@ class RunnerDriver(ABC):
     """The module of runner/ that starts this driver's containers."""
     isolation = CONTAINER
     user_inside = UID_INSIDE
-    """Who a job is in its container."""
+    """A job's user id in its container."""
     guards_init = True
     """Whether a job cannot reach the memory of process 1 of its container."""
 
     def __init__(self, runs: Path) -> None:
-        """Take the folder that holds the run folders; it tells our containers from others'."""
+        """Take the folder that holds the run folders; it identifies our containers."""
         self.runs = runs
         self.owner = hashlib.sha256(os.fsencode(runs.absolute())).hexdigest()[:12]
         self.runners = Runners(self.runner)
@@ -53,7 +53,7 @@ class RunnerDriver(ABC):
 
     @abstractmethod
     def soft_limits(self) -> frozenset[str]:
-        """Return the limits that hold only because the runner watches."""
+        """Return the limits that only the runner enforces, by watching."""
 
     @abstractmethod
     async def selftest_image(self, rootfs: Path) -> str:
@@ -65,19 +65,19 @@ class RunnerDriver(ABC):
 
     @abstractmethod
     async def _take_image(self, image: ImageSource) -> str:
-        """Do what the port's `prepare` says of an image."""
+        """Prepare an image as `SandboxDriver.prepare` describes."""
 
     @abstractmethod
     async def _make(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
-        """Make everything for the container but start it; return what its runner must know."""
+        """Create the container without starting it; return its fields of the launch record."""
 
     @abstractmethod
     async def _discard(self, folder: Path) -> None:
-        """End what lives of the folder's container, and remove what is not in the folder."""
+        """End the folder's container, and remove what the driver keeps outside the folder."""
 
     @abstractmethod
     async def _reap(self, names: frozenset[str]) -> None:
-        """Remove what there is of our containers not named here."""
+        """Remove all of our containers that are not named here."""
 
     # --- what is the same for all ---------------------------------------------------------
 
@@ -132,7 +132,7 @@ class RunnerDriver(ABC):
         await self._reap(names)
 
     def _note(self, spec: ContainerSpec, folder: Path, own: Pairs) -> None:
-        """Write what the runner needs to know; from now on the container may have run."""
+        """Write the launch record; from now on the container may have run."""
         if spec.budget_ms:
             runfolder.write_record(folder, records.BUDGET, [("ms", str(spec.budget_ms))])
         pairs = launch_record(spec, self.name) + own
@@ -140,7 +140,7 @@ class RunnerDriver(ABC):
 
 
 def let_read(paths: Iterable[Path], bits: int = 0o444) -> None:
-    """Let a job's user read what is his to read; the data folder around keeps others out."""
+    """Let a job's user read these files; the data folder around them keeps others out."""
     for path in paths:
         mode = path.stat().st_mode & 0o7777
         if mode & bits != bits:

@@ -1,7 +1,7 @@
-"""Starts runner processes, and keeps one ready for a container that is about to come.
+"""Starts runner processes, and keeps a spare for the next container.
 
-Python takes some 25 ms to start and to import what a runner needs. A spare does that while a job
-is being prepared; then it waits for its folder, a minute at most.
+Python takes some 25 ms to start and to import a runner's modules. A spare does that while a job is
+being prepared; then it waits for its folder, a minute at most.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -20,7 +20,7 @@ from protocol.values.errors import SandboxUnavailable
 RUNNER: Final = Path(__file__).parent / "runner"
 START_SECONDS: Final = 120.0
 SPARE_SECONDS: Final = 45.0
-"""A spare is not used when it is older: it ends by itself a while later."""
+"""The oldest spare that is used; a spare ends by itself a while later."""
 COMPLAINT_BYTES: Final = 65_536
 
 
@@ -45,7 +45,7 @@ class Runners:
         self._spare, self._made = spare, time.monotonic()
 
     async def run(self, folder: Path) -> None:
-        """Let a runner have the folder and return when its container runs.
+        """Give the folder to a runner and return when its container runs.
 
         SandboxUnavailable with the runner's own line if it does not.
         """
@@ -64,7 +64,7 @@ class Runners:
             raise SandboxUnavailable(why)
 
     def end_spare(self) -> None:
-        """Let go of the spare, if there is one: it ends at once."""
+        """End the spare at once, if there is one."""
         runner, self._spare = self._spare, None
         if runner is not None:
             _close(runner)
@@ -77,7 +77,7 @@ class Runners:
         )  # fmt: skip
 
     def _take_spare(self, folder: Path) -> subprocess.Popen[bytes] | None:
-        """Return the spare, which has the folder now; None if there is none left."""
+        """Give the folder to the spare and return it; None if there is no usable spare."""
         runner, self._spare = self._spare, None
         if runner is None:
             return None
@@ -91,7 +91,7 @@ class Runners:
 
 
 def _hand_over(runner: subprocess.Popen[bytes], folder: Path) -> bool:
-    """Name the folder to the runner; False if it is gone."""
+    """Send the folder's name to the runner; return False if the runner is gone."""
     assert runner.stdin is not None
     try:
         runner.stdin.write(os.fsencode(folder))
@@ -103,10 +103,10 @@ def _hand_over(runner: subprocess.Popen[bytes], folder: Path) -> bool:
 
 
 async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
-    """Return what the process that was started complained of, when it is gone.
+    """Wait for the started process to end; return its stderr.
 
-    It is gone when the container runs: the runner proper is its child. Cancelled, or too late, it
-    is killed, and what it may have started is found by its lock.
+    It ends when the container runs: the runner proper is its child. On cancellation or time-out it
+    is killed, and a runner that it may have started is found by its lock.
     """
     assert runner.stderr is not None
     ended = os.pidfd_open(runner.pid)
@@ -114,7 +114,7 @@ async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
         with trio.fail_after(START_SECONDS):
             await trio.lowlevel.wait_readable(ended)
         runner.wait()
-        # We are in the loop, and somebody may still hold the other end.
+        # This must not block: another process may still hold the other end.
         os.set_blocking(runner.stderr.fileno(), False)
         return runner.stderr.read(COMPLAINT_BYTES) or b""
     except trio.TooSlowError:
@@ -125,9 +125,9 @@ async def _wait(runner: subprocess.Popen[bytes]) -> bytes:
 
 
 def _close(runner: subprocess.Popen[bytes]) -> None:
-    """Let go of a spare without a folder: it ends at the end of its input.
+    """End a spare that has no folder, by closing its input.
 
-    Waiting for it in the loop is short: it only sleeps, so the signal ends it at once.
+    The wait blocks the event loop only briefly: the spare sleeps, so the signal ends it at once.
     """
     runner.kill()
     with runner:

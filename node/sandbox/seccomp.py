@@ -1,7 +1,7 @@
-"""One list of system calls, written twice: as a BPF program for bwrap, as OCI JSON for Docker.
+"""One list of system calls in two forms: a BPF program for bwrap, OCI JSON for Docker.
 
 Both refuse by default with EPERM. A call of a foreign ABI kills the process (i386) or does not
-exist (x32); clone3 does not exist, so that libc falls back to clone, whose flags can be judged.
+exist (x32); clone3 does not exist, so that libc falls back to clone, whose flags can be checked.
 
 Spec: specs/sandbox.md#system-calls.
 """
@@ -53,8 +53,8 @@ def program(
 ) -> bytes:
     """Return the filter as an array of struct sock_filter for `bwrap --seccomp`.
 
-    `machine` is as platform.machine() says it; `without` names calls to refuse in addition; with
-    `fixed_buffers` a program that asks for larger socket buffers is told yes, and has what it had.
+    `machine` is the value of platform.machine(); `without` names calls to refuse in addition; with
+    `fixed_buffers` a request for larger socket buffers succeeds without effect.
     """
     table = {name: n for name, n in syscalls.numbers(machine).items() if name not in without}
     code = [

@@ -1,4 +1,4 @@
-"""A driver's self-test: real containers that attack, so that a node offers what it proved.
+"""A driver's self-test: containers that attack the sandbox, so that a node offers what it proved.
 
 The containers run this machine's own Python from its own /usr, bound read-only into an empty
 root, so that the test needs no image. It takes about a second and runs at the daemon's start.
@@ -102,7 +102,7 @@ time.sleep(60)
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One attack and what must come of it."""
+    """One attack and its required outcome."""
 
     limit: str
     code: str
@@ -146,20 +146,20 @@ async def check(driver: RunnerDriver) -> Probe:
 
 
 def judge(ends: dict[str, Exit], soft: frozenset[str]) -> Probe:
-    """Return what the trials proved; limits in `soft` held only because somebody watched."""
+    """Return what the trials proved; the limits in `soft` are enforced only by watching."""
     held = {trial.limit for trial in TRIALS if trial.held(ends[trial.limit])}
     for limit in ("walls", "time", "memory"):
         if limit not in held:
             end = ends[limit]
             return Probe(ok=False, why=f"the self-test of {limit} failed: {end.detail or end}")
     if ends["memory"].reason != "memory":
-        soft |= {"memory"}  # The hog was stopped, but not by the limit that we wanted to see.
+        soft |= {"memory"}  # The hog was stopped, but not by the memory limit.
     limits = tuple(trial.limit for trial in TRIALS if trial.limit in held - soft - {"walls"})
     return Probe(ok=True, why="", limits=limits)
 
 
 async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
-    """Run all trials at once, each in a folder of its own; SandboxUnavailable if one can't."""
+    """Run all trials, each in its own folder; SandboxUnavailable if one cannot start."""
     ends: dict[str, Exit] = {}
     failed: list[SandboxUnavailable] = []
 
@@ -173,7 +173,7 @@ async def run_trials(start: Start, scratch: Path) -> dict[str, Exit]:
             failed.append(fault)
 
     with trio.move_on_after(CHECK_SECONDS) as scope:
-        await run(TRIALS[0])  # Alone: if this one can't start, the others need not try.
+        await run(TRIALS[0])  # Alone: if this one cannot start, the others are skipped.
         if not failed:
             await _require_proof(scratch / TRIALS[0].limit)
         async with trio.open_nursery() as nursery:
@@ -227,7 +227,7 @@ def _spec_of(trial: Trial) -> ContainerSpec:
 
 
 async def _require_proof(folder: Path) -> None:
-    """Make sure that the first container did its work and that its output came out."""
+    """Raise SandboxUnavailable unless the first container succeeded and its output arrived."""
     proof = outputs_path(folder) / "proof"
     if not proof.is_file():
         log = log_path(folder).read_text(errors="replace").strip().splitlines()

@@ -1,8 +1,8 @@
-"""The system calls that a job may make, with their numbers on both machines we run on.
+"""The system calls that a job may make, with their numbers on both supported architectures.
 
-One entry is `name:x86-64:aarch64`; `-` says that a machine does not have the call. The list is
+One entry is `name:x86-64:aarch64`; `-` means that the architecture lacks the call. The list is
 moby's default profile of 2026 for a container without capabilities, less what no job here
-needs and what has opened kernels before: io_uring, ptrace and process_vm, keys, userfaultfd,
+needs and what has broken kernels before: io_uring, ptrace and process_vm, keys, userfaultfd,
 memfd_secret, file handles, fanotify, vmsplice, POSIX queues, System V IPC, set*id, mknod, clock
 adjustment, modify_ldt. Five calls depend on their arguments: node/sandbox/seccomp.py.
 
@@ -12,7 +12,7 @@ Spec: specs/sandbox.md#system-calls.
 from typing import Final
 
 AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""What the kernel calls a machine in seccomp's data: linux/audit.h."""
+"""The kernel's number for an architecture in seccomp's data: linux/audit.h."""
 
 CONDITIONAL: Final = {
     "clone": (56, 220),
@@ -21,7 +21,7 @@ CONDITIONAL: Final = {
     "personality": (135, 92),
     "socket": (41, 198),
 }
-"""Calls that are judged by their arguments: the number on x86-64, the number on aarch64."""
+"""Calls that are checked by their arguments: the number on x86-64, the number on aarch64."""
 
 ALLOWED: Final = """
 accept:43:202 accept4:288:242 access:21:- alarm:37:- arch_prctl:158:- bind:49:200 brk:12:214
@@ -80,7 +80,7 @@ writev:20:66
 def numbers(machine: str) -> dict[str, int]:
     """Return the allowed calls that exist on the machine, each with its number there.
 
-    The five conditional calls are included; KeyError for a machine that we do not know.
+    The five conditional calls are included; KeyError for an unknown architecture.
     """
     column = list(AUDIT_ARCH).index(machine) if machine in AUDIT_ARCH else None
     if column is None:

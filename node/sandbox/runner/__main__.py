@@ -1,9 +1,10 @@
 """Start one runner: `python -I -S -E node/sandbox/runner MODULE`, with stdlib alone.
 
-The process that the daemon starts imports the module, a driver's in this folder, and waits for the
-name of a run folder on stdin; without one it ends. Then it forks, waits until the container runs,
-and exits: 0 if it does (or did, or another runner has it), 1 with one line on stderr if it cannot.
-The fork is the runner: in a session of its own, it lives as long as the container.
+The process that the daemon starts imports MODULE, a driver's module in this folder, and waits for
+the name of a run folder on stdin; without one it ends. Then it forks, waits until the container
+runs, and exits: 0 if the container runs (or ran, or another runner has it), 1 with one line on
+stderr if it cannot run. The fork is the runner: it has its own session and lives as long as the
+container.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -28,7 +29,7 @@ SPARE_MS = 60_000  # A runner that gets no folder in this time ends.
 def stand_alone() -> None:
     """Make `node.sandbox.runner` importable without running `node/__init__.py` and its imports.
 
-    The packages become plain folders to look in: typing alone, which they import, costs 10 ms.
+    The packages become plain folders: typing alone, which they import, costs 10 ms.
     """
     runner = os.path.dirname(os.path.abspath(__file__))
     path = runner
@@ -40,7 +41,7 @@ def stand_alone() -> None:
 
 
 def main(module: str) -> None:
-    """Fork the runner and report its start. Ends the process without Python's own farewell."""
+    """Fork the runner and report its start. Ends the process without Python's cleanup."""
     start = _start_of(module)
     folder = _folder_on_stdin()
     if not folder:
@@ -62,7 +63,7 @@ def main(module: str) -> None:
 
 
 def _start_of(module: str) -> "Callable[[Fields], Container]":
-    """Return the module's `start`, with all that it and its runner need imported."""
+    """Return the module's `start`, and import all that the runner needs."""
     from node.sandbox.runner import lock, records, supervise  # noqa: F401, PLC0415
 
     # importlib takes a while to import.
@@ -72,7 +73,7 @@ def _start_of(module: str) -> "Callable[[Fields], Container]":
 
 
 def _folder_on_stdin() -> bytes:
-    """Return the run folder that the daemon names, b"" if it names none any more."""
+    """Return the run folder that the daemon names, b"" if it names none in time."""
     import select  # noqa: PLC0415
 
     poll = select.poll()
@@ -84,7 +85,7 @@ def _folder_on_stdin() -> bytes:
 
 
 def _run(report: int, start: "Callable[[Fields], Container]") -> None:
-    """Be the runner: hold the lock, start the container, watch it, write the result."""
+    """Run as the runner: hold the lock, start the container, supervise it, write the result."""
     from node.sandbox.runner import lock, records, supervise  # noqa: PLC0415
     from node.sandbox.runner.container import StartFailed  # noqa: PLC0415
 
@@ -97,7 +98,7 @@ def _run(report: int, start: "Callable[[Fields], Container]") -> None:
     if records.read(records.RESULT):
         os.write(report, b"ok")
         return
-    if records.read(records.STATE):  # It ran, and its runner died: it must not run twice.
+    if records.read(records.STATE):  # The container ran, and its runner died: never run it twice.
         os.write(report, b"the container was lost with the runner that watched it")
         return
     fields = records.read(records.LAUNCH)
@@ -115,14 +116,14 @@ def _run(report: int, start: "Callable[[Fields], Container]") -> None:
 
 
 def _open_control(path: str) -> int:
-    """Make the FIFO by which the daemon speaks to us; reading and writing, so it never ends."""
+    """Open the FIFO for the daemon's commands; for reading and writing, so that it never ends."""
     if not os.path.exists(path):
         os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _leave_the_daemons_streams(fault: str) -> None:
-    """Let go of stdin, stdout and stderr, which the daemon waits on."""
+    """Replace stdin, stdout and stderr, whose end the daemon waits for."""
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     file = os.open(fault, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     for source, target in ((null, 0), (file, 1), (file, 2)):

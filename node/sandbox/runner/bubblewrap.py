@@ -1,8 +1,7 @@
 """A container of the embedded driver: bwrap in a control group, under a user id of its own.
 
-The arguments come from the launch record, in order: `arg` is taken as it is, `path` is a host
-path to bind, `file` one to open, `block` and `info` are our pipes. node/sandbox/bwrap.py writes
-them.
+The arguments come from the launch record, in order: `arg` is literal, `path` is a host path to
+bind, `file` is one to open, `block` and `info` are our pipes. node/sandbox/bwrap.py writes them.
 
 Spec: specs/sandbox.md#embedded-driver.
 """
@@ -27,7 +26,7 @@ SETUP_SECONDS = 20.0
 DEATH_MS = 5_000
 OUT = "out"
 MARK = "bwrap: "
-"""Begins bwrap's own lines."""
+"""The prefix of bwrap's own lines."""
 LIMITS = (
     ("nofile", resource.RLIMIT_NOFILE),
     ("fsize", resource.RLIMIT_FSIZE),
@@ -112,7 +111,7 @@ class Bubblewrap(Container):
     def pause(self) -> bool:
         if self.group.freeze():
             return True
-        if self.paused:  # A timer or a pipe may send SIGCONT: who goes on by himself is not paused.
+        if self.paused:  # A timer or a pipe may send SIGCONT: look again.
             return processes.at_rest(self.namespace)
         self.paused = True
         return processes.stop(self.namespace)
@@ -125,7 +124,7 @@ class Bubblewrap(Container):
         return True
 
     def kill(self) -> None:
-        if self.init_end >= 0 and not _ends(self.init_end, 0):  # Its number is still its own.
+        if self.init_end >= 0 and not _ends(self.init_end, 0):  # The process id is not reused yet.
             cgroups.kill_process(self.init)
         if self.status is None:
             cgroups.kill_process(self.process)
@@ -133,9 +132,9 @@ class Bubblewrap(Container):
 
     def usage(self) -> Usage:
         if self.init_end >= 0 and not _ends(self.init_end, DEATH_MS):
-            cgroups.kill_process(self.init)  # With its init a PID namespace dies whole.
+            cgroups.kill_process(self.init)  # The whole PID namespace dies with its init.
             _ends(self.init_end, DEATH_MS)
-        self.group.kill()  # Nobody is left in it; this is the second lock.
+        self.group.kill()  # A second safeguard: the group should be empty.
         cpu_ms = self.group.cpu_ms()
         return Usage(
             self.used_cpu_ms if cpu_ms is None else cpu_ms,
@@ -188,7 +187,7 @@ def start(fields: Fields) -> Bubblewrap:
 
 
 def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
-    """Return when the container's walls stand and its /out is in our hand."""
+    """Return when the container's namespaces are set up and its /out is open."""
     fault = _read_all(pipes.fault[0])
     if fault:
         raise StartFailed(fault)
@@ -203,7 +202,7 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
         raise StartFailed(_complaint(container)) from None
     container.namespace = processes.namespace_of(container.init)
     size = fields.number("output_mib") << 20
-    # Now, since the kernel waits for its other processors while bwrap goes on with the walls.
+    # Now, since the kernel waits for its other processors while bwrap continues its setup.
     for process in (container.process, container.init):
         _adopt(container.group, process)
     deadline = time.monotonic() + SETUP_SECONDS
@@ -216,7 +215,7 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
 
 
 def _adopt(group: cgroups.Group, process: int) -> None:
-    """Complete a process's move into the group; one that has just died says itself why."""
+    """Complete a process's move into the group; one that has just died reports its own error."""
     try:
         group.adopt(process)
     except ProcessLookupError:
@@ -226,9 +225,9 @@ def _adopt(group: cgroups.Group, process: int) -> None:
 
 
 def _open_out(init: int, size: int) -> int:
-    """Return a descriptor of the container's /out, -1 as long as it is not mounted.
+    """Return a descriptor of the container's /out, -1 until it is mounted.
 
-    The descriptor keeps that file system alive when everything else of the container is dead.
+    The descriptor keeps the file system alive after the container's death.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -243,23 +242,23 @@ def _open_out(init: int, size: int) -> int:
 
 
 def _ends(process: int, within_ms: int) -> bool:
-    """Say whether the process behind the descriptor is dead, or dies within that time."""
+    """Return whether the process behind the descriptor is dead, or dies within that time."""
     poll = select.poll()
     poll.register(process, select.POLLIN)
     return bool(poll.poll(within_ms))
 
 
 def _complaint(container: Bubblewrap) -> str:
-    """Return bwrap's own last word."""
+    """Return bwrap's last error message."""
     poll = select.poll()
     poll.register(container.log_source, select.POLLIN)
     poll.poll(1000)
     lines = (container.read_log() or b"").decode(errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "bwrap ended without an error message"
+    return lines[-1][:300] if lines else "bwrap ended without a message"
 
 
 def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
-    """In the child: take the limits and the user id, then turn into bwrap. Never returns."""
+    """In the child: set the limits and the user id, then execute bwrap. Never returns."""
     try:
         if group.folders:
             group.join()
@@ -285,7 +284,7 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
 
 
 def _take_limits(fields: Fields) -> None:
-    """Set the resource limits; never above what we have ourselves."""
+    """Set the resource limits, never above our own."""
     for key, number in LIMITS:
         if not fields.one(key) or (key == "nproc" and not fields.one("uid")):
             continue
@@ -300,8 +299,8 @@ def _take_limits(fields: Fields) -> None:
 def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
     """Limit the processes of a container without a user of its own, before the job begins.
 
-    RLIMIT_NPROC counts a user's processes in a user namespace (Linux 5.14), so a limit set inside
-    counts the container's alone; set outside it would count everything that our user runs.
+    RLIMIT_NPROC counts a user's processes per user namespace (Linux 5.14): a limit set inside
+    counts only the container's processes; a limit set outside would count all of our user's.
     """
     if fields.one("nproc") and not fields.one("uid"):
         limit = fields.number("nproc")
@@ -309,7 +308,7 @@ def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
 
 
 def _set_quotas(container: Bubblewrap, fields: Fields) -> None:
-    """Bound what a user id of its own and a control group would bound; have the rest watched."""
+    """Replace the limits of a separate user id and of control groups by quotas and by watching."""
     soft, shared = "memory" not in container.group.hard, not fields.one("uid")
     settings = (namespace_limits.TCP if soft else {}) | (namespace_limits.INOTIFY if shared else {})
     try:
@@ -323,7 +322,7 @@ def _set_quotas(container: Bubblewrap, fields: Fields) -> None:
 
 
 def _note_init(container: Bubblewrap) -> None:
-    """Let others find the container if we die, before the job begins."""
+    """Record the init before the job begins, so that others find the container if we die."""
     try:
         init.note(container.init)
     except ProcessLookupError:
@@ -342,7 +341,7 @@ def _take_user(fields: Fields) -> None:
 
 
 def _options(fields: Fields, stage: Staging, pipes: Pipes) -> int:
-    """Return a descriptor of bwrap's options; no host path shows in /proc/1/cmdline."""
+    """Return a descriptor of bwrap's options, so that /proc/1/cmdline shows no host path."""
     texts = []
     for key, value in fields.pairs:
         match key:
@@ -365,7 +364,7 @@ def _options(fields: Fields, stage: Staging, pipes: Pipes) -> int:
 
 
 def _inherit(descriptor: int) -> int:
-    """Let bwrap have the descriptor."""
+    """Make the descriptor inheritable by bwrap."""
     os.set_inheritable(descriptor, True)
     return descriptor
 
@@ -380,7 +379,7 @@ def _read_all(descriptor: int) -> str:
 
 
 def widen(pipe: int) -> None:
-    """Give a pipe the most room that an ordinary user may have."""
+    """Give a pipe the largest capacity that an ordinary user may set."""
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:

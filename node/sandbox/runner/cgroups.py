@@ -1,7 +1,7 @@
-"""Control groups of version 1, version 2 or neither: what the kernel lets us set, we set.
+"""Control groups of version 1, version 2 or neither: every limit that the kernel lets us set.
 
-A group has one folder per hierarchy. What could not be made is simply not in `hard`; the drivers'
-self-test then finds by trying which limits hold.
+A group has one folder per hierarchy. A limit that could not be set is not in `hard`; the drivers'
+self-test then shows which limits hold.
 
 Spec: specs/sandbox.md#limits.
 """
@@ -23,7 +23,7 @@ MARK_CHARACTERS = 32
 
 
 OWNER_LENGTH_MIN = 12
-"""Nothing shorter names a container beyond doubt."""
+"""A shorter name does not identify a container."""
 
 
 class Group:
@@ -38,8 +38,8 @@ class Group:
     def join(self) -> None:
         """Move the calling process, which has one thread, in; OSError if the kernel refuses.
 
-        In version 1 a thread that moves itself need not wait for the kernel's other processors,
-        10 ms. Where limits are version 1's, `adopt` does the rest.
+        In version 1 a thread that moves itself saves a wait of 10 ms for the kernel's other
+        processors. With limits of version 1, `adopt` completes the move.
         """
         for controller, folder in self.folders.items():
             if controller:
@@ -50,7 +50,7 @@ class Group:
     def adopt(self, process: int) -> None:
         """Move a process that has joined into version 2's group beside version 1's, if any.
 
-        That group limits nothing: it is there to kill all at once. OSError if the kernel refuses.
+        That group sets no limit: it serves to kill all at once. OSError if the kernel refuses.
         """
         if "" in self.folders and len(self.folders) > 1:
             _write(self.folders[""] + "/cgroup.procs", str(process))
@@ -63,9 +63,9 @@ class Group:
         return sorted(found)
 
     def kill(self) -> None:
-        """Kill all members, those they fork meanwhile included; return when the group is empty.
+        """Kill all members, including new forks; return when the group is empty.
 
-        A group that holds this process is never killed: it would be the whole machine's.
+        A group that holds this process is never killed: it would be the root group.
         """
         assert os.getpid() not in self.members(), (
             "a group that contains the runner is not a container's"
@@ -81,7 +81,7 @@ class Group:
             time.sleep(ROUND_SECONDS)
 
     def freeze(self) -> bool:
-        """Stop all members, and those they fork; False if the kernel cannot (version 2 can)."""
+        """Freeze all members and their forks; False if the kernel cannot (version 2 can)."""
         if "" not in self.folders or not _try_write(self.folders[""] + "/cgroup.freeze", "1"):
             return False
         for _ in range(KILL_ROUNDS):
@@ -91,7 +91,7 @@ class Group:
         return False
 
     def thaw(self) -> None:
-        """Let all members go on."""
+        """Resume all members."""
         if "" in self.folders:
             _try_write(self.folders[""] + "/cgroup.freeze", "0")
 
@@ -102,7 +102,7 @@ class Group:
         return _field(self.folders.get("", "/nowhere") + "/memory.events", "oom_kill")
 
     def cpu_ms(self) -> int | None:
-        """Return the CPU time that the members used, None if nobody counts it."""
+        """Return the CPU time that the members used, None if it is not counted."""
         if "cpuacct" in self.folders:
             text = _read(self.folders["cpuacct"] + "/cpuacct.usage")
             return int(text) // 1_000_000 if text else None
@@ -116,7 +116,7 @@ class Group:
         return (int(text) + 2**20 - 1) // 2**20 if text else None
 
     def remove(self) -> None:
-        """Remove the folders. Dead members leave them a moment after their death."""
+        """Remove the folders. Dead members leave them with a short delay."""
         for folder in set(self.folders.values()):
             for _ in range(KILL_ROUNDS):
                 if _try_rmdir(folder):
@@ -125,7 +125,7 @@ class Group:
 
 
 def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = ROOT) -> Group:
-    """Make a group with these limits wherever we may; a leftover of the same path goes first."""
+    """Make a group with these limits wherever we may; first remove a leftover of the same path."""
     stale = find(path, root)
     stale.kill()
     stale.remove()
@@ -164,11 +164,11 @@ def find(path: str, root: str = ROOT) -> Group:
 
 
 def of_process(process: int, owner: str, root: str = ROOT) -> Group:
-    """Return the group that somebody else made for a process, to look at and to kill.
+    """Return the group that somebody else made for a process, to read and to kill.
 
-    Only a group with `owner` in its path counts, such as the id of the process's container: a
-    process id may have passed to another process by now, and one in the root group (v1 has a
-    hierarchy for every controller) would make the whole machine the group's members.
+    Only a group with `owner` in its path counts, such as the id of the process's container: the
+    process id may be reused by now, and for a process in the root group (v1 has a hierarchy for
+    every controller) the whole machine would be the group's members.
     """
     assert len(owner) >= OWNER_LENGTH_MIN
     folders = {}
@@ -186,10 +186,10 @@ def of_process(process: int, owner: str, root: str = ROOT) -> Group:
 
 
 def step_aside(root: str = ROOT) -> bool:
-    """Leave a version 2 group that was delegated to us for one inside it; say whether we did.
+    """Move from a version 2 group that was delegated to us into a child; return whether we did.
 
     Version 2 divides no group that has processes of its own. A scope that a service manager made
-    for us (`systemd-run --user --scope -p Delegate=yes`) is such a group, with us alone in it.
+    for us (`systemd-run --user --scope -p Delegate=yes`) is such a group, with only us in it.
     """
     own = _own_2(root)
     alone = _read(own + "/cgroup.procs").split() == [str(os.getpid())]
@@ -199,10 +199,10 @@ def step_aside(root: str = ROOT) -> bool:
 
 
 def tidy(root: str = ROOT) -> None:
-    """Remove the groups of nodes without containers, and the folder above if none is left.
+    """Remove the groups of nodes without containers, and their parent if none is left.
 
-    A node that was killed leaves its own. The kernel removes no group that has something in it;
-    who is about to make a group there makes its parents again.
+    A node that was killed leaves its group. The kernel removes no group that is in use; a node that
+    is about to make a group there makes the parents again.
     """
     version_2 = os.path.exists(root + "/cgroup.controllers")
     bases = bases_2(root) if version_2 else [f"{root}/{x}" for x in (*CONTROLLERS, "unified")]
@@ -229,7 +229,7 @@ def _names_in(folder: str) -> list[str]:
 
 
 def kill_process(process: int) -> None:
-    """Send SIGKILL; a process that is gone, or not ours, is left alone."""
+    """Send SIGKILL; ignore a process that is gone or not ours."""
     try:
         os.kill(process, 9)
     except (ProcessLookupError, PermissionError):
@@ -274,10 +274,10 @@ def _create_2(path: str, limits: tuple[str, str, str], root: str) -> Group:
 
 
 def _divide_2(folder: str) -> bool:
-    """Let the groups below have controllers; say whether memory is one of them.
+    """Enable controllers for child groups; return whether memory is one of them.
 
-    A group that has processes itself may give away the others but not memory, and then takes no
-    process into a group below: so memory is asked for first.
+    A group with processes of its own can delegate the other controllers but not memory, and then no
+    process can enter a child: so memory is enabled first.
     """
     _try_make(folder)
     given = _try_write(folder + "/cgroup.subtree_control", "+memory")
@@ -302,7 +302,7 @@ def _field(path: str, key: str) -> int:
 
 
 def _read(path: str) -> str:
-    """Return what the file says, "" if it cannot be read."""
+    """Return the file's content, "" if it cannot be read."""
     try:
         with open(path) as file:
             return file.read()
@@ -320,7 +320,7 @@ def _write(path: str, value: str) -> None:
 
 
 def _try_write(path: str, value: str) -> bool:
-    """Write and say whether the kernel took it."""
+    """Write; return whether the kernel accepted it."""
     try:
         _write(path, value)
     except OSError:
@@ -329,7 +329,7 @@ def _try_write(path: str, value: str) -> bool:
 
 
 def _try_make(folder: str) -> bool:
-    """Make the folder and its parents; say whether we may write there."""
+    """Make the folder and its parents; return whether we may write there."""
     for _ in range(MAKE_ROUNDS):
         try:
             os.makedirs(folder, exist_ok=True)
@@ -342,7 +342,7 @@ def _try_make(folder: str) -> bool:
 
 
 def _try_rmdir(folder: str) -> bool:
-    """Remove an empty group; say whether it is gone."""
+    """Remove an empty group; return whether it is gone."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Take a job's outputs out of a folder that a stranger filled.
+"""Copy a job's outputs out of a folder that a stranger filled.
 
-The job is dead, so nothing changes while we walk; what it left may still be hostile. Every step
-goes through a folder's descriptor and follows no link; only regular files with one name on the
-same file system are copied, into new files that the node owns.
+The job is dead, so nothing changes during the walk; its files may still be hostile. Every step
+uses a folder's descriptor and follows no link; only regular files with one name on the same file
+system are copied, into new files that the node owns.
 
 Spec: specs/sandbox.md#outputs.
 """
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class Collection:
-    """What was taken and what was refused, with the room that is left."""
+    """What was copied and what was refused, with the room that is left."""
 
     __slots__ = ("bytes_left", "device", "entries_left", "files_left", "refused", "refused_count")
 
@@ -69,7 +69,7 @@ def collect(source: int, target: str, bytes_max: int) -> Collection:
 
 
 def _walk(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
-    """Take everything in one folder; `pair` holds the descriptors of source and target."""
+    """Copy everything in one folder; `pair` holds the descriptors of source and target."""
     for name in _names(pair[0]):
         collection.entries_left -= 1
         if collection.entries_left < 0:
@@ -87,7 +87,7 @@ def _walk(collection: Collection, pair: tuple[int, int], path: str, depth: int) 
         elif stat.S_ISREG(found.st_mode):
             _take(collection, pair, inner, found)
         else:
-            collection.refuse(inner, KINDS.get(stat.S_IFMT(found.st_mode), "no regular file"))
+            collection.refuse(inner, KINDS.get(stat.S_IFMT(found.st_mode), "not a regular file"))
 
 
 def _names(folder: int) -> list[str]:
@@ -102,7 +102,7 @@ def _names(folder: int) -> list[str]:
 
 
 def _unfit(name: str, path: str) -> str:
-    """Say why a name cannot travel, "" if it can."""
+    """Return why a name cannot be transferred, "" if it can."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
@@ -113,7 +113,7 @@ def _unfit(name: str, path: str) -> str:
 
 
 def _enter(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
-    """Walk into a folder, making its mirror image."""
+    """Walk into a folder, and make its copy in the target."""
     name = path.rpartition("/")[2]
     if depth >= DEPTH_MAX:
         collection.refuse(path, f"deeper than {DEPTH_MAX} folders")
@@ -139,7 +139,7 @@ def _enter(collection: Collection, pair: tuple[int, int], path: str, depth: int)
 
 
 def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.stat_result) -> None:
-    """Copy one regular file, if it is alone and fits."""
+    """Copy one regular file, if it has one name and fits."""
     if found.st_nlink != 1:
         collection.refuse(path, "a hard link")
         return
@@ -170,7 +170,7 @@ def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.st
 
 
 def _copy(source: int, place: tuple[int, str, int], size: int) -> None:
-    """Write at most `size` bytes to a new file of the node: no owner or attribute travels."""
+    """Write at most `size` bytes to a new file of the node: no owner or attribute is copied."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     target = os.open(place[1], flags, place[2], dir_fd=place[0])
     try:

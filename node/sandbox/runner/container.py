@@ -1,4 +1,4 @@
-"""What the supervisor needs of a running container, whoever runs it.
+"""The supervisor's interface to a running container of any driver.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -15,7 +15,7 @@ class StartFailed(Exception):
 
 
 class Usage:
-    """What a dead container used: None where nobody counted."""
+    """What a dead container used; None for values that were not counted."""
 
     __slots__ = ("cpu_ms", "memory_peak_mib", "out_of_memory")
 
@@ -38,15 +38,15 @@ class Container(abc.ABC):
 
     @abc.abstractmethod
     def read_log(self) -> bytes | None:
-        """Return what was printed, b"" if nothing is there now, None at the end."""
+        """Return new output, b"" if there is none now, None at the end."""
 
     @abc.abstractmethod
     def drain_log(self) -> bool:
-        """Throw away what was printed, cheaply; return whether more may come."""
+        """Discard new output cheaply; return whether more may come."""
 
     @abc.abstractmethod
     def exit_code(self) -> int | None:
-        """Return the exit code if the container is dead, None as long as it lives."""
+        """Return the exit code if the container is dead, None while it lives."""
 
     @abc.abstractmethod
     def excess(self) -> tuple[str, str] | None:
@@ -56,13 +56,12 @@ class Container(abc.ABC):
     def pause(self) -> bool:
         """Stop everything in the container; return whether nothing in it runs.
 
-        Called again at every look as long as it must not run: what has stopped may have found a
-        way to go on.
+        Called again at every check during the pause: a stopped process may find a way to resume.
         """
 
     @abc.abstractmethod
     def resume(self) -> bool:
-        """Let everything in the container go on; return whether it does. It is asked again."""
+        """Resume everything in the container; return whether it runs. Called again if not."""
 
     @abc.abstractmethod
     def kill(self) -> None:
@@ -74,9 +73,9 @@ class Container(abc.ABC):
 
     @abc.abstractmethod
     def complaint(self, line: str) -> str:
-        """Return what the program that starts the command complains of in a line of the log.
+        """Return the error in a log line of the program that starts the command.
 
-        "" if the line is not that program's.
+        "" if the line is not from that program.
         """
 
     @abc.abstractmethod
@@ -85,4 +84,4 @@ class Container(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Let go of the dead container: nothing of it is left alive."""
+        """Release the dead container: nothing of it is left alive."""

@@ -1,7 +1,7 @@
 """A container of the Docker driver, seen through the engine's socket with stdlib alone.
 
-The daemon created the container; the runner attaches, starts, waits and kills. An engine that
-does not answer makes the container's state unknown, never failed: we ask again.
+The daemon created the container; the runner attaches, starts, waits and kills. While the engine
+does not answer, the container's state is unknown, never failed: the runner asks again.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -26,9 +26,9 @@ HOLDER_SECONDS = 30.0
 HOLDER_PAUSE_SECONDS = 0.005
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 INIT_MARK = "[FATAL tini ("
-"""Begins the lines of Docker's init when it cannot go on."""
+"""The prefix of fatal errors of Docker's init."""
 FAULTS = (OSError, http.client.HTTPException)
-"""What a request raises when the engine is gone or talks nonsense."""
+"""What a request raises when the engine is gone or its answer is malformed."""
 
 
 class EngineRequest(http.client.HTTPConnection):
@@ -112,15 +112,15 @@ class EngineContainer(Container):
         try:  # A client that stops reading makes kill hang.
             self.attached.shutdown(socket.SHUT_RDWR)
         except OSError:
-            self.header = b""  # It has hung up itself.
+            self.header = b""  # The engine has closed the stream already.
         _ask(self.fields, "POST", "/kill?signal=KILL")
-        self.resume()  # What is frozen dies when it goes on, before its next instruction.
+        self.resume()  # A frozen process dies when it resumes, before its next instruction.
         if os.geteuid() == 0:
             self.group.kill()
 
     def usage(self) -> Usage:
         if os.geteuid() == 0:
-            self.group.kill()  # The engine says that it is dead; we look.
+            self.group.kill()  # Do not rely on the engine's word that it is dead.
         state = _inspect(self.fields).get("State") or {}
         return Usage(self.spent, self.peak, bool(state.get("OOMKilled")))
 
@@ -138,16 +138,16 @@ class EngineContainer(Container):
             os.close(descriptor)
 
     def watch(self) -> None:
-        """Learn where the engine put the started container."""
+        """Find the control group of the started container."""
         self.group = _group_of(_inspect(self.fields))
 
     def _sample(self) -> None:
-        """Note what the container used up to now: its group goes when it dies."""
+        """Record what the container has used: its group is removed when it dies."""
         self.spent = self.group.cpu_ms() or self.spent
         self.peak = self.group.memory_peak_mib() or self.peak
 
     def _ask_for_exit(self) -> None:
-        """Take what has come of the answer to our question for the exit, or ask it again.
+        """Read the answer to our request for the exit as far as it has come, or send it again.
 
         The engine sends the answer's head at once and its body at the container's end.
         """
@@ -168,10 +168,10 @@ class EngineContainer(Container):
         try:
             self.code = int(json.loads(body)["StatusCode"])
         except (KeyError, ValueError, TypeError):
-            return  # The engine went away; we ask again at the next tick.
+            return  # The engine is gone; ask again at the next tick.
 
     def _ask_again(self) -> None:
-        """Ask to be told of the exit; without an engine we try at the next tick."""
+        """Send a request for the exit; without an engine the next tick retries."""
         question = f"POST {API}{self.fields.one('name')}/wait HTTP/1.0\r\n\r\n"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -186,7 +186,7 @@ class EngineContainer(Container):
         os.dup2(sock.fileno(), self.exit_source, inheritable=False)
 
     def _forget_question(self) -> None:
-        """Let nothing wake us by the connection that has ended."""
+        """Close the ended connection, so that it no longer wakes the supervisor."""
         if self.waiting is not None:
             self.waiting.close()
         self.waiting = None
@@ -231,27 +231,27 @@ def start(fields: Fields) -> EngineContainer:
 
 
 def _hold_outputs(fields: Fields) -> int:
-    """Return a descriptor of /out, which the holder has if we could not mount it ourselves."""
+    """Return a descriptor of /out, through the holder if we could not mount it ourselves."""
     place, holder = fields.one("out"), fields.one("holder")
     if holder:
         _require_started(_ask(fields, "POST", "/start", holder))
         found = _inspect(fields, holder)
-        if not _group_of(found).folders:  # Its process number would be somebody else's.
-            raise StartFailed("Docker Engine runs its containers on another machine than this")
+        if not _group_of(found).folders:  # The process id would belong to another process.
+            raise StartFailed("Docker Engine runs its containers on another machine")
         place = f"/proc/{found['State']['Pid']}/root/out"
     deadline = time.monotonic() + HOLDER_SECONDS
     while True:
         try:
             return os.open(place, FOLDER)
         except OSError as fault:
-            # The engine answers before the holder's program runs; until then it is the engine's.
+            # The engine answers before the holder's program runs; until then the process is root's.
             if fault.errno != errno.EACCES or time.monotonic() > deadline:
                 raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
         time.sleep(HOLDER_PAUSE_SECONDS)
 
 
 def _require_started(answered: tuple[int, dict[str, object]]) -> None:
-    """Raise StartFailed if that is not the engine's answer for a container that runs."""
+    """Raise StartFailed unless the answer means that the container runs."""
     status, answer = answered
     if status == 0:
         raise StartFailed(f"Docker Engine does not answer: {answer['message']}")
@@ -261,7 +261,7 @@ def _require_started(answered: tuple[int, dict[str, object]]) -> None:
 
 
 def _attach(fields: Fields) -> socket.socket:
-    """Return a socket on which the container's output will come."""
+    """Return a socket that receives the container's output."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(REQUEST_SECONDS)
@@ -278,7 +278,7 @@ def _attach(fields: Fields) -> socket.socket:
 
 
 def _require_stream(sock: socket.socket) -> None:
-    """Read the answer's head, byte by byte: what follows is the container's."""
+    """Read the answer's head, byte by byte: the container's output follows it."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = sock.recv(1)
@@ -291,9 +291,9 @@ def _require_stream(sock: socket.socket) -> None:
 
 
 def _ask(fields: Fields, method: str, what: str, name: str = "") -> tuple[int, dict[str, object]]:
-    """Ask about our container, or one of another name; return the status and the JSON.
+    """Send a request about our container, or one of another name; return status and JSON.
 
-    The status is 0 if the engine is not there.
+    The status is 0 if the engine does not answer.
     """
     call = EngineRequest(fields.one("socket"))
     try:
@@ -308,7 +308,7 @@ def _ask(fields: Fields, method: str, what: str, name: str = "") -> tuple[int, d
 
 
 def _inspect(fields: Fields, name: str = "") -> dict[str, dict[str, int]]:
-    """Return what the engine knows of the container."""
+    """Return the engine's data of the container."""
     return _ask(fields, "GET", "/json", name)[1]  # type: ignore[return-value]
 
 

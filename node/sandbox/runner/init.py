@@ -1,9 +1,9 @@
-"""A container's init, known again by somebody who did not start it.
+"""A container's init, identified by a process that did not start it.
 
-With its init a PID namespace dies whole. A container should die with its runner; the record says
-what to end if it did not. A process id alone names nobody: it passes to others. The record holds
-the boot, the time of the process's start and its PID namespace too, and the signal goes to what was
-looked at.
+A PID namespace dies with its init. A container should die with its runner; the record says what to
+kill if it did not. A process id alone is not an identity, since it is reused. So the record also
+holds the boot, the start time of the process and its PID namespace, and the signal goes to exactly
+the process that was checked.
 
 Spec: specs/sandbox.md#run-folder.
 """
@@ -18,17 +18,17 @@ from node.sandbox.runner import records
 
 BOOT = "/proc/sys/kernel/random/boot_id"
 STARTED = 19
-"""Where in /proc/<pid>/stat the start stands, counted from behind the program's name."""
+"""The index of the start time in /proc/<pid>/stat, counted after the program's name."""
 DEATH_MS = 5_000
 
 
 def note(process: int) -> None:
-    """Write down, in the run folder we are in, who the container's init is."""
+    """Record the identity of the container's init in the current folder, the run folder."""
     records.write(records.INIT, _identity(process), durable=False)
 
 
 def end(path: str) -> None:
-    """Kill the init that the record at the path tells of, if that very process still lives."""
+    """Kill the init in the record at the path, if that same process still lives."""
     record = records.read(path)
     if record is None:
         return
@@ -52,7 +52,7 @@ def end(path: str) -> None:
 
 
 def _identity(process: int) -> list[tuple[str, str]]:
-    """Return what tells the process from all that ever had its number."""
+    """Return what distinguishes the process from all others with the same id."""
     try:
         with open(BOOT) as file:
             boot = file.read().strip()

@@ -1,7 +1,7 @@
-"""Who runs the container of a folder: a POSIX record lock, which ends with its process.
+"""The lock of a run folder's runner: a POSIX record lock, which ends with its process.
 
-Such a lock can be asked after without taking it, and the kernel says who holds it: no process
-id in a file can be stale, and no two runners start one container.
+Such a lock can be queried without taking it, and the kernel names its holder: no process id in a
+file can be stale, and no two runners start one container.
 
 Spec: specs/sandbox.md#run-folder.
 """

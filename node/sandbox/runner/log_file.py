@@ -1,4 +1,4 @@
-"""A job's log: what it prints, up to a bound, and never at the node's cost beyond it.
+"""A job's log: its output up to a bound; further output costs the node almost nothing.
 
 Spec: specs/sandbox.md#log.
 """
@@ -13,10 +13,10 @@ DRAIN_PAUSE_SECONDS = 0.005
 
 
 class LogFile:
-    """The file that stdout and stderr grow in.
+    """The file that receives stdout and stderr.
 
-    When our disk takes no more, nothing is raised: whoever watches a container has more to do than
-    to keep its log. `fault` says why the log is not whole then, "" if it is.
+    A full disk raises nothing: supervising the container is more important than its log. `fault`
+    then says why the log is incomplete, "" if it is complete.
     """
 
     __slots__ = ("descriptor", "fault", "full", "last", "mib", "room")
@@ -28,10 +28,10 @@ class LogFile:
         self.room = (mib << 20) - os.fstat(self.descriptor).st_size
         self.full = self.room <= 0
         self.fault = ""
-        self.last = b""  # Of what was added, its end.
+        self.last = b""  # The end of the added bytes.
 
     def add(self, data: bytes) -> None:
-        """Write the bytes as far as there is room, then say once that the rest is missing."""
+        """Write the bytes that fit, then note once that the rest is missing."""
         if self.full:
             return
         piece = data[: self.room]
@@ -61,9 +61,9 @@ class LogFile:
 
 
 def drain_pipe(pipe: int, sink: int) -> bool:
-    """Throw away what the pipe holds without copying it; return whether its writers still live.
+    """Discard the pipe's content without copying it; return whether its writers still live.
 
-    The pause bounds what a flood costs: some hundred cheap calls a second, and the job waits.
+    The pause bounds the cost of a flood: some hundred cheap calls a second, while the job waits.
     """
     time.sleep(DRAIN_PAUSE_SECONDS)
     try:

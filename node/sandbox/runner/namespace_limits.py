@@ -1,12 +1,12 @@
-"""Bounds that a container's own namespaces carry, for what no resource limit and no group bounds.
+"""Limits of a container's own namespaces, for what neither resource nor group limits cover.
 
-What waits in sockets is memory that belongs to no process, and without control groups nobody counts
-it. A socket's buffer has Linux's default size unless the program asks for another, which the filter
-of system calls ignores; TCP's grow by themselves, up to what the network namespace allows. So TCP
-is held to that size too, and a socket counts as if it were full.
+Data queued in sockets is memory of no process, and without control groups nobody counts it. A
+socket's buffer has Linux's default size unless the program requests another, which the filter of
+system calls ignores; TCP's buffers grow by themselves, up to the limit of the network namespace. So
+TCP is limited to that size too, and every socket is counted as full.
 
-Watches on files (inotify) are counted for a user of the machine: where the job has its node's user
-id, it could leave none to the owner and to other jobs.
+Watches on files (inotify) are counted per user of the machine: a job with its node's user id could
+use up those of the owner and of other jobs.
 
 Spec: specs/sandbox.md#soft-memory.
 """
@@ -24,7 +24,7 @@ TCP = {
     "/proc/sys/net/ipv4/tcp_rmem": "4096 65536 106496",
     "/proc/sys/net/ipv4/tcp_wmem": "4096 65536 106496",
 }
-"""Least, first and most of each of TCP's two buffers."""
+"""Minimum, initial and maximum size of TCP's two buffers."""
 INOTIFY = {
     "/proc/sys/user/max_inotify_instances": "8",
     "/proc/sys/user/max_inotify_watches": "8192",
@@ -34,7 +34,7 @@ GET_OWNER = 0xB701  # NS_GET_USERNS of linux/nsfs.h.
 
 
 def bound(init: int, settings: dict[str, str]) -> None:
-    """Set kernel settings for the namespaces of the process; OSError if they can't be set."""
+    """Set kernel settings in the namespaces of the process; OSError if they cannot be set."""
     child = os.fork()
     if child == 0:
         fault = 255
@@ -49,9 +49,7 @@ def bound(init: int, settings: dict[str, str]) -> None:
             os._exit(fault)
     fault = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if fault:
-        raise OSError(
-            fault, f"cannot set limits for the container's namespaces: {os.strerror(fault)}"
-        )
+        raise OSError(fault, f"cannot limit the container's namespaces: {os.strerror(fault)}")
 
 
 def held_bytes(init: int) -> int:
@@ -72,7 +70,7 @@ def _set(path: str, value: str) -> None:
 def _enter(init: int) -> None:
     """Enter the network namespace of the process and the user namespace that owns it.
 
-    That gives all rights over both. The process's own user namespace is one further in.
+    That gives all rights over both. The process's own user namespace is a child of it.
     """
     network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     owner = fcntl.ioctl(network, GET_OWNER)

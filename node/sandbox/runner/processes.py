@@ -30,9 +30,9 @@ def members_of(namespace: str) -> list[int]:
 
 
 def stop(namespace: str) -> bool:
-    """Stop all processes of a namespace, those they fork meanwhile included; False if one runs on.
+    """Stop all processes of a namespace and their forks; return False if one still runs.
 
-    A process that is stopped starts no other, so two rounds are enough for whoever plays fair.
+    A stopped process starts no other, so two rounds are enough for a well-behaved job.
     """
     for _ in range(STOP_ROUNDS):
         if at_rest(namespace):
@@ -43,12 +43,12 @@ def stop(namespace: str) -> bool:
 
 
 def resume(namespace: str) -> None:
-    """Let all processes of a namespace go on."""
+    """Resume all processes of a namespace."""
     _signal(namespace, "SIGCONT")
 
 
 def at_rest(namespace: str) -> bool:
-    """Say whether no process of a namespace runs."""
+    """Return whether no process of a namespace runs."""
     return all(_state_of(process) in AT_REST for process in members_of(namespace))
 
 
@@ -62,7 +62,7 @@ def _signal(namespace: str, name: str) -> None:
         except OSError:
             continue
         try:
-            if namespace_of(process) == namespace:  # The number has not passed to another.
+            if namespace_of(process) == namespace:  # The process id is not reused.
                 signal.pidfd_send_signal(handle, number)
         except OSError:
             continue

@@ -20,7 +20,7 @@ CONTROL = "control"  # A FIFO: "k" kills, any other byte makes the runner look a
 LOG = "log"
 OUTPUTS = "outputs"
 RESULT = "result"
-FAULT = "fault"  # The runner's own stderr; empty unless the runner has a bug.
+FAULT = "fault"  # The runner's own stderr, empty unless the runner has a bug.
 SECCOMP = "seccomp"
 
 
@@ -46,7 +46,7 @@ class Fields:
 
 
 def write(path: str, pairs: list[tuple[str, str]], durable: bool = True) -> None:  # noqa: FBT001, FBT002
-    """Replace the record at the path; `durable` waits until it would survive a power cut."""
+    """Replace the record at the path; `durable` waits until it survives a power failure."""
     text = "".join(f"{key}={value}\0" for key, value in pairs)
     draft = f"{path}.draft"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -1,9 +1,9 @@
 """A copy of a program in memory that nobody can change, to be executed by its descriptor.
 
 A container's first process shows the job, in /proc/1/exe, the file that it was started from. The
-program of an ordinary user's node belongs to the user id that the job has too: a job could change
-the file's mode, or write to it once nobody runs it. What it finds now is a copy that lives as long
-as the container.
+node of an ordinary user owns its program under the same user id as the job: a job could change the
+file's mode, or write to it once nobody runs it. Instead it finds a copy that lives as long as the
+container.
 
 Spec: specs/sandbox.md#the-first-process.
 """
@@ -16,12 +16,12 @@ import fcntl
 import os
 
 MFD_EXEC = 0x10
-"""May be executed, whatever vm.memfd_noexec prefers; Linux 6.3, and unknown to Python 3.11."""
+"""Permits execution whatever vm.memfd_noexec prefers; Linux 6.3, and missing in Python 3.11."""
 SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 
 def copy(path: str) -> int:
-    """Return a descriptor of a sealed copy, closed on exec; OSError says in words why not."""
+    """Return a descriptor of a sealed copy, closed on exec; OSError says in words why it failed."""
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         descriptor = _memory_file(os.path.basename(path))  # noqa: PTH119

@@ -1,8 +1,8 @@
-"""A memory limit without control groups: look, and kill.
+"""A memory limit without control groups: measure, and kill.
 
-RLIMIT_AS bounds one process; many processes, files in the container's memory, empty ones too, and
-sockets add up. Some four times a second we add up what the kernel says. A fast hog can be ahead of
-us by what it takes in that time: the capability record calls this limit soft.
+RLIMIT_AS limits one process; many processes, files in memory (even empty ones) and sockets add up.
+Some four times a second we add up the kernel's figures. A fast job can exceed the limit by what it
+allocates in between: the capability record calls this limit soft.
 
 Spec: specs/sandbox.md#soft-memory.
 """
@@ -16,7 +16,7 @@ from node.sandbox.runner import namespace_limits, processes
 from node.sandbox.runner.container import MEMORY_LINE
 
 INODE_BYTES = 1024
-"""What the kernel itself counts for a file's inode and name in memory."""
+"""The kernel's own memory for a file's inode and name."""
 FOLDERS = ("tmp", "dev/shm", "out")
 
 
@@ -33,7 +33,7 @@ class SoftMemory:
         self.folders = [os.open(f"/proc/{init}/root/{name}", flags) for name in FOLDERS]
 
     def excess(self) -> tuple[str, str] | None:
-        """Return a verdict if the container has more than its memory."""
+        """Return a verdict if the container exceeds its memory."""
         used = namespace_limits.held_bytes(self.init)
         for folder in self.folders:
             room = os.statvfs(folder)

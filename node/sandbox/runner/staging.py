@@ -1,8 +1,8 @@
-"""Show a process without rights the few host paths that its container binds.
+"""Make the few host paths that a container binds reachable for an unprivileged process.
 
 A node's data folder is 0700, and a node that is root gives each job a user id of its own. Before
 the child takes that id it makes a private mount namespace and binds what the container needs
-below one folder that everyone may enter. Nobody outside sees it; it ends with the child.
+below one folder that everyone may enter. It is invisible outside and ends with the child.
 
 Spec: specs/sandbox.md#root.
 """
@@ -20,12 +20,12 @@ NO_SUID, NO_DEVICES = 0x2, 0x4
 
 
 class Staging:
-    """Makes host paths reachable; an ordinary user needs none of it, and gets his path back."""
+    """Makes host paths reachable; for an ordinary user's node every path stays as it is."""
 
     __slots__ = ("count", "libc", "sources")
 
     def __init__(self, paths: list[str], hidden: bool) -> None:  # noqa: FBT001
-        """Enter the namespace if `hidden`; `paths` are all paths that will be asked for."""
+        """Enter the namespace if `hidden`; `paths` are all paths that `place` will get."""
         self.sources: dict[str, int] = {}
         self.count = 0
         if not hidden:
@@ -33,7 +33,7 @@ class Staging:
         self.libc = ctypes.CDLL(None, use_errno=True)
         self._call(self.libc.unshare(NEW_MOUNTS))
         self._mount(b"none", b"/", RECURSIVE | SLAVE)
-        # Opened first: the stage may cover the place where they are.
+        # Opened first: the stage may cover them.
         self.sources = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}
         options = b"mode=0711,size=1m"
         self._call(

@@ -1,7 +1,7 @@
-"""Watch one container to its end: log, time-out, budget, kill, then outputs and the result.
+"""Supervise one container to its end: log, time-out, budget, kill, then outputs and the result.
 
-Everything is decided here by one loop that sleeps in poll(2) and looks around four times a
-second, so that a container ends in time with no daemon alive.
+One loop decides everything. It sleeps in poll(2) and checks all limits four times a second, so that
+a container ends in time even without a daemon.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -19,9 +19,9 @@ TICK_MS = 250
 DEATH_MS = 10_000
 LOG_TAIL_MS = 500
 TOLD_MAX = 10  # Things left out of the outputs that the log names.
-NOT_FOUND, NOT_EXECUTABLE = 127, 126  # As shells and Docker say it.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126  # The exit codes of shells and Docker.
 EXECUTION_MARKS = ("execvp {}: ", "exec {} failed: ")
-"""How bwrap and Docker's init begin to say that the command cannot be executed, and why."""
+"""The prefixes with which bwrap and Docker's init report why a command cannot be executed."""
 
 Verdict = tuple[str, str]  # A reason and one line for the user.
 
@@ -48,14 +48,14 @@ class Watch:
             self.poll.register(descriptor, select.POLLIN)
 
     def age_ms(self) -> int:
-        """Return how long the container has been running; while it is paused, time stands still."""
+        """Return how long the container has run, less pauses."""
         until_ms = now_ms() if self.paused_since_ms is None else self.paused_since_ms
         return until_ms - self.started_ms - self.paused_ms
 
     def pause(self) -> int:
-        """Let the container wait for a larger budget; return for how many ms more it may.
+        """Pause the container until its budget grows; return for how many ms more it may stay so.
 
-        0 also if it cannot be stopped.
+        Returns 0 also if it cannot be stopped.
         """
         if self.paused_since_ms is None and self.fields.number("pause_ms"):
             self.paused_since_ms = now_ms()
@@ -65,14 +65,14 @@ class Watch:
         return max(0, self.paused_since_ms + self.fields.number("pause_ms") - now_ms())
 
     def resume(self) -> None:
-        """Let a container that waited go on; if it cannot yet, its time still stands."""
+        """Resume a paused container; if that fails for now, its usage still does not grow."""
         if self.paused_since_ms is not None and self.container.resume():
             self.paused_ms += now_ms() - self.paused_since_ms
             self.paused_since_ms = None
             self._tell_pause()
 
     def note_state(self) -> None:
-        """Let the daemon know what the container has used, on a clock that both can read."""
+        """Write the container's usage for the daemon, on a clock that both can read."""
         numbers = {
             "runner": os.getpid(),
             "started_ms": self.started_ms,
@@ -85,11 +85,11 @@ class Watch:
     def _tell_pause(self) -> None:
         try:
             self.note_state()
-        except OSError:  # The disk is full: the daemon hears of the usage at the end.
+        except OSError:  # The disk is full: the daemon reads the usage at the end.
             return
 
     def take_log(self) -> None:
-        """Take what the container printed; called when there is something."""
+        """Append new output to the log; called when there is some."""
         more: bool
         if self.log.full:
             more = self.container.drain_log()
@@ -111,7 +111,7 @@ def supervise(watch: Watch) -> None:
         container.kill()
         code = _await_death(watch)
     else:
-        verdict = None  # It ended by itself, perhaps just as it was to be stopped.
+        verdict = None  # It ended by itself, perhaps just before it was to be stopped.
     usage_ms = watch.age_ms()
     _take_tail(watch)
     usage = container.usage()
@@ -121,16 +121,16 @@ def supervise(watch: Watch) -> None:
     try:
         refused = _collect(watch)
     except OSError as fault:
-        verdict = ("failed", f"cannot store the outputs: {fault.strerror}")
+        verdict = ("failed", f"the outputs could not be stored: {fault.strerror}")
     if watch.log.fault:
-        verdict = ("failed", f"cannot store the log: {watch.log.fault}")
+        verdict = ("failed", f"the log could not be stored: {watch.log.fault}")
     watch.log.close()
     container.close()
     write_result(code, verdict, (usage_ms, usage), refused)
 
 
 def write_result(code: int, verdict: Verdict, used: tuple[int, Usage], refused: list[str]) -> None:
-    """Write how the container ended, for good."""
+    """Write the final record of how the container ended."""
     usage_ms, usage = used
     numbers = {
         "exit_code": code,
@@ -144,12 +144,12 @@ def write_result(code: int, verdict: Verdict, used: tuple[int, Usage], refused: 
 
 
 def now_ms() -> int:
-    """Return a clock that nobody sets."""
+    """Return the monotonic time in ms."""
     return time.monotonic_ns() // 1_000_000
 
 
 def _watch_to_end(watch: Watch) -> Verdict | None:
-    """Return None when the container ended by itself, else why it has to end."""
+    """Return None when the container ended by itself, else why it must end."""
     container = watch.container
     while container.exit_code() is None:
         verdict, left_ms = _overdue(watch)
@@ -167,9 +167,9 @@ def _watch_to_end(watch: Watch) -> Verdict | None:
 
 
 def _overdue(watch: Watch) -> tuple[Verdict | None, int]:
-    """Return why the container's time is over, if it is, and in how many ms to look again.
+    """Return why the container's time is over, if it is, and in how many ms to check again.
 
-    A container that has used its budget is paused: the next voucher lets it go on.
+    A container that has used its budget is paused until the next voucher.
     """
     timeout_ms = watch.fields.number("timeout_ms")
     age_ms = watch.age_ms()
@@ -186,7 +186,7 @@ def _overdue(watch: Watch) -> tuple[Verdict | None, int]:
 
 
 def _await_death(watch: Watch) -> int:
-    """Return the exit code of a container that was killed; 137 if the kernel won't tell."""
+    """Return the exit code of a container that was killed; 137 if it is unknown."""
     deadline_ms = now_ms() + DEATH_MS
     while now_ms() < deadline_ms:
         code = watch.container.exit_code()
@@ -201,7 +201,7 @@ def _await_death(watch: Watch) -> int:
 
 
 def _take_tail(watch: Watch) -> None:
-    """Take what the dead container left in the pipe."""
+    """Read the rest of the dead container's output from the pipe."""
     deadline_ms = now_ms() + LOG_TAIL_MS
     while watch.log_open and not watch.log.full and now_ms() < deadline_ms:
         ready = [descriptor for descriptor, _ in watch.poll.poll(0)]
@@ -211,7 +211,7 @@ def _take_tail(watch: Watch) -> None:
 
 
 def _collect(watch: Watch) -> list[str]:
-    """Take the outputs; what was left out is said in the log, and returned."""
+    """Collect the outputs; log and return what was left out."""
     size = watch.fields.number("output_mib") << 20
     found = collect.collect(watch.container.outputs(), records.OUTPUTS, size)
     if found.refused:
@@ -222,7 +222,7 @@ def _collect(watch: Watch) -> list[str]:
 
 
 def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:
-    """Return how a container ended that nobody killed but perhaps the kernel."""
+    """Return how a container ended that the runner did not kill; the kernel may have."""
     if code == 0:
         return code, ("exited", "")
     if usage.out_of_memory:
@@ -238,7 +238,7 @@ def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:
 
 
 def _not_executed(watch: Watch, why: str) -> tuple[int, Verdict]:
-    """Say that the command could not be executed; return the code that a shell would give."""
+    """Log that the command could not be executed; return a shell's exit code and the verdict."""
     command = ascii(watch.fields.one("command"))[1:-1][:200]
     missing = why == os.strerror(errno.ENOENT)
     line = f"{command}: not found in the image" if missing else f"{command}: {why[:80]}"

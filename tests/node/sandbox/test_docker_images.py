@@ -191,7 +191,7 @@ async def test_an_image_that_says_how_it_is_run_is_not_ours(images, shelf):
     assert await images.have(source) != "somebody else's"
     assert source.asked == 1
     shelf.loaded = {"Labels": {"a": "b"}}
-    with pytest.raises(SandboxUnavailable, match="configures how it is run"):
+    with pytest.raises(SandboxUnavailable, match="the archive's image has a config"):
         await images.have(Source(b"b"))
     assert len(shelf.names) == 1
 

@@ -42,7 +42,7 @@ def test_a_group_that_takes_no_process_stops_the_start(tmp_path):
 
 def test_a_program_that_is_no_bwrap(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StartFailed, match="bwrap ended without an error message"):
+    with pytest.raises(StartFailed, match="bwrap ended without a message"):
         bubblewrap.start(Fields([("program", "/bin/true"), ("output_mib", "1")]))
 
 

@@ -241,7 +241,7 @@ def test_a_full_disk_ends_in_a_result(fake, text):
     supervise.supervise(watched)
     result = records.read(records.RESULT)
     assert result.one("reason") == "failed"
-    assert result.one("detail") == "cannot store the log: No space left on device"
+    assert result.one("detail") == "the log could not be stored: No space left on device"
 
 
 def test_outputs_that_cannot_be_kept(fake, tmp_path):
