@@ -1,4 +1,4 @@
-"""One machine in the hands of Hypothesis: any input at any time, safety always, an end in silence.
+"""One machine driven by Hypothesis: any input at any time, always safe, and it ends without input.
 
 Spec: specs/core.md#machines.
 """
@@ -24,12 +24,12 @@ POLICY = Policy(True, Capacity(4, 4_096, 50_000), Prices(cpu=1_000), driver="emb
 
 
 class Driven(RuleBasedStateMachine):
-    """A machine, its clock, and everything that it has asked for."""
+    """A machine, its clock, and all its effects."""
 
     table: ClassVar[Transitions]
     union: ClassVar[Any]
     written_first: ClassVar[tuple[type, ...]]
-    """Messages that may only follow a write in the same step."""
+    """Messages that must follow a save in the same step."""
     silent_steps_max: ClassVar[int] = 12
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class Driven(RuleBasedStateMachine):
     def over(self) -> bool:
         return not hasattr(self.state, "deadline_ms")
 
-    # What may always happen.
+    # Events that are always possible.
 
     @precondition(lambda self: not self.over)
     @rule(ms=st.integers(0, 20_000))
     def time_passes(self, ms: int) -> None:
-        """Less time than the deadline leaves; the clock may wake the machine early."""
+        """Advance the time to less than the deadline; the timer may fire early."""
         self.now_ms = max(self.now_ms, min(self.now_ms + ms, self.state.deadline_ms - 1))
 
     @precondition(lambda self: not self.over)
@@ -62,17 +62,17 @@ class Driven(RuleBasedStateMachine):
     def deadline_is_reached(self, late_ms: int) -> None:
         self.now_ms = max(self.now_ms, self.state.deadline_ms) + late_ms
         self.take(DeadlineReached())
-        assert self.over or self.state.deadline_ms > self.now_ms, "awake for ever"
+        assert self.over or self.state.deadline_ms > self.now_ms, "never sleeps"
 
     def teardown(self) -> None:
-        """Liveness: in silence, deadlines alone end everything."""
+        """Liveness: without further input, deadlines alone end everything."""
         for _ in range(self.silent_steps_max):
             if self.over or self.state is None:
                 return
             self.deadline_is_reached(0)
         raise AssertionError(f"{type(self.state).__name__} waits for ever")
 
-    # One step, and what holds of each.
+    # One step and its invariants.
 
     def take(self, event: Any) -> tuple[Effect, ...]:
         before = self.state
@@ -83,7 +83,7 @@ class Driven(RuleBasedStateMachine):
         return tuple(effects)
 
     def begin(self, state: Any, effects: tuple[Effect, ...]) -> None:
-        """Take over the result of a step."""
+        """Adopt the result of a step."""
         self.mark = len(self.effects)
         overdue = getattr(self.state, "deadline_ms", None)  # As after a restart.
         self.state, written = state, False
@@ -94,14 +94,14 @@ class Driven(RuleBasedStateMachine):
                 self.check_save(effect)
             elif isinstance(effect, Send):
                 message = self.message_of(effect)
-                assert written or not isinstance(message, self.written_first), "said, not written"
+                assert written or not isinstance(message, self.written_first), "sent, not saved"
                 assert effect.until_ms == 0 or effect.until_ms > self.now_ms
                 self.sent.append((effect.peer, message))
         if not self.over and self.state.deadline_ms != overdue:
             assert self.state.deadline_ms >= self.now_ms, "a deadline in the past"
 
     def check_save(self, effect: Save) -> None:
-        """What is written is the state that we are in, and comes back as it was."""
+        """Assert that the saved state is the current one and survives the round trip."""
         if effect.state is None:
             assert self.over
         else:

@@ -1,4 +1,4 @@
-"""A provider and one lease in the hands of Hypothesis: all that may happen, and what always holds.
+"""A provider's lease driven by Hypothesis: all possible inputs, and the invariants.
 
 Spec: specs/lease.md#provider.
 """
@@ -62,7 +62,7 @@ WORDS = st.text(max_size=600)
 
 
 class ServingMachine(Driven):
-    """All that may happen to a provider's lease; the core lets only the requester speak."""
+    """All inputs of a provider's lease; the core admits messages of its requester only."""
 
     table = lease.TRANSITIONS
     union = lease.State
@@ -72,7 +72,7 @@ class ServingMachine(Driven):
 
     @initialize(ahead=st.integers(0, 6))
     def hold(self, ahead: int) -> None:
-        """Go some of the way that an undisturbed lease takes, so that all of it is explored."""
+        """Take some steps of an undisturbed lease, so that all of its states are explored."""
         self.launches = self.said_before = 0
         self.unpaid_since_ms: int | None = None
         award = ContentId(digest_of(b"award"))
@@ -145,7 +145,7 @@ class ServingMachine(Driven):
             self.hear(proposed if own else lie)
             assert isinstance(self.state, Ended) == own
 
-    # What its own sandbox and owner say, at any time.
+    # Inputs of its own sandbox and owner, at any time.
 
     @rule(failed=st.booleans(), why=WORDS)
     def prepared(self, failed: bool, why: str) -> None:
@@ -183,17 +183,17 @@ class ServingMachine(Driven):
     @precondition(lambda self: not self.over)
     @rule(back_ms=st.sampled_from([0, 0, 0, 5_000, 100_000]))
     def node_restarts(self, back_ms: int) -> None:
-        """Clocks may be set back while a node is away."""
+        """Restart the node; its clock may have been set back meanwhile."""
         self.now_ms -= back_ms
         saves = [effect for effect in self.effects if isinstance(effect, Save)]
         written = from_snapshot(lease.State, to_snapshot(saves[-1].state))
-        assert type(written) is type(self.state), "a state that a restart forgets"
+        assert type(written) is type(self.state), "a state that a restart loses"
         self.launches, self.said_before = 0, len(self.sent)
         state, effects = lease.resume(written, self.context)
         self.mark, self.state = len(self.effects), state
         self.effects += effects
 
-    # What always holds.
+    # Invariants.
 
     def begin(self, state: Any, effects: tuple[Any, ...]) -> None:
         super().begin(state, effects)
@@ -206,7 +206,7 @@ class ServingMachine(Driven):
 
     @invariant()
     def never_runs_further_than_paid_and_exposed(self) -> None:
-        """We look again a heartbeat after the edge, or after now if that was missed."""
+        """The next check is a heartbeat after the limit, or after now if that was missed."""
         if isinstance(self.state, Serving) and not self.state.killed:
             edge_ms = self.state.started_ms + self.state.paid_ms + EXPOSURE_MS
             assert self.state.deadline_ms <= max(edge_ms, self.now_ms) + HEARTBEAT_MS

@@ -1,4 +1,4 @@
-"""A requester and one lease in the hands of Hypothesis: all that may happen, and what always holds.
+"""A requester's lease driven by Hypothesis: all possible inputs, and the invariants.
 
 Spec: specs/lease.md#requester.
 """
@@ -59,7 +59,7 @@ def receipt(used_ms: int, **more: Any) -> Receipt:
 
 
 class LeaseMachine(Driven):
-    """All that a requester may hear of its lease; the core lets only the provider speak."""
+    """All inputs of a requester's lease; the core admits messages of its provider only."""
 
     table = lease.TRANSITIONS
     union = lease.State
@@ -67,7 +67,7 @@ class LeaseMachine(Driven):
 
     @initialize(ahead=st.integers(0, 4))
     def begin_lease(self, ahead: int) -> None:
-        """Go some of the way that an undisturbed lease takes, so that all of it is explored."""
+        """Take some steps of an undisturbed lease, so that all of its states are explored."""
         self.started_ms: int | None = None
         self.begin(*lease.begin(TERMS, self.context))
         undisturbed = [self.ready, self.started, lambda: self.heartbeat(RUNNING, 12_000, 1),
@@ -125,11 +125,11 @@ class LeaseMachine(Driven):
     @precondition(lambda self: not self.over)
     @rule()
     def node_restarts(self) -> None:
-        """The last that was written is where we go on; no message is said again."""
+        """Resume from the last saved state; no message is sent again."""
         written = from_snapshot(lease.State, to_snapshot(self.state))
         self.begin(*lease.resume(written, self.context))
 
-    # What always holds.
+    # Invariants.
 
     @invariant()
     def vouchers_only_grow_and_never_beyond_the_time_that_passed(self) -> None:
@@ -156,7 +156,7 @@ class LeaseMachine(Driven):
         order = [type(message) for _, message in self.sent]
         if LeaseRelease in order:
             after = order[order.index(LeaseRelease) + 1:]  # fmt: skip
-            # Once, when the provider has had its last word: what is undisputed is paid.
+            # Once, after the provider's last message: the undisputed amount is paid.
             assert after in ([], [Voucher], [Receipt], [Voucher, Receipt])
             assert isinstance(self.state, Broken if after else Broken | Releasing)
 

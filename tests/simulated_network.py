@@ -1,8 +1,8 @@
 """A network in memory, with virtual time: the same core as in the node, other ports.
 
-Everything that a core asks for is done here, in one heap of things to come. Messages take time, may
-be lost, doubled or reordered; nodes may crash, also between what they write and what they say, and
-come back with what they had written down. Spec: specs/core.md#driver.
+All effects of the cores are performed here, through one heap of future events. Messages take time,
+may be lost, duplicated or reordered; nodes may crash, also between a commit and the sending, and
+restart from what they had saved. Spec: specs/core.md#driver.
 """
 
 import heapq
@@ -63,10 +63,10 @@ class SimulatedNetwork:
         self.crash_point: Callable[[Node, list[effects.Effect]], int | None] = lambda node, todo: (
             None
         )
-        """After how many performed effects a node crashes; its writes are all on the disk."""
+        """The number of effects after which a node crashes; all its writes are on the disk."""
         self.prepare_fails: set[str] = set()
         self.serves_no_blobs: set[str] = set()
-        """Requesters from whom nothing can be fetched, and who do not say so."""
+        """Requesters that serve no blobs and report no error."""
         self.exit_codes: dict[str, int] = {}
         self.stop_ms = 0
         """How long a container takes to stop."""
@@ -74,7 +74,7 @@ class SimulatedNetwork:
         self._order = 0
         self._opened: dict[bytes, Signed[Any]] = {}
 
-    # What a test does.
+    # Actions of a test.
 
     def add(self, name: str, policy: Policy = LENDS_NOTHING) -> Node:
         signer = Signer(digest_of(name.encode()), NETWORK)
@@ -84,7 +84,7 @@ class SimulatedNetwork:
         return node
 
     def meet(self) -> None:
-        """Let every node know every other."""
+        """Introduce every node to every other."""
         for node in self.nodes.values():
             for other in self.nodes.values():
                 if other is not node:
@@ -105,7 +105,7 @@ class SimulatedNetwork:
         self.run_until(lambda: False, duration_ms)
 
     def run_until(self, condition: Callable[[], bool], limit_ms: int = 120_000) -> bool:
-        """Let time pass until the condition holds; say whether it does."""
+        """Let time pass until the condition holds; return whether it does."""
         end_ms = self.now_ms + limit_ms
         while not condition():
             at_ms = min([self._heap[0][0] if self._heap else end_ms, *self._deadlines()])
@@ -120,14 +120,14 @@ class SimulatedNetwork:
         return True
 
     def sleep(self, duration_ms: int) -> None:
-        """Let time pass as a machine does that was suspended: nothing happens in between."""
+        """Let time pass as for a suspended machine: nothing happens in between."""
         self.now_ms += duration_ms
 
     def ended(self, node: Node, job_id: JobId) -> bool:
         return node.alive and node.job(job_id).ending is not Ending.OPEN
 
     def crash(self, node: Node, *, machine: bool = False) -> None:
-        """Kill a node; its containers go on unless the whole machine dies."""
+        """Kill a node; its containers continue unless the whole machine dies."""
         self._say(f"{node.name}: crashes")
         node.alive = False
         node.generation += 1
@@ -136,7 +136,7 @@ class SimulatedNetwork:
             node.containers.clear()
 
     def stop(self, node: Node) -> None:
-        """Let the owner stop a node: it gives back what it holds, and says so."""
+        """Stop a node as its owner would: it releases its leases and tells its peers."""
         self._give(node, inputs.StopRequested())
         if node.alive:
             self.crash(node)
@@ -158,7 +158,7 @@ class SimulatedNetwork:
         states = (tuple(saved[table]) for table in TABLES)
         first = core.recover(Saved(*states, sequence, settled), node.policy, now_ms)
         for lease_id in node.containers.keys() - core.provider.leases.keys():
-            del node.containers[lease_id]  # What nobody waits for is swept away.
+            del node.containers[lease_id]  # Recovery removes containers without a lease.
         for row in rows:
             self._transmit(node, row)
         self._perform(node, first)
@@ -167,7 +167,7 @@ class SimulatedNetwork:
                 self._give(node, inputs.PeerConnected(other.peer_id))
                 self._give(other, inputs.PeerConnected(node.peer_id))
 
-    # What the ports do.
+    # The ports.
 
     def _give(self, node: Node, event: Any) -> None:
         if node.alive:
@@ -310,7 +310,7 @@ class SimulatedNetwork:
     # The network.
 
     def _transmit(self, node: Node, row: int) -> None:
-        """Send a row of the outbox until it is acknowledged or its time is over."""
+        """Send a row of the outbox until it is acknowledged or its deadline passes."""
         outbox = node.disk.outbox if row in node.disk.outbox else node.in_memory
         if row not in outbox or not node.alive:
             return
@@ -340,7 +340,7 @@ class SimulatedNetwork:
             told = of_message(signed.message, self.name_of)
             self._say(f"{sender.name} -> {receiver.name}: {told}")
         self._give(receiver, signed)
-        # Only what the receiver has written down is acknowledged.
+        # The receiver acknowledges only what it has committed.
         if receiver.alive and sender.alive and self.random.random() >= self.loss:
             sender.disk.outbox.pop(row, None)
             sender.in_memory.pop(row, None)
@@ -360,7 +360,7 @@ class SimulatedNetwork:
         return lost or self.drop(node.name, receiver.name, signed.message)
 
     def _open(self, sender: Node, envelope: bytes, carrier: Carrier) -> Signed[Any]:
-        """Take an envelope through the intake; once, since that costs most of our time."""
+        """Admit an envelope, once only, since that costs most of the test's time."""
         if envelope not in self._opened:
             network = sender.signer.network_id
             try:
@@ -370,7 +370,7 @@ class SimulatedNetwork:
             self._opened[envelope] = signed
         return self._opened[envelope]
 
-    # Time, and what happened in it.
+    # Time and the transcript.
 
     def after(self, delay_ms: int, action: Callable[[], object]) -> None:
         self._order += 1
@@ -396,4 +396,4 @@ class SimulatedNetwork:
         for node in self.nodes.values():
             if node.deadline_ms is not None and node.deadline_ms <= self.now_ms:
                 self._give(node, inputs.DeadlineReached())
-                assert self.now_ms < (node.deadline_ms or self.now_ms + 1), "awake for ever"
+                assert self.now_ms < (node.deadline_ms or self.now_ms + 1), "never sleeps"

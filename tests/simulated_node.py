@@ -17,7 +17,7 @@ from protocol.wire.snapshot import from_snapshot
 
 @dataclass
 class Disk:
-    """What a node has written down."""
+    """What a node has saved."""
 
     saved: dict[tuple[str, bytes], bytes] = field(default_factory=dict)
     outbox: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Disk:
 
 @dataclass
 class Container:
-    """What the sandbox has of one lease. It goes on while the daemon is dead, to its budget."""
+    """The container of one lease. It continues while the daemon is dead, up to its budget."""
 
     started_ms: int
     budget_ms: int
@@ -37,11 +37,11 @@ class Container:
     exited: inputs.ContainerExited | None = None
     told: int = -1
     paused_ms: int = 0
-    """For how long it was paused, up to the last time that it went on."""
+    """The total time of its pauses, up to the last resume."""
     paused_since_ms: int | None = None
 
     def used_ms(self, now_ms: int) -> int:
-        """Return its usage: while it is paused its time stands still."""
+        """Return its usage, less pauses."""
         until_ms = now_ms if self.paused_since_ms is None else self.paused_since_ms
         return until_ms - self.started_ms - self.paused_ms
 
@@ -58,9 +58,9 @@ class Node:
     alive: bool = True
     generation: int = 0
     behind_ms: int = 0
-    """By how much its clock is behind the network's: set while away, steady while it runs."""
+    """How far its clock is behind the network's: set while it is down, constant while it runs."""
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
-    """Messages that it repeats without having written them down."""
+    """Messages that it retries without having saved them."""
     containers: dict[LeaseId, Container] = field(default_factory=dict)
     launched: set[LeaseId] = field(default_factory=set)
 
@@ -70,11 +70,11 @@ class Node:
 
     @property
     def deadline_ms(self) -> int | None:
-        """When its core wants to be woken, on the network's clock."""
+        """Return the core's next deadline on the network's clock."""
         deadline_ms = self.core.next_deadline_ms() if self.alive else None
         return None if deadline_ms is None else deadline_ms + self.behind_ms
 
     def job(self, job_id: JobId) -> Job:
-        """Return the job as it is written down."""
+        """Return the job as it is saved."""
         found: Job = from_snapshot(Job, self.disk.saved["job", job_id])
         return found

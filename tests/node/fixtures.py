@@ -1,4 +1,4 @@
-"""What the tests of the daemon share: streams in memory, a sandbox that obeys, a recorded inbox.
+"""Shared by the daemon's tests: folders of a node, a sandbox without containers, a recorded inbox.
 
 Spec: specs/core.md#daemon.
 """
@@ -40,7 +40,7 @@ from tests.node.memory_stream import MemoryStreams
 
 NETWORK = "test"
 ADA, BEA, EVE = (Signer(digest_of(name), NETWORK) for name in (b"ada", b"bea", b"eve"))
-"""The requester, the provider, and somebody else."""
+"""The requester, the provider, and a third peer."""
 LEASE = LeaseId(b"L" * 32)
 JOB = JobId(b"J" * 16)
 RESERVATION = Reservation(Resources(memory_mib=64, disk_mib=16))
@@ -50,14 +50,14 @@ PATIENCE_S = 15
 async def until(condition: Callable[[], Any], what: str = "it") -> Any:
     """Return the condition's value as soon as it is true."""
     with trio.move_on_after(PATIENCE_S):
-        while not (found := condition()):  # noqa: ASYNC110 - any condition, told by nobody.
+        while not (found := condition()):  # noqa: ASYNC110 - nothing signals the condition.
             await trio.sleep(0.002)
         return found
     raise AssertionError(f"waited {PATIENCE_S} s for {what}")
 
 
 class RecordedInbox:
-    """Takes inputs as the driver would, and remembers them."""
+    """Accepts inputs like the driver, and records them."""
 
     def __init__(self) -> None:
         self.events: list[Input] = []
@@ -71,7 +71,7 @@ class RecordedInbox:
         self.events.append(event)
 
     async def wait_for(self, kind: type) -> Any:
-        """Return the first input of a kind, and forget all up to it."""
+        """Return the first input of a kind, and discard all up to it."""
 
         def index() -> int:
             return next((n for n, e in enumerate(self.events, 1) if isinstance(e, kind)), 0)
@@ -84,7 +84,7 @@ class RecordedInbox:
 
 @dataclass
 class ObedientContainer:
-    """A container that does what the test says."""
+    """A container that the test controls."""
 
     spec: ContainerSpec
     ended: trio.Event = field(default_factory=trio.Event)
@@ -101,22 +101,22 @@ class ObedientSandbox:
     def __init__(self) -> None:
         self.containers: dict[Path, ObedientContainer] = {}
         self.lost: set[Path] = set()
-        """Folders of containers that were to run and left no result."""
+        """Folders of containers that may have run and left no result."""
         self.started: list[str] = []
         self.prepared: list[Digest] = []
-        """Images that were asked for."""
+        """Images that `prepare` was called with."""
         self.prepares = trio.Event()
-        """Not set: taking an image takes long."""
+        """While it is not set, `prepare` does not return."""
         self.prepares.set()
         self.budgets: list[int] = []
         self.killed: list[Path] = []
         self.asked: list[str] = []
-        """Containers that are being started, or were."""
+        """Containers that `start` was called with."""
         self.removed: list[Path] = []
         self.reaped: list[frozenset[str]] = []
         self.refuses: Exception | None = None
         self.starts = trio.Event()
-        """Not set: starting takes long."""
+        """While it is not set, `start` does not return."""
         self.starts.set()
 
     async def check(self) -> Probe:
@@ -174,7 +174,7 @@ class ObedientSandbox:
         self.reaped.append(names)
 
     def finish(self, folder: Path, ended: Exit | None = None, **files: bytes) -> None:
-        """End a container that leaves these files."""
+        """End a container with these output files."""
         container = self.containers[folder]
         container.exit = ended or container.exit
         outputs_path(folder).mkdir(exist_ok=True)
@@ -191,7 +191,7 @@ def remove_tree(folder: Path) -> None:
 
 @dataclass
 class NodeFolder:
-    """One node's folders, with what is in them."""
+    """One node's folders and their content."""
 
     folder: Path
     journal: Journal
@@ -215,7 +215,7 @@ class NodeFolder:
         return Results(jobs, self.blobs, self.context.fetcher, streams.opener(own), self.inbox)
 
     async def image(self, content: bytes = b"hello", *, packed: bool = False) -> Digest:
-        """Make a small image, and let it be here."""
+        """Store a small image, and return its digest."""
         layer = io.BytesIO()
         with tarfile.open(fileobj=layer, mode="w") as archive:
             info = tarfile.TarInfo("file")
@@ -237,7 +237,7 @@ class NodeFolder:
         return (await self.blobs.put_bytes(json.dumps(manifest).encode(), "image")).digest
 
     async def workload(self, *inputs: tuple[str, bytes], **changes: Any) -> Workload:
-        """Return a workload whose image and inputs are here."""
+        """Return a workload whose image and inputs are stored here."""
         image = await self.image()
         files = tuple(
             [FileRef(name, await self.blobs.put_bytes(data, "input")) for name, data in inputs]

@@ -1,7 +1,7 @@
-"""Whole daemons in one process: all parts are real but libp2p and the containers.
+"""Whole daemons in one process: all parts are real except libp2p and the containers.
 
-A node is put together as the daemon's is; only what it is given differs. A node may be ended at
-any point, as by a crash, and started again on the same folder.
+A node is assembled as in the daemon; only its ports differ. It can be ended at any point, as by a
+crash, and started again on the same folder.
 Spec: specs/core.md#daemon.
 """
 
@@ -30,7 +30,7 @@ from tests.node.memory_stream import Handler, MemoryStreams
 
 
 class MemoryNetwork:
-    """Carries what one node says to the others that run, at once and whole."""
+    """Delivers each node's messages to the other running nodes, at once and complete."""
 
     def __init__(self, own: "LocalNode", events: PeerEvents, network: "LocalNetwork") -> None:
         self.peer_id = own.signer.peer_id
@@ -122,11 +122,11 @@ def _let_nothing_pass(_peer: PeerId, _data: bytes) -> bool:
 
 
 NOT_HEARD = (_let_nothing_pass, _let_nothing_pass)
-"""What there is for a topic without a subscription."""
+"""The handlers of a topic without a subscription."""
 
 
 class LocalNode:
-    """One node; `run` is one life of it."""
+    """One node; each `run` is one life."""
 
     def __init__(
         self, signer: Signer, folder: Path, journal: Journal, policy: Policy, sandbox: Any = None
@@ -143,7 +143,7 @@ class LocalNode:
 
     @property
     def node_folder(self) -> NodeFolder:
-        """The folders of the node, with the parts of this life."""
+        """Return the node's folders with the parts of this life."""
         context = self.node.context
         return NodeFolder(self.folder, self.journal, context.blobs, context.images, context, None)
 
@@ -166,7 +166,7 @@ class LocalNode:
         assert not self.node.core.illegal, "an honest node did what is illegal"
 
     async def crash(self) -> None:
-        """End this life without a word."""
+        """End this life without an orderly stop."""
         self.life.cancel()
         await until(lambda: not self.alive, "the node to die")
 
@@ -200,7 +200,7 @@ class LocalNetwork:
                 node.network.events.peer_connected(other.signer.peer_id)
 
     async def acquainted(self) -> None:
-        """Wait until every node has the records of all others."""
+        """Wait until every node has the records of all other nodes."""
         count = len(self.nodes) - 1
         for one in self.nodes.values():
             await until(
@@ -229,7 +229,7 @@ class LocalPair:
 
     @property
     def jobs(self) -> JobService:
-        """What the requester's API asks of its jobs."""
+        """Return the requester's job service."""
         return self.ada.node.jobs
 
     @property
@@ -253,7 +253,7 @@ class LocalPair:
         return job
 
     async def container(self) -> Any:
-        """Return the folder of the one container that runs."""
+        """Return the folder of the only running container."""
         containers = self.sandbox.containers
         return await until(
             lambda: next((f for f in containers if not containers[f].ended.is_set()), None)

@@ -1,4 +1,4 @@
-"""The log of one execution at its provider, as a test lets it grow.
+"""The log of one execution at its provider, which a test lets grow.
 
 Spec: specs/execution.md#log-protocol.
 """
@@ -31,7 +31,7 @@ class LogSource:
 
 
 def serve_log(path: Path, streams: MemoryStreams) -> LogSource:
-    """Let the provider serve the log in a file."""
+    """Serve the log in a file as the provider."""
     source = LogSource(path)
     streams.handlers[BEA.peer_id, PROTOCOL] = LogServer(source.log_of).serve
     return source

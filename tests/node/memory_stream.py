@@ -1,4 +1,4 @@
-"""Streams in memory between nodes, in place of those of libp2p.
+"""Streams in memory between nodes, instead of libp2p's.
 
 Spec: specs/network.md.
 """
@@ -58,7 +58,7 @@ class MemoryStream:
             raise PeerUnreachable("the stream broke") from error
 
     async def reset(self) -> None:
-        # What is on its way is lost, and the other side sees no clean end.
+        # Data in transit is lost, and the other side sees no clean end.
         for stream in (self, self.other):
             stream.was_reset = True
             stream._end.send_stream.close()
@@ -67,7 +67,7 @@ class MemoryStream:
 
 
 def memory_streams(opener: PeerId, server: PeerId) -> tuple[MemoryStream, MemoryStream]:
-    """Return the two ends of a stream: as its server sees it, and as its opener does."""
+    """Return the two ends of a stream: the server's, then the opener's."""
     ours, theirs = trio.testing.memory_stream_pair()
     served, mine = MemoryStream(opener, theirs), MemoryStream(server, ours)
     served.other, mine.other = mine, served
@@ -75,18 +75,18 @@ def memory_streams(opener: PeerId, server: PeerId) -> tuple[MemoryStream, Memory
 
 
 class MemoryStreams:
-    """Streams between nodes, in place of libp2p's."""
+    """Streams between nodes, instead of libp2p's."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.handlers: dict[tuple[PeerId, str], Handler] = {}
         self.faults: list[PeerFault] = []
         self.opened: list[str] = []
         self.served: list[MemoryStream] = []
-        """The other ends of those that were opened."""
+        """The server's ends of all opened streams."""
         self._nursery = nursery
 
     def opener(self, own: PeerId) -> Callable[[PeerId, str], Awaitable[MemoryStream]]:
-        """Return what opens streams for a node."""
+        """Return the function that opens streams for a node."""
 
         async def open_stream(peer: PeerId, protocol: str) -> MemoryStream:
             await trio.lowlevel.checkpoint()
