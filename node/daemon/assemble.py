@@ -151,7 +151,7 @@ class Node:
             nursery.start_soon(log_connectivity, network, ports.config.network.bootstrap)
             task_status.started()
 
-    async def say_goodbye(self) -> None:
+    async def shut_down(self) -> None:
         """Release all leases, and wait until every peer that answers has been told."""
         await self.driver.take(StopRequested())
         await self.executions.wait_dropped()

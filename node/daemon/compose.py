@@ -40,7 +40,7 @@ SOFT_MEMORY: Final = (
     "a moment; run the node in a control group of its own to make the limit hard: "
     "systemd-run --user --scope -p Delegate=yes mutirao up"
 )
-GOODBYE_S: Final = 1.5
+SHUTDOWN_S: Final = 1.5
 """How long a stopping node tries to deliver its last messages."""
 
 
@@ -129,7 +129,7 @@ def _open_network(
     return open_network(network, seed, events, records, tuning)
 
 
-async def _live(node: Node) -> None:
+async def _run_until_stopped(node: Node) -> None:
     """Run a node and its API until it is told to stop; then stop it in order."""
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)

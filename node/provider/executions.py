@@ -33,7 +33,7 @@ from protocol.values.ids import LeaseId, PeerId
 from protocol.wire.job import BlobRef
 
 LOG: Final = logging.getLogger(__name__)
-NOT_TO_BE_HAD: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
+PREPARATION_ERRORS: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
 """Errors that end an execution: missing blobs, a bad image, a failed sandbox, a full disk."""
 REFUSED_TOLD_MAX: Final = 3
 """The most refused outputs that the user is told by name."""
@@ -125,7 +125,7 @@ class Executions:
         try:
             self._sandbox()  # Without a sandbox there is no need to fetch anything.
             await prepare(self._context, effect, self._inbox)
-        except NOT_TO_BE_HAD as error:
+        except PREPARATION_ERRORS as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
             await self._inbox.take(inputs.PrepareFailed(lease_id, self._told(error)))
             return
@@ -136,7 +136,7 @@ class Executions:
         lease_id = effect.lease_id
         try:
             await self._begin(effect)
-        except NOT_TO_BE_HAD as error:
+        except PREPARATION_ERRORS as error:
             await self._fail(lease_id, error)
             return
         used_ms = self._sandbox().usage_ms(self._folder(lease_id))
@@ -170,7 +170,7 @@ class Executions:
             if ended.reason == "failed":
                 raise SandboxUnavailable(ended.detail or "the sandbox failed")
             outputs = await collect(self._context.blobs, owner, folder)
-        except NOT_TO_BE_HAD as error:
+        except PREPARATION_ERRORS as error:
             await self._fail(lease_id, error)
             return
         await self._inbox.take(_exited(lease_id, ended, outputs))

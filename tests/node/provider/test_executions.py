@@ -189,9 +189,9 @@ async def test_leases_of_a_node_that_has_no_sandbox_any_more(bea: NodeFolder) ->
     folder.mkdir()
     async with running(bea.executions(sandbox=None)) as executions:
         executions.prepare(prepare_of(workload))
-        assert "no longer has a sandbox" in (await bea.inbox.wait_for(inputs.PrepareFailed)).why
+        assert "has no sandbox" in (await bea.inbox.wait_for(inputs.PrepareFailed)).why
         executions.launch(launch_of(workload))
-        assert "no longer has a sandbox" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
+        assert "has no sandbox" in (await bea.inbox.wait_for(inputs.ContainerFailed)).why
         executions.kill(effects.Kill(LEASE))
         await bea.inbox.wait_for(inputs.ContainerFailed)
         executions.extend(effects.Extend(LEASE, 1))

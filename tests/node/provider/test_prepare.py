@@ -98,7 +98,7 @@ async def test_a_small_image_that_unpacks_to_much_is_refused_with_a_reason(
 
 async def test_a_node_without_a_sandbox_prepares_nothing(bea: NodeFolder) -> None:
     context = replace(bea.context, sandbox=None)
-    with pytest.raises(SandboxUnavailable, match="no longer has a sandbox"):
+    with pytest.raises(SandboxUnavailable, match="has no sandbox"):
         await prepare(context, effect_of(await bea.workload()), RecordedInbox())
 
 
