@@ -18,6 +18,7 @@ from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP, TCPListener
+from libp2p.utils.multiaddr_utils import multiaddr_from_socket
 from multiaddr import Multiaddr
 
 from node.network.libp2p_errors import contained
@@ -83,6 +84,11 @@ class ExclusiveListener(TCPListener):
             assert self._nursery is not None
             self._nursery.start_soon(self._accept, listener, self._nursery)
             self.listeners.append(listener)
+
+    def get_addrs(self) -> tuple[Multiaddr, ...]:
+        """Return the addresses that still accept: while a node stops, some may be closed."""
+        accepting = (one.socket for one in self.listeners if one.socket.fileno() != -1)
+        return tuple(multiaddr_from_socket(socket) for socket in accepting)
 
     async def stop_accepting(self) -> None:
         """Accept no more connections; existing ones stay open."""

@@ -41,6 +41,16 @@ async def test_ours_does_not():
     assert not await listen_twice(ExclusiveTCP())
 
 
+async def test_a_listener_that_is_closing_has_no_address() -> None:
+    """Dials go on while a node stops, and compare addresses with its own."""
+    listener = ExclusiveTCP().create_listener(nothing)
+    await listener.listen(ANY)
+    assert len(listener.get_addrs()) == 1
+    listener.listeners[0].socket.close()
+    assert listener.get_addrs() == ()
+    await listener.close()
+
+
 async def test_abort_closes_both_ends():
     transport = ExclusiveTCP()
     listener = transport.create_listener(nothing)
