@@ -21,6 +21,7 @@ from protocol.values.errors import NotFound
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
 MACHINES: Final = ("auction", "requester-lease", "provider-lease")
+HEX_DIGITS: Final = frozenset("0123456789abcdef")
 TABLES: Final = ("job", *MACHINES)
 """The kinds of snapshots."""
 
@@ -179,10 +180,9 @@ class Journal:
 
     async def find_jobs(self, prefix: str, limit: int) -> tuple[JobRow, ...]:
         """Return jobs whose id in hex begins with a prefix; none if that is not hex."""
-        try:
-            least, most = (JobId(bytes.fromhex(prefix.ljust(32, digit))) for digit in "0f")
-        except ValueError:
+        if len(prefix) > 32 or not HEX_DIGITS.issuperset(prefix):
             return ()
+        least, most = (JobId(bytes.fromhex(prefix.ljust(32, digit))) for digit in "0f")
         return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BETWEEN, least, most, limit))
 
     async def job_of_key(self, key: bytes) -> JobRow | None:

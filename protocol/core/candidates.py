@@ -6,7 +6,7 @@ cached for jobs with the same demand.
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from protocol.core.directory import Directory
@@ -60,14 +60,13 @@ class Candidates:
         found = []
         unwelcome = {context.signer.peer_id, *avoid}
         demand = demand_of_job(spec)
-        answering = self._standings.answering()
-        if len(answering) > LOOKED_AT_MAX:
-            return ()
-        for peer in answering:
+        for peer in self._standings.answering():
             record = self._directory.get(peer, context.now_ms)
             if record is not None and peer not in unwelcome and fits(demand, record):
                 found.append(peer)
-        return tuple(found) if len(found) <= BIDS_MAX else ()
+                if len(found) > BIDS_MAX:
+                    return ()
+        return tuple(found)
 
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
@@ -76,7 +75,10 @@ class Candidates:
         demand = demand_of_job(spec)
         known = self._directory.count_providers()
         start = start % known if known > LOOKED_AT_MAX else 0
-        others = islice(self._others(avoid, context, start), LOOKED_AT_MAX)
+        ring = chain(
+            self._others(avoid, context, start), islice(self._others(avoid, context), start)
+        )
+        others = islice(ring, LOOKED_AT_MAX)
         return (one.peer for one in others if fits(demand, one.record))
 
     def explanation(

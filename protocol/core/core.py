@@ -148,6 +148,7 @@ class Core:
             case StopRequested():
                 return self._stop(event, context)
             case DeadlineReached():
+                self.directory.expire(context.now_ms)
                 return [
                     *self.requester.handle(event, context),
                     *self.provider.handle(event, context),

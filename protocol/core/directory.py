@@ -20,6 +20,7 @@ from protocol.wire.messages import CapabilityRecord, Listing
 
 PROTECTED: Final = "protected"
 """The share of protected peers' records."""
+UNKNOWN: Final = "unknown"
 
 
 @dataclass(slots=True)
@@ -27,6 +28,10 @@ class _Entry:
     listing: Listing
     source: str
     heard_ms: int
+    heard: int
+    """The number of the newest record, in the order in which records were received."""
+    arrived: int
+    """The number of the first record."""
 
 
 class Directory:
@@ -39,6 +44,7 @@ class Directory:
         self._fullest: LazyHeap[str] = LazyHeap()  # By size, negated.
         self._protected: OrderedDict[PeerId, None] = OrderedDict()
         self._providers: dict[PeerId, None] = {}
+        self._received = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -56,12 +62,15 @@ class Directory:
         if record.ttl_ms and expires_ms <= now_ms:
             return False
         listing = Listing(peer, record, expires_ms)
+        self._received += 1
+        number = self._received
         if known is None:
-            self._entries[peer] = _Entry(listing, self._source_for(peer, source), now_ms)
+            own = self._source_for(peer, source)
+            self._entries[peer] = _Entry(listing, own, now_ms, number, number)
             self._join_share(peer)
         else:
-            known.listing, known.heard_ms = listing, now_ms
-            self._shares[known.source].note_heard(peer)
+            known.listing, known.heard_ms, known.heard = listing, now_ms, number
+            self._shares[known.source].add(peer, known)
         # A withdrawal is kept for a while, so that an older record does not return.
         self._ends.set(peer, max(expires_ms, record.issued_ms + 2 * CLOCK_SKEW_MS) + 1)
         self._note_provider(listing)
@@ -75,7 +84,7 @@ class Directory:
         self._protected.move_to_end(peer)
         self._move(peer, PROTECTED)
         if len(self._protected) > PROTECTED_MAX:
-            self.expose(next(iter(self._protected)), PROTECTED)
+            self.expose(next(iter(self._protected)), UNKNOWN)
 
     def expose(self, peer: PeerId, source: str) -> None:
         """End the protection of a peer: its record counts on `source` from now on."""
@@ -116,9 +125,10 @@ class Directory:
         return PROTECTED if peer in self._protected else f"source {source}"
 
     def _join_share(self, peer: PeerId) -> None:
-        source = self._entries[peer].source
+        entry = self._entries[peer]
+        source = entry.source
         share = self._shares.setdefault(source, _Share())
-        share.add(peer)
+        share.add(peer, entry)
         if source != PROTECTED:
             self._fullest.set(source, -len(share))
 
@@ -172,23 +182,28 @@ class _Share:
     """The peers whose records count on one source."""
 
     def __init__(self) -> None:
-        self._arrived: OrderedDict[PeerId, None] = OrderedDict()
-        self._heard: OrderedDict[PeerId, None] = OrderedDict()  # Least recently heard first.
+        self._heard: LazyHeap[PeerId] = LazyHeap()  # Least recently heard first.
+        self._arrived: LazyHeap[PeerId] = LazyHeap()  # Newest first.
 
     def __len__(self) -> int:
-        return len(self._arrived)
+        return len(self._heard)
 
-    def add(self, peer: PeerId) -> None:
-        self._arrived[peer] = self._heard[peer] = None
-
-    def note_heard(self, peer: PeerId) -> None:
-        self._heard.move_to_end(peer)
+    def add(self, peer: PeerId, entry: _Entry) -> None:
+        self._heard.set(peer, entry.heard)
+        self._arrived.set(peer, -entry.arrived)
 
     def remove(self, peer: PeerId) -> None:
-        del self._arrived[peer], self._heard[peer]
+        self._heard.discard(peer)
+        self._arrived.discard(peer)
 
     def stalest(self) -> PeerId:
-        return next(iter(self._heard))
+        return _first_of(self._heard)
 
     def newest(self) -> PeerId:
-        return next(reversed(self._arrived))
+        return _first_of(self._arrived)
+
+
+def _first_of(heap: LazyHeap[PeerId]) -> PeerId:
+    first = heap.first()
+    assert first is not None, "an empty share is removed"
+    return first[1]

@@ -19,6 +19,9 @@ class LazyHeap(Generic[K]):
         self._priorities: dict[K, int] = {}
         self._entries: list[tuple[int, K]] = []
 
+    def __len__(self) -> int:
+        return len(self._priorities)
+
     def set(self, key: K, priority: int) -> None:
         """Set the priority of a key; a new one replaces the old one."""
         self._priorities[key] = priority

@@ -128,7 +128,13 @@ async def test_jobs_are_found_by_the_beginning_of_their_id(journal: Journal) -> 
     assert await found("abcf") == [ids[1]]
     assert await found(ids[3].hex()) == [ids[3]]
     assert await found("") == ids
-    assert await found("abe") == await found("no hex") == await found(ids[0].hex() + "0") == []
+    assert (
+        await found("abe")
+        == await found("no hex")
+        == await found("      ")
+        == await found(ids[0].hex() + "0")
+        == []
+    )
     assert len(await journal.find_jobs("", 3)) == 3
 
 

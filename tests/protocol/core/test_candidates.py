@@ -3,6 +3,7 @@
 Spec: specs/core.md#candidates.
 """
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -117,6 +118,23 @@ def test_of_very_many_a_part_is_looked_at(nodes: int, monkeypatch: pytest.Monkey
     assert all(found)
     assert len(looked_at) <= 20
     assert (found[0] != found[1]) == (nodes > 10), "each auction looks from another place on"
+
+
+def test_every_node_is_found_from_as_many_places_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LOOKED_AT_MAX", 10)
+    known = Known(*(f"peer{number}" for number in range(15)))
+    found = Counter(
+        peer for start in range(15) for peer in known.candidates.able(SPEC, (), start, CONTEXT)
+    )
+    assert set(found.values()) == {10}
+
+
+def test_those_that_answered_and_left_do_not_hide_those_that_are_here() -> None:
+    known = Known(BEN)
+    known.answers(*(f"gone{number}" for number in range(2 * module.LOOKED_AT_MAX)), BEN)
+    assert known.candidates.expected(SPEC, (), CONTEXT) == (BEN,)
 
 
 def test_an_explanation_serves_all_who_ask_the_same_for_a_moment(

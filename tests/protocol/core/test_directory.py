@@ -157,6 +157,29 @@ def test_who_is_no_longer_protected_counts_on_its_own_source(small: Directory) -
     assert len(small) == 5
 
 
+def test_a_short_connection_changes_no_place_in_the_order(small: Directory) -> None:
+    for number in range(4):
+        small.add(named(number), record(1), HOME, START_MS)
+    small.protect(named(0))
+    small.expose(named(0), HOME)
+    for number in range(3):
+        small.add(PeerId(f"other {number}"), record(1), f"other {number}", START_MS)
+    assert set(listed(small)) == {named(0), named(1), *(PeerId(f"other {n}") for n in range(3))}
+
+
+def test_a_short_connection_does_not_refresh_a_record(small: Directory) -> None:
+    for number in range(5):
+        small.add(named(number), record(1, ttl_ms=RECORD_TTL_MS), HOME, START_MS)
+    later_ms = START_MS + RECORD_FRESH_MS + 1
+    for number in range(1, 5):
+        again = record(2, ttl_ms=RECORD_TTL_MS, issued_ms=later_ms)
+        small.add(named(number), again, HOME, later_ms)
+    small.protect(named(0))
+    small.expose(named(0), HOME)
+    assert small.add(EVE, record(1, issued_ms=later_ms), HOME, later_ms)
+    assert set(listed(small, later_ms)) == {*map(named, range(1, 5)), EVE}
+
+
 def test_protected_places_are_bounded_too(
     small: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +264,9 @@ class Attacked(RuleBasedStateMachine):
     def all_books_agree(self) -> None:
         assert len(self.known) <= self.places
         shares = {
-            peer: source for source, share in self.known._shares.items() for peer in share._arrived
+            peer: source
+            for source, share in self.known._shares.items()
+            for peer in share._arrived._priorities
         }
         assert shares == self.sources()
         lend = {one.peer for one in self.known.providers(0)}
