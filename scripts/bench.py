@@ -12,7 +12,7 @@ import sys
 from node.sandbox.drivers import DRIVERS
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
-from scripts.devnet import DevnetFailed, show_json
+from scripts.devnet import DevnetFailed, exit_on_sigterm, show_json
 
 
 def main() -> int:
@@ -34,6 +34,7 @@ def main() -> int:
     for bench in (job, core):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
+    exit_on_sigterm()
     try:
         if asked.bench == "job":
             found, show = bench_job(asked.jobs, asked.sandbox), show_job

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet, show_json
+from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet, exit_on_sigterm, show_json
 
 INPUTS: Final = Path(__file__).parent / "demo_input"
 PROVIDERS: Final = {"ana": "0.012", "bruno": "0.010", "carla": "0.015", "davi": "0.020"}
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args().json
     teller = Teller(quiet=as_json)
+    exit_on_sigterm()
     try:
         with devnet("mutirao-demo-") as network:
             result = show(network, teller)

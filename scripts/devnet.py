@@ -187,6 +187,11 @@ def devnet(prefix: str = "mutirao-") -> Iterator[Devnet]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end this process as an exception does, so that its nodes are stopped too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def show_json(value: object) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=2))
