@@ -34,8 +34,8 @@ async def look_up_records(
     async with trio.open_nursery() as nursery:
         while True:
             await trio.sleep(EVERY_S)
-            known = {listing.peer for listing in core.status(now_ms()).listings}
-            unknown = [peer.peer_id for peer in network.peers() if peer.peer_id not in known]
+            connected = [peer.peer_id for peer in network.peers()]
+            unknown = [peer for peer in connected if core.record_of(peer, now_ms()) is None]
             lookups = {peer: lookups.get(peer) or _Lookup(peer) for peer in unknown}
             due = [one for one in lookups.values() if one.due_s <= trio.current_time()]
             due.sort(key=lambda lookup: lookup.attempts)

@@ -82,9 +82,12 @@ class Core:
         self.standings = Standings()
         self.presence = Presence()
         self.illegal: dict[str, int] = {}
-        self.requester = Requester(self.directory, self.standings, self.illegal)
+        self.connected: dict[PeerId, str] = {}
+        """The source of each connected peer."""
+        self.requester = Requester(
+            self.directory, self.standings, self.connected.keys(), self.illegal
+        )
         self.provider = Provider(self.standings, self.illegal)
-        self._connected: dict[PeerId, str] = self.requester.connected
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input. Return the effects in the order in which to perform them."""
@@ -123,6 +126,10 @@ class Core:
             tuple(self.provider.leases),
             dict(self.illegal),
         )
+
+    def record_of(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
+        """Return the valid record of a peer; None if there is none."""
+        return self.directory.get(peer, now_ms)
 
     def knows(self, peer: PeerId) -> bool:
         """Return whether a peer is known: a receipt is settled, or a lease is active."""
@@ -165,7 +172,7 @@ class Core:
     def _hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         match ROLE_OF[type(event.message)]:
             case Role.NODE:
-                return self._meet(event, self._connected.get(event.signer, ""), context)
+                return self._meet(event, self.connected.get(event.signer, ""), context)
             case Role.REQUESTER:
                 return self.requester.hear(event, context)
             case Role.EITHER if self.requester.concerns(event.message.lease_id):
@@ -177,17 +184,19 @@ class Core:
         record = event.message
         if not self.directory.add(event.signer, record, source, context.now_ms):
             return []
-        return self.requester.meet(event.signer, providing=record.providing, context=context)
+        return self.requester.call_waiting(
+            event.signer, providing=record.providing, context=context
+        )
 
     def _connect(self, event: PeerConnected, context: Context) -> list[Effect]:
-        self._connected[event.peer] = event.source
+        self.connected[event.peer] = event.source
         self.directory.protect(event.peer)
-        if len(self._connected) > CONNECTED_MAX:  # The event of a disconnection may be lost.
-            self._disconnect(next(iter(self._connected)))
+        if len(self.connected) > CONNECTED_MAX:  # The event of a disconnection may be lost.
+            self._disconnect(next(iter(self.connected)))
         return self.presence.handle(event, context)
 
     def _disconnect(self, peer: PeerId) -> None:
-        source = self._connected.pop(peer, "")
+        source = self.connected.pop(peer, "")
         if not self.standings.of(peer).settled:
             self.directory.expose(peer, source)
 
@@ -195,7 +204,7 @@ class Core:
         self.policy = replace(self.policy, providing=False)
         effects = [*self.provider.handle(event, context), *self.presence.withdraw(context)]
         # A peer that has just connected may not receive gossip yet.
-        told: Iterable[PeerId] = self._connected if self.presence.envelope else ()
+        told: Iterable[PeerId] = self.connected if self.presence.envelope else ()
         return [*effects, *(Send(peer, self.presence.envelope, 0) for peer in told)]
 
     def _note_settled(self, peer: PeerId) -> None:

@@ -21,6 +21,7 @@ from protocol.wire.messages import CapabilityRecord, Listing
 PROTECTED: Final = "protected"
 """The share of protected peers' records."""
 UNKNOWN: Final = "unknown"
+"""The source of a peer that was protected and is not connected."""
 
 
 @dataclass(slots=True)
@@ -126,27 +127,27 @@ class Directory:
 
     def _join_share(self, peer: PeerId) -> None:
         entry = self._entries[peer]
-        source = entry.source
-        share = self._shares.setdefault(source, _Share())
-        share.add(peer, entry)
-        if source != PROTECTED:
-            self._fullest.set(source, -len(share))
+        self._shares.setdefault(entry.source, _Share()).add(peer, entry)
+        self._note_size(entry.source)
 
     def _leave_share(self, peer: PeerId) -> None:
         source = self._entries[peer].source
-        share = self._shares[source]
-        share.remove(peer)
-        if not len(share):
+        self._shares[source].remove(peer)
+        self._note_size(source)
+
+    def _note_size(self, source: str) -> None:
+        size = len(self._shares[source])
+        if not size:
             del self._shares[source]
             self._fullest.discard(source)
         elif source != PROTECTED:
-            self._fullest.set(source, -len(share))
+            self._fullest.set(source, -size)
 
     def _move(self, peer: PeerId, source: str) -> None:
-        entry = self._entries.get(peer)
-        if entry is not None and entry.source != self._source_for(peer, source):
+        entry, following = self._entries.get(peer), self._source_for(peer, source)
+        if entry is not None and entry.source != following:
             self._leave_share(peer)
-            entry.source = self._source_for(peer, source)
+            entry.source = following
             self._join_share(peer)
 
     def _victim(self, now_ms: int) -> PeerId:

@@ -103,7 +103,7 @@ class Provider:
             effects += self._bound_paused(context)
         elif isinstance(event, StopRequested):
             # A later award finds no bid and is declined.
-            self.biddings = RunningStates()
+            self.biddings.clear()
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
         else:

@@ -3,7 +3,7 @@
 Spec: specs/core.md#jobs. An open job has one auction, has one lease, or waits for a provider.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
@@ -52,21 +52,27 @@ BROKEN_BY_PROVIDER: Final = frozenset(
 class Requester:
     """The open jobs, and the auction or lease of each."""
 
-    def __init__(self, directory: Directory, standings: Standings, illegal: dict[str, int]) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        standings: Standings,
+        connected: Collection[PeerId],
+        illegal: dict[str, int],
+    ) -> None:
+        """Take what the core knows of peers, and the counts of illegal inputs."""
         self.jobs: dict[JobId, Job] = {}
         self.uncalled: RunningStates[JobId, Uncalled] = RunningStates()
         self.auctions: RunningStates[CallId, auction.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
-        self.connected: dict[PeerId, str] = {}
-        """The source of each connected peer."""
         self._standings = standings
+        self._connected = connected
         self._illegal = illegal
         self._candidates = Candidates(directory, standings)
         self._call_of: dict[JobId, CallId] = {}
         self._lease_of: dict[JobId, LeaseId] = {}
         self._awarded: dict[LeaseId, CallId] = {}
         """The auction of each lease that is awarded but not active."""
-        self._at: dict[PeerId, int] = {}
+        self._leases_with: dict[PeerId, int] = {}
         """The number of leases with each provider."""
 
     def handle(
@@ -86,7 +92,7 @@ class Requester:
             case _:
                 return self._step_lease(event.lease_id, event, context)
 
-    def meet(self, peer: PeerId, *, providing: bool, context: Context) -> list[Effect]:
+    def call_waiting(self, peer: PeerId, *, providing: bool, context: Context) -> list[Effect]:
         """Call for bids for the jobs that waited for a provider."""
         effects: list[Effect] = []
         for job_id in list(self.uncalled) if providing else ():
@@ -118,7 +124,7 @@ class Requester:
 
     def has_lease_of(self, peer: PeerId) -> bool:
         """Return whether this node has a lease with a provider."""
-        return peer in self._at
+        return peer in self._leases_with
 
     def concerns(self, lease_id: LeaseId) -> bool:
         """Return whether this node is the requester of a lease."""
@@ -187,7 +193,7 @@ class Requester:
         """Yield nodes that can serve a job and are not connected."""
         start = int.from_bytes(called.call_id[:4])
         able = self._candidates.able(called.spec, called.avoid, start, context)
-        return (peer for peer in able if peer not in self.connected)
+        return (peer for peer in able if peer not in self._connected)
 
     def _cancel(self, event: JobCancelled, context: Context) -> list[Effect]:
         """End the job's auction, its lease, or its wait."""
@@ -317,10 +323,10 @@ class Requester:
         terms = state.lease
         self.leases[terms.lease_id] = state
         self._lease_of[terms.job_id] = terms.lease_id
-        self._at[terms.provider] = self._at.get(terms.provider, 0) + 1
+        self._leases_with[terms.provider] = self._leases_with.get(terms.provider, 0) + 1
 
     def _end_lease(self, terms: lease.Lease) -> None:
         del self.leases[terms.lease_id], self._lease_of[terms.job_id]
-        self._at[terms.provider] -= 1
-        if not self._at[terms.provider]:
-            del self._at[terms.provider]
+        self._leases_with[terms.provider] -= 1
+        if not self._leases_with[terms.provider]:
+            del self._leases_with[terms.provider]

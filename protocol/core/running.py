@@ -3,6 +3,7 @@
 Spec: specs/core.md#time.
 """
 
+from collections import UserDict
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Generic, TypeVar
 
@@ -49,12 +50,12 @@ class LazyHeap(Generic[K]):
         return found
 
 
-class RunningStates(dict[K, S]):
+class RunningStates(UserDict[K, S]):
     """States by key. Each state has a `deadline_ms`."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._deadlines: LazyHeap[K] = LazyHeap()
+        super().__init__()
 
     def __setitem__(self, key: K, state: S) -> None:
         super().__setitem__(key, state)

@@ -15,6 +15,8 @@ from protocol.core.core import Core
 from protocol.machines.context import Policy
 from protocol.values.errors import RuleBroken, Stale
 from protocol.values.ids import PeerId
+from protocol.values.limits import RECORD_TTL_MS
+from protocol.wire.messages import CapabilityRecord
 from tests.node.fixtures import ADA
 
 PEERS = [PeerId(name) for name in ("known", "nowhere", "liar", "late", "good")]
@@ -48,11 +50,10 @@ class Dht:
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> Core:
+def core() -> Core:
     """A core that knows the first of PEERS."""
     made = Core(ADA, Policy())
-    known = SimpleNamespace(peer=PEERS[0])
-    monkeypatch.setattr(made.directory, "listings", lambda now_ms: (known,))
+    made.directory.add(PEERS[0], CapabilityRecord(1, 0, RECORD_TTL_MS, (), True), "", 0)
     return made
 
 

@@ -86,7 +86,7 @@ def test_news_of_peers_that_have_gone_may_be_lost() -> None:
     node = Core(SIGNERS[0], Policy())
     for number in range(CONNECTED_MAX + 10):
         node.handle(PeerConnected(PeerId(str(number))), START_MS)
-    assert len(node.requester.connected) == CONNECTED_MAX
+    assert len(node.connected) == CONNECTED_MAX
 
 
 def test_what_no_honest_peer_sends_changes_nothing_and_is_counted() -> None:

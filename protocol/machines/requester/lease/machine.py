@@ -27,7 +27,7 @@ from protocol.machines.events import (
     Starting,
 )
 from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
-from protocol.machines.requester.lease.resuming import fetch_of, resume, slept
+from protocol.machines.requester.lease.resuming import fetch_of, woken
 from protocol.machines.requester.lease.states import (
     Broken,
     Closed,
@@ -187,8 +187,7 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
 
 def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
     """Give up on outputs whose transfer takes too long."""
-    if slept(state, context):
-        awake, _ = resume(state, context)
+    if (awake := woken(state, context)) is not None:
         return awake, (_save(awake),)
     why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
     return _break(state, Failure.OUTPUTS_LOST, why, context)
@@ -199,8 +198,7 @@ def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -
 
     If our machine slept, no message could arrive: then its silence is counted from now.
     """
-    if slept(state, context):
-        awake, _ = resume(state, context)
+    if (awake := woken(state, context)) is not None:
         return awake, (_save(awake),)
     return _lose(state, context)
 

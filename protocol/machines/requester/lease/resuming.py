@@ -36,13 +36,15 @@ def fetch_of(lease: Lease, completed: Completed) -> FetchOutputs:
     )
 
 
-def slept(state: Live, context: Context) -> bool:
-    """Return whether we missed the deadline of a lease because our machine slept.
+def woken(state: Live, context: Context) -> State | None:
+    """Return the lease with its wait begun again if our machine slept through its deadline.
 
-    False if a later bound of the lease has also passed: then the lease ends in any case.
+    None if it did not, or if a later bound of the lease has passed too.
     """
     over = isinstance(state, Deploying) and context.now_ms >= state.until_ms
-    return context.now_ms > state.deadline_ms + SLEPT_MS and not over
+    if over or context.now_ms <= state.deadline_ms + SLEPT_MS:
+        return None
+    return resume(state, context)[0]
 
 
 def resume(state: State, context: Context) -> Step:
