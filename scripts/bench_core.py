@@ -210,7 +210,7 @@ class _Known:
 
     def _call(self, number: int) -> Signed[Any]:
         """Return another's call, as this core makes them."""
-        state = next(iter(self.core.requester.auctions.values()))
+        state = next(iter(self.core.requester.scheduler.auctions.states.values()))
         call = replace(state.auction.call, nonce=number.to_bytes(16))  # type: ignore[union-attr]
         return Signed(
             PeerId(f"caller {number}"), call, b"", ContentId((2**200 + number).to_bytes(32))

@@ -17,6 +17,7 @@ from protocol.machines.table import Pairs
 
 MACHINES: Final[dict[str, tuple[Any, Any]]] = {
     "auction": (requester.auction, requester.auction.open_auction),
+    "award": (requester.award, requester.award.begin),
     "bidding": (provider.bidding, provider.bidding.answer_call),
     "requester-lease": (requester.lease, requester.lease.begin),
     "provider-lease": (provider.lease, provider.lease.hold_award),

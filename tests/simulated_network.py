@@ -30,7 +30,7 @@ from tests.wording import of_event, of_message
 NETWORK: Final = "test"
 START_MS: Final = 1_800_000_000_000
 TABLES: Final = {
-    "job": Job, "auction": requester.auction.State, "requester-lease": requester.lease.State,
+    "job": Job, "award": requester.award.State, "requester-lease": requester.lease.State,
     "provider-lease": provider.lease.State,
 }  # fmt: skip
 RESEND_MS: Final = 600

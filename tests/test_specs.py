@@ -189,10 +189,10 @@ def test_a_block_that_nobody_draws_is_an_error():
 
 
 def test_a_diagram_shows_where_a_transition_leads():
-    auction = diagrams.drawn("diagram auction").splitlines()
-    assert "    Awarding --> Confirming: AwardAccept" in auction
-    assert "    Won --> [*]" in auction
-    assert not any("Calling --> Awarding" in line for line in auction)
+    award = diagrams.drawn("diagram award").splitlines()
+    assert "    Awarding --> Confirming: AwardAccept" in award
+    assert "    Won --> [*]" in award
+    assert not any("Awarding --> Won" in line for line in award)
     serving = diagrams.drawn("transitions provider-lease").splitlines()
     row = next(line for line in serving if line.startswith("| `Waiting` | `Start` |"))
     assert row.endswith("| the same, `Serving` |")

@@ -30,9 +30,11 @@ def of_message(message: Message, name_of: Naming) -> str:
         case wire.BidReveal():
             return f"{name} ask={message.bid.ask}"
         case wire.Outcome():
-            return f"{name} {name_of(message.winner)} clearing={message.clearing}"
+            won = ", ".join(f"{name_of(each.peer)}{f' x {each.slots}' if each.slots > 1 else ''}"
+                            for each in message.winners)  # fmt: skip
+            return f"{name} {won or 'nobody'} clearing={message.clearing}"
         case wire.Award():
-            return f"{name} offer={message.offer} rate={message.rate}"
+            return f"{name} slot={message.slot} offer={message.offer} rate={message.rate}"
         case wire.Heartbeat():
             state = {wire.PREPARING: "preparing", wire.RUNNING: "running"}
             return f"{name} {state[message.state]} usage_ms={message.usage_ms}"
@@ -51,8 +53,8 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
     """Return the name of what a user is told, and what matters of its content."""
     name = f"*{type(event).__name__}*"
     match event:
-        case events.WaitingForProvider():
-            return f"{name} attempt={event.attempt} wait_ms={event.wait_ms}"
+        case events.Queued():
+            return f"{name} attempt={event.attempt} {event.reason.value}: {event.why}"
         case events.Announced():
             return f"{name} attempt={event.attempt} nodes={event.nodes} eligible={event.eligible}"
         case events.BidsOpened():

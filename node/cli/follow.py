@@ -63,7 +63,8 @@ def follow_job(
     try:
         for event in node.events(f"/jobs/{job_id}/events"):
             printer.write_object({"event": event.data})
-            if event.kind == "waiting" and not alone and not node.get("/peers"):
+            waits = event.kind == "queued" and not alone
+            if waits and not node.get("/peers"):
                 alone = True
                 progress.note(NO_PEERS)
             progress.reach(event.kind, event.data.get("detail", {}))

@@ -15,7 +15,7 @@ import click
 from node.cli.output import plain, say, short_peer
 
 SAYING: Final[dict[str, str]] = {
-    "waiting": "no provider is known yet: waiting for one",
+    "queued": "waiting for capacity",
     "announced": "announced, waiting for bids",
     "bids": "bids received",
     "awarded": "awarded",
@@ -184,8 +184,6 @@ class Words:
         text = SAYING.get(kind, kind)
         if kind == "progress":
             text += f": {_share(detail)}"
-        if kind == "waiting" and (wait_ms := detail.get("wait_ms")):
-            text = text.replace("waiting", f"waiting up to {wait_ms / 1000:g} s")
         if peer := detail.get("provider"):
             short = short_peer(str(peer))
             text += f" to {short}{self._price(detail)}" if kind == "awarded" else f" ({short})"

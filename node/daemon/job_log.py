@@ -75,8 +75,8 @@ class JobLog:
 def words_of(event: events.JobEvent) -> str:
     """Return an event of a job of our own in words."""
     match event:
-        case events.WaitingForProvider(wait_ms=wait_ms):
-            return f"no provider is known yet: waiting up to {wait_ms // 1000} s for one"
+        case events.Queued(why=why):
+            return f"waiting for capacity: {why}"
         case events.Announced(nodes=nodes, eligible=eligible):
             about = "about " if nodes > COUNTED_MAX else ""
             return f"asking for bids; {about}{eligible} of {nodes} known nodes can run it"

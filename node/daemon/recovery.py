@@ -50,7 +50,7 @@ async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Pa
     jobs: tuple[Job, ...] = tuple(from_snapshot(Job, row.data) for row in await journal.open_jobs())
     saved = Saved(
         jobs,
-        await _states(journal, "auction", requester.auction.State),
+        await _states(journal, "award", requester.award.State),
         await _states(journal, "requester-lease", requester.lease.State),
         await _states(journal, "provider-lease", provider.lease.State),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),

@@ -13,7 +13,7 @@ from node.storage.journal import JobEventRow
 from protocol.machines import events
 
 KINDS: Final[Mapping[type, str]] = {
-    events.WaitingForProvider: "waiting",
+    events.Queued: "queued",
     events.Announced: "announced",
     events.BidsOpened: "bids",
     events.Awarded: "awarded",
@@ -28,7 +28,7 @@ KINDS: Final[Mapping[type, str]] = {
 }
 LAST: Final = frozenset({"done", "failed"})
 """The kinds of a job's last event."""
-PHASES: Final = {"starting": "fetching", "retry": "announced"}
+PHASES: Final = {"starting": "fetching", "retry": "queued", "waiting": "queued"}
 """Kinds that the user sees as another phase."""
 
 
@@ -44,7 +44,7 @@ def detail_of(event: events.JobEvent) -> str:
 
 def phase_of(rows: Iterable[JobEventRow]) -> str:
     """Return the current phase of a job, as its user sees it."""
-    phase = "announced"
+    phase = "queued"
     for row in rows:
         phase = PHASES.get(row.kind, row.kind)
     return phase

@@ -33,7 +33,7 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
     view = JobView(
         id=job.job_id.hex(),
         name=spec.name,
-        phase="announced",
+        phase="queued",
         image=spec.workload.image.hex(),
         command=spec.workload.command,
         submitted_ms=job.submitted_ms,
@@ -55,6 +55,8 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     """Return which fields of the view an event changes."""
     phase = {"phase": PHASES.get(kind, kind)}
     match kind:
+        case "queued":
+            return {**phase, "reason": detail["reason"], "why": detail["why"]}
         case "waiting" | "announced":
             # The data of an earlier attempt is obsolete.
             fresh = {

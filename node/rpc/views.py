@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class PhaseCounts:
     """The number of the user's jobs in each phase."""
 
-    waiting: int = 0
+    queued: int = 0
     announced: int = 0
     bids: int = 0
     awarded: int = 0
@@ -173,7 +173,7 @@ class FailedAttemptView:
 class JobView:
     """A job of this node's user.
 
-    `phase` is "waiting" (for peers: no provider is known), "announced", "bids", "awarded",
+    `phase` is "queued" (it waits for capacity), "announced", "bids", "awarded",
     "fetching", "running", "cancelling", "returning", or one of the last three: "done", "failed",
     "cancelled". A job that ran and exited with a code other than 0 is also done. `reason` is a
     stable code and `why` one clear line. `amount` is the receipt's; `cost` is the cost of all

@@ -20,7 +20,7 @@ from node.storage.migrations import migrate
 from protocol.values.errors import NotFound
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
-MACHINES: Final = ("auction", "requester-lease", "provider-lease")
+MACHINES: Final = ("award", "requester-lease", "provider-lease")
 HEX_DIGITS: Final = frozenset("0123456789abcdef")
 TABLES: Final = ("job", *MACHINES)
 """The kinds of snapshots."""

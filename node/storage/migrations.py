@@ -111,7 +111,13 @@ HISTORY: Final[Migration] = (
     END""",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY)
+AWARDS: Final[Migration] = (
+    # An award is saved, not its auction. Under one of an earlier version nothing has started: its
+    # provider releases the capacity, and the job gets another slot.
+    "DELETE FROM machines WHERE kind = 'auction'",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS)
 """Step n (from 1) leads from version n-1 to version n."""
 
 

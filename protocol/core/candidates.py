@@ -14,14 +14,13 @@ from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
 from protocol.values.ids import PeerId
-from protocol.values.limits import BIDS_MAX
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Listing
 
 LOOKED_AT_MAX: Final = 512
 """A call examines at most this many records, an even sample of a larger directory."""
 EXPLANATION_MS: Final = 1_000
-"""How long an explanation is reused for jobs with the same demand."""
+"""How long an answer about a demand is reused."""
 EXPLANATIONS_MAX: Final = 64
 
 
@@ -31,6 +30,7 @@ class Candidates:
     def __init__(self, directory: Directory, standings: Standings) -> None:
         self._directory = directory
         self._standings = standings
+        self._answering: dict[_Asked, tuple[int, tuple[PeerId, ...]]] = {}
         self._explained: dict[_Asked, tuple[int, Explanation]] = {}
 
     def is_anybody(self, avoid: tuple[PeerId, ...], context: Context) -> bool:
@@ -49,24 +49,21 @@ class Candidates:
         fit = sum(fits(demand, one.record) for one in self._others(avoid, context, step=step))
         return nodes, min(fit * step, nodes)
 
-    def expected(
+    def answering(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
     ) -> tuple[PeerId, ...]:
-        """Return the nodes to wait for: those that can serve a job and answered an earlier call.
+        """Return the nodes that can serve a job and answered an earlier call.
 
-        A record proves nothing: its node may not exist. Empty if there are more such nodes than an
-        auction takes bids.
+        A record proves nothing: its node may not exist.
         """
-        found = []
-        unwelcome = {context.signer.peer_id, *avoid}
-        demand = demand_of_job(spec)
-        for peer in self._standings.answering():
-            record = self._directory.get(peer, context.now_ms)
-            if record is not None and peer not in unwelcome and fits(demand, record):
-                found.append(peer)
-                if len(found) > BIDS_MAX:
-                    return ()
-        return tuple(found)
+        asked = (demand_of_job(spec), avoid)
+        told_ms, peers = self._answering.pop(asked, (0, None))
+        if peers is None or not told_ms <= context.now_ms < told_ms + EXPLANATION_MS:
+            told_ms, peers = context.now_ms, tuple(self._find_answering(*asked, context))
+        self._answering[asked] = told_ms, peers
+        if len(self._answering) > EXPLANATIONS_MAX:
+            del self._answering[next(iter(self._answering))]
+        return peers
 
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
@@ -93,6 +90,15 @@ class Candidates:
         if len(self._explained) > EXPLANATIONS_MAX:
             del self._explained[next(iter(self._explained))]
         return explanation
+
+    def _find_answering(
+        self, demand: Demand, avoid: tuple[PeerId, ...], context: Context
+    ) -> Iterator[PeerId]:
+        unwelcome = {context.signer.peer_id, *avoid}
+        for peer in self._standings.answering():
+            record = self._directory.get(peer, context.now_ms)
+            if record is not None and peer not in unwelcome and fits(demand, record):
+                yield peer
 
     def _explain(self, demand: Demand, avoid: tuple[PeerId, ...], context: Context) -> Explanation:
         own = context.signer.peer_id

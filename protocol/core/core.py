@@ -12,6 +12,7 @@ from protocol.core.directory import Directory
 from protocol.core.jobs import Job
 from protocol.core.presence import Presence
 from protocol.core.provider import Provider
+from protocol.core.queue import QueuePlace
 from protocol.core.requester import Requester
 from protocol.core.running import earliest
 from protocol.core.standings import Standings
@@ -32,7 +33,7 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.rules.capacity import Capacity
-from protocol.values.ids import LeaseId, PeerId
+from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.messages import ROLE_OF, CapabilityRecord, Listing, Role
 
@@ -45,7 +46,7 @@ class Saved:
     """What an earlier run saved and this run continues with."""
 
     jobs: tuple[Job, ...] = ()
-    auctions: tuple[requester.auction.State, ...] = ()
+    awards: tuple[requester.award.State, ...] = ()
     leases: tuple[requester.lease.State, ...] = ()
     leases_provided: tuple[provider.lease.State, ...] = ()
     sequence: int = 0
@@ -113,7 +114,7 @@ class Core:
         effects = self.handle(PolicyChanged(policy), now_ms)
         context = self._context(now_ms)
         effects += self.provider.recover(saved.leases_provided, context)
-        effects += self.requester.recover(saved.jobs, saved.auctions, saved.leases, context)
+        effects += self.requester.recover(saved.jobs, saved.awards, saved.leases, context)
         return effects
 
     def status(self, now_ms: int) -> Status:
@@ -130,6 +131,10 @@ class Core:
     def record_of(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
         """Return the valid record of a peer; None if there is none."""
         return self.directory.get(peer, now_ms)
+
+    def place_of(self, job_id: JobId) -> QueuePlace | None:
+        """Return the place of a job in the queue; None if it does not wait."""
+        return self.requester.scheduler.queue.place_of(job_id)
 
     def knows(self, peer: PeerId) -> bool:
         """Return whether a peer is known: a receipt is settled, or a lease is active."""
@@ -184,9 +189,7 @@ class Core:
         record = event.message
         if not self.directory.add(event.signer, record, source, context.now_ms):
             return []
-        return self.requester.call_waiting(
-            event.signer, providing=record.providing, context=context
-        )
+        return self.requester.meet(event.signer, record, context)
 
     def _connect(self, event: PeerConnected, context: Context) -> list[Effect]:
         self.connected[event.peer] = event.source

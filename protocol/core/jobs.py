@@ -3,16 +3,17 @@
 Spec: specs/core.md#jobs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from protocol.core.presence import addresses_of
 from protocol.machines.context import Context
-from protocol.machines.requester.auction import Auction
-from protocol.values.ids import CallId, JobId, PeerId
-from protocol.values.limits import COMMIT_MS, HOLD_MS, REVEAL_MS, SHIFT_CAP
+from protocol.rules.matching import Demand, demand_of_call
+from protocol.values.ids import JobId, PeerId
+from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
+from protocol.wire.codec import encode
 from protocol.wire.job import QUICK, JobSpec
 from protocol.wire.messages import Call
 
@@ -48,26 +49,38 @@ class Job:
     avoid: tuple[PeerId, ...] = ()
     """Providers that have failed this job."""
     ending: Ending = Ending.OPEN
+    queued_ms: int = 0
+    """When this attempt began to wait for a slot; 0 for the first one: at the submission."""
+
+
+BlockKey = tuple[Demand, tuple[PeerId, ...]]
+"""What the lack of capacity holds for: a demand, and the providers that are to be avoided."""
 
 
 @dataclass(frozen=True, slots=True)
-class Uncalled:
-    """An open job that waits for the first provider. At the deadline it calls anyway."""
+class JobClass:
+    """Jobs whose calls differ only in nonce, time and addresses: they share auctions and slots."""
 
-    deadline_ms: int
-
-
-def auction_for(job: Job, expected: tuple[PeerId, ...], context: Context) -> Auction:
-    """Return the auction for the next attempt of a job, with its signed call.
-
-    `expected` names the bidders that the windows wait for.
+    key: bytes
+    """The encoded call, without what differs. Classes of a first and a later attempt may share it.
     """
+    avoid: tuple[PeerId, ...]
+    call: Call = field(compare=False)
+    """The call, without what differs."""
+
+    @property
+    def block_key(self) -> BlockKey:
+        return demand_of_call(self.call), self.avoid
+
+
+def class_of(job: Job) -> JobClass:
+    """Return the class of a job."""
     workload, terms = job.spec.workload, job.spec.terms
     quick = terms.profile == QUICK
     call = Call(
-        nonce=context.signer.secret(b"call", job.job_id + job.attempt.to_bytes(2))[:16],
+        nonce=bytes(16),
         profile=terms.profile,
-        issued_ms=context.now_ms,
+        issued_ms=0,
         resources=workload.resources,
         rate_max=terms.rate_max,
         usage_ms_max=workload.timeout_ms,
@@ -80,12 +93,21 @@ def auction_for(job: Job, expected: tuple[PeerId, ...], context: Context) -> Auc
         region=terms.region,
         drivers=terms.drivers,
         hard_limits=terms.hard_limits,
-        attempt=job.attempt,
-        addresses=addresses_of(context)[:3],
+        reuse_ms=REUSE_MS,
     )
-    signed = context.signer.sign(call)
-    call_id = CallId(signed.content_id)
-    return Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
+    return JobClass(encode(call), job.avoid, call)
+
+
+def call_for(job_class: JobClass, slots: int, serial: int, context: Context) -> Call:
+    """Return a call for a class of jobs. `serial` is the number of earlier calls of this node."""
+    seed = context.now_ms.to_bytes(8) + serial.to_bytes(8)
+    return replace(
+        job_class.call,
+        nonce=context.signer.secret(b"call", seed)[:16],
+        issued_ms=context.now_ms,
+        addresses=addresses_of(context)[:3],
+        slots=slots,
+    )
 
 
 def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:

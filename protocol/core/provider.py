@@ -14,10 +14,10 @@ from protocol.machines.effects import Effect, Learn, Send
 from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
-from protocol.rules.bucket import Bucket, draw, full_bucket
+from protocol.rules.bucket import Bucket, draw, full_bucket, refund
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, mismatches
-from protocol.rules.selection import award_fault, outcome_fault
+from protocol.rules.selection import award_fault, is_drawn, outcome_fault
 from protocol.rules.standing import unpaid_of
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
@@ -27,17 +27,21 @@ from protocol.values.limits import (
     BIDDINGS_MAX,
     CALLS_BURST,
     CALLS_PER_MINUTE,
+    HINTED_MAX,
+    HINTS_MAX,
     SETTLING_MAX,
     UNPAID_MS_MAX,
 )
 from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.job import Resources
 from protocol.wire.messages import (
     Award,
     AwardDecline,
     BidReveal,
     Call,
     Cancel,
+    CapacityFree,
     CommitSet,
     Deploy,
     LeaseConfirm,
@@ -62,6 +66,12 @@ class Provider:
         """The total capacity and the free part of it, until a lease changes."""
         self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
         """Leases whose release arrived before their award: messages can overtake each other."""
+        self._standing_by: dict[CallId, None] = {}
+        """Auctions in which our bid no longer binds us, the oldest first."""
+        self._awards: dict[CallId, set[int]] = {}
+        """The awards of each open bid that became leases: a late copy makes no second one."""
+        self._refused: dict[tuple[PeerId, Resources], CallId] = {}
+        """The last call of each requester and demand that was refused as busy."""
         self._held_ms: dict[LeaseId, int] = {}
         """Since when each unstarted lease has reserved capacity."""
         self._buckets: dict[PeerId, Bucket] = {}
@@ -104,6 +114,8 @@ class Provider:
         elif isinstance(event, StopRequested):
             # A later award finds no bid and is declined.
             self.biddings.clear()
+            self._standing_by.clear()
+            self._awards.clear()
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
         else:
@@ -136,17 +148,24 @@ class Provider:
 
     def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
         call_id, own = CallId(event.content_id), context.signer.peer_id
-        full = len(self.biddings) >= BIDDINGS_MAX
+        full = len(self.biddings) - len(self._standing_by) >= BIDDINGS_MAX
         if event.signer == own or call_id in self.biddings or full:
+            return []
+        if not is_drawn(call_id, own, event.message.lottery):
             return []
         lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
         if set(lacks) - {Mismatch.PRICE}:  # A price mismatch is answered by a refusal.
             return []
         if not self._may_call(event.signer, context):
             return []
-        state, effects = bidding.answer_call(event, self._free(context), context)
+        free = self._free(context)
+        state, effects = bidding.answer_call(event, free, self._free_ms(context), context)
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
+        elif reserve(free, event.message.resources) is None:
+            self._refused[event.signer, event.message.resources] = call_id
+            if len(self._refused) > HINTS_MAX:
+                del self._refused[next(iter(self._refused))]
         # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
@@ -155,6 +174,23 @@ class Provider:
         """Return the capacity for one more lease: none if `jobs_max` leases exist."""
         full = len(self._leased()) >= context.policy.jobs_max
         return NO_CAPACITY if full else self.left(context.policy.capacity)
+
+    def _free_ms(self, context: Context) -> int:
+        """Return in how long a running job ends at the latest; 0 if none runs."""
+        running = [s for s in self.leases.values() if isinstance(s, lease.Serving)]
+        lefts = [s.hold.usage_ms_max - lease.used_ms(s, context) for s in running]
+        return max(1, min(lefts)) if lefts else 0
+
+    def _tell_free(self, context: Context) -> list[Effect]:
+        """Tell requesters that were refused as busy that there is capacity for them now."""
+        effects: list[Effect] = []
+        free = self._free(context)
+        for (requester, wanted), call_id in list(self._refused.items()):
+            if len(effects) < HINTED_MAX and reserve(free, wanted) is not None:
+                del self._refused[requester, wanted]
+                hint = context.signer.sign(CapacityFree(call_id))
+                effects.append(Send(requester, hint.envelope, 0))
+        return effects
 
     def _leased(self) -> list[Reservation]:
         held = [lease.reserved(state) for state in self.leases.values()]
@@ -188,8 +224,7 @@ class Provider:
         own = self._buckets.pop(requester, None)
         if len(self._buckets) >= BIDDINGS_MAX:
             del self._buckets[next(iter(self._buckets))]  # The least recent caller.
-        fresh = full_bucket(CALLS_BURST, CALLS_PER_MINUTE, now_ms)
-        self._buckets[requester], allowed = draw(own or fresh, now_ms)
+        self._buckets[requester], allowed = draw(own or self._fresh_bucket(context), now_ms)
         if not allowed:
             return False
         # Keys are free: all strangers share one bucket, and it is half of the total.
@@ -197,6 +232,9 @@ class Provider:
         half = full_bucket(ALL_CALLS_BURST // 2, ALL_CALLS_PER_MINUTE // 2, now_ms)
         self._common[settled], allowed = draw(self._common.get(settled, half), now_ms)
         return allowed
+
+    def _fresh_bucket(self, context: Context) -> Bucket:
+        return full_bucket(CALLS_BURST, CALLS_PER_MINUTE, context.now_ms)
 
     def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:
         award = event.message
@@ -207,19 +245,23 @@ class Provider:
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
         if (lease_id, event.signer) in self._fenced:
-            if revealed is not None:
-                del self.biddings[award.call_id]  # The requester has awarded another bid.
             return []
         if revealed is None or context.now_ms >= revealed.deadline_ms:
             return [_decline(lease_id, event, Decline.POLICY, context)]
+        known = self._awards.setdefault(award.call_id, set())
+        if award.slot in known:  # A late copy: its lease has ended.
+            return [_decline(lease_id, event, Decline.POLICY, context)]
         if self._fault(revealed, award, context):
             return [_decline(lease_id, event, Decline.EVIDENCE, context)]
-        del self.biddings[award.call_id]
         bid = revealed.bidding
         # Several bids may be open for the same capacity: the first award gets it.
         reservation = reserve(self._free(context), bid.call.resources)
         if reservation is None or self._owes(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
+        known.add(award.slot)
+        self._buckets[event.signer] = refund(
+            self._buckets.get(event.signer, self._fresh_bucket(context))
+        )
         hold = lease.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,
             bid.call.usage_ms_max, bid.call.resources, reservation,
@@ -237,24 +279,26 @@ class Provider:
             if len(self._fenced) > BIDDINGS_MAX:
                 del self._fenced[next(iter(self._fenced))]
 
-    def _fault(self, revealed: bidding.Revealed, award: Award, context: Context) -> str:
-        call, commit_set = revealed.bidding.call, revealed.commit_set
-        network, requester = context.signer.network_id, revealed.bidding.requester
-        setter: Signed[BidReveal] | None = None
+    def _fault(self, opened: bidding.Opened, award: Award, context: Context) -> str:
+        call, commit_set = opened.bidding.call, opened.commit_set
+        network, requester = context.signer.network_id, opened.bidding.requester
+        own_id, held = context.signer.peer_id, commit_set.message if commit_set else None
         try:
             told = open_envelope(award.outcome, network, requester)
-            opened = open_envelope(award.evidence, network, requester) if award.evidence else None
+            shown = [open_envelope(proof, network, requester) for proof in award.evidence]
         except PeerFault as fault:
             return fault.why
         if not isinstance(told.message, Outcome) or told.signer != requester:
             return "the outcome is not the requester's"
-        if opened is not None:
-            if not isinstance(opened.message, BidReveal) or opened.signer == context.signer.peer_id:
-                return "the evidence is no bid of another"
-            setter = Signed(opened.signer, opened.message, opened.envelope, opened.content_id)
-        own_id, held = context.signer.peer_id, commit_set.message if commit_set else None
+        setters = [
+            Signed(each.signer, each.message, each.envelope, each.content_id)
+            for each in shown
+            if isinstance(each.message, BidReveal) and each.signer != own_id
+        ]
+        if len(setters) < len(shown):
+            return "the evidence is no bid of another"
         wrong = outcome_fault(call, commit_set, own_id, award, told.message)
-        return wrong or award_fault(call, held, revealed.bidding.bid, award, setter)
+        return wrong or award_fault(call, held, opened.bidding.bid, award, (told.message, setters))
 
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:
@@ -263,10 +307,19 @@ class Provider:
         count_illegal(self._illegal, "bidding", bidding.ILLEGAL, before, event)
         state, effects = step(bidding.TRANSITIONS, before, event, context)
         if isinstance(state, bidding.Over):
-            del self.biddings[call_id]
+            self._forget_bid(call_id)
         else:
             self.biddings[call_id] = state
+        if isinstance(state, bidding.StandingBy):
+            self._standing_by[call_id] = None
+            if len(self._standing_by) > BIDDINGS_MAX:
+                self._forget_bid(next(iter(self._standing_by)))
         return list(effects)
+
+    def _forget_bid(self, call_id: CallId) -> None:
+        del self.biddings[call_id]
+        self._standing_by.pop(call_id, None)
+        self._awards.pop(call_id, None)
 
     def _bound_paused(self, context: Context) -> list[Effect]:
         """End the longest-paused containers while the paused ones hold too much memory."""
@@ -295,6 +348,8 @@ class Provider:
             self._forget(lease_id)
         else:
             self._set(state)
+        if self._refused and lease.reserved(state) is None and lease.reserved(before):
+            return [*effects, *self._tell_free(context)]
         return list(effects)
 
     def _set(self, state: lease.State) -> None:

@@ -4,10 +4,12 @@ Spec: specs/core.md#time.
 """
 
 from collections import UserDict
+from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Any, Final, Generic, TypeVar
 
-K = TypeVar("K", bound=bytes | str)
+K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
 
 SLACK: Final = 64
@@ -18,17 +20,24 @@ class LazyHeap(Generic[K]):
 
     def __init__(self) -> None:
         self._priorities: dict[K, int] = {}
-        self._entries: list[tuple[int, K]] = []
+        self._entries: list[tuple[int, int, K]] = []
+        """Priority, number and key: the number keeps keys from being compared."""
+        self._numbers = count()
 
     def __len__(self) -> int:
         return len(self._priorities)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._priorities
+
     def set(self, key: K, priority: int) -> None:
         """Set the priority of a key; a new one replaces the old one."""
         self._priorities[key] = priority
-        heappush(self._entries, (priority, key))
+        heappush(self._entries, (priority, next(self._numbers), key))
         if len(self._entries) > 2 * len(self._priorities) + SLACK:
-            self._entries = [(priority, key) for key, priority in self._priorities.items()]
+            self._entries = [
+                (priority, next(self._numbers), key) for key, priority in self._priorities.items()
+            ]
             heapify(self._entries)
 
     def discard(self, key: K) -> None:
@@ -37,9 +46,12 @@ class LazyHeap(Generic[K]):
 
     def first(self) -> tuple[int, K] | None:
         """Return the lowest priority and its key; None if empty."""
-        while self._entries and self._priorities.get(self._entries[0][1]) != self._entries[0][0]:
+        while self._entries:
+            priority, _, key = self._entries[0]
+            if self._priorities.get(key) == priority:
+                return priority, key
             heappop(self._entries)
-        return self._entries[0] if self._entries else None
+        return None
 
     def take_up_to(self, limit: int) -> list[K]:
         """Remove and return the keys with a priority of at most `limit`, in order."""

@@ -16,12 +16,15 @@ CANCELLED: Final = "cancelled by the user"
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingForProvider:
-    """No provider is known yet: the call waits for the first one."""
+class Queued:
+    """The job waits: no node has capacity for it now."""
 
     attempt: int
-    wait_ms: int
-    """The longest wait."""
+    reason: Failure
+    """How the job fails if this does not change in time."""
+    why: str
+    until_ms: int
+    """When the job gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,6 @@ class Failed:
 
 
 JobEvent = (
-    WaitingForProvider | Announced | BidsOpened | Awarded | Fetching | Starting | Running
+    Queued | Announced | BidsOpened | Awarded | Fetching | Starting | Running
     | Cancelling | Returning | Done | Retrying | Failed
 )  # fmt: skip

@@ -31,3 +31,9 @@ def draw(bucket: Bucket, now_ms: int) -> tuple[Bucket, bool]:
     allowed = tokens >= MILLI
     left = tokens - MILLI if allowed else tokens
     return replace(bucket, milli_tokens=left, filled_ms=now_ms), allowed
+
+
+def refund(bucket: Bucket) -> Bucket:
+    """Give one token back, at most to the full bucket."""
+    tokens = min(bucket.burst * MILLI, bucket.milli_tokens + MILLI)
+    return replace(bucket, milli_tokens=tokens)

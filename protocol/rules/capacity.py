@@ -54,15 +54,33 @@ def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
 
 def reserve(left: Capacity, wanted: Resources) -> Reservation | None:
     """Return a reservation of the wanted resources, or None if they are not all free."""
-    devices = [
-        device.uuid
-        for device in left.devices
-        if device.vram_mib >= wanted.vram_mib and wanted.gpu_class in {"", device.gpu_class}
-    ]
+    devices = _devices_for(left, wanted)
     enough = (
         left.cpus >= wanted.cpus
         and left.memory_mib >= wanted.memory_mib
         and left.disk_mib >= wanted.disk_mib
         and len(devices) >= wanted.gpus
     )
-    return Reservation(wanted, tuple(devices[: wanted.gpus])) if enough else None
+    return Reservation(wanted, devices[: wanted.gpus]) if enough else None
+
+
+def slots_in(left: Capacity, wanted: Resources, most: int) -> int:
+    """Return how many equal slots fit into the free capacity, at most `most`."""
+    counts = [
+        most,
+        left.cpus // wanted.cpus,
+        left.memory_mib // wanted.memory_mib,
+        left.disk_mib // wanted.disk_mib,
+    ]
+    if wanted.gpus:
+        counts.append(len(_devices_for(left, wanted)) // wanted.gpus)
+    return min(counts)
+
+
+def _devices_for(left: Capacity, wanted: Resources) -> tuple[str, ...]:
+    """Return the free GPUs that a slot may use."""
+    return tuple(
+        device.uuid
+        for device in left.devices
+        if device.vram_mib >= wanted.vram_mib and wanted.gpu_class in {"", device.gpu_class}
+    )

@@ -1,19 +1,31 @@
-"""The winner of an auction and its price.
+"""The winners of an auction and their prices.
 
-Spec: specs/auction.md#selection. Profile V pays the second price, moved up by unopened commitments
-(the shift rule); Profile Q pays the bid. All values are integers; the order of arrival has no
-influence.
+Spec: specs/auction.md#selection. An auction sells equal slots. Profile V pays each slot the ask of
+the bid that it displaces (Vickrey, Clarke, Groves), moved up by unopened commitments (the shift
+rule); Profile Q pays the bid. All values are integers; the order of arrival has no influence.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.rules.commitment import commitment_of
-from protocol.values.ids import ContentId, PeerId
+from protocol.values.ids import CallId, ContentId, PeerId
+from protocol.values.limits import SETTERS_MAX
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
-from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet, Outcome
+from protocol.wire.messages import (
+    LOTTERY_ALL,
+    NO_ID,
+    Award,
+    Bid,
+    BidReveal,
+    Call,
+    CommitSet,
+    Outcome,
+    Winner,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +39,20 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """The price of the first bid of a ranking, and the envelope that proves it."""
+    """The price of one slot, and the envelopes that prove it."""
 
     rate: int
-    evidence: bytes
+    evidence: tuple[bytes, ...] = ()
     """Empty if the call's highest rate set the price, or the winner's own bid did."""
+
+
+def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
+    """Return whether a call's lottery, in millionths, lets a provider bid.
+
+    It only limits the load: a requester can try nonces.
+    """
+    lot = int.from_bytes(hashlib.sha256(b"mutirao/lot/1\0" + call_id + peer.encode()).digest()[:8])
+    return lot * LOTTERY_ALL < lottery << 64
 
 
 def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Offer, ...]:
@@ -43,28 +64,57 @@ def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Off
     return tuple(sorted(eligible, key=lambda offer: (offer.bid.ask, _lot(tie_break, offer.peer))))
 
 
-def rivals(ranking: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Return the offers that may set the price of the first, which ask no less, cheapest first.
+def shares_of(slots: int, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
+    """Return who wins how many of the slots; fewer than all if the offers do not suffice."""
+    shares, left = [], slots
+    for offer in ranking:
+        if left:
+            taken = min(left, offer.bid.slots)
+            shares.append(Winner(offer.peer, taken))
+            left -= taken
+    return tuple(shares)
 
-    A ranking may begin with an offer that is not the cheapest, if cheaper bidders have a bad
-    standing.
+
+def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -> list[Offer]:
+    """Return the offers of others that have slots left and ask no less, cheapest first.
+
+    `sold` is how many slots each bidder has won. Of equal asks, the one with more slots left comes
+    first. A bid below the winner's was passed over, for the bad standing of its bidder, and sets no
+    price.
     """
-    dearer = [offer for offer in ranking[1:] if offer.bid.ask >= ranking[0].bid.ask]
-    return tuple(sorted(dearer, key=lambda offer: offer.bid.ask))
+
+    def left(offer: Offer) -> int:
+        return offer.bid.slots - sold.get(offer.peer, 0)
+
+    losing = [
+        offer
+        for offer in offers
+        if offer.peer != winner.peer and offer.bid.ask >= winner.bid.ask and left(offer) > 0
+    ]
+    return sorted(losing, key=lambda offer: (offer.bid.ask, -left(offer)))
 
 
-def price_of_first(call: Call, ranking: tuple[Offer, ...], shift: int) -> Price:
-    """Return the price of the first of the ranking when `shift` commitments failed."""
-    assert ranking
+def price_of(
+    call: Call, offers: Iterable[Offer], sold: Mapping[PeerId, int], place: tuple[Offer, int],
+    shift: int,
+) -> Price:  # fmt: skip
+    """Return the price of one slot of a winner when `shift` commitments failed.
+
+    `place` is the winner's offer and the number of this slot among its slots. Without the winner,
+    its slots would go to the cheapest slots that the others have left: its first slot is paid the
+    first of their asks, its second slot the second.
+    """
     assert shift <= call.shift_cap
-    winner, losers = ranking[0], rivals(ranking)
+    winner, unit = place
     if call.profile == QUICK:
-        return Price(winner.bid.ask, b"")
-    if shift >= len(losers):
-        return Price(call.rate_max, b"")
-    setter = losers[shift]
-    assert winner.bid.ask <= setter.bid.ask <= call.rate_max
-    return Price(setter.bid.ask, setter.reveal)
+        return Price(winner.bid.ask)
+    setters = losers(offers, sold, winner)
+    left = [(offer.bid, offer.bid.slots - sold.get(offer.peer, 0)) for offer in setters]
+    rate = _rate_of(left, unit, shift)
+    if rate is None:
+        return Price(call.rate_max)
+    assert winner.bid.ask <= rate <= call.rate_max
+    return Price(rate, tuple(offer.reveal for offer in setters[:SETTERS_MAX]))
 
 
 def award_fault(
@@ -72,25 +122,36 @@ def award_fault(
     commit_set: CommitSet | None,
     own: Bid,
     award: Award,
-    setter: Signed[BidReveal] | None,
+    sale: tuple[Outcome, Sequence[Signed[BidReveal]]],
 ) -> str:
     """Return what is wrong with an award's price, as far as its winner can see; empty if nothing.
 
-    `setter` is the verified evidence of the award, None if the award has none.
+    `sale` is the verified outcome and the verified evidence of the award.
     """
     if award.rate < own.ask:
         return "the award pays less than the ask"
     if call.profile == QUICK:
         return "" if award.rate == own.ask else "Profile Q pays the ask"
-    if setter is None:
+    outcome, setters = sale
+    won = Counter({share.peer: share.slots for share in outcome.winners})
+    if setters and won.total() != call.slots:
+        return "the outcome does not sell all slots, but another bid sets the price"
+    for setter in setters:
+        reveal = setter.message
+        opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
+        if commit_set is None or opened not in commit_set.commitments:
+            return "the bid that set the price has no commitment in the set"
+        is_loser = won[setter.signer] < reveal.bid.slots and reveal.bid.ask >= own.ask
+        if reveal.call_id != award.call_id or not is_loser:
+            return "the evidence is no losing bid of this auction"
+    if len({setter.signer for setter in setters}) < len(setters):
+        return "the evidence repeats a bid"
+    left = [(s.message.bid, s.message.bid.slots - won[s.signer]) for s in setters]
+    left.sort(key=lambda pair: (pair[0].ask, -pair[1]))
+    rate = _rate_of(left, award.unit, award.shift)
+    if rate is None:
         return "" if award.rate == call.rate_max else "the price has no evidence"
-    reveal = setter.message
-    opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
-    if commit_set is None or opened not in commit_set.commitments:
-        return "the bid that set the price has no commitment in the set"
-    if reveal.call_id != award.call_id or reveal.bid.ask != award.rate:
-        return "the evidence gives another price"
-    return ""
+    return "" if award.rate == rate else "the evidence gives another price"
 
 
 def outcome_fault(
@@ -109,9 +170,26 @@ def outcome_fault(
         return "the outcome does not account for every commitment of the set"
     if award.shift != min(outcome.unopened + award.offer, call.shift_cap):
         return "the shift does not follow from the outcome"
-    if award.offer == 0 and (outcome.winner, outcome.clearing) != (own, award.rate):
-        return "the outcome names another winner or price"
-    return ""
+    won = {share.peer: share.slots for share in outcome.winners}
+    if len(won) < len(outcome.winners) or sum(won.values()) > call.slots:
+        return "the outcome sells more slots than the call"
+    if award.offer == 0 and award.unit >= won.get(own, 0):
+        return "the outcome names another winner"
+    is_first = award.offer == award.unit == 0 and outcome.winners[0].peer == own
+    return "the outcome names another price" if is_first and outcome.clearing != award.rate else ""
+
+
+def _rate_of(losing: Sequence[tuple[Bid, int]], unit: int, shift: int) -> int | None:
+    """Return the price that losing bids and the slots that they have left set for a slot.
+
+    The shift passes over whole bids: otherwise one bid of many slots would absorb it. None if there
+    are too few bids. At most SETTERS_MAX bids count.
+    """
+    proofs = losing[:SETTERS_MAX]
+    asks = [bid.ask for bid, slots in proofs[shift:] for _ in range(slots)]
+    if unit < len(asks):
+        return asks[unit]
+    return asks[-1] if len(proofs) == SETTERS_MAX else None
 
 
 def _lot(tie_break: ContentId, peer: PeerId) -> bytes:

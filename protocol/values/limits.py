@@ -29,6 +29,20 @@ PROTECTED_MAX: Final = 6_000
 
 PEERS_WAIT_MS: Final = 10_000
 """A job for which no provider is known waits this long before its call."""
+AUCTIONS_MAX: Final = 8
+"""A requester has at most this many auctions open for bids at a time."""
+BUSY_MS_MIN: Final = 1_000
+"""Jobs that nobody has capacity for call again after this; the pause doubles each time ..."""
+BUSY_MS_MAX: Final = 30_000
+"""... up to this."""
+STARVING_MS: Final = 60_000
+"""No later job takes capacity before one that has waited this long for busy nodes."""
+PRIORITY_MS: Final = 10 * 60_000
+"""Each step of priority counts as this much waiting."""
+HINTS_MAX: Final = 64
+"""A provider remembers this many calls that it refused as busy, to tell when it has capacity."""
+HINTED_MAX: Final = 4
+"""It tells at most this many requesters each time that capacity is released."""
 COMMIT_MS: Final = 1_200
 """How long providers may commit to bids, unless all expected ones have answered."""
 REVEAL_MS: Final = 900
@@ -39,12 +53,24 @@ SILENT_MS: Final = 10 * 60_000
 """A peer that left a call unanswered is not waited for in this time, unless it is punctual."""
 BIDS_MAX: Final = 64
 """An auction takes this many commitments; if more arrive, standing and a lot choose."""
+BIDDERS_WANTED: Final = 32
+"""A call to many nodes draws lots, so that about this many answer."""
+SLOTS_MAX: Final = 64
+"""An auction sells at most this many slots."""
+SETTERS_MAX: Final = 8
+"""At most this many bids prove the price of an award."""
+OUTCOME_MAX: Final = 6_000
+"""No envelope of an Outcome has more bytes than this."""
 SHIFT_CAP: Final = 1
 """The most ranks by which unopened commitments may raise the price."""
 ACCEPT_MS: Final = 1_500
 """How long a winner may take to accept its award before the next bid is awarded."""
 HOLD_MS: Final = 15_000
 """How long a revealed bid is binding: enough for FALLBACKS_MAX winners that do not answer."""
+REUSE_MS: Final = 10 * 60_000
+"""How long a sold slot may carry further equal jobs before a new auction."""
+REUSE_MS_MAX: Final = 3_600_000
+"""No call may ask for a longer time."""
 HELD_MS: Final = 6_000
 """How long capacity is held for an award that the requester does not confirm."""
 ACTIVE_MS: Final = 2_500

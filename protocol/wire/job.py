@@ -17,6 +17,7 @@ ARGUMENTS_MAX: Final = 256
 WORKLOAD_BYTES_MAX: Final = ENVELOPE_BYTES_MAX - 256
 """A workload must fit into the message that deploys it."""
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
+QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
 BLOB_SIZE_MAX: Final = 2**43
 
 QUICK: Final = 1
@@ -99,6 +100,10 @@ class Terms:
     drivers: Annotated[tuple[str, ...], Key(5), Many(Text(32, 1), 8)] = ()
     hard_limits: Annotated[bool, Key(6), Flag()] = False
     """Ask only nodes whose kernel enforces every limit of a job."""
+    queue_ms: Annotated[int, Key(7), Int(0, QUEUE_MS_MAX)] = 3_600_000
+    """How long the job waits at most for capacity, in each attempt; 0: it asks once."""
+    priority: Annotated[int, Key(8), Int(-10, 10)] = 0
+    """Each step counts as PRIORITY_MS of waiting, among the jobs of this requester."""
 
 
 @dataclass(frozen=True, slots=True)

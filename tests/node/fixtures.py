@@ -273,7 +273,7 @@ def serve_blobs(streams: MemoryStreams, peer: PeerId, blobs: Blobs) -> None:
 
 
 def spec_of(workload: Workload, **changes: Any) -> JobSpec:
-    return JobSpec("test", workload, Terms(100_000), **changes)
+    return JobSpec("test", workload, **({"terms": Terms(100_000)} | changes))
 
 
 def ref_of(data: bytes) -> BlobRef:

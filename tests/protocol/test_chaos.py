@@ -172,7 +172,7 @@ def check_nothing_is_left(network: SimulatedNetwork) -> None:
     for node in network.nodes.values():
         core = node.core
         left = [
-            core.requester.auctions, core.requester.leases, core.requester.jobs,
+            core.requester.scheduler.auctions.states, core.requester.leases, core.requester.jobs,
             core.provider.leases, core.provider.biddings, node.containers, node.disk.outbox,
             node.in_memory,
         ]  # fmt: skip

@@ -21,11 +21,12 @@ from protocol.machines.inputs import (
     RecordReceived,
 )
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import Award, Call, CapabilityRecord
+from protocol.wire.messages import Award, Call, CapabilityRecord, CapacityFree
 
-MACHINES = [requester.auction, requester.lease, provider.bidding, provider.lease]
+MACHINES = [requester.auction, requester.award, requester.lease, provider.bidding, provider.lease]
 CORE_ALONE = {
     JobSubmitted, Call, Award,  # They begin a machine.
+    CapacityFree,
     CapabilityRecord, RecordReceived, PeerConnected, PeerDisconnected, PolicyChanged,
 }  # fmt: skip
 named = pytest.mark.parametrize(

@@ -139,9 +139,10 @@ class Interpreter:
         self._network.run(120_000)
         for node in self._nodes.values():
             core = node.core
-            assert not core.requester.auctions
+            assert not len(core.requester.scheduler.auctions)
+            assert not core.requester.scheduler.awards
+            assert not core.requester.scheduler.queue
             assert not core.requester.leases
-            assert not core.provider.biddings
             assert core.provider.left(node.policy.capacity) == node.policy.capacity
             assert not [lease for lease, c in node.containers.items() if c.exited is None]
 

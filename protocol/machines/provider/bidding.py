@@ -1,9 +1,10 @@
 """The provider's side of one auction: from a call to an award.
 
 Spec: specs/auction.md. A provider opens its bid only after it has received a set of commitments
-that the requester signed and that contains its own. An opened bid is binding, even if it loses,
-because the award may pass to it. A bid reserves nothing: the first award gets the capacity. Bids
-are not saved: unpaid work costs no disk, and after a crash a bid is simply lost.
+that the requester signed and that contains its own. An opened bid is binding for a while, even if
+it loses, because an award may pass to it. After that it stands by: further awards may come, and
+the provider accepts those for which it has capacity. A bid reserves nothing: the first award gets
+the capacity. Bids are not saved: unpaid work costs no disk, and after a crash a bid is simply lost.
 """
 
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.table import NOTHING, Groups, Transitions, pairs
-from protocol.rules.capacity import Capacity, reserve
+from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
 from protocol.rules.standing import unpaid_of
 from protocol.values.ids import CallId, PeerId
-from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, UNPAID_MS_MAX, VOUCHER_MS
+from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, UNPAID_MS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
@@ -69,30 +70,41 @@ class Revealed:
 
 
 @dataclass(frozen=True, slots=True)
+class StandingBy:
+    """Our bid no longer binds us, but an award may still come."""
+
+    bidding: Bidding
+    deadline_ms: int
+    commit_set: Signed[CommitSet] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Over:
     """The auction is over for us."""
 
 
-Open = Committed | Revealed
-State = Committed | Revealed | Over
+Opened = Revealed | StandingBy
+State = Committed | Revealed | StandingBy | Over
 Step = tuple[State, tuple[Effect, ...]]
 
 
-def answer_call(event: Signed[Call], left: Capacity, context: Context) -> Step:
+def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Context) -> Step:
     """Commit to a bid (in Profile Q: bid at once), or refuse with a reason.
 
-    The call matches our own capability record; `left` is the capacity that no lease has taken.
+    The call matches our own capability record; `left` is the capacity that no lease has taken, and
+    in `free_ms` more of it is free at the latest.
     """
     call, call_id = event.message, CallId(event.content_id)
     if unpaid_of(context.standing_of(event.signer), context.now_ms) > UNPAID_MS_MAX:
         return _refuse(event, Refusal.UNPAID, context)
     ask = floor_rate(context.policy.prices, call.resources)
-    if reserve(left, call.resources) is None:
-        return _refuse(event, Refusal.BUSY, context)
+    slots = slots_in(left, call.resources, SLOTS_MAX)
+    if slots == 0:
+        return _refuse(event, Refusal.BUSY, context, free_ms)
     if ask > call.rate_max:
         return _refuse(event, Refusal.PRICE, context)
     policy = context.policy
-    bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS)
+    bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots)
     nonce = context.signer.secret(b"bid", call_id)
     bidding = Bidding(call_id, call, event.signer, bid, nonce)
     if call.profile == QUICK:
@@ -115,18 +127,27 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
 
 def hear_outcome(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
     """Discard our bid if nobody won; if another bidder won, the award may still pass to us."""
-    over = event.signer == state.bidding.requester and not event.message.winner
+    over = event.signer == state.bidding.requester and not event.message.winners
     return (Over(), NOTHING) if over else (state, NOTHING)
 
 
-def withdraw(state: Open, event: Signed[Cancel], context: Context) -> Step:
+def withdraw(state: Committed | Revealed, event: Signed[Cancel], context: Context) -> Step:
     """Discard our bid: the requester has cancelled its auction."""
     over = event.signer == state.bidding.requester
     return (Over(), NOTHING) if over else (state, NOTHING)
 
 
-def forget(state: Open, event: DeadlineReached, context: Context) -> Step:
-    """Discard our bid: the requester fell silent, or the bid is no longer binding."""
+def stand_by(state: Revealed, event: DeadlineReached, context: Context) -> Step:
+    """Keep our bid, which is no longer binding, if the requester may award it again."""
+    reuse_ms = state.bidding.call.reuse_ms
+    if not reuse_ms:
+        return Over(), NOTHING
+    deadline_ms = context.now_ms + reuse_ms
+    return StandingBy(state.bidding, deadline_ms, state.commit_set), NOTHING
+
+
+def forget(state: Committed | StandingBy, event: DeadlineReached, context: Context) -> Step:
+    """Discard our bid: the requester fell silent, or the bid is too old."""
     return Over(), NOTHING
 
 
@@ -136,20 +157,23 @@ TRANSITIONS: Final[Transitions] = {
     (Committed, DeadlineReached): forget,
     (Revealed, Outcome): hear_outcome,
     (Revealed, Cancel): withdraw,
-    (Revealed, DeadlineReached): forget,
+    (Revealed, DeadlineReached): stand_by,
+    (StandingBy, DeadlineReached): forget,
 }
 INPUTS: Final = (CommitSet, Outcome, Cancel, DeadlineReached)
 IGNORED: Final[Groups] = {
-    "repeated: our bid is open": pairs({Revealed}, {CommitSet}),
+    "late or repeated: our bid is open": (
+        pairs({Revealed, StandingBy}, {CommitSet}) | pairs({StandingBy}, {Outcome, Cancel})
+    ),
     "we had opened our bid, crashed, and heard the call again": pairs({Committed}, {Outcome}),
     "the auction has ended for us": pairs({Over}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {}
 
 
-def awardable(state: State, event: Signed[Award]) -> Revealed | None:
+def awardable(state: State, event: Signed[Award]) -> Opened | None:
     """Return the bid that an award is for, or None if we have none open for this requester."""
-    if isinstance(state, Revealed) and event.signer == state.bidding.requester:
+    if isinstance(state, Opened) and event.signer == state.bidding.requester:
         return state
     return None
 
@@ -164,7 +188,7 @@ def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Con
     return Revealed(bidding, deadline_ms, commit_set), (send,)
 
 
-def _refuse(event: Signed[Call], reason: Refusal, context: Context) -> Step:
-    refusal = context.signer.sign(BidRefusal(CallId(event.content_id), reason))
+def _refuse(event: Signed[Call], reason: Refusal, context: Context, free_ms: int = 0) -> Step:
+    refusal = context.signer.sign(BidRefusal(CallId(event.content_id), reason, free_ms))
     # A courtesy to a stranger: sent without the outbox.
     return Over(), (Send(event.signer, refusal.envelope, 0),)

@@ -1,8 +1,8 @@
-"""The machines of a requester: an auction finds a provider, a lease runs the job there.
+"""The machines of a requester: an auction sells slots, an award places a job, a lease runs it.
 
 Spec: specs/core.md#machines.
 """
 
-from protocol.machines.requester import auction, lease
+from protocol.machines.requester import auction, award, lease
 
-__all__ = ["auction", "lease"]
+__all__ = ["auction", "award", "lease"]

@@ -7,8 +7,9 @@ in RETIRED. Messages contain durations, not instants, except those that limit re
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from protocol.values.limits import ENVELOPE_BYTES_MAX, GOSSIP_BYTES_MAX
+from protocol.values.limits import ENVELOPE_BYTES_MAX, GOSSIP_BYTES_MAX, OUTCOME_MAX
 from protocol.wire.messages.auction import (
+    LOTTERY_ALL,
     NO_ID,
     Bid,
     BidCommit,
@@ -16,8 +17,10 @@ from protocol.wire.messages.auction import (
     BidReveal,
     Call,
     Cancel,
+    CapacityFree,
     CommitSet,
     Outcome,
+    Winner,
 )
 from protocol.wire.messages.lease import (
     PREPARING,
@@ -42,8 +45,9 @@ from protocol.wire.messages.record import CapabilityRecord, GpuGroup, Listing, P
 
 Message = (
     CapabilityRecord | Call | BidCommit | CommitSet | BidReveal | Outcome | Cancel | BidRefusal
-    | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive | LeaseRelease | Released
-    | Deploy | Ready | Start | Started | Heartbeat | Voucher | Completed | Receipt
+    | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
+    | LeaseRelease | Released | Deploy | Ready | Start | Started | Heartbeat | Voucher
+    | Completed | Receipt
 )  # fmt: skip
 
 
@@ -81,14 +85,15 @@ NODE, REQUESTER, PROVIDER, EITHER = Role
 GOSSIP, STREAM, BOTH = Carrier
 WIRE: Final = (
     Route(0x01, CapabilityRecord, NODE, BOTH, GOSSIP_BYTES_MAX, "discovery.md#capability-record"),
-    Route(0x10, Call,             PROVIDER,  GOSSIP, GOSSIP_BYTES_MAX, "auction.md#call"),
-    Route(0x12, BidCommit,        REQUESTER, STREAM, 256, "auction.md#bid-commit"),
-    Route(0x13, CommitSet,        PROVIDER,  STREAM, 4_096, "auction.md#commit-set"),
-    Route(0x15, BidReveal,        REQUESTER, STREAM, 512, "auction.md#bid-reveal"),
-    Route(0x17, Outcome,          PROVIDER,  STREAM, 512, "auction.md#outcome"),
-    Route(0x18, Cancel,           PROVIDER,  STREAM, 256, "auction.md#cancel"),
-    Route(0x1B, BidRefusal,       REQUESTER, STREAM, 256, "auction.md#bid-refusal"),
-    Route(0x20, Award,            PROVIDER,  STREAM, 2_048, "lease.md#award"),
+    Route(0x10, Call,             PROVIDER,  GOSSIP, GOSSIP_BYTES_MAX, "auction-messages.md#call"),
+    Route(0x12, BidCommit,        REQUESTER, STREAM, 256, "auction-messages.md#bid-commit"),
+    Route(0x13, CommitSet,        PROVIDER,  STREAM, 4_096, "auction-messages.md#commit-set"),
+    Route(0x15, BidReveal,        REQUESTER, STREAM, 512, "auction-messages.md#bid-reveal"),
+    Route(0x17, Outcome,          PROVIDER,  STREAM, OUTCOME_MAX, "auction-messages.md#outcome"),
+    Route(0x18, Cancel,           PROVIDER,  STREAM, 256, "auction-messages.md#cancel"),
+    Route(0x1B, BidRefusal,       REQUESTER, STREAM, 256, "auction-messages.md#bid-refusal"),
+    Route(0x1C, CapacityFree,     REQUESTER, STREAM, 256, "auction-messages.md#capacity-free"),
+    Route(0x20, Award,            PROVIDER,  STREAM, 12_000, "lease.md#award"),
     Route(0x21, AwardAccept,      REQUESTER, STREAM, 256, "lease.md#award-accept"),
     Route(0x22, AwardDecline,     REQUESTER, STREAM, 256, "lease.md#award-decline"),
     Route(0x23, LeaseConfirm,     PROVIDER,  STREAM, 256, "lease.md#lease-confirm"),
@@ -110,10 +115,46 @@ NUMBER_OF: Final[dict[type, int]] = {route.message: route.number for route in WI
 ROLE_OF: Final[dict[type, Role]] = {route.message: route.role for route in WIRE}
 
 __all__ = [
-    "BY_NUMBER", "NO_ID", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "WIRE",
-    "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call",
+    "BY_NUMBER",
+    "LOTTERY_ALL",
+    "NO_ID",
+    "NUMBER_OF",
+    "PREPARING",
+    "RETIRED",
+    "ROLE_OF",
+    "RUNNING",
+    "WIRE",
+    "Award",
+    "AwardAccept",
+    "AwardDecline",
+    "Bid",
+    "BidCommit",
+    "BidRefusal",
+    "BidReveal",
+    "Call",
     "Cancel",
-    "CapabilityRecord", "Carrier", "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat",
-    "LeaseActive", "LeaseConfirm", "LeaseRelease", "Listing", "Message", "Outcome", "Prices",
-    "Ready", "Receipt", "Released", "Role", "Route", "Start", "Started", "Voucher",
+    "CapabilityRecord",
+    "CapacityFree",
+    "Carrier",
+    "CommitSet",
+    "Completed",
+    "Deploy",
+    "GpuGroup",
+    "Heartbeat",
+    "LeaseActive",
+    "LeaseConfirm",
+    "LeaseRelease",
+    "Listing",
+    "Message",
+    "Outcome",
+    "Prices",
+    "Ready",
+    "Receipt",
+    "Released",
+    "Role",
+    "Route",
+    "Start",
+    "Started",
+    "Voucher",
+    "Winner",
 ]  # fmt: skip

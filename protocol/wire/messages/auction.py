@@ -1,22 +1,24 @@
 """The messages of an auction, from the call for bids to its outcome.
 
-Spec: specs/auction.md#messages.
+Spec: specs/auction-messages.md.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
-from protocol.values.limits import BIDS_MAX, RETAIN_MS, WINDOW_MS_MAX
+from protocol.values.limits import BIDS_MAX, RETAIN_MS, REUSE_MS_MAX, SLOTS_MAX, WINDOW_MS_MAX
 from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
-from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
+from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
 NO_ID = ContentId(bytes(32))
+LOTTERY_ALL: Final = 1_000_000
+"""Every provider may bid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A requester asks every provider to bid for one job. Its content id identifies the auction."""
+    """A requester asks providers to bid for equal slots. Its content id identifies the auction."""
 
     nonce: Annotated[bytes, Key(1), Bytes(16, 16)]
     profile: Annotated[int, Key(2), Int(QUICK, VICKREY)]
@@ -32,14 +34,19 @@ class Call:
     fetch_bytes: Annotated[int, Key(12), Int(0, BLOB_SIZE_MAX)]
     region: Annotated[str, Key(13), Text(32)] = ""
     drivers: Annotated[tuple[str, ...], Key(14), Many(Text(32, 1), 8)] = ()
-    attempt: Annotated[int, Key(15), Int(0, 65_535)] = 0
     addresses: Annotated[tuple[str, ...], Key(16), Many(Text(128, 1), 3)] = ()
     hard_limits: Annotated[bool, Key(17), Flag()] = False
+    slots: Annotated[int, Key(18), Int(1, SLOTS_MAX)] = 1
+    """The most slots that the auction sells. Each carries one job at a time."""
+    reuse_ms: Annotated[int, Key(19), Int(0, REUSE_MS_MAX)] = 0
+    """How long after the decision a bid may still be awarded, to carry further equal jobs."""
+    lottery: Annotated[int, Key(20), Int(1, LOTTERY_ALL)] = LOTTERY_ALL
+    """The share of providers that may bid, in millionths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bid:
-    """A provider's price and conditions for one slot."""
+    """A provider's price and conditions for each slot."""
 
     ask: Annotated[int, Key(1), RATE]
     driver: Annotated[str, Key(2), Text(32, 1)]
@@ -47,6 +54,8 @@ class Bid:
     voucher_ms: Annotated[int, Key(4), Int(2_000, 60_000)]
     exposure_ms: Annotated[int, Key(5), Int(1_000, 600_000)]
     retain_ms: Annotated[int, Key(6), Int(0, RETAIN_MS)]
+    slots: Annotated[int, Key(7), Int(1, SLOTS_MAX)] = 1
+    """How many slots the provider can serve at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,15 @@ class BidRefusal:
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     reason: Annotated[int, Key(2), Int(1, 255)]
+    free_ms: Annotated[int, Key(3), Int(0, TIMEOUT_MS_MAX)] = 0
+    """In how long the capacity is free at the latest; 0 if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityFree:
+    """A provider that refused a call as busy has capacity for it now. It binds nobody."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +102,23 @@ class BidReveal:
 
 
 @dataclass(frozen=True, slots=True)
+class Winner:
+    """The slots that one bidder won."""
+
+    peer: Annotated[PeerId, Key(1), PEER]
+    slots: Annotated[int, Key(2), Int(1, SLOTS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """The requester tells every bidder how the auction ended."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     commit_set: Annotated[ContentId, Key(2), DIGEST]
-    winner: Annotated[PeerId, Key(3), Text(64)]
-    """Empty if nobody won."""
+    winners: Annotated[tuple[Winner, ...], Key(3), Many(Record(Winner), BIDS_MAX)]
+    """The best bid first; empty if nobody won."""
     clearing: Annotated[int, Key(4), RATE]
-    """The rate that the lease pays."""
+    """The rate of the first winner's first slot; 0 if nobody won."""
     opened: Annotated[int, Key(5), Int(0, BIDS_MAX)]
     unopened: Annotated[int, Key(6), Int(0, BIDS_MAX)]
 

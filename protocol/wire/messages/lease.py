@@ -8,8 +8,21 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
+from protocol.values.limits import OUTCOME_MAX, SETTERS_MAX, SLOTS_MAX
 from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
-from protocol.wire.schema import DIGEST, MILLIS, MONEY, PEER, RATE, Bytes, Int, Key, Record, Text
+from protocol.wire.schema import (
+    DIGEST,
+    MILLIS,
+    MONEY,
+    PEER,
+    RATE,
+    Bytes,
+    Int,
+    Key,
+    Many,
+    Record,
+    Text,
+)
 
 PREPARING, RUNNING = 1, 3
 """The states that a heartbeat reports. The number between is not used."""
@@ -17,18 +30,22 @@ PREPARING, RUNNING = 1, 3
 
 @dataclass(frozen=True, slots=True)
 class Award:
-    """The requester accepts one bid and shows what set its price."""
+    """The requester gives one slot of a bidder a job, and shows what set its price."""
 
     call_id: Annotated[CallId, Key(1), DIGEST]
-    outcome: Annotated[bytes, Key(2), Bytes(1, 512)]
+    outcome: Annotated[bytes, Key(2), Bytes(1, OUTCOME_MAX)]
     """The envelope of the auction's Outcome."""
     slot: Annotated[int, Key(3), Int(0, 65_535)]
+    """The number of earlier awards of this auction: it makes the lease's id unique."""
     attempt: Annotated[int, Key(4), Int(0, 65_535)]
     offer: Annotated[int, Key(5), Int(0, 65_535)]
+    """The number of slots that were awarded before and not taken."""
     rate: Annotated[int, Key(6), RATE]
     shift: Annotated[int, Key(7), Int(0, 4)]
-    evidence: Annotated[bytes, Key(8), Bytes(0, 1_024)]
-    """The envelope of the reveal that set the price; empty if the call's highest rate did."""
+    evidence: Annotated[tuple[bytes, ...], Key(8), Many(Bytes(1, 512), SETTERS_MAX)]
+    """The envelopes of the reveals that set the price; empty if the call's highest rate did."""
+    unit: Annotated[int, Key(9), Int(0, SLOTS_MAX - 1)] = 0
+    """Which of the winner's slots this is."""
 
 
 @dataclass(frozen=True, slots=True)

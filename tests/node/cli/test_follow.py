@@ -65,7 +65,7 @@ def test_who_waits_alone_hears_once_what_to_do(daemon, monkeypatch, peers):
     monkeypatch.setattr(daemon.service, "peers", lambda: known)
     node, progress = Connection(daemon.socket), Recording()
     job = node.post("/jobs", JOB)["id"]
-    for phase in ("waiting", "waiting", "done"):
+    for phase in ("queued", "queued", "done"):
         daemon.do(daemon.service.advance, job, phase)
     follow_job(node, job, LogPrinter(as_json=False), progress)
     assert progress.remarks == ([] if peers else [NO_PEERS])

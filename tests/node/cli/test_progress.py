@@ -10,7 +10,7 @@ import pytest
 from node.cli import progress as progress_module
 from node.cli.progress import Lines, LiveLine, Silence, Words, choose_progress
 
-WAITING = ("waiting", {"attempt": 0, "wait_ms": 10_000})
+WAITING = ("queued", {"attempt": 0, "why": "no other node is known"})
 BIDS = {"bids": [{"peer": "a", "eligible": True}, {"peer": "b", "eligible": False}]}
 AWARDED = {"provider": "12D3KooWabcdefgh", "rate": 10**6, "ask": 10**5}
 WAY = [
@@ -18,7 +18,7 @@ WAY = [
     ("running", {}), ("retry", {"why": "the provider vanished\x1b[2J"}), ("done", {}),
 ]  # fmt: skip
 SAID = [
-    "no provider is known yet: waiting up to 10 s for one",
+    "waiting for capacity: no other node is known",
     "announced, waiting for bids", "bids received",
     "awarded to …abcdefgh for 3.6000 credits an hour (the only eligible bidder: your --max-price)",
     "the provider fetches image and inputs", "running",

@@ -73,7 +73,7 @@ def test_an_effect_reaches_its_performer(effect: Any, call: Any) -> None:
 
 
 @pytest.mark.parametrize("saved", [
-    effects.Save("auction", b"call", None), effects.Save("requester-lease", LEASE, WORKLOAD),
+    effects.Save("award", b"lease", None), effects.Save("requester-lease", LEASE, WORKLOAD),
     effects.Save("provider-lease", LEASE, None),
 ])  # fmt: skip
 def test_of_other_states_nobody_has_to_hear(saved: effects.Save) -> None:

@@ -97,8 +97,8 @@ def test_every_event_has_words_of_its_own(kind: type[events.JobEvent]) -> None:
 def test_some_words() -> None:
     assert words_of(events.Running(BEA.peer_id)) == f"running at {BEA.peer_id[-8:]}"
     assert words_of(events.BidsOpened((), 0, ())) == "0 bids"
-    waiting = words_of(events.WaitingForProvider(0, 10_000))
-    assert waiting == "no provider is known yet: waiting up to 10 s for one"
+    waiting = words_of(events.Queued(0, Failure.NO_PEERS, "no other node is known", 10_000))
+    assert waiting == "waiting for capacity: no other node is known"
     returning = words_of(events.Returning(3, 2500))
     assert returning == "exited with 3 after 2.5 s; fetching log and outputs"
     failed = events.Failed(Failure.CANCELLED, "cancelled", BEA.peer_id, 2500, 10**9)

@@ -22,10 +22,10 @@ from protocol.core.presence import record_of
 from protocol.machines import effects, provider, requester
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Report, Save, Settle
-from protocol.machines.events import Announced, Running, WaitingForProvider
+from protocol.machines.events import Announced, Queued, Running
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId, digest_of
-from protocol.values.limits import PEERS_WAIT_MS
+from protocol.values.reasons import Failure
 from protocol.wire.codec import encode
 from protocol.wire.job import Outputs
 from protocol.wire.snapshot import from_snapshot, to_snapshot
@@ -46,7 +46,8 @@ def halted(state: type) -> Halves:
     def there() -> bool:
         core = ada.core
         states = (
-            *core.requester.auctions.values(),
+            *core.requester.scheduler.auctions.states.values(),
+            *core.requester.scheduler.awards.values(),
             *core.requester.leases.values(),
             *bea.core.provider.leases.values(),
         )
@@ -80,7 +81,7 @@ async def resumed(node_folder: NodeFolder, node: Node, policy: Policy) -> tuple[
 
 
 def _latest_ms(saved: Saved) -> int:
-    states = (*saved.leases, *saved.leases_provided, *saved.auctions)
+    states = (*saved.leases, *saved.leases_provided, *saved.awards)
     return min((state.deadline_ms for state in states), default=1_800_000_000_000) - 1
 
 
@@ -111,22 +112,22 @@ async def test_leases_that_we_serve(bea: NodeFolder, state: type, wanted: list[s
 
 
 @pytest.mark.parametrize("state, wanted", [
-    (requester.auction.Awarding, []),
-    (requester.auction.Confirming, []),
+    (requester.award.Awarding, []),
+    (requester.award.Confirming, []),
     (requester.lease.Deploying, []),
     (requester.lease.Launching, []),
     (requester.lease.Executing, ["FollowLog"]),
     (requester.lease.Fetched, ["FetchOutputs"]),
     (requester.lease.Releasing, []),
 ])  # fmt: skip
-async def test_auctions_and_leases_of_our_own(
+async def test_awards_and_leases_of_our_own(
     ada: NodeFolder, state: type, wanted: list[str]
 ) -> None:
     _, ada_node, _ = halted(state)
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
     assert kinds(done) == wanted
-    (found,) = (*core.requester.auctions.values(), *core.requester.leases.values())
+    (found,) = (*core.requester.scheduler.awards.values(), *core.requester.leases.values())
     assert isinstance(found, state)
     assert len(core.requester.jobs) == 1
 
@@ -139,13 +140,14 @@ async def test_a_job_whose_auction_was_open_is_called_for_again(
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
     (waiting,) = [e.event for e in done if isinstance(e, Report)]
-    assert waiting == WaitingForProvider(0, PEERS_WAIT_MS), "nobody is known yet"
+    assert isinstance(waiting, Queued)
+    assert waiting.reason is Failure.NO_PEERS, "nobody is known yet"
     record = record_of(Context(START_MS, bea_node.signer, bea_node.policy), 1)
     done = core.handle(bea_node.signer.sign(record), START_MS)
     (announced,) = [e.event for e in done if isinstance(e, Report)]
     assert isinstance(announced, Announced)
     assert announced.attempt == 0
-    assert len(core.requester.auctions) == 1
+    assert len(core.requester.scheduler.auctions.states) == 1
     assert any(isinstance(effect, effects.Publish) for effect in done)
 
 

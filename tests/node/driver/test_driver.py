@@ -252,7 +252,7 @@ async def test_after_a_full_disk_the_journal_has_all_that_was_said(
         await driver.take(JobSubmitted(JOB, job_spec()))
         nursery.cancel_scope.cancel()
     assert [row.job_id for row in await journal.jobs()] == [JOB]
-    assert [row.kind for row in await journal.events(JOB)] == ["waiting"]
+    assert [row.kind for row in await journal.events(JOB)] == ["queued"]
 
 
 async def test_the_effects_of_recovery_come_first(

@@ -9,6 +9,7 @@ from node.driver.job_events import detail_of, kind_of
 from node.storage.journal import JobEventRow
 from protocol.machines import events
 from protocol.values.ids import CallId, LeaseId, digest_of
+from protocol.values.reasons import Failure
 from protocol.wire.messages import Bid, Heartbeat
 from tests.node.fixtures import ADA, BEA, JOB, LEASE
 
@@ -21,7 +22,7 @@ BIDS = events.BidsOpened(
     ((ADA.peer_id, 1),),
 )
 AWARDED = events.Awarded(BEA.peer_id, LeaseId(b"l" * 32), 277_777, 270_000, 300_000)
-WAITING = events.WaitingForProvider(0, 10_000)
+WAITING = events.Queued(0, Failure.NO_PEERS, "no other node is known", 9_000)
 WAY = (ANNOUNCED, BIDS, AWARDED, events.Fetching(BEA.peer_id), events.Starting(BEA.peer_id),
        events.Running(BEA.peer_id), events.Returning(0, 1_500))  # fmt: skip
 

@@ -29,10 +29,10 @@ def view(*happened: events.JobEvent) -> JobView:
 
 def test_every_phase_has_a_count() -> None:
     counted = {field.name for field in fields(PhaseCounts)}
-    assert phase_of(rows(WAITING)) == view(WAITING).phase == "waiting"
+    assert phase_of(rows(WAITING)) == view(WAITING).phase == "queued"
     cancelling = (*WAY[:6], events.Cancelling(BEA.peer_id))
     assert phase_of(rows(*cancelling)) == view(*cancelling).phase == "cancelling"
-    assert counted >= {"waiting", "cancelling"}
+    assert counted >= {"queued", "cancelling"}
     for number in range(1, len(WAY) + 1):
         assert view(*WAY[:number]).phase in counted
         assert phase_of(rows(*WAY[:number])) == view(*WAY[:number]).phase

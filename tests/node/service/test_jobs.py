@@ -20,6 +20,7 @@ from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import JobId
+from protocol.wire.job import Terms
 from tests.node.fixtures import BEA, JOB, spec_of, until
 from tests.node.local_node import LocalPair
 
@@ -111,7 +112,7 @@ async def test_nothing_is_pinned_and_nothing_runs_when_all_is_over(pair: LocalPa
 async def test_a_job_that_nobody_can_run(pair: LocalPair) -> None:
     workload = await pair.ada.node_folder.workload()
     huge = replace(workload, resources=replace(workload.resources, cpus=99))
-    job = (await pair.jobs.submit(spec_of(huge))).id
+    job = (await pair.jobs.submit(spec_of(huge, terms=Terms(100_000, queue_ms=0)))).id
     view = await pair.phase(job, "failed")
     assert view.reason == "no-match"
     with pytest.raises(Conflict, match="has no outputs"):

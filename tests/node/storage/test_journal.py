@@ -55,7 +55,7 @@ def job(job_id: JobId, state: str = "Bidding", data: bytes | None = b"job") -> S
 
 async def test_all_of_a_commit_is_there_after_a_restart(tmp_path: Path) -> None:
     commit = Commit(
-        snapshots=(job(JOBS[0]), Snapshot("auction", b"k", "Open", b"auction")),
+        snapshots=(job(JOBS[0]), Snapshot("award", b"k", "Open", b"award")),
         events=(NewEvent(JOBS[0], 5, "submitted", "{}"),),
         receipts=(RECEIPT,),
         outbox=(NewMessage(ADA, b"envelope", 99),),
@@ -65,7 +65,7 @@ async def test_all_of_a_commit_is_there_after_a_restart(tmp_path: Path) -> None:
     async with open_journal(tmp_path / "node.db") as journal:
         (row,) = await journal.jobs()
         assert (row.job_id, row.state, row.data) == (JOBS[0], job(JOBS[0]).state, job(JOBS[0]).data)
-        assert await journal.snapshots("auction") == (commit.snapshots[1],)
+        assert await journal.snapshots("award") == (commit.snapshots[1],)
         assert await journal.events(JOBS[0]) == (JobEventRow(JOBS[0], 1, 5, "submitted", "{}"),)
         assert await journal.receipts() == (RECEIPT,)
         assert await journal.outbox() == (OutboxRow(1, ADA, b"envelope", 99),)
@@ -83,11 +83,11 @@ async def test_nothing_of_a_commit_is_there_if_a_part_of_it_fails(journal: Journ
 
 
 async def test_newest_snapshot_counts_and_none_deletes(journal: Journal) -> None:
-    for table in ("auction", "requester-lease", "provider-lease"):
+    for table in ("award", "requester-lease", "provider-lease"):
         await journal.commit(Commit(snapshots=(Snapshot(table, b"k", "Open", b"1"),)))
     newer = Snapshot("requester-lease", b"k", "Running", b"2")
-    await journal.commit(Commit(snapshots=(newer, Snapshot("auction", b"k", "Finished", None))))
-    assert await journal.snapshots("auction") == ()
+    await journal.commit(Commit(snapshots=(newer, Snapshot("award", b"k", "Finished", None))))
+    assert await journal.snapshots("award") == ()
     assert await journal.snapshots("requester-lease") == (newer,)
     assert await journal.snapshots("provider-lease") == (
         Snapshot("provider-lease", b"k", "Open", b"1"),

@@ -16,7 +16,7 @@ from protocol.core.standings import Standings
 from protocol.machines.context import Context, Policy
 from protocol.rules.matching import demand_of_job, explain
 from protocol.values.ids import PeerId
-from protocol.values.limits import BIDS_MAX, RECORD_TTL_MS
+from protocol.values.limits import RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord
 from tests.driven import START_MS
 from tests.simulated_network import job_spec
@@ -51,7 +51,7 @@ def test_candidates_are_others_that_have_not_failed_us() -> None:
     known = Known(OWN, BEN, CLEO)
     known.answers(OWN, BEN, CLEO)
     assert known.candidates.count(SPEC, (BEN,), CONTEXT) == (2, 1)
-    assert known.candidates.expected(SPEC, (BEN,), CONTEXT) == (CLEO,)
+    assert known.candidates.answering(SPEC, (BEN,), CONTEXT) == (CLEO,)
     assert list(known.candidates.able(SPEC, (BEN,), 0, CONTEXT)) == [CLEO]
     why = known.candidates.explanation(SPEC, (BEN,), CONTEXT).why
     assert why == "1 of 2 known nodes can serve this job: 1 failed it before"
@@ -76,23 +76,22 @@ def test_what_has_expired_does_not_count() -> None:
     known, later = Known(BEN), replace(CONTEXT, now_ms=START_MS + RECORD_TTL_MS)
     known.answers(BEN)
     assert known.candidates.count(SPEC, (), later) == (0, 0)
-    assert known.candidates.expected(SPEC, (), later) == ()
+    assert known.candidates.answering(SPEC, (), later) == ()
     assert not known.candidates.is_anybody((), later)
 
 
-def test_only_who_answered_before_is_waited_for_and_only_if_they_are_few() -> None:
+def test_only_who_answered_before_and_can_serve_is_known_to_answer() -> None:
     known = Known(BEN, CLEO)
-    assert known.candidates.expected(SPEC, (), CONTEXT) == ()
     known.answers(CLEO)
-    assert known.candidates.expected(SPEC, (), CONTEXT) == (CLEO,)
+    assert known.candidates.answering(SPEC, (), CONTEXT) == (CLEO,)
+    assert known.candidates.answering(SPEC, (CLEO,), CONTEXT) == ()
+    known.answers(BEN)
+    assert known.candidates.answering(SPEC, (), CONTEXT) == (CLEO,), "as a moment ago"
+    later = replace(CONTEXT, now_ms=START_MS + EXPLANATION_MS)
+    assert set(known.candidates.answering(SPEC, (), later)) == {BEN, CLEO}
     known.add(CLEO, cpus=0, sequence=2)
-    assert known.candidates.expected(SPEC, (), CONTEXT) == ()
-    for count in (BIDS_MAX, BIDS_MAX + 1):
-        names = [f"peer{number}" for number in range(count)]
-        many = Known(*names)
-        many.answers(*names)
-        expected = many.candidates.expected(SPEC, (), CONTEXT)
-        assert len(expected) == (count if count == BIDS_MAX else 0)
+    later = replace(CONTEXT, now_ms=START_MS + 2 * EXPLANATION_MS)
+    assert known.candidates.answering(SPEC, (), later) == (BEN,)
 
 
 @pytest.mark.parametrize("nodes", [10, 11, 25, 1_000])
@@ -134,7 +133,7 @@ def test_every_node_is_found_from_as_many_places_as_any_other(
 def test_those_that_answered_and_left_do_not_hide_those_that_are_here() -> None:
     known = Known(BEN)
     known.answers(*(f"gone{number}" for number in range(2 * module.LOOKED_AT_MAX)), BEN)
-    assert known.candidates.expected(SPEC, (), CONTEXT) == (BEN,)
+    assert known.candidates.answering(SPEC, (), CONTEXT) == (BEN,)
 
 
 def test_an_explanation_serves_all_who_ask_the_same_for_a_moment(

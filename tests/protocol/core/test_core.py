@@ -111,10 +111,10 @@ def test_a_bid_that_is_opened_before_the_set_is_closed_is_counted() -> None:
     core = Core(SIGNERS[0], POLICY)
     core.handle(record_from(1), START_MS)
     core.handle(JobSubmitted(JOB, job_spec()), START_MS)
-    ((call_id, calling),) = core.requester.auctions.items()
+    ((call_id, calling),) = core.requester.scheduler.auctions.states.items()
     bid = Bid(1, "embedded", 1, 10_000, 35_000, 0)
     assert core.handle(ANN.sign(BidReveal(call_id, NO_ID, bid, bytes(32))), START_MS) == []
-    assert core.requester.auctions == {call_id: calling}
+    assert core.requester.scheduler.auctions.states == {call_id: calling}
     assert core.status(START_MS).illegal == {"auction Calling BidReveal": 1}
 
 
@@ -135,7 +135,7 @@ def test_it_wakes_for_the_first_deadline_of_all() -> None:
     assert core.next_deadline_ms() == START_MS + RECORD_REFRESH_MS
     core.handle(record_from(1), START_MS)
     core.handle(JobSubmitted(JOB, job_spec()), START_MS)
-    (auction,) = core.requester.auctions.values()
+    (auction,) = core.requester.scheduler.auctions.states.values()
     assert core.next_deadline_ms() == auction.deadline_ms
 
 
@@ -144,9 +144,9 @@ def test_waking_early_changes_nothing() -> None:
     core.handle(PolicyChanged(POLICY), START_MS)
     core.handle(record_from(1), START_MS)
     core.handle(JobSubmitted(JOB, job_spec()), START_MS)
-    before = dict(core.requester.auctions)
+    before = dict(core.requester.scheduler.auctions.states)
     assert core.handle(DeadlineReached(), START_MS) == []
-    assert core.requester.auctions == before
+    assert core.requester.scheduler.auctions.states == before
 
 
 def test_a_policy_that_changes_is_announced_and_obeyed() -> None:

@@ -12,12 +12,16 @@ from protocol.core.jobs import (
     Ending,
     Job,
     after_failure,
-    auction_for,
+    call_for,
+    class_of,
 )
 from protocol.machines.context import Context, Policy
 from protocol.values.ids import JobId, PeerId
+from protocol.values.limits import REUSE_MS
 from protocol.values.reasons import Failure
-from protocol.wire.job import QUICK, VICKREY, BlobRef, FileRef
+from protocol.wire.codec import encode
+from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef
+from protocol.wire.messages import Call
 from tests.driven import START_MS
 from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
@@ -41,30 +45,44 @@ def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
     assert after_failure(JOB, reason, BEN) == replace(JOB, ending=expected)
 
 
+def call_of(job: Job = JOB, slots: int = 1, serial: int = 0) -> Call:
+    return call_for(class_of(job), slots, serial, CONTEXT)
+
+
 def test_a_call_says_what_everybody_may_know() -> None:
     inputs = (FileRef("a", BlobRef(bytes(32), 30)), FileRef("b", BlobRef(bytes(32), 12)))
     workload = replace(JOB.spec.workload, inputs=inputs, image_bytes=100)
-    called = auction_for(replace(JOB, spec=replace(JOB.spec, workload=workload)), (), CONTEXT)
-    call = called.call
+    call = call_of(replace(JOB, spec=replace(JOB.spec, workload=workload)), 3)
     assert call.fetch_bytes == 142
     assert call.addresses == ("/a", "/b", "/c")
     assert (call.profile, call.usage_ms_max) == (VICKREY, workload.timeout_ms)
-    assert JOB.job_id not in called.envelope
-    assert b"true" not in called.envelope, "the command is for the winner alone"
+    assert (call.slots, call.reuse_ms, call.issued_ms) == (3, REUSE_MS, START_MS)
+    assert b"true" not in encode(call), "the command is for the winner alone"
+    assert b"true" not in class_of(JOB).key
 
 
 def test_a_quick_call_has_one_window_and_no_shift() -> None:
-    quick = replace(JOB, spec=job_spec(profile=QUICK))
-    call = auction_for(quick, (), CONTEXT).call
+    call = call_of(replace(JOB, spec=job_spec(profile=QUICK)))
     assert (call.reveal_ms, call.shift_cap) == (0, 0)
 
 
-def test_each_attempt_is_an_auction_of_its_own() -> None:
-    calls = {auction_for(replace(JOB, attempt=number), (), CONTEXT).call_id for number in range(3)}
-    assert len(calls) == 3
+def test_each_call_is_an_auction_of_its_own() -> None:
+    assert len({call_of(serial=number).nonce for number in range(3)}) == 3
+
+
+def test_jobs_that_differ_in_what_only_the_winner_sees_are_of_one_class() -> None:
+    env = (EnvVar("MUTIRAO_ARRAY_INDEX", "7"),)
+    other = replace(JOB.spec, workload=replace(JOB.spec.workload, env=env, command=("false",)))
+    assert class_of(replace(JOB, spec=other)) == class_of(JOB)
+    assert class_of(replace(JOB, spec=job_spec(queue_ms=0, priority=3))) == class_of(JOB)
+    assert class_of(replace(JOB, spec=job_spec(rate_max=1))) != class_of(JOB)
+    retried = class_of(replace(JOB, avoid=(BEN,)))
+    assert retried != class_of(JOB)
+    assert retried.key == class_of(JOB).key, "it may use the same slots, but not all of them"
+    assert retried.block_key != class_of(JOB).block_key
 
 
 def test_an_address_that_is_too_long_is_not_told() -> None:
     long = f"/dns4/{'a' * 128}/tcp/1"
     context = replace(CONTEXT, policy=Policy(addresses=(long, "/a")))
-    assert auction_for(JOB, (), context).call.addresses == ("/a",)
+    assert call_for(class_of(JOB), 1, 0, context).addresses == ("/a",)

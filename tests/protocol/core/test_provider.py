@@ -39,6 +39,7 @@ from protocol.wire.messages import (
     Message,
     Outcome,
     Start,
+    Winner,
 )
 from tests.driven import POLICY, START_MS
 from tests.strategies import SIGNERS
@@ -72,12 +73,14 @@ def said(effects: list[Any]) -> list[Message]:
 
 def award_of(
     called: Signed[Call], who: Any = ANN, rate: int = 3_000, *,
-    closed: Signed[CommitSet] | None = None, evidence: bytes = b"", outcome: bytes = b"",
+    closed: Signed[CommitSet] | None = None, evidence: tuple[bytes, ...] = (),
+    outcome: bytes = b"",
 ) -> Signed[Award]:  # fmt: skip
     """Return an award of an auction whose bids were all opened, to us."""
     call_id, set_id = CallId(called.content_id), closed.content_id if closed else NO_ID
     bids = len(closed.message.commitments) if closed else 1
-    told = who.sign(Outcome(call_id, set_id, SIGNERS[0].peer_id, rate, bids, 0)).envelope
+    winners = (Winner(SIGNERS[0].peer_id, 1),)
+    told = who.sign(Outcome(call_id, set_id, winners, rate, bids, 0)).envelope
     return who.sign(Award(call_id, outcome or told, 0, 0, 0, rate, 0, evidence))
 
 
@@ -166,7 +169,7 @@ def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
 
 # Awards.
 
-OUTCOME = Outcome(CallId(call().content_id), NO_ID, SIGNERS[0].peer_id, 3_000, 1, 0)
+OUTCOME = Outcome(CallId(call().content_id), NO_ID, (Winner(SIGNERS[0].peer_id, 1),), 3_000, 1, 0)
 
 
 def test_an_award_makes_a_lease_and_holds_capacity() -> None:
@@ -188,7 +191,7 @@ def test_an_award_makes_a_lease_and_holds_capacity() -> None:
         (award_of(call(AMY)), Decline.POLICY),
         (award_of(call(), rate=2_999), Decline.EVIDENCE),
         (award_of(call(), rate=3_001), Decline.EVIDENCE),
-        (award_of(call(), evidence=b"noise"), Decline.EVIDENCE),
+        (award_of(call(), evidence=(b"noise",)), Decline.EVIDENCE),
         (award_of(call(), outcome=b"noise"), Decline.EVIDENCE),
         (
             award_of(call(), outcome=ANN.sign(replace(OUTCOME, unopened=1)).envelope),
@@ -196,7 +199,7 @@ def test_an_award_makes_a_lease_and_holds_capacity() -> None:
         ),
         (award_of(call(), outcome=EVE.sign(OUTCOME).envelope), Decline.EVIDENCE),
         (award_of(call(), outcome=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
-        (award_of(call(), evidence=ANN.sign(Start(bytes(32), 0)).envelope), Decline.EVIDENCE),
+        (award_of(call(), evidence=(ANN.sign(Start(bytes(32), 0)).envelope,)), Decline.EVIDENCE),
     ],
 )
 def test_a_wrong_award_is_declined(award: Signed[Award], reason: Decline) -> None:
@@ -255,11 +258,11 @@ def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
     called = call(profile=VICKREY, reveal_ms=900)
     shill = replace(other, ask=3_001)
     forged = EVE.sign(BidReveal(call_id, closed.content_id, shill, bytes(32))).envelope
-    wrong = award_of(called, rate=3_001, evidence=forged, closed=closed)
+    wrong = award_of(called, rate=3_001, evidence=(forged,), closed=closed)
     (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
     fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
-    right = award_of(called, rate=4_000, evidence=fair, closed=closed)
+    right = award_of(called, rate=4_000, evidence=(fair,), closed=closed)
     (accept,) = said(provider.hear(right, CONTEXT))
     assert isinstance(accept, AwardAccept)
 
@@ -272,7 +275,7 @@ def test_our_own_bid_is_no_evidence() -> None:
     reveal = BidReveal(own.call_id, closed.content_id, own.bid, own.nonce)
     proof = SIGNERS[0].sign(reveal).envelope
     called = call(profile=VICKREY, reveal_ms=900)
-    wrong = award_of(called, rate=3_000, evidence=proof, closed=closed)
+    wrong = award_of(called, rate=3_000, evidence=(proof,), closed=closed)
     (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
 
@@ -289,7 +292,7 @@ def test_a_release_that_overtakes_its_award_leaves_no_capacity_held() -> None:
     assert provider.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT) == []
     assert provider.hear(award_of(called), CONTEXT) == []
     assert provider.left(POLICY.capacity) == POLICY.capacity
-    assert not provider.biddings
+    assert not provider.leases
 
 
 def test_strangers_do_not_touch_a_lease() -> None:
@@ -352,7 +355,7 @@ def test_the_loser_keeps_its_bid_ready() -> None:
     called = call()
     provider.hear(called, CONTEXT)
     call_id = CallId(called.content_id)
-    provider.hear(ANN.sign(Outcome(call_id, NO_ID, EVE.peer_id, 1, 2, 0)), CONTEXT)
+    provider.hear(ANN.sign(Outcome(call_id, NO_ID, (Winner(EVE.peer_id, 1),), 1, 2, 0)), CONTEXT)
     (accept,) = said(provider.hear(award_of(called), CONTEXT))
     assert isinstance(accept, AwardAccept)
 
@@ -388,11 +391,3 @@ def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
         told = provider.handle(DeadlineReached(), at)
         killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
     assert killed == [[], [], [leases[0]]]
-
-
-def test_leases_go_on_after_a_restart() -> None:
-    provider, again = fresh(), fresh()
-    lease_id = won(provider)
-    assert again.recover(provider.leases.values(), CONTEXT) == []
-    assert isinstance(again.leases[lease_id], lease.Held)
-    assert again.left(POLICY.capacity) == provider.left(POLICY.capacity)

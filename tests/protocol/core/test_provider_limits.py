@@ -13,9 +13,10 @@ from protocol.core import provider as module
 from protocol.core.provider import Provider
 from protocol.machines.context import Context
 from protocol.machines.effects import Learn, Send
-from protocol.machines.inputs import StopRequested
+from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease.billing import receipt_of
+from protocol.rules.selection import is_drawn
 from protocol.rules.standing import Standing
 from protocol.values.ids import CallId, ContentId, lease_id_of
 from protocol.values.limits import (
@@ -26,15 +27,16 @@ from protocol.values.limits import (
     UNPAID_HALF_LIFE_MS,
     UNPAID_MS_MAX,
 )
-from protocol.values.reasons import Refusal
+from protocol.values.reasons import Decline, Refusal
 from protocol.wire.envelope import Signer
-from protocol.wire.job import VICKREY, Resources
+from protocol.wire.job import VICKREY, Resources, Workload
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
     BidRefusal,
     BidReveal,
     Cancel,
+    CapacityFree,
     CommitSet,
     LeaseRelease,
 )
@@ -256,3 +258,128 @@ def test_what_our_own_owner_stops_is_nobody_elses_fault() -> None:
     won(provider)
     provider.handle(StopRequested(), later(UNPAID_MS_MAX + 1))
     assert provider._standings.of(ANN.peer_id).unpaid == 0
+
+
+def test_leases_go_on_after_a_restart() -> None:
+    provider, again = fresh(), fresh()
+    lease_id = won(provider)
+    assert again.recover(provider.leases.values(), CONTEXT) == []
+    assert isinstance(again.leases[lease_id], lease.Held)
+    assert again.left(CONTEXT.policy.capacity) == provider.left(CONTEXT.policy.capacity)
+
+
+# One bid, many awards.
+
+
+def reusing(**more: Any) -> Any:
+    return call(resources=Resources(1), rate_max=9_000, reuse_ms=60_000, **more)
+
+
+def numbered(called: Any, slot: int) -> Any:
+    """Return the award of a call with another number."""
+    return ANN.sign(replace(award_of(called, rate=1_000).message, slot=slot))
+
+
+def test_an_open_bid_takes_one_award_after_another_while_there_is_capacity() -> None:
+    provider, called = fresh(), reusing()
+    (bid,) = said(provider.hear(called, CONTEXT))
+    assert isinstance(bid, BidReveal)
+    assert bid.bid.slots == 4
+    answers = [said(provider.hear(numbered(called, slot), CONTEXT)) for slot in range(5)]
+    kinds = [type(answer) for (answer,) in answers]
+    assert kinds == [AwardAccept] * 4 + [AwardDecline]
+    assert len(provider.leases) == 4
+
+
+def test_a_bid_that_no_longer_binds_takes_awards_until_its_time_is_over() -> None:
+    provider, called = fresh(), reusing()
+    provider.hear(called, CONTEXT)
+    (revealed,) = provider.biddings.values()
+    binding_ms = revealed.deadline_ms - START_MS
+    provider.handle(DeadlineReached(), later(binding_ms))
+    (standing_by,) = provider.biddings.values()
+    assert standing_by.deadline_ms == START_MS + binding_ms + 60_000
+    (accept,) = said(provider.hear(numbered(called, 7), later(binding_ms)))
+    assert isinstance(accept, AwardAccept)
+    provider.handle(DeadlineReached(), later(binding_ms + 60_000))
+    assert not provider.biddings
+
+
+def test_a_late_copy_of_an_award_makes_no_second_lease() -> None:
+    provider, called = fresh(), reusing()
+    provider.hear(called, CONTEXT)
+    award = numbered(called, 0)
+    provider.hear(award, CONTEXT)
+    (lease_id,) = provider.leases
+    provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    assert not provider.leases
+    (decline,) = said(provider.hear(award, CONTEXT))
+    assert isinstance(decline, AwardDecline)
+    assert decline.reason == Decline.POLICY
+    assert not provider.leases
+
+
+def test_bids_that_no_longer_bind_are_bounded_and_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BIDDINGS_MAX", 3)
+    provider, at_ms = fresh(), 0
+    for number in range(9):
+        provider.hear(reusing(nonce=number.to_bytes(16)), later(at_ms))
+        at_ms += 20_000
+        provider.handle(DeadlineReached(), later(at_ms))
+    assert len(provider.biddings) == 3
+    assert said(provider.hear(reusing(nonce=bytes([9]) * 16), later(at_ms)))
+
+
+def test_an_award_refunds_its_call() -> None:
+    provider = fresh()
+    for number in range(CALLS_BURST + 5):
+        lease_id = won(provider, nonce=number.to_bytes(16))
+        assert lease_id in provider.leases
+        provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+
+
+def test_a_lottery_lets_only_those_bid_that_it_draws() -> None:
+    provider = fresh()
+    calls = [reusing(nonce=number.to_bytes(16), lottery=500_000) for number in range(40)]
+    answered = [bool(provider.hear(each, CONTEXT)) for each in calls]
+    drawn = [is_drawn(CallId(each.content_id), SIGNERS[0].peer_id, 500_000) for each in calls]
+    assert answered == drawn
+    assert 0 < sum(drawn) < 40
+
+
+# Hints.
+
+
+def test_who_was_refused_as_busy_is_told_once_when_there_is_capacity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider = fresh()
+    lease_id = won(provider)  # 3 of 4 processors.
+    calls = [call(AMY, nonce=bytes([number]) * 16) for number in range(2)]
+    for each in (*calls, call(EVE, resources=Resources(4), rate_max=9_000)):
+        (refusal,) = said(provider.hear(each, CONTEXT))
+        assert isinstance(refusal, BidRefusal)
+        assert refusal.reason == Refusal.BUSY
+    monkeypatch.setattr(module, "HINTED_MAX", 1)
+    told = provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    assert said(told)[-1] == CapacityFree(CallId(calls[1].content_id)), "about the last call"
+    assert [effect.peer for effect in told if isinstance(effect, Send)].count(AMY.peer_id) == 1
+    second = won(provider, nonce=bytes([9]) * 16)
+    told = provider.hear(ANN.sign(LeaseRelease(second, 1)), CONTEXT)
+    assert EVE.peer_id in [effect.peer for effect in told if isinstance(effect, Send)]
+    third = won(provider, nonce=bytes([8]) * 16)
+    assert len(said(provider.hear(ANN.sign(LeaseRelease(third, 1)), CONTEXT))) == 1, "nobody waits"
+
+
+def test_a_refusal_says_when_a_running_job_ends_at_the_latest() -> None:
+    provider = fresh()
+    lease_id = won(provider)
+    provider.leases[lease_id] = lease.Serving(
+        provider.leases[lease_id].hold, START_MS + 60_000, bytes(32), Workload(bytes(32), ("x",)),
+        started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
+    )  # fmt: skip
+    (refusal,) = said(provider.hear(call(AMY), later(10_000)))
+    assert isinstance(refusal, BidRefusal)
+    assert refusal.free_ms == 590_000

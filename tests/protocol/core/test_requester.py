@@ -19,8 +19,8 @@ from protocol.machines.events import (
     Done,
     Failed,
     Fetching,
+    Queued,
     Retrying,
-    WaitingForProvider,
 )
 from protocol.machines.inputs import (
     DeadlineReached,
@@ -97,7 +97,7 @@ def test_that_nobody_bids_is_explained_by_who_is_beyond_reach(is_connected: bool
     core = Core(SIGNERS[0], Policy())
     core.handle(record_from(1), START_MS)
     core.handle(record_from(2, cpus=0), START_MS)
-    core.handle(JobSubmitted(JOB, job_spec()), START_MS)
+    core.handle(JobSubmitted(JOB, job_spec(queue_ms=0)), START_MS)
     if is_connected:  # By our own dialling, meanwhile.
         core.handle(PeerConnected(SIGNERS[1].peer_id), START_MS)
     reports: list[Report] = []
@@ -117,17 +117,17 @@ def test_a_job_waits_for_a_provider_and_calls_when_one_is_known() -> None:
     core = Core(SIGNERS[0], POLICY)
     save, report = core.handle(JobSubmitted(JOB, job_spec()), START_MS)
     assert isinstance(save, Save)
-    assert report.event == WaitingForProvider(0, PEERS_WAIT_MS)
+    assert isinstance(report.event, Queued)
+    assert report.event.until_ms == START_MS + job_spec().terms.queue_ms
     assert core.next_deadline_ms() == START_MS + PEERS_WAIT_MS
     for useless in (record_from(0), record_from(1, providing=False)):
         assert core.handle(useless, START_MS) == [], "ourselves, and one that lends nothing"
     effects = core.handle(record_from(2), START_MS + 100)
     assert [type(effect) for effect in effects] == [Report, Reach, Publish]
-    (called,) = core.requester.auctions.values()
+    (called,) = core.requester.scheduler.auctions.states.values()
     assert effects[0].event.eligible == 1
     assert called.auction.expected == (), "others may appear while the window is open"
     assert core.handle(record_from(2), START_MS + 200) == [], "it calls once"
-    assert not core.requester.uncalled
 
 
 def test_a_job_that_nobody_appears_for_is_called_for_in_the_end() -> None:
@@ -152,7 +152,7 @@ def test_an_attempt_waits_for_somebody_who_has_not_failed_the_job() -> None:
     network, ann, ben = network_of_two()
     network.prepare_fails.add("ben")
     job_id = network.submit(ann)
-    assert network.run_until(lambda: bool(ann.core.requester.uncalled))
+    assert network.run_until(lambda: bool(ann.core.requester.scheduler.queue))
     network.add("cleo", provider_policy())
     network.meet()
     assert network.run_until(lambda: network.ended(ann, job_id))
@@ -170,13 +170,13 @@ def test_one_identifier_is_one_job() -> None:
 def test_nobody_there_ends_the_job_with_the_reason() -> None:
     network = SimulatedNetwork()
     ann = network.add("ann")
-    job_id = network.submit(ann)
+    job_id = network.submit(ann, job_spec(queue_ms=0))
     assert network.run_until(lambda: network.ended(ann, job_id))
     failed = ann.disk.events[job_id][-1]
     assert isinstance(failed, Failed)
     assert failed.reason is Failure.NO_PEERS
     assert ann.job(job_id).ending is Ending.FAILED
-    assert not ann.core.requester.auctions
+    assert not len(ann.core.requester.scheduler.auctions)
 
 
 def test_who_paid_for_what_failed_is_told_how_much() -> None:
@@ -239,14 +239,14 @@ def test_a_job_whose_auction_was_not_decided_gets_a_new_one() -> None:
     network.drop = lambda sender, receiver, message: True
     job_id = network.submit(ann)
     network.run(100)
-    (old,) = ann.core.requester.auctions
+    (old,) = ann.core.requester.scheduler.auctions.states
     network.crash(ann)
     network.drop = lambda sender, receiver, message: False
     network.run(100)
     network.restart(ann)
-    assert list(ann.core.requester.uncalled) == [job_id]
-    assert network.run_until(lambda: bool(ann.core.requester.auctions))
-    (new,) = ann.core.requester.auctions
+    assert job_id in ann.core.requester.scheduler.queue
+    assert network.run_until(lambda: bool(ann.core.requester.scheduler.auctions.states))
+    (new,) = ann.core.requester.scheduler.auctions.states
     assert new != old
     assert network.run_until(lambda: network.ended(ann, job_id))
     assert ann.job(job_id).ending is Ending.DONE
@@ -259,4 +259,4 @@ def test_an_ended_job_is_not_begun_again() -> None:
     network.crash(ann)
     network.restart(ann)
     assert not ann.core.requester.jobs
-    assert not ann.core.requester.auctions
+    assert not ann.core.requester.scheduler.auctions.states

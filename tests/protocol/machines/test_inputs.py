@@ -50,6 +50,6 @@ def test_any_unexpected_message_saves_nothing(message: Message, who: int) -> Non
         return
     effects = core.handle(signed, START_MS)
     assert not any(isinstance(effect, Save) for effect in effects)
-    assert not core.requester.auctions
+    assert not core.requester.scheduler.auctions.states
     assert not core.requester.leases
     assert not core.provider.leases

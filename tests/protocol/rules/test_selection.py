@@ -3,6 +3,7 @@
 Spec: specs/auction.md#selection.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +12,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.rules.commitment import commitment_of
-from protocol.rules.selection import Offer, award_fault, outcome_fault, price_of_first, rank
-from protocol.values.ids import CallId, ContentId
+from protocol.rules.selection import (
+    Offer,
+    award_fault,
+    is_drawn,
+    outcome_fault,
+    price_of,
+    rank,
+    shares_of,
+)
+from protocol.values.ids import CallId, ContentId, PeerId
+from protocol.values.limits import SETTERS_MAX
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK, VICKREY, Resources
-from protocol.wire.messages import NO_ID, Award, Bid, BidReveal, Call, CommitSet, Outcome
+from protocol.wire.messages import (
+    LOTTERY_ALL,
+    NO_ID,
+    Award,
+    Bid,
+    BidReveal,
+    Call,
+    CommitSet,
+    Outcome,
+    Winner,
+)
 from tests.strategies import SIGNERS
 
 CALL_ID, NONCE = CallId(bytes(32)), bytes([7]) * 32
@@ -24,108 +44,183 @@ CALL = Call(
     bytes(16), VICKREY, 0, Resources(), 100, 1_000, 100, 100, 2_000, 1, bytes(32), 0
 )  # fmt: skip
 ASKS = st.lists(st.integers(0, 120), min_size=1, max_size=len(SIGNERS))
+BIDS = st.lists(
+    st.tuples(st.integers(0, 120), st.integers(1, 4)), min_size=1, max_size=len(SIGNERS)
+)
+"""Asks, each with a number of slots."""
 SHIFTS = st.integers(0, CALL.shift_cap)
+SLOTS = st.integers(1, 12)
 
 
-def bid(ask: int) -> Bid:
-    return Bid(ask, "embedded", 1, 10_000, 35_000, 0)
+def bid(ask: int, slots: int = 1) -> Bid:
+    return Bid(ask, "embedded", 1, 10_000, 35_000, 0, slots)
 
 
-def offers(asks: list[int]) -> list[Offer]:
+def offers(bids: Sequence[tuple[int, int]]) -> list[Offer]:
     peers = [signer.peer_id for signer in SIGNERS]
-    return [Offer(peer, bid(ask), peer.encode()) for peer, ask in zip(peers, asks, strict=False)]
+    return [Offer(peer, bid(*each), peer.encode()) for peer, each in zip(peers, bids, strict=False)]
 
 
-def outcome(asks: list[int], shift: int = 0, profile: int = VICKREY) -> tuple[str, int] | None:
-    """Return the winner and what it is paid."""
-    call = replace(CALL, profile=profile)
-    ranking = rank(call, TIE_BREAK, offers(asks))
-    return (ranking[0].peer, price_of_first(call, ranking, shift).rate) if ranking else None
+def sale(
+    bids: Sequence[tuple[int, int]], slots: int = 1, shift: int = 0, profile: int = VICKREY
+) -> dict[PeerId, list[int]]:
+    """Return what the winners are paid for each of their slots."""
+    call = replace(CALL, profile=profile, slots=slots)
+    ranking = rank(call, TIE_BREAK, offers(bids))
+    won = {share.peer: share.slots for share in shares_of(slots, ranking)}
+    return {
+        offer.peer: [price_of(call, ranking, won, (offer, unit), shift).rate
+                     for unit in range(won[offer.peer])]
+        for offer in ranking if offer.peer in won
+    }  # fmt: skip
 
 
-@given(ASKS, SHIFTS, st.sampled_from([QUICK, VICKREY]))
+def ones(asks: Sequence[int]) -> list[tuple[int, int]]:
+    return [(ask, 1) for ask in asks]
+
+
+@given(BIDS, SLOTS, SHIFTS, st.sampled_from([QUICK, VICKREY]))
 def test_nobody_is_paid_less_than_it_asks_or_more_than_the_ceiling(
-    asks: list[int], shift: int, profile: int
+    bids: list[tuple[int, int]], slots: int, shift: int, profile: int
 ) -> None:
-    sold = outcome(asks, shift, profile)
-    assert (sold is None) == (min(asks) > CALL.rate_max)
-    if sold:
-        winner = next(offer for offer in offers(asks) if offer.peer == sold[0])
-        assert winner.bid.ask == min(asks)
-        assert winner.bid.ask <= sold[1] <= CALL.rate_max
+    sold = sale(bids, slots, shift, profile)
+    offered = {offer.peer: offer.bid for offer in offers(bids)}
+    payable = sum(each.slots for each in offered.values() if each.ask <= CALL.rate_max)
+    assert sum(map(len, sold.values())) == min(slots, payable)
+    for peer, rates in sold.items():
+        assert len(rates) <= offered[peer].slots
+        assert all(offered[peer].ask <= rate <= CALL.rate_max for rate in rates)
+        assert rates == sorted(rates), "each further slot displaces a dearer one"
 
 
-@given(ASKS, st.data())
-def test_the_order_of_arrival_decides_nothing(asks: list[int], data: st.DataObject) -> None:
-    arrived = offers(asks)
+@given(BIDS, SLOTS)
+def test_the_cheapest_win(bids: list[tuple[int, int]], slots: int) -> None:
+    sold = sale(bids, slots)
+    asks = sorted(ask for ask, many in bids for _ in range(many) if ask <= CALL.rate_max)
+    won = sorted(offer.bid.ask for offer in offers(bids) for _ in sold.get(offer.peer, ()))
+    assert won == asks[:slots]
+
+
+@given(BIDS, st.data())
+def test_the_order_of_arrival_decides_nothing(
+    bids: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    arrived = offers(bids)
     shuffled = data.draw(st.permutations(arrived))
     assert rank(CALL, TIE_BREAK, arrived) == rank(CALL, TIE_BREAK, shuffled)
 
 
-@given(ASKS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 120), SHIFTS)
-def test_a_lower_ask_never_loses(asks: list[int], place: int, lower: int, shift: int) -> None:
-    place %= len(asks)
-    before = outcome(asks, shift)
-    if before and before[0] == SIGNERS[place].peer_id and lower <= asks[place]:
-        changed = [*asks[:place], lower, *asks[place + 1:]]  # fmt: skip
-        after = outcome(changed, shift)
-        assert after == before  # The winner's own ask does not set its price either.
+@given(BIDS, SLOTS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 120), SHIFTS)
+def test_a_lower_ask_never_loses_slots(
+    bids: list[tuple[int, int]], slots: int, place: int, lower: int, shift: int
+) -> None:
+    place %= len(bids)
+    own, (ask, many) = SIGNERS[place].peer_id, bids[place]
+    before = sale(bids, slots, shift).get(own, [])
+    changed = [*bids[:place], (min(lower, ask), many), *bids[place + 1:]]  # fmt: skip
+    assert len(sale(changed, slots, shift).get(own, [])) >= len(before)
 
 
-@given(ASKS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 130))
-def test_no_lie_pays_when_every_commitment_opens(asks: list[int], place: int, lie: int) -> None:
-    """With no shift, asking its cost is a provider's best strategy (Vickrey 1961)."""
-    place %= len(asks)
-    cost, own = asks[place], SIGNERS[place].peer_id
+@given(BIDS, SLOTS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 130), st.integers(1, 4))
+def test_no_lie_pays_when_every_commitment_opens(
+    bids: list[tuple[int, int]], slots: int, place: int, lie: int, fewer: int
+) -> None:
+    """Asking its cost for all its slots is a provider's best strategy (Vickrey, Clarke, Groves)."""
+    place %= len(bids)
+    own, (cost, many) = SIGNERS[place].peer_id, bids[place]
 
-    def profit(sold: tuple[str, int] | None) -> int:
-        return sold[1] - cost if sold and sold[0] == own else 0
+    def profit(sold: dict[PeerId, list[int]]) -> int:
+        return sum(rate - cost for rate in sold.get(own, ()))
 
-    lied = [*asks[:place], lie, *asks[place + 1:]]  # fmt: skip
-    assert profit(outcome(lied)) <= profit(outcome(asks))
-    assert profit(outcome(asks)) >= 0
+    lied = [*bids[:place], (lie, min(fewer, many)), *bids[place + 1:]]  # fmt: skip
+    assert profit(sale(lied, slots)) <= profit(sale(bids, slots))
+    assert profit(sale(bids, slots)) >= 0
 
 
-@given(ASKS)
-def test_failed_commitments_move_the_price_up_and_never_down(asks: list[int]) -> None:
-    plain, shifted = outcome(asks, 0), outcome(asks, 1)
-    if plain and shifted:
-        assert plain[0] == shifted[0]
-        assert plain[1] <= shifted[1]
+@given(BIDS, SLOTS)
+def test_failed_commitments_move_the_price_up_and_never_down(
+    bids: list[tuple[int, int]], slots: int
+) -> None:
+    plain, shifted = sale(bids, slots, 0), sale(bids, slots, 1)
+    assert plain.keys() == shifted.keys()
+    for peer, rates in plain.items():
+        assert all(a <= b for a, b in zip(rates, shifted[peer], strict=True))
+
+
+def rates(asks: Sequence[int], **more: int) -> list[int]:
+    return [rate for each in sale(ones(asks), **more).values() for rate in each]
 
 
 def test_prices_of_a_small_auction() -> None:
-    assert outcome([30, 50, 70])[1] == 50
-    assert outcome([30, 50, 70], shift=1)[1] == 70
-    assert outcome([30, 50], shift=1)[1] == CALL.rate_max
-    assert outcome([30])[1] == CALL.rate_max
-    assert outcome([30, 101])[1] == CALL.rate_max
-    assert outcome([30, 50, 70], profile=QUICK)[1] == 30
-    assert outcome([101]) is None
+    assert rates([30, 50, 70]) == [50]
+    assert rates([30, 50, 70], shift=1) == [70]
+    assert rates([30, 50], shift=1) == [CALL.rate_max]
+    assert rates([30]) == [CALL.rate_max]
+    assert rates([30, 101]) == [CALL.rate_max]
+    assert rates([30, 50, 70], profile=QUICK) == [30]
+    assert rates([101]) == []
+
+
+def test_prices_of_several_slots() -> None:
+    first, second, third = (signer.peer_id for signer in SIGNERS[:3])
+    assert rates([30, 50, 70], slots=2) == [70, 70], "one price for all with one slot each"
+    assert sale([(30, 2), (50, 1), (70, 2)], slots=2) == {first: [50, 70]}
+    assert sale([(30, 2), (50, 2), (70, 1)], slots=3) == {first: [50, 70], second: [70]}
+    assert sale([(30, 2), (50, 2), (70, 1)], slots=4) == {
+        first: [70, CALL.rate_max], second: [70, CALL.rate_max],
+    }  # fmt: skip
+    assert sale([(30, 1), (50, 1)], slots=3) == {
+        first: [CALL.rate_max], second: [CALL.rate_max],
+    }, "fewer slots than called for: no bid sets a price"  # fmt: skip
+    assert third not in sale([(30, 9), (50, 9), (70, 9)], slots=3)
+
+
+def test_one_bid_of_many_slots_does_not_absorb_the_shift() -> None:
+    (paid,) = sale([(30, 1), (31, 64), (70, 1)], shift=1).values()
+    assert paid == [70]
+
+
+def test_so_many_bids_prove_a_price_and_no_more() -> None:
+    bids = [(0, SETTERS_MAX + 1), *((ask, 1) for ask in range(1, len(SIGNERS)))]
+    (paid,) = sale(bids, slots=SETTERS_MAX + 1).values()
+    known = min(SETTERS_MAX, len(SIGNERS) - 1)
+    assert paid[:known] == list(range(1, known + 1))
+    call, ranking = replace(CALL, slots=9), rank(CALL, TIE_BREAK, offers(bids))
+    price = price_of(call, ranking, {ranking[0].peer: 9}, (ranking[0], 8), 0)
+    assert len(price.evidence) <= SETTERS_MAX
 
 
 def test_with_one_rival_a_closed_bid_of_a_second_identity_makes_the_price_the_ceiling() -> None:
     """What the price rule costs a requester in a thin market; the specification says so."""
-    call = replace(CALL, rate_max=277_777)
-    ranking = rank(call, TIE_BREAK, offers([1_000, 1_100]))
-    assert [price_of_first(call, ranking, shift).rate for shift in (0, 1)] == [1_100, 277_777]
+    assert [rates([10, 11], shift=shift) for shift in (0, 1)] == [[11], [CALL.rate_max]]
 
 
 def test_ties_depend_on_what_nobody_chose_alone() -> None:
-    winners = {rank(CALL, ContentId(bytes([n]) * 32), offers([5, 5, 5]))[0].peer for n in range(64)}
+    ties = offers(ones([5, 5, 5]))
+    winners = {rank(CALL, ContentId(bytes([n]) * 32), ties)[0].peer for n in range(64)}
     assert winners == {signer.peer_id for signer in SIGNERS[:3]}
 
 
 def test_a_shift_beyond_the_cap_is_a_bug() -> None:
     with pytest.raises(AssertionError):
-        price_of_first(CALL, rank(CALL, TIE_BREAK, offers([1])), 2)
+        rates([1], shift=2)
+
+
+def test_a_lottery_draws_its_share_of_the_providers() -> None:
+    peers = [PeerId(f"peer {number}") for number in range(2_000)]
+    drawn = [peer for peer in peers if is_drawn(CALL_ID, peer, LOTTERY_ALL // 10)]
+    assert 120 < len(drawn) < 280
+    assert all(is_drawn(CALL_ID, peer, LOTTERY_ALL) for peer in peers)
+    assert set(drawn) <= {peer for peer in peers if is_drawn(CALL_ID, peer, LOTTERY_ALL // 5)}
+    other = [peer for peer in peers if is_drawn(CallId(bytes([1]) * 32), peer, LOTTERY_ALL // 10)]
+    assert drawn != other
 
 
 # What a winner checks.
 
 
-def setter(ask: int, signer: int = 1) -> Signed[BidReveal]:
-    return SIGNERS[signer].sign(BidReveal(CALL_ID, NO_ID, bid(ask), NONCE))
+def setter(ask: int, signer: int = 1, slots: int = 1) -> Signed[BidReveal]:
+    return SIGNERS[signer].sign(BidReveal(CALL_ID, NO_ID, bid(ask, slots), NONCE))
 
 
 def commit_set(*asks: int) -> CommitSet:
@@ -135,72 +230,101 @@ def commit_set(*asks: int) -> CommitSet:
     return CommitSet(CALL_ID, tuple(sorted(digests)))
 
 
-def award(rate: int, call_id: CallId = CALL_ID) -> Award:
-    return Award(call_id, b"outcome", 0, 0, 0, rate, 0, b"")
+def award(rate: int, call_id: CallId = CALL_ID, unit: int = 0, shift: int = 0) -> Award:
+    return Award(call_id, b"outcome", 0, 0, 0, rate, shift, (), unit)
 
 
+OWN = SIGNERS[0].peer_id
 QUICK_CALL = replace(CALL, profile=QUICK)
 OTHER_CALL = CallId(bytes([1]) * 32)
+SOLD = Outcome(CALL_ID, NO_ID, (Winner(OWN, 1),), 50, 3, 0)
+UNSOLD = replace(SOLD, winners=())
+TO_ANOTHER = replace(SOLD, winners=(Winner(SIGNERS[1].peer_id, 1),))
+THREE = commit_set(30, 50, 70)
 FAULTS = [
-    (CALL, commit_set(30, 50), award(50), setter(50), ""),
-    (CALL, commit_set(30, 50), award(100), None, ""),
-    (CALL, commit_set(30, 50), award(29), None, "the award pays less than the ask"),
-    (CALL, commit_set(30, 50), award(50), None, "the price has no evidence"),
-    (CALL, commit_set(30, 50), award(49), setter(49), "the bid that set the price has no"),
-    (CALL, commit_set(30, 50), award(49), setter(50), "the evidence gives another price"),
-    (CALL, commit_set(30), award(50), setter(50), "the bid that set the price has no"),
-    (CALL, None, award(50), setter(50), "the bid that set the price has no commitment in the set"),
-    (CALL, commit_set(30, 50), award(50), setter(50, 2), "the bid that set the price has no"),
-    (CALL, commit_set(30, 50), award(50, OTHER_CALL), setter(50), "the evidence gives another"),
-    (QUICK_CALL, None, award(30), None, ""),
-    (QUICK_CALL, None, award(31), None, "Profile Q pays the ask"),
-    (QUICK_CALL, None, award(29), None, "the award pays less than the ask"),
+    (CALL, THREE, award(50), [setter(50)], ""),
+    (CALL, THREE, award(50), [setter(50), setter(70, 2)], ""),
+    (CALL, THREE, award(70, shift=1), [setter(50), setter(70, 2)], ""),
+    (CALL, THREE, award(100), [], ""),
+    (CALL, THREE, award(100, shift=1), [setter(50)], ""),
+    (CALL, THREE, award(29), [], "the award pays less than the ask"),
+    (CALL, THREE, award(50), [], "the price has no evidence"),
+    (CALL, THREE, award(50, shift=1), [setter(50)], "the price has no evidence"),
+    (CALL, THREE, award(50, shift=1), [setter(50), setter(70, 2)], "the evidence gives another"),
+    (CALL, THREE, award(49), [setter(49)], "the bid that set the price has no commitment"),
+    (CALL, THREE, award(49), [setter(50)], "the evidence gives another price"),
+    (CALL, THREE, award(100), [setter(50)], "the evidence gives another price"),
+    (CALL, THREE, award(50, shift=1), [setter(50)] * 2, "the evidence repeats a bid"),
+    (CALL, commit_set(30), award(50), [setter(50)], "the bid that set the price has no"),
+    (CALL, None, award(50), [setter(50)], "the bid that set the price has no commitment"),
+    (CALL, THREE, award(50), [setter(50, 2)], "the bid that set the price has no"),
+    (CALL, commit_set(30, 20), award(30), [setter(20)], "the evidence is no losing bid"),
+    (CALL, THREE, award(50, OTHER_CALL), [setter(50)], "the evidence is no losing bid"),
+    (QUICK_CALL, None, award(30), [], ""),
+    (QUICK_CALL, None, award(31), [], "Profile Q pays the ask"),
+    (QUICK_CALL, None, award(29), [], "the award pays less than the ask"),
 ]
 
 
 @pytest.mark.parametrize("call, known, given_award, evidence, fault", FAULTS)
 def test_a_winner_sees_what_is_wrong_with_its_price(
-    call: Call, known: CommitSet | None, given_award: Award, evidence: object, fault: str
+    call: Call, known: CommitSet | None, given_award: Award, evidence: Any, fault: str
 ) -> None:
-    found = award_fault(call, known, bid(30), given_award, evidence)
+    found = award_fault(call, known, bid(30), given_award, (SOLD, evidence))
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
 
 
-@given(ASKS, SHIFTS)
-def test_an_honest_award_has_no_fault(asks: list[int], shift: int) -> None:
-    peers = [signer.peer_id for signer in SIGNERS]
-    reveals = [setter(ask, number) for number, ask in enumerate(asks)]
-    opened = [Offer(peer, reveal.message.bid, reveal.envelope)
-              for peer, reveal in zip(peers, reveals, strict=False)]  # fmt: skip
-    ranking = rank(CALL, TIE_BREAK, opened)
-    if not ranking:
-        return
-    price = price_of_first(CALL, ranking, shift)
-    proof = next((reveal for reveal in reveals if reveal.envelope == price.evidence), None)
-    fair = award_fault(CALL, commit_set(*asks), ranking[0].bid, award(price.rate), proof)
-    assert fair == ""
+@pytest.mark.parametrize("told, fault", [(SOLD, ""), (UNSOLD, "the outcome"), (TO_ANOTHER, "the")])
+def test_a_bid_sets_a_price_only_if_all_slots_are_sold_and_it_has_lost(
+    told: Outcome, fault: str
+) -> None:
+    found = award_fault(CALL, THREE, bid(30), award(50), (told, [setter(50)]))
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
 
 
-OWN = SIGNERS[0].peer_id
+@given(BIDS, SLOTS, SHIFTS)
+def test_an_honest_award_has_no_fault(bids: list[tuple[int, int]], slots: int, shift: int) -> None:
+    call = replace(CALL, slots=slots)
+    reveals = [setter(ask, number, many) for number, (ask, many) in enumerate(bids)]
+    opened = [Offer(reveal.signer, reveal.message.bid, reveal.envelope) for reveal in reveals]
+    digests = [commitment_of(CALL_ID, o.peer, o.bid, NONCE) for o in opened]
+    known = CommitSet(CALL_ID, tuple(sorted(digests)))
+    ranking = rank(call, TIE_BREAK, opened)
+    shares = shares_of(slots, ranking)
+    told = Outcome(CALL_ID, NO_ID, shares, 0, len(bids), 0)
+    won = {share.peer: share.slots for share in shares}
+    for offer in ranking[: len(shares)]:
+        for unit in range(won[offer.peer]):
+            price = price_of(call, ranking, won, (offer, unit), shift)
+            proofs = [reveal for reveal in reveals if reveal.envelope in price.evidence]
+            given_award = award(price.rate, unit=unit, shift=shift)
+            assert award_fault(call, known, offer.bid, given_award, (told, proofs)) == ""
+
+
 HELD = SIGNERS[2].sign(commit_set(30, 50, 70))
-TOLD = Outcome(CALL_ID, HELD.content_id, OWN, 70, 2, 1)
+TOLD = Outcome(CALL_ID, HELD.content_id, (Winner(OWN, 1),), 70, 2, 1)
 GIVEN = replace(award(70), shift=1)
+OTHER_WON = {"winners": (Winner(SIGNERS[1].peer_id, 1),)}
 OUTCOMES = [
     ({}, {}, ""),
     ({"opened": 3, "unopened": 0}, {"shift": 0}, ""),
     ({"opened": 1, "unopened": 2}, {}, ""),
-    ({"winner": SIGNERS[1].peer_id, "clearing": 50, "opened": 3, "unopened": 0}, {"offer": 1}, ""),
+    ({**OTHER_WON, "clearing": 50, "opened": 3, "unopened": 0}, {"offer": 1}, ""),
     ({}, {"shift": 0}, "the shift does not follow"),
     ({"opened": 3, "unopened": 0}, {}, "the shift does not follow"),
-    ({"winner": SIGNERS[1].peer_id}, {"offer": 1, "shift": 0}, "the shift does not follow"),
+    (OTHER_WON, {"offer": 1, "shift": 0}, "the shift does not follow"),
     ({"unopened": 0}, {"shift": 0}, "the outcome does not account for every commitment"),
     ({"opened": 3}, {}, "the outcome does not account for every commitment"),
     ({"opened": 0, "unopened": 3}, {}, "the outcome does not account for every commitment"),
     ({"call_id": OTHER_CALL}, {}, "the outcome is of another auction"),
     ({"commit_set": NO_ID}, {}, "the outcome is of another auction"),
-    ({"winner": SIGNERS[1].peer_id}, {}, "the outcome names another winner or price"),
-    ({"clearing": 71}, {}, "the outcome names another winner or price"),
+    (OTHER_WON, {}, "the outcome names another winner"),
+    ({}, {"unit": 1}, "the outcome names another winner"),
+    ({"clearing": 71}, {}, "the outcome names another price"),
+    ({"winners": (Winner(OWN, 2),)}, {}, "the outcome sells more slots"),
+    ({"winners": (Winner(OWN, 1), Winner(OWN, 1))}, {}, "the outcome sells more slots"),
 ]
 
 
@@ -214,7 +338,7 @@ def test_a_winner_sees_that_an_outcome_does_not_fit_its_set_or_its_award(
 
 
 def test_in_profile_q_there_is_no_set_and_no_shift() -> None:
-    told = Outcome(CALL_ID, NO_ID, OWN, 30, 4, 0)
+    told = Outcome(CALL_ID, NO_ID, (Winner(OWN, 1),), 30, 4, 0)
     quick = replace(QUICK_CALL, shift_cap=0)
     assert outcome_fault(quick, None, OWN, award(30), told) == ""
     assert outcome_fault(quick, None, OWN, award(30), replace(told, unopened=1))

@@ -19,9 +19,10 @@ from protocol.machines.provider.lease.states import (
     reserved,
 )
 from protocol.machines.provider.lease.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
+from protocol.machines.provider.lease.usage import used_ms
 
 __all__ = [
     "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing",
     "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "hold_award", "reserved",
-    "resume",
+    "resume", "used_ms",
 ]  # fmt: skip

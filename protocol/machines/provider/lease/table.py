@@ -1,6 +1,6 @@
 """The table of a lease, as its provider sees it.
 
-Spec: specs/machines.md#provider-lease.
+Spec: specs/lease-machines.md#provider-lease.
 """
 
 from typing import Final

@@ -3,24 +3,23 @@
 Spec: specs/auction.md.
 """
 
-from protocol.machines.requester.auction.machine import open_auction, resume
-from protocol.machines.requester.auction.places import faults, in_time, unanswered
+from protocol.machines.requester.auction.deciding import replacement, supply_of
+from protocol.machines.requester.auction.machine import open_auction
+from protocol.machines.requester.auction.places import in_time, unanswered, unopened
 from protocol.machines.requester.auction.states import (
     Auction,
-    Awarding,
     Calling,
-    Confirming,
+    Decided,
+    Lapsed,
     Lost,
     Opening,
+    SoldSlot,
     State,
-    Won,
-    auction_of,
-    lease_of,
 )
 from protocol.machines.requester.auction.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
 
 __all__ = [
-    "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Auction", "Awarding", "Calling", "Confirming",
-    "Lost", "Opening", "State", "Won", "auction_of", "faults", "in_time", "lease_of",
-    "open_auction", "resume", "unanswered",
+    "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Auction", "Calling", "Decided", "Lapsed",
+    "Lost", "Opening", "SoldSlot", "State", "in_time", "open_auction", "replacement", "supply_of",
+    "unanswered", "unopened",
 ]  # fmt: skip

@@ -1,60 +1,36 @@
-"""The requester's side of one auction: from the call for bids to an active lease.
+"""The requester's side of one auction: from the call for bids to the sale of slots.
 
 Spec: specs/auction.md. Profile V: commitments arrive, the set is closed and signed, bids are
-opened, and the best bid wins at the second price. Profile Q: bids arrive open, and the winner is
-paid its ask. A winner that declines or falls silent is fenced and the next bid gets the award: no
-new call.
+opened, and the best bids win at the price of the best losing bid. Profile Q: bids arrive open, and
+each winner is paid its ask. Awards follow in a machine of their own.
 """
 
 from dataclasses import replace
 
 from protocol.machines.context import Context
-from protocol.machines.effects import Publish, Save, Send
-from protocol.machines.events import CANCELLED
+from protocol.machines.effects import Publish, Send
 from protocol.machines.inputs import DeadlineReached, JobCancelled
-from protocol.machines.requester.auction.deciding import (
-    award_next,
-    call_off,
-    decide,
-    fence,
-    lose,
-    no_bids,
-)
+from protocol.machines.requester.auction.deciding import call_off, decide, lose_without_bids
 from protocol.machines.requester.auction.places import seated, welcome
 from protocol.machines.requester.auction.states import (
     Auction,
-    Awarding,
     Calling,
     Commitment,
-    Confirming,
+    Decided,
+    Lapsed,
     Opening,
     Refused,
-    State,
     Step,
-    Won,
 )
-from protocol.machines.table import NOTHING, no_later
+from protocol.machines.table import NOTHING
 from protocol.rules.commitment import commitment_of
-from protocol.rules.metering import amount_of
 from protocol.rules.selection import Offer
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, BIDS_MAX
-from protocol.values.reasons import Failure, Release
+from protocol.values.limits import BIDS_MAX
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
-from protocol.wire.messages import (
-    NO_ID,
-    AwardAccept,
-    AwardDecline,
-    BidCommit,
-    BidRefusal,
-    BidReveal,
-    CommitSet,
-    LeaseActive,
-    LeaseConfirm,
-    LeaseRelease,
-)
+from protocol.wire.messages import NO_ID, BidCommit, BidRefusal, BidReveal, CommitSet
 
 
 def open_auction(auction: Auction, context: Context) -> Step:
@@ -90,7 +66,7 @@ def close_commitments(state: Calling, event: DeadlineReached, context: Context) 
         return _close_set(state, context)
     refused = {refusal.peer for refusal in state.refused}
     if state.extended or _all_answered(state.auction, refused):
-        return lose(state.auction, Failure.NO_BIDS, no_bids(state.refused))
+        return lose_without_bids(state.auction, state.refused), NOTHING
     longer = replace(
         state, extended=True, deadline_ms=context.now_ms + state.auction.call.commit_ms
     )
@@ -124,55 +100,9 @@ def close_bids(state: Opening, event: DeadlineReached, context: Context) -> Step
     return decide(state, context)
 
 
-def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
-    """Confirm the contract with the winner."""
-    if (event.signer, event.message.award) != (state.winner, state.award):
-        return state, NOTHING
-    amount_max = amount_of(state.rate, state.auction.call.usage_ms_max)
-    confirmed = context.signer.sign(LeaseConfirm(state.lease_id, event.content_id, amount_max))
-    following = Confirming(state, context.now_ms + ACTIVE_MS, confirmed.content_id)
-    return following, (
-        Save("auction", state.auction.call_id, following),
-        Send(state.winner, confirmed.envelope, following.deadline_ms),
-    )
-
-
-def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context) -> Step:
-    """Award the next bid: the winner declined."""
-    if (event.signer, event.message.award) != (state.winner, state.award):
-        return state, NOTHING
-    return award_next(state, context, ())
-
-
-def pass_over(state: Awarding, event: DeadlineReached, context: Context) -> Step:
-    """Fence a winner that did not answer, and award the next bid."""
-    return award_next(state, context, (fence(state, context),))
-
-
-def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step:
-    """End the auction: the lease is active."""
-    awarding = state.awarding
-    provider = awarding.winner
-    if (event.signer, event.message.contract) != (provider, state.contract):
-        return state, NOTHING
-    voucher_ms = awarding.ranking.offers[0].bid.voucher_ms
-    won = Won(
-        awarding.auction, provider, awarding.lease_id, state.contract, awarding.rate, voucher_ms
-    )
-    return won, (Save("auction", awarding.auction.call_id, None),)
-
-
-def lose_winner(state: Confirming, event: Signed[LeaseRelease], context: Context) -> Step:
-    """Award the next bid: the provider's hold has expired."""
-    awarding = state.awarding
-    if (event.signer, event.message.lease_id) != (awarding.winner, awarding.lease_id):
-        return state, NOTHING
-    return award_next(awarding, context, ())
-
-
-def give_up_winner(state: Confirming, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that accepted and then fell silent, and award the next bid."""
-    return award_next(state.awarding, context, (fence(state.awarding, context),))
+def lapse(state: Decided, event: DeadlineReached, context: Context) -> Step:
+    """End the auction: its bids are too old to be awarded."""
+    return Lapsed(state.auction), NOTHING
 
 
 def cancel_calling(state: Calling, event: JobCancelled, context: Context) -> Step:
@@ -185,24 +115,6 @@ def cancel_opening(state: Opening, event: JobCancelled, context: Context) -> Ste
     """Tell the bidders that the auction is cancelled."""
     peers = {commitment.peer for commitment in state.commitments}
     return call_off(state.auction, sorted(peers | {o.peer for o in state.offers}), context)
-
-
-def cancel_awarding(state: Awarding, event: JobCancelled, context: Context) -> Step:
-    """Release the winner."""
-    lost, effects = lose(state.auction, Failure.CANCELLED, CANCELLED)
-    return lost, (fence(state, context, Release.CANCELLED), *effects)
-
-
-def cancel_confirming(state: Confirming, event: JobCancelled, context: Context) -> Step:
-    """Release the winner."""
-    return cancel_awarding(state.awarding, event, context)
-
-
-def resume(state: Awarding | Confirming, context: Context) -> State:
-    """Resume a decided auction after a restart; its messages are in the outbox."""
-    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
-    following: State = no_later(state, longest_ms, context)
-    return following
 
 
 def _close_early(state: Calling, context: Context) -> Step:
@@ -245,4 +157,4 @@ def _refusals(
     full = len(known) >= BIDS_MAX and event.signer not in auction.expected
     if full or any(item.peer == event.signer for item in known):
         return known
-    return (*known, Refused(event.signer, event.message.reason))
+    return (*known, Refused(event.signer, event.message.reason, event.message.free_ms))

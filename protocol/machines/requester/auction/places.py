@@ -4,27 +4,17 @@ Spec: specs/standing.md. Keys cost nothing, so the order of arrival must not dec
 come could fill every place.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from protocol.machines.context import Context
-from protocol.machines.inputs import DeadlineReached, JobCancelled
-from protocol.machines.requester.auction.states import (
-    Awarding,
-    Calling,
-    Commitment,
-    Confirming,
-    Lost,
-    Opening,
-    State,
-)
+from protocol.machines.inputs import DeadlineReached
+from protocol.machines.requester.auction.states import Calling, Commitment, Opening, State
 from protocol.rules.selection import Offer
-from protocol.rules.standing import BROKEN, DECLINED, LAST, place_of
+from protocol.rules.standing import LAST, place_of
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import BIDS_MAX
-from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
-from protocol.wire.messages import AwardDecline
 
 Bidder = TypeVar("Bidder", Commitment, Offer)
 
@@ -57,19 +47,12 @@ def in_places(offers: Iterable[Offer], context: Context) -> tuple[Offer, ...]:
     return tuple(sorted(offers, key=lambda offer: _place(offer.peer, context)))
 
 
-def faults(before: State, event: Any, after: State) -> Iterator[tuple[PeerId, int]]:
-    """Return the peers that broke a promise in one step of an auction, with the weight of each."""
-    if isinstance(event, JobCancelled):
-        return
-    if isinstance(before, Opening) and isinstance(event, DeadlineReached):
-        opened = {offer.peer for offer in before.offers}
-        for commitment in before.commitments:
-            if commitment.peer not in opened:
-                yield commitment.peer, BROKEN
-    awarding = before.awarding if isinstance(before, Confirming) else before
-    if isinstance(awarding, Awarding) and _passed_over(awarding, after):
-        declined = isinstance(event, Signed) and isinstance(event.message, AwardDecline)
-        yield awarding.winner, DECLINED if declined else BROKEN
+def unopened(before: State, event: Any) -> set[PeerId]:
+    """Return the peers whose commitments are still closed at the end of the window."""
+    if not (isinstance(before, Opening) and isinstance(event, DeadlineReached)):
+        return set()
+    opened = {offer.peer for offer in before.offers}
+    return {commitment.peer for commitment in before.commitments} - opened
 
 
 def in_time(state: State) -> bool:
@@ -88,12 +71,6 @@ def unanswered(before: State, event: Any) -> set[PeerId]:
     bidders = before.commitments if isinstance(before, Calling) else before.offers
     heard = {bidder.peer for bidder in bidders} | {refused.peer for refused in before.refused}
     return set(before.auction.expected) - heard
-
-
-def _passed_over(awarding: Awarding, after: State) -> bool:
-    return isinstance(after, Lost) or (
-        isinstance(after, Awarding) and after.lease_id != awarding.lease_id
-    )
 
 
 def _place(peer: PeerId, context: Context) -> int:

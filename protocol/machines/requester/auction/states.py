@@ -6,8 +6,8 @@ Spec: specs/machines.md#auction.
 from dataclasses import dataclass
 
 from protocol.machines.effects import Effect
-from protocol.rules.selection import Offer
-from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId
+from protocol.rules.selection import Offer, Price
+from protocol.values.ids import CallId, ContentId, JobId, PeerId
 from protocol.values.reasons import Failure
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Call
@@ -18,6 +18,7 @@ class Auction:
     """What stays the same from the call to the end."""
 
     job_id: JobId
+    """The job that needs a slot first; others may follow."""
     spec: JobSpec
     call_id: CallId
     call: Call
@@ -38,10 +39,11 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A provider that fits but does not bid, and its reason."""
+    """A provider that fits but does not bid, its reason, and when that may change."""
 
     peer: PeerId
     reason: int
+    free_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,76 +70,64 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """The bids that may still win, the best first, while they are binding."""
+class SoldSlot:
+    """One slot that an auction sold. It carries equal jobs, one at a time."""
 
-    offers: tuple[Offer, ...]
-    shift: int
-    """The number of ranks by which failed commitments raise the price."""
-    passed: int
-    """The number of better bids that failed."""
-    held_until_ms: int
-    outcome: bytes
-    """The envelope of the Outcome that every bidder receives."""
-
-
-@dataclass(frozen=True, slots=True)
-class Awarding:
-    """The best bidder has our award, and has not answered yet."""
-
-    auction: Auction
-    deadline_ms: int
-    ranking: Ranking
-    award: ContentId
-    lease_id: LeaseId
-    rate: int
-
-    @property
-    def winner(self) -> PeerId:
-        return self.ranking.offers[0].peer
-
-
-@dataclass(frozen=True, slots=True)
-class Confirming:
-    """The winner accepted and has our confirmation; the lease is not active yet."""
-
-    awarding: Awarding
-    deadline_ms: int
-    contract: ContentId
-
-
-@dataclass(frozen=True, slots=True)
-class Won:
-    """A provider holds an active lease for the job."""
-
-    auction: Auction
+    call_id: CallId
     provider: PeerId
-    lease_id: LeaseId
-    contract: ContentId
-    rate: int
+    ask: int
     voucher_ms: int
     """The usage that each payment step covers, as the provider's bid states."""
+    unit: int
+    """Which of the provider's slots it is."""
+    price: Price
+    runner_up: int
+    """The ask of the best losing bid; the call's highest rate if there was none."""
+    shift: int
+    """The number of ranks by which failed commitments raised the price."""
+    passed: int
+    """The number of slots sold before it that were not taken."""
+    binding: bool = True
+    """Whether the provider has promised to take its next award."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Slots are sold. Until the deadline they carry jobs, and losing bids may replace them."""
+
+    auction: Auction
+    deadline_ms: int
+    outcome: bytes
+    """The envelope of the Outcome that every bidder receives."""
+    offers: tuple[Offer, ...]
+    """The bids that may win, the best first."""
+    sold: tuple[SoldSlot, ...]
+    """All slots that were sold, in order."""
+    failed: tuple[PeerId, ...] = ()
+    """Whose bids are no longer awarded, in order: each raises the shift."""
+    unopened: int = 0
+    awards: int = 0
+    """The number of awards so far."""
+    held_until_ms: int = 0
+    """Until when the bids are binding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """The time in which slots carry jobs is over."""
+
+    auction: Auction
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The auction ended without a lease."""
+    """The auction ended without a sale."""
 
     auction: Auction
     reason: Failure
     why: str
+    refused: tuple[Refused, ...] = ()
 
 
-State = Calling | Opening | Awarding | Confirming | Won | Lost
+State = Calling | Opening | Decided | Lapsed | Lost
 Step = tuple[State, tuple[Effect, ...]]
-
-
-def auction_of(state: State) -> Auction:
-    """Return what stays the same through all states."""
-    return state.awarding.auction if isinstance(state, Confirming) else state.auction
-
-
-def lease_of(state: State) -> LeaseId | None:
-    """Return the lease that is awarded and not active yet; None if there is none."""
-    awarding = state.awarding if isinstance(state, Confirming) else state
-    return awarding.lease_id if isinstance(awarding, Awarding) else None

@@ -1,6 +1,6 @@
 """The table of a lease, as its requester sees it.
 
-Spec: specs/machines.md#requester-lease.
+Spec: specs/lease-machines.md#requester-lease.
 """
 
 from typing import Final

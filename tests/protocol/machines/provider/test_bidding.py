@@ -11,12 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from protocol.machines.context import Context
+from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import bidding
-from protocol.machines.provider.bidding import Committed, Over, Revealed, answer_call, awardable
+from protocol.machines.provider.bidding import (
+    Committed,
+    Over,
+    Revealed,
+    StandingBy,
+    answer_call,
+    awardable,
+)
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
 from protocol.rules.pricing import floor_rate
-from protocol.values.ids import CallId, PeerId
+from protocol.values.ids import CallId
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import QUICK, VICKREY, Resources
@@ -30,13 +38,15 @@ from protocol.wire.messages import (
     Cancel,
     CommitSet,
     Outcome,
+    Winner,
 )
 from tests.driven import POLICY, START_MS, Driven, signed_by
 from tests.strategies import SIGNERS
 
 CALL = Call(
-    bytes(16), VICKREY, START_MS, Resources(2), 9_000, 600_000, 1_200, 900, 6_000, 1, bytes(32), 0
-)
+    bytes(16), VICKREY, START_MS, Resources(2), 9_000, 600_000, 1_200, 900, 6_000, 1, bytes(32), 0,
+    reuse_ms=60_000,
+)  # fmt: skip
 REQUESTER = 1
 PEERS = st.sampled_from([REQUESTER, REQUESTER, REQUESTER, 2])
 CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
@@ -55,7 +65,7 @@ class BiddingMachine(Driven):
         self.call = signed_by(REQUESTER, replace(CALL, profile=profile))
         self.call_id = CallId(self.call.content_id)
         self.held_sets = [NO_ID] if profile == QUICK else []
-        self.begin(*answer_call(self.call, POLICY.capacity, self.context))
+        self.begin(*answer_call(self.call, POLICY.capacity, 0, self.context))
 
     @rule(who=PEERS, ours=st.booleans(), others=OTHERS)
     def set_is_closed(self, who: int, ours: bool, others: list[bytes]) -> None:
@@ -69,9 +79,9 @@ class BiddingMachine(Driven):
 
     @rule(who=PEERS, winner=st.sampled_from([0, 3, None]))
     def outcome_is_told(self, who: int, winner: int | None) -> None:
-        name = PeerId("") if winner is None else SIGNERS[winner].peer_id
+        won = () if winner is None else (Winner(SIGNERS[winner].peer_id, 1),)
         before = self.state
-        self.take(signed_by(who, Outcome(self.call_id, NO_ID, name, 1, 1, 0)))
+        self.take(signed_by(who, Outcome(self.call_id, NO_ID, won, 1, 1, 0)))
         if winner is not None:
             assert self.state == before, "the award may still pass to us"
 
@@ -79,7 +89,10 @@ class BiddingMachine(Driven):
     def is_called_off(self, who: int) -> None:
         before = self.state
         self.take(signed_by(who, Cancel(self.call_id)))
-        assert isinstance(self.state, Over) if who == REQUESTER else self.state == before
+        if who == REQUESTER and not isinstance(before, StandingBy):
+            assert isinstance(self.state, Over)
+        else:
+            assert self.state == before
 
     @invariant()
     def never_opens_its_bid_without_a_set_that_holds_it(self) -> None:
@@ -135,20 +148,27 @@ def test_a_bid_is_discarded_when_the_auction_is_cancelled_or_the_bid_expires(pro
     assert not called_off.over, "another cannot say so"
     called_off.is_called_off(REQUESTER)
     in_silence.deadline_is_reached(0)
+    if profile == QUICK:
+        assert isinstance(in_silence.state, StandingBy)
+        assert in_silence.state.deadline_ms == in_silence.now_ms + CALL.reuse_ms
+        in_silence.deadline_is_reached(0)
     assert called_off.over
     assert in_silence.over
 
 
 @pytest.mark.parametrize(
-    "left, rate_max, reason",
-    [(Capacity(1, 4_096, 50_000), 9_000, Refusal.BUSY), (POLICY.capacity, 1_999, Refusal.PRICE)],
+    "left, rate_max, reason, free_ms",
+    [
+        (Capacity(1, 4_096, 50_000), 9_000, Refusal.BUSY, 1_000),
+        (POLICY.capacity, 1_999, Refusal.PRICE, 0),
+    ],
 )
 def test_who_could_serve_says_why_it_does_not(
-    left: Capacity, rate_max: int, reason: Refusal
+    left: Capacity, rate_max: int, reason: Refusal, free_ms: int
 ) -> None:
     call = signed_by(REQUESTER, replace(CALL, rate_max=rate_max))
-    state, (send,) = answer_call(call, left, CONTEXT)
-    said = SIGNERS[0].sign(BidRefusal(CallId(call.content_id), reason))
+    state, (send,) = answer_call(call, left, 1_000, CONTEXT)
+    said = SIGNERS[0].sign(BidRefusal(CallId(call.content_id), reason, free_ms))
     assert state == Over()
     assert (send.peer, send.envelope) == (SIGNERS[REQUESTER].peer_id, said.envelope)
 
@@ -161,7 +181,7 @@ def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other
     who: int, ours: bool, reveals: bool
 ) -> None:
     call = signed_by(REQUESTER, CALL)
-    committed, (send,) = answer_call(call, POLICY.capacity, CONTEXT)
+    committed, (send,) = answer_call(call, POLICY.capacity, 0, CONTEXT)
     assert isinstance(committed, Committed)
     own = open_envelope(send.envelope, SIGNERS[0].network_id, SIGNERS[0].peer_id).message
     held = own.commitment if ours else bytes(32)
@@ -173,10 +193,13 @@ def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other
 
 def test_only_its_requester_may_award_an_open_bid() -> None:
     call = signed_by(REQUESTER, replace(CALL, profile=QUICK))
-    revealed, _ = answer_call(call, POLICY.capacity, CONTEXT)
-    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, b"")
+    revealed, _ = answer_call(call, POLICY.capacity, 0, CONTEXT)
+    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, ())
     committed = Committed(revealed.bidding, revealed.deadline_ms)
-    for state, expected in [(revealed, revealed), (committed, None)]:
+    standing_by = StandingBy(revealed.bidding, revealed.deadline_ms, None)
+    for state, expected in [
+        (revealed, revealed), (standing_by, standing_by), (committed, None),
+    ]:  # fmt: skip
         assert awardable(state, signed_by(REQUESTER, award)) == expected
         assert awardable(state, signed_by(2, award)) is None
     assert awardable(Over(), signed_by(REQUESTER, award)) is None
@@ -184,5 +207,19 @@ def test_only_its_requester_may_award_an_open_bid() -> None:
 
 def test_the_same_call_gets_the_same_nonce_and_another_call_another() -> None:
     calls = [signed_by(REQUESTER, replace(CALL, nonce=bytes([n]) * 16)) for n in (0, 0, 1)]
-    nonces = [answer_call(call, POLICY.capacity, CONTEXT)[0].bidding.nonce for call in calls]
+    nonces = [answer_call(call, POLICY.capacity, 0, CONTEXT)[0].bidding.nonce for call in calls]
     assert nonces[0] == nonces[1] != nonces[2]
+
+
+def test_a_bid_says_for_how_many_slots_there_is_capacity() -> None:
+    call = signed_by(REQUESTER, replace(CALL, profile=QUICK))
+    revealed, _ = answer_call(call, Capacity(7, 4_096, 50_000), 0, CONTEXT)
+    assert isinstance(revealed, Revealed)
+    assert revealed.bidding.bid.slots == 3
+
+
+def test_a_bid_without_reuse_is_discarded_when_it_no_longer_binds() -> None:
+    call = signed_by(REQUESTER, replace(CALL, profile=QUICK, reuse_ms=0))
+    revealed, _ = answer_call(call, POLICY.capacity, 0, CONTEXT)
+    assert isinstance(revealed, Revealed)
+    assert bidding.stand_by(revealed, DeadlineReached(), CONTEXT) == (Over(), ())

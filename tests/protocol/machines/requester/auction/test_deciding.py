@@ -1,4 +1,4 @@
-"""Deciding an auction: the story of one, told effect by effect.
+"""Deciding an auction: which slots are sold, at which prices, and what replaces them.
 
 Spec: specs/auction.md#deciding.
 """
@@ -6,34 +6,34 @@ Spec: specs/auction.md#deciding.
 from dataclasses import replace
 from typing import Any
 
-from protocol.core.jobs import Job, auction_for
+from protocol.core.jobs import Job
 from protocol.machines.context import Context
-from protocol.machines.effects import Report, Save, Send
-from protocol.machines.events import Awarded, BidsOpened
-from protocol.machines.requester.auction import Awarding, Lost, Opening
+from protocol.machines.effects import Report, Send
+from protocol.machines.events import BidsOpened
+from protocol.machines.requester.auction import Decided, Lost, Opening
 from protocol.machines.requester.auction.deciding import (
-    award_next,
     call_off,
     decide,
-    fence,
-    no_bids,
+    replacement,
+    supply_of,
 )
 from protocol.machines.requester.auction.states import Commitment, Refused
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import Offer
 from protocol.rules.standing import Standing
-from protocol.values.ids import ContentId, JobId, lease_id_of
+from protocol.values.ids import ContentId, JobId, PeerId
 from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX, HOLD_MS
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import open_envelope
-from protocol.wire.messages import Award, Bid, BidReveal, LeaseRelease, Outcome
+from protocol.wire.messages import Bid, BidReveal, Outcome, Winner
 from tests.driven import POLICY, START_MS
+from tests.protocol.machines.requester.auction.test_machine import auction_of
 from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
 
 CONTEXT = Context(START_MS, SIGNERS[0], POLICY)
 JOB = Job(JobId(bytes(16)), job_spec(rate_max=100), START_MS)
-AUCTION = auction_for(JOB, (), CONTEXT)
+AUCTION = auction_of(JOB, 1, (), CONTEXT)
 SET = ContentId(bytes([5]) * 32)
 BEN, CLEO, DAN = SIGNERS[1:4]
 
@@ -61,71 +61,85 @@ def said(effects: tuple[Any, ...], kind: type) -> list[tuple[str, Any]]:
     return [(peer, message) for peer, message in opened if isinstance(message, kind)]
 
 
+def decided(*asks: int, unopened: int = 0, context: Context = CONTEXT) -> Decided:
+    state, _ = decide(opening(*asks, unopened=unopened), context)
+    assert isinstance(state, Decided)
+    return state
+
+
 def test_the_cheapest_wins_at_the_second_price_and_all_are_told() -> None:
     state, effects = decide(opening(50, 30, 70), CONTEXT)
-    assert isinstance(state, Awarding)
-    ((winner, award),) = said(effects, Award)
-    assert (winner, award.rate, award.shift, award.offer) == (CLEO.peer_id, 50, 0, 0)
-    assert award.evidence == opening(50).offers[0].reveal
-    assert state.lease_id == lease_id_of(AUCTION.call_id, 0, 0, 0, CLEO.peer_id)
+    assert isinstance(state, Decided)
+    (slot,) = state.sold
+    assert (slot.provider, slot.price.rate, slot.shift, slot.passed) == (CLEO.peer_id, 50, 0, 0)
+    assert slot.price.evidence[0] == opening(50).offers[0].reveal
     outcomes = said(effects, Outcome)
     assert [peer for peer, _ in outcomes] == [BEN.peer_id, CLEO.peer_id, DAN.peer_id]
-    assert {(told.winner, told.clearing, told.opened, told.unopened) for _, told in outcomes} == {
-        (CLEO.peer_id, 50, 3, 0)
+    assert {(told.winners, told.clearing, told.opened, told.unopened) for _, told in outcomes} == {
+        ((Winner(CLEO.peer_id, 1),), 50, 3, 0)
     }
 
 
-def test_the_user_hears_of_bids_before_the_award() -> None:
-    _, effects = decide(opening(50, 101), CONTEXT)
-    bids, awarded = [effect.event for effect in effects if isinstance(effect, Report)]
+def test_the_user_hears_of_the_bids() -> None:
+    state, effects = decide(opening(50, 101), CONTEXT)
+    (bids,) = [effect.event for effect in effects if isinstance(effect, Report)]
     assert isinstance(bids, BidsOpened)
     assert [(seen.bid.ask, seen.eligible) for seen in bids.bids] == [(50, True), (101, False)]
-    assert isinstance(awarded, Awarded)
-    assert (awarded.rate, awarded.ask, awarded.runner_up) == (100, 50, 100)
+    assert isinstance(state, Decided)
+    assert [(s.price.rate, s.ask, s.runner_up) for s in state.sold] == [(100, 50, 100)]
+
+
+def test_several_slots_are_sold_to_the_cheapest() -> None:
+    state = opening(50, 30, 70)
+    several = replace(state.auction, call=replace(state.auction.call, slots=2))
+    following, effects = decide(replace(state, auction=several), CONTEXT)
+    assert isinstance(following, Decided)
+    assert [(s.provider, s.price.rate) for s in following.sold] == [
+        (CLEO.peer_id, 70), (BEN.peer_id, 70),
+    ]  # fmt: skip
+    assert said(effects, Outcome)[0][1].clearing == 70
+    assert supply_of(following) == 3
 
 
 def test_an_unopened_commitment_moves_the_price_up_by_one_place() -> None:
-    _, effects = decide(opening(30, 50, 70, unopened=3), CONTEXT)
-    ((_, award),) = said(effects, Award)
-    assert (award.rate, award.shift) == (70, 1)
+    (slot,) = decided(30, 50, 70, unopened=3).sold
+    assert (slot.price.rate, slot.shift) == (70, 1)
 
 
 def test_the_next_is_paid_by_those_who_are_left() -> None:
-    first, _ = decide(opening(30, 50, 70), CONTEXT)
-    second, effects = award_next(first, CONTEXT, ())
-    ((winner, award),) = said(effects, Award)
-    assert (winner, award.rate, award.offer) == (CLEO.peer_id, 100, 1)
-    assert isinstance(effects[0], Save)
-    third, _ = award_next(second, CONTEXT, ())
-    lost, effects = award_next(third, CONTEXT, ())
-    assert isinstance(lost, Lost)
-    assert (lost.reason, effects) == (
-        Failure.EXHAUSTED, (Save("auction", AUCTION.call_id, None),)
-    )  # fmt: skip
-    assert lost.why.startswith("3 winning bidders did not take the job")
+    first = decided(30, 50, 70)
+    second, slot = replacement(first, BEN.peer_id, CONTEXT)
+    assert slot is not None
+    assert (slot.provider, slot.price.rate, slot.passed) == (CLEO.peer_id, 100, 1)
+    third, slot = replacement(second, CLEO.peer_id, CONTEXT)
+    assert slot is not None
+    assert slot.provider == DAN.peer_id
+    last, nothing = replacement(third, DAN.peer_id, CONTEXT)
+    assert nothing is None
+    assert last.failed == (BEN.peer_id, CLEO.peer_id, DAN.peer_id)
 
 
 def test_after_a_failure_settled_peers_come_first_and_are_paid_at_least_their_ask() -> None:
     served = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == DAN.peer_id))
-    first, effects = decide(opening(30, 50, 70, 80), served)
-    ((winner, award),) = said(effects, Award)
-    assert (winner, award.rate) == (BEN.peer_id, 50), "the first award goes by price alone"
-    second, effects = award_next(first, served, ())
-    ((winner, award),) = said(effects, Award)
-    assert (winner, award.rate) == (DAN.peer_id, 100), "one dearer is left, and the shift is one"
-    _, effects = award_next(second, served, ())
-    ((winner, award),) = said(effects, Award)
-    assert (winner, award.rate) == (CLEO.peer_id, 100)
+    first = decided(30, 50, 70, 80, context=served)
+    (slot,) = first.sold
+    assert (slot.provider, slot.price.rate) == (BEN.peer_id, 50), "it goes by price alone"
+    second, following = replacement(first, BEN.peer_id, served)
+    assert following is not None
+    assert (following.provider, following.price.rate) == (DAN.peer_id, 100), "the shift is one"
+    _, last = replacement(second, DAN.peer_id, served)
+    assert last is not None
+    assert (last.provider, last.price.rate) == (CLEO.peer_id, 100)
 
 
-def test_bids_that_are_no_longer_binding_get_no_award() -> None:
-    first, _ = decide(opening(30, 50), CONTEXT)
-    held_until_ms = first.ranking.held_until_ms
-    assert held_until_ms + ACCEPT_MS == START_MS + AUCTION.call.hold_ms
-    on_time = replace(CONTEXT, now_ms=held_until_ms)
-    late = replace(CONTEXT, now_ms=held_until_ms + 1)
-    assert isinstance(award_next(first, on_time, ())[0], Awarding)
-    assert isinstance(award_next(first, late, ())[0], Lost)
+def test_a_bid_that_no_longer_binds_may_still_be_awarded() -> None:
+    first = decided(30, 50)
+    on_time = replace(CONTEXT, now_ms=first.held_until_ms)
+    late = replace(CONTEXT, now_ms=first.held_until_ms + 1)
+    for context, binding in ((on_time, True), (late, False)):
+        _, slot = replacement(first, BEN.peer_id, context)
+        assert slot is not None
+        assert slot.binding is binding
 
 
 def test_a_bid_binds_long_enough_for_every_fallback() -> None:
@@ -133,9 +147,8 @@ def test_a_bid_binds_long_enough_for_every_fallback() -> None:
 
 
 def test_fallbacks_are_bounded() -> None:
-    state, _ = decide(opening(1, 2, 3), CONTEXT)
-    worn = replace(state, ranking=replace(state.ranking, passed=FALLBACKS_MAX - 1))
-    assert isinstance(award_next(worn, CONTEXT, ())[0], Lost)
+    worn = replace(decided(1, 2, 3), failed=(PeerId("x"),) * (FALLBACKS_MAX - 1))
+    assert replacement(worn, BEN.peer_id, CONTEXT)[1] is None
 
 
 def test_nobody_below_the_ceiling_is_no_match() -> None:
@@ -147,7 +160,7 @@ def test_nobody_below_the_ceiling_is_no_match() -> None:
         decide(opening(101), CONTEXT)[0].why
         == "the only bid asks more than the job's maximum price"
     )
-    assert [told.winner for _, told in said(effects, Outcome)] == ["", ""]
+    assert [told.winners for _, told in said(effects, Outcome)] == [(), ()]
 
 
 def test_nobody_opened_is_worth_another_attempt_without_them() -> None:
@@ -162,14 +175,8 @@ def test_nobody_bid_is_no_bids() -> None:
     lost, _ = decide(replace(opening(), refused=refused), CONTEXT)
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.NO_BIDS
-    assert lost.why == no_bids(refused)
+    assert lost.refused == refused
     assert lost.why.endswith("2 refused: busy with other jobs")
-
-
-def test_a_fence_names_the_lease() -> None:
-    state, _ = decide(opening(30), CONTEXT)
-    ((peer, release),) = said((fence(state, CONTEXT),), LeaseRelease)
-    assert (peer, release.lease_id, release.reason) == (BEN.peer_id, state.lease_id, 2)
 
 
 def test_a_cancelled_auction_notifies_each_bidder_once() -> None:

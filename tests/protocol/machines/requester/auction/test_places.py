@@ -7,16 +7,14 @@ from dataclasses import replace
 
 from protocol.machines.context import Context
 from protocol.machines.inputs import DeadlineReached, JobCancelled
-from protocol.machines.requester.auction import TRANSITIONS
-from protocol.machines.requester.auction.places import faults, in_places, seated, welcome
+from protocol.machines.requester.auction.places import in_places, seated, unopened, welcome
 from protocol.machines.requester.auction.states import Commitment
-from protocol.machines.table import step
 from protocol.rules.selection import Offer
-from protocol.rules.standing import BROKEN, DECLINED, Standing
+from protocol.rules.standing import BROKEN, Standing
 from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDS_MAX
-from protocol.wire.messages import AwardDecline, Bid
-from tests.driven import POLICY, START_MS, signed_by
+from protocol.wire.messages import Bid
+from tests.driven import POLICY, START_MS
 from tests.protocol.machines.requester.auction.test_machine import after
 from tests.strategies import SIGNERS
 
@@ -69,26 +67,13 @@ def test_who_broke_its_word_is_welcome_where_nobody_else_is() -> None:
     assert len(welcome((commitment("peer"), commitment(BROKE)), forgiven)) == 2
 
 
-def test_what_is_a_fault_and_how_heavy() -> None:
-    machine = after(2)
-    awarding, winner = machine.state, SIGNERS[1].peer_id
-    decline = signed_by(1, AwardDecline(awarding.lease_id, awarding.award, 1))
-    for event, weight in ((decline, DECLINED), (DeadlineReached(), BROKEN)):
-        following, _ = step(TRANSITIONS, awarding, event, machine.context)
-        assert list(faults(awarding, event, following)) == [(winner, weight)]
-    lost, _ = step(TRANSITIONS, awarding, JobCancelled(JobId(bytes(16))), machine.context)
-    assert list(faults(awarding, JobCancelled(JobId(bytes(16))), lost)) == []
-    ignored = signed_by(2, AwardDecline(awarding.lease_id, awarding.award, 1))
-    assert list(faults(awarding, ignored, awarding)) == []
-
-
 def test_who_leaves_its_commitment_closed_is_at_fault() -> None:
     machine = after(1)
     machine.reveals(2, 20, honest=True)
-    opening = machine.state
-    decided, _ = step(TRANSITIONS, opening, DeadlineReached(), machine.context)
-    silent = {(SIGNERS[who].peer_id, BROKEN) for who in (1, 3)}
-    assert set(faults(opening, DeadlineReached(), decided)) == silent
+    silent = {SIGNERS[who].peer_id for who in (1, 3)}
+    assert unopened(machine.state, DeadlineReached()) == silent
+    assert unopened(machine.state, JobCancelled(JobId(bytes(16)))) == set()
+    assert unopened(after(0).state, DeadlineReached()) == set()
 
 
 def test_offers_keep_their_order_among_equals() -> None:

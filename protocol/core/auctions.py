@@ -1,0 +1,252 @@
+"""The auctions of a requester: open for bids, or decided with slots that carry its jobs.
+
+Spec: specs/queue.md#auctions.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Final
+
+from protocol.core.candidates import Candidates
+from protocol.core.jobs import BlockKey, Job, JobClass, call_for
+from protocol.core.running import RunningStates
+from protocol.core.standings import Standings
+from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Reach, Report
+from protocol.machines.events import Announced
+from protocol.machines.requester import auction
+from protocol.machines.requester.auction import Auction, Decided, SoldSlot
+from protocol.machines.table import count_illegal, step
+from protocol.rules.selection import is_drawn
+from protocol.rules.standing import BROKEN
+from protocol.values.ids import CallId, JobId, PeerId
+from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
+from protocol.wire.envelope import Signed
+from protocol.wire.messages import LOTTERY_ALL
+
+FIRST_BIDDERS_WANTED: Final = 256
+"""About so many providers may bid on the first call of a demand."""
+DECIDED_MAX: Final = 64
+"""So many decided auctions keep their slots and bids."""
+DEMANDS_REMEMBERED: Final = 256
+"""For so many demands it is known how many slots bidders had left."""
+CALLS_REMEMBERED: Final = 1_024
+"""So many recent calls are known, to understand a hint of a provider that refused one."""
+
+
+class Auctions:
+    """Auctions by call, and the free slots of decided ones by class."""
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        standings: Standings,
+        connected: Collection[PeerId],
+        illegal: dict[str, int],
+    ) -> None:
+        self.states: RunningStates[CallId, auction.State] = RunningStates()
+        self._candidates = candidates
+        self._standings = standings
+        self._connected = connected
+        self._illegal = illegal
+        self._classes: dict[CallId, JobClass] = {}
+        """The classes of recent calls, also of those that are over."""
+        self._open: dict[CallId, JobId] = {}
+        """The auctions that take bids, with the job that each begins with."""
+        self._free: dict[bytes, list[SoldSlot]] = {}
+        """Sold slots that carry no job, by the key of their class."""
+        self._supply: dict[BlockKey, int] = {}
+        self._called = 0
+
+    def __len__(self) -> int:
+        """Return the number of auctions that take bids."""
+        return len(self._open)
+
+    def of_job(self, job_id: JobId) -> CallId | None:
+        """Return the open auction that begins with a job; None if there is none."""
+        return next((call_id for call_id, first in self._open.items() if first == job_id), None)
+
+    def class_of(self, call_id: CallId) -> JobClass | None:
+        """Return the class of a recent call."""
+        return self._classes.get(call_id)
+
+    def open(self, job: Job, job_class: JobClass, slots: int, context: Context) -> list[Effect]:
+        """Call for bids for a class of jobs that begins with this one."""
+        nodes, eligible = self._candidates.count(job.spec, job.avoid, context)
+        answering = self._candidates.answering(job.spec, job.avoid, context)
+        call = call_for(job_class, slots, self._called, context)
+        self._called += 1
+        known = job_class.block_key in self._supply
+        call = replace(call, lottery=_lottery(len(answering), 0 if known else eligible))
+        signed = context.signer.sign(call)
+        call_id = CallId(signed.content_id)
+        drawn = tuple(peer for peer in answering if is_drawn(call_id, peer, call.lottery))
+        expected = drawn if len(drawn) <= BIDS_MAX else ()
+        called = Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
+        state, effects = auction.open_auction(called, context)
+        self.states[call_id] = state
+        self._open[call_id] = job.job_id
+        self._classes[call_id] = job_class
+        if len(self._classes) > CALLS_REMEMBERED:
+            self._forget_class()
+        missing = tuple(islice(self.beyond_reach(called, context), BIDS_MAX))
+        announced = Report(job.job_id, Announced(call_id, job.attempt, nodes, eligible))
+        return [announced, *([Reach(missing)] if missing else []), *effects]
+
+    def step(
+        self, call_id: CallId, event: Any, context: Context
+    ) -> tuple[Decided | auction.Lost | None, list[Effect]]:
+        """Pass an input to an auction; return its state if it has just been decided or lost."""
+        if call_id not in self.states:
+            return None, []
+        before = self.states[call_id]
+        count_illegal(self._illegal, "auction", auction.ILLEGAL, before, event)
+        state, effects = step(auction.TRANSITIONS, before, event, context)
+        for peer in auction.unopened(before, event):
+            self._standings.strike(peer, BROKEN, context.now_ms)
+        for peer in auction.unanswered(before, event):
+            self._standings.miss_answer(peer, context.now_ms)
+        if not isinstance(state, auction.Lapsed | auction.Lost):
+            self.states[call_id] = state
+        elif isinstance(before, Decided):
+            self._lapse(call_id)
+        else:
+            del self.states[call_id]
+        if isinstance(before, Decided) or not isinstance(state, Decided | auction.Lost):
+            return None, list(effects)
+        self._close(state)
+        return state, list(effects)
+
+    def hear(
+        self, call_id: CallId, event: Signed[Any], context: Context
+    ) -> tuple[Decided | auction.Lost | None, list[Effect]]:
+        """Pass a bidder's message to its auction; return as `step`."""
+        state = self.states.get(call_id)
+        in_time = state is not None and auction.in_time(state)
+        self._standings.hear_answer(event.signer, context.now_ms, in_time=in_time)
+        return self.step(call_id, event, context)
+
+    # --- slots ----------------------------------------------------------------------------
+
+    def any_free(self) -> bool:
+        """Return whether any class has a free slot."""
+        return bool(self._free)
+
+    def can_take(self, job_class: JobClass) -> bool:
+        """Return whether a class has a free slot whose provider is not to be avoided."""
+        free = self._free.get(job_class.key, ())
+        return any(slot.provider not in job_class.avoid for slot in free)
+
+    def has_sold(self, job_class: JobClass, provider: PeerId) -> bool:
+        """Return whether we use a slot of a provider for a class."""
+        return any(
+            slot.provider == provider and provider not in state.failed
+            for call_id, state in self.states.items()
+            if isinstance(state, Decided) and self._classes[call_id].key == job_class.key
+            for slot in state.sold
+        )
+
+    def supply(self, job_class: JobClass) -> int:
+        """Return how many slots bidders had left after the last auction for a demand."""
+        return self._supply.get(job_class.block_key, 1)
+
+    def take(self, job_class: JobClass) -> tuple[Decided, SoldSlot] | None:
+        """Take the cheapest free slot of a class whose provider is not to be avoided."""
+        free = self._free.get(job_class.key, [])
+        usable = [slot for slot in free if slot.provider not in job_class.avoid]
+        if not usable:
+            return None
+        slot = min(usable, key=lambda slot: slot.price.rate)
+        free.remove(slot)
+        if not free:
+            del self._free[job_class.key]
+        decided = self.states[slot.call_id]
+        assert isinstance(decided, Decided)
+        return decided, slot
+
+    def update(self, decided: Decided) -> None:
+        """Keep an auction that has counted an award."""
+        self.states[decided.auction.call_id] = decided
+
+    def release(self, slot: SoldSlot) -> None:
+        """Let a sold slot carry another job, unless its auction has lapsed."""
+        if isinstance(self.states.get(slot.call_id), Decided):
+            self._add_free(replace(slot, binding=False))
+
+    def _add_free(self, slot: SoldSlot) -> None:
+        self._free.setdefault(self._classes[slot.call_id].key, []).append(slot)
+
+    def replace(self, slot: SoldSlot, context: Context) -> int:
+        """Sell another slot in place of one that its provider does not serve, if a bid is left.
+
+        Return how many slots of the auction have failed.
+        """
+        decided = self.states.get(slot.call_id)
+        if not isinstance(decided, Decided):
+            return 1
+        following, other = auction.replacement(decided, slot.provider, context)
+        self.states[slot.call_id] = following
+        if other is not None:
+            self._add_free(other)
+        return len(following.failed)
+
+    def give_up_free(self, key: bytes) -> None:
+        """Use the free slots of a class no more: another class needs the capacity."""
+        self._free.pop(key, None)
+
+    def beyond_reach(self, called: Auction, context: Context) -> Iterable[PeerId]:
+        """Yield nodes that can serve a job, are drawn, and are not connected."""
+        start = int.from_bytes(called.call_id[:4])
+        able = self._candidates.able(called.spec, called.avoid, start, context)
+        return (
+            peer for peer in able
+            if peer not in self._connected
+            and is_drawn(called.call_id, peer, called.call.lottery)
+        )  # fmt: skip
+
+    def _close(self, state: Decided | auction.Lost) -> None:
+        """Note that an auction takes no more bids, and which slots it sold."""
+        del self._open[state.auction.call_id]
+        self._note_supply(state)
+        if isinstance(state, Decided):
+            decided = [call_id for call_id, s in self.states.items() if isinstance(s, Decided)]
+            if len(decided) > DECIDED_MAX:
+                self._lapse(decided[0])
+            for slot in state.sold:
+                self._add_free(slot)
+
+    def _lapse(self, call_id: CallId) -> None:
+        """Forget a decided auction and its free slots."""
+        del self.states[call_id]
+        key = self._classes[call_id].key
+        left = [slot for slot in self._free.pop(key, ()) if slot.call_id != call_id]
+        if left:
+            self._free[key] = left
+
+    def _note_supply(self, state: Decided | auction.Lost) -> None:
+        key = self._classes[state.auction.call_id].block_key
+        self._supply.pop(key, None)
+        left = auction.supply_of(state) - len(state.sold) if isinstance(state, Decided) else 1
+        self._supply[key] = left
+        if len(self._supply) > DEMANDS_REMEMBERED:
+            del self._supply[next(iter(self._supply))]
+
+    def _forget_class(self) -> None:
+        """Forget the class of the oldest call that is over."""
+        over = next((c for c in self._classes if c not in self.states), None)
+        if over is not None:
+            del self._classes[over]
+
+
+def _lottery(answering: int, recorded: int) -> int:
+    """Return which share of the providers may bid, in millionths.
+
+    `answering` is how many answered before and can serve the job. Only these count in the end: any
+    number of records may be fake. `recorded` is how many have a suitable record, for the first call
+    of a demand, when few are known to answer; 0 after it.
+    """
+    if answering > BIDDERS_WANTED:
+        return max(1, LOTTERY_ALL * BIDDERS_WANTED // answering)
+    first = FIRST_BIDDERS_WANTED * LOTTERY_ALL // max(recorded, 1)
+    return max(1, min(first, LOTTERY_ALL)) if recorded else LOTTERY_ALL

@@ -1,0 +1,266 @@
+"""The queue: jobs that wait for a slot.
+
+Spec: specs/queue.md. Jobs whose calls would be equal form a class, and share auctions and slots.
+Classes with the same demand share what their auctions learn: if nobody has capacity for one, none
+calls for a while.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from protocol.core.jobs import BlockKey, Job, JobClass
+from protocol.core.running import LazyHeap, earliest
+from protocol.values.ids import JobId
+from protocol.values.limits import PRIORITY_MS, STARVING_MS
+from protocol.values.reasons import Failure
+from protocol.wire.job import Resources
+
+ORDER_BITS: Final = 40
+"""The part of an order that tells jobs of the same millisecond apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why jobs of a demand do not call for bids now."""
+
+    reason: Failure
+    why: str
+    since_ms: int
+    """Since when they have been blocked without a break."""
+    until_ms: int
+    failures: int
+    """The number of auctions in a row that sold them nothing."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a node that could serve them is at work for others."""
+        return self.reason in {Failure.NO_BIDS, Failure.EXHAUSTED}
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """A job's place in the queue, for its user."""
+
+    place: int
+    """1 for the next job."""
+    jobs: int
+    """The number of all waiting jobs."""
+    why: str
+    """Why it waits; empty if only for its turn."""
+    retry_ms: int | None
+    """When it calls again; None if it does so at its turn."""
+    until_ms: int
+    """When it gives up."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """The waiting jobs of one class."""
+
+    job_class: JobClass
+    jobs: LazyHeap[JobId] = field(default_factory=LazyHeap)
+    calling: bool = False
+    """Whether an auction for them is open."""
+
+
+class JobQueue:
+    """Waiting jobs by order: first come, first served, and each priority counts as some minutes.
+
+    So no job starves: in time, the oldest comes first, whatever priorities later jobs have.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[JobId, Job] = {}
+        self._classes: dict[JobId, JobClass] = {}
+        self._orders: dict[JobId, int] = {}
+        self._lines: dict[JobClass, _Line] = {}
+        self._ready: LazyHeap[JobClass] = LazyHeap()
+        """Classes that may call for bids, by the order of their first job."""
+        self._expiry: LazyHeap[JobId] = LazyHeap()
+        self._until: dict[JobId, int] = {}
+        self._blocks: dict[BlockKey, Block] = {}
+        self._unblock: LazyHeap[BlockKey] = LazyHeap()
+        self._added = 0
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __contains__(self, job_id: JobId) -> bool:
+        return job_id in self._classes
+
+    def add(self, job: Job, job_class: JobClass, until_ms: int) -> None:
+        """Add a job of a class, which gives up at `until_ms`."""
+        self._added += 1
+        since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
+        self._orders[job.job_id] = (since_ms << ORDER_BITS) + self._added
+        self._jobs[job.job_id], self._classes[job.job_id] = job, job_class
+        self._until[job.job_id] = until_ms
+        self._expiry.set(job.job_id, until_ms)
+        line = self._lines.setdefault(job_class, _Line(job_class))
+        line.jobs.set(job.job_id, self._orders[job.job_id])
+        self._sort(line)
+
+    def remove(self, job_id: JobId) -> Job:
+        """Remove and return a job: it has a slot, was cancelled, or gives up."""
+        line = self._lines[self._classes.pop(job_id)]
+        del self._orders[job_id], self._until[job_id]
+        self._expiry.discard(job_id)
+        line.jobs.discard(job_id)
+        self._sort(line)
+        key = line.job_class.block_key
+        if not line.jobs:
+            del self._lines[line.job_class]
+            if key in self._blocks and not any(self._lines_of(key)):
+                del self._blocks[key]
+                self._unblock.discard(key)
+        return self._jobs.pop(job_id)
+
+    def job(self, job_id: JobId) -> Job:
+        """Return a waiting job."""
+        return self._jobs[job_id]
+
+    def count(self, job_class: JobClass) -> int:
+        """Return how many jobs of a class wait."""
+        return len(self._lines[job_class].jobs) if job_class in self._lines else 0
+
+    def first(self, job_class: JobClass) -> Job | None:
+        """Return the first waiting job of a class; None if none waits."""
+        first = self._lines[job_class].jobs.first() if job_class in self._lines else None
+        return None if first is None else self._jobs[first[1]]
+
+    def classes(self) -> Iterator[JobClass]:
+        """Yield the classes of waiting jobs."""
+        return iter(tuple(self._lines))
+
+    def first_ready(self) -> JobClass | None:
+        """Return the class that may call for bids next; None if all wait for something."""
+        first = self._ready.first()
+        return first and first[1]
+
+    def is_calling(self, job_class: JobClass) -> bool:
+        """Return whether an auction for waiting jobs of a class is open."""
+        return job_class in self._lines and self._lines[job_class].calling
+
+    def begin_call(self, job_class: JobClass) -> None:
+        """Record that an auction for a class is open."""
+        self._lines[job_class].calling = True
+        self._sort(self._lines[job_class])
+
+    def end_call(self, job_class: JobClass) -> None:
+        """Record that the auction for a class is over."""
+        if job_class in self._lines:
+            self._lines[job_class].calling = False
+            self._sort(self._lines[job_class])
+
+    def block(
+        self, key: BlockKey, because: tuple[Failure, str], now_ms: int, until_ms: int
+    ) -> None:
+        """Let the jobs of a demand wait, for a reason, until they may call again."""
+        before = self._blocks.get(key)
+        since_ms, failures = (before.since_ms, before.failures) if before else (now_ms, 0)
+        self._blocks[key] = Block(*because, since_ms, until_ms, failures + 1)
+        self._unblock.set(key, until_ms)
+        self._sort_all(key)
+
+    def failures(self, key: BlockKey) -> int:
+        """Return how many auctions in a row have sold a demand nothing."""
+        return self._blocks[key].failures if key in self._blocks else 0
+
+    def wake(self, key: BlockKey) -> None:
+        """Let the jobs of a demand call again now; it stays known for how long they waited."""
+        self._unblock.discard(key)
+        self._sort_all(key)
+
+    def wake_oldest(self, resources: Resources) -> None:
+        """Let the oldest job of a demand call again that waits for busy nodes and these resources.
+
+        Only one: there may be capacity for only one.
+        """
+        keys = [
+            key for key, block in self.blocked()
+            if block.is_busy and key[0].resources == resources
+        ]  # fmt: skip
+        if keys:
+            self.wake(min(keys, key=lambda key: min(map(self._order_of, self._lines_of(key)))))
+
+    def forget_block(self, key: BlockKey) -> None:
+        """Let the jobs of a demand call again: one of them was sold a slot."""
+        self._blocks.pop(key, None)
+        self.wake(key)
+
+    def blocked(self) -> list[tuple[BlockKey, Block]]:
+        """Return the demands that may not call now."""
+        return [(key, block) for key, block in self._blocks.items() if key in self._unblock]
+
+    def reason_of(self, job_id: JobId) -> tuple[Failure, str]:
+        """Return why a job waits."""
+        block = self._blocks.get(self._classes[job_id].block_key)
+        return (block.reason, block.why) if block else (Failure.NO_BIDS, "no slot became free")
+
+    def postpone(self, job_id: JobId, until_ms: int) -> None:
+        """Let a job wait longer."""
+        self._until[job_id] = until_ms
+        self._expiry.set(job_id, until_ms)
+
+    def take_expired(self, now_ms: int) -> list[JobId]:
+        """Return the jobs that give up now. The caller must remove each."""
+        return self._expiry.take_up_to(now_ms)
+
+    def wake_due(self, now_ms: int) -> None:
+        """Let those jobs call again whose pause is over."""
+        for key in self._unblock.take_up_to(now_ms):
+            self._sort_all(key)
+
+    def next_deadline_ms(self) -> int | None:
+        """Return when the next job gives up or may call again; None if there is none."""
+        firsts = (self._expiry.first(), self._unblock.first())
+        return earliest(*(first[0] if first else None for first in firsts))
+
+    def starving(self, now_ms: int) -> tuple[BlockKey, int] | None:
+        """Return the oldest demand that has waited too long for busy nodes, and its order."""
+        oldest = None
+        for key, block in self._blocks.items():
+            if not block.is_busy or now_ms < block.since_ms + STARVING_MS:
+                continue
+            order = min(map(self._order_of, self._lines_of(key)))
+            if oldest is None or order < oldest[1]:
+                oldest = key, order
+        return oldest
+
+    def order_of(self, job_class: JobClass) -> int:
+        """Return the order of the first job of a class."""
+        return self._order_of(self._lines[job_class])
+
+    def place_of(self, job_id: JobId) -> QueuePlace | None:
+        """Return the place of a job; None if it does not wait."""
+        if job_id not in self._classes:
+            return None
+        key = self._classes[job_id].block_key
+        block = self._blocks.get(key)
+        order = self._orders[job_id]
+        place = 1 + sum(other < order for other in self._orders.values())
+        pausing = block is not None and key in self._unblock
+        return QueuePlace(
+            place, len(self), block.why if block else "",
+            block.until_ms if block and pausing else None, self._until[job_id],
+        )  # fmt: skip
+
+    def _order_of(self, line: _Line) -> int:
+        first = line.jobs.first()
+        assert first is not None
+        return first[0]
+
+    def _sort_all(self, key: BlockKey) -> None:
+        for line in self._lines_of(key):
+            self._sort(line)
+
+    def _lines_of(self, key: BlockKey) -> Iterator[_Line]:
+        return (line for line in self._lines.values() if line.job_class.block_key == key)
+
+    def _sort(self, line: _Line) -> None:
+        """Enter a class into the ready ones, or take it out."""
+        if not line.jobs or line.calling or line.job_class.block_key in self._unblock:
+            self._ready.discard(line.job_class)
+        else:
+            self._ready.set(line.job_class, self._order_of(line))

@@ -1,0 +1,344 @@
+"""The scheduler of a requester: waiting jobs get slots, by auctions and awards.
+
+Spec: specs/queue.md. A job enters with `enqueue`. It leaves with an active lease, by a failure that
+waiting does not mend, or at its deadline.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.core.auctions import Auctions
+from protocol.core.candidates import Candidates
+from protocol.core.jobs import Job, JobClass, class_of
+from protocol.core.queue import JobQueue
+from protocol.core.running import RunningStates, earliest
+from protocol.core.standings import Standings
+from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Report
+from protocol.machines.events import CANCELLED, Failed, Queued
+from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.requester import auction, award
+from protocol.machines.requester.auction import SoldSlot
+from protocol.machines.table import count_illegal, step
+from protocol.rules.matching import KNOWS_NOBODY, fits, sentence_of_unreachable
+from protocol.rules.standing import BROKEN
+from protocol.values.ids import CallId, JobId, LeaseId, PeerId
+from protocol.values.limits import (
+    AUCTIONS_MAX,
+    BUSY_MS_MAX,
+    BUSY_MS_MIN,
+    PEERS_WAIT_MS,
+    SLOTS_MAX,
+    WINDOW_MS_MAX,
+)
+from protocol.values.reasons import Failure
+from protocol.wire.envelope import Signed
+from protocol.wire.job import QUEUE_MS_MAX
+from protocol.wire.messages import CapabilityRecord
+
+WOKEN_MAX = 64
+"""A new record wakes waiting jobs if they have at most this many demands; else they wait longer."""
+Begin = Callable[[Job, SoldSlot | None, award.Won, Context], list[Effect]]
+"""Begins the lease of a job on a slot; the slot is None after a restart."""
+Fail = Callable[[Job, Failed, Context], list[Effect]]
+"""Ends an attempt of a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A job whose award is open, and its slot; None after a restart."""
+
+    job: Job
+    slot: SoldSlot | None
+
+
+class Scheduler:
+    """The queue, the auctions and the awards of a requester."""
+
+    def __init__(
+        self, auctions: Auctions, candidates: Candidates, standings: Standings,
+        illegal: dict[str, int], then: tuple[Begin, Fail, Callable[[PeerId], bool]],
+    ) -> None:  # fmt: skip
+        """Take what the core knows of peers, and what follows an award or a failure.
+
+        The last function of `then` says whether we have a lease of a provider.
+        """
+        self.queue = JobQueue()
+        self.auctions = auctions
+        self.awards: RunningStates[LeaseId, award.State] = RunningStates()
+        self._candidates = candidates
+        self._standings = standings
+        self._illegal = illegal
+        self._begin, self._fail, self._has_lease_of = then
+        self._placed: dict[LeaseId, _Placed] = {}
+        self._award_of: dict[JobId, LeaseId] = {}
+        self._hinted: set[JobClass] = set()
+        """Classes for which a provider reported capacity while their auction was open."""
+
+    def __contains__(self, job_id: JobId) -> bool:
+        """Return whether a job waits, or has an award."""
+        return job_id in self.queue or job_id in self._award_of
+
+    def next_deadline_ms(self) -> int | None:
+        """Return the earliest deadline; None if there is none."""
+        each = (self.queue, self.auctions.states, self.awards)
+        return earliest(*(kind.next_deadline_ms() for kind in each))
+
+    def recover(self, state: award.State, job: Job, context: Context) -> None:
+        """Continue a saved award."""
+        assert isinstance(state, award.Awarding | award.Confirming), "nothing else is saved"
+        lease_id = state.placement.lease_id
+        self.awards[lease_id] = award.resume(state, context)
+        self._placed[lease_id] = _Placed(job, None)
+        self._award_of[job.job_id] = lease_id
+
+    def enqueue(self, job: Job, context: Context) -> list[Effect]:
+        """Let a job wait for a slot. `advance` looks for one at once."""
+        job_class = class_of(job)
+        wait_ms = job.spec.terms.queue_ms or QUEUE_MS_MAX
+        since_ms = min(job.queued_ms or job.submitted_ms, context.now_ms)
+        self.queue.add(job, job_class, max(since_ms + wait_ms, context.now_ms + 1))
+        if self._candidates.is_anybody(job.avoid, context):
+            return []
+        because, until_ms = (Failure.NO_PEERS, KNOWS_NOBODY), context.now_ms + PEERS_WAIT_MS
+        self.queue.block(job_class.block_key, because, context.now_ms, until_ms)
+        return [self._report_queued(job, *because)]
+
+    def advance(self, context: Context) -> list[Effect]:
+        """Give waiting jobs the slots that are free, and call for bids for the others."""
+        effects: list[Effect] = []
+        if not self.queue:
+            return effects
+        starving = self.queue.starving(context.now_ms)
+        for job_class in self.queue.classes() if self.auctions.any_free() else ():
+            if not self.auctions.can_take(job_class):
+                continue
+            if starving and self.queue.order_of(job_class) > starving[1]:
+                self.auctions.give_up_free(job_class.key)
+                self.queue.wake(starving[0])
+                continue
+            while (job := self.queue.first(job_class)) is not None:
+                taken = self.auctions.take(job_class)
+                if taken is None:
+                    break
+                effects += self._award(job, *taken, context)
+        while len(self.auctions) < AUCTIONS_MAX:
+            ready = self.queue.first_ready()
+            if ready is None or (starving and self.queue.order_of(ready) > starving[1]):
+                break
+            effects += self._call(ready, context)
+        return effects
+
+    def reach_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
+        """Process all deadlines that have passed."""
+        effects: list[Effect] = []
+        for job_id in self.queue.take_expired(context.now_ms):
+            effects += self._give_up(job_id, context)
+        self.queue.wake_due(context.now_ms)
+        for call_id in self.auctions.states.take_due(context.now_ms):
+            effects += self._take_sale(*self.auctions.step(call_id, event, context), context)
+        for lease_id in self.awards.take_due(context.now_ms):
+            effects += self.step_award(lease_id, event, context)
+        return effects
+
+    def cancel(self, event: JobCancelled, context: Context) -> list[Effect]:
+        """End a job's wait or its award."""
+        job_id = event.job_id
+        if job_id in self._award_of:
+            return self.step_award(self._award_of[job_id], event, context)
+        effects: list[Effect] = []
+        called = self.auctions.of_job(job_id)
+        if called is not None:
+            effects = self._take_sale(*self.auctions.step(called, event, context), context)
+        failed = Failed(Failure.CANCELLED, CANCELLED)
+        return [*effects, *self._fail(self.queue.remove(job_id), failed, context)]
+
+    # --- what peers say -------------------------------------------------------------------
+
+    def meet(self, peer: PeerId, record: CapabilityRecord) -> None:
+        """Let those waiting jobs call that a new record could serve."""
+        blocked = self.queue.blocked()
+        if not record.providing or len(blocked) > WOKEN_MAX:
+            return
+        for (demand, avoid), block in blocked:
+            # A busy node tells when it has capacity: its record does not.
+            if peer not in avoid and not block.is_busy and fits(demand, record):
+                self.queue.wake((demand, avoid))
+
+    def hear_bidder(self, event: Signed[Any], context: Context) -> list[Effect]:
+        """Pass a commitment, a bid or a refusal to its auction."""
+        call_id: CallId = event.message.call_id
+        return self._take_sale(*self.auctions.hear(call_id, event, context), context)
+
+    def hear_hint(self, event: Signed[Any]) -> None:
+        """Let jobs call that a provider has refused: it has capacity now.
+
+        A provider that has sold us a slot may mean that slot, which carries our next job anyway.
+        """
+        job_class = self.auctions.class_of(event.message.call_id)
+        if job_class is None or self.auctions.has_sold(job_class, event.signer):
+            return
+        self.queue.wake_oldest(job_class.call.resources)
+        if self.queue.is_calling(job_class):
+            self._hinted.add(job_class)
+
+    def step_award(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
+        """Pass an input to an award."""
+        if lease_id not in self.awards:
+            return []
+        before = self.awards[lease_id]
+        count_illegal(self._illegal, "award", award.ILLEGAL, before, event)
+        state, effects = step(award.TRANSITIONS, before, event, context)
+        if isinstance(state, award.Awarding | award.Confirming):
+            self.awards[lease_id] = state
+            return list(effects)
+        placed = self._placed.pop(lease_id)
+        del self.awards[lease_id], self._award_of[placed.job.job_id]
+        if isinstance(state, award.Won):
+            return [*effects, *self._begin(placed.job, placed.slot, state, context)]
+        if isinstance(event, JobCancelled):
+            if placed.slot is not None:
+                self.auctions.release(placed.slot)
+            failed = Failed(Failure.CANCELLED, CANCELLED)
+            return [*effects, *self._fail(placed.job, failed, context)]
+        # It may have declined because it has just accepted another award of ours.
+        provider = state.placement.provider
+        if state.fault and not (state.fault < BROKEN and self._has_placed(provider)):
+            self._standings.strike(provider, state.fault, context.now_ms)
+        return [*effects, *self._miss(placed, context)]
+
+    def _has_placed(self, provider: PeerId) -> bool:
+        """Return whether another job of ours has an award or a lease of a provider."""
+        awarded = {state.placement.provider for state in self.awards.values()}
+        return provider in awarded or self._has_lease_of(provider)
+
+    # --- auctions -------------------------------------------------------------------------
+
+    def _call(self, job_class: JobClass, context: Context) -> list[Effect]:
+        """Open an auction for a class of waiting jobs.
+
+        It sells fewer slots than the bidders had left last time: the best bid that does not win
+        sets the price.
+        """
+        job = self.queue.first(job_class)
+        assert job is not None
+        supply = self.auctions.supply(job_class)
+        slots = min(self.queue.count(job_class), max(1, supply - 1), SLOTS_MAX)
+        self.queue.begin_call(job_class)
+        return self.auctions.open(job, job_class, slots, context)
+
+    def _take_sale(
+        self, sale: auction.Decided | auction.Lost | None, effects: list[Effect], context: Context
+    ) -> list[Effect]:
+        """Let waiting jobs go on after an auction; `sale` is None if it goes on."""
+        if sale is None:
+            return effects
+        job_class = self.auctions.class_of(sale.auction.call_id)
+        assert job_class is not None
+        self.queue.end_call(job_class)
+        if isinstance(sale, auction.Lost):
+            effects += self._lose(sale, job_class, context)
+            self._hinted.discard(job_class)
+            return effects
+        self._hinted.discard(job_class)
+        self.queue.forget_block(job_class.block_key)
+        if self.auctions.supply(job_class) == 0:
+            because = Failure.NO_BIDS, "all capacity that was offered is in use"
+            self._pause(job_class, because, BUSY_MS_MAX, context)
+        return effects
+
+    def _lose(self, lost: auction.Lost, job_class: JobClass, context: Context) -> list[Effect]:
+        """Let the jobs of a class wait after an auction without a sale, or end the first one."""
+        reason, why, job_id = lost.reason, lost.why, lost.auction.job_id
+        first = self.queue.first(job_class)
+        if reason is Failure.CANCELLED or first is None:
+            return []
+        if reason is Failure.NO_BIDS:
+            reason, why = self._explain_no_bids(lost.auction, why, context)
+        job = first if job_id not in self.queue else self.queue.job(job_id)
+        no_other = bool(job.avoid) and reason is not Failure.NO_BIDS
+        if job.spec.terms.queue_ms == 0 or no_other:
+            return self._fail(self.queue.remove(job.job_id), Failed(reason, why), context)
+        frees = [item.free_ms for item in lost.refused if item.free_ms]
+        if frees:
+            why += f"; capacity is free again in {-(-min(frees) // 1000)} s at the latest"
+        is_news = self.queue.failures(job_class.block_key) == 0
+        self._pause(job_class, (reason, why), min(frees, default=BUSY_MS_MAX), context)
+        if job_class in self._hinted:  # One of them had capacity while others were asked.
+            self.queue.wake(job_class.block_key)
+        return [self._report_queued(job, reason, why)] if is_news else []
+
+    def _explain_no_bids(
+        self, called: auction.Auction, refusals: str, context: Context
+    ) -> tuple[Failure, str]:
+        """Return the failure for the user: no peers, no match, or no bids, and why."""
+        explanation = self._candidates.explanation(called.spec, called.avoid, context)
+        parts = [f"no bids: {explanation.why}"]
+        if not (explanation.nodes or called.avoid) and context.policy.providing:
+            parts.append("this node lends resources, but does not run its own jobs")
+        missing = sum(1 for _ in self.auctions.beyond_reach(called, context))
+        parts += [refusals] if refusals else []
+        parts += [sentence_of_unreachable(missing)] if missing else []
+        reason = Failure.NO_BIDS
+        if not explanation.eligible:
+            reason = Failure.NO_MATCH if explanation.nodes else Failure.NO_PEERS
+        return reason, "; ".join(parts)
+
+    # --- awards ---------------------------------------------------------------------------
+
+    def _award(
+        self, job: Job, decided: auction.Decided, slot: SoldSlot, context: Context
+    ) -> list[Effect]:
+        """Give a waiting job a slot."""
+        self.queue.remove(job.job_id)
+        counted, state, effects = award.begin(decided, slot, (job.job_id, job.attempt), context)
+        self.auctions.update(counted)
+        lease_id = state.placement.lease_id
+        self.awards[lease_id] = state
+        self._placed[lease_id] = _Placed(job, slot)
+        self._award_of[job.job_id] = lease_id
+        return list(effects)
+
+    def _miss(self, placed: _Placed, context: Context) -> list[Effect]:
+        """Let a job wait for another slot after its award failed."""
+        job, slot = placed.job, placed.slot
+        passed = self.auctions.replace(slot, context) if slot is not None else 1
+        job_class = class_of(job)
+        if self.auctions.can_take(job_class):
+            return self.enqueue(job, context)
+        bidders = f"{passed} winning bidder{'s' if passed > 1 else ''}"
+        because = Failure.EXHAUSTED, f"{bidders} did not take the job, and no other bid is left"
+        if job.spec.terms.queue_ms == 0:
+            return self._fail(job, Failed(*because), context)
+        effects = self.enqueue(job, context)
+        self._pause(job_class, because, BUSY_MS_MAX, context)
+        return [*effects, self._report_queued(job, *because)]
+
+    # --- waiting --------------------------------------------------------------------------
+
+    def _pause(
+        self, job_class: JobClass, because: tuple[Failure, str], longest_ms: int, context: Context
+    ) -> None:
+        """Let the jobs of a class wait, longer after each failure, with jitter."""
+        key = job_class.block_key
+        pause_ms = min(BUSY_MS_MIN << min(self.queue.failures(key), 10), BUSY_MS_MAX, longest_ms)
+        seed = job_class.key + context.now_ms.to_bytes(8)
+        jitter = context.signer.secret(b"pause", seed)[0]
+        pause_ms = max(BUSY_MS_MIN, pause_ms * (192 + jitter // 2) // 256)
+        self.queue.block(key, because, context.now_ms, context.now_ms + pause_ms)
+
+    def _give_up(self, job_id: JobId, context: Context) -> list[Effect]:
+        """End a job that has waited for too long, unless bids for it are on their way."""
+        if self.auctions.of_job(job_id) is not None:
+            self.queue.postpone(job_id, context.now_ms + WINDOW_MS_MAX)
+            return []
+        reason, why = self.queue.reason_of(job_id)
+        job = self.queue.remove(job_id)
+        waited_s = job.spec.terms.queue_ms // 1000
+        return self._fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
+
+    def _report_queued(self, job: Job, reason: Failure, why: str) -> Report:
+        place = self.queue.place_of(job.job_id)
+        assert place is not None
+        return Report(job.job_id, Queued(job.attempt, reason, why, place.until_ms))

@@ -1,0 +1,210 @@
+"""The requester's side of one award: from the award of a slot to an active lease.
+
+Spec: specs/auction.md#awards. An award gives one slot one attempt of one job. Nothing can start
+before the lease is active, so an award that fails costs nothing: its provider is fenced and the job
+gets another slot.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Report, Save, Send
+from protocol.machines.events import Awarded
+from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.requester.auction.states import Decided, SoldSlot
+from protocol.machines.table import Groups, Transitions, no_later, pairs
+from protocol.rules.metering import amount_of
+from protocol.rules.standing import BROKEN, DECLINED
+from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId, lease_id_of
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, MESSAGE_MS
+from protocol.values.reasons import Release
+from protocol.wire.envelope import Signed
+from protocol.wire.messages import (
+    Award,
+    AwardAccept,
+    AwardDecline,
+    LeaseActive,
+    LeaseConfirm,
+    LeaseRelease,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What stays the same from the award to the lease: which job runs where, at which price."""
+
+    job_id: JobId
+    attempt: int
+    call_id: CallId
+    provider: PeerId
+    lease_id: LeaseId
+    award: ContentId
+    rate: int
+    usage_ms_max: int
+    voucher_ms: int
+    """The usage that each payment step covers, as the provider's bid states."""
+    binding: bool = True
+    """Whether the provider has promised to take the award."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awarding:
+    """The provider has our award, and has not answered yet."""
+
+    placement: Placement
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirming:
+    """The provider accepted and has our confirmation; the lease is not active yet."""
+
+    placement: Placement
+    deadline_ms: int
+    contract: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """The provider holds an active lease for the job."""
+
+    placement: Placement
+    contract: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """The award ended without a lease."""
+
+    placement: Placement
+    fault: int = 0
+    """What it counts against the provider, in thousandths of a strike."""
+
+
+State = Awarding | Confirming | Won | Missed
+Step = tuple[State, tuple[Effect, ...]]
+
+
+def begin(
+    decided: Decided, slot: SoldSlot, job: tuple[JobId, int], context: Context
+) -> tuple[Decided, Awarding, tuple[Effect, ...]]:
+    """Award a slot to an attempt of a job. Return the auction, which counts its awards."""
+    job_id, attempt = job
+    call, place = decided.auction.call, (decided.awards, attempt, slot.passed)
+    award = context.signer.sign(
+        Award(slot.call_id, decided.outcome, *place, slot.price.rate, slot.shift,
+              slot.price.evidence, slot.unit)
+    )  # fmt: skip
+    lease_id = lease_id_of(slot.call_id, *place, slot.provider)
+    placement = Placement(
+        job_id, attempt, slot.call_id, slot.provider, lease_id, award.content_id,
+        slot.price.rate, call.usage_ms_max, slot.voucher_ms,
+        slot.binding,
+    )  # fmt: skip
+    state = Awarding(placement, context.now_ms + ACCEPT_MS)
+    told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
+    return replace(decided, awards=decided.awards + 1), state, (
+        _save(state),
+        Report(job_id, told),
+        Send(slot.provider, award.envelope, state.deadline_ms),
+    )  # fmt: skip
+
+
+def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
+    """Confirm the contract with the provider."""
+    placement = state.placement
+    if (event.signer, event.message.award) != (placement.provider, placement.award):
+        return state, ()
+    amount_max = amount_of(placement.rate, placement.usage_ms_max)
+    confirmed = context.signer.sign(LeaseConfirm(placement.lease_id, event.content_id, amount_max))
+    following = Confirming(placement, context.now_ms + ACTIVE_MS, confirmed.content_id)
+    send = Send(placement.provider, confirmed.envelope, following.deadline_ms)
+    return following, (_save(following), send)
+
+
+def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context) -> Step:
+    """End the award: the provider declined."""
+    placement = state.placement
+    if (event.signer, event.message.award) != (placement.provider, placement.award):
+        return state, ()
+    return _miss(_declined(placement))
+
+
+def pass_over(state: Awarding | Confirming, event: DeadlineReached, context: Context) -> Step:
+    """Fence a provider that fell silent."""
+    return _miss(Missed(state.placement, BROKEN), _fence(state, Release.FENCED, context))
+
+
+def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step:
+    """End the award: the lease is active."""
+    if (event.signer, event.message.contract) != (state.placement.provider, state.contract):
+        return state, ()
+    won = Won(state.placement, state.contract)
+    return won, (_save(won),)
+
+
+def take_release(
+    state: Awarding | Confirming, event: Signed[LeaseRelease], context: Context
+) -> Step:
+    """End the award: the provider gave the lease back, or its hold has expired."""
+    if event.signer != state.placement.provider:
+        return state, ()
+    return _miss(_declined(state.placement))
+
+
+def cancel(state: Awarding | Confirming, event: JobCancelled, context: Context) -> Step:
+    """Release the provider: our user cancelled the job."""
+    return _miss(Missed(state.placement), _fence(state, Release.CANCELLED, context))
+
+
+TRANSITIONS: Final[Transitions] = {
+    (Awarding, AwardAccept): confirm,
+    (Awarding, AwardDecline): take_decline,
+    (Awarding, LeaseRelease): take_release,
+    (Awarding, DeadlineReached): pass_over,
+    (Awarding, JobCancelled): cancel,
+    (Confirming, LeaseActive): win,
+    (Confirming, LeaseRelease): take_release,
+    (Confirming, DeadlineReached): pass_over,
+    (Confirming, JobCancelled): cancel,
+}
+INPUTS: Final = (
+    AwardAccept, AwardDecline, LeaseActive, LeaseRelease, DeadlineReached, JobCancelled,
+)  # fmt: skip
+IGNORED: Final[Groups] = {
+    "repeated: the award has moved on": pairs({Confirming}, {AwardAccept}),
+    "the provider gave its lease back, and then had the award again: its release comes too": (
+        pairs({Confirming}, {AwardDecline})
+    ),
+    "the award has ended": pairs({Won, Missed}, INPUTS),
+}
+ILLEGAL: Final[Groups] = {
+    "no lease is active before it is confirmed": pairs({Awarding}, {LeaseActive}),
+}
+
+
+def resume(state: Awarding | Confirming, context: Context) -> State:
+    """Continue an award after a restart; its messages are in the outbox."""
+    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
+    following: State = no_later(state, longest_ms, context)
+    return following
+
+
+def _declined(placement: Placement) -> Missed:
+    return Missed(placement, DECLINED if placement.binding else 0)
+
+
+def _fence(state: Awarding | Confirming, reason: Release, context: Context) -> Send:
+    """Return the message that forbids the provider to start anything."""
+    release = context.signer.sign(LeaseRelease(state.placement.lease_id, reason))
+    return Send(state.placement.provider, release.envelope, context.now_ms + MESSAGE_MS)
+
+
+def _miss(missed: Missed, *fences: Effect) -> Step:
+    return missed, (_save(missed), *fences)
+
+
+def _save(state: State) -> Save:
+    ended = isinstance(state, Won | Missed)
+    return Save("award", state.placement.lease_id, None if ended else state)

@@ -1,0 +1,168 @@
+"""An award on a network that keeps no promise: one provider, at most one lease.
+
+Spec: specs/auction.md#awards.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from protocol.core.jobs import Job
+from protocol.machines.inputs import JobCancelled
+from protocol.machines.requester import award
+from protocol.machines.requester.auction import Decided
+from protocol.machines.requester.auction.deciding import decide
+from protocol.rules.standing import BROKEN, DECLINED
+from protocol.values.ids import JobId, lease_id_of
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS
+from protocol.values.reasons import Release
+from protocol.wire.messages import (
+    Award,
+    AwardAccept,
+    AwardDecline,
+    LeaseActive,
+    LeaseConfirm,
+    LeaseRelease,
+)
+from tests.driven import START_MS, Driven, signed_by
+from tests.protocol.machines.requester.auction.test_deciding import CONTEXT, opening
+from tests.simulated_network import job_spec
+from tests.strategies import SIGNERS
+
+PROVIDER, STRANGER = 1, 7
+JOB = Job(JobId(bytes(16)), job_spec(rate_max=100), START_MS, attempt=2)
+
+
+class AwardMachine(Driven):
+    """All that may happen to an award, in any order, from anybody."""
+
+    table = award.TRANSITIONS
+    union = award.State
+    written_first = (Award, LeaseConfirm)
+
+    @initialize(ahead=st.integers(0, 1), binding=st.booleans())
+    def begin_award(self, ahead: int = 0, binding: bool = True) -> None:
+        decided, _ = decide(opening(10, 20, 30), CONTEXT)
+        assert isinstance(decided, Decided)
+        self.binding, self.may_start = binding, False
+        slot = replace(decided.sold[0], binding=binding)
+        place = (JOB.job_id, JOB.attempt)
+        self.decided, state, effects = award.begin(decided, slot, place, self.context)
+        self.begin(state, effects)
+        self.may_start = True
+        if ahead:
+            self.accepts(honest=True, award=True)
+
+    def take(self, event: Any) -> tuple[Any, ...]:
+        effects = super().take(event)
+        if any(isinstance(self.message_of(e), LeaseRelease) for e in effects
+               if hasattr(e, "envelope")):  # fmt: skip
+            self.may_start = False
+        return effects
+
+    @precondition(lambda self: isinstance(self.state, award.Awarding))
+    @rule(honest=st.booleans(), award=st.booleans())
+    def accepts(self, honest: bool, award: bool) -> None:
+        placement = self.state.placement
+        accept = AwardAccept(placement.lease_id, placement.award if award else bytes(32))
+        self.take(signed_by(PROVIDER if honest else STRANGER, accept))
+        assert hasattr(self.state, "contract") == (honest and award)
+
+    @rule(honest=st.booleans(), award=st.booleans())
+    def declines(self, honest: bool, award: bool) -> None:
+        before, placement = self.state, self.state.placement
+        decline = AwardDecline(placement.lease_id, placement.award if award else bytes(32), 1)
+        self.take(signed_by(PROVIDER if honest else STRANGER, decline))
+        if type(before).__name__ == "Awarding" and honest and award:
+            self.may_start = False
+            assert self.state.fault == (DECLINED if self.binding else 0)
+        else:
+            assert self.state is before
+
+    @precondition(lambda self: isinstance(self.state, award.Confirming))
+    @rule(honest=st.booleans(), contract=st.booleans())
+    def activates(self, honest: bool, contract: bool) -> None:
+        lease_id = self.state.placement.lease_id
+        active = LeaseActive(lease_id, self.state.contract if contract else bytes(32))
+        self.take(signed_by(PROVIDER if honest else STRANGER, active))
+        assert isinstance(self.state, award.Won) == (honest and contract)
+
+    @rule(honest=st.booleans())
+    def gives_back(self, honest: bool) -> None:
+        before = self.state
+        was_open = not self.over
+        release = LeaseRelease(self.state.placement.lease_id, Release.EXPIRED)
+        self.take(signed_by(PROVIDER if honest else STRANGER, release))
+        assert (self.state is not before) == (honest and was_open)
+        if honest and was_open:
+            self.may_start = False
+
+    @rule()
+    def user_cancels(self) -> None:
+        self.take(JobCancelled(JOB.job_id))
+        assert self.over
+
+    @invariant()
+    def who_missed_its_award_cannot_start(self) -> None:
+        if self.state is not None and isinstance(self.state, award.Missed):
+            assert not self.may_start, "neither fenced, nor by its own word"
+
+    @invariant()
+    def speaks_to_one_provider(self) -> None:
+        assert {peer for peer, _ in self.sent} <= {SIGNERS[PROVIDER].peer_id}
+        assert len(self.sent_of(Award)) <= 1
+        assert len(self.sent_of(LeaseConfirm)) <= 1
+
+
+TestAward = AwardMachine.TestCase
+TestAward.settings = settings(max_examples=60, stateful_step_count=12)
+
+
+def after(steps: int) -> AwardMachine:
+    machine = AwardMachine()
+    machine.begin_award(steps)
+    return machine
+
+
+def test_the_undisturbed_way() -> None:
+    machine = after(0)
+    ((_, said),) = machine.sent
+    placement = machine.state.placement
+    assert (said.slot, said.attempt, said.offer, said.rate, said.unit) == (0, 2, 0, 20, 0)
+    assert placement.lease_id == lease_id_of(said.call_id, 0, 2, 0, placement.provider)
+    assert machine.decided.awards == 1
+    assert machine.state.deadline_ms == machine.now_ms + ACCEPT_MS
+    machine.accepts(honest=True, award=True)
+    assert machine.state.deadline_ms == machine.now_ms + ACTIVE_MS
+    machine.activates(honest=True, contract=True)
+    assert isinstance(machine.state, award.Won)
+    assert machine.state.placement == placement
+
+
+def test_a_provider_that_falls_silent_is_fenced_and_has_broken_its_promise() -> None:
+    for steps in (0, 1):
+        machine = after(steps)
+        machine.deadline_is_reached(0)
+        assert machine.state == award.Missed(machine.state.placement, BROKEN)
+        (release,) = machine.sent_of(LeaseRelease)
+        assert release.reason == Release.FENCED
+
+
+def test_a_user_that_cancels_releases_the_provider() -> None:
+    for steps in (0, 1):
+        machine = after(steps)
+        machine.user_cancels()
+        assert machine.state.fault == 0
+        (release,) = machine.sent_of(LeaseRelease)
+        assert release.reason == Release.CANCELLED
+
+
+def test_an_award_waits_no_longer_for_a_clock_that_was_set_back() -> None:
+    for steps, longest_ms in ((0, ACCEPT_MS), (1, ACTIVE_MS)):
+        machine = after(steps)
+        back = replace(machine.context, now_ms=machine.now_ms - 3_600_000)
+        assert award.resume(machine.state, back).deadline_ms == back.now_ms + longest_ms
+        assert award.resume(machine.state, machine.context) == machine.state
