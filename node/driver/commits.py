@@ -1,4 +1,4 @@
-"""Converts the durable effects of one step of the core into one transaction.
+"""Converts the durable effects of the core into one transaction.
 
 Spec: specs/core.md#outbox.
 """
@@ -14,9 +14,13 @@ from protocol.wire.snapshot import to_snapshot
 
 
 def commit_of(effects: Sequence[Effect], own: PeerId, now_ms: int) -> Commit | None:
-    """Return the commit that must precede the effects; None if none of them is durable."""
+    """Return the commit that must precede the effects; None if none of them is durable.
+
+    Of the states of one machine only the last is written.
+    """
+    saves = {(effect.table, effect.key): effect for effect in effects if isinstance(effect, Save)}
     commit = Commit(
-        snapshots=tuple(_snapshot(effect) for effect in effects if isinstance(effect, Save)),
+        snapshots=tuple(_snapshot(save) for save in saves.values()),
         events=tuple(
             NewEvent(effect.job_id, now_ms, kind_of(effect.event), detail_of(effect.event))
             for effect in effects

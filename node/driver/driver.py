@@ -1,7 +1,7 @@
 """The driver: the one loop that feeds the core and performs its effects.
 
-Spec: specs/core.md#driver. One input, then one transaction, then every effect, then the next
-input. Long work runs in the background, and its result comes back as an input; only this loop
+Spec: specs/core.md#driver. The inputs that wait, then one transaction, then every effect, then the
+next inputs. Long work runs in the background, and its result comes back as an input; only this loop
 changes the core.
 """
 
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -21,6 +21,11 @@ from node.storage.journal import Journal, OutboxRow
 from protocol.core.core import Core
 from protocol.machines.effects import Effect, Send
 from protocol.machines.inputs import DeadlineReached, Input
+
+TOGETHER_MAX: Final = 64
+"""The most inputs of one transaction ..."""
+TOGETHER_MS: Final = 5
+"""... and for how long the core may process them: the first of them waits for the last."""
 
 
 class Queue(Enum):
@@ -82,22 +87,44 @@ class Driver:
 
     async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
         """Queue an input and wait until its effects are committed and begun."""
+        await (await self.put(event, queue)).wait()
+
+    async def put(self, event: Input, queue: Queue = Queue.MAIN) -> trio.Event:
+        """Queue an input; return what is set once its effects are committed and begun."""
         taken = trio.Event()
         await self._queues[queue][0].send(_Turn(event, taken))
         self._waiting.release()
-        await taken.wait()
+        return taken
 
     async def run(self, perform: Perform, first: Sequence[Effect]) -> None:
         """Perform the effects of the recovery, then process inputs until cancelled."""
         await self._settle(perform, first)
         while True:
-            turn = await self._next()
-            effects = self.core.handle(turn.event, self._clock.now_ms())
+            turns, effects = self._process(await self._next())
             # Once the core has changed, the disk must follow: a cancellation waits.
             with trio.CancelScope(shield=True):
                 await self._settle(perform, effects)
-            if turn.taken is not None:
-                turn.taken.set()
+            for turn in turns:
+                if turn.taken is not None:
+                    turn.taken.set()
+
+    def _process(self, first: _Turn) -> tuple[Sequence[_Turn], Sequence[Effect]]:
+        """Pass an input, and further ones that wait, to the core; return them and all effects.
+
+        A commit waits for the disk, whatever it contains: what came meanwhile shares the next.
+        """
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms + TOGETHER_MS
+        turns, effects = [first], [*self.core.handle(first.event, now_ms)]
+        while len(turns) < TOGETHER_MAX and now_ms < until_ms:
+            try:
+                self._waiting.acquire_nowait()
+            except trio.WouldBlock:
+                break
+            turns.append(self._next_in_turn())
+            now_ms = self._clock.now_ms()
+            effects += self.core.handle(turns[-1].event, now_ms)
+        return turns, effects
 
     async def _next(self) -> _Turn:
         deadline_ms = self.core.next_deadline_ms()

@@ -1,4 +1,4 @@
-"""One step of the core is one commit, with everything that must survive a crash.
+"""One commit has everything of its steps that must survive a crash.
 
 Spec: specs/core.md#outbox.
 """
@@ -63,6 +63,18 @@ def test_everything_else_is_one_commit() -> None:
     assert commit.outbox == (
         NewMessage(ADA.peer_id, b"one", 7), NewMessage(ADA.peer_id, b"two", 8),
     )  # fmt: skip
+
+
+def test_of_the_states_of_one_machine_the_last_is_written() -> None:
+    saves = [
+        Save("provider-lease", LEASE, HELD),
+        Save("requester-lease", LEASE, HELD),
+        Save("provider-lease", LEASE, None),
+    ]
+    commit = commit_of(saves, BEA.peer_id, 9)
+    assert commit is not None
+    names = [(item.table, item.state) for item in commit.snapshots]
+    assert names == [("provider-lease", ""), ("requester-lease", "Held")]
 
 
 def test_a_receipt_is_of_our_own_role() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import trio
 
+from node.driver import driver as module
 from node.driver.clock import Clock
 from node.driver.driver import Driver, Queue
-from node.storage.journal import CommitResult, Journal, OutboxRow
+from node.storage.journal import Commit, CommitResult, Journal, OutboxRow
 from protocol.core.core import Core
 from protocol.machines import effects
 from protocol.machines.context import Policy
@@ -25,6 +26,7 @@ from protocol.machines.inputs import (
     PeerConnected,
 )
 from protocol.values.errors import StorageFull
+from protocol.values.ids import JobId
 from tests.node.fixtures import ADA, BEA, EVE, JOB, LEASE, until
 from tests.simulated_network import job_spec
 
@@ -130,6 +132,55 @@ async def test_who_hands_in_an_input_waits_for_its_effects(
         nursery.cancel_scope.cancel()
 
 
+async def test_what_waits_shares_one_commit_and_keeps_its_order(
+    core: Scripted, performed: Performed, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_MAX", 3)
+    monkeypatch.setattr(module, "TOGETHER_MS", 1_000)
+    journal = SlowJournal(performed)
+    driver = Driver(core, journal, clock)
+    core.answer = lambda event: [effects.Send(BEA.peer_id, b"%d" % event.fetched, 10)]
+    taken: list[int] = []
+
+    async def take(number: int) -> None:
+        await driver.take(FetchProgressed(LEASE, number, 9))
+        assert b"%d" % number in [item[1] for item in performed.log if item != "commit"]
+        taken.append(number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, performed, [])
+        for number in range(1, 6):
+            nursery.start_soon(take, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert (len(core.events), performed.log, taken) == (1, [], [])  # The rest came meanwhile.
+        journal.free.set()
+        await until(lambda: len(taken) == 5)
+        nursery.cancel_scope.cancel()
+    commits = [[b"1"], [b"2", b"3", b"4"], [b"5"]]
+    assert performed.log == [
+        item
+        for sent in commits
+        for item in ["commit", *((row, data) for row, data in enumerate(sent, 1))]
+    ]
+
+
+async def test_a_long_step_does_not_make_others_wait_for_its_followers(
+    core: Scripted, performed: Performed, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_MS", 0)
+    journal = SlowJournal(performed)
+    journal.free.set()
+    driver = Driver(core, journal, clock)
+    core.answer = lambda event: [effects.Report(JOB, Running(BEA.peer_id))]
+    for _ in range(2):
+        driver.give(PeerConnected(BEA.peer_id))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, performed, [])
+        await until(lambda: len(performed.log) == 4)
+        nursery.cancel_scope.cancel()
+    assert performed.log == ["commit", "Report"] * 2
+
+
 async def test_a_step_that_was_begun_is_finished(
     core: Scripted, performed: Performed, clock: Clock
 ) -> None:
@@ -224,12 +275,13 @@ async def test_a_full_disk_stops_the_loop_before_anything_is_said(
     journal.free.set()
     driver = Driver(core, journal, clock)
     core.answer = lambda event: ASKED
+    taken = [await driver.put(PeerConnected(BEA.peer_id)) for _ in range(2)]
     with pytest.raises(ExceptionGroup) as stopped:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, performed, [])
-            nursery.start_soon(driver.take, PeerConnected(BEA.peer_id))
     assert stopped.value.exceptions == (journal.error,)
     assert performed.log == []
+    assert not any(one.is_set() for one in taken)
 
 
 async def test_after_a_full_disk_the_journal_has_all_that_was_said(
@@ -253,6 +305,29 @@ async def test_after_a_full_disk_the_journal_has_all_that_was_said(
         nursery.cancel_scope.cancel()
     assert [row.job_id for row in await journal.jobs()] == [JOB]
     assert [row.kind for row in await journal.events(JOB)] == ["queued"]
+
+
+async def test_a_crash_after_the_commit_loses_nothing_of_what_shared_it(
+    performed: Performed, clock: Clock, journal: Journal
+) -> None:
+    """All inputs of a commit are on the disk or none is, and nobody was told before."""
+
+    class Cut:
+        """A journal whose node dies once it has written."""
+
+        async def commit(self, commit: Commit) -> CommitResult:
+            await journal.commit(commit)
+            raise KeyboardInterrupt
+
+    driver = Driver(Core(ADA, Policy()), Cut(), clock)
+    jobs = [JobId(bytes([number]) * 16) for number in range(3)]
+    taken = [await driver.put(JobSubmitted(job, job_spec())) for job in jobs]
+    with pytest.raises(KeyboardInterrupt):
+        await driver.run(performed, [])
+    assert performed.log == []
+    assert not any(one.is_set() for one in taken)
+    assert [row.job_id for row in await journal.open_jobs()] == jobs
+    assert [[row.kind for row in await journal.events(job)] for job in jobs] == [["waiting"]] * 3
 
 
 async def test_the_effects_of_recovery_come_first(
