@@ -8,10 +8,14 @@ nothing: gossip of unknown signers is counted by its forwarder and the forwarder
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
+
+import trio
 
 from node.driver.clock import Clock
 from node.driver.driver import Driver, Queue
+from node.network.messages import Answer
 from node.network.rate_limits import RateLimits, TokenBucket
 from protocol.core.intake import admit, admit_record
 from protocol.machines.inputs import RecordReceived
@@ -72,16 +76,19 @@ class Receiver:
         self._clock = clock
         self._seen: OrderedDict[ContentId, int] = OrderedDict()
 
-    async def answer(self, peer: PeerId, data: bytes) -> bytes:
-        """Answer a message over a stream; raise PeerFault if the peer broke the spec."""
+    async def answer(self, peer: PeerId, data: bytes) -> Answer:
+        """Queue a message over a stream; return its answer, which waits for its effects.
+
+        Raises PeerFault if the peer broke the spec.
+        """
         try:
             signed = admit(data, peer, Carrier.STREAM, self._network, self._clock.now_ms())
         except Stale as stale:
             LOG.debug("late message from %s: %s", peer, stale)
-            return LATE
+            return _late
         LOG.debug("%s from %s", type(signed.message).__name__, peer)
-        await self._driver.take(signed, self._queue_of(signed))
-        return TAKEN
+        taken = await self._driver.put(signed, self._queue_of(signed))
+        return partial(_taken, taken)
 
     def screen(self, peer: PeerId, data: bytes) -> bool:
         """Return whether to judge a gossiped message; called before any costly signature check.
@@ -139,3 +146,13 @@ class Receiver:
             case Call():
                 return Queue.CALLS if self._is_known(signed.signer) else Queue.STRANGERS
         return Queue.MAIN
+
+
+async def _taken(taken: trio.Event) -> bytes:
+    await taken.wait()
+    return TAKEN
+
+
+async def _late() -> bytes:
+    await trio.lowlevel.checkpoint()
+    return LATE

@@ -183,14 +183,17 @@ class Network:
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         """Send one frame (at most 128 KiB) to a peer and return its answer.
 
-        Requests to one peer are sent in the order of their calls, one after the other. A peer that
-        is not connected is dialled. Raises PeerUnreachable if no answer comes within
-        tuning.request_timeout_ms; the request may still have arrived.
+        Requests to one peer are sent in the order of their calls, without waiting for the answers
+        to those before. A peer that is not connected is dialled. Raises PeerUnreachable if no
+        answer comes within tuning.request_timeout_ms; the request may still have arrived.
         """
         return await self._requests.request(peer, data)
 
     def on_request(self, handler: messages.Handler) -> None:
-        """Answer requests with the handler's result; its PeerFault penalises the peer."""
+        """Answer requests by the handler; its PeerFault penalises the peer.
+
+        It accepts the requests of a stream one after the other, and several wait for their answers.
+        """
         answers = messages.Answers(handler, self._context.tuning)
         per_source = STREAMS_PER_SOURCE_MAX * messages.STREAMS_PER_PEER_MAX
         self._serve_streams(messages.PROTOCOL, answers.serve, MESSAGE_STREAMS_MAX, per_source)

@@ -225,9 +225,9 @@ class Journal:
         """Return the messages to send, the oldest first."""
         return tuple(OutboxRow(*row) for row in await self._read(sql.OUTBOX))
 
-    async def sent(self, row: int) -> None:
-        """Delete an acknowledged message from the outbox, if it is still there."""
-        await self._write(sql.FORGET_MESSAGE, row)
+    async def sent(self, rows: Sequence[int]) -> None:
+        """Delete acknowledged messages from the outbox, if they are still there."""
+        await self._write_all(sql.FORGET_MESSAGE, [(row,) for row in rows])
 
     async def drop_expired(self, now_ms: int) -> tuple[OutboxRow, ...]:
         """Delete the messages whose deadline has passed, and return them, the oldest first."""

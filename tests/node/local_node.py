@@ -5,7 +5,7 @@ crash, and started again on the same folder.
 Spec: specs/core.md#daemon.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.driver.clock import Clock
 from node.network.gossip import Rule, Screen
 from node.network.interface import Peer, PeerEvents
+from node.network.messages import Handler as RequestHandler
 from node.sandbox.driver import Exit
 from node.service.jobs import JobService
 from node.storage.journal import Journal
@@ -44,7 +45,7 @@ class MemoryNetwork:
         self.puts_fail = 0
         self.learnt: list[tuple[PeerId, tuple[str, ...]]] = []
         self.topics: dict[str, tuple[Rule, Screen]] = {}
-        self.answer: Callable[[PeerId, bytes], Awaitable[bytes]]
+        self.answer: RequestHandler
 
     def addresses(self) -> tuple[str, ...]:
         return (f"/ip4/127.0.0.1/tcp/1/p2p/{self.peer_id}",)
@@ -61,7 +62,7 @@ class MemoryNetwork:
     def blame(self, fault: PeerFault) -> None:
         raise AssertionError(f"an honest node was blamed: {fault}") from fault
 
-    def on_request(self, handler: Callable[[PeerId, bytes], Awaitable[bytes]]) -> None:
+    def on_request(self, handler: RequestHandler) -> None:
         self.answer = handler
 
     def on_stream(self, protocol: str, handler: Handler) -> None:
@@ -76,7 +77,7 @@ class MemoryNetwork:
             self.undelivered.append(data)
             raise PeerUnreachable("away")
         try:
-            return await self.others[peer].network.answer(self.peer_id, data)
+            return await (await self.others[peer].network.answer(self.peer_id, data))()
         except PeerFault as fault:
             self.blame(fault)
             raise

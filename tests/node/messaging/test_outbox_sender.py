@@ -3,7 +3,7 @@
 Spec: specs/core.md#outbox.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -26,16 +26,21 @@ class Peers:
     def __init__(self) -> None:
         self.got: list[tuple[PeerId, bytes]] = []
         self.tries = 0
+        self.asked: list[bytes] = []
         self.away: set[PeerId] = set()
         self.slow = trio.Event()
         self.slow.set()
+        self.lost: set[bytes] = set()
 
     async def request(self, peer: PeerId, data: bytes) -> bytes:
         self.tries += 1
+        self.asked.append(data)
+        slow = self.slow
         await trio.lowlevel.checkpoint()
-        if peer in self.away:
+        if peer in self.away or data in self.lost:
+            self.lost.discard(data)
             raise PeerUnreachable("away")
-        await self.slow.wait()
+        await slow.wait()
         self.got.append((peer, data))
         return b"\0"
 
@@ -74,8 +79,56 @@ async def test_in_order_and_then_forgotten(
         sender.send(rows[2])
         await sender.wait_empty()
         await until(lambda: len(peers.got) == 3)
-    assert [data for _, data in peers.got] == [b"1", b"2", b"3"]
-    assert len(await journal.outbox()) <= 1  # The last may be on its way out.
+        assert [data for _, data in peers.got] == [b"1", b"2", b"3"]
+        with trio.fail_after(5):
+            while await journal.outbox():
+                await trio.lowlevel.checkpoint()
+
+
+async def test_several_are_in_flight_once_the_peer_has_answered(
+    sender: OutboxSender, peers: Peers
+) -> None:
+    messages = [OutboxRow(0, BEA.peer_id, b"%d" % number, FAR_MS) for number in range(20)]
+    peers.slow = trio.Event()
+    async with running(sender, *messages):
+        await trio.testing.wait_all_tasks_blocked()
+        assert peers.tries == 1  # It may be away: one time-out is enough.
+        first, peers.slow = peers.slow, trio.Event()
+        first.set()
+        await until(lambda: peers.tries == 1 + module.IN_FLIGHT_MAX)
+        await trio.testing.wait_all_tasks_blocked()
+        assert peers.tries == 1 + module.IN_FLIGHT_MAX
+        peers.slow.set()
+        await sender.wait_empty()
+    assert peers.asked == [message.envelope for message in messages]
+
+
+async def test_what_fails_in_flight_is_sent_again_in_order(
+    sender: OutboxSender, peers: Peers
+) -> None:
+    rows = [OutboxRow(0, BEA.peer_id, b"%d" % number, FAR_MS) for number in range(9)]
+    again = [b"2", b"3"]
+    peers.lost = set(again)
+    async with running(sender, *rows):
+        await sender.wait_empty()
+    assert [data for data in peers.asked if data in again] == again * 2
+    assert sorted(data for _, data in peers.got) == [row.envelope for row in rows]
+
+
+async def test_acknowledged_messages_leave_the_disk_together(
+    sender: OutboxSender, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[int] = []
+    sent = journal.sent
+
+    async def note(rows: Sequence[int]) -> None:
+        deleted.append(len(rows))
+        await sent(rows)
+
+    monkeypatch.setattr(journal, "sent", note)
+    async with running(sender, *await written(journal, *(b"%d" % n for n in range(9)))):
+        await until(lambda: deleted)
+    assert deleted == [9]
 
 
 async def test_a_peer_that_is_away_holds_up_nobody_else(
@@ -163,7 +216,7 @@ async def test_a_peer_that_takes_nothing_does_not_fill_our_memory(
     monkeypatch.setattr(module, "QUEUE_MAX", 3)
     peers.slow = trio.Event()
     async with running(sender, *await written(journal, *(b"%d" % n for n in range(9)))):
-        assert len(sender._queues[BEA.peer_id]) == 3
+        assert len(sender._lines[BEA.peer_id].queue) == 3
         peers.slow.set()
         await sender.wait_empty()
     assert len(await journal.outbox()) >= 6  # For the next start.
@@ -186,8 +239,7 @@ async def test_an_idle_peer_costs_nothing(
     monkeypatch.setattr(module, "IDLE_S", 0.01)
     async with running(sender):
         sender.send(OutboxRow(0, BEA.peer_id, b"1", 0))
-        await until(lambda: not sender._queues)
-        assert (sender._woken, sender._nudged) == ({}, {})
+        await until(lambda: not sender._lines)
         sender.send(OutboxRow(0, BEA.peer_id, b"2", 0))
         await until(lambda: len(peers.got) == 2)
 

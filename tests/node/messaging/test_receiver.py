@@ -41,6 +41,7 @@ class Driver:
         self.events: list[Input] = []
         self.queues: list[Queue] = []
         self.full = False
+        self.committed = trio.Event()
 
     def give(self, event: Input, queue: Queue = Queue.MAIN) -> bool:
         if not self.full:
@@ -48,10 +49,11 @@ class Driver:
             self.queues.append(queue)
         return not self.full
 
-    async def take(self, event: Input, queue: Queue = Queue.MAIN) -> None:
+    async def put(self, event: Input, queue: Queue = Queue.MAIN) -> trio.Event:
         await trio.lowlevel.checkpoint()
         self.events.append(event)
         self.queues.append(queue)
+        return self.committed
 
 
 class PeerInfo:
@@ -91,8 +93,13 @@ async def test_a_message_is_answered_when_it_is_on_the_disk(
     receiver: Receiver, driver: Driver
 ) -> None:
     signed = BEA.sign(Heartbeat(LEASE, 0, 1, 0))
-    assert await receiver.answer(BEA.peer_id, signed.envelope) == TAKEN
-    (event,) = driver.events
+    answer = await receiver.answer(BEA.peer_id, signed.envelope)
+    (event,) = driver.events  # Queued, and the next message may be.
+    with trio.move_on_after(0.01) as waiting:
+        await answer()
+    assert waiting.cancelled_caught
+    driver.committed.set()
+    assert await answer() == TAKEN
     assert (event.signer, event.message) == (BEA.peer_id, signed.message)
 
 
@@ -114,7 +121,7 @@ async def test_what_breaks_the_spec_is_its_senders_fault(
 
 async def test_what_is_late_is_said_to_be(receiver: Receiver, driver: Driver, clock: Clock) -> None:
     late = record(clock, issued_ms=clock.now_ms() - 2 * CLOCK_SKEW_MS, ttl_ms=0)
-    assert await receiver.answer(BEA.peer_id, late.envelope) == LATE
+    assert await (await receiver.answer(BEA.peer_id, late.envelope))() == LATE
     assert receiver.judge(BEA.peer_id, late.envelope) is Verdict.IGNORE
     with pytest.raises(Stale):
         receiver.take_record(BEA.peer_id, late.envelope)

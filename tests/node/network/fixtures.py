@@ -10,12 +10,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, Tuning
+from node.network.messages import Answer, Handler
 from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import PeerId
 
@@ -103,7 +105,19 @@ async def repeated(action: Callable[[], Awaitable[object]], condition: Callable[
             await trio.sleep(POLL_S)
 
 
+def answering(answer: Callable[[PeerId, bytes], Awaitable[bytes]]) -> Handler:
+    """A handler that accepts every request and answers it so."""
+
+    async def accept(peer: PeerId, data: bytes) -> Answer:
+        await trio.lowlevel.checkpoint()
+        return partial(answer, peer, data)
+
+    return accept
+
+
+@answering
 async def echo(peer: PeerId, data: bytes) -> bytes:
+    await trio.lowlevel.checkpoint()
     return data
 
 

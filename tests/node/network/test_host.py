@@ -20,6 +20,7 @@ from protocol.values.ids import peer_id_of
 from tests.node.network.fixtures import (
     WAIT_S,
     RecordedEvents,
+    answering,
     connected_nodes,
     echo,
     open_node,
@@ -78,6 +79,7 @@ async def test_a_request_dials_a_known_peer_and_finds_an_unknown_one():
 async def test_requests_to_one_peer_keep_their_order():
     seen = []
 
+    @answering
     async def note(peer, data):
         seen.append(data)
         await trio.lowlevel.checkpoint()
@@ -125,6 +127,7 @@ async def test_a_peer_that_is_nowhere_is_unreachable():
 
 
 async def test_a_slow_answer_is_given_up():
+    @answering
     async def never(peer, data):
         await trio.sleep_forever()
 
@@ -141,6 +144,7 @@ async def test_a_slow_answer_is_given_up():
 async def test_a_fault_in_a_request_costs_the_peer_its_connection():
     events = RecordedEvents()
 
+    @answering
     async def fussy(peer, data):
         raise MalformedMessage(peer, "nothing is good enough")
 
@@ -175,6 +179,7 @@ async def test_streams_carry_bytes_both_ways():
 
 
 async def test_a_bug_in_a_handler_stops_the_node():
+    @answering
     async def buggy(peer, data):
         raise LookupError("a bug")
 

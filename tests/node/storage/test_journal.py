@@ -177,8 +177,8 @@ async def test_events_are_numbered_per_job(journal: Journal) -> None:
 async def test_messages_leave_the_outbox_when_sent_or_expired(journal: Journal) -> None:
     messages = tuple(NewMessage(BEA, b"%d" % n, until_ms) for n, until_ms in enumerate((9, 5, 6)))
     rows = (await journal.commit(Commit(outbox=messages))).outbox_rows
-    await journal.sent(rows[0])
-    await journal.sent(rows[0])  # Twice is no harm.
+    await journal.sent([rows[0]])
+    await journal.sent([rows[0]])  # Twice is no harm.
     assert [row.row for row in await journal.outbox()] == list(rows[1:])
     assert await journal.drop_expired(4) == ()
     assert await journal.drop_expired(6) == (
@@ -191,7 +191,7 @@ async def test_messages_leave_the_outbox_when_sent_or_expired(journal: Journal) 
 async def test_number_of_a_message_is_never_used_again(journal: Journal) -> None:
     commit = Commit(outbox=(NewMessage(ADA, b"x", 9),))
     (first,) = (await journal.commit(commit)).outbox_rows
-    await journal.sent(first)
+    await journal.sent([first])
     (second,) = (await journal.commit(commit)).outbox_rows
     assert second > first
 
