@@ -2,9 +2,9 @@
 
     async with open_database(path, migrate) as database:
 
-        async def pay(connection: aiosqlite.Connection) -> None:
-            await connection.execute("UPDATE …")
-            await connection.execute("INSERT …")
+        def pay(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE …")
+            connection.execute("INSERT …")
 
         await database.write(pay)  # Returns after the commit: it is on the disk.
 

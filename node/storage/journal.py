@@ -5,14 +5,13 @@ crash the node has both or neither.
 Spec: specs/storage.md#journal.
 """
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
-
-import aiosqlite
 
 from node.storage import statements as sql
 from node.storage.database import Database, open_database
@@ -158,13 +157,13 @@ class Journal:
         """Write all parts of the commit in one transaction."""
         now_ms = self._clock_ms()
 
-        async def unit(connection: aiosqlite.Connection) -> CommitResult:
+        def unit(connection: sqlite3.Connection) -> CommitResult:
             for snapshot in commit.snapshots:
-                await _write_snapshot(connection, snapshot, now_ms)
+                _write_snapshot(connection, snapshot, now_ms)
             for receipt in commit.receipts:
-                await connection.execute(sql.WRITE_RECEIPT, _values(receipt))
-            events = [await _insert(connection, sql.ADD_EVENT, event) for event in commit.events]
-            rows = [await _insert(connection, sql.ADD_MESSAGE, new) for new in commit.outbox]
+                connection.execute(sql.WRITE_RECEIPT, _values(receipt))
+            events = [_insert(connection, sql.ADD_EVENT, event) for event in commit.events]
+            rows = [_insert(connection, sql.ADD_MESSAGE, new) for new in commit.outbox]
             return CommitResult(outbox_rows=tuple(rows), event_seqs=tuple(events))
 
         return await self._database.write(unit)
@@ -264,8 +263,8 @@ class Journal:
     async def _write_all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Execute a statement once for each row, in one transaction."""
 
-        async def unit(connection: aiosqlite.Connection) -> None:
-            await connection.executemany(statement, rows)
+        def unit(connection: sqlite3.Connection) -> None:
+            connection.executemany(statement, rows)
 
         await self._database.write(unit)
 
@@ -282,39 +281,35 @@ async def open_journal(
         yield Journal(database, clock_ms)
 
 
-async def _write_snapshot(
-    connection: aiosqlite.Connection, snapshot: Snapshot, now_ms: int
-) -> None:
+def _write_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, now_ms: int) -> None:
     assert snapshot.table in TABLES, snapshot.table
     table, key, state, data, job_key = _values(snapshot)
     match table, data:
         case "job", None:
-            await connection.execute(sql.FORGET_EVENTS, (key,))
-            await connection.execute(sql.FORGET_JOB, (key,))
+            connection.execute(sql.FORGET_EVENTS, (key,))
+            connection.execute(sql.FORGET_JOB, (key,))
         case "job", _:
             # Not an upsert, which would use up a number each time (AUTOINCREMENT).
-            known = await _fetch(connection, sql.UPDATE_JOB, (state, data, key))
+            known = _fetch(connection, sql.UPDATE_JOB, (state, data, key))
             if not known:
-                await connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key))
+                connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key))
         case _, None:
-            await connection.execute(sql.FORGET_MACHINE, (table, key))
+            connection.execute(sql.FORGET_MACHINE, (table, key))
         case _:
-            await connection.execute(sql.WRITE_MACHINE, (table, key, state, data))
+            connection.execute(sql.WRITE_MACHINE, (table, key, state, data))
 
 
-async def _insert(
-    connection: aiosqlite.Connection, statement: str, new: NewEvent | NewMessage
-) -> int:
+def _insert(connection: sqlite3.Connection, statement: str, new: NewEvent | NewMessage) -> int:
     """Insert a row and return its number."""
-    ((number,),) = await _fetch(connection, statement, _values(new))
+    ((number,),) = _fetch(connection, statement, _values(new))
     assert isinstance(number, int)
     return number
 
 
-async def _fetch(
-    connection: aiosqlite.Connection, statement: str, values: Iterable[object]
+def _fetch(
+    connection: sqlite3.Connection, statement: str, values: Iterable[object]
 ) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in await connection.execute_fetchall(statement, tuple(values))]
+    return connection.execute(statement, tuple(values)).fetchall()
 
 
 def _values(row: Snapshot | NewEvent | ReceiptRow | NewMessage) -> tuple[Any, ...]:

@@ -10,8 +10,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-import aiosqlite
-
 from node.storage.sqlite_errors import DatabaseUnusable
 from protocol.core.jobs import Job
 from protocol.wire.snapshot import from_snapshot
@@ -121,9 +119,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS)
 """Step n (from 1) leads from version n-1 to version n."""
 
 
-async def migrate(
-    connection: aiosqlite.Connection, migrations: Sequence[Migration] = MIGRATIONS
-) -> None:
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
     """Migrate the file to the newest version; raise DatabaseUnusable if it is newer.
 
     A newer file is not changed. A failed step leaves the previous version.
@@ -133,31 +129,31 @@ async def migrate(
             f"this Python brings SQLite {sqlite3.sqlite_version}, 3.37 or newer is needed:"
             " run the node with another Python"
         )
-    version = await schema_version(connection)
+    version = schema_version(connection)
     if version > len(migrations):
         raise DatabaseUnusable(
-            f"{await _file_of(connection)} was written by a newer version of mutirao (schema"
+            f"{_file_of(connection)} was written by a newer version of mutirao (schema"
             f" {version}, this one knows {len(migrations)}): install that version again"
         )
-    await connection.create_function("job_key", 1, _job_key, deterministic=True)
+    connection.create_function("job_key", 1, _job_key, deterministic=True)
     for number, statements in enumerate(migrations[version:], start=version + 1):
-        await _take(connection, number, statements)
+        _take(connection, number, statements)
 
 
-async def schema_version(connection: aiosqlite.Connection) -> int:
+def schema_version(connection: sqlite3.Connection) -> int:
     """Return the number of migrations applied to the file; 0 for an empty one."""
-    ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     assert isinstance(version, int)
     return version
 
 
-async def _take(connection: aiosqlite.Connection, number: int, statements: Migration) -> None:
+def _take(connection: sqlite3.Connection, number: int, statements: Migration) -> None:
     """Apply one migration. If it fails, the caller closes the connection, which undoes it."""
-    await connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")
     for statement in statements:
-        await connection.execute(statement)
-    await connection.execute(f"PRAGMA user_version={number}")
-    await connection.execute("COMMIT")
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={number}")
+    connection.execute("COMMIT")
 
 
 def _job_key(snapshot: bytes) -> bytes:
@@ -169,6 +165,6 @@ def _job_key(snapshot: bytes) -> bytes:
     return job.spec.key
 
 
-async def _file_of(connection: aiosqlite.Connection) -> str:
-    ((_, _, file),) = await connection.execute_fetchall("PRAGMA database_list")
+def _file_of(connection: sqlite3.Connection) -> str:
+    ((_, _, file),) = connection.execute("PRAGMA database_list").fetchall()
     return str(file)

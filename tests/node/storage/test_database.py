@@ -3,7 +3,6 @@
 Spec: specs/storage.md#units-of-work.
 """
 
-import asyncio
 import signal
 import sqlite3
 import subprocess
@@ -23,8 +22,8 @@ from protocol.values.errors import StorageFull
 ROOT = Path(__file__).parents[3]
 
 
-async def prepare(connection) -> None:
-    await connection.execute("CREATE TABLE IF NOT EXISTS t (k TEXT, v INTEGER)")
+def prepare(connection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS t (k TEXT, v INTEGER)")
 
 
 @pytest.fixture
@@ -34,15 +33,15 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 
 def insert(key: str):
-    async def unit(connection) -> str:
-        await connection.execute("INSERT INTO t VALUES (?, 1)", (key,))
+    def unit(connection) -> str:
+        connection.execute("INSERT INTO t VALUES (?, 1)", (key,))
         return key
 
     return unit
 
 
 async def keys(database: Database) -> list[str]:
-    rows = await database.read(lambda c: c.execute_fetchall("SELECT k FROM t ORDER BY rowid"))
+    rows = await database.read(lambda c: c.execute("SELECT k FROM t ORDER BY rowid").fetchall())
     return [row[0] for row in rows]
 
 
@@ -60,10 +59,10 @@ class Gate:
         self.running = threading.Event()
         self.open = threading.Event()
 
-    async def unit(self, connection) -> str:
-        await connection.execute("INSERT INTO t VALUES ('gate', 1)")
+    def unit(self, connection) -> str:
+        connection.execute("INSERT INTO t VALUES ('gate', 1)")
         self.running.set()
-        assert await asyncio.to_thread(self.open.wait, 10)
+        assert self.open.wait(10)
         return "gate"
 
     async def wait_running(self) -> None:
@@ -79,8 +78,8 @@ async def test_write_is_seen_by_reads_and_after_a_restart(tmp_path: Path) -> Non
 
 
 async def test_failing_unit_leaves_nothing_and_harms_no_other(database: Database) -> None:
-    async def fails(connection) -> None:
-        await insert("bad")(connection)
+    def fails(connection) -> None:
+        insert("bad")(connection)
         raise ValueError("no")
 
     async def expect_failure() -> None:
@@ -151,11 +150,11 @@ async def test_no_thread_is_left_by_a_cancelled_owner(tmp_path: Path) -> None:
 
 
 async def test_reads_of_one_unit_see_one_state(database: Database) -> None:
-    async def twice(connection) -> tuple[int, int]:
-        first = await connection.execute_fetchall("SELECT count(*) FROM t")
+    def twice(connection) -> tuple[int, int]:
+        first = connection.execute("SELECT count(*) FROM t").fetchall()
         seen.set()
-        assert await asyncio.to_thread(written.wait, 10)
-        second = await connection.execute_fetchall("SELECT count(*) FROM t")
+        assert written.wait(10)
+        second = connection.execute("SELECT count(*) FROM t").fetchall()
         return first[0][0], second[0][0]
 
     seen, written = threading.Event(), threading.Event()
@@ -173,8 +172,8 @@ async def test_reads_of_one_unit_see_one_state(database: Database) -> None:
 
 
 async def test_unit_that_ends_its_transaction_is_a_bug(database: Database) -> None:
-    async def commits(connection) -> None:
-        await connection.execute("COMMIT")
+    def commits(connection) -> None:
+        connection.execute("COMMIT")
 
     with pytest.raises(AssertionError, match="unit of work"):
         await database.write(commits)
@@ -183,11 +182,11 @@ async def test_unit_that_ends_its_transaction_is_a_bug(database: Database) -> No
 
 
 async def test_full_disk_is_told_and_loses_nothing(database: Database) -> None:
-    async def limit(connection, pages: int = 8) -> None:
-        await connection.execute_fetchall(f"PRAGMA max_page_count={pages}")
+    def limit(connection, pages: int = 8) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
 
-    async def great(connection) -> None:
-        await connection.execute("INSERT INTO t VALUES (?, 1)", ("x" * 100_000,))
+    def great(connection) -> None:
+        connection.execute("INSERT INTO t VALUES (?, 1)", ("x" * 100_000,))
 
     async def expect_full() -> None:
         with pytest.raises(StorageFull, match=r"no room on the disk .*t\.db .*free some space"):
@@ -209,8 +208,8 @@ async def test_full_disk_is_told_and_loses_nothing(database: Database) -> None:
 
 
 async def test_batch_that_sqlite_undid_by_itself_fails_as_a_whole(database: Database) -> None:
-    async def undone(connection) -> None:
-        await connection.execute("ROLLBACK")  # As SQLite does when the disk fails it midway.
+    def undone(connection) -> None:
+        connection.execute("ROLLBACK")  # As SQLite does when the disk fails it midway.
         raise sqlite3.OperationalError("undone")
 
     async def expect_failure(unit) -> None:
@@ -229,8 +228,8 @@ async def test_batch_that_sqlite_undid_by_itself_fails_as_a_whole(database: Data
 
 
 async def test_whole_batch_is_told_when_its_commit_fails(database: Database) -> None:
-    async def impatient(connection) -> None:
-        await connection.execute_fetchall("PRAGMA busy_timeout=10")
+    def impatient(connection) -> None:
+        connection.execute("PRAGMA busy_timeout=10")
 
     async def expect_held() -> None:
         with pytest.raises(DatabaseUnusable, match="another program holds"):
@@ -265,7 +264,7 @@ async def test_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 async def test_failure_of_the_preparation_is_raised_and_leaves_no_thread(tmp_path: Path) -> None:
-    async def fails(_connection) -> None:
+    def fails(_connection) -> None:
         raise DatabaseUnusable("too new")
 
     before = set(threading.enumerate())
@@ -303,17 +302,17 @@ import os, sys, trio
 from pathlib import Path
 from node.storage.database import open_database
 
-async def prepare(c):
-    await c.execute("CREATE TABLE IF NOT EXISTS t (k TEXT, v INTEGER)")
+def prepare(c):
+    c.execute("CREATE TABLE IF NOT EXISTS t (k TEXT, v INTEGER)")
 
 async def write(database, k):
     n = 0
     while True:
         key = f"{os.getpid()}-{k}-{n}"
         n += 1
-        async def unit(c, key=key):
-            await c.execute("INSERT INTO t VALUES (?, 1)", (key,))
-            await c.execute("INSERT INTO t VALUES (?, -1)", (key,))
+        def unit(c, key=key):
+            c.execute("INSERT INTO t VALUES (?, 1)", (key,))
+            c.execute("INSERT INTO t VALUES (?, -1)", (key,))
         await database.write(unit)
         os.write(1, f"{key}\\n".encode())
 

@@ -6,7 +6,6 @@ Spec: specs/storage.md#schema.
 import sqlite3
 from pathlib import Path
 
-import aiosqlite
 import pytest
 
 from node.storage import migrations
@@ -45,8 +44,8 @@ def schema(path: Path) -> list[str]:
 
 
 async def version_of(path: Path, steps) -> int:
-    async def prepare(connection: aiosqlite.Connection) -> None:
-        await migrate(connection, steps)
+    def prepare(connection: sqlite3.Connection) -> None:
+        migrate(connection, steps)
 
     async with open_database(path, prepare) as database:
         return await database.read(schema_version)

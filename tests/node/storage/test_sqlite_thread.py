@@ -3,7 +3,6 @@
 Spec: specs/storage.md#the-thread-of-sqlite.
 """
 
-import asyncio
 import sqlite3
 import threading
 from pathlib import Path
@@ -13,8 +12,8 @@ import pytest
 from node.storage.sqlite_thread import BATCH_MAX, Request, SqliteThread
 
 
-async def prepare(connection) -> None:
-    await connection.execute("CREATE TABLE t (k INTEGER)")
+def prepare(connection) -> None:
+    connection.execute("CREATE TABLE t (k INTEGER)")
 
 
 class Session:
@@ -39,8 +38,8 @@ class Session:
 
 
 def insert(number: int):
-    async def unit(connection) -> int:
-        await connection.execute("INSERT INTO t VALUES (?)", (number,))
+    def unit(connection) -> int:
+        connection.execute("INSERT INTO t VALUES (?)", (number,))
         return number
 
     return unit
@@ -51,9 +50,9 @@ def test_units_that_wait_share_a_commit(tmp_path: Path) -> None:
     statements: list[str] = []
     gate = threading.Event()
 
-    async def first(connection) -> str:
-        await connection.set_trace_callback(statements.append)
-        assert await asyncio.to_thread(gate.wait, 10)
+    def first(connection) -> str:
+        connection.set_trace_callback(statements.append)
+        assert gate.wait(10)
         return "first"
 
     session.sqlite.write(session.request(first))
@@ -97,9 +96,9 @@ def test_reader_cannot_write(tmp_path: Path) -> None:
 def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
     session = Session(tmp_path / "t.db")
 
-    async def pragmas(connection) -> list:
+    def pragmas(connection) -> list:
         names = ("synchronous", "journal_mode", "foreign_keys")
-        return [(await connection.execute_fetchall(f"PRAGMA {n}"))[0][0] for n in names]
+        return [connection.execute(f"PRAGMA {n}").fetchone()[0] for n in names]
 
     session.sqlite.write(session.request(pragmas))
     assert session.end() == [[2, "wal", 1]]  # 2 is FULL.
