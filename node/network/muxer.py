@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.custom_types import TProtocol
+from libp2p.io.utils import read_exactly
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
@@ -152,7 +153,8 @@ class RepairedYamux(yamux.Yamux):
     async def _read_data_body(self, length: int) -> bytes:
         if length > FRAME_BYTES_MAX:
             raise trio.TooSlowError("a frame is too large")  # libp2p closes the connection on it.
-        return await super()._read_data_body(length)
+        # No time-out of its own: a peer that stops within a frame answers no ping either.
+        return await read_exactly(self.secured_conn, length)
 
     async def _give_up(self) -> None:
         """Wake the reading task; it finds the end of file and closes the connection."""

@@ -2,7 +2,7 @@
 
 libp2p listens with SO_REUSEPORT, for hole punching: a second daemon would start without an error
 and take half of the first one's connections. It also leaks sockets that are connecting when it
-stops.
+stops, and asks the kernel twice for every frame.
 
 Spec: specs/network.md.
 """
@@ -24,6 +24,7 @@ from multiaddr import Multiaddr
 from node.network.libp2p_errors import contained
 
 BACKLOG: Final = 128
+RECEIVE_BYTES: Final = 64 * 1024
 LOG: Final = logging.getLogger(__name__)
 
 
@@ -55,12 +56,25 @@ class ExclusiveTCP(TCP):
 
 
 class _Stream(TrioTCPStream):
-    """A connection that is listed as open until it is closed."""
+    """A connection that is listed as open until it is closed.
+
+    It receives what has arrived at once: libp2p asks for two bytes, then for a few hundred.
+    """
 
     def __init__(self, stream: trio.SocketStream, open_ones: "set[_Stream]") -> None:
         super().__init__(stream)
+        self._received = bytearray()
         self._open_ones = open_ones
         open_ones.add(self)
+
+    async def read(self, n: int | None = None) -> bytes:
+        if n == 0:
+            return b""
+        if not self._received:
+            self._received += await super().read(RECEIVE_BYTES)
+        piece = bytes(self._received[:n])
+        del self._received[:n]
+        return piece
 
     async def close(self) -> None:
         self._open_ones.discard(self)

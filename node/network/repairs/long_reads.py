@@ -16,9 +16,11 @@ from libp2p.io.exceptions import IncompleteReadError
 async def read_exactly(reader: Reader, n: int, retry_count: int = 0) -> bytes:
     """Read n bytes, in any number of pieces; IncompleteReadError at the end of file."""
     del retry_count
+    piece = await reader.read(n)
+    if len(piece) == n:  # Almost always.
+        return piece
     data = bytearray()
-    while len(data) < n:
-        piece = await reader.read(n - len(data))
+    while True:
         if not piece:
             raise IncompleteReadError(
                 f"connection closed after {len(data)} of {n} bytes",
@@ -26,7 +28,9 @@ async def read_exactly(reader: Reader, n: int, retry_count: int = 0) -> bytes:
                 received_bytes=len(data),
             )
         data += piece
-    return bytes(data)
+        if len(data) == n:
+            return bytes(data)
+        piece = await reader.read(n - len(data))
 
 
 def apply() -> None:

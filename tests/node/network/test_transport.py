@@ -70,3 +70,31 @@ def test_endpoints():
     assert endpoint_of(Multiaddr("/ip6/::1/tcp/7")) == ("::1", 7)
     with pytest.raises(ValueError, match="not a TCP address"):
         endpoint_of(Multiaddr("/ip4/127.0.0.1/udp/7"))
+
+
+async def test_the_kernel_is_asked_once_for_what_has_arrived(monkeypatch):
+    """Noise asks for the two bytes of a length, then for the frame."""
+    transport, accepted, asked = ExclusiveTCP(), trio.open_memory_channel(1), []
+    receive_some = trio.SocketStream.receive_some
+
+    async def noted(stream, size=None):
+        asked.append(size)
+        return await receive_some(stream, size)
+
+    async def accept(stream):
+        await accepted[0].send(stream)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(trio.SocketStream, "receive_some", noted)
+    listener = transport.create_listener(accept)
+    await listener.listen(ANY)
+    dialled = await transport.dial(listener.get_addrs()[0])
+    stream = await accepted[1].receive()
+    await dialled.write(b"\0\3abc\0\1d")
+    assert [await stream.read(size) for size in (2, 3, 2, 1, 0)] == [
+        b"\0\3", b"abc", b"\0\1", b"d", b"",
+    ]  # fmt: skip
+    assert len(asked) == 1
+    transport.abort()
+    assert await stream.read(1) == b""
+    await listener.close()
