@@ -40,6 +40,8 @@ class Driven(RuleBasedStateMachine):
         self.state: Any = None
         self.effects: list[Effect] = []
         self.sent: list[tuple[PeerId, Message]] = []
+        """Without repetitions."""
+        self.said: set[tuple[PeerId, bytes]] = set()
 
     @property
     def context(self) -> Context:
@@ -93,6 +95,9 @@ class Driven(RuleBasedStateMachine):
                 written = True
                 self.check_save(effect)
             elif isinstance(effect, Send):
+                if (effect.peer, effect.envelope) in self.said:
+                    continue  # A repetition has the same bytes, and was saved.
+                self.said.add((effect.peer, effect.envelope))
                 message = self.message_of(effect)
                 assert written or not isinstance(message, self.written_first), "sent, not saved"
                 assert effect.until_ms == 0 or effect.until_ms > self.now_ms

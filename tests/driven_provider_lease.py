@@ -19,14 +19,15 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    StateHeard,
     StopRequested,
 )
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease import Ended, Hold, Serving, Settling
 from protocol.rules.capacity import Reservation
-from protocol.rules.metering import amount_of
+from protocol.rules.metering import amount_of, exposure_of
 from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
-from protocol.values.limits import EXPOSURE_MS, HEARTBEAT_MS
+from protocol.values.limits import HEARTBEAT_MS
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import BlobRef, Resources, Workload
 from protocol.wire.messages import (
@@ -68,7 +69,7 @@ class ServingMachine(Driven):
     union = lease.State
     written_first = (AwardAccept, LeaseActive, Ready, Completed, Released, LeaseRelease)
 
-    silent_steps_max = 400  # Half an hour of heartbeats while it fetches.
+    silent_steps_max = 600  # 40 minutes of heartbeats while it is paused.
 
     @initialize(ahead=st.integers(0, 6))
     def hold(self, ahead: int) -> None:
@@ -172,6 +173,12 @@ class ServingMachine(Driven):
         usage_ms = getattr(self.state, "paused_at_ms", 0)
         self.take(ContainerExtended(LEASE, usage_ms))
 
+    @rule(state=st.integers(0, 7), vouchers=st.integers(0, 6))
+    def compared(self, state: int, vouchers: int) -> None:
+        before = self.state
+        self.take(StateHeard(LEASE, state, vouchers))
+        assert self.state == before, "a comparison only repeats"
+
     @rule()
     def memory_is_short(self) -> None:
         self.take(PauseDenied(LEASE))
@@ -208,7 +215,7 @@ class ServingMachine(Driven):
     def never_runs_further_than_paid_and_exposed(self) -> None:
         """The next check is a heartbeat after the limit, or after now if that was missed."""
         if isinstance(self.state, Serving) and not self.state.killed:
-            edge_ms = self.state.started_ms + self.state.paid_ms + EXPOSURE_MS
+            edge_ms = self.state.started_ms + self.state.paid_ms + exposure_of(self.state.paid_ms)
             assert self.state.deadline_ms <= max(edge_ms, self.now_ms) + HEARTBEAT_MS
 
     @invariant()
@@ -216,7 +223,7 @@ class ServingMachine(Driven):
         if isinstance(self.state, Serving) and self.sent and self.mark < len(self.effects):
             last = self.sent[-1][1]
             if isinstance(last, Heartbeat):
-                assert last.usage_ms <= self.state.paid_ms + EXPOSURE_MS
+                assert last.usage_ms <= self.state.paid_ms + exposure_of(self.state.paid_ms)
 
     @invariant()
     def budgets_only_grow_within_one_launch(self) -> None:

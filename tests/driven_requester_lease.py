@@ -11,13 +11,23 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.machines.effects import FetchOutputs, Report, Settle
 from protocol.machines.events import Done, Running
-from protocol.machines.inputs import JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.inputs import (
+    Isolated,
+    JobCancelled,
+    OutputsFetched,
+    OutputsLost,
+    PeerAnswered,
+    PeerDisconnected,
+    StateHeard,
+)
 from protocol.machines.requester import lease
 from protocol.machines.requester.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, usage_seen_max
 from protocol.values.ids import ContentId, JobId, LeaseId, digest_of
+from protocol.values.limits import CONFIRM_MS
 from protocol.wire.job import BlobRef, Workload
 from protocol.wire.messages import (
+    GONE,
     PREPARING,
     RUNNING,
     Completed,
@@ -70,7 +80,7 @@ class LeaseMachine(Driven):
         """Take some steps of an undisturbed lease, so that all of its states are explored."""
         self.started_ms: int | None = None
         self.begin(*lease.begin(TERMS, self.context))
-        undisturbed = [self.ready, self.started, lambda: self.heartbeat(RUNNING, 12_000, 1),
+        undisturbed = [self.ready, self.started, lambda: self.heartbeat(RUNNING, 17_894, 1),
                        lambda: self.completed(15_000, {})]  # fmt: skip
         for step in undisturbed[:ahead]:
             self.time_passes(13_000)
@@ -121,6 +131,26 @@ class LeaseMachine(Driven):
             last = self.sent[-1][1]
             assert isinstance(last, LeaseRelease)
             assert isinstance(self.state, Broken | Releasing)
+
+    @rule(how=st.sampled_from(["answers", "disconnects", "isolated"]))
+    def network_tells(self, how: str) -> None:
+        """Process what the network says of the provider, or of ourselves."""
+        before = self.state
+        told = {
+            "answers": PeerAnswered(PROVIDER.peer_id),
+            "disconnects": PeerDisconnected(PROVIDER.peer_id),
+            "isolated": Isolated(LEASE),
+        }
+        self.take(told[how])
+        if how == "disconnects" and isinstance(before, lease.Watched):
+            assert type(self.state) is type(before), "it is asked before it is fenced"
+            assert self.state.deadline_ms <= self.now_ms + CONFIRM_MS or before.liveness.asked
+
+    @rule(state=st.integers(0, 9), vouchers=st.integers(0, 9))
+    def compared(self, state: int, vouchers: int) -> None:
+        watched = isinstance(self.state, lease.Watched)
+        self.take(StateHeard(LEASE, state, vouchers))
+        assert not watched or state != GONE or isinstance(self.state, Broken)
 
     @precondition(lambda self: not self.over)
     @rule()
@@ -190,6 +220,12 @@ class LeaseMachine(Driven):
     def says_why_it_broke(self) -> None:
         if isinstance(self.state, Broken):
             assert self.state.why
+
+    def fall_silent(self) -> None:
+        """Let a provider be silent, also when it is asked."""
+        self.deadline_is_reached(0)
+        if not self.over:
+            self.deadline_is_reached(0)
 
 
 def after(steps: int) -> LeaseMachine:

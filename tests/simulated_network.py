@@ -19,12 +19,13 @@ from protocol.machines.context import Context, Policy
 from protocol.rules.capacity import Capacity
 from protocol.rules.topics import topics_of
 from protocol.values.errors import PeerFault, Stale
-from protocol.values.ids import JobId, LeaseId, PeerId, digest_of
+from protocol.values.ids import JobId, PeerId, digest_of
 from protocol.wire.envelope import Signed, Signer
-from protocol.wire.job import BlobRef, JobSpec, Resources, Terms, Workload
+from protocol.wire.job import JobSpec, Resources, Terms, Workload
 from protocol.wire.messages import CapabilityRecord, Carrier, Prices
 from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.simulated_node import Container, Node
+from tests.simulated_node import Node
+from tests.simulated_sandbox import SimulatedSandboxes
 from tests.wording import of_event, of_message
 
 NETWORK: Final = "test"
@@ -49,7 +50,7 @@ def job_spec(rate_max: int = 100_000, cpus: int = 1, **terms: Any) -> JobSpec:
     return JobSpec("test", workload, Terms(rate_max, **terms))
 
 
-class SimulatedNetwork:
+class SimulatedNetwork(SimulatedSandboxes):
     """Nodes, the network between them, and the clock."""
 
     def __init__(self, seed: int = 0, *, delay_ms: tuple[int, int] = (5, 5), loss: float = 0.0,
@@ -132,8 +133,13 @@ class SimulatedNetwork:
         node.alive = False
         node.generation += 1
         node.in_memory.clear()
+        node.probes.clear()
         if machine:
             node.containers.clear()
+            return
+        for other in self.nodes.values():  # The operating system closes its connections.
+            if other is not node:
+                self._later(0, other, inputs.PeerDisconnected(node.peer_id))
 
     def stop(self, node: Node) -> None:
         """Stop a node as its owner would: it releases its leases and tells its peers."""
@@ -208,6 +214,8 @@ class SimulatedNetwork:
                 self._deliver(node, peer, envelope, 0)
             case effects.Send():
                 self._transmit(node, row)
+            case effects.ProbePeer(peer, envelope, until_ms):
+                self._probe(node, peer, envelope, until_ms)
             case effects.Publish(topic, envelope):
                 self._gossip(node, topic, envelope)
             case effects.Prepare(_, requester) if self.name_of(requester) in self.serves_no_blobs:
@@ -226,86 +234,6 @@ class SimulatedNetwork:
                 node.containers.pop(lease_id, None)
             case effects.FetchOutputs(_, lease_id):
                 self._later(20, node, inputs.OutputsFetched(lease_id))
-
-    def _launch(self, node: Node, launch: effects.Launch) -> None:
-        lease_id = launch.lease_id
-        if lease_id not in node.launched:
-            self._say(f"{node.name}: launches the container")
-            node.launched.add(lease_id)
-            node.containers[lease_id] = Container(
-                self.now_ms, launch.budget_ms, launch.pause_ms, node.generation
-            )
-            self._go_on(node, lease_id)
-        container = node.containers.get(lease_id)
-        if container is None:
-            self._later(1, node, inputs.ContainerFailed(lease_id, "the container is gone"))
-            return
-        first = container.started_ms == self.now_ms
-        assert first or container.launched_by < node.generation, "a second launch without a crash"
-        container.launched_by = node.generation
-        self._extend(node, lease_id, launch.budget_ms)
-        self._later(1, node, inputs.ContainerStarted(lease_id, self._used_ms(container)))
-        if container.exited:
-            self._tell_exit(node, container)
-
-    def _extend(self, node: Node, lease_id: LeaseId, budget_ms: int) -> None:
-        container = node.containers[lease_id]
-        container.budget_ms = max(container.budget_ms, budget_ms)
-        since_ms = container.paused_since_ms
-        if since_ms is not None and container.used_ms(self.now_ms) < container.budget_ms:
-            container.paused_ms += self.now_ms - since_ms
-            container.paused_since_ms = None
-            self._go_on(node, lease_id)
-        self._later(1, node, inputs.ContainerExtended(lease_id, self._used_ms(container)))
-
-    def _used_ms(self, container: Container) -> int:
-        """Return its usage when the node hears of it, a millisecond from now."""
-        if container.exited:
-            return container.exited.usage_ms
-        return min(container.budget_ms, container.used_ms(self.now_ms + 1))
-
-    def _go_on(self, node: Node, lease_id: LeaseId) -> None:
-        container = node.containers[lease_id]
-        left_ms = min(self.job_ms, container.budget_ms) - container.used_ms(self.now_ms)
-        self.after(left_ms, lambda: self._reach_end(node, lease_id))
-
-    def _reach_end(self, node: Node, lease_id: LeaseId) -> None:
-        """End a container whose job is done, or pause it at the end of its budget."""
-        container = node.containers.get(lease_id)
-        if container is None or container.exited or container.paused_since_ms is not None:
-            return
-        used_ms = container.used_ms(self.now_ms)
-        if used_ms >= self.job_ms:
-            self._exit(node, lease_id, self.exit_codes.get(node.name, 0), "exited")
-        elif used_ms >= container.budget_ms:
-            self._say(f"{node.name}: the container is paused")
-            container.paused_since_ms = since_ms = self.now_ms
-            self.after(container.pause_ms, lambda: self._give_up(node, lease_id, since_ms))
-        else:
-            self._go_on(node, lease_id)
-
-    def _give_up(self, node: Node, lease_id: LeaseId, since_ms: int) -> None:
-        container = node.containers.get(lease_id)
-        if container and not container.exited and container.paused_since_ms == since_ms:
-            self._exit(node, lease_id, 137, "budget")
-
-    def _kill(self, node: Node, lease_id: LeaseId) -> None:
-        if lease_id in node.containers:
-            self._exit(node, lease_id, 137, "killed")
-
-    def _exit(self, node: Node, lease_id: LeaseId, code: int, why: str) -> None:
-        container = node.containers[lease_id]
-        if container.exited is None:
-            self._say(f"{node.name}: the container ends ({why})")
-            usage_ms = container.used_ms(self.now_ms)
-            outputs = BlobRef(digest_of(lease_id), 64)
-            container.exited = inputs.ContainerExited(lease_id, code, why, "", usage_ms, outputs)
-        self._tell_exit(node, container)
-
-    def _tell_exit(self, node: Node, container: Container) -> None:
-        if node.alive and container.told < node.generation:
-            container.told = node.generation
-            self._later(1, node, container.exited)
 
     # The network.
 
@@ -341,9 +269,20 @@ class SimulatedNetwork:
             self._say(f"{sender.name} -> {receiver.name}: {told}")
         self._give(receiver, signed)
         # The receiver acknowledges only what it has committed.
-        if receiver.alive and sender.alive and self.random.random() >= self.loss:
+        lost = self.random.random() < self.loss or self.drop(receiver.name, sender.name, None)
+        if receiver.alive and sender.alive and not lost:
             sender.disk.outbox.pop(row, None)
             sender.in_memory.pop(row, None)
+            if row in sender.probes:
+                self._later(0, sender, inputs.PeerAnswered(sender.probes.pop(row)))
+
+    def _probe(self, node: Node, peer: PeerId, envelope: bytes, until_ms: int) -> None:
+        """Ask until an answer comes or the deadline passes."""
+        node.disk.rows += 1
+        row = node.disk.rows
+        node.in_memory[row] = (peer, envelope, until_ms)
+        node.probes[row] = peer
+        self._transmit(node, row)
 
     def _gossip(self, node: Node, topic: str, envelope: bytes) -> None:
         for other in self.nodes.values():

@@ -61,6 +61,8 @@ class Node:
     """How far its clock is behind the network's: set while it is down, constant while it runs."""
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     """Messages that it retries without having saved them."""
+    probes: dict[int, PeerId] = field(default_factory=dict)
+    """The peers that it asks whether they are there, by the row in memory."""
     containers: dict[LeaseId, Container] = field(default_factory=dict)
     launched: set[LeaseId] = field(default_factory=set)
 

@@ -26,6 +26,7 @@ from node.messaging.announcer import Announcer
 from node.messaging.connectivity_log import log_connectivity
 from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
+from node.messaging.prober import Prober
 from node.messaging.receiver import Receiver
 from node.messaging.record_lookup import look_up_records
 from node.messaging.undelivered import Undelivered
@@ -99,6 +100,7 @@ class Node:
         self.network = network
         undelivered = Undelivered(core.signer, clock)
         self.outbox_sender = OutboxSender(network.request, journal, clock, undelivered.missed)
+        self.prober = Prober(network, clock, driver)
         self.announcer = Announcer(network, journal)
         self.connector = Connector(network.reach)
         # As a provider, for other peers.
@@ -119,8 +121,8 @@ class Node:
         )  # fmt: skip
         self.effects = EffectTable(
             Performers(
-                network, self.connector, self.announcer, self.outbox_sender, self.executions,
-                self.results, self.jobs, self.service,
+                network, self.connector, self.announcer, self.outbox_sender, self.prober,
+                self.executions, self.results, self.jobs, self.service,
             )
         )  # fmt: skip
 
@@ -141,6 +143,7 @@ class Node:
             await nursery.start(self.executions.run)
             await nursery.start(self.results.run)
             await nursery.start(self.outbox_sender.run, past.outbox)
+            await nursery.start(self.prober.run)
             nursery.start_soon(self.driver.run, self.effects.perform, first)
             nursery.start_soon(self.announcer.run)
             nursery.start_soon(self.connector.run)

@@ -11,6 +11,7 @@ from node.daemon.job_log import JobLog
 from node.messaging.announcer import Announcer
 from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
+from node.messaging.prober import Prober
 from node.network.host import Network
 from node.provider.executions import Executions
 from node.requester.results import Results
@@ -29,6 +30,7 @@ from protocol.machines.effects import (
     Launch,
     Learn,
     Prepare,
+    ProbePeer,
     Progress,
     Publish,
     Reach,
@@ -47,6 +49,7 @@ class Performers:
     connector: Connector
     announcer: Announcer
     outbox_sender: OutboxSender
+    prober: Prober
     executions: Executions
     results: Results
     jobs: JobService
@@ -63,6 +66,7 @@ class EffectTable:
         self._table: Mapping[type, Callable[[Any], None]] = {
             # These are committed already. A Send has become a row of the outbox.
             OutboxRow: performers.outbox_sender.send,
+            ProbePeer: performers.prober.probe,
             Save: self._saved,
             Report: self._reported,
             Settle: performers.node.settled,

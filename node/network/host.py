@@ -43,7 +43,7 @@ from node.network.slots import Slots
 from node.network.stack import Stack, build_stack, run_stack
 from node.network.streams import ByteStream
 from node.network.swarm import Admission, host_of
-from protocol.values.errors import InvalidRequest, PeerFault, Stale, Unavailable
+from protocol.values.errors import InvalidRequest, PeerFault, PeerUnreachable, Stale, Unavailable
 from protocol.values.ids import PeerId
 
 __all__ = ["ByteStream", "Network", "NetworkConfig", "Peer", "PeerEvents", "open_network"]
@@ -222,6 +222,37 @@ class Network:
         """Connect with a peer if it is not connected; PeerUnreachable if that does not succeed."""
         with reaching(peer), trio.fail_after(self._context.tuning.request_timeout_ms / 1000):
             await self._peering.reach(peer)
+
+    async def request_anew(self, peer: PeerId, data: bytes) -> bytes:
+        """Send one frame over a new connection and return the answer, as `request`.
+
+        A peer that cannot be dialled is asked over a new stream of the connection that exists.
+        """
+        timeout_s = self._context.tuning.probe_timeout_ms / 1000
+        with trio.move_on_after(timeout_s):
+            await self._peering.reach_anew(peer)
+        with trio.move_on_after(timeout_s):
+            if (stream := await self._open_existing(peer)) is not None:
+                return await messages.ask_once(stream, data)
+        raise PeerUnreachable(f"{peer} does not answer a probe")
+
+    async def answers(self, peer: PeerId) -> bool:
+        """Return whether a connected peer answers within tuning.probe_timeout_ms."""
+        with trio.move_on_after(self._context.tuning.probe_timeout_ms / 1000):
+            if (stream := await self._open_existing(peer)) is not None:
+                await stream.reset()
+                return True
+        return False
+
+    async def _open_existing(self, peer: PeerId) -> ByteStream | None:
+        """Open a stream over the newest connection; None if there is none or it fails."""
+        peer_id = ID.from_base58(peer)
+        if self._stack.swarm.living(peer_id) is None:
+            return None
+        with contained("probe"):
+            protocols = [TProtocol(messages.PROTOCOL)]
+            return self._wrap(await self._stack.host.new_stream(peer_id, protocols))
+        return None
 
     # --- gossip ---------------------------------------------------------------------------
 

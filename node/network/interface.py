@@ -36,6 +36,7 @@ class Tuning:
     upgrade_timeout_ms: int = 5_000  # A connection is authenticated within this, or closed.
     dial_timeout_ms: int = 5_000  # One address of a peer.
     request_timeout_ms: int = 10_000  # A request, including dialling and waiting.
+    probe_timeout_ms: int = 2_000  # A probe: dialling anew, and as long again for the answer.
     stream_timeout_ms: int = 30_000  # One operation on a byte stream.
     handler_timeout_ms: int = 30_000  # Our own answer to a request.
     refused_ms: int = 600_000  # How long a peer with too many faults is refused.

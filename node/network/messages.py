@@ -213,6 +213,21 @@ class _Accepted:
     written: trio.Event = field(default_factory=trio.Event)
 
 
+async def ask_once(stream: ByteStream, data: bytes) -> bytes:
+    """Send a frame over a stream of its own and return the answer; PeerUnreachable if none."""
+    frames = _Frames(stream)
+    try:
+        await frames.write(data)
+        answer = await frames.read()
+    except MalformedMessage as fault:
+        raise PeerUnreachable(f"{stream.peer} answered nonsense") from fault
+    finally:
+        await stream.reset()
+    if answer is None:
+        raise PeerUnreachable(f"{stream.peer} closed the stream")
+    return answer
+
+
 class Answers:
     """Peers' requests to us."""
 

@@ -73,6 +73,15 @@ class Peering:
         if not (self._is_connected(peer) or await self._dial(peer)):
             raise PeerUnreachable(f"no address of {peer} answers")
 
+    async def reach_anew(self, peer: PeerId) -> None:
+        """Make one more connection to a peer if an address answers: the others may be dead."""
+        book, addresses = self._book, [*self._book.addresses(peer)]
+        addresses += [one for one in self.told(peer) if one not in addresses]
+        if not self._refuses(peer):
+            targets = Targets(addresses, book.bootstrap(peer))
+            with contained("dialling a peer anew"):
+                await self._stack.swarm.dial_anew(ID.from_base58(peer), targets)
+
     def connected(self, peer: PeerId) -> None:
         """Handle a new connection: no lookup of the peer is needed, and it may know others."""
         for wanted, search in self._searches:

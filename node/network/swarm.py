@@ -199,6 +199,11 @@ class RepairedSwarm(Swarm):
             raise SwarmException(f"no address of {peer_id} answers")
         return connection
 
+    async def dial_anew(self, peer_id: ID, targets: Targets) -> None:
+        """Make one more connection with a peer, if an address answers."""
+        if len(self.get_connections(peer_id)) < CONNECTIONS_PER_PEER_MAX:
+            await self._race(peer_id, targets)
+
     def living(self, peer_id: ID) -> INetConn | None:
         """Return the newest connection with the peer that is not closed."""
         # The newest: after a peer's crash and restart an older one is dead.

@@ -22,14 +22,18 @@ from protocol.machines.effects import Effect, Send, Settle
 from protocol.machines.inputs import (
     DeadlineReached,
     Input,
+    Isolated,
     JobCancelled,
     JobSubmitted,
+    NetworkLost,
     OutputsFetched,
     OutputsLost,
+    PeerAnswered,
     PeerConnected,
     PeerDisconnected,
     PolicyChanged,
     RecordReceived,
+    StateHeard,
     StopRequested,
 )
 from protocol.rules.capacity import Capacity
@@ -154,7 +158,9 @@ class Core:
                 return self._connect(event, context)
             case PeerDisconnected(peer):
                 self._disconnect(peer)
-                return []
+                return self.requester.watch(event, context)
+            case PeerAnswered() | NetworkLost():
+                return self.requester.watch(event, context)
             case PolicyChanged():
                 return self.presence.handle(event, context)
             case StopRequested():
@@ -166,7 +172,10 @@ class Core:
                     *self.provider.handle(event, context),
                     *self.presence.handle(event, context),
                 ]
-            case JobSubmitted() | JobCancelled() | OutputsFetched() | OutputsLost():
+            case (
+                JobSubmitted() | JobCancelled() | OutputsFetched() | OutputsLost() | StateHeard()
+                | Isolated()
+            ):  # fmt: skip
                 return self.requester.handle(event, context)
             case _:
                 return self.provider.handle(event, context)
@@ -196,7 +205,7 @@ class Core:
         self.directory.protect(event.peer)
         if len(self.connected) > CONNECTED_MAX:  # The event of a disconnection may be lost.
             self._disconnect(next(iter(self.connected)))
-        return self.presence.handle(event, context)
+        return [*self.presence.handle(event, context), *self.requester.watch(event, context)]
 
     def _disconnect(self, peer: PeerId) -> None:
         source = self.connected.pop(peer, "")

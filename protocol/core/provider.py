@@ -11,7 +11,7 @@ from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Effect, Learn, Send
-from protocol.machines.inputs import DeadlineReached, PauseDenied, StopRequested
+from protocol.machines.inputs import DeadlineReached, PauseDenied, StateHeard, StopRequested
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.bucket import Bucket, draw, full_bucket, refund
@@ -36,6 +36,7 @@ from protocol.values.reasons import Decline, Mismatch, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.job import Resources
 from protocol.wire.messages import (
+    GONE,
     Award,
     AwardDecline,
     BidReveal,
@@ -45,7 +46,10 @@ from protocol.wire.messages import (
     CommitSet,
     Deploy,
     LeaseConfirm,
+    LeaseEntry,
+    LeaseQuery,
     LeaseRelease,
+    LeaseStates,
     Outcome,
     Start,
 )
@@ -131,6 +135,8 @@ class Provider:
                 return self._step_bidding(call_id, event, context)
             case Award():
                 return self._take_award(event, context)
+            case LeaseQuery(entries):
+                return self._answer_query(entries, event.signer, context)
         lease_id: LeaseId = event.message.lease_id
         state = self.leases.get(lease_id)
         if state is not None and state.hold.requester == event.signer:
@@ -145,6 +151,28 @@ class Provider:
         if state is None and isinstance(event.message, LeaseRelease):
             self._fence(lease_id, event.signer)
         return []
+
+    def _answer_query(
+        self, entries: tuple[LeaseEntry, ...], requester: PeerId, context: Context
+    ) -> list[Effect]:
+        """Say how we see the leases that a requester asks about, and repeat what it has missed.
+
+        Sent once, even to strangers.
+        """
+        theirs = self._leases_of.get(requester, {})
+        told = [
+            lease.entry_of(self.leases[entry.lease_id])
+            if entry.lease_id in theirs
+            else LeaseEntry(entry.lease_id, GONE)
+            for entry in entries
+        ]
+        effects: list[Effect] = []
+        for entry in entries:
+            if entry.lease_id in theirs:
+                heard = StateHeard(entry.lease_id, entry.state, entry.vouchers)
+                effects += self._step_lease(entry.lease_id, heard, context)
+        states = context.signer.sign(LeaseStates(tuple(told)))
+        return [*effects, Send(requester, states.envelope, 0)]
 
     def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
         call_id, own = CallId(event.content_id), context.signer.peer_id

@@ -11,6 +11,7 @@ from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
 from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure
+from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
 from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
@@ -19,10 +20,16 @@ from protocol.machines.effects import Effect, Report, Save, Send
 from protocol.machines.events import Failed, Retrying
 from protocol.machines.inputs import (
     DeadlineReached,
+    Isolated,
     JobCancelled,
     JobSubmitted,
+    NetworkLost,
     OutputsFetched,
     OutputsLost,
+    PeerAnswered,
+    PeerConnected,
+    PeerDisconnected,
+    StateHeard,
 )
 from protocol.machines.requester import award, lease
 from protocol.machines.requester.auction import SoldSlot
@@ -42,7 +49,9 @@ from protocol.wire.messages import (
     CapacityFree,
     Heartbeat,
     LeaseActive,
+    LeaseEntry,
     LeaseRelease,
+    LeaseStates,
 )
 
 BROKEN_BY_PROVIDER: Final = frozenset(
@@ -73,12 +82,20 @@ class Requester:
         self._lease_of: dict[JobId, LeaseId] = {}
         self._slots: dict[LeaseId, SoldSlot] = {}
         """The slot that each lease uses; none after a restart."""
-        self._leases_with: dict[PeerId, int] = {}
-        """The number of leases with each provider."""
+        self._connected = connected
+        self._reconciler = Reconciler(self.leases)
+        self._network_lost = False
+        """Whether no peer answered when one was probed."""
 
     def handle(
         self,
-        event: JobSubmitted | JobCancelled | OutputsFetched | OutputsLost | DeadlineReached,
+        event: JobSubmitted
+        | JobCancelled
+        | OutputsFetched
+        | OutputsLost
+        | StateHeard
+        | Isolated
+        | DeadlineReached,
         context: Context,
     ) -> list[Effect]:
         """Process a local input: a request of the user, a deadline, or the result of a transfer."""
@@ -94,8 +111,7 @@ class Requester:
                 effects = []
             case DeadlineReached():
                 effects = self.scheduler.reach_deadlines(event, context)
-                for lease_id in self.leases.take_due(context.now_ms):
-                    effects += self._step_lease(lease_id, event, context)
+                effects += self._reach_lease_deadlines(event, context)
             case _:
                 effects = self._step_lease(event.lease_id, event, context)
         return [*effects, *self.scheduler.advance(context)]
@@ -108,6 +124,7 @@ class Requester:
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         """Process a message of a bidder or a provider."""
+        self._network_lost = False
         match event.message:
             case BidCommit() | BidReveal() | BidRefusal():
                 effects = self.scheduler.hear_bidder(event, context)
@@ -118,17 +135,36 @@ class Requester:
                 effects = self.scheduler.step_award(lease_id, event, context)
             case LeaseRelease(lease_id) if lease_id in self.scheduler.awards:
                 effects = self.scheduler.step_award(lease_id, event, context)
+            case LeaseStates(entries):
+                effects = self._hear_states(entries, event.signer, context)
             case _:
                 effects = self._hear_provider(event, context)
         return [*effects, *self.scheduler.advance(context)]
 
+    def watch(
+        self, event: PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost, context: Context
+    ) -> list[Effect]:
+        """Process what the network says about the peers that we have leases with."""
+        if not isinstance(event, PeerDisconnected):
+            self._network_lost = isinstance(event, NetworkLost)
+        if isinstance(event, NetworkLost | PeerConnected):
+            return []
+        theirs = list(self._reconciler.leases_with(event.peer))
+        effects = [each for one in theirs for each in self._step_lease(one, event, context)]
+        return [*effects, *self.scheduler.advance(context)]
+
+    @property
+    def _is_isolated(self) -> bool:
+        return self._network_lost or not self._connected
+
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
-        return earliest(self.scheduler.next_deadline_ms(), self.leases.next_deadline_ms())
+        each = (self.scheduler, self.leases, self._reconciler)
+        return earliest(*(kind.next_deadline_ms() for kind in each))
 
     def has_lease_of(self, peer: PeerId) -> bool:
         """Return whether this node has a lease with a provider."""
-        return peer in self._leases_with
+        return peer in self._reconciler
 
     def concerns(self, lease_id: LeaseId) -> bool:
         """Return whether this node is the requester of a lease."""
@@ -151,7 +187,7 @@ class Requester:
         effects: list[Effect] = []
         for held in leases:
             resumed, following = lease.resume(held, context)
-            self._set_lease(resumed)
+            self._set_lease(resumed, context)
             effects += following
         for job in list(self.jobs.values()):
             if job.job_id not in self.scheduler and job.job_id not in self._lease_of:
@@ -192,7 +228,7 @@ class Requester:
             placement.attempt, job.spec.workload, placement.voucher_ms,
         )  # fmt: skip
         state, effects = lease.begin(terms, context)
-        self._set_lease(state)
+        self._set_lease(state, context)
         if slot is not None:
             self._slots[placement.lease_id] = slot
         return list(effects)
@@ -207,6 +243,24 @@ class Requester:
         if state is None or state.lease.provider != event.signer:
             return []
         return self._step_lease(event.message.lease_id, event, context)
+
+    def _reach_lease_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
+        effects: list[Effect] = []
+        for lease_id in self.leases.take_due(context.now_ms):
+            isolated = self._is_isolated and isinstance(self.leases[lease_id], lease.Watched)
+            due = Isolated(lease_id) if isolated else event
+            effects += self._step_lease(lease_id, due, context)
+        return [*effects, *self._reconciler.compare(context)]
+
+    def _hear_states(
+        self, entries: tuple[LeaseEntry, ...], provider: PeerId, context: Context
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        for entry in entries:
+            if entry.lease_id in self._reconciler.leases_with(provider):
+                heard = StateHeard(entry.lease_id, entry.state, entry.vouchers)
+                effects += self._step_lease(entry.lease_id, heard, context)
+        return effects
 
     def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
         if lease_id not in self.leases:
@@ -238,14 +292,12 @@ class Requester:
                 self.leases[lease_id] = state
                 return list(effects)
 
-    def _set_lease(self, state: lease.State) -> None:
+    def _set_lease(self, state: lease.State, context: Context) -> None:
         terms = state.lease
         self.leases[terms.lease_id] = state
         self._lease_of[terms.job_id] = terms.lease_id
-        self._leases_with[terms.provider] = self._leases_with.get(terms.provider, 0) + 1
+        self._reconciler.add(terms.provider, terms.lease_id, context)
 
     def _end_lease(self, terms: lease.Lease) -> None:
         del self.leases[terms.lease_id], self._lease_of[terms.job_id]
-        self._leases_with[terms.provider] -= 1
-        if not self._leases_with[terms.provider]:
-            del self._leases_with[terms.provider]
+        self._reconciler.remove(terms.provider, terms.lease_id)

@@ -10,6 +10,7 @@ from typing import Final
 from protocol.rules.capacity import Capacity
 from protocol.rules.standing import STRANGER, Standing
 from protocol.values.ids import PeerId
+from protocol.values.limits import LEASE_ABSENCE_MS
 from protocol.wire.envelope import Signer
 from protocol.wire.messages import Prices
 
@@ -30,7 +31,7 @@ class Policy:
     soft_limits: tuple[str, ...] = ()
     jobs_max: int = 64
     """The most leases that this node has at a time."""
-    pause_ms: int = 10 * 60_000
+    pause_ms: int = LEASE_ABSENCE_MS
     """How long a container that has used its budget stays paused before it is stopped."""
     pause_memory_mib: int = 0
     """The most memory that all paused containers hold; beyond it those paused longest are

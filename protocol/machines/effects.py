@@ -76,6 +76,18 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbePeer:
+    """Send an envelope to a silent peer over a new connection until it acknowledges it.
+
+    The node is told of the acknowledgement. Not stored, and not in the queue of `Send`.
+    """
+
+    peer: PeerId
+    envelope: bytes
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Gossip an envelope on a topic. It may be lost."""
 
@@ -174,6 +186,6 @@ class FetchOutputs:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Send | Publish | Advertise | Learn | Reach | Prepare
-    | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
+    Save | Report | Progress | Settle | Send | ProbePeer | Publish | Advertise | Learn | Reach
+    | Prepare | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
 )  # fmt: skip

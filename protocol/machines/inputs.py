@@ -144,6 +144,34 @@ class PeerDisconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerAnswered:
+    """A peer acknowledged a probe: it is there."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLost:
+    """Neither a probed peer nor any other answers: the fault may be ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateHeard:
+    """The other side of a lease says how it sees it."""
+
+    lease_id: LeaseId
+    state: int
+    vouchers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """The next deadline of a lease has come, and this node has no connection to anybody."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyChanged:
     """The owner or the machine changed what this node lends."""
 
@@ -159,5 +187,6 @@ Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
     | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | RecordReceived
-    | PeerConnected | PeerDisconnected | PolicyChanged | StopRequested
+    | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
+    | PolicyChanged | StopRequested
 )  # fmt: skip

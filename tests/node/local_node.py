@@ -82,6 +82,11 @@ class MemoryNetwork:
             self.blame(fault)
             raise
 
+    request_anew = request
+
+    async def answers(self, peer: PeerId) -> bool:
+        return peer in self._reachable()
+
     async def publish(self, topic: str, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self.published.append((topic, data))

@@ -15,19 +15,26 @@ from protocol.machines import inputs, provider, requester
 from protocol.machines.inputs import (
     DeadlineReached,
     JobSubmitted,
+    NetworkLost,
     PeerConnected,
-    PeerDisconnected,
     PolicyChanged,
     RecordReceived,
 )
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import Award, Call, CapabilityRecord, CapacityFree
+from protocol.wire.messages import (
+    Award,
+    Call,
+    CapabilityRecord,
+    CapacityFree,
+    LeaseQuery,
+    LeaseStates,
+)
 
 MACHINES = [requester.auction, requester.award, requester.lease, provider.bidding, provider.lease]
 CORE_ALONE = {
     JobSubmitted, Call, Award,  # They begin a machine.
-    CapacityFree,
-    CapabilityRecord, RecordReceived, PeerConnected, PeerDisconnected, PolicyChanged,
+    CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged,
+    CapacityFree, NetworkLost, LeaseQuery, LeaseStates,
 }  # fmt: skip
 named = pytest.mark.parametrize(
     "machine", MACHINES, ids=lambda each: each.__name__.removeprefix("protocol.machines.")

@@ -23,8 +23,15 @@ from protocol.wire.messages.auction import (
     Winner,
 )
 from protocol.wire.messages.lease import (
+    ACTIVE,
+    DEPLOYING,
+    FETCHED,
+    GONE,
+    LAUNCHING,
     PREPARING,
     RUNNING,
+    SERVING,
+    WAITING,
     Award,
     AwardAccept,
     AwardDecline,
@@ -33,7 +40,10 @@ from protocol.wire.messages.lease import (
     Heartbeat,
     LeaseActive,
     LeaseConfirm,
+    LeaseEntry,
+    LeaseQuery,
     LeaseRelease,
+    LeaseStates,
     Ready,
     Receipt,
     Released,
@@ -47,7 +57,7 @@ Message = (
     CapabilityRecord | Call | BidCommit | CommitSet | BidReveal | Outcome | Cancel | BidRefusal
     | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
     | LeaseRelease | Released | Deploy | Ready | Start | Started | Heartbeat | Voucher
-    | Completed | Receipt
+    | Completed | Receipt | LeaseQuery | LeaseStates
 )  # fmt: skip
 
 
@@ -100,6 +110,8 @@ WIRE: Final = (
     Route(0x24, LeaseActive,      REQUESTER, STREAM, 256, "lease.md#lease-active"),
     Route(0x25, LeaseRelease,     EITHER,    STREAM, 1_024, "lease.md#lease-release"),
     Route(0x26, Released,         REQUESTER, STREAM, 2_048, "lease.md#released"),
+    Route(0x27, LeaseQuery,       PROVIDER,  STREAM, 4_096, "survival.md#lease-query"),
+    Route(0x28, LeaseStates,      REQUESTER, STREAM, 4_096, "survival.md#lease-states"),
     Route(0x30, Deploy,           PROVIDER,  STREAM, ENVELOPE_BYTES_MAX, "lease.md#deploy"),
     Route(0x31, Ready,            REQUESTER, STREAM, 256, "lease.md#ready"),
     Route(0x32, Start,            PROVIDER,  STREAM, 256, "lease.md#start"),
@@ -115,46 +127,11 @@ NUMBER_OF: Final[dict[type, int]] = {route.message: route.number for route in WI
 ROLE_OF: Final[dict[type, Role]] = {route.message: route.role for route in WIRE}
 
 __all__ = [
-    "BY_NUMBER",
-    "LOTTERY_ALL",
-    "NO_ID",
-    "NUMBER_OF",
-    "PREPARING",
-    "RETIRED",
-    "ROLE_OF",
-    "RUNNING",
-    "WIRE",
-    "Award",
-    "AwardAccept",
-    "AwardDecline",
-    "Bid",
-    "BidCommit",
-    "BidRefusal",
-    "BidReveal",
-    "Call",
-    "Cancel",
-    "CapabilityRecord",
-    "CapacityFree",
-    "Carrier",
-    "CommitSet",
-    "Completed",
-    "Deploy",
-    "GpuGroup",
-    "Heartbeat",
-    "LeaseActive",
-    "LeaseConfirm",
-    "LeaseRelease",
-    "Listing",
-    "Message",
-    "Outcome",
-    "Prices",
-    "Ready",
-    "Receipt",
-    "Released",
-    "Role",
-    "Route",
-    "Start",
-    "Started",
-    "Voucher",
-    "Winner",
+    "ACTIVE", "BY_NUMBER", "DEPLOYING", "FETCHED", "GONE", "LAUNCHING", "LOTTERY_ALL", "NO_ID",
+    "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "SERVING", "WAITING", "WIRE",
+    "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call",
+    "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "CommitSet", "Completed", "Deploy",
+    "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm", "LeaseEntry", "LeaseQuery",
+    "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome", "Prices", "Ready", "Receipt",
+    "Released", "Role", "Route", "Start", "Started", "Voucher", "Winner",
 ]  # fmt: skip

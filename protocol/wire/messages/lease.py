@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
-from protocol.values.limits import OUTCOME_MAX, SETTERS_MAX, SLOTS_MAX
+from protocol.values.limits import LEASES_LISTED_MAX, OUTCOME_MAX, SETTERS_MAX, SLOTS_MAX
 from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
 from protocol.wire.schema import (
     DIGEST,
@@ -26,6 +26,12 @@ from protocol.wire.schema import (
 
 PREPARING, RUNNING = 1, 3
 """The states that a heartbeat reports. The number between is not used."""
+GONE = 0
+"""The state of a lease that a side does not have."""
+DEPLOYING, LAUNCHING, FETCHED = 1, 2, 4
+"""Some of the states in which a requester has a lease."""
+ACTIVE, WAITING, SERVING = 2, 4, 5
+"""Some of the states in which a provider has a lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,3 +190,31 @@ class Completed:
     outputs: Annotated[BlobRef, Key(6), Record(BlobRef)]
     receipt: Annotated[bytes, Key(7), Bytes(1, 1_024)]
     """The envelope of the provider's Receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseEntry:
+    """How one side sees one lease."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    state: Annotated[int, Key(2), Int(GONE, 15)]
+    vouchers: Annotated[int, Key(3), Int(0, 2**32)] = 0
+    """The sequence of the newest voucher."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseQuery:
+    """The requester lists leases with the provider, and asks how the provider sees them."""
+
+    leases: Annotated[
+        tuple[LeaseEntry, ...], Key(1), Many(Record(LeaseEntry), LEASES_LISTED_MAX, 1)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStates:
+    """The provider says how it sees the leases that it was asked about."""
+
+    leases: Annotated[
+        tuple[LeaseEntry, ...], Key(1), Many(Record(LeaseEntry), LEASES_LISTED_MAX, 1)
+    ]

@@ -29,6 +29,7 @@ PATIENT = Tuning(  # No time-out ends what a slow machine is still at; a test sh
     upgrade_timeout_ms=60_000,
     dial_timeout_ms=60_000,
     request_timeout_ms=60_000,
+    probe_timeout_ms=60_000,
     peering_every_ms=200,
 )
 POLL_S = 0.02

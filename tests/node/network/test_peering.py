@@ -12,6 +12,7 @@ from multiaddr import Multiaddr
 from node.network import peering
 from node.network.addresses import parse_peer_address
 from node.network.scores import monotonic_ms
+from node.network.swarm import CONNECTIONS_PER_PEER_MAX
 from protocol.values.errors import BadSignature, PeerUnreachable
 from protocol.values.ids import peer_id_of
 from tests.node.network.fixtures import (
@@ -181,6 +182,41 @@ async def test_a_refused_peer_is_not_dialled():
         await until(lambda: not a.peers())
         with pytest.raises(PeerUnreachable, match="is refused"):
             await a.request(b.peer_id, b"x")
+
+
+def connections(a, b) -> int:
+    return len(a._stack.swarm.get_connections(ID.from_base58(b.peer_id)))
+
+
+async def test_a_probe_goes_over_a_new_connection():
+    async with open_node("a") as a, open_node("b", a.addresses()[0]) as b:
+        a.on_request(echo)
+        await until(lambda: a.peers() and b.peers())
+        assert connections(b, a) == 1
+        assert await b.request_anew(a.peer_id, b"are you there?") == b"are you there?"
+        assert connections(b, a) == 2
+        for _ in range(5):
+            assert await b.request_anew(a.peer_id, b"and now?") == b"and now?"
+        assert connections(b, a) <= CONNECTIONS_PER_PEER_MAX
+        assert await b.answers(a.peer_id)
+
+
+async def test_a_peer_that_cannot_be_dialled_is_probed_over_the_connection_that_exists():
+    async with open_node("a") as a, open_node("b", a.addresses()[0], listen=()) as b:
+        b.on_request(echo)
+        await until(lambda: a.peers() and b.peers())
+        assert await a.request_anew(b.peer_id, b"are you there?") == b"are you there?"
+        assert connections(a, b) == 1
+
+
+async def test_a_peer_that_is_gone_answers_no_probe():
+    async with open_node("a", tuning=tuned(probe_timeout_ms=500)) as a:
+        async with open_node("b", a.addresses()[0]) as b:
+            await until(lambda: a.peers() and b.peers())
+        await until(lambda: not a.peers())
+        assert not await a.answers(b.peer_id)
+        with pytest.raises(PeerUnreachable, match="does not answer a probe"):
+            await a.request_anew(b.peer_id, b"are you there?")
 
 
 def meet(a, b):

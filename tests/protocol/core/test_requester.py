@@ -183,7 +183,7 @@ def test_who_paid_for_what_failed_is_told_how_much() -> None:
     network, ann, ben = network_of_two()
     network.job_ms = 60_000
     job_id = network.submit(ann)
-    network.run(20_000)
+    network.run(30_000)
     network.crash(ben, machine=True)
     assert network.run_until(lambda: happened(ann, Retrying))
     (retrying,) = [event for event in ann.disk.events[job_id] if isinstance(event, Retrying)]

@@ -161,6 +161,7 @@ def say_stopped(state: Stopping, event: ContainerExited, context: Context) -> St
     following = bill(state, usage_ms, (event.exit_code, b""), context)
     said = context.signer.sign(Released(hold.lease_id, usage_ms, following.proposal))
     until_ms = context.now_ms + SETTLEMENT_MS
+    following = replace(following, last_word=said.envelope)
     return following, (
         save(following),
         settle_of(following, b""),

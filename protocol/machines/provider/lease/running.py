@@ -112,6 +112,7 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
         usage_ms, event.outputs, following.proposal,
     ))  # fmt: skip
     until_ms = context.now_ms + SETTLEMENT_MS
+    following = replace(following, last_word=completed.envelope)
     return following, (
         save(following),
         settle_of(following, b""),

@@ -131,6 +131,8 @@ class Settling:
     receipt: Receipt
     voucher: bytes
     """As in Serving; the voucher for the whole usage comes with the countersigned receipt."""
+    last_word: bytes = b""
+    """The envelope of our Completed or Released. Older snapshots lack it."""
 
 
 @dataclass(frozen=True, slots=True)

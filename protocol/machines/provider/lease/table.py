@@ -15,6 +15,7 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    StateHeard,
     StopRequested,
 )
 from protocol.machines.provider.lease.machine import (
@@ -33,6 +34,7 @@ from protocol.machines.provider.lease.machine import (
     settle,
     stop,
 )
+from protocol.machines.provider.lease.repairing import repeat
 from protocol.machines.provider.lease.running import (
     beat_serving,
     complete,
@@ -74,6 +76,7 @@ TRANSITIONS: Final[Transitions] = {
     (Preparing, DeadlineReached): beat_preparing,
     (Waiting, Start): serve,
     (Waiting, LeaseRelease): release_unstarted,
+    (Waiting, StateHeard): repeat,
     (Waiting, StopRequested): stop,
     (Waiting, DeadlineReached): expire,
     (Serving, ContainerStarted): say_started,
@@ -82,6 +85,7 @@ TRANSITIONS: Final[Transitions] = {
     (Serving, ContainerFailed): fail_serving,
     (Serving, Voucher): take_voucher,
     (Serving, LeaseRelease): release_serving,
+    (Serving, StateHeard): repeat,
     (Serving, StopRequested): stop,
     (Serving, DeadlineReached): beat_serving,
     (Serving, PauseDenied): deny_pause,
@@ -90,12 +94,13 @@ TRANSITIONS: Final[Transitions] = {
     (Stopping, DeadlineReached): give_up_stopping,
     (Settling, Receipt): settle,
     (Settling, Voucher): keep_voucher,
+    (Settling, StateHeard): repeat,
     (Settling, DeadlineReached): give_up_settling,
 }
 INPUTS: Final = (
     LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
     FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
-    PauseDenied, DeadlineReached, StopRequested,
+    PauseDenied, StateHeard, DeadlineReached, StopRequested,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
@@ -111,6 +116,9 @@ IGNORED: Final[Groups] = {
     ),
     "it outlives a stop of the node, until the container has ended and the bill is settled": (
         pairs({Stopping, Settling}, {StopRequested})
+    ),
+    "the requester has missed nothing that we could repeat": (
+        pairs({Held, Active, Preparing, Stopping}, {StateHeard})
     ),
     "the lease has ended": pairs({Ended}, INPUTS),
 }

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from protocol.machines.context import Context
 from protocol.machines.provider.lease.states import Serving
-from protocol.values.limits import EXPOSURE_MS
+from protocol.rules.metering import exposure_of
 
 
 def budget_ms(state: Serving) -> int:
     """Return the container's budget, in ms of usage."""
-    return state.paid_ms + EXPOSURE_MS
+    return state.paid_ms + exposure_of(state.paid_ms)
 
 
 def used_ms(state: Serving, context: Context) -> int:

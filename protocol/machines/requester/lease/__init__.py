@@ -4,6 +4,7 @@ Spec: specs/lease.md#requester.
 """
 
 from protocol.machines.requester.lease.machine import begin
+from protocol.machines.requester.lease.repairing import entry_of
 from protocol.machines.requester.lease.resuming import resume
 from protocol.machines.requester.lease.states import (
     Broken,
@@ -13,9 +14,11 @@ from protocol.machines.requester.lease.states import (
     Fetched,
     Launching,
     Lease,
+    Live,
     MayRun,
     Releasing,
     State,
+    Watched,
 )
 from protocol.machines.requester.lease.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
 
@@ -31,9 +34,12 @@ __all__ = [
     "Fetched",
     "Launching",
     "Lease",
+    "Live",
     "MayRun",
     "Releasing",
     "State",
+    "Watched",
     "begin",
+    "entry_of",
     "resume",
 ]

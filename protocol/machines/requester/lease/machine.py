@@ -13,7 +13,6 @@ from protocol.machines.effects import (
     FollowLog,
     Progress,
     Report,
-    Save,
     Send,
     Settle,
 )
@@ -26,7 +25,15 @@ from protocol.machines.events import (
     Running,
     Starting,
 )
-from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.inputs import (
+    DeadlineReached,
+    JobCancelled,
+    OutputsFetched,
+    OutputsLost,
+    StateHeard,
+)
+from protocol.machines.requester.lease.ending import break_off, paid, save
+from protocol.machines.requester.lease.repairing import repeat, voucher_of
 from protocol.machines.requester.lease.resuming import fetch_of, woken
 from protocol.machines.requester.lease.states import (
     Broken,
@@ -36,27 +43,28 @@ from protocol.machines.requester.lease.states import (
     Fetched,
     Launching,
     Lease,
+    Liveness,
     MayRun,
     Releasing,
-    State,
     Step,
 )
+from protocol.machines.requester.lease.watching import alive, bound_ms, lose
 from protocol.machines.requester.receipts import Bill, countersign
 from protocol.machines.table import NOTHING
-from protocol.rules.metering import amount_of, usage_seen_max
+from protocol.rules.metering import amount_of, payable, usage_seen_max
 from protocol.values.limits import (
     MESSAGE_MS,
-    OVERRUN_MS,
     PREPARE_MS,
     RELEASE_MS,
     RETURN_MS,
     SETTLEMENT_MS,
-    SILENCE_MS,
     STARTED_MS,
+    SUSPECT_MS,
 )
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
+    GONE,
     Completed,
     Deploy,
     Heartbeat,
@@ -65,7 +73,6 @@ from protocol.wire.messages import (
     Released,
     Start,
     Started,
-    Voucher,
 )
 
 Claim = tuple[int, tuple[int, bytes] | None, bytes]
@@ -77,10 +84,11 @@ STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
 def begin(lease: Lease, context: Context) -> Step:
     """Send the workload to the provider that holds the active lease."""
     until_ms = context.now_ms + PREPARE_MS
-    state = Deploying(lease, context.now_ms + SILENCE_MS, until_ms)
+    liveness = Liveness(context.now_ms)
+    state = Deploying(lease, context.now_ms + SUSPECT_MS, until_ms, liveness)
     deploy = context.signer.sign(Deploy(lease.lease_id, lease.workload))
     return state, (
-        _save(state),
+        save(state),
         Report(lease.job_id, Fetching(lease.provider)),
         Send(lease.provider, deploy.envelope, context.now_ms + MESSAGE_MS),
     )
@@ -89,59 +97,63 @@ def begin(lease: Lease, context: Context) -> Step:
 def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context) -> Step:
     """Extend the deadline of a provider that is alive, up to a bound."""
     heartbeat = event.message
-    deadline_ms = min(context.now_ms + SILENCE_MS, state.until_ms)
     progress = Progress(state.lease.job_id, heartbeat.fetched, heartbeat.fetch_total)
-    return replace(state, deadline_ms=deadline_ms), (progress,)
+    return alive(state, context), (progress,)
 
 
 def launch(state: Deploying, event: Signed[Ready], context: Context) -> Step:
     """Start the one execution of this attempt. The intent is saved before it is sent."""
     lease = state.lease
-    following = Launching(lease, context.now_ms + STARTED_MS, context.now_ms)
+    now_ms = context.now_ms
+    following = Launching(lease, now_ms + SUSPECT_MS, now_ms, Liveness(now_ms))
     start = context.signer.sign(Start(lease.lease_id, lease.attempt))
     return following, (
-        _save(following),
+        save(following),
         Report(lease.job_id, Starting(lease.provider)),
-        Send(lease.provider, start.envelope, following.deadline_ms),
+        Send(lease.provider, start.envelope, now_ms + STARTED_MS),
     )
 
 
 def run(state: Launching, event: Signed[Started], context: Context) -> Step:
     """Follow the log of the container that runs now."""
     lease = state.lease
-    following = Executing(lease, context.now_ms + SILENCE_MS, state.since_ms, 0, 0)
+    following = Executing(
+        lease, context.now_ms + SUSPECT_MS, state.since_ms, 0, 0, state.away_ms,
+        Liveness(context.now_ms),
+    )  # fmt: skip
     return following, (
-        _save(following),
+        save(following),
         Report(lease.job_id, Running(lease.provider)),
         FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),
     )
 
 
 def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
-    """Sign a voucher for the usage, in steps, at most for the time that we measured."""
+    """Sign a voucher for most of the usage, in steps, at most for the time that we measured."""
     lease = state.lease
-    alive = replace(state, deadline_ms=min(context.now_ms + SILENCE_MS, _end_ms(state)))
-    if alive.deadline_ms <= context.now_ms:
-        return _lose(state, context)  # It might claim to run for ever.
+    if context.now_ms >= bound_ms(state):
+        return lose(state, context)  # It might claim to run for ever.
+    heard = alive(state, context)
     usage_ms = min(event.message.usage_ms, _usage_max(lease, context.now_ms - state.since_ms))
+    usage_ms = payable(usage_ms)
     if usage_ms < state.paid_ms + lease.voucher_ms:
-        return alive, NOTHING
-    following = replace(alive, paid_ms=usage_ms, vouchers=state.vouchers + 1)
-    voucher = _voucher(lease, following.vouchers, usage_ms, context)
+        return heard, NOTHING
+    following = replace(heard, paid_ms=usage_ms, vouchers=state.vouchers + 1)
+    voucher = context.signer.sign(voucher_of(lease, following.vouchers, usage_ms))
     until_ms = context.now_ms + MESSAGE_MS
-    return following, (_save(following), Send(lease.provider, voucher, until_ms))
+    return following, (save(following), Send(lease.provider, voucher.envelope, until_ms))
 
 
 def take_result(state: MayRun, event: Signed[Completed], context: Context) -> Step:
     """Fetch log and outputs of a container that has exited."""
     lease, completed = state.lease, event.message
-    vouchers, paid_ms = _paid(state)
+    vouchers, paid_ms = paid(state)
     seen_ms = context.now_ms - state.since_ms
     following = Fetched(
         lease, context.now_ms + RETURN_MS, state.since_ms, vouchers, completed, seen_ms, paid_ms
     )
     return following, (
-        _save(following),
+        save(following),
         Report(lease.job_id, Returning(completed.exit_code, completed.usage_ms)),
         fetch_of(lease, completed),
     )
@@ -158,18 +170,18 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
         # We were away and did not pay: this is not the job's own end.
         why = "the provider stopped the job: our vouchers did not arrive"
         broken = Broken(lease, Failure.UNPAID, why, usage_ms)
-        return broken, (_save(broken), *effects)
+        return broken, (save(broken), *effects)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
         amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
     )  # fmt: skip
     closed = Closed(lease)
-    return closed, (_save(closed), Report(lease.job_id, done), *effects)
+    return closed, (save(closed), Report(lease.job_id, done), *effects)
 
 
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
     """Give up on outputs that no holder can provide."""
-    return _break(state, Failure.OUTPUTS_LOST, event.why, context)
+    return break_off(state, Failure.OUTPUTS_LOST, event.why, context)
 
 
 def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
@@ -181,41 +193,31 @@ def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context
     reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
     why = event.message.detail or "the provider ended the lease"
     # An honest provider discards our vouchers now. Another may keep them: they bind us.
-    broken = Broken(state.lease, reason, why, _paid(state)[1])
-    return broken, (_save(broken),)
+    broken = Broken(state.lease, reason, why, paid(state)[1])
+    return broken, (save(broken),)
 
 
 def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -> Step:
     """Give up on outputs whose transfer takes too long."""
     if (awake := woken(state, context)) is not None:
-        return awake, (_save(awake),)
+        return awake, (save(awake),)
     why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
-    return _break(state, Failure.OUTPUTS_LOST, why, context)
-
-
-def fence(state: Deploying | MayRun, event: DeadlineReached, context: Context) -> Step:
-    """Fence a provider that fell silent or is far too late: its results are ignored.
-
-    If our machine slept, no message could arrive: then its silence is counted from now.
-    """
-    if (awake := woken(state, context)) is not None:
-        return awake, (_save(awake),)
-    return _lose(state, context)
+    return break_off(state, Failure.OUTPUTS_LOST, why, context)
 
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
     """Release a lease under which nothing has started."""
-    return _break(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
+    return break_off(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
     """Release a lease and wait for the bill."""
     lease = state.lease
-    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *_paid(state))
+    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *paid(state))
     release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
     until_ms = context.now_ms + MESSAGE_MS
     return following, (
-        _save(following),
+        save(following),
         Report(lease.job_id, Cancelling(lease.provider)),
         Send(lease.provider, release.envelope, until_ms),
     )
@@ -242,31 +244,11 @@ def stop_waiting(
     return _end_cancelled(state, state.paid_ms, NOTHING)
 
 
-def _lose(state: Deploying | MayRun, context: Context) -> Step:
-    why = f"the provider was silent for {SILENCE_MS // 1000} s"
-    if isinstance(state, Launching):
-        why = f"the provider did not start the job in {STARTED_MS // 1000} s"
-    elif isinstance(state, Executing) and context.now_ms >= _end_ms(state):
-        why = f"the job was not over {OVERRUN_MS // 60_000} minutes after its time limit"
-    elif isinstance(state, Deploying) and context.now_ms >= state.until_ms:
-        why = f"the provider did not fetch image and inputs in {PREPARE_MS // 60_000} minutes"
-    return _break(state, Failure.PROVIDER_LOST, why, context)
-
-
-def _break(
-    state: Deploying | MayRun | Fetched, failure: Failure, why: str, context: Context,
-    release: Release = Release.FENCED,
-) -> Step:  # fmt: skip
-    lease = state.lease
-    broken = Broken(lease, failure, why, _paid(state)[1])
-    said = context.signer.sign(LeaseRelease(lease.lease_id, release))
-    until_ms = context.now_ms + 10 * MESSAGE_MS
-    return broken, (_save(broken), Send(lease.provider, said.envelope, until_ms))
-
-
-def _paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
-    """Return the number of vouchers that we have signed, and the usage that they cover."""
-    return (state.vouchers, state.paid_ms) if isinstance(state, Executing | Fetched) else (0, 0)
+def compare_releasing(state: Releasing, event: StateHeard, context: Context) -> Step:
+    """Repeat the release, or stop waiting for the bill of a lease that its provider forgot."""
+    if event.state == GONE:
+        return _end_cancelled(state, state.paid_ms, NOTHING)
+    return state, repeat(state, event, context)
 
 
 def _bill(state: Fetched | Releasing, claim: Claim, seen_ms: int) -> Bill:
@@ -311,7 +293,7 @@ def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
 
 def _end_cancelled(state: Releasing, usage_ms: int, effects: tuple[Effect, ...]) -> Step:
     broken = Broken(state.lease, Failure.CANCELLED, CANCELLED, usage_ms)
-    return broken, (_save(broken), *effects)
+    return broken, (save(broken), *effects)
 
 
 def _last_voucher(
@@ -319,24 +301,13 @@ def _last_voucher(
 ) -> tuple[Effect, ...]:
     if usage_ms <= state.paid_ms:
         return NOTHING  # A promise never decreases; the receipt states what is due.
-    voucher = _voucher(state.lease, state.vouchers + 1, usage_ms, context)
-    return (Send(state.lease.provider, voucher, context.now_ms + SETTLEMENT_MS),)
-
-
-def _end_ms(state: Executing) -> int:
-    """Return the deadline of the job, whatever its provider claims."""
-    return state.since_ms + state.away_ms + state.lease.workload.timeout_ms + OVERRUN_MS
+    voucher = context.signer.sign(voucher_of(state.lease, state.vouchers + 1, usage_ms))
+    return (Send(state.lease.provider, voucher.envelope, context.now_ms + SETTLEMENT_MS),)
 
 
 def _usage_max(lease: Lease, seen_ms: int) -> int:
     """Return the most usage that we pay: the measured time, at most the job's time limit."""
     return min(usage_seen_max(seen_ms), lease.workload.timeout_ms)
-
-
-def _voucher(lease: Lease, sequence: int, usage_ms: int, context: Context) -> bytes:
-    amount = amount_of(lease.rate, usage_ms)
-    voucher = Voucher(lease.lease_id, lease.contract, sequence, usage_ms, amount)
-    return context.signer.sign(voucher).envelope
 
 
 def _settle(
@@ -348,8 +319,3 @@ def _settle(
 ) -> Settle:
     requester = context.signer.peer_id
     return Settle(lease.lease_id, lease.provider, requester, usage_ms, amount, *envelopes)
-
-
-def _save(state: State) -> Save:
-    ended = isinstance(state, Closed | Broken)
-    return Save("requester-lease", state.lease.lease_id, None if ended else state)

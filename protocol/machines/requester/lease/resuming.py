@@ -17,6 +17,7 @@ from protocol.machines.requester.lease.states import (
     Launching,
     Lease,
     Live,
+    Liveness,
     Releasing,
     State,
     Step,
@@ -49,26 +50,29 @@ def woken(state: Live, context: Context) -> State | None:
 
 def resume(state: State, context: Context) -> Step:
     """Resume a lease from its saved state, and start its interrupted work again."""
-    lease = state.lease
+    lease, liveness = state.lease, Liveness(context.now_ms)
     match state:
         case Executing():
             away_ms = state.away_ms + max(0, context.now_ms - state.deadline_ms)
             alive = replace(
-                state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms,
+                state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms, liveness=liveness,
                 since_ms=min(state.since_ms, context.now_ms - state.paid_ms),
             )  # fmt: skip
             return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),)
         case Fetched():
             fetch = fetch_of(lease, state.completed)
             return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)
-        case Deploying(_, _, until_ms):
+        case Deploying(until_ms=until_ms):
             until_ms = min(until_ms, context.now_ms + PREPARE_MS)
             deadline_ms = context.now_ms + SILENCE_MS
-            return replace(state, deadline_ms=deadline_ms, until_ms=until_ms), NOTHING
-        case Launching(_, _, since_ms):
+            resumed = replace(state, deadline_ms=deadline_ms, until_ms=until_ms, liveness=liveness)
+            return resumed, NOTHING
+        case Launching(since_ms=since_ms):
             since_ms = min(since_ms, context.now_ms)
             deadline_ms = context.now_ms + SILENCE_MS
-            return replace(state, deadline_ms=deadline_ms, since_ms=since_ms), NOTHING
+            return replace(
+                state, deadline_ms=deadline_ms, since_ms=since_ms, liveness=liveness
+            ), NOTHING
         case Releasing():
             return no_later(state, RELEASE_MS, context), NOTHING
         case _:

@@ -4,6 +4,7 @@ Spec: specs/lease-machines.md#requester-lease.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.machines.effects import Effect
 from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
@@ -28,12 +29,26 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Liveness:
+    """What we know of the life of a provider. Older snapshots lack it; a restart resets it."""
+
+    heard_ms: int = 0
+    """When its last sign of life came."""
+    asked: bool = False
+    """Whether it is suspected: it was asked since whether it is there."""
+
+
+UNHEARD: Final = Liveness()
+
+
+@dataclass(frozen=True, slots=True)
 class Deploying:
     """The provider fetches image and inputs."""
 
     lease: Lease
     deadline_ms: int
     until_ms: int
+    liveness: Liveness = UNHEARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,9 @@ class Launching:
     lease: Lease
     deadline_ms: int
     since_ms: int
+    liveness: Liveness = UNHEARD
+    away_ms: int = 0
+    """As in Executing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +75,7 @@ class Executing:
     vouchers: int
     away_ms: int = 0
     """How long we were away while the container ran: the provider may have paused it."""
+    liveness: Liveness = UNHEARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +123,6 @@ class Broken:
 
 Live = Deploying | Launching | Executing | Fetched | Releasing
 MayRun = Launching | Executing
+Watched = Deploying | Launching | Executing
 State = Deploying | Launching | Executing | Fetched | Releasing | Closed | Broken
 Step = tuple[State, tuple[Effect, ...]]

@@ -5,11 +5,20 @@ Spec: specs/lease-machines.md#requester-lease.
 
 from typing import Final
 
-from protocol.machines.inputs import DeadlineReached, JobCancelled, OutputsFetched, OutputsLost
+from protocol.machines.inputs import (
+    DeadlineReached,
+    Isolated,
+    JobCancelled,
+    OutputsFetched,
+    OutputsLost,
+    PeerAnswered,
+    PeerDisconnected,
+    StateHeard,
+)
 from protocol.machines.requester.lease.machine import (
     cancel,
     cancel_unstarted,
-    fence,
+    compare_releasing,
     finish,
     give_up_fetching,
     hear_preparing,
@@ -32,6 +41,14 @@ from protocol.machines.requester.lease.states import (
     Launching,
     Releasing,
 )
+from protocol.machines.requester.lease.watching import (
+    compare,
+    hear_answer,
+    hear_launching,
+    suspect,
+    suspect_or_fence,
+    wait_isolated,
+)
 from protocol.machines.table import Groups, Transitions, pairs
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Ready, Released, Started
 
@@ -39,17 +56,30 @@ TRANSITIONS: Final[Transitions] = {
     (Deploying, Heartbeat): hear_preparing,
     (Deploying, Ready): launch,
     (Deploying, LeaseRelease): take_release,
-    (Deploying, DeadlineReached): fence,
+    (Deploying, DeadlineReached): suspect_or_fence,
+    (Deploying, PeerDisconnected): suspect,
+    (Deploying, PeerAnswered): hear_answer,
+    (Deploying, StateHeard): compare,
+    (Deploying, Isolated): wait_isolated,
     (Deploying, JobCancelled): cancel_unstarted,
     (Launching, Started): run,
+    (Launching, Heartbeat): hear_launching,
     (Launching, Completed): take_result,
     (Launching, LeaseRelease): take_release,
-    (Launching, DeadlineReached): fence,
+    (Launching, DeadlineReached): suspect_or_fence,
+    (Launching, PeerDisconnected): suspect,
+    (Launching, PeerAnswered): hear_answer,
+    (Launching, StateHeard): compare,
+    (Launching, Isolated): wait_isolated,
     (Launching, JobCancelled): cancel,
     (Executing, Heartbeat): pay,
     (Executing, Completed): take_result,
     (Executing, LeaseRelease): take_release,
-    (Executing, DeadlineReached): fence,
+    (Executing, DeadlineReached): suspect_or_fence,
+    (Executing, PeerDisconnected): suspect,
+    (Executing, PeerAnswered): hear_answer,
+    (Executing, StateHeard): compare,
+    (Executing, Isolated): wait_isolated,
     (Executing, JobCancelled): cancel,
     (Fetched, OutputsFetched): finish,
     (Fetched, OutputsLost): lose_outputs,
@@ -57,16 +87,17 @@ TRANSITIONS: Final[Transitions] = {
     (Releasing, Released): settle_release,
     (Releasing, Completed): settle_crossed,
     (Releasing, LeaseRelease): stop_waiting,
+    (Releasing, StateHeard): compare_releasing,
     (Releasing, DeadlineReached): stop_waiting,
 }
 INPUTS: Final = (
     Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
-    DeadlineReached, JobCancelled,
+    DeadlineReached, JobCancelled, PeerDisconnected, PeerAnswered, StateHeard, Isolated,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
-        pairs({Launching}, {Heartbeat, Ready})
-        | pairs({Executing}, {Ready, Started})
+        pairs({Launching, Executing}, {Ready})
+        | pairs({Executing}, {Started})
         | pairs({Fetched}, {Heartbeat, Ready, Started, Completed})
         | pairs({Releasing}, {Heartbeat, Ready, Started})
     ),
@@ -75,6 +106,10 @@ IGNORED: Final[Groups] = {
     ),
     "the job has run": pairs({Fetched}, {JobCancelled}),
     "the job is being cancelled": pairs({Releasing}, {JobCancelled}),
+    "the job has run, or is being stopped: only time and the outbox matter": (
+        pairs({Fetched, Releasing}, {PeerDisconnected, PeerAnswered, Isolated})
+        | pairs({Fetched}, {StateHeard})
+    ),
     "the lease has ended": pairs({Closed, Broken}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {

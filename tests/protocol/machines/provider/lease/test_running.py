@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from protocol.machines.effects import Extend, Save
 from protocol.machines.provider.lease import Ended, Settling
+from protocol.rules.metering import exposure_of
 from protocol.values.limits import EXPOSURE_MS, HEARTBEAT_MS
 from protocol.wire.messages import Heartbeat, LeaseRelease
 from tests.driven import POLICY
@@ -39,7 +40,7 @@ def test_a_paused_container_resumes_with_its_usage() -> None:
     resumed_ms = machine.now_ms
     machine.vouched(20_000, 1, short=False)
     assert machine.state.is_paused, "until the sandbox says so"
-    assert machine.effects[-1] == Extend(LEASE, 20_000 + EXPOSURE_MS)
+    assert machine.effects[-1] == Extend(LEASE, 20_000 + exposure_of(20_000))
     machine.container_is_extended()
     assert not machine.state.is_paused
     machine.time_passes(3_000)
@@ -53,7 +54,7 @@ def test_a_voucher_extends_the_budget_by_what_it_pays_and_no_further() -> None:
     for sequence, paid_ms in ((1, 9_000), (2, 19_000)):
         machine.vouched(paid_ms, sequence, short=False)
         budgets = [effect.budget_ms for effect in machine.effects if isinstance(effect, Extend)]
-        assert budgets[sequence - 1 :] == [paid_ms + EXPOSURE_MS]
+        assert budgets[sequence - 1 :] == [paid_ms + exposure_of(paid_ms)]
 
 
 def test_a_paused_container_is_not_stopped_because_our_restart_takes_a_while() -> None:
