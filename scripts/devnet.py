@@ -142,10 +142,13 @@ class Devnet:
     nodes: list[NodeProcess] = field(default_factory=list)
 
     def add(self, name: str, settings: Mapping[str, str] | None = None) -> NodeProcess:
-        """Start one more node. Settings are as in the configuration: {"price.cpu_hour": "0.02"}."""
+        """Start one more node. Settings are as in the configuration: {"price.cpu_hour": "0.02"}.
+
+        A node asks its list price unless the settings give it a floor: then asks can be predicted.
+        """
+        given = {"price.floor_percent": "100", **(settings or {})}
         environment = {
-            "MUTIRAO_" + key.upper().replace(".", "__"): value
-            for key, value in (settings or {}).items()
+            "MUTIRAO_" + key.upper().replace(".", "__"): value for key, value in given.items()
         }
         arguments = ["--bootstrap", self.nodes[0].address] if self.nodes else []
         node = NodeProcess(name, self.folder / name, environment, arguments)

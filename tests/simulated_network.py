@@ -153,7 +153,8 @@ class SimulatedNetwork(SimulatedSandboxes):
         sequence = node.core.presence.sequence
         node.core = Core(node.signer, Policy())
         settled = tuple(
-            receipt.requester if receipt.provider == node.peer_id else receipt.provider
+            (receipt.requester, receipt.usage_ms)
+            if receipt.provider == node.peer_id else (receipt.provider, 0)
             for receipt in node.disk.receipts.values() if receipt.countersign
         )  # fmt: skip
         saved: dict[str, list[Any]] = {name: [] for name in TABLES}

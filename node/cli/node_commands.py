@@ -163,7 +163,7 @@ def peers(*, node: Connection, as_json: bool) -> None:
 @click.command()
 @reaches_node(LINES)
 def offers(*, node: Connection, as_json: bool) -> None:
-    """List the known providers, with resources and prices per hour.
+    """List the known providers, with resources and list prices per hour: the most that they ask.
 
     Example: mutirao offers
     """

@@ -46,10 +46,11 @@ class ConfigError(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a setting means, the least that it may be if it is a number, and what a text may be."""
+    """What a setting means, the bounds of a number, and what a text may be."""
 
     text: str
     least: int = 0
+    most: int | None = None
     choices: tuple[str, ...] = ()
 
 
@@ -112,13 +113,21 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class PriceSettings:
-    """[price]: the lowest prices for which this machine is lent."""
+    """[price]: the list prices of this machine, which others see: the most that it asks."""
 
     cpu_hour: Annotated[Credits, About("credits for one processor for an hour")] = Credits("0.01")
     memory_gib_hour: Annotated[Credits, About("credits for one GiB of memory for an hour")] = (
         Credits("0.002")
     )
     gpu_hour: Annotated[Credits, About("credits for one GPU for an hour")] = Credits("0.50")
+    floor_percent: Annotated[
+        int | None,
+        About(
+            "the least that this node asks, in percent of these prices, which others do not see;"
+            " drawn from the node's key, 50 to 90, if not set",
+            most=100,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

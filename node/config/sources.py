@@ -157,6 +157,8 @@ def _converted(key: str, given: _Given, wanted: Any, about: About) -> Any:
         raise ConfigError(f"{shown} {error}") from error
     if isinstance(value, int) and value < about.least:
         raise ConfigError(f"{shown} {about.least} or more")
+    if isinstance(value, int) and about.most is not None and value > about.most:
+        raise ConfigError(f"{shown} {about.most} or less")
     return value
 
 

@@ -30,6 +30,7 @@ from node.sdnotify import READY, STOPPING, feed_watchdog, notify
 from node.storage.journal import Journal, open_journal
 from node.telemetry import logging_to
 from protocol.machines.context import Policy
+from protocol.rules.pricing import floor_percent_of
 from protocol.values.errors import InvalidRequest, NodeError, SandboxUnavailable
 from protocol.wire.envelope import Signer
 
@@ -75,8 +76,8 @@ async def _run(config: Config) -> None:
             stop = trio.Event()
             await nursery.start(_listen_for_signals, stop, nursery.cancel_scope)
             sandbox = await _open_sandbox(config, journal)
-            policy = await _policy(config, sandbox)
             signer = Signer(seed, config.network.name)
+            policy = await _policy(config, sandbox, signer)
             opener = partial(_open_network, config, seed)
             ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop)
             async with assemble(ports) as node:
@@ -112,11 +113,12 @@ async def _say_change(name: str, journal: Journal) -> None:
     await journal.set_fact(SANDBOX_FACT, name.encode())
 
 
-async def _policy(config: Config, sandbox: Sandbox) -> Policy:
+async def _policy(config: Config, sandbox: Sandbox, signer: Signer) -> Policy:
     """Return what this node offers on this machine."""
     inventory = await trio.to_thread.run_sync(take_inventory, config.data_dir)
     isolation = sandbox.driver.isolation if sandbox.driver else 1
-    policy = policy_of(config, inventory, sandbox.name, isolation)
+    drawn = floor_percent_of(signer.secret(b"floor", b""))
+    policy = policy_of(config, inventory, sandbox.name, isolation, drawn)
     return replace(policy, soft_limits=sandbox.soft_limits)
 
 

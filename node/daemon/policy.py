@@ -15,9 +15,12 @@ from protocol.values.units import rate_of_hourly
 from protocol.wire.messages import Prices
 
 
-def policy_of(config: Config, inventory: Inventory, driver: str, isolation: int) -> Policy:
+def policy_of(
+    config: Config, inventory: Inventory, driver: str, isolation: int, floor_drawn: int
+) -> Policy:
     """Return what this node offers; nothing if it does not provide or no sandbox works.
 
+    `floor_drawn` is the floor, in percent of the list prices, of an owner that sets none.
     Raises ConfigError or ValueError that names an invalid price or GPU.
     """
     region, agent = config.provider.region, f"mutirao/{VERSION}"
@@ -29,10 +32,12 @@ def policy_of(config: Config, inventory: Inventory, driver: str, isolation: int)
         rate_of_hourly(config.price.memory_gib_hour),
         rate_of_hourly(config.price.gpu_hour),
     )
+    floor = config.price.floor_percent
     capacity = _capacity(share_of(inventory, config.provider))
     return replace(
         bare, providing=True, capacity=capacity, prices=prices, driver=driver, isolation=isolation,
-        jobs_max=config.provider.jobs_max, pause_ms=config.provider.pause_s * 1000,
+        floor_percent=floor_drawn if floor is None else floor, jobs_max=config.provider.jobs_max,
+        pause_ms=config.provider.pause_s * 1000,
         pause_memory_mib=_pause_memory_mib(config, capacity),
     )  # fmt: skip
 

@@ -93,7 +93,7 @@ class PeerView:
 
 @dataclass(frozen=True, slots=True)
 class OfferView:
-    """A capability record that this node knows. Prices are credits per hour."""
+    """A capability record that this node knows. List prices are in credits per hour."""
 
     peer: str
     own: bool

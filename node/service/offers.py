@@ -21,7 +21,7 @@ def gpu_views(capacity: Capacity) -> tuple[GpuView, ...]:
 
 
 def offer_view(listing: Listing, now_ms: int, left: Capacity | None) -> OfferView:
-    """Return a capability record with prices in credits an hour.
+    """Return a capability record with list prices in credits an hour.
 
     `left` is the free capacity, known only for our own record.
     """

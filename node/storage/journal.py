@@ -210,10 +210,15 @@ class Journal:
         """Return the newest receipts, the newest first."""
         return tuple(ReceiptRow(*row) for row in await self._read(sql.RECEIPTS, limit))
 
-    async def settled_peers(self, limit: int) -> tuple[PeerId, ...]:
-        """Return the peers of so many receipts that both sides signed, the newest first."""
-        rows = await self._read(sql.SETTLED, limit)
-        return tuple(dict.fromkeys(PeerId(peer) for (peer,) in rows))
+    async def settled_peers(self, limit: int) -> tuple[tuple[PeerId, int], ...]:
+        """Return the peers of so many receipts that both sides signed, the newest first.
+
+        Each comes with the usage, in ms, for which it paid this node.
+        """
+        paid: dict[PeerId, int] = {}
+        for peer, usage_ms in await self._read(sql.SETTLED, limit):
+            paid[PeerId(peer)] = paid.get(PeerId(peer), 0) + usage_ms
+        return tuple(paid.items())
 
     async def totals(self) -> Totals:
         """Return the totals earned and spent, from the receipts that both sides signed."""

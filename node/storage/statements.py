@@ -56,8 +56,8 @@ RECEIPTS: Final = (
     " FROM receipts ORDER BY at_ms DESC, rowid DESC LIMIT ?"
 )
 SETTLED: Final = (
-    "SELECT peer FROM receipts WHERE length(countersign) > 0"
-    " ORDER BY at_ms DESC, rowid DESC LIMIT ?"
+    "SELECT peer, iif(role = 'provider', usage_ms, 0) FROM receipts"
+    " WHERE length(countersign) > 0 ORDER BY at_ms DESC, rowid DESC LIMIT ?"
 )
 TOTALS: Final = "SELECT role, high, low FROM totals"
 

@@ -55,8 +55,9 @@ class Saved:
     leases_provided: tuple[provider.lease.State, ...] = ()
     sequence: int = 0
     """The sequence number of this node's last capability record."""
-    settled: tuple[PeerId, ...] = ()
-    """Peers that have signed a receipt with this node, most recent first."""
+    settled: tuple[tuple[PeerId, int], ...] = ()
+    """Peers that have signed a receipt with this node, most recent first, each with the usage, in
+    ms, for which it paid this node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Core:
         self.requester = Requester(
             self.directory, self.standings, self.connected.keys(), self.illegal
         )
-        self.provider = Provider(self.standings, self.illegal)
+        self.provider = Provider(self.standings, self.connected, self.illegal)
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input. Return the effects in the order in which to perform them."""
@@ -102,7 +103,8 @@ class Core:
         for effect in effects:
             if isinstance(effect, Settle) and effect.countersign:
                 ours = effect.provider == self.signer.peer_id
-                self._note_settled(effect.requester if ours else effect.provider)
+                paid_ms = effect.usage_ms if ours else 0
+                self._note_settled(effect.requester if ours else effect.provider, paid_ms)
         return effects
 
     def next_deadline_ms(self) -> int | None:
@@ -113,8 +115,8 @@ class Core:
     def recover(self, saved: Saved, policy: Policy, now_ms: int) -> list[Effect]:
         """Continue after a restart from the saved state. Return the effects to perform."""
         self.presence.sequence = saved.sequence
-        for peer in reversed(saved.settled):
-            self._note_settled(peer)
+        for peer, paid_ms in reversed(saved.settled):
+            self._note_settled(peer, paid_ms)
         effects = self.handle(PolicyChanged(policy), now_ms)
         context = self._context(now_ms)
         effects += self.provider.recover(saved.leases_provided, context)
@@ -219,6 +221,6 @@ class Core:
         told: Iterable[PeerId] = self.connected if self.presence.envelope else ()
         return [*effects, *(Send(peer, self.presence.envelope, 0) for peer in told)]
 
-    def _note_settled(self, peer: PeerId) -> None:
-        self.standings.settle(peer)
+    def _note_settled(self, peer: PeerId, paid_ms: int) -> None:
+        self.standings.settle(peer, paid_ms)
         self.directory.protect(peer)

@@ -3,22 +3,22 @@
 Spec: specs/core.md#provider. Free capacity is computed from the leases, not counted separately.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocol.core.presence import record_of
 from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
+from protocol.core.unpaid import Unpaid
 from protocol.machines.context import NO_CAPACITY, Context
-from protocol.machines.effects import Effect, Learn, Send
+from protocol.machines.effects import Effect, Learn, Send, Settle
 from protocol.machines.inputs import DeadlineReached, PauseDenied, StateHeard, StopRequested
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.bucket import Bucket, draw, full_bucket, refund
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
-from protocol.rules.matching import demand_of_call, mismatches
+from protocol.rules.matching import demand_of_call, fits
 from protocol.rules.selection import award_fault, is_drawn, outcome_fault
-from protocol.rules.standing import unpaid_of
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import (
@@ -29,10 +29,8 @@ from protocol.values.limits import (
     CALLS_PER_MINUTE,
     HINTED_MAX,
     HINTS_MAX,
-    SETTLING_MAX,
-    UNPAID_MS_MAX,
 )
-from protocol.values.reasons import Decline, Mismatch, Release
+from protocol.values.reasons import Decline, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.job import Resources
 from protocol.wire.messages import (
@@ -58,10 +56,13 @@ from protocol.wire.messages import (
 class Provider:
     """The open biddings by call, and the leases by id."""
 
-    def __init__(self, standings: Standings, illegal: dict[str, int]) -> None:
+    def __init__(
+        self, standings: Standings, sources: Mapping[PeerId, str], illegal: dict[str, int]
+    ) -> None:
+        """Take the standings, the source of each connected peer, and counts of illegal inputs."""
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
-        self._standings = standings
+        self.unpaid = Unpaid(standings, sources)
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases of each requester."""
@@ -76,8 +77,6 @@ class Provider:
         """The awards of each open bid that became leases: a late copy makes no second one."""
         self._refused: dict[tuple[PeerId, Resources], CallId] = {}
         """The last call of each requester and demand that was refused as busy."""
-        self._held_ms: dict[LeaseId, int] = {}
-        """Since when each unstarted lease has reserved capacity."""
         self._buckets: dict[PeerId, Bucket] = {}
         self._common: dict[bool, Bucket] = {}
         """One bucket for all settled requesters, one for all strangers."""
@@ -101,7 +100,7 @@ class Provider:
         effects: list[Effect] = []
         for state in states:
             resumed, following = lease.resume(state, context)
-            self._note_unpaid(state, resumed, context)
+            self.unpaid.note(state, resumed, context, blameless=True)
             self._set(resumed)
             effects += following
         return effects
@@ -181,13 +180,15 @@ class Provider:
             return []
         if not is_drawn(call_id, own, event.message.lottery):
             return []
-        lacks = mismatches(demand_of_call(event.message), record_of(context, 1))
-        if set(lacks) - {Mismatch.PRICE}:  # A price mismatch is answered by a refusal.
+        if not fits(demand_of_call(event.message), record_of(context, 1)):
             return []
         if not self._may_call(event.signer, context):
             return []
-        free = self._free(context)
-        state, effects = bidding.answer_call(event, free, self._free_ms(context), context)
+        free, owes = self._free(context), self.unpaid.refusal(event.signer, context)
+        state, effects = (
+            bidding.refuse(event, owes, context) if owes
+            else bidding.answer_call(event, free, self._free_ms(context), context)
+        )  # fmt: skip
         if not isinstance(state, bidding.Over):
             self.biddings[call_id] = state
         elif reserve(free, event.message.resources) is None:
@@ -223,29 +224,6 @@ class Provider:
     def _leased(self) -> list[Reservation]:
         held = [lease.reserved(state) for state in self.leases.values()]
         return [item for item in held if item is not None]
-
-    def _owes(self, requester: PeerId, context: Context) -> bool:
-        """Return whether a requester's unpaid cost is too high.
-
-        It counts unsigned receipts, for which outputs are kept, and the time for which capacity
-        was reserved without running a job.
-        """
-        now_ms = context.now_ms
-        theirs = [self.leases[lease_id] for lease_id in self._leases_of.get(requester, ())]
-        settling = sum(isinstance(state, lease.Settling) for state in theirs)
-        unpaid_ms = unpaid_of(context.standing_of(requester), now_ms)
-        unpaid_ms += sum(now_ms - self._held_ms.get(s.hold.lease_id, now_ms) for s in theirs)
-        return settling >= SETTLING_MAX or unpaid_ms > UNPAID_MS_MAX
-
-    def _note_unpaid(self, before: lease.State, after: lease.State, context: Context) -> None:
-        """Record how long a requester reserves capacity without running a job."""
-        hold, now_ms = before.hold, context.now_ms
-        if isinstance(after, lease.Unstarted):
-            self._held_ms.setdefault(hold.lease_id, now_ms)
-            return
-        held_ms = self._held_ms.pop(hold.lease_id, now_ms)
-        if isinstance(before, lease.Unstarted) and isinstance(after, lease.Ended):
-            self._standings.keep_unpaid(hold.requester, now_ms - held_ms, now_ms)
 
     def _may_call(self, requester: PeerId, context: Context) -> bool:
         now_ms = context.now_ms
@@ -284,7 +262,7 @@ class Provider:
         bid = revealed.bidding
         # Several bids may be open for the same capacity: the first award gets it.
         reservation = reserve(self._free(context), bid.call.resources)
-        if reservation is None or self._owes(event.signer, context):
+        if reservation is None or self.unpaid.refusal(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         known.add(award.slot)
         self._buckets[event.signer] = refund(
@@ -295,7 +273,7 @@ class Provider:
             bid.call.usage_ms_max, bid.call.resources, reservation,
         )  # fmt: skip
         held, effects = lease.hold_award(hold, event.content_id, bid.call.hold_ms, context)
-        self._note_unpaid(held, held, context)
+        self.unpaid.note(held, held, context, blameless=True)
         self._set(held)
         return list(effects)
 
@@ -369,9 +347,9 @@ class Provider:
         before = self.leases[lease_id]
         count_illegal(self._illegal, "provider-lease", lease.ILLEGAL, before, event)
         state, effects = step(lease.TRANSITIONS, before, event, context)
-        if isinstance(event, StopRequested):
-            self._held_ms.pop(lease_id, None)  # The owner stopped the node: nobody is to blame.
-        self._note_unpaid(before, state, context)
+        paid = any(isinstance(effect, Settle) and effect.countersign for effect in effects)
+        blameless = paid or isinstance(event, StopRequested)  # Our owner stopped the node.
+        self.unpaid.note(before, state, context, blameless=blameless)
         if isinstance(state, lease.Ended):
             self._forget(lease_id)
         else:

@@ -58,6 +58,8 @@ BROKEN_BY_PROVIDER: Final = frozenset(
     {Failure.SANDBOX_FAILED, Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST}
 )
 """Failures that count as a broken promise of the provider. Stopping with notice does not."""
+FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED}
+"""Failures that lower its chance of further jobs: work is lost, with or without notice."""
 
 
 class Requester:
@@ -274,6 +276,7 @@ class Requester:
         match state:
             case lease.Closed(terms):
                 self._end_lease(terms)
+                self._standings.note_job(terms.provider, context.now_ms, succeeded=True)
                 return [*effects, *self._end(terms.job_id, Ending.DONE)]
             case lease.Broken(terms, reason, why, usage_ms):
                 self._end_lease(terms)
@@ -285,6 +288,8 @@ class Requester:
                         self.scheduler.auctions.release(slot)
                 if reason in BROKEN_BY_PROVIDER:
                     self._standings.strike(terms.provider, BROKEN, context.now_ms)
+                if reason in FAILED_BY_PROVIDER:
+                    self._standings.note_job(terms.provider, context.now_ms, succeeded=False)
                 amount = amount_of(terms.rate, usage_ms)
                 failed = Failed(reason, why, terms.provider, usage_ms, amount)
                 return [*effects, *self._fail(self.jobs[terms.job_id], failed, context)]

@@ -5,14 +5,15 @@ are lost.
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from protocol.rules.standing import (
     STRANGER,
     Standing,
     answered,
     kept_unpaid,
+    settled,
     struck,
+    tried,
     unanswered,
 )
 from protocol.values.ids import PeerId
@@ -26,6 +27,8 @@ class Standings:
         self._settled: dict[PeerId, Standing] = {}
         self._strangers: dict[PeerId, Standing] = {}
         self._answering: dict[PeerId, None] = {}
+        self.paid_ms = 0
+        """The usage for which all peers together have paid this node."""
 
     def of(self, peer: PeerId) -> Standing:
         """Return the standing of a peer."""
@@ -35,18 +38,23 @@ class Standings:
         """Return the peers that answered an earlier call."""
         return self._answering.keys()
 
-    def settle(self, peer: PeerId) -> None:
-        """Record that both sides have signed a receipt."""
+    def settle(self, peer: PeerId, paid_ms: int = 0) -> None:
+        """Record that both sides have signed a receipt, and the usage for which we were paid."""
         before = self.of(peer)
         self._strangers.pop(peer, None)
-        self._keep(self._settled, peer, replace(before, settled=True, answers=True, unpaid=0))
+        self._keep(self._settled, peer, settled(before, paid_ms))
+        self.paid_ms += paid_ms
 
     def strike(self, peer: PeerId, weight: int, now_ms: int) -> None:
         """Record a fault; `weight` is in thousandths of a strike."""
         self._change(peer, struck(self.of(peer), weight, now_ms))
 
+    def note_job(self, peer: PeerId, now_ms: int, *, succeeded: bool) -> None:
+        """Record whether a provider ran a job of ours to its end."""
+        self._change(peer, tried(self.of(peer), now_ms, succeeded=succeeded))
+
     def keep_unpaid(self, peer: PeerId, duration_ms: int, now_ms: int) -> None:
-        """Record how long a peer reserved capacity without running a job."""
+        """Record how much a peer's ended lease left unpaid."""
         self._change(peer, kept_unpaid(self.of(peer), duration_ms, now_ms))
 
     def hear_answer(self, peer: PeerId, now_ms: int, *, in_time: bool) -> None:

@@ -25,6 +25,8 @@ class Policy:
     providing: bool = False
     capacity: Capacity = NO_CAPACITY
     prices: Prices = FREE
+    floor_percent: int = 100
+    """The least that it asks, in percent of its list prices; only the owner knows it."""
     region: str = ""
     driver: str = ""
     isolation: int = 1

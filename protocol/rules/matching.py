@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.rules.pricing import floor_rate
+from protocol.rules.pricing import list_rate
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.values.units import hourly_of_rate, size_of_mib
 from protocol.wire.job import JobSpec, Resources
@@ -55,13 +55,16 @@ def demand_of_job(spec: JobSpec) -> Demand:
 
 
 def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
-    """Return all mismatches between a record and a demand; empty if the node can serve it."""
+    """Return all mismatches between a record and a demand. A price alone excludes nobody."""
     return tuple(_mismatches(demand, record))
 
 
 def fits(demand: Demand, record: CapabilityRecord) -> bool:
-    """Return whether a node can serve a demand."""
-    return next(_mismatches(demand, record), None) is None
+    """Return whether a node can serve a demand.
+
+    Its list price may be above the highest rate: it may ask less, and only its owner knows.
+    """
+    return all(reason is Mismatch.PRICE for reason in _mismatches(demand, record))
 
 
 def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
@@ -81,7 +84,7 @@ def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
         yield Mismatch.DRIVER
     if demand.hard_limits and record.soft_limits:
         yield Mismatch.SOFT_LIMITS
-    if floor_rate(record.prices, wanted) > demand.rate_max:
+    if 0 < demand.rate_max < list_rate(record.prices, wanted):
         yield Mismatch.PRICE
     yield from _gpu_mismatches(wanted, record)
 
@@ -121,8 +124,9 @@ def sentence_of_unreachable(count: int) -> str:
 
 _REFUSALS: Final[dict[int, str]] = {
     Refusal.BUSY: "busy with other jobs",
-    Refusal.PRICE: "the price is below their floor",
-    Refusal.UNPAID: "this node has held their capacity for too long without running a job",
+    Refusal.PRICE: "they ask more than the job may cost",
+    Refusal.UNPAID: "this node owes them too much: unsigned receipts, or capacity held in vain",
+    Refusal.UNPROVEN: "nodes that have not paid them owe too much together: try again later",
 }
 
 
@@ -168,7 +172,7 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
     wanted = demand.resources
     providing = [record for record in records if record.providing]
     best = max(map(_BEST[reason], providing), default=0) if reason in _BEST else 0
-    cheapest = min((floor_rate(r.prices, wanted) for r in providing), default=0)
+    cheapest = min((list_rate(r.prices, wanted) for r in providing), default=0)
     return {
         Mismatch.NOT_PROVIDING: "submit jobs only",
         Mismatch.CPUS: f"have too few CPUs (asked {wanted.cpus}, most {best})",
@@ -180,6 +184,6 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.REGION: f"are not in region {demand.region}",
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
         Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
-        Mismatch.PRICE: f"ask more than {hourly_of_rate(demand.rate_max)} credits an hour "
-                        f"(cheapest {hourly_of_rate(cheapest)})",
+        Mismatch.PRICE: f"list a price above {hourly_of_rate(demand.rate_max)} credits an hour "
+                        f"(lowest {hourly_of_rate(cheapest)}) and may ask less",
     }[reason]  # fmt: skip

@@ -1,15 +1,94 @@
-"""A provider's ask for a job, and the lowest price at which it runs the job.
+"""A provider's list price and ask for a job, and the cap of a job that names no price.
 
-Spec: specs/auction.md#pricing. In Profile V a provider's best strategy is to ask its cost, whatever
-others bid (Vickrey 1961); in Profile Q it is paid its ask.
+Spec: specs/pricing.md. The list price is public: the most that a provider asks. The ask of one
+auction is private: it lies between the owner's floor and the list price, and rises with the load.
 """
 
-from protocol.values.units import GIB
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from protocol.rules.capacity import Capacity
+from protocol.values.units import GIB, RATE_MAX
 from protocol.wire.job import Resources
 from protocol.wire.messages import Prices
 
+PPM: Final = 10**6
+PERCENT: Final = 100
+FLOOR_PERCENTS: Final = range(50, 91)
+"""A floor that the owner does not set is one of these percentages of the list price."""
 
-def floor_rate(prices: Prices, resources: Resources) -> int:
-    """Return the lowest rate, in nano-credits per second, at which a provider runs a job."""
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The highest rate that a call pays, and where it comes from, for the user."""
+
+    rate: int
+    why: str
+
+
+def list_rate(prices: Prices, resources: Resources) -> int:
+    """Return the list price of a slot, in nano-credits per second."""
     memory = -(-prices.memory_gib * resources.memory_mib // GIB)
     return prices.cpu * resources.cpus + memory + prices.gpu * resources.gpus
+
+
+def floor_percent_of(secret: bytes) -> int:
+    """Return the floor of an owner that sets none, from a secret of its key.
+
+    A default that all nodes share would be known to everybody, and no ask would be private.
+    """
+    return FLOOR_PERCENTS[int.from_bytes(secret[:8]) % len(FLOOR_PERCENTS)]
+
+
+def load_of(total: Capacity, left: Capacity) -> int:
+    """Return the share in use of the scarcest resource, in millionths."""
+    amounts = (
+        (total.cpus, left.cpus),
+        (total.memory_mib, left.memory_mib),
+        (len(total.devices), len(left.devices)),
+    )
+    return max((PPM * (all_ - free) // all_ for all_, free in amounts if all_), default=0)
+
+
+def ask_of(listed: int, floor_percent: int, load: int) -> int:
+    """Return the ask of one auction: the floor when idle, the list price at full load.
+
+    `load` is in millionths. What is taken now cannot be sold later, so it costs more when little
+    is left.
+    """
+    assert 0 <= floor_percent <= PERCENT
+    assert 0 <= load <= PPM
+    floor = -(-listed * floor_percent // PERCENT)
+    return floor + (listed - floor) * load // PPM
+
+
+def cap_of(
+    listed: Collection[int], answered: Collection[int], raised: int, percent_max: int
+) -> Cap | None:
+    """Return the cap of the next call of a job that names no price; None if it ends here.
+
+    `listed`: the list prices, for this job, of the known nodes that can serve it; `answered`: those
+    of them that answered an earlier call. `raised`: how often the cap was raised because nobody
+    bid. `percent_max`: the highest cap, in percent of a median list price.
+    """
+    if not listed:
+        return None
+    prices = sorted(listed)
+    # A record proves nothing: most of them may be false. A node that answers exists.
+    known = sorted(answered or listed)
+    median = known[len(known) // 2]
+    highest = min(max(median, median * percent_max // PERCENT), RATE_MAX)
+    nodes = f"the {len(prices)} nodes" if len(prices) > 1 else "the only node"
+    steps = (
+        (prices[0], f"the lowest list price of {nodes} known to be able to run it"),
+        (prices[len(prices) // 4], "the lower quartile of the list prices: nobody bid for less"),
+        (median, "the median list price: nobody bid for less"),
+        (highest, f"{percent_max} % of the median list price: nobody bid for less"),
+    )
+    caps: list[Cap] = []
+    for rate, why in steps:
+        cap = Cap(max(1, min(rate, highest)), why)
+        if not caps or caps[-1].rate < cap.rate:
+            caps.append(cap)
+    return caps[raised] if raised < len(caps) else None

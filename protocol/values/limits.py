@@ -79,6 +79,8 @@ FALLBACKS_MAX: Final = 8
 """An auction makes at most this many awards, one after another."""
 STRIKE_HALF_LIFE_MS: Final = 10 * 60_000
 """A bidder's strikes halve after each of these."""
+JOBS_HALF_LIFE_MS: Final = 30 * 24 * 3_600_000
+"""A provider's successes and failures halve after each of these without a job of ours."""
 STANDINGS_MAX: Final = 4_096
 """A node remembers this many settled peers, and this many others."""
 CALLS_BURST: Final = 120
@@ -99,9 +101,17 @@ PREPARE_MS: Final = 30 * 60_000
 STALL_MS: Final = 60_000
 """A preparation that receives nothing in this time ends."""
 UNPAID_MS_MAX: Final = 10 * 60_000
-"""A requester that held capacity for longer than this without running a job gets none ..."""
+"""A requester that owes more usage and reserved time than this beyond its credit gets none ..."""
 UNPAID_HALF_LIFE_MS: Final = 3_600_000
-"""... until it decays: half after each of these, or all of it with a settled receipt."""
+"""... until it decays: half after each of these; a settled receipt takes its usage off."""
+RECEIPT_UNPAID_MS: Final = 5_000
+"""A receipt that the requester has not signed counts at least this much: its outputs are kept."""
+CREDIT_MS_MAX: Final = 8 * 3_600_000
+"""A requester may owe a quarter of the usage that it has paid for, at most this much, without
+drawing on the common budget."""
+STRANGERS_UNPAID_MS_MAX: Final = 3_600_000
+"""All requesters together may owe this much beyond their own credit, those of one source a quarter
+of it; a tenth of what the provider was paid for is added."""
 START_WAIT_MS: Final = 8_000
 """A prepared execution ends if its requester does not start it in this time."""
 STARTED_MS: Final = 30_000
@@ -139,8 +149,6 @@ RETURN_MS: Final = 30 * 60_000
 """The requester must have fetched the outputs in this time."""
 RETAIN_MS: Final = 24 * 3_600_000
 """A provider keeps outputs, and waits for the countersigned receipt, this long."""
-SETTLING_MAX: Final = 64
-"""A requester with this many unsigned receipts gets no further lease."""
 RELEASE_MS: Final = STOP_MS + 10_000
 """A requester that released a lease waits this long for the bill: stopping takes time, and so
 does the message."""

@@ -12,6 +12,7 @@ class Refusal(IntEnum):
     BUSY = 1
     PRICE = 2
     UNPAID = 3
+    UNPROVEN = 4
 
 
 class Decline(IntEnum):

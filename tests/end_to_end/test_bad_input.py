@@ -63,7 +63,7 @@ def test_a_wrong_command_line(requester, arguments, code, saying):
         (["--gpus=8"], "4 have too few GPUs (asked 8, most "),
         (["--memory=1000G"], "4 have too little memory"),
         (["--region=oceania"], "4 are not in region oceania"),
-        (["--max-price=0.0001"], "4 ask more than 0.0001 credits an hour"),
+        (["--max-price=0.0001"], "4 list a price above 0.0001 credits an hour"),
         (["--cpus=4000", "--region=africa"], "4 are not in region africa"),
     ],
 )

@@ -16,10 +16,9 @@ from protocol.machines.inputs import DeadlineReached
 from protocol.machines.table import NOTHING, Groups, Transitions, pairs
 from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.commitment import commitment_of
-from protocol.rules.pricing import floor_rate
-from protocol.rules.standing import unpaid_of
+from protocol.rules.pricing import ask_of, list_rate, load_of
 from protocol.values.ids import CallId, PeerId
-from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, UNPAID_MS_MAX, VOUCHER_MS
+from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
@@ -95,15 +94,14 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
     in `free_ms` more of it is free at the latest.
     """
     call, call_id = event.message, CallId(event.content_id)
-    if unpaid_of(context.standing_of(event.signer), context.now_ms) > UNPAID_MS_MAX:
-        return _refuse(event, Refusal.UNPAID, context)
-    ask = floor_rate(context.policy.prices, call.resources)
+    policy = context.policy
+    listed = list_rate(policy.prices, call.resources)
+    ask = ask_of(listed, policy.floor_percent, load_of(policy.capacity, left))
     slots = slots_in(left, call.resources, SLOTS_MAX)
     if slots == 0:
-        return _refuse(event, Refusal.BUSY, context, free_ms)
+        return refuse(event, Refusal.BUSY, context, free_ms)
     if ask > call.rate_max:
-        return _refuse(event, Refusal.PRICE, context)
-    policy = context.policy
+        return refuse(event, Refusal.PRICE, context)
     bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots)
     nonce = context.signer.secret(b"bid", call_id)
     bidding = Bidding(call_id, call, event.signer, bid, nonce)
@@ -188,7 +186,8 @@ def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Con
     return Revealed(bidding, deadline_ms, commit_set), (send,)
 
 
-def _refuse(event: Signed[Call], reason: Refusal, context: Context, free_ms: int = 0) -> Step:
+def refuse(event: Signed[Call], reason: Refusal, context: Context, free_ms: int = 0) -> Step:
+    """Tell the requester why we do not bid."""
     refusal = context.signer.sign(BidRefusal(CallId(event.content_id), reason, free_ms))
     # A courtesy to a stranger: sent without the outbox.
     return Over(), (Send(event.signer, refusal.envelope, 0),)

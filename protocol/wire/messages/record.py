@@ -23,7 +23,7 @@ class GpuGroup:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A provider's lowest prices, in nano-credits per second: its own floor, a hint to others."""
+    """List prices, in nano-credits per second: the most that a provider asks."""
 
     cpu: Annotated[int, Key(1), RATE] = 0
     memory_gib: Annotated[int, Key(2), RATE] = 0

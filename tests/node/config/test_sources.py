@@ -84,6 +84,7 @@ def test_price_is_kept_as_it_was_written(environment, user_file: Path) -> None:
             "[provider]\ncpus = 0",
             r"line 2: provider\.cpus: 0 should be 1 or more",
         ),
+        ("price.floor_percent = 101", r"line 1: price\.floor_percent: 101 should be 100 or less"),
         (
             "provider.sandbox = 'dokcer'",
             r"line 1: provider\.sandbox: 'dokcer' should be .*\(did you mean 'docker'\?\)",
@@ -134,4 +135,4 @@ def test_every_setting_is_explained(environment, user_file: Path) -> None:
     assert by_key["network.name"].origin == "command line"
     assert by_key["data_dir"].origin == by_key["storage.blobs_mib"].origin == "default"
     assert by_key["socket"].value == Path("/home/ada/.local/share/mutirao/api.sock")
-    assert len(settings) == 26
+    assert len(settings) == 27

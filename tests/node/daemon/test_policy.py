@@ -24,7 +24,7 @@ def config(tmp_path: Path, **provider: object) -> Config:
 
 
 def test_what_is_offered(tmp_path: Path) -> None:
-    policy = policy_of(config(tmp_path, region="europe", jobs_max=3), MACHINE, "embedded", 1)
+    policy = policy_of(config(tmp_path, region="europe", jobs_max=3), MACHINE, "embedded", 1, 70)
     assert policy.providing
     assert (policy.driver, policy.region, policy.jobs_max) == ("embedded", "europe", 3)
     assert (policy.capacity.cpus, policy.capacity.memory_mib) == (8, 8_000)
@@ -32,26 +32,35 @@ def test_what_is_offered(tmp_path: Path) -> None:
     assert policy.agent.startswith("mutirao/")
 
 
+def test_the_floor_is_the_owners_or_drawn(tmp_path: Path) -> None:
+    plain = config(tmp_path)
+    assert policy_of(plain, MACHINE, "embedded", 1, 70).floor_percent == 70
+    owners = replace(plain, price=replace(plain.price, floor_percent=0))
+    assert policy_of(owners, MACHINE, "embedded", 1, 70).floor_percent == 0
+
+
 def test_what_paused_jobs_may_hold(tmp_path: Path) -> None:
-    policy = policy_of(config(tmp_path), MACHINE, "embedded", 1)
+    policy = policy_of(config(tmp_path), MACHINE, "embedded", 1, 70)
     assert (policy.pause_ms, policy.pause_memory_mib) == (600_000, 4_000)
     less = config(tmp_path, pause_s=5, pause_memory_mib=0)
-    policy = policy_of(less, MACHINE, "embedded", 1)
+    policy = policy_of(less, MACHINE, "embedded", 1, 70)
     assert (policy.pause_ms, policy.pause_memory_mib) == (5_000, 0)
 
 
 def test_the_owner_may_lend_less(tmp_path: Path) -> None:
-    policy = policy_of(config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1)
+    policy = policy_of(
+        config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1, 70
+    )
     capacity = policy.capacity
     assert (capacity.cpus, capacity.memory_mib, capacity.disk_mib) == (2, 512, 64)
 
 
 @pytest.mark.parametrize("enabled, driver", [(False, "embedded"), (True, "")])
 def test_nothing_is_offered(tmp_path: Path, enabled: bool, driver: str) -> None:
-    policy = policy_of(config(tmp_path, enabled=enabled), MACHINE, driver, 1)
+    policy = policy_of(config(tmp_path, enabled=enabled), MACHINE, driver, 1, 70)
     assert (policy.providing, policy.capacity) == (False, NO_CAPACITY)
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GPU-1"):
-        policy_of(config(tmp_path, gpus=("GPU-1",)), MACHINE, "embedded", 1)
+        policy_of(config(tmp_path, gpus=("GPU-1",)), MACHINE, "embedded", 1, 70)

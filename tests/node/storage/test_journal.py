@@ -206,18 +206,21 @@ async def test_receipt_gains_its_countersignature(journal: Journal) -> None:
     for _ in range(2):
         assert await journal.totals() == Totals(earned=signed.amount, spent=0)
         await journal.commit(Commit(receipts=(signed,)))
-    assert await journal.settled_peers(limit=9) == (signed.peer,)
+    assert await journal.settled_peers(limit=9) == ((signed.peer, signed.usage_ms),)
 
 
 async def test_who_settled_with_us_is_known_the_newest_first(journal: Journal) -> None:
     signed = replace(RECEIPT, countersign=b"signature")
     peers = [(b"a", ADA, 70), (b"b", BEA, 80), (b"c", ADA, 90)]
-    settled = [replace(signed, lease_id=LeaseId(name * 32), peer=peer, at_ms=at_ms)
-               for name, peer, at_ms in peers]  # fmt: skip
+    settled = [
+        replace(signed, lease_id=LeaseId(name * 32), peer=peer, at_ms=at_ms, usage_ms=at_ms)
+        for name, peer, at_ms in peers
+    ]
+    spent = replace(settled[0], role="requester", usage_ms=1_000)
     owed = replace(RECEIPT, lease_id=LeaseId(b"d" * 32), peer=PeerId("owes"), at_ms=95)
-    await journal.commit(Commit(receipts=(*settled, owed)))
-    assert await journal.settled_peers(9) == (ADA, BEA)
-    assert await journal.settled_peers(1) == (ADA,)
+    await journal.commit(Commit(receipts=(*settled, spent, owed)))
+    assert await journal.settled_peers(9) == ((ADA, 160), (BEA, 80))
+    assert await journal.settled_peers(1) == ((ADA, 90),)
 
 
 async def test_totals_are_exact_beyond_64_bits(journal: Journal) -> None:

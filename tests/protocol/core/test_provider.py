@@ -53,7 +53,7 @@ CALL = Call(
 
 def fresh() -> Provider:
     """Return a provider that has dealt with nobody."""
-    return Provider(Standings(), {})
+    return Provider(Standings(), {}, {})
 
 
 def later(ms: int) -> Context:

@@ -10,22 +10,16 @@ from typing import Any
 import pytest
 
 from protocol.core import provider as module
-from protocol.core.provider import Provider
-from protocol.machines.context import Context
 from protocol.machines.effects import Learn, Send
-from protocol.machines.inputs import DeadlineReached, StopRequested
+from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
-from protocol.machines.provider.lease.billing import receipt_of
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import Standing
-from protocol.values.ids import CallId, ContentId, lease_id_of
+from protocol.values.ids import CallId, lease_id_of
 from protocol.values.limits import (
     ALL_CALLS_BURST,
     ALL_CALLS_PER_MINUTE,
     CALLS_BURST,
-    RETAIN_MS,
-    UNPAID_HALF_LIFE_MS,
-    UNPAID_MS_MAX,
 )
 from protocol.values.reasons import Decline, Refusal
 from protocol.wire.envelope import Signer
@@ -169,95 +163,6 @@ def test_nobody_undoes_the_release_of_another() -> None:
     for who in (AMY, ANN):
         provider.hear(who.sign(LeaseRelease(lease_id, 2)), CONTEXT)
     assert provider.hear(award_of(called, AMY), CONTEXT) == []
-
-
-# Receipts that nobody signs.
-
-
-@pytest.mark.parametrize("signed", [False, True])
-def test_who_leaves_too_many_receipts_unsigned_gets_no_further_lease(
-    monkeypatch: pytest.MonkeyPatch, signed: bool
-) -> None:
-    """For each of them we keep outputs; others are not hurt."""
-    monkeypatch.setattr(module, "SETTLING_MAX", 2)
-    provider = fresh()
-    for number in range(2):
-        lease_id = won(provider, nonce=bytes([number]) * 16)
-        receipt = receipt_of(
-            provider.leases[lease_id].hold, ContentId(bytes(32)), 1, (0, bytes(32)), CONTEXT
-        )
-        hold, over_ms = provider.leases[lease_id].hold, START_MS + RETAIN_MS
-        provider.leases[lease_id] = lease.Settling(hold, over_ms, b"", receipt, b"")
-    if signed:
-        provider.hear(ANN.sign(receipt), CONTEXT)
-    third, other = call(nonce=b"third" + bytes(11)), call(AMY)
-    for asked in (other, third):
-        provider.hear(asked, CONTEXT)
-    (answer,) = said(provider.hear(award_of(third), CONTEXT))
-    assert isinstance(answer, AwardAccept if signed else AwardDecline)
-    provider.hear(ANN.sign(LeaseRelease(answer.lease_id, 1)), CONTEXT)
-    (answer,) = said(provider.hear(award_of(other, AMY), CONTEXT))
-    assert isinstance(answer, AwardAccept)
-
-
-# Capacity kept in vain.
-
-
-def kept_for(provider: Provider, ms: int, at_ms: int, who: Any = ANN, **more: Any) -> None:
-    """Let a requester have a lease for so long, from an instant on, and give it back unused."""
-    before, after = replace(provider_context(provider), now_ms=START_MS + at_ms), at_ms + ms
-    lease_id = won(provider, who, before, nonce=after.to_bytes(16), **more)
-    provider.hear(who.sign(LeaseRelease(lease_id, 1)), replace(before, now_ms=START_MS + after))
-
-
-def provider_context(provider: Provider) -> Context:
-    return replace(CONTEXT, standing_of=provider._standings.of)
-
-
-def test_who_kept_capacity_in_vain_for_too_long_is_told_so_until_it_is_forgiven() -> None:
-    provider = fresh()
-    context = provider_context(provider)
-    kept_for(provider, UNPAID_MS_MAX, 0)
-    assert isinstance(said(provider.hear(call(), context))[0], BidReveal), "not yet too long"
-    kept_for(provider, 1, UNPAID_MS_MAX)
-    now_ms = START_MS + UNPAID_MS_MAX + 1
-    again = call(nonce=b"again" + bytes(11))
-    (refusal,) = said(provider.hear(again, replace(context, now_ms=now_ms)))
-    assert refusal == BidRefusal(CallId(again.content_id), Refusal.UNPAID)
-    assert provider.hear(call(AMY), replace(context, now_ms=now_ms)), "others are not hurt"
-    later_ms = now_ms + UNPAID_HALF_LIFE_MS
-    assert isinstance(said(provider.hear(again, replace(context, now_ms=later_ms)))[0], BidReveal)
-
-
-def test_who_has_paid_since_owes_nothing() -> None:
-    provider = fresh()
-    kept_for(provider, UNPAID_MS_MAX + 1, 0)
-    provider._standings.settle(ANN.peer_id)
-    context = replace(provider_context(provider), now_ms=START_MS + UNPAID_MS_MAX + 1)
-    assert isinstance(said(provider.hear(call(), context))[0], BidReveal)
-
-
-def test_several_leases_at_once_count_together() -> None:
-    provider = fresh()
-    context = provider_context(provider)
-    small = {"resources": Resources(1)}
-    first, second = (call(nonce=bytes([n]) * 16, hold_ms=15_000, **small) for n in (1, 2))
-    for n in range(2):
-        won(provider, rate=1_000, nonce=bytes([8 + n]) * 16, **small)
-    held = list(provider.leases)
-    provider.hear(first, context)
-    provider.hear(second, context)
-    assert isinstance(said(provider.hear(award_of(first, rate=1_000), context))[0], AwardAccept)
-    provider._held_ms.update(dict.fromkeys(held, START_MS - UNPAID_MS_MAX))
-    (decline,) = said(provider.hear(award_of(second, rate=1_000), context))
-    assert isinstance(decline, AwardDecline)
-
-
-def test_what_our_own_owner_stops_is_nobody_elses_fault() -> None:
-    provider = fresh()
-    won(provider)
-    provider.handle(StopRequested(), later(UNPAID_MS_MAX + 1))
-    assert provider._standings.of(ANN.peer_id).unpaid == 0
 
 
 def test_leases_go_on_after_a_restart() -> None:

@@ -29,6 +29,7 @@ from protocol.machines.inputs import (
     PeerConnected,
     PeerDisconnected,
 )
+from protocol.rules import standing
 from protocol.rules.metering import amount_of
 from protocol.values.ids import JobId
 from protocol.values.limits import (
@@ -260,3 +261,21 @@ def test_an_ended_job_is_not_begun_again() -> None:
     network.restart(ann)
     assert not ann.core.requester.jobs
     assert not ann.core.requester.scheduler.auctions.states
+
+
+# What is remembered of a provider.
+
+
+def test_a_provider_that_finishes_a_job_and_one_that_stops_with_notice_are_remembered() -> None:
+    network, ann, ben = network_of_two()
+    network.submit(ann)
+    assert network.run_until(lambda: happened(ann, Done))
+    proven = ann.core.standings.of(ben.peer_id)
+    assert (proven.done, proven.failed) == (standing.JOB, 0)
+    network.submit(ann)
+    assert network.run_until(lambda: len(ben.launched) == 2)
+    network.stop(ben)
+    assert network.run_until(lambda: happened(ann, Retrying))
+    failed = ann.core.standings.of(ben.peer_id)
+    assert failed.failed == standing.FAILURE
+    assert failed.strikes == 0, "notice breaks no promise, but the work is lost"

@@ -131,7 +131,7 @@ def test_the_most_frequent_reason_comes_first() -> None:
         (replace(DEMAND, drivers=("docker",)), "1 lacks the sandbox (docker)"),
         (replace(DEMAND, rate_max=277_777), None),
         (replace(DEMAND, rate_max=1),
-         "1 asks more than 0.0000 credits an hour (cheapest 0.0038)"),
+         "1 lists a price above 0.0000 credits an hour (lowest 0.0038) and may ask less"),
     ],
 )  # fmt: skip
 def test_one_node_is_spoken_of_as_one(demand: Demand, one: str | None) -> None:

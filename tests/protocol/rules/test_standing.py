@@ -10,20 +10,32 @@ from protocol.rules.standing import (
     BROKEN,
     DECLINED,
     FIRST,
+    JOB,
+    JOBS_KEPT,
     LAST,
     MIDDLE,
+    PPM,
     STRANGER,
     STRIKES_MAX,
+    WEIGHT_MAX,
     Standing,
     answered,
     kept_unpaid,
     place_of,
     strikes_of,
     struck,
+    success_of,
+    tried,
     unanswered,
     unpaid_of,
+    weight_of,
 )
-from protocol.values.limits import SILENT_MS, STRIKE_HALF_LIFE_MS, UNPAID_HALF_LIFE_MS
+from protocol.values.limits import (
+    JOBS_HALF_LIFE_MS,
+    SILENT_MS,
+    STRIKE_HALF_LIFE_MS,
+    UNPAID_HALF_LIFE_MS,
+)
 
 SERVED = Standing(settled=True)
 
@@ -73,3 +85,50 @@ def test_all_is_forgiven_in_the_end(faults: list[tuple[int, int]]) -> None:
         known = struck(known, weight, now_ms)
         assert 0 < strikes_of(known, now_ms) <= STRIKES_MAX
     assert place_of(known, now_ms + 4 * STRIKE_HALF_LIFE_MS) == MIDDLE
+
+
+# The weight of an ask.
+
+
+def after_jobs(outcomes: str) -> Standing:
+    """Return a standing after jobs that succeeded (+) or failed (-)."""
+    known = STRANGER
+    for number, outcome in enumerate(outcomes):
+        known = tried(known, number, succeeded=outcome == "+")
+    return known
+
+
+def test_who_has_proven_itself_weighs_less_than_a_stranger_and_who_failed_more() -> None:
+    weights = [weight_of(after_jobs(each), 0) for each in ("+" * 200, "+" * 5, "", "-", "---")]
+    assert weights == sorted(weights)
+    assert [round(weight / PPM, 2) for weight in weights] == [1.04, 1.11, 1.25, 1.68, 2.46]
+
+
+def test_a_provider_that_always_stops_before_the_end_soon_loses_to_an_honest_one() -> None:
+    """It asks half of what the honest one asks, and once won ten jobs of ten."""
+    honest, cheat, won = after_jobs("+" * 20), STRANGER, 0
+    for number in range(10):
+        if 500 * weight_of(cheat, number) < 1_000 * weight_of(honest, number):
+            cheat, won = tried(cheat, number, succeeded=False), won + 1
+    assert won == 3
+
+
+def test_a_thousand_small_successes_do_not_pay_for_ten_failures() -> None:
+    praised = after_jobs("+" * 1_000)
+    assert praised.done <= JOBS_KEPT * JOB
+    assert weight_of(after_jobs("+" * 1_000 + "-" * 10), 0) > weight_of(STRANGER, 0)
+
+
+def test_failures_are_forgotten_in_time() -> None:
+    failed = tried(STRANGER, 0, succeeded=False)
+    assert weight_of(failed, JOBS_HALF_LIFE_MS - 1) == weight_of(failed, 0)
+    assert weight_of(STRANGER, 0) < weight_of(failed, JOBS_HALF_LIFE_MS) < weight_of(failed, 0)
+    assert weight_of(failed, 20 * JOBS_HALF_LIFE_MS) == weight_of(STRANGER, 0)
+
+
+@given(st.text("+-", max_size=200))
+def test_a_success_never_weighs_more_nor_a_failure_less(outcomes: str) -> None:
+    before, better, worse = (after_jobs(outcomes + each) for each in ("", "+", "-"))
+    assert success_of(worse, 0) <= success_of(before, 0) <= success_of(better, 0)
+    assert PPM <= weight_of(better, 0) <= weight_of(before, 0) <= weight_of(worse, 0) <= WEIGHT_MAX
+    assert 0 < success_of(worse, 0) < PPM

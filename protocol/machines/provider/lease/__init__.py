@@ -3,6 +3,7 @@
 Spec: specs/lease.md#provider.
 """
 
+from protocol.machines.provider.lease.billing import promised
 from protocol.machines.provider.lease.machine import hold_award, resume
 from protocol.machines.provider.lease.repairing import entry_of
 from protocol.machines.provider.lease.states import (
@@ -25,5 +26,5 @@ from protocol.machines.provider.lease.usage import used_ms
 __all__ = [
     "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing",
     "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "entry_of", "hold_award",
-    "reserved", "resume", "used_ms",
+    "promised", "reserved", "resume", "used_ms",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from protocol.machines.provider.bidding import (
 )
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
-from protocol.rules.pricing import floor_rate
+from protocol.rules.pricing import list_rate
 from protocol.values.ids import CallId
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import open_envelope
@@ -104,7 +104,7 @@ class BiddingMachine(Driven):
     @invariant()
     def opens_what_it_committed_to_and_asks_its_floor(self) -> None:
         for opened in self.sent_of(BidReveal):
-            assert opened.bid.ask == floor_rate(POLICY.prices, CALL.resources)
+            assert opened.bid.ask == list_rate(POLICY.prices, CALL.resources)
             own = commitment_of(self.call_id, SIGNERS[0].peer_id, opened.bid, opened.nonce)
             assert all(commit.commitment == own for commit in self.sent_of(BidCommit))
 
@@ -223,3 +223,24 @@ def test_a_bid_without_reuse_is_discarded_when_it_no_longer_binds() -> None:
     revealed, _ = answer_call(call, POLICY.capacity, 0, CONTEXT)
     assert isinstance(revealed, Revealed)
     assert bidding.stand_by(revealed, DeadlineReached(), CONTEXT) == (Over(), ())
+
+
+# The ask.
+
+
+def asked(left: Capacity, **more: int) -> int:
+    """Return the ask of a provider with a private floor of 60 % and this capacity left."""
+    called = signed_by(REQUESTER, replace(CALL, profile=QUICK, **more))
+    private = replace(CONTEXT, policy=replace(POLICY, floor_percent=60))
+    state, _ = answer_call(called, left, 0, private)
+    assert isinstance(state, Revealed)
+    return state.bidding.bid.ask
+
+
+def test_a_list_price_above_the_cap_keeps_nobody_from_bidding() -> None:
+    assert asked(POLICY.capacity, rate_max=1_999) == 1_200, "the list price is 2,000"
+
+
+def test_the_ask_rises_with_the_share_of_capacity_in_use() -> None:
+    left = [replace(POLICY.capacity, cpus=cpus) for cpus in (4, 3, 2)]
+    assert [asked(each) for each in left] == [1_200, 1_400, 1_600]
