@@ -83,7 +83,7 @@ class RunnerDriver(ABC):
 
     async def prepare(self, image: ImageSource) -> str:
         found = await self._take_image(image)
-        await self.runners.make_spare()
+        await self.runners.make_ready()
         return found
 
     async def take_over(self, folder: Path) -> bool:
@@ -128,7 +128,7 @@ class RunnerDriver(ABC):
         await runfolder.remove_files(folder)
 
     async def reap(self, names: frozenset[str]) -> None:
-        self.runners.end_spare()
+        self.runners.end()
         await self._reap(names)
 
     def _note(self, spec: ContainerSpec, folder: Path, own: Pairs) -> None:

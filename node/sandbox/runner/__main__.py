@@ -1,10 +1,10 @@
-"""Start one runner: `python -I -S -E node/sandbox/runner MODULE`, with stdlib alone.
+"""Start runners: `python -I -S -E node/sandbox/runner MODULE`, with stdlib alone.
 
-The process that the daemon starts imports MODULE, a driver's module in this folder, and waits for
-the name of a run folder on stdin; without one it ends. Then it forks, waits until the container
-runs, and exits: 0 if the container runs (or ran, or another runner has it), 1 with one line on
-stderr if it cannot run. The fork is the runner: it has its own session and lives as long as the
-container.
+The daemon starts this process once. It imports MODULE, a driver's module in this folder, and forks
+for each run folder that the daemon names on the socket that is its stdin; it ends when the socket
+does. The fork is the runner: it has its own session and lives as long as its container. To the pipe
+that comes with the folder it writes "ok" as soon as the container runs (or ran, or another runner
+has it), or one line on why it cannot.
 
 Spec: specs/sandbox.md#runner.
 """
@@ -13,6 +13,8 @@ Spec: specs/sandbox.md#runner.
 # ruff: noqa: PTH100, PTH110, PTH120
 
 import os
+import signal
+import socket
 import sys
 
 TYPE_CHECKING = False  # As of typing, which takes 10 ms to import.
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from node.sandbox.runner.records import Fields
 
 HELD_SECONDS = 20.0
-SPARE_MS = 60_000  # A runner that gets no folder in this time ends.
+PATH_BYTES_MAX = 4096
 
 
 def stand_alone() -> None:
@@ -41,25 +43,20 @@ def stand_alone() -> None:
 
 
 def main(module: str) -> None:
-    """Fork the runner and report its start. Ends the process without Python's cleanup."""
+    """Fork a runner for each folder. Ends the process without Python's cleanup."""
     start = _start_of(module)
-    folder = _folder_on_stdin()
-    if not folder:
-        os._exit(1)
-    os.chdir(folder)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    if os.fork() == 0:
-        os.close(reader)
-        _run(writer, start)
-        os._exit(0)
-    os.close(writer)
-    report = b""
-    while piece := os.read(reader, 4096):
-        report += piece
-    if report == b"ok":
-        os._exit(0)
-    os.write(2, report or b"the sandbox's runner died; see the file `fault` in the run folder")
-    os._exit(1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for a runner here.
+    control = socket.socket(fileno=0)
+    while True:
+        folder, reports, _, _ = socket.recv_fds(control, PATH_BYTES_MAX, 1)
+        if not folder:
+            os._exit(0)
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.set_inheritable(reports[0], False)
+            _run(folder, reports[0], start)
+            os._exit(0)
+        os.close(reports[0])
 
 
 def _start_of(module: str) -> "Callable[[Fields], Container]":
@@ -72,24 +69,17 @@ def _start_of(module: str) -> "Callable[[Fields], Container]":
     return start
 
 
-def _folder_on_stdin() -> bytes:
-    """Return the run folder that the daemon names, b"" if it names none in time."""
-    import select  # noqa: PLC0415
-
-    poll = select.poll()
-    poll.register(0, select.POLLIN)
-    folder = b""
-    while poll.poll(SPARE_MS) and (piece := os.read(0, 4096)):
-        folder += piece
-    return folder
-
-
-def _run(report: int, start: "Callable[[Fields], Container]") -> None:
+def _run(folder: bytes, report: int, start: "Callable[[Fields], Container]") -> None:
     """Run as the runner: hold the lock, start the container, supervise it, write the result."""
     from node.sandbox.runner import lock, records, supervise  # noqa: PLC0415
     from node.sandbox.runner.container import StartFailed  # noqa: PLC0415
 
     os.setsid()
+    try:
+        os.chdir(folder)
+    except OSError as fault:
+        os.write(report, f"there is no run folder: {fault}".encode())
+        return
     _leave_the_daemons_streams(records.FAULT)
     if not lock.take(records.LOCK):
         lock.await_state(HELD_SECONDS)
