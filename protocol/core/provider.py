@@ -74,7 +74,10 @@ class Provider:
         self._standing_by: dict[CallId, None] = {}
         """Auctions in which our bid no longer binds us, the oldest first."""
         self._awards: dict[CallId, set[int]] = {}
-        """The awards of each open bid that became leases: a late copy makes no second one."""
+        """The numbers of the awards of recent calls that became leases, oldest call first.
+
+        A late copy of an award, or of a call and its award, makes no second lease.
+        """
         self._refused: dict[tuple[PeerId, Resources], CallId] = {}
         """The last call of each requester and demand that was refused as busy."""
         self._buckets: dict[PeerId, Bucket] = {}
@@ -118,7 +121,6 @@ class Provider:
             # A later award finds no bid and is declined.
             self.biddings.clear()
             self._standing_by.clear()
-            self._awards.clear()
             for lease_id in list(self.leases):
                 effects += self._step_lease(lease_id, event, context)
         else:
@@ -176,7 +178,7 @@ class Provider:
     def _answer(self, event: Signed[Call], context: Context) -> list[Effect]:
         call_id, own = CallId(event.content_id), context.signer.peer_id
         full = len(self.biddings) - len(self._standing_by) >= BIDDINGS_MAX
-        if event.signer == own or call_id in self.biddings or full:
+        if event.signer == own or full or call_id in self.biddings or call_id in self._awards:
             return []
         if not is_drawn(call_id, own, event.message.lottery):
             return []
@@ -254,8 +256,7 @@ class Provider:
             return []
         if revealed is None or context.now_ms >= revealed.deadline_ms:
             return [_decline(lease_id, event, Decline.POLICY, context)]
-        known = self._awards.setdefault(award.call_id, set())
-        if award.slot in known:  # A late copy: its lease has ended.
+        if award.slot in self._awards.get(award.call_id, ()):  # Its lease has ended.
             return [_decline(lease_id, event, Decline.POLICY, context)]
         if self._fault(revealed, award, context):
             return [_decline(lease_id, event, Decline.EVIDENCE, context)]
@@ -264,7 +265,7 @@ class Provider:
         reservation = reserve(self._free(context), bid.call.resources)
         if reservation is None or self.unpaid.refusal(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
-        known.add(award.slot)
+        self._note_award(award)
         self._buckets[event.signer] = refund(
             self._buckets.get(event.signer, self._fresh_bucket(context))
         )
@@ -276,6 +277,13 @@ class Provider:
         self.unpaid.note(held, held, context, blameless=True)
         self._set(held)
         return list(effects)
+
+    def _note_award(self, award: Award) -> None:
+        self._awards.setdefault(award.call_id, set()).add(award.slot)
+        if len(self._awards) > BIDDINGS_MAX:
+            over = next((c for c in self._awards if c not in self.biddings), None)
+            if over is not None:
+                del self._awards[over]
 
     def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
         """Remember a release by a requester whose award may still arrive."""
@@ -325,7 +333,6 @@ class Provider:
     def _forget_bid(self, call_id: CallId) -> None:
         del self.biddings[call_id]
         self._standing_by.pop(call_id, None)
-        self._awards.pop(call_id, None)
 
     def _bound_paused(self, context: Context) -> list[Effect]:
         """End the longest-paused containers while the paused ones hold too much memory."""

@@ -288,3 +288,21 @@ def test_a_refusal_says_when_a_running_job_ends_at_the_latest() -> None:
     (refusal,) = said(provider.hear(call(AMY), later(10_000)))
     assert isinstance(refusal, BidRefusal)
     assert refusal.free_ms == 590_000
+
+
+def test_late_copies_of_call_and_award_do_not_bring_a_lease_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, called = fresh(), call()
+    lease_id = won(provider)
+    provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
+    provider.handle(DeadlineReached(), later(60_000))
+    assert not provider.biddings
+    assert provider.hear(called, CONTEXT) == []
+    (declined,) = said(provider.hear(award_of(called), CONTEXT))
+    assert isinstance(declined, AwardDecline)
+    assert not provider.leases
+    monkeypatch.setattr(module, "BIDDINGS_MAX", 1)  # It remembers only so many.
+    won(provider, nonce=b"1" * 16)
+    provider.handle(DeadlineReached(), later(120_000))
+    assert said(provider.hear(called, later(120_000)))

@@ -1,0 +1,110 @@
+"""Exactly one message goes wrong: each message of a run, in each way. The job ends the same.
+
+Spec: specs/faults.md#one-message.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import pytest
+
+from protocol.core.jobs import Ending
+from protocol.wire.job import QUICK, VICKREY
+from protocol.wire.messages import CapabilityRecord, Message
+from tests.faults.invariants import books
+from tests.faults.network import FaultyNetwork
+from tests.faults.watch import Watch
+from tests.simulated_network import job_spec, provider_policy
+from tests.simulated_node import Node
+
+USUAL, LATE = (5,), (4_000,)
+FAULTS = {"lost": (), "repeated": (5, 40), "repeated late": (5, 4_000), "late": LATE}
+"""What becomes of the first transmission of one message: when its copies arrive."""
+FOR_EVER = "lost for ever"
+"""Every transmission of one message is lost."""
+Name = tuple[str, str, str, int]
+"""Sender, receiver, type, and the number among the messages of this type between the two."""
+
+
+@dataclass
+class OneFault:
+    """The fate of messages: all are on time but one."""
+
+    target: Name | None = None
+    fault: str = ""
+    met: dict[tuple[str, str, str], list[Message]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def __call__(self, sender: Node, receiver: Node, message: Message | None) -> tuple[int, ...]:
+        if message is None or isinstance(message, CapabilityRecord):
+            return USUAL
+        kind = sender.name, receiver.name, type(message).__name__
+        is_first = message not in self.met[kind]
+        if is_first:
+            self.met[kind].append(message)
+        if (*kind, self.met[kind].index(message)) != self.target:
+            return USUAL
+        if self.fault == FOR_EVER:
+            return ()
+        return FAULTS[self.fault] if is_first else USUAL
+
+    @property
+    def names(self) -> list[Name]:
+        """The names of all messages that were sent."""
+        return [(*kind, number) for kind, known in self.met.items() for number in range(len(known))]
+
+
+def one_job(fate: OneFault, scenario: str) -> tuple[Ending, Watch]:
+    """Run one job at one of three providers; return how it ended, and what was violated."""
+    network = FaultyNetwork(job_ms=12_000)
+    for name, price in (("ben", 1_000), ("cleo", 2_000), ("dan", 3_000)):
+        network.add(name, provider_policy(cpu=price, cpus=1))
+    node = network.add("ann")
+    network.meet()
+    network.fate, watch = fate, Watch(network)
+    profile = QUICK if scenario == "quick" else VICKREY
+    job_id = network.submit(node, job_spec(profile=profile))
+    if scenario == "cancelled":
+        network.run(8_000)
+        network.cancel(node, job_id)
+    network.run_until(lambda: job_id not in node.core.requester.jobs, 3_600_000)
+    network.pass_all_deadlines()
+    watch.check_end()
+    return network.job(node, job_id).ending, watch
+
+
+def names_of(scenario: str) -> list[Name]:
+    fate = OneFault()
+    one_job(fate, scenario)
+    return fate.names
+
+
+SCENARIOS: dict[str, Ending] = {
+    "sealed": Ending.DONE, "quick": Ending.DONE, "cancelled": Ending.CANCELLED
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, FOR_EVER])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_any_one_message_may_go_wrong(scenario: str, fault: str) -> None:
+    names = names_of(scenario)
+    assert len(names) >= 20
+    failed = {}
+    for name in names:
+        ending, watch = one_job(OneFault(name, fault), scenario)
+        # A receipt that never arrives cannot be in the provider's books.
+        allowed = {books.NAME} if fault == FOR_EVER else set()
+        broken = [each for each in watch.violations if each.invariant not in allowed]
+        if ending is not SCENARIOS[scenario] or broken:
+            failed[name] = ending, broken
+    assert failed == {}
+
+
+def test_the_run_holds_every_message_of_a_lease() -> None:
+    kinds = {kind for scenario in SCENARIOS for _, _, kind, _ in names_of(scenario)}
+    assert kinds >= {
+        "Call", "BidCommit", "CommitSet", "BidReveal", "Outcome", "Award", "AwardAccept",
+        "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started", "Heartbeat",
+        "Voucher", "Completed", "Receipt", "LeaseRelease", "Released",
+    }  # fmt: skip

@@ -1,0 +1,252 @@
+"""One run: a small world made of one seed, its troubles, and its peace.
+
+Spec: specs/faults.md#model. First everything goes wrong for a while; then the network heals, those
+who can come back do, and all deadlines pass. The same seed gives the same run, byte for byte.
+"""
+
+import hashlib
+import random
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from protocol.core.jobs import Ending
+from protocol.machines import effects, inputs
+from protocol.wire.job import QUICK, VICKREY
+from protocol.wire.messages import Message
+from tests.faults.mutants import Mutant
+from tests.faults.network import FaultyNetwork
+from tests.faults.watch import Violation, Watch
+from tests.simulated_network import START_MS, job_spec, provider_policy
+from tests.simulated_node import Node
+
+ACTS_MS: Final = 30_000
+"""In this time nodes are killed, frozen, parted, and die."""
+TROUBLE_MS: Final = 60_000
+"""How long messages are lost and nodes crash after that, if jobs are still open."""
+PEACE_MS: Final = 6 * 3_600_000
+"""The longest time that a healed network may need for its last job."""
+CRASHES_MAX: Final = 12
+CRASHES_IN_HASTE: Final = 0.1
+"""How often a node crashes between what a mutant does too early and its commit."""
+REPLAYS: Final = 40
+DEAD_REQUESTERS_PERCENT: Final = 25
+DEAD_PROVIDERS_PERCENT: Final = 12
+REQUESTERS: Final = ("ann", "amy", "art")
+PROVIDERS: Final = ("ben", "cleo", "dan", "eve")
+
+
+@dataclass
+class Run:
+    """The outcome of one seed."""
+
+    seed: int
+    violations: list[Violation] = field(default_factory=list)
+    jobs: int = 0
+    """Jobs of requesters that survived."""
+    done: int = 0
+    """Of these, the jobs that have run to their end."""
+    crashes: int = 0
+    trace: tuple[str, ...] = ()
+    digest: str = ""
+
+
+class World:
+    """A network of a few requesters and providers in which things go wrong."""
+
+    def __init__(self, seed: int) -> None:
+        dice = self.dice = random.Random(seed)
+        self.network = FaultyNetwork(seed, job_ms=dice.choice([300, 3_000, 20_000, 60_000]))
+        self.network.stop_ms = dice.choice([0, 0, 2_000, 15_000])
+        self.crashes = 0
+        self.watch = Watch(self.network)
+        self._loss = dice.choice([0.0, 0.08, 0.08, 0.2])
+        self._doubled = dice.choice([0.0, 0.05, 0.05, 0.2])
+        self._crash_rate = dice.choice([0.0, 0.004, 0.004, 0.02])
+        self._accident_rate = dice.choice([0.0, 0.0, 0.05])
+        self._parted: set[tuple[str, str]] = set()
+        self._begin(dice)
+
+    def _begin(self, dice: random.Random) -> None:
+        network = self.network
+        self.providers = [
+            network.add(
+                name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.choice([1, 1, 2]))
+            )
+            for name in PROVIDERS[: dice.randint(3, 4)]
+        ]
+        # A node may be both: some requesters serve others.
+        self.requesters = [
+            network.add(name, *([provider_policy(cpus=1)] if dice.random() < 0.2 else []))
+            for name in REQUESTERS[: dice.randint(2, 3)]
+        ]
+        network.meet()
+        network.fate = self._fate
+        network.drop = lambda sender, receiver, message: (sender, receiver) in self._parted
+        network.crashes = self._crashes
+        network.crashes_in_haste = self._crashes_in_haste
+        network.on_crash = self._expect
+        network.accident = self._accident
+
+    # Faults.
+
+    def _fate(self, sender: Node, receiver: Node, message: Message | None) -> tuple[int, ...]:
+        """Return when the copies of a message arrive; one in twenty is late."""
+        dice = self.dice
+        if dice.random() < self._loss:
+            return ()
+        delays = [_delay_ms(dice)]
+        if message is not None and dice.random() < self._doubled:
+            delays.append(_delay_ms(dice))
+        return tuple(delays)
+
+    def _crashes(self, node: Node) -> bool:
+        unlucky = self.crashes < CRASHES_MAX and self.dice.random() < self._crash_rate
+        self.crashes += unlucky
+        return unlucky
+
+    def _crashes_in_haste(self, node: Node) -> bool:
+        unlucky = self._crash_rate > 0 and self.dice.random() < CRASHES_IN_HASTE
+        self.crashes += unlucky
+        return unlucky
+
+    def _accident(self, effect: effects.Effect) -> Any:
+        """Return the bad end of a piece of work, now and then."""
+        if not self._accident_rate or self.dice.random() >= self._accident_rate:
+            return None
+        match effect:
+            case effects.Prepare(lease_id):
+                return inputs.PrepareFailed(lease_id, "no image")
+            case effects.FetchOutputs(_, lease_id):
+                return inputs.OutputsLost(lease_id, "the outputs are damaged")
+        return None
+
+    def _expect(self, node: Node) -> None:
+        """Let a crashed node come back, unless it died; its clock may have been set meanwhile."""
+        if node.peer_id in self.network.dead:
+            return
+        away_ms = self.dice.choice([1, 700, 5_000, 20_000, 60_000])
+        behind_ms = self.dice.choice([0, 0, 0, 0, 5_000, 50_000, -50_000])
+        self.network.after(away_ms, lambda: self._return(node, behind_ms))
+
+    def _return(self, node: Node, behind_ms: int) -> None:
+        if not node.alive and node.peer_id not in self.network.dead:
+            self.network.restart(node, behind_ms)
+
+    def _die(self, node: Node) -> None:
+        self.network.die(node, machine=self.dice.random() < 0.5)
+
+    def _fell(self, node: Node) -> None:
+        """Stop a node as its owner would, kill it, or take its power away."""
+        if node.alive:
+            how = self.dice.choice(["stopped", "killed", "without power"])
+            if how == "stopped":
+                self.network.stop(node)
+            else:
+                self.network.crash(node, machine=how == "without power")
+            self._expect(node)
+
+    def _part(self) -> None:
+        """Cut the way between two nodes for a while, in one direction or in both."""
+        one, other = self.dice.sample([node.name for node in self.network.nodes.values()], 2)
+        self._parted |= {(one, other)} | ({(other, one)} if self.dice.random() < 0.6 else set())
+        self.network.after(self.dice.randint(1_000, 50_000), self._parted.clear)
+
+    def _replay(self) -> None:
+        """Let old messages arrive once more: nobody may act on them again."""
+        network, dice = self.network, self.dice
+        sent = list(network.history.sent)
+        for fact in dice.sample(sent, min(len(sent), REPLAYS)):
+            network.replay(fact, dice.randint(5, 4_000))
+
+    # The run.
+
+    def trouble(self) -> None:
+        """Submit jobs while everything goes wrong."""
+        network, dice = self.network, self.dice
+        for node in self.requesters:
+            for _ in range(dice.choice([1, 1, 2])):
+                network.after(dice.randint(0, 4_000), lambda node=node: self._submit(node))
+        for nodes, percent in (
+            (self.requesters, DEAD_REQUESTERS_PERCENT),
+            (self.providers, DEAD_PROVIDERS_PERCENT),
+        ):
+            for node in nodes:
+                if dice.randrange(100) < percent:
+                    network.after(dice.randint(0, ACTS_MS), lambda node=node: self._die(node))
+        everybody = list(network.nodes.values())
+        for act, chance in (
+            (lambda: self._fell(dice.choice(everybody)), 0.5),
+            (lambda: network.freeze(dice.choice(everybody), dice.randint(1_000, 60_000)), 0.3),
+            (self._part, 0.4),
+            (self._replay, 0.4),
+        ):
+            if dice.random() < chance:
+                network.after(dice.randint(0, ACTS_MS), act)
+        network.run(ACTS_MS + 1_000)
+        network.run_until(self._all_ended, TROUBLE_MS)
+
+    def _submit(self, node: Node) -> None:
+        if not node.alive:
+            return
+        dice = self.dice
+        spec = job_spec(cpus=dice.choice([1, 1, 1, 2]), profile=dice.choice([QUICK, VICKREY]))
+        job_id = self.network.submit(node, spec)
+        if dice.randrange(100) < 15:
+            self.network.after(dice.randint(0, 20_000), lambda: self.network.cancel(node, job_id))
+
+    def peace(self) -> None:
+        """Heal the network: now every job must end, and nothing may be left."""
+        network = self.network
+        self._loss = self._doubled = self._crash_rate = self._accident_rate = 0.0
+        self._parted.clear()
+        network.thaw()
+        network.run(61_000)  # The last of the crashed come back.
+        for node in network.nodes.values():
+            assert node.alive != (node.peer_id in network.dead)
+        network.run_until(self._all_ended, PEACE_MS)
+        network.pass_all_deadlines()
+
+    def _all_ended(self) -> bool:
+        """Return whether no surviving requester has an open job; its disk may be checked later."""
+        return not any(
+            node.peer_id not in self.network.dead
+            and (not node.alive or job_id in node.core.requester.jobs)
+            for node, job_id in self.network.jobs
+        )
+
+
+def run(seed: int, mutant: Mutant | None = None, *, trace: bool = False) -> Run:
+    """Run one seed to its end and check it; with a mutant, one rule of the protocol is broken.
+
+    The trace is the run as text, and its digest is over all that happened.
+    """
+    broken: AbstractContextManager[Any] = mutant.patch() if mutant else nullcontext()
+    with broken:
+        world = World(seed)
+        if mutant:
+            mutant.drive(world.network)
+        try:
+            world.trouble()
+            world.peace()
+            world.watch.check_end()
+        except Exception as error:  # noqa: BLE001 (whatever the core raises is a finding)
+            world.watch.note("no exception", [f"{type(error).__name__}: {error}"])
+    return _outcome(seed, world, trace=trace)
+
+
+def _outcome(seed: int, world: World, *, trace: bool) -> Run:
+    network, history = world.network, world.network.history
+    survived = [(node, job_id) for node, job_id in network.jobs if node.alive]
+    endings = [network.durable[node.peer_id]["job", job_id].ending for node, job_id in survived]
+    outcome = Run(
+        seed, world.watch.violations, len(endings), endings.count(Ending.DONE), world.crashes
+    )
+    if trace:
+        outcome.trace = tuple(history.lines(network.name_of, START_MS))
+        outcome.digest = hashlib.sha256(repr(history.facts).encode()).hexdigest()
+    return outcome
+
+
+def _delay_ms(dice: random.Random) -> int:
+    return dice.randint(5, 300) if dice.random() < 0.95 else dice.randint(300, 4_000)
