@@ -32,6 +32,7 @@ class Draft:
     profile: str | None = None
     region: str | None = None
     retries: int | None = None
+    retry_on_exit: int | None = None
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
 
@@ -39,7 +40,7 @@ class Draft:
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "profile", "region", "retries",
-    "hard_limits",
+    "retry_on_exit", "hard_limits",
 )  # fmt: skip
 
 
