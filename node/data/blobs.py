@@ -146,7 +146,8 @@ class Blobs:
                 # Existing and repeated blobs are not written again.
                 new = {ref.digest: each for ref, each in zip(refs, written, strict=True)
                        if self.path(ref.digest) is None}  # fmt: skip
-                await self.adopt(*new.values())
+                if new:
+                    await self.adopt(*new.values())
             finally:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(_unlink_all, temporary)

@@ -43,6 +43,9 @@ from protocol.values.ids import Digest
 __all__ = ["Image", "ImageConfig", "Images"]
 
 LOG: Final = logging.getLogger(__name__)
+CACHED_MAX: Final = 64
+"""The most manifests and configs in memory, and the most bytes of each."""
+CACHED_BYTES_MAX: Final = 64 * 1024
 BASE: Final = "base"
 """The name of the image that `build_base` makes."""
 PREFIX_MIN: Final = 12
@@ -72,6 +75,7 @@ class Images:
         self._tags = load_tags(self._tags_path)
         self._unpacking: dict[Path, trio.Lock] = {}
         self._tagging = trio.Lock()
+        self._documents: dict[Digest, bytes] = {}  # The least recently used first.
 
     @property
     def blobs(self) -> Blobs:
@@ -257,7 +261,19 @@ class Images:
         return [(layer, self._path(layer.ref)) for layer in layers_of(manifest, config)]
 
     async def _document(self, digest: Digest) -> bytes:
-        return await self._blobs.read(digest, DOCUMENT_MAX)
+        """Return a manifest or config; the last small ones stay in memory as long as their blobs.
+
+        Every job needs those of its image several times.
+        """
+        known = self._documents.pop(digest, None)
+        data = known if known is not None and self._blobs.path(digest) is not None else None
+        if data is None:
+            data = await self._blobs.read(digest, DOCUMENT_MAX)
+        if len(data) <= CACHED_BYTES_MAX:
+            self._documents[digest] = data
+            if len(self._documents) > CACHED_MAX:
+                del self._documents[next(iter(self._documents))]
+        return data
 
     def _path(self, ref: BlobRef) -> Path:
         path = self._blobs.path(ref.digest)

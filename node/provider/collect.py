@@ -25,8 +25,7 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
 
     InvalidRequest if a file cannot be read, StorageFull if there is no room: all or none is stored.
     """
-    found = await trio.to_thread.run_sync(_outputs_below, outputs_path(folder))
-    log = await trio.to_thread.run_sync(_source, log_path(folder), "log")
+    found, log = await trio.to_thread.run_sync(_sources_of, folder)
     sources = [log, *(source for _, source, _ in found)]
     log_ref, *refs = await blobs.put_all(sources, owner)
     files = [
@@ -39,6 +38,10 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
         [BlobSource(partial(io.BytesIO, data), len(data), "output")], owner
     )
     return listing
+
+
+def _sources_of(folder: Path) -> tuple[list[tuple[str, BlobSource, bool]], BlobSource]:
+    return _outputs_below(outputs_path(folder)), _source(log_path(folder), "log")
 
 
 def _outputs_below(root: Path) -> list[tuple[str, BlobSource, bool]]:

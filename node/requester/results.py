@@ -7,7 +7,9 @@ complete, verified log when it has ended.
 import logging
 import os
 import shutil
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +40,9 @@ from protocol.wire.job import BlobRef
 LOG: Final = logging.getLogger(__name__)
 FETCH_ATTEMPTS: Final = 8
 FETCH_PAUSE_S: Final = 0.5
+UNREAD_S: Final = 1.0
+"""How long a job runs before its log is followed though nobody reads it: most jobs of a sweep have
+ended by then, and a stream for each would cost more than the rest of their results."""
 """Before the second attempt; it doubles."""
 
 OpenStream = Callable[[PeerId, str], Awaitable[LogStream]]
@@ -62,6 +67,8 @@ class Results:
         self._following: dict[LeaseId, Activity] = {}
         self._fetching: dict[LeaseId, Activity] = {}
         self._background = Background()
+        self._readers: Counter[JobId] = Counter()
+        self._reader_came = trio.Event()
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all transfers, until cancelled."""
@@ -78,6 +85,18 @@ class Results:
     def output_path(self, output: OutputView) -> Path | None:
         """Return the path of an output's content; None if it is no longer stored."""
         return self._blobs.path(Digest(bytes.fromhex(output.digest)))
+
+    @contextmanager
+    def reading(self, job_id: JobId) -> Iterator[None]:
+        """Follow a job's log from its start while somebody reads it."""
+        self._readers[job_id] += 1
+        self._reader_came.set()
+        self._reader_came = trio.Event()
+        try:
+            yield
+        finally:
+            self._readers[job_id] -= 1
+            self._readers = +self._readers  # Removes entries of 0.
 
     def follow_log(self, effect: effects.FollowLog) -> None:
         """Begin to follow a log; the job's workload bounds its size."""
@@ -108,6 +127,9 @@ class Results:
     async def _follow(self, effect: effects.FollowLog) -> None:
         path, lease_id = self.log_path(effect.job_id), effect.lease_id
         opener = partial(self._open_stream, effect.provider, PROTOCOL)
+        with trio.move_on_after(UNREAD_S):
+            while effect.job_id not in self._readers:
+                await self._reader_came.wait()
         try:
             await trio.to_thread.run_sync(_begin_log, path, lease_id)
             await follow_log(opener, lease_id, path, log_bytes_max(effect.workload))

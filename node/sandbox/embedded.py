@@ -82,9 +82,7 @@ class EmbeddedDriver(RunnerDriver):
         return await trio.to_thread.run_sync(self._describe, spec, folder, extra)
 
     async def _discard(self, folder: Path) -> None:
-        await trio.to_thread.run_sync(init.end, str(folder / records.INIT))
-        if name := runfolder.name_in(folder):
-            await trio.to_thread.run_sync(self._remove_group, name)
+        await trio.to_thread.run_sync(self._end, folder)
 
     async def _reap(self, names: frozenset[str]) -> None:
         await trio.to_thread.run_sync(self._end_others, names)
@@ -92,6 +90,11 @@ class EmbeddedDriver(RunnerDriver):
             if name not in names:
                 await trio.to_thread.run_sync(self._remove_group, name)
         cgroups.tidy(self.cgroup_root)
+
+    def _end(self, folder: Path) -> None:
+        init.end(str(folder / records.INIT))
+        if name := runfolder.name_in(folder):
+            self._remove_group(name)
 
     def _end_others(self, names: frozenset[str]) -> None:
         """Kill all containers not named, with or without a runner."""

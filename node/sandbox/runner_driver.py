@@ -12,8 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
-import trio
-
 from node.sandbox import runfolder
 from node.sandbox.bwrap import Extra
 from node.sandbox.driver import CONTAINER, ContainerSpec, Exit, ImageSource, Probe
@@ -102,8 +100,7 @@ class RunnerDriver(ABC):
         if await self.take_over(folder):
             return
         require_runnable(spec)
-        own = await self._make(spec, folder, extra)
-        await trio.to_thread.run_sync(self._note, spec, folder, own)
+        self._note(spec, folder, await self._make(spec, folder, extra))
         try:
             await self.runners.run(folder)
         except SandboxUnavailable:

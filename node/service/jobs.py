@@ -122,19 +122,20 @@ class JobService:
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
         job_id = (await self._find(reference)).job_id
         path = self._results.log_path(job_id)
-        while True:
-            ended = self._has_ended(job_id)
-            chunk, size = await trio.to_thread.run_sync(_read_at, path, offset)
-            if follow and size < offset:
-                offset = 0  # Another attempt has started a new log.
-                continue
-            offset += len(chunk)
-            if chunk:
-                yield chunk
-            elif ended or not follow:
-                return
-            else:
-                await trio.sleep(LOG_POLL_S)
+        with self._results.reading(job_id):
+            while True:
+                ended = self._has_ended(job_id)
+                chunk, size = await trio.to_thread.run_sync(_read_at, path, offset)
+                if follow and size < offset:
+                    offset = 0  # Another attempt has started a new log.
+                    continue
+                offset += len(chunk)
+                if chunk:
+                    yield chunk
+                elif ended or not follow:
+                    return
+                else:
+                    await trio.sleep(LOG_POLL_S)
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
         return tuple((await self._left_by(await self._find(reference))).values())

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from node.provider import log_server
-from node.requester import log_follower
+from node.requester import log_follower, results
 from node.sandbox.driver import log_path
 from protocol.values.ids import JobId
 from tests.node.fixtures import until
@@ -16,6 +16,7 @@ from tests.node.local_node import LocalPair
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "UNREAD_S", 0)
     monkeypatch.setattr(log_follower, "RETRY_S", 0.01)
     monkeypatch.setattr(log_server, "POLL_S", 0.005)
 

@@ -64,6 +64,21 @@ async def test_config(blobs, images, make_image, tar) -> None:
     assert (config.cmd, config.env, config.user) == (("x",), (("A", "b=c"),), "")
 
 
+async def test_a_config_is_read_once_and_not_kept_beyond_its_blob(
+    blobs, images, make_image, tar, monkeypatch
+) -> None:
+    image = await make_image(blobs, tar(("a", b"")))
+    await images.config(image)
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or b"")
+    await images.config(image)
+    assert read == []
+    monkeypatch.undo()
+    await blobs.drop(image)
+    with pytest.raises(BlobUnavailable):
+        await images.config(image)
+
+
 async def test_names(blobs, images, make_image, tar, tmp_path: Path) -> None:
     first, second = [await make_image(blobs, tar(("a", data))) for data in (b"1", b"2")]
     await images.tag("mine", first)

@@ -19,7 +19,7 @@ from node.requester import log_follower, results
 from node.requester.results import Results
 from protocol.machines import effects, inputs
 from protocol.values.errors import StorageFull
-from protocol.values.ids import LeaseId, digest_of
+from protocol.values.ids import JobId, LeaseId, digest_of
 from protocol.wire.codec import encode
 from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
 from tests.node.fixtures import ADA, BEA, JOB, LEASE, NodeFolder, ref_of, until
@@ -28,11 +28,13 @@ from tests.node.memory_stream import MemoryStreams
 WORKLOAD = Workload(digest_of(b"image"), ("true",), output_mib=1, log_mib=1)
 FOLLOW = effects.FollowLog(JOB, LEASE, BEA.peer_id, WORKLOAD)
 AGAIN = LeaseId(b"M" * 32)
+OTHER_JOB = JobId(b"other job, no. 1")
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FETCH_PAUSE_S", 0.001)
+    monkeypatch.setattr(results, "UNREAD_S", 0)
     monkeypatch.setattr(log_follower, "RETRY_S", 0.01)
 
 
@@ -177,6 +179,24 @@ async def test_the_log_of_a_running_job_is_followed_and_then_replaced(
         await trio.testing.wait_all_tasks_blocked(0.1)
         assert path.read_bytes() == b"the whole log"
     assert await ada.blobs.read(digest_of(b"the whole log")) == b"the whole log"
+
+
+async def test_a_log_that_nobody_reads_yet_is_followed_later(
+    ada: NodeFolder, streams: MemoryStreams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "UNREAD_S", 1_000)
+    source = tmp_path / "source"
+    source.write_bytes(b"1234")
+    log_at(source, streams)
+    async with running(ada.results(streams)) as found:
+        found.follow_log(FOLLOW)
+        await trio.testing.wait_all_tasks_blocked()
+        with found.reading(OTHER_JOB):
+            await trio.testing.wait_all_tasks_blocked()
+        assert not streams.opened
+        with found.reading(JOB):
+            await until(lambda: streams.opened)
+        assert not found._readers
 
 
 async def test_following_goes_on_after_a_restart_where_it_was(

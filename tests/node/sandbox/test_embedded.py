@@ -243,6 +243,9 @@ async def test_a_container_without_an_image_has_not_the_daemons_folder_as_its_ro
 
 async def test_a_dead_runner_takes_its_container_along(room):
     folder = await room.start(launch_of(workload("/bin/sleep", NAP)))
+    with trio.fail_after(20):  # bwrap asks for its parent's death just before the command begins.
+        while not running(f"/bin/sleep\0{NAP}"):
+            await trio.sleep(0.01)
     os.kill(lock.holder(str(folder / "lock")), 9)
     end = await room.driver.wait(folder)
     assert end.reason == "failed"
