@@ -74,8 +74,8 @@ class Floors:
         resources = Resources(memory_mib=64)
         workload = Workload(Digest(bytes(32)), ("true",), resources=resources)
         launch = ContainerSpec(f"{NAME_PREFIX}bench", workload, self._image, budget_ms=60_000)
-        await driver.runners.make_spare()
-        await trio.sleep(0.1)  # A daemon's spare has long been ready when it is needed.
+        await driver.runners.make_ready()
+        await trio.sleep(0.1)  # In a daemon it has long been ready when it is needed.
         begin = time.perf_counter()
         await driver.start(launch, folder)
         ended = await driver.wait(folder)
