@@ -157,6 +157,8 @@ class JobQueue:
         self, key: BlockKey, because: tuple[Failure, str], now_ms: int, until_ms: int
     ) -> None:
         """Let the jobs of a demand wait, for a reason, until they may call again."""
+        if not any(self._lines_of(key)):
+            return  # The last job left while its auction was open.
         before = self._blocks.get(key)
         since_ms, failures = (before.since_ms, before.failures) if before else (now_ms, 0)
         self._blocks[key] = Block(*because, since_ms, until_ms, failures + 1)

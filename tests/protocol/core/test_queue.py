@@ -159,3 +159,15 @@ def test_a_user_is_told_the_place_and_the_reason() -> None:
     assert place is not None
     assert (place.why, place.retry_ms) == ("all are busy", START_MS + 1_000)
     assert queue.place_of(job(9).job_id) is None
+
+
+def test_a_demand_for_which_nobody_waits_any_more_is_not_blocked() -> None:
+    queue = JobQueue()
+    (job_class,) = added(queue, job(1))
+    queue.begin_call(job_class)
+    queue.remove(job(1).job_id)
+    queue.block(job_class.block_key, BUSY, START_MS, START_MS + 1_000)
+    assert queue.next_deadline_ms() is None
+    assert queue.starving(START_MS + STARVING_MS + 1) is None
+    queue.wake_oldest(Resources(1))
+    assert queue.first_ready() is None
