@@ -32,7 +32,6 @@ class Draft:
     profile: str | None = None
     region: str | None = None
     retries: int | None = None
-    retry_on_exit: int | None = None
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
 
@@ -40,7 +39,7 @@ class Draft:
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "profile", "region", "retries",
-    "retry_on_exit", "hard_limits",
+    "hard_limits",
 )  # fmt: skip
 
 

@@ -97,7 +97,6 @@ TOP: Final[dict[str, _Key]] = {
     "profile": _Key("profile", _text),
     "region": _Key("region", _text),
     "retries": _Key("retries", _number),
-    "retry_on_exit": _Key("retry_on_exit", _number),
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
     "env": _Key("env", _variables),

@@ -121,13 +121,6 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     help="Further attempts if a provider fails; default 2 (requester.retries).",
 )
 @click.option(
-    "--retry-on-exit",
-    type=click.IntRange(0, 16),
-    metavar="N",
-    help="Run the job again elsewhere, up to N times, if it ends with an error; default 0. The same"
-    " error on two nodes ends it: then it is the job's own.",
-)
-@click.option(
     "--hard-limits",
     is_flag=True,
     default=None,
@@ -215,8 +208,8 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: profile, region, drivers, hard_limits, retry_on_exit; [resources] gpu_class, vram,
-    output, log, processes.
+    Further keys: profile, region, drivers, hard_limits; [resources] gpu_class, vram, output, log,
+    processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

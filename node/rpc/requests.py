@@ -31,7 +31,7 @@ RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
-TERMS: Final = ("region", "retries", "retry_on_exit")
+TERMS: Final = ("region", "retries")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -69,7 +69,6 @@ class JobRequest(BaseModel):
     profile: Literal["quick", "vickrey"] = "vickrey"
     region: str | None = None
     retries: int | None = None
-    retry_on_exit: int | None = None
     drivers: list[str] = []
     hard_limits: bool = False
 

@@ -104,8 +104,6 @@ class Terms:
     """How long the job waits at most for capacity, in each attempt; 0: it asks once."""
     priority: Annotated[int, Key(8), Int(-10, 10)] = 0
     """Each step counts as PRIORITY_MS of waiting, among the jobs of this requester."""
-    retry_on_exit: Annotated[int, Key(9), Int(0, 16)] = 0
-    """How often a job that ended with an error runs again, on another node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,17 @@ Spec: specs/faults.md#history.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from protocol.machines.effects import Effect, Publish, Report, Send
-from protocol.machines.events import Announced
-from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId, lease_id_of
+from protocol.machines.effects import Effect, ProbePeer, Publish, Report, Send
+from protocol.machines.events import Awarded
+from protocol.values.ids import JobId, LeaseId, PeerId, lease_id_of
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import Award, CapabilityRecord
 from tests.wording import Naming, of_message
+
+SPOKEN: Final = Send | Publish | ProbePeer
+"""Effects that carry a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +67,15 @@ class Place:
 
     requester: PeerId
     job_id: JobId
-    slot: int
     attempt: int
-    offer: int
     lease_id: LeaseId
     provider: PeerId
     rate: int
-    award: ContentId
 
     @property
-    def slot_of_job(self) -> tuple[PeerId, JobId, int]:
-        return self.requester, self.job_id, self.slot
+    def execution(self) -> tuple[PeerId, JobId, int]:
+        """What at most one lease may run."""
+        return self.requester, self.job_id, self.attempt
 
 
 @dataclass
@@ -86,30 +87,32 @@ class History:
     """Each envelope that was signed, with its message."""
     places: dict[LeaseId, Place] = field(default_factory=dict)
     """What each lease was awarded for, as its requester committed it."""
-    calls: dict[CallId, tuple[PeerId, JobId]] = field(default_factory=dict)
 
     def commit(self, at_ms: int, node: PeerId, event: Any, effects: tuple[Effect, ...]) -> None:
         """Add a step."""
         said = tuple(
-            self.opened[effect.envelope] for effect in effects if isinstance(effect, Send | Publish)
+            self.opened[effect.envelope] for effect in effects if isinstance(effect, SPOKEN)
         )
         self.facts.append(Committed(at_ms, node, event, effects, said))
-        for effect in effects:
-            match effect:
-                case Report(job_id, Announced(call_id)):
-                    self.calls[call_id] = node, job_id
-                case Send(peer, envelope):
-                    self._note_award(peer, self.opened[envelope])
+        awarded = {
+            effect.event.lease_id: effect.job_id
+            for effect in effects
+            if isinstance(effect, Report) and isinstance(effect.event, Awarded)
+        }
+        for effect in effects if awarded else ():
+            if isinstance(effect, Send):
+                award = self.opened[effect.envelope].message
+                if isinstance(award, Award):
+                    self._note_award(node, effect.peer, award, awarded)
 
-    def _note_award(self, provider: PeerId, signed: Signed[Any]) -> None:
-        award = signed.message
-        if isinstance(award, Award):
-            requester, job_id = self.calls[award.call_id]
-            where = award.slot, award.attempt, award.offer
-            lease_id = lease_id_of(award.call_id, *where, provider)
-            self.places[lease_id] = Place(
-                requester, job_id, *where, lease_id, provider, award.rate, signed.content_id
-            )
+    def _note_award(
+        self, node: PeerId, provider: PeerId, award: Award, jobs: dict[LeaseId, JobId]
+    ) -> None:
+        where = award.slot, award.attempt, award.offer
+        lease_id = lease_id_of(award.call_id, *where, provider)
+        self.places[lease_id] = Place(
+            node, jobs[lease_id], award.attempt, lease_id, provider, award.rate
+        )
 
     @property
     def steps(self) -> Iterator[Committed]:

@@ -29,6 +29,8 @@ RESEND_FIRST_MS: Final = 600
 RESEND_MS_MAX: Final = 20_000
 TRANSFER_MS: Final = 20
 RETRY_TRANSFER_MS: Final = 2_000
+WITNESS_MS: Final = 1_000
+"""How long it takes to see that no other peer answers."""
 Fate = Callable[[Node, Node, Message | None], tuple[int, ...]]
 """The delays of the copies of a message that arrive; empty if it is lost. None: an
 acknowledgement."""
@@ -236,8 +238,7 @@ class FaultyNetwork(SimulatedNetwork):
     def _transfer(self, node: Node, peer: PeerId, result: Callable[[], Any]) -> None:
         """Give the result of a transfer to a node as soon as the other node is there."""
         other = self.nodes[peer]
-        there = other.alive and not self._is_frozen(other)
-        if there and not self.drop(other.name, node.name, None):
+        if self._reaches(node, other):
             self._later(TRANSFER_MS, node, result())
         elif peer not in self.dead:
             generation = node.generation
@@ -327,6 +328,24 @@ class FaultyNetwork(SimulatedNetwork):
         if node.alive:
             node.disk.outbox.pop(row, None)
             node.in_memory.pop(row, None)
+            if row in node.probes:
+                self._give(node, inputs.PeerAnswered(node.probes.pop(row)))
+
+    def _probe(self, node: Node, peer: PeerId, envelope: bytes, until_ms: int) -> None:
+        """Ask a silent peer, and look whether any other answers."""
+        super()._probe(node, peer, envelope, until_ms)
+        others = [
+            other for other in self.nodes.values() if other.peer_id not in {peer, node.peer_id}
+        ]
+        witnesses = [other for other in others if other.peer_id in node.core.connected]
+        if witnesses and not any(self._reaches(node, other) for other in witnesses):
+            self._later(WITNESS_MS, node, inputs.NetworkLost())
+
+    def _reaches(self, node: Node, other: Node) -> bool:
+        """Return whether a node can ask another and hear its answer."""
+        there = other.alive and not self._is_frozen(other)
+        ways = (node.name, other.name), (other.name, node.name)
+        return there and not any(self.drop(*way, None) for way in ways)
 
     def _gossip(self, node: Node, topic: str, envelope: bytes) -> None:
         signed = self._opened[envelope]

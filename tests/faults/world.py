@@ -29,6 +29,7 @@ PEACE_MS: Final = 6 * 3_600_000
 CRASHES_MAX: Final = 12
 CRASHES_IN_HASTE: Final = 0.1
 """How often a node crashes between what a mutant does too early and its commit."""
+QUEUE_MS: Final = (0, 30_000, 300_000)
 REPLAYS: Final = 40
 DEAD_REQUESTERS_PERCENT: Final = 25
 DEAD_PROVIDERS_PERCENT: Final = 12
@@ -165,7 +166,7 @@ class World:
         """Submit jobs while everything goes wrong."""
         network, dice = self.network, self.dice
         for node in self.requesters:
-            for _ in range(dice.choice([1, 1, 2])):
+            for _ in range(dice.choice([1, 1, 2, 3])):
                 network.after(dice.randint(0, 4_000), lambda node=node: self._submit(node))
         for nodes, percent in (
             (self.requesters, DEAD_REQUESTERS_PERCENT),
@@ -190,7 +191,10 @@ class World:
         if not node.alive:
             return
         dice = self.dice
-        spec = job_spec(cpus=dice.choice([1, 1, 1, 2]), profile=dice.choice([QUICK, VICKREY]))
+        spec = job_spec(
+            cpus=dice.choice([1, 1, 1, 2]), profile=dice.choice([QUICK, VICKREY]),
+            queue_ms=dice.choice(QUEUE_MS),
+        )  # fmt: skip
         job_id = self.network.submit(node, spec)
         if dice.randrange(100) < 15:
             self.network.after(dice.randint(0, 20_000), lambda: self.network.cancel(node, job_id))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from protocol.machines.provider import lease
-from protocol.values.limits import EXPOSURE_MS
+from protocol.rules.metering import exposure_of
 from tests.faults.network import FaultyNetwork
 from tests.simulated_node import Node
 
@@ -21,5 +21,5 @@ def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
             state = network.durable[other.peer_id].get(("provider-lease", lease_id))
             if container.exited or not isinstance(state, lease.Serving):
                 continue
-            if container.used_ms(network.now_ms) > state.paid_ms + EXPOSURE_MS:
+            if container.used_ms(network.now_ms) > state.paid_ms + exposure_of(state.paid_ms):
                 yield f"{other.name} runs a container beyond what is paid"

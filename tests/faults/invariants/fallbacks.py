@@ -1,4 +1,4 @@
-"""L10: an auction awards a slot at most once to each bidder, and to a bounded number of them.
+"""L10: each award goes to one bidder, and an auction replaces a bounded number of slots.
 
 Spec: specs/auction.md#deciding.
 """
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
+from protocol.values.ids import PeerId
 from protocol.values.limits import FALLBACKS_MAX
 from protocol.wire.messages import Award
 from tests.faults.network import FaultyNetwork
@@ -15,13 +16,12 @@ NAME: Final = "L10 fallback ends"
 
 
 def at_end(network: FaultyNetwork) -> Iterator[str]:
-    winners: dict[object, dict[bytes, str]] = defaultdict(dict)
+    bidders: dict[object, set[PeerId]] = defaultdict(set)
     for fact in network.history.sent:
         award = fact.signed.message
         if isinstance(award, Award):
-            winners[award.call_id, award.slot][fact.signed.envelope] = fact.receiver
-    for awarded in winners.values():
-        if len(awarded) > len(set(awarded.values())):
-            yield "one bidder got two awards of one slot"
-        if len(awarded) > FALLBACKS_MAX:
-            yield f"{len(awarded)} awards of one slot"
+            bidders[award.call_id, award.slot].add(fact.receiver)
+            if award.offer > FALLBACKS_MAX:
+                yield f"{award.offer} slots of an auction were replaced"
+    if any(len(awarded) > 1 for awarded in bidders.values()):
+        yield "one award went to two bidders"

@@ -1,4 +1,4 @@
-"""L11: a slot is awarded again only after its lease has ended, or is fenced in the same commit.
+"""L11: a job is awarded again only after its lease has ended, or is fenced in the same commit.
 
 Spec: specs/lease.md#failures.
 """
@@ -6,9 +6,11 @@ Spec: specs/lease.md#failures.
 from collections.abc import Iterator
 from typing import Final
 
-from protocol.values.ids import LeaseId
+from protocol.machines.effects import Report
+from protocol.machines.events import Awarded
+from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import Award, AwardDecline, Completed, LeaseRelease, Released
+from protocol.wire.messages import AwardDecline, Completed, LeaseRelease, Released
 from tests.faults.history import Committed
 from tests.faults.network import FaultyNetwork
 
@@ -18,19 +20,17 @@ ENDS: Final = AwardDecline | LeaseRelease | Released | Completed
 
 def at_end(network: FaultyNetwork) -> Iterator[str]:
     history = network.history
-    awarded: dict[object, LeaseId] = {}
+    awarded: dict[tuple[PeerId, JobId], LeaseId] = {}
     over: set[LeaseId] = set()
     for step in history.steps:
         over.update(_ended(step))
-        for signed in step.said:
-            if isinstance(signed.message, Award):
-                mine = [place for place in history.places.values()
-                        if place.award == signed.content_id]  # fmt: skip
-                for place in mine:
-                    before = awarded.get(place.slot_of_job)
-                    if before not in {None, place.lease_id} | over:
-                        yield "a slot has two leases that are neither ended nor fenced"
-                    awarded[place.slot_of_job] = place.lease_id
+        for effect in step.effects:
+            match effect:
+                case Report(job_id, Awarded(_, lease_id)):
+                    before = awarded.get((step.node, job_id))
+                    if before not in {None} | over:
+                        yield "a job has two leases that are neither ended nor fenced"
+                    awarded[step.node, job_id] = lease_id
 
 
 def _ended(step: Committed) -> Iterator[LeaseId]:

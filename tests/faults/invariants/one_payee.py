@@ -24,7 +24,7 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
             match signed.message:
                 case Voucher(lease_id):
                     place = history.places[lease_id]
-                    paid[*place.slot_of_job, place.attempt].add(lease_id)
+                    paid[place.execution].add(lease_id)
                     if lease_id in fenced:
                         yield "a voucher after the fence"
                 case LeaseRelease(lease_id, Release.FENCED) if step.node == _payer(

@@ -20,7 +20,7 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
     for fact in history.facts:
         if isinstance(fact, Launched):
             place = history.places[fact.lease_id]
-            started[*place.slot_of_job, place.attempt].append(fact.lease_id)
+            started[place.execution].append(fact.lease_id)
     for leases in started.values():
         if len(leases) > len(set(leases)):
             yield "the container of a lease started twice"

@@ -15,7 +15,7 @@ ONCE_PER_LEASE: Final = (
     wire.LeaseConfirm | wire.LeaseActive | wire.Deploy | wire.Ready | wire.Start | wire.Started
     | wire.Completed | wire.Released | wire.Receipt
 )  # fmt: skip
-ONCE_PER_CALL: Final = wire.BidCommit | wire.CommitSet | wire.BidReveal | wire.Outcome
+ONCE_PER_CALL: Final = wire.CommitSet | wire.Outcome
 
 
 def at_end(network: FaultyNetwork) -> Iterator[str]:
@@ -35,7 +35,7 @@ def _subject(message: Message) -> object:
         case wire.Call():
             return message.nonce, message.issued_ms
         case wire.Award():
-            return message.call_id, message.slot, message.attempt, message.offer
+            return message.call_id, message.slot
         case wire.AwardAccept():
             return message.lease_id, message.award
         case wire.Voucher():

@@ -61,7 +61,7 @@ from protocol.values.limits import (
     STARTED_MS,
     SUSPECT_MS,
 )
-from protocol.values.reasons import Failure, Release, failure_told
+from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
     GONE,
@@ -171,11 +171,6 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
         why = "the provider stopped the job: our vouchers did not arrive"
         broken = Broken(lease, Failure.UNPAID, why, usage_ms)
         return broken, (save(broken), *effects)
-    ended = exit_class(completed)
-    if ended and ended not in lease.exits_seen and len(lease.exits_seen) < lease.retry_on_exit:
-        why = completed.detail or f"the job ended with {ended}"
-        broken = Broken(lease, Failure.EXITED, why, usage_ms, ended)
-        return broken, (save(broken), *effects)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
         amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
@@ -184,21 +179,18 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
     return closed, (save(closed), Report(lease.job_id, done), *effects)
 
 
-def exit_class(completed: Completed) -> str:
-    """Return how a job failed, the same for the same failure; empty if it did not."""
-    if completed.reason != "exited":
-        return completed.reason
-    return f"exit code {completed.exit_code}" if completed.exit_code else ""
-
-
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
     """Give up on outputs that no holder can provide."""
-    return break_off(state, Release.OUTPUTS_LOST, event.why, context)
+    return break_off(state, Failure.OUTPUTS_LOST, event.why, context)
 
 
 def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
     """End a lease that its provider released."""
-    reason = failure_told(event.message.reason)
+    reasons: dict[int, Failure] = {
+        Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
+        Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
+    }
+    reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
     why = event.message.detail or "the provider ended the lease"
     # An honest provider discards our vouchers now. Another may keep them: they bind us.
     broken = Broken(state.lease, reason, why, paid(state)[1])
@@ -210,12 +202,12 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
     if (awake := woken(state, context)) is not None:
         return awake, (save(awake),)
     why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
-    return break_off(state, Release.OUTPUTS_LOST, why, context)
+    return break_off(state, Failure.OUTPUTS_LOST, why, context)
 
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
     """Release a lease under which nothing has started."""
-    return break_off(state, Release.CANCELLED, CANCELLED, context)
+    return break_off(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
