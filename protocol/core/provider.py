@@ -17,6 +17,7 @@ from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.bucket import Bucket, draw, full_bucket, refund
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
+from protocol.rules.commitment import commitment_of
 from protocol.rules.matching import demand_of_call, fits
 from protocol.rules.selection import award_fault, is_drawn, outcome_fault
 from protocol.values.errors import PeerFault
@@ -312,7 +313,9 @@ class Provider:
         if len(setters) < len(shown):
             return "the evidence is no bid of another"
         wrong = outcome_fault(call, commit_set, own_id, award, told.message)
-        return wrong or award_fault(call, held, opened.bidding.bid, award, (told.message, setters))
+        bid, nonce = opened.bidding.bid, opened.bidding.nonce
+        own = bid, commitment_of(opened.bidding.call_id, own_id, bid, nonce)
+        return wrong or award_fault(call, held, own, award, (told.message, setters))
 
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:

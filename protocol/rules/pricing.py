@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.rules.capacity import Capacity
-from protocol.values.units import GIB, RATE_MAX
+from protocol.values.units import GIB, PPM, RATE_MAX
 from protocol.wire.job import Resources
 from protocol.wire.messages import Prices
 
-PPM: Final = 10**6
 PERCENT: Final = 100
 FLOOR_PERCENTS: Final = range(50, 91)
 """A floor that the owner does not set is one of these percentages of the list price."""

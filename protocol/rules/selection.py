@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from protocol.rules.commitment import commitment_of
 from protocol.values.ids import CallId, ContentId, PeerId
 from protocol.values.limits import SETTERS_MAX
+from protocol.values.units import PPM
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
 from protocol.wire.messages import (
@@ -35,6 +36,13 @@ class Offer:
     peer: PeerId
     bid: Bid
     reveal: bytes
+    weight: int = PPM
+    """The factor by which its ask is weighed, in millionths: fixed before it was opened."""
+
+    @property
+    def score(self) -> int:
+        """Its weighed ask, rounded up: the lower, the better."""
+        return score_of(self.bid.ask, self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +63,24 @@ def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
     return lot * LOTTERY_ALL < lottery << 64
 
 
+def score_of(ask: int, weight: int) -> int:
+    """Return a weighed ask, rounded up. `weight` is in millionths."""
+    return -(-ask * weight // PPM)
+
+
+def weights_of(commit_set: CommitSet) -> dict[bytes, int]:
+    """Return the weight of each commitment of a set, in millionths."""
+    weights = commit_set.weights or (PPM,) * len(commit_set.commitments)
+    return dict(zip(commit_set.commitments, weights, strict=False))
+
+
 def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Offer, ...]:
     """Return the offers that the call can pay, the best first.
 
     Ties are broken by a hash over `tie_break`, which no single peer chose.
     """
     eligible = [offer for offer in offers if offer.bid.ask <= call.rate_max]
-    return tuple(sorted(eligible, key=lambda offer: (offer.bid.ask, _lot(tie_break, offer.peer))))
+    return tuple(sorted(eligible, key=lambda offer: (offer.score, _lot(tie_break, offer.peer))))
 
 
 def shares_of(slots: int, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
@@ -76,11 +95,11 @@ def shares_of(slots: int, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
 
 
 def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -> list[Offer]:
-    """Return the offers of others that have slots left and ask no less, cheapest first.
+    """Return the offers of others that have slots left and score no less, best first.
 
-    `sold` is how many slots each bidder has won. Of equal asks, the one with more slots left comes
-    first. A bid below the winner's was passed over, for the bad standing of its bidder, and sets no
-    price.
+    `sold` is how many slots each bidder has won. Of equal scores, the one with more slots left
+    comes first. A better bid than the winner's was passed over, for the bad standing of its bidder,
+    and sets no price.
     """
 
     def left(offer: Offer) -> int:
@@ -89,9 +108,9 @@ def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -
     losing = [
         offer
         for offer in offers
-        if offer.peer != winner.peer and offer.bid.ask >= winner.bid.ask and left(offer) > 0
+        if offer.peer != winner.peer and offer.score >= winner.score and left(offer) > 0
     ]
-    return sorted(losing, key=lambda offer: (offer.bid.ask, -left(offer)))
+    return sorted(losing, key=lambda offer: (offer.score, -left(offer)))
 
 
 def price_of(
@@ -109,10 +128,11 @@ def price_of(
     if call.profile == QUICK:
         return Price(winner.bid.ask)
     setters = losers(offers, sold, winner)
-    left = [(offer.bid, offer.bid.slots - sold.get(offer.peer, 0)) for offer in setters]
-    rate = _rate_of(left, unit, shift)
-    if rate is None:
+    left = [(offer.score, offer.bid.slots - sold.get(offer.peer, 0)) for offer in setters]
+    score = _score_at(left, unit, shift)
+    if score is None:
         return Price(call.rate_max)
+    rate = _rate_at(score, winner.weight, call)
     assert winner.bid.ask <= rate <= call.rate_max
     return Price(rate, tuple(offer.reveal for offer in setters[:SETTERS_MAX]))
 
@@ -120,38 +140,45 @@ def price_of(
 def award_fault(
     call: Call,
     commit_set: CommitSet | None,
-    own: Bid,
+    own: tuple[Bid, bytes],
     award: Award,
     sale: tuple[Outcome, Sequence[Signed[BidReveal]]],
 ) -> str:
     """Return what is wrong with an award's price, as far as its winner can see; empty if nothing.
 
-    `sale` is the verified outcome and the verified evidence of the award.
+    `own` is the winner's bid and its commitment, `sale` the verified outcome and the verified
+    evidence of the award.
     """
-    if award.rate < own.ask:
+    bid, commitment = own
+    if award.rate < bid.ask:
         return "the award pays less than the ask"
     if call.profile == QUICK:
-        return "" if award.rate == own.ask else "Profile Q pays the ask"
+        return "" if award.rate == bid.ask else "Profile Q pays the ask"
     outcome, setters = sale
+    weights = weights_of(commit_set) if commit_set else {commitment: PPM}
     won = Counter({share.peer: share.slots for share in outcome.winners})
     if setters and won.total() != call.slots:
         return "the outcome does not sell all slots, but another bid sets the price"
+    if len({setter.signer for setter in setters}) < len(setters):
+        return "the evidence repeats a bid"
+    weight = weights[commitment]
+    left = []
     for setter in setters:
         reveal = setter.message
         opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
-        if commit_set is None or opened not in commit_set.commitments:
+        if opened not in weights:
             return "the bid that set the price has no commitment in the set"
-        is_loser = won[setter.signer] < reveal.bid.slots and reveal.bid.ask >= own.ask
+        score = score_of(reveal.bid.ask, weights[opened])
+        is_loser = won[setter.signer] < reveal.bid.slots and score >= score_of(bid.ask, weight)
         if reveal.call_id != award.call_id or not is_loser:
             return "the evidence is no losing bid of this auction"
-    if len({setter.signer for setter in setters}) < len(setters):
-        return "the evidence repeats a bid"
-    left = [(s.message.bid, s.message.bid.slots - won[s.signer]) for s in setters]
-    left.sort(key=lambda pair: (pair[0].ask, -pair[1]))
-    rate = _rate_of(left, award.unit, award.shift)
-    if rate is None:
+        left.append((score, reveal.bid.slots - won[setter.signer]))
+    left.sort(key=lambda pair: (pair[0], -pair[1]))
+    found = _score_at(left, award.unit, award.shift)
+    if found is None:
         return "" if award.rate == call.rate_max else "the price has no evidence"
-    return "" if award.rate == rate else "the evidence gives another price"
+    same = award.rate == _rate_at(found, weight, call)
+    return "" if same else "the evidence gives another price"
 
 
 def outcome_fault(
@@ -168,6 +195,8 @@ def outcome_fault(
     bids = len(commit_set.message.commitments) if commit_set else outcome.opened
     if outcome.opened < 1 or outcome.opened + outcome.unopened != bids:
         return "the outcome does not account for every commitment of the set"
+    if commit_set and len(commit_set.message.weights) not in {0, bids}:
+        return "the set does not weigh each commitment"
     if award.shift != min(outcome.unopened + award.offer, call.shift_cap):
         return "the shift does not follow from the outcome"
     won = {share.peer: share.slots for share in outcome.winners}
@@ -179,17 +208,22 @@ def outcome_fault(
     return "the outcome names another price" if is_first and outcome.clearing != award.rate else ""
 
 
-def _rate_of(losing: Sequence[tuple[Bid, int]], unit: int, shift: int) -> int | None:
-    """Return the price that losing bids and the slots that they have left set for a slot.
+def _score_at(losing: Sequence[tuple[int, int]], unit: int, shift: int) -> int | None:
+    """Return the score that a slot displaces, from losing scores and the slots that they have left.
 
     The shift passes over whole bids: otherwise one bid of many slots would absorb it. None if there
     are too few bids. At most SETTERS_MAX bids count.
     """
     proofs = losing[:SETTERS_MAX]
-    asks = [bid.ask for bid, slots in proofs[shift:] for _ in range(slots)]
-    if unit < len(asks):
-        return asks[unit]
-    return asks[-1] if len(proofs) == SETTERS_MAX else None
+    scores = [score for score, slots in proofs[shift:] for _ in range(slots)]
+    if unit < len(scores):
+        return scores[unit]
+    return scores[-1] if len(proofs) == SETTERS_MAX else None
+
+
+def _rate_at(score: int, weight: int, call: Call) -> int:
+    """Return the highest rate at which a bid with this weight scores no more, within the call."""
+    return min(score * PPM // weight, call.rate_max)
 
 
 def _lot(tie_break: ContentId, peer: PeerId) -> bytes:

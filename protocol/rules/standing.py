@@ -13,7 +13,9 @@ from protocol.values.limits import (
     SILENT_MS,
     STRIKE_HALF_LIFE_MS,
     UNPAID_HALF_LIFE_MS,
+    WEIGHT_MAX,
 )
+from protocol.values.units import PPM
 
 DECLINED: Final = 300
 """Thousandths of a strike for a bidder that declines its award: it may honestly be busy."""
@@ -35,10 +37,8 @@ JOBS_KEPT: Final = 20
 """Each job takes a 20th of the earlier ones out of the estimate: old successes buy no failures."""
 DEVIATIONS_PERCENT: Final = 84
 """The 20 % quantile lies this far below the mean, in hundredths of a standard deviation."""
-PPM: Final = 10**6
 LOST_PPM: Final = PPM // 2
 """The share of a job's work that a failure loses on average, without checkpoints."""
-WEIGHT_MAX: Final = 4 * PPM
 
 CREDIT_DIVISOR: Final = 4
 """A requester may owe a quarter of what it has paid for."""

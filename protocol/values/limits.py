@@ -61,6 +61,8 @@ SETTERS_MAX: Final = 8
 """At most this many bids prove the price of an award."""
 OUTCOME_MAX: Final = 6_000
 """No envelope of an Outcome has more bytes than this."""
+WEIGHT_MAX: Final = 4_000_000
+"""No bid is weighed by a larger factor, in millionths."""
 SHIFT_CAP: Final = 1
 """The most ranks by which unopened commitments may raise the price."""
 ACCEPT_MS: Final = 1_500

@@ -11,6 +11,8 @@ NANO: Final = 10**9
 SECONDS_PER_HOUR: Final = 3600
 RATE_MAX: Final = 10**12
 MONEY_MAX: Final = 2**63 - 1
+PPM: Final = 10**6
+"""One, in millionths."""
 GIB: Final = 1024
 """MiB in a GiB."""
 TIB: Final = 1024**2

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
-from protocol.values.limits import BIDS_MAX, RETAIN_MS, REUSE_MS_MAX, SLOTS_MAX, WINDOW_MS_MAX
+from protocol.values.limits import (
+    BIDS_MAX,
+    RETAIN_MS,
+    REUSE_MS_MAX,
+    SLOTS_MAX,
+    WEIGHT_MAX,
+    WINDOW_MS_MAX,
+)
+from protocol.values.units import PPM
 from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
 from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
@@ -89,6 +97,8 @@ class CommitSet:
 
     call_id: Annotated[CallId, Key(1), DIGEST]
     commitments: Annotated[tuple[bytes, ...], Key(2), Many(DIGEST, BIDS_MAX, 1)]
+    weights: Annotated[tuple[int, ...], Key(3), Many(Int(PPM, WEIGHT_MAX), BIDS_MAX)] = ()
+    """A factor for each commitment, in millionths, by which its ask is weighed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from protocol.rules.selection import (
     shares_of,
 )
 from protocol.values.ids import CallId, ContentId, PeerId
-from protocol.values.limits import SETTERS_MAX
+from protocol.values.limits import SETTERS_MAX, WEIGHT_MAX
+from protocol.values.units import PPM
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK, VICKREY, Resources
 from protocol.wire.messages import (
@@ -50,23 +51,29 @@ BIDS = st.lists(
 """Asks, each with a number of slots."""
 SHIFTS = st.integers(0, CALL.shift_cap)
 SLOTS = st.integers(1, 12)
+WEIGHTS = st.lists(st.integers(PPM, WEIGHT_MAX), max_size=len(SIGNERS))
 
 
 def bid(ask: int, slots: int = 1) -> Bid:
     return Bid(ask, "embedded", 1, 10_000, 35_000, 0, slots)
 
 
-def offers(bids: Sequence[tuple[int, int]]) -> list[Offer]:
+def offers(bids: Sequence[tuple[int, int]], weights: Sequence[int] = ()) -> list[Offer]:
     peers = [signer.peer_id for signer in SIGNERS]
-    return [Offer(peer, bid(*each), peer.encode()) for peer, each in zip(peers, bids, strict=False)]
+    factors = [*weights, *[PPM] * len(peers)]
+    return [
+        Offer(peer, bid(*each), peer.encode(), factor)
+        for peer, each, factor in zip(peers, bids, factors, strict=False)
+    ]
 
 
 def sale(
-    bids: Sequence[tuple[int, int]], slots: int = 1, shift: int = 0, profile: int = VICKREY
-) -> dict[PeerId, list[int]]:
+    bids: Sequence[tuple[int, int]], slots: int = 1, shift: int = 0, profile: int = VICKREY,
+    weights: Sequence[int] = (),
+) -> dict[PeerId, list[int]]:  # fmt: skip
     """Return what the winners are paid for each of their slots."""
     call = replace(CALL, profile=profile, slots=slots)
-    ranking = rank(call, TIE_BREAK, offers(bids))
+    ranking = rank(call, TIE_BREAK, offers(bids, weights))
     won = {share.peer: share.slots for share in shares_of(slots, ranking)}
     return {
         offer.peer: [price_of(call, ranking, won, (offer, unit), shift).rate
@@ -79,11 +86,11 @@ def ones(asks: Sequence[int]) -> list[tuple[int, int]]:
     return [(ask, 1) for ask in asks]
 
 
-@given(BIDS, SLOTS, SHIFTS, st.sampled_from([QUICK, VICKREY]))
+@given(BIDS, SLOTS, SHIFTS, st.sampled_from([QUICK, VICKREY]), WEIGHTS)
 def test_nobody_is_paid_less_than_it_asks_or_more_than_the_ceiling(
-    bids: list[tuple[int, int]], slots: int, shift: int, profile: int
+    bids: list[tuple[int, int]], slots: int, shift: int, profile: int, weights: list[int]
 ) -> None:
-    sold = sale(bids, slots, shift, profile)
+    sold = sale(bids, slots, shift, profile, weights)
     offered = {offer.peer: offer.bid for offer in offers(bids)}
     payable = sum(each.slots for each in offered.values() if each.ask <= CALL.rate_max)
     assert sum(map(len, sold.values())) == min(slots, payable)
@@ -121,11 +128,20 @@ def test_a_lower_ask_never_loses_slots(
     assert len(sale(changed, slots, shift).get(own, [])) >= len(before)
 
 
-@given(BIDS, SLOTS, st.integers(0, len(SIGNERS) - 1), st.integers(0, 130), st.integers(1, 4))
+@given(
+    BIDS, SLOTS, st.integers(0, len(SIGNERS) - 1),
+    st.tuples(st.integers(0, 130), st.integers(1, 4)),
+    WEIGHTS,
+)  # fmt: skip
 def test_no_lie_pays_when_every_commitment_opens(
-    bids: list[tuple[int, int]], slots: int, place: int, lie: int, fewer: int
+    bids: list[tuple[int, int]], slots: int, place: int, told: tuple[int, int], weights: list[int]
 ) -> None:
-    """Asking its cost for all its slots is a provider's best strategy (Vickrey, Clarke, Groves)."""
+    """Asking its cost for all its slots is a provider's best strategy (Vickrey, Clarke, Groves).
+
+    Weights round, so that a lie may gain a nano-credit for each slot.
+    """
+    lie, fewer = told
+    rounding = 2 * slots if weights else 0
     place %= len(bids)
     own, (cost, many) = SIGNERS[place].peer_id, bids[place]
 
@@ -133,8 +149,9 @@ def test_no_lie_pays_when_every_commitment_opens(
         return sum(rate - cost for rate in sold.get(own, ()))
 
     lied = [*bids[:place], (lie, min(fewer, many)), *bids[place + 1:]]  # fmt: skip
-    assert profit(sale(lied, slots)) <= profit(sale(bids, slots))
-    assert profit(sale(bids, slots)) >= 0
+    honest = profit(sale(bids, slots, weights=weights))
+    assert profit(sale(lied, slots, weights=weights)) <= honest + rounding
+    assert honest >= 0
 
 
 @given(BIDS, SLOTS)
@@ -173,6 +190,13 @@ def test_prices_of_several_slots() -> None:
         first: [CALL.rate_max], second: [CALL.rate_max],
     }, "fewer slots than called for: no bid sets a price"  # fmt: skip
     assert third not in sale([(30, 9), (50, 9), (70, 9)], slots=3)
+
+
+def test_a_weighed_ask_wins_less_and_is_paid_less() -> None:
+    first, second = (signer.peer_id for signer in SIGNERS[:2])
+    assert sale(ones([50, 60]), weights=[2 * PPM, PPM]) == {second: [100]}
+    assert sale(ones([50, 60]), weights=[PPM * 11 // 10, PPM]) == {first: [54]}, "60 / 1.1"
+    assert sale(ones([50, 60, 70]), weights=[PPM, 2 * PPM, PPM]) == {first: [70]}
 
 
 def test_one_bid_of_many_slots_does_not_absorb_the_shift() -> None:
@@ -270,7 +294,8 @@ FAULTS = [
 def test_a_winner_sees_what_is_wrong_with_its_price(
     call: Call, known: CommitSet | None, given_award: Award, evidence: Any, fault: str
 ) -> None:
-    found = award_fault(call, known, bid(30), given_award, (SOLD, evidence))
+    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
+    found = award_fault(call, known, own, given_award, (SOLD, evidence))
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
 
@@ -279,18 +304,26 @@ def test_a_winner_sees_what_is_wrong_with_its_price(
 def test_a_bid_sets_a_price_only_if_all_slots_are_sold_and_it_has_lost(
     told: Outcome, fault: str
 ) -> None:
-    found = award_fault(CALL, THREE, bid(30), award(50), (told, [setter(50)]))
+    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
+    found = award_fault(CALL, THREE, own, award(50), (told, [setter(50)]))
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
 
 
-@given(BIDS, SLOTS, SHIFTS)
-def test_an_honest_award_has_no_fault(bids: list[tuple[int, int]], slots: int, shift: int) -> None:
+@given(BIDS, SLOTS, SHIFTS, WEIGHTS)
+def test_an_honest_award_has_no_fault(
+    bids: list[tuple[int, int]], slots: int, shift: int, weights: list[int]
+) -> None:
     call = replace(CALL, slots=slots)
     reveals = [setter(ask, number, many) for number, (ask, many) in enumerate(bids)]
-    opened = [Offer(reveal.signer, reveal.message.bid, reveal.envelope) for reveal in reveals]
+    factors = [*weights, *[PPM] * len(bids)][: len(bids)]
+    opened = [
+        Offer(reveal.signer, reveal.message.bid, reveal.envelope, factor)
+        for reveal, factor in zip(reveals, factors, strict=True)
+    ]
     digests = [commitment_of(CALL_ID, o.peer, o.bid, NONCE) for o in opened]
-    known = CommitSet(CALL_ID, tuple(sorted(digests)))
+    pairs = sorted(zip(digests, factors, strict=True))
+    known = CommitSet(CALL_ID, tuple(d for d, _ in pairs), tuple(w for _, w in pairs))
     ranking = rank(call, TIE_BREAK, opened)
     shares = shares_of(slots, ranking)
     told = Outcome(CALL_ID, NO_ID, shares, 0, len(bids), 0)
@@ -300,7 +333,8 @@ def test_an_honest_award_has_no_fault(bids: list[tuple[int, int]], slots: int, s
             price = price_of(call, ranking, won, (offer, unit), shift)
             proofs = [reveal for reveal in reveals if reveal.envelope in price.evidence]
             given_award = award(price.rate, unit=unit, shift=shift)
-            assert award_fault(call, known, offer.bid, given_award, (told, proofs)) == ""
+            own = offer.bid, commitment_of(CALL_ID, offer.peer, offer.bid, NONCE)
+            assert award_fault(call, known, own, given_award, (told, proofs)) == ""
 
 
 HELD = SIGNERS[2].sign(commit_set(30, 50, 70))
@@ -335,6 +369,27 @@ def test_a_winner_sees_that_an_outcome_does_not_fit_its_set_or_its_award(
     found = outcome_fault(CALL, HELD, OWN, replace(GIVEN, **given), replace(TOLD, **told))
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
+
+
+def test_a_winner_sees_that_the_requester_weighs_another_bid_than_the_set_says() -> None:
+    weighed = replace(commit_set(30, 50), weights=(PPM, PPM))
+    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
+    theirs = commitment_of(CALL_ID, SIGNERS[1].peer_id, bid(50), NONCE)
+    doubled = replace(weighed, weights=tuple(
+        2 * PPM if digest == theirs else PPM for digest in weighed.commitments
+    ))  # fmt: skip
+    call = replace(CALL, rate_max=1_000)
+    for known, rate in ((weighed, 50), (doubled, 100)):
+        fair = award_fault(call, known, own, award(rate), (SOLD, [setter(50)]))
+        assert fair == ""
+        wrong = award_fault(call, known, own, award(150 - rate), (SOLD, [setter(50)]))
+        assert wrong == "the evidence gives another price"
+
+
+def test_a_winner_sees_that_a_set_does_not_weigh_each_commitment() -> None:
+    held = SIGNERS[2].sign(replace(commit_set(30, 50, 70), weights=(PPM, PPM)))
+    told = replace(TOLD, commit_set=held.content_id)
+    assert outcome_fault(CALL, held, OWN, GIVEN, told) == "the set does not weigh each commitment"
 
 
 def test_in_profile_q_there_is_no_set_and_no_shift() -> None:

@@ -25,6 +25,7 @@ from protocol.machines.requester.auction.states import (
 from protocol.machines.table import NOTHING
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import Offer
+from protocol.rules.standing import weight_of
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
 from protocol.values.limits import BIDS_MAX
@@ -80,11 +81,15 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
         return state, NOTHING
     if state.auction.call.profile != QUICK:
         opened = commitment_of(reveal.call_id, peer, reveal.bid, reveal.nonce)
-        if Commitment(peer, opened) not in state.commitments:
+        weights = {(c.peer, c.digest): c.weight for c in state.commitments}
+        if (peer, opened) not in weights:
             return state, NOTHING
+        weight = weights[peer, opened]
     elif peer in {context.signer.peer_id, *state.auction.avoid}:
         return state, NOTHING
-    offer = Offer(peer, reveal.bid, event.envelope)
+    else:
+        weight = weight_of(context.standing_of(peer), context.now_ms)
+    offer = Offer(peer, reveal.bid, event.envelope, weight)
     offers = seated((*state.offers, offer), state.auction.call_id, context)
     return _decide_early(replace(state, offers=offers), context)
 
@@ -131,9 +136,13 @@ def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
 
 def _close_set(state: Calling, context: Context) -> Step:
     auction = state.auction
-    taken = welcome(state.commitments, context)
-    digests = tuple(sorted(commitment.digest for commitment in taken))
-    closed = context.signer.sign(CommitSet(auction.call_id, digests))
+    taken = tuple(
+        replace(c, weight=weight_of(context.standing_of(c.peer), context.now_ms))
+        for c in welcome(state.commitments, context)
+    )
+    ordered = sorted(taken, key=lambda commitment: commitment.digest)
+    digests, weights = tuple(c.digest for c in ordered), tuple(c.weight for c in ordered)
+    closed = context.signer.sign(CommitSet(auction.call_id, digests, weights))
     deadline_ms = context.now_ms + auction.call.reveal_ms
     opening = Opening(auction, deadline_ms, closed.content_id, taken, state.refused)
     # After a crash of ours this call is never decided, so nobody needs the set.

@@ -9,6 +9,7 @@ from protocol.machines.effects import Effect
 from protocol.rules.selection import Offer, Price
 from protocol.values.ids import CallId, ContentId, JobId, PeerId
 from protocol.values.reasons import Failure
+from protocol.values.units import PPM
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Call
 
@@ -35,6 +36,8 @@ class Commitment:
 
     peer: PeerId
     digest: bytes
+    weight: int = PPM
+    """The factor by which its ask is weighed, in millionths; fixed when the set is closed."""
 
 
 @dataclass(frozen=True, slots=True)
