@@ -12,6 +12,7 @@ import sys
 from node.sandbox.drivers import DRIVERS
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
+from scripts.bench_market import bench_market, show_market
 from scripts.devnet import DevnetFailed, exit_on_sigterm, show_json
 
 
@@ -31,13 +32,20 @@ def main() -> int:
     core.add_argument("--leases", type=int, default=64, help="leases that others have of the node")
     core.add_argument("--ended", type=int, default=100_000, help="jobs that have ended")
     core.add_argument("--rounds", type=int, default=100, help="how often each step is measured")
-    for bench in (job, core):
+    market = benches.add_parser("market", help="many small jobs on four providers")
+    market.add_argument("--jobs", type=int, default=1_000, help="how many jobs")
+    market.add_argument("--seconds", type=float, default=0.2, help="how long each of them sleeps")
+    market.add_argument("--sandbox", choices=tuple(DRIVERS), default="embedded")
+    for bench in (job, core, market):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
     try:
         if asked.bench == "job":
             found, show = bench_job(asked.jobs, asked.sandbox), show_job
+        elif asked.bench == "market":
+            found = bench_market(asked.jobs, asked.seconds, asked.sandbox)
+            show = show_market
         else:
             sizes = (asked.records, asked.jobs, asked.leases)
             found, show = bench_core(sizes, asked.ended, asked.rounds), show_core
