@@ -189,7 +189,8 @@ class FaultyNetwork(SimulatedNetwork):
             return False
         rows = [self._write(node, effect) for effect in todo]
         self.history.commit(self.now_ms, node.peer_id, event, tuple(todo))
-        self.on_step(node)
+        if todo:
+            self.on_step(node)
         for effect, row in zip(todo, rows, strict=True):
             if self.crashes(node):
                 return False
