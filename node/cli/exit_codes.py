@@ -32,6 +32,7 @@ EXIT_OF_CODE: Final[dict[str, int]] = {
     "daemon-unavailable": UNREACHABLE,
     "not-found": NOT_FOUND,
     "invalid-request": REFUSED,
+    "invalid-query": REFUSED,
     "conflict": REFUSED,
     "storage-full": REFUSED,
     "too-large": REFUSED,

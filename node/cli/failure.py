@@ -11,6 +11,7 @@ from node.cli.exit_codes import exit_of
 HINTS: Final[dict[str, str]] = {
     "daemon-unavailable": "start the node with `mutirao up`, or name its socket with --socket",
     "not-found": "see `mutirao jobs` or `mutirao image list`",
+    "invalid-query": "`mutirao offers --fields` lists the fields of a query",
     "storage-full": "free some space, or raise storage.blobs_mib",
     "config": "see `mutirao config` and specs/configuration.md",
     "internal": "this is a bug in the node: see its log",

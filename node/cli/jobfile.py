@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from node.cli.draft import Draft
 from node.cli.failure import CliError
-from node.cli.quantities import mib_of, ms_of
+from protocol.values.quantities import mib_of, ms_of
 
 
 def read_job_file(path: Path) -> Draft:

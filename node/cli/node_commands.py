@@ -1,4 +1,4 @@
-"""Commands for the node itself: up, stop, status, peers, offers.
+"""Commands for the node itself: up, stop, status, peers.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -11,9 +11,16 @@ import click
 from node.cli.connection import NO_PEERS, Connection
 from node.cli.failure import CliError
 from node.cli.options import LINES, config_option, data_option, effective_config, reaches_node
-from node.cli.output import duration, say, short_peer, show_fields, show_json, show_table
+from node.cli.output import (
+    amount_of,
+    duration,
+    gpus_of,
+    say,
+    show_fields,
+    show_json,
+    show_table,
+)
 from node.cli.starting import claiming
-from protocol.values.units import size_of_mib
 
 START_HINTS: Final[dict[str, str]] = {
     "daemon-unavailable": "stop it with `mutirao stop`; a second node needs"
@@ -137,9 +144,9 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
         ("provider", state),
         ("sandbox", driver),
         ("lent now", _lent(provider)),
-        ("free", _amount(provider["free"])),
-        ("of", _amount(provider["total"])),
-        *(("gpu", _gpu(gpu)) for gpu in provider["gpus"]),
+        ("free", amount_of(provider["free"])),
+        ("of", amount_of(provider["total"])),
+        *(("gpu", gpus_of(gpu)) for gpu in provider["gpus"]),
         *_undelivered(provider["bids_undelivered"]),
     ]
 
@@ -160,59 +167,13 @@ def peers(*, node: Connection, as_json: bool) -> None:
     show_table(("PEER", "DIRECTION", "FOR", "ADDRESS"), rows)
 
 
-@click.command()
-@reaches_node(LINES)
-def offers(*, node: Connection, as_json: bool) -> None:
-    """List the known providers, with resources and list prices per hour: the most that they ask.
-
-    Example: mutirao offers
-    """
-    found = node.get("/offers")
-    if as_json:
-        for offer in found:
-            show_json(offer)
-        return
-    head = ("PEER", "REGION", "HAS", "GPUS", "CPU/H", "GIB/H", "GPU/H", "SANDBOX", "EXPIRES IN")
-    # The record of a node that does not provide is empty.
-    show_table(head, [_offer_row(offer) for offer in found if offer["cpus"]])
-
-
-def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        "this node" if offer["own"] else short_peer(offer["peer"]),
-        offer["region"] or "-",
-        _amount(offer),
-        ", ".join(_gpu(gpu) for gpu in offer["gpus"]) or "-",
-        offer["price_cpu_hour"],
-        offer["price_memory_gib_hour"],
-        offer["price_gpu_hour"],
-        _sandbox(offer),
-        duration(offer["expires_in_ms"]),
-    )
-
-
-def _sandbox(offer: dict[str, Any]) -> str:
-    """Return the drivers and the soft limits."""
-    soft = f" (soft: {', '.join(offer['soft_limits'])})" if offer["soft_limits"] else ""
-    return ", ".join(offer["drivers"]) + soft
-
-
 def _lent(provider: dict[str, Any]) -> str | None:
     """Return the resources that jobs of others hold; None if nothing is lent."""
     total, free = provider["total"], provider["free"]
     if not total["cpus"]:
         return None
     lent = {name: total[name] - free[name] for name in total}
-    return _amount(lent) if any(lent.values()) else "nothing"
+    return amount_of(lent) if any(lent.values()) else "nothing"
 
 
-def _amount(resources: dict[str, Any]) -> str:
-    cpus = resources["cpus"]
-    return f"{cpus} {'cpu' if cpus == 1 else 'cpus'}, {size_of_mib(resources['memory_mib'])}"
-
-
-def _gpu(gpu: dict[str, Any]) -> str:
-    return f"{gpu['count']} x {gpu['gpu_class']} ({size_of_mib(gpu['vram_mib'])})"
-
-
-COMMANDS: Final = {"up": up, "stop": stop, "status": status, "peers": peers, "offers": offers}
+COMMANDS: Final = {"up": up, "stop": stop, "status": status, "peers": peers}

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from protocol.values.units import size_of_mib
+
 
 def say(line: str) -> None:
     """Print a message for a person, on stderr."""
@@ -67,6 +69,17 @@ def duration(milliseconds: int | None) -> str:
     if minutes < 60:
         return f"{minutes} min {milliseconds % 60_000 // 1000} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def amount_of(resources: dict[str, Any]) -> str:
+    """Return the processors and the memory of a node or a job."""
+    cpus = resources["cpus"]
+    return f"{cpus} {'cpu' if cpus == 1 else 'cpus'}, {size_of_mib(resources['memory_mib'])}"
+
+
+def gpus_of(gpu: dict[str, Any]) -> str:
+    """Return GPUs of one kind."""
+    return f"{gpu['count']} x {gpu['gpu_class']} ({size_of_mib(gpu['vram_mib'])})"
 
 
 def instant(unix_ms: int | None) -> str:

@@ -21,7 +21,7 @@ HOMES: Final[dict[str, str]] = {
     "stop": "node_commands",
     "status": "node_commands",
     "peers": "node_commands",
-    "offers": "node_commands",
+    "offers": "offer_commands",
     "run": "run_commands",
     "submit": "run_commands",
     "jobs": "job_commands",

@@ -1,34 +1,13 @@
-"""Parses sizes, durations and prices: 512M, 2G, 90s, 10m, 1h, 0.50.
+"""Sizes, durations and prices as the values of options: 512M, 2G, 90s, 10m, 1h, 0.50.
 
 Spec: specs/rpc.md#quantities.
 """
 
-import re
-from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
 import click
 
-MIB_OF_UNIT: Final = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
-MS_OF_UNIT: Final = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)")
-
-
-def mib_of(text: str) -> int:
-    """Return MiB from "512M", "2G", "1.5GiB" or "512"; ValueError if it is not a size."""
-    number, unit = _parts(text, "a size such as 512M or 2G")
-    unit = unit.upper().removesuffix("IB").removesuffix("B")
-    if unit not in MIB_OF_UNIT:
-        raise ValueError(f"{text!r} is not a size such as 512M or 2G")
-    return _whole(number * MIB_OF_UNIT[unit], f"{text!r} is not a whole number of MiB")
-
-
-def ms_of(text: str) -> int:
-    """Return milliseconds from "90s", "10m", "1h" or seconds; ValueError if it is none of them."""
-    number, unit = _parts(text, "a duration such as 90s, 10m or 1h")
-    if unit not in MS_OF_UNIT:
-        raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h")
-    return _whole(number * MS_OF_UNIT[unit], f"{text!r} is not a whole number of milliseconds")
+from protocol.values.quantities import mib_of, ms_of
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -68,16 +47,3 @@ class HourlyPrice(click.ParamType):  # type: ignore[type-arg]
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return str(value)
-
-
-def _parts(text: str, wanted: str) -> tuple[Decimal, str]:
-    match = _QUANTITY.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not {wanted}")
-    return Decimal(match[1]), match[2]
-
-
-def _whole(number: Decimal, complaint: str) -> int:
-    if number != number.to_integral_value():
-        raise ValueError(complaint)
-    return int(number)

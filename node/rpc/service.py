@@ -85,7 +85,9 @@ class NodeApi(Protocol):
 
     def peers(self) -> tuple[PeerView, ...]: ...
 
-    def offers(self) -> tuple[OfferView, ...]: ...
+    def offers(self, where: str, sort: str, limit: int | None) -> tuple[OfferView, ...]:
+        """Return the known records: all, or the providers that a query selects; InvalidQuery."""
+        ...
 
     def request_stop(self) -> None:
         """Ask the daemon to stop, and return at once."""

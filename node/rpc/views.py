@@ -114,6 +114,13 @@ class OfferView:
     expires_in_ms: int
     images: tuple[str, ...]
     """The first 16 digits of the digests of images that the provider already has."""
+    price_hour: str = "0.0000"
+    """The list price of one GPU; of one CPU if the node has no GPU."""
+    isolation: str = "container"
+    agent: str = ""
+    settled: bool = False
+    """Whether this node and that one have signed a receipt."""
+    connected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

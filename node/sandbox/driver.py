@@ -15,9 +15,6 @@ from typing import Final, Protocol
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
 
-CONTAINER: Final = 1
-"""The isolation that namespaces, seccomp and control groups give: the kernel is shared."""
-
 RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
 """What a job may use at a time. The kernel enforces hard limits; the runner watches soft ones."""
 REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")

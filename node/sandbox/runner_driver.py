@@ -14,11 +14,12 @@ from pathlib import Path
 
 from node.sandbox import runfolder
 from node.sandbox.bwrap import Extra
-from node.sandbox.driver import CONTAINER, ContainerSpec, Exit, ImageSource, Probe
+from node.sandbox.driver import ContainerSpec, Exit, ImageSource, Probe
 from node.sandbox.policy import UID_INSIDE, Pairs, launch_record, require_runnable
 from node.sandbox.runner import records
 from node.sandbox.runners import Runners
 from protocol.values.errors import SandboxUnavailable
+from protocol.values.isolation import Isolation
 
 
 class RunnerDriver(ABC):
@@ -27,7 +28,7 @@ class RunnerDriver(ABC):
     name: str
     runner: str
     """The module of runner/ that starts this driver's containers."""
-    isolation = CONTAINER
+    isolation = Isolation.CONTAINER.value
     user_inside = UID_INSIDE
     """A job's user id in its container."""
     guards_init = True

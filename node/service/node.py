@@ -15,12 +15,14 @@ from node.messaging.undelivered import Undelivered
 from node.network.host import Network
 from node.rpc.views import OfferView, PeerView, ProviderView, StatusView
 from node.service.jobs import JobService
-from node.service.offers import gpu_views, offer_view, resources_view
+from node.service.offers import gpu_views, offer_view, resources_view, select
 from node.storage.journal import Journal, Totals
 from protocol.core.core import Core, Status
 from protocol.machines.effects import Settle
+from protocol.rules.query_fields import Subject, subjects_of
+from protocol.values.ids import PeerId
 from protocol.values.units import credits_of_nano
-from protocol.wire.messages import Listing
+from protocol.wire.messages import CapabilityRecord
 
 NOTHING: Final = Totals(0, 0)
 
@@ -69,14 +71,23 @@ class NodeService:
             for peer in self.network.peers()
         )
 
-    def offers(self) -> tuple[OfferView, ...]:
+    def offers(self, where: str, sort: str, limit: int | None) -> tuple[OfferView, ...]:
         now_ms = self.clock.now_ms()
         status = self.core.status(now_ms)
-        known = [offer_view(item, now_ms, None) for item in status.listings]
-        if (record := status.record) is not None:
-            own = Listing(self.network.peer_id, record, record.issued_ms + record.ttl_ms)
-            known.insert(0, offer_view(own, now_ms, status.free))
-        return tuple(known)
+        known = [self._kinds(item.peer, item.record, now_ms) for item in status.listings]
+        own = self.network.peer_id
+        if status.record is not None:
+            known.insert(0, self._kinds(own, status.record, now_ms))
+        if where or sort or limit:
+            found = select(known, where, sort)[:limit]
+        else:
+            found = [kinds[0] for kinds in known]
+        return tuple(offer_view(one, status.free if one.peer == own else None) for one in found)
+
+    def _kinds(self, peer: PeerId, record: CapabilityRecord, now_ms: int) -> tuple[Subject, ...]:
+        settled = self.core.standings.of(peer).settled
+        connected = peer in self.core.connected
+        return tuple(subjects_of(peer, record, now_ms, settled=settled, connected=connected))
 
     def request_stop(self) -> None:
         self.stop.set()

@@ -80,5 +80,5 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         sequence, context.now_ms, RECORD_TTL_MS, addresses_of(context)[:4], policy.providing,
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
-        policy.agent, policy.soft_limits,
+        policy.agent, policy.soft_limits, policy.isolation,
     )  # fmt: skip

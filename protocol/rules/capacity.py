@@ -6,6 +6,7 @@ Spec: specs/lease.md#capacity.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
 
 
@@ -82,5 +83,6 @@ def _devices_for(left: Capacity, wanted: Resources) -> tuple[str, ...]:
     return tuple(
         device.uuid
         for device in left.devices
-        if device.vram_mib >= wanted.vram_mib and wanted.gpu_class in {"", device.gpu_class}
+        if nominal_vram(device.vram_mib) >= wanted.vram_mib
+        and wanted.gpu_class in {"", device.gpu_class}
     )

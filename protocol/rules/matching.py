@@ -11,7 +11,7 @@ from typing import Final
 
 from protocol.rules.pricing import list_rate
 from protocol.values.reasons import Mismatch, Refusal
-from protocol.values.units import hourly_of_rate, size_of_mib
+from protocol.values.units import hourly_of_rate, nominal_vram, size_of_mib
 from protocol.wire.job import JobSpec, Resources
 from protocol.wire.messages import Call, CapabilityRecord
 
@@ -138,7 +138,7 @@ def _gpu_mismatches(wanted: Resources, record: CapabilityRecord) -> tuple[Mismat
     of_class = [group for group in record.gpus if wanted.gpu_class in {"", group.gpu_class}]
     if sum(group.count for group in of_class) < wanted.gpus:
         return (Mismatch.GPU_CLASS,)
-    large = [group for group in of_class if group.vram_mib >= wanted.vram_mib]
+    large = [group for group in of_class if nominal_vram(group.vram_mib) >= wanted.vram_mib]
     return () if sum(group.count for group in large) >= wanted.gpus else (Mismatch.VRAM,)
 
 

@@ -3,7 +3,8 @@
 NodeError
 ├── InvalidRequest        our user's request is invalid: answered over RPC
 │   ├── NotFound
-│   └── Conflict
+│   ├── Conflict
+│   └── InvalidQuery
 ├── PeerFault             a peer violated the spec: discarded, and the peer is penalised
 │   ├── MalformedMessage
 │   ├── BadSignature
@@ -47,6 +48,17 @@ class Conflict(InvalidRequest):
     """The user's request is not possible in the current state."""
 
     code = "conflict"
+
+
+class InvalidQuery(InvalidRequest):
+    """A query for offers cannot be understood."""
+
+    code = "invalid-query"
+
+    def __init__(self, why: str, position: int) -> None:
+        """Store the reason, and where in the text the fault is, counted from 0."""
+        super().__init__(f"character {position + 1}: {why}")
+        self.position = position
 
 
 class PeerFault(NodeError):

@@ -158,3 +158,7 @@ MESSAGE_MS: Final = 60_000
 """A message that must arrive is retried for this long ..."""
 SETTLEMENT_MS: Final = RETAIN_MS
 """... and one that concerns money for this long."""
+QUERY_BYTES_MAX: Final = 256
+"""A query for offers has at most this many bytes ..."""
+QUERY_DEPTH_MAX: Final = 8
+"""... and so many parentheses and negations in each other."""

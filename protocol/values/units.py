@@ -18,6 +18,13 @@ GIB: Final = 1024
 TIB: Final = 1024**2
 """MiB in a TiB."""
 
+NOMINAL_GIB: Final = (
+    4, 6, 8, 10, 11, 12, 16, 20, 24, 32, 40, 48, 64, 80, 94, 96, 128, 141, 180, 192, 256, 288,
+)  # fmt: skip
+"""The sizes of memory with which GPUs are sold, in GiB."""
+NOMINAL_PERCENT: Final = 92
+"""A driver reports at least this much of it: error correction and firmware take the rest."""
+
 
 def rate_of_hourly(credits_per_hour: str | Decimal) -> int:
     """Return nano-credits per second from credits per hour, rounded down; ValueError if absurd."""
@@ -41,6 +48,12 @@ def size_of_mib(mib: int) -> str:
         if mib >= factor:
             return f"{mib / factor:.1f}".removesuffix(".0") + f" {unit}"
     return f"{mib} MiB"
+
+
+def nominal_vram(mib: int) -> int:
+    """Return the size with which a GPU is sold: 80 GiB for one that reports 81,559 MiB."""
+    nominal = next((gib * GIB for gib in NOMINAL_GIB if gib * GIB >= mib), mib)
+    return nominal if mib * 100 >= nominal * NOMINAL_PERCENT else mib
 
 
 def credits_of_nano(amount: int) -> str:

@@ -4,8 +4,9 @@ Spec: specs/rpc.md#routes.
 """
 
 from http import HTTPStatus
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from node.rpc.service import NodeApi
 from node.rpc.views import OfferView, PeerView, StatusView
@@ -26,9 +27,11 @@ def about_routes(node: NodeApi) -> APIRouter:
         return node.peers()
 
     @router.get("/offers")
-    async def offers() -> tuple[OfferView, ...]:
-        """Return the capability records that this node knows."""
-        return node.offers()
+    async def offers(
+        where: str = "", sort: str = "", limit: Annotated[int | None, Query(ge=1)] = None
+    ) -> tuple[OfferView, ...]:
+        """Return the capability records that this node knows; `where`: specs/query.md."""
+        return node.offers(where, sort, limit)
 
     @router.post("/stop", status_code=HTTPStatus.ACCEPTED)
     async def stop() -> None:

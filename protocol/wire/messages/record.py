@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.values.ids import PeerId
+from protocol.values.isolation import Isolation
 from protocol.values.limits import RECORD_TTL_MS_MAX
 from protocol.wire.schema import RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
@@ -51,6 +52,7 @@ class CapabilityRecord:
     agent: Annotated[str, Key(14), Text(32)] = ""
     soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
     """Job limits that the kernel does not enforce: `memory`, `pids`, `cpu`."""
+    isolation: Annotated[int, Key(16), Int(1, 255)] = Isolation.CONTAINER.value
 
 
 @dataclass(frozen=True, slots=True)

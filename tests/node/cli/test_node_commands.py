@@ -68,22 +68,9 @@ def test_a_node_without_peers_says_how_to_give_it_one(cli, daemon, monkeypatch):
     assert cli("status", "--json").err == ""
 
 
-def test_peers_and_offers(cli):
+def test_peers(cli):
     assert PEER in cli("peers").out
     assert cli("peers", "--json").lines[0]["direction"] == "outbound"
-    offers = cli("offers")
-    assert "europe?[31m" in offers.out
-    assert "1 x h200 (140.4 GiB)" in offers.out
-    assert "embedded (soft: memory, cpu)" in offers.out
-    assert cli("offers", "--json").lines[0]["region"] == "europe\x1b[31m"
-
-
-def test_a_node_that_does_not_provide_offers_nothing(cli, daemon, monkeypatch):
-    (offer,) = daemon.service.offers()
-    both = (replace(offer, region="oceania"), replace(offer, cpus=0, memory_mib=0, drivers=()))
-    monkeypatch.setattr(daemon.service, "offers", lambda: both)
-    assert len(cli("offers").out.splitlines()) == 2
-    assert len(cli("offers", "--json").lines) == 2
 
 
 def test_stop(cli, daemon):

@@ -29,6 +29,7 @@ from node.rpc.views import (
     StatusView,
     StepsView,
 )
+from protocol.rules.query import parse
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.wire.job import JobSpec
 
@@ -54,6 +55,7 @@ class RecordedService:
         self.open_streams = 0
         self.stopped = False
         self.bug: Exception | None = None
+        self.asked: tuple | None = None
         self.script = None
         self.changed = trio.Event()
 
@@ -114,7 +116,9 @@ class RecordedService:
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView(PEER, "/ip4/127.0.0.1/tcp/4789", "outbound", 61_000),)
 
-    def offers(self) -> tuple[OfferView, ...]:
+    def offers(self, where: str, sort: str, limit: int | None) -> tuple[OfferView, ...]:
+        parse(where)
+        self.asked = (where, sort, limit)
         return (
             OfferView(
                 PEER, False, 4, 8192, 100_000, (GPU,), ("embedded",), ("memory", "cpu"),

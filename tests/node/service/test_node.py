@@ -35,9 +35,13 @@ async def test_status_counts_also_after_a_restart(pair: LocalPair) -> None:
 
 async def test_offers_and_peers(pair: LocalPair) -> None:
     assert [peer.peer for peer in pair.ada.node.service.peers()] == [BEA.peer_id]
-    own, other = pair.ada.node.service.offers()
+    service = pair.ada.node.service
+    own, other = service.offers("", "", None)
     assert (own.peer, own.own, other.peer, other.own) == (ADA.peer_id, True, BEA.peer_id, False)
     assert (other.cpus, other.free, own.free is not None) == (4, None, True)
+    assert (other.connected, own.connected, other.settled) == (True, False, False)
+    assert [offer.peer for offer in service.offers("connected cpus=4", "", None)] == [BEA.peer_id]
+    assert len(service.offers("", "cpus", 1)) == 1
     status = pair.bea.node.service.status()
     assert (status.provider.enabled, status.provider.driver) == (True, "obedient")
     pair.ada.node.service.request_stop()

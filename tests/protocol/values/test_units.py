@@ -15,6 +15,7 @@ from protocol.values.units import (
     RATE_MAX,
     credits_of_nano,
     hourly_of_rate,
+    nominal_vram,
     rate_of_hourly,
     size_of_mib,
 )
@@ -65,3 +66,16 @@ def test_sizes_are_read_in_the_largest_unit_that_fits() -> None:
 
 def test_a_credit_is_a_billion_nano_credits() -> None:
     assert credits_of_nano(NANO + 1) == "1.000000001"
+
+
+@pytest.mark.parametrize(
+    "reported,gib",
+    [(81_559, 80), (24_564, 24), (23_034, 24), (46_068, 48), (143_771, 141), (15_360, 16),
+     (11_264, 11), (95_830, 94), (40_960, 40), (183_359, 180)],
+)  # fmt: skip
+def test_gpus_have_the_memory_with_which_they_are_sold(reported, gib):
+    assert nominal_vram(reported) == gib * 1024
+
+
+def test_a_size_with_which_no_gpu_is_sold_stays():
+    assert [nominal_vram(mib) for mib in (0, 70_000, 500_000)] == [0, 70_000, 500_000]

@@ -20,6 +20,16 @@ async def test_lists(caller, path, field):
     assert field in found
 
 
+async def test_a_query_for_offers(caller):
+    found = await caller.ask("GET", "/v1/offers?where=cpus%3E1&sort=-price&limit=3")
+    assert found.status == 200
+    assert caller.service.asked == ("cpus>1", "-price", 3)
+    refused = await caller.ask("GET", "/v1/offers?where=cpu%3E1")
+    assert (refused.status, refused.json["code"]) == (422, "invalid-query")
+    assert refused.json["detail"].startswith("character 1: there is no field 'cpu'")
+    assert (await caller.ask("GET", "/v1/offers?limit=0")).status == 422
+
+
 async def test_stop(caller):
     assert (await caller.ask("POST", "/v1/stop")).status == 202
     assert caller.service.stopped
