@@ -130,8 +130,8 @@ class FaultyNetwork(SimulatedNetwork):
             self.after(delay_ms, lambda: self._arrive(node, receiver, fact.signed.envelope, 0))
 
     def pass_all_deadlines(self) -> None:
-        """Let paused containers end, then unpaid bills."""
-        self.run(30_000)
+        """Let containers of dead requesters pause; then paused ones end, then unpaid bills."""
+        self.run(60_000)
         for away_ms in (2 * Policy().pause_ms, RETAIN_MS + CLOCK_SKEW_MS):
             self.sleep(away_ms)
             self.run(30_000)

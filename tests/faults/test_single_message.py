@@ -71,10 +71,14 @@ def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     if scenario == "cancelled":
         network.run(8_000)
         network.cancel(node, network.jobs[0][1])
-    network.run_until(lambda: not node.core.requester.jobs, 3_600_000)
+    jobs = [job_id for _, job_id in network.jobs]
+    network.run_until(
+        lambda: all(network.job(node, job_id).ending is not Ending.OPEN for job_id in jobs),
+        3_600_000,
+    )
     network.pass_all_deadlines()
     watch.check_end()
-    return {network.job(node, job_id).ending for _, job_id in network.jobs}, watch
+    return {network.job(node, job_id).ending for job_id in jobs}, watch
 
 
 def names_of(scenario: str) -> list[Name]:

@@ -212,11 +212,11 @@ class World:
         network.pass_all_deadlines()
 
     def _all_ended(self) -> bool:
-        """Return whether no surviving requester has an open job; its disk may be checked later."""
+        """Return whether every job has ended whose requester is not dead."""
+        network = self.network
         return not any(
-            node.peer_id not in self.network.dead
-            and (not node.alive or job_id in node.core.requester.jobs)
-            for node, job_id in self.network.jobs
+            node.peer_id not in network.dead and network.job(node, job_id).ending is Ending.OPEN
+            for node, job_id in network.jobs
         )
 
 
