@@ -234,6 +234,8 @@ class Scheduler:
         """Let waiting jobs go on after an auction; `sale` is None if it goes on."""
         if sale is None:
             return effects
+        # The job that it began with may have a slot, or have ended: it is told nothing of this.
+        effects = [e for e in effects if not isinstance(e, Report) or e.job_id in self.queue]
         job_class = self.auctions.class_of(sale.auction.call_id)
         assert job_class is not None
         self.queue.end_call(job_class)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.core.jobs import Ending
-from protocol.machines.events import Announced, Awarded, Failed, Queued, Running
+from protocol.machines.events import Announced, Awarded, Done, Failed, Queued, Running
 from protocol.machines.inputs import JobCancelled
 from protocol.values.ids import JobId
 from protocol.values.limits import AUCTIONS_MAX, STARVING_MS
@@ -154,6 +154,19 @@ def test_a_provider_that_falls_silent_at_the_award_costs_its_job_another_slot() 
     assert [event.provider for event in events(ann, Running)] == [
         next(node.peer_id for node in network.nodes.values() if node.name == "ben1")
     ]
+
+
+def test_a_job_that_got_a_slot_hears_no_more_of_the_auction_that_it_began() -> None:
+    network, ann = network_of(1, 1, job_ms=500)
+    network.drop = lambda sender, receiver, message: sender == "ben1"
+    first = network.submit(ann)
+    assert network.run_until(lambda: bool(events(ann, Running)))
+    second = network.submit(ann)  # It calls; then the first one leaves its slot.
+    assert all_done(network, ann, [first, second], 20_000)
+    network.run(10_000)
+    told = ann.disk.events[second]
+    assert isinstance(told[0], Announced)
+    assert isinstance(told[-1], Done), "the end is the last thing that its user hears"
 
 
 def test_a_hint_about_an_unknown_call_does_nothing() -> None:
