@@ -119,8 +119,15 @@ def _node(dice: random.Random, kind: str, *, bids: bool) -> Node:
 
 def raised(listed: Sequence[int]) -> tuple[int, ...]:
     """Return the caps of a job that names no price, as a node computes them."""
-    caps = (cap_of(listed, listed, number, PERCENT_MAX) for number in range(4))
-    return tuple(cap.rate for cap in caps if cap is not None)
+    return caps_of(listed, listed)
+
+
+def caps_of(listed: Sequence[int], answered: Sequence[int]) -> tuple[int, ...]:
+    """Return the caps of a job for which nobody bids."""
+    caps: list[int] = []
+    while cap := cap_of(listed, answered, caps[-1] if caps else 0, PERCENT_MAX):
+        caps.append(cap.rate)
+    return tuple(caps)
 
 
 def shaded(margin: float, node: Node, cap: int) -> int:
@@ -280,9 +287,8 @@ def false_records(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | Non
     posted = [rule.posted(node) for node in nodes]
     false = [MEAN // 100] * sum(node.bids for node in nodes)
     if rule.caps is raised:  # Nodes that answered before exist; those of the records do not.
-        caps = (cap_of([*posted, *false], posted, number, PERCENT_MAX) for number in range(4))
-        found = tuple(cap.rate for cap in caps if cap is not None)
-        return sell(replace(rule, caps=lambda _: found), nodes, [*posted, *false])
+        caps = caps_of([*posted, *false], posted)
+        return sell(replace(rule, caps=lambda _: caps), nodes, [*posted, *false])
     return sell(rule, nodes, [*posted, *false])
 
 

@@ -103,8 +103,12 @@ class NodeProcess:
         return subprocess.run(**self.command(*arguments), check=False, **options)
 
     def command(self, *arguments: str) -> dict[str, Any]:
-        """Return what subprocess needs to run a command of the command line against this node."""
-        environment = {**os.environ, "MUTIRAO_SOCKET": str(self.data / "api.sock")}
+        """Return what subprocess needs to run a command of the command line against this node.
+
+        A job may cost 1.00 an hour unless it says otherwise: then all nodes bid.
+        """
+        limit = {"MUTIRAO_REQUESTER__PRICE_MAX_HOUR": "1.00"}
+        environment = limit | os.environ | {"MUTIRAO_SOCKET": str(self.data / "api.sock")}
         return {"args": [sys.executable, "-m", "node", *arguments], "env": environment}
 
     def stop(self) -> int:

@@ -29,6 +29,7 @@ class Draft:
     log_mib: int | None = None
     processes: int | None = None
     max_price: str | None = None
+    cap_percent: int | None = None
     profile: str | None = None
     region: str | None = None
     retries: int | None = None
@@ -38,8 +39,8 @@ class Draft:
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
-    "output_mib", "log_mib", "processes", "max_price", "profile", "region", "retries",
-    "hard_limits",
+    "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
+    "retries", "hard_limits",
 )  # fmt: skip
 
 

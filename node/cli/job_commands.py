@@ -106,6 +106,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("ended", instant(view["ended_ms"]) if view["ended_ms"] else None),
         ("attempts", view["attempts"] or None),
         ("provider", view["provider"]),
+        ("highest price", _cap(view)),
         ("price", _price(view)),
         ("runner-up", _per_hour(view["runner_up_hour"])),
         ("usage", duration(view["usage_ms"]) if view["usage_ms"] is not None else None),
@@ -196,6 +197,12 @@ def _command(view: dict[str, Any]) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= COMMAND_WIDTH else f"{text[: COMMAND_WIDTH - 1]}…"
+
+
+def _cap(view: dict[str, Any]) -> str | None:
+    """Return the most that the job's call pays, and why."""
+    cap = _per_hour(view["cap_hour"])
+    return f"{cap}: {view['cap_why']}" if cap else None
 
 
 def _price(view: dict[str, Any]) -> str | None:

@@ -94,6 +94,7 @@ TOP: Final[dict[str, _Key]] = {
     "inputs": _Key("inputs", _texts),
     "timeout": _Key("timeout_ms", _duration),
     "max_price": _Key("max_price", _price),
+    "cap_percent": _Key("cap_percent", _number),
     "profile": _Key("profile", _text),
     "region": _Key("region", _text),
     "retries": _Key("retries", _number),

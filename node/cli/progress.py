@@ -28,7 +28,7 @@ SAYING: Final[dict[str, str]] = {
     "retry": "this attempt failed; another follows",
 }
 """The text of each phase; the command's summary covers the final ones."""
-LASTING: Final = frozenset({"awarded", "running", "retry", "cancelling"})
+LASTING: Final = frozenset({"announced", "awarded", "running", "retry", "cancelling"})
 """The kinds of events that get a permanent line."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 UNTOLD: Final = ENDED | {"progress"}
@@ -182,6 +182,8 @@ class Words:
         if kind == "bids":
             self._bids = detail.get("bids", [])
         text = SAYING.get(kind, kind)
+        if kind == "announced" and detail.get("rate_max"):
+            return f"{text}: at most {_hourly(detail['rate_max'])}, {detail['why']}"
         if kind == "progress":
             text += f": {_share(detail)}"
         if peer := detail.get("provider"):
@@ -192,11 +194,15 @@ class Words:
     def _price(self, detail: Mapping[str, Any]) -> str:
         if "rate" not in detail:
             return ""
-        from protocol.values.units import hourly_of_rate
-
         eligible = sum(bid["eligible"] for bid in self._bids)
         alone = why_alone(len(self._bids), eligible, at_ask=detail["rate"] == detail["ask"])
-        return f" for {hourly_of_rate(detail['rate'])} credits an hour{alone}"
+        return f" for {_hourly(detail['rate'])}{alone}"
+
+
+def _hourly(rate: int) -> str:
+    from protocol.values.units import hourly_of_rate
+
+    return f"{hourly_of_rate(rate)} credits an hour"
 
 
 def _share(detail: Mapping[str, Any]) -> str:
@@ -209,7 +215,7 @@ def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:
     if eligible != 1:
         return ""
     who = "the only bidder" if bids == 1 else "the only eligible bidder"
-    return f" ({who})" if at_ask else f" ({who}: your --max-price)"
+    return f" ({who})" if at_ask else f" ({who}: the most that the call pays)"
 
 
 def _is_one_place() -> bool:

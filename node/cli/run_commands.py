@@ -109,8 +109,9 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     "--max-price",
     type=HourlyPrice(),
     metavar="CREDITS",
-    help="The most that an hour may cost; default 1.00 (requester.price_max_hour). A provider"
-    " without competitors gets exactly this price.",
+    help="The most that an hour may cost; a provider without competitors gets exactly this price."
+    " Default: requester.price_max_hour if set, else the lowest list price of the providers that"
+    " can run the job, raised by steps if nobody bids.",
 )
 @click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES)
 @click.option("--region", help="Only providers of this region, such as europe; default any.")
@@ -208,8 +209,8 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: profile, region, drivers, hard_limits; [resources] gpu_class, vram, output, log,
-    processes.
+    Further keys: cap_percent, profile, region, drivers, hard_limits; [resources] gpu_class, vram,
+    output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file
@@ -250,6 +251,7 @@ def _send(
     draft = replace(
         draft,
         max_price=draft.max_price or defaults.price_max_hour,
+        cap_percent=defaults.cap_percent if draft.cap_percent is None else draft.cap_percent,
         retries=defaults.retries if draft.retries is None else draft.retries,
     )
     uploaded = upload_inputs(node, found, tell=_ignore)

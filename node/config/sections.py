@@ -134,9 +134,22 @@ class PriceSettings:
 class RequesterSettings:
     """[requester]: defaults for our own jobs."""
 
-    price_max_hour: Annotated[Credits, About("the most credits that an hour of a job may cost")] = (
-        Credits("1.00")
-    )
+    price_max_hour: Annotated[
+        Credits | None,
+        About(
+            "the most credits that an hour of a job may cost; if not set, each job takes the lowest"
+            " list price of the nodes that can run it"
+        ),
+    ] = None
+    cap_percent: Annotated[
+        int,
+        About(
+            "without a price_max_hour: how far a job may raise its highest price when nobody bids,"
+            " in percent of the median list price",
+            least=100,
+            most=10_000,
+        ),
+    ] = 200
     retries: Annotated[int, About("further attempts if a provider fails")] = 2
 
 

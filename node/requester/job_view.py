@@ -63,7 +63,7 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
                 "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
                 "exit_code": None, "usage_ms": None,
             }  # fmt: skip
-            return {**phase, **fresh, "attempts": detail["attempt"] + 1}
+            return {**phase, **fresh, **_cap(detail), "attempts": detail["attempt"] + 1}
         case "bids":
             bids = tuple(
                 BidView(bid["peer"], hourly_of_rate(bid["bid"]["ask"]), bid["eligible"])
@@ -90,6 +90,12 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
             return {"phase": ended, "reason": detail["reason"], "why": detail["why"], **used}
         case _:
             return phase
+
+
+def _cap(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the most that a call pays, and why; a waiting job and an older event have neither."""
+    rate = detail.get("rate_max")
+    return {"cap_hour": hourly_of_rate(rate) if rate else None, "cap_why": detail.get("why")}
 
 
 def _result(detail: Mapping[str, Any]) -> dict[str, Any]:

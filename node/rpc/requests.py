@@ -31,7 +31,7 @@ RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
-TERMS: Final = ("region", "retries")
+TERMS: Final = ("region", "retries", "cap_percent")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -52,7 +52,10 @@ class JobRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     image: str = Field(description="A tag, a digest, or a digest's prefix of 12 digits or more.")
     command: list[str]
-    max_price: str = Field(description="Credits per hour for the whole slot, as text.")
+    max_price: str | None = Field(
+        default=None, description="Credits per hour for the whole slot, as text."
+    )
+    cap_percent: int | None = None
     name: str = ""
     env: dict[str, str] = {}
     inputs: list[InputRequest] = []
@@ -85,20 +88,31 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
 
     Raises InvalidRequest, with every fault in one line, if the protocol does not allow the job.
     """
-    try:
-        terms = Terms(
-            rate_max=rate_of_hourly(request.max_price),
-            profile=PROFILES[request.profile],
-            drivers=tuple(request.drivers),
-            hard_limits=request.hard_limits,
-            **_given(request, TERMS),
-        )
-    except (ValueError, ArithmeticError) as error:  # Such as 1e999999999, beyond any decimal.
-        why = str(error) if isinstance(error, ValueError) else "not a price"
-        raise InvalidRequest(f"max_price: {why}") from None
+    terms = Terms(
+        rate_max=_rate_max(request.max_price),
+        profile=PROFILES[request.profile],
+        drivers=tuple(request.drivers),
+        hard_limits=request.hard_limits,
+        **_given(request, TERMS),
+    )
     spec = JobSpec(request.name, _workload(request, image), terms, key.encode())
     _check(spec)
     return spec
+
+
+def _rate_max(max_price: str | None) -> int:
+    """Return the highest rate; 0 if the request names no price."""
+    if max_price is None:
+        return 0
+    try:
+        rate = rate_of_hourly(max_price)
+    except (ValueError, ArithmeticError) as error:  # Such as 1e999999999, beyond any decimal.
+        why = str(error) if isinstance(error, ValueError) else "not a price"
+        raise InvalidRequest(f"max_price: {why}") from None
+    if not rate:
+        why = "a job that pays nothing gets no bids; give a price above 0, or none"
+        raise InvalidRequest(f"max_price: {why}")
+    return rate
 
 
 def digest_of_hex(text: str) -> Digest:

@@ -195,6 +195,9 @@ class JobView:
     submitted_ms: int
     ended_ms: int | None = None
     provider: str | None = None
+    cap_hour: str | None = None
+    """The most that the last call pays, and in `cap_why`, where that comes from."""
+    cap_why: str | None = None
     price_hour: str | None = None
     runner_up_hour: str | None = None
     usage_ms: int | None = None

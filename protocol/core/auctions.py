@@ -18,6 +18,7 @@ from protocol.machines.events import Announced
 from protocol.machines.requester import auction
 from protocol.machines.requester.auction import Auction, Decided, SoldSlot
 from protocol.machines.table import count_illegal, step
+from protocol.rules.pricing import Cap
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import CallId, JobId, PeerId
@@ -71,11 +72,13 @@ class Auctions:
         """Return the class of a recent call."""
         return self._classes.get(call_id)
 
-    def open(self, job: Job, job_class: JobClass, slots: int, context: Context) -> list[Effect]:
+    def open(
+        self, job: Job, job_class: JobClass, slots: int, cap: Cap, context: Context
+    ) -> list[Effect]:
         """Call for bids for a class of jobs that begins with this one."""
         nodes, eligible = self._candidates.count(job.spec, job.avoid, context)
         answering = self._candidates.answering(job.spec, job.avoid, context)
-        call = call_for(job_class, slots, self._called, context)
+        call = call_for(job_class, slots, cap.rate, self._called, context)
         self._called += 1
         known = job_class.block_key in self._supply
         call = replace(call, lottery=_lottery(len(answering), 0 if known else eligible))
@@ -91,7 +94,8 @@ class Auctions:
         if len(self._classes) > CALLS_REMEMBERED:
             self._forget_class()
         missing = tuple(islice(self.beyond_reach(called, context), BIDS_MAX))
-        announced = Report(job.job_id, Announced(call_id, job.attempt, nodes, eligible))
+        told = Announced(call_id, job.attempt, nodes, eligible, cap.rate, cap.why)
+        announced = Report(job.job_id, told)
         return [announced, *([Reach(missing)] if missing else []), *effects]
 
     def step(

@@ -13,6 +13,7 @@ from protocol.core.directory import Directory
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
+from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.values.ids import PeerId
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Listing
@@ -48,6 +49,28 @@ class Candidates:
         demand = demand_of_job(spec)
         fit = sum(fits(demand, one.record) for one in self._others(avoid, context, step=step))
         return nodes, min(fit * step, nodes)
+
+    def cap(
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], above: int, context: Context
+    ) -> Cap | None:
+        """Return the highest rate of a job's next call, and why; it is above a rate that failed.
+
+        None if its user named no price, and no node that can serve it is known or the cap cannot be
+        raised further. The price of a node that was waited for in vain counts only if there is no
+        other.
+        """
+        terms, wanted = spec.terms, spec.workload.resources
+        if terms.rate_max:
+            return Cap(terms.rate_max, "the job's highest price") if not above else None
+        step = -(-self._directory.count_providers() // LOOKED_AT_MAX) or 1
+        demand, answering = demand_of_job(spec), self._standings.answering()
+        able = [each for each in self._others(avoid, context, step=step)
+                if fits(demand, each.record)]  # fmt: skip
+        heard = [each for each in able if not self._is_silent(each.peer, context)] or able
+        prices = [(each.peer, list_rate(each.record.prices, wanted)) for each in heard]
+        listed = [rate for _, rate in prices]
+        answered = [rate for peer, rate in prices if peer in answering]
+        return cap_of(listed, answered, above, terms.cap_percent)
 
     def answering(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
@@ -105,6 +128,9 @@ class Candidates:
         known = [one for one in self._directory.listings(context.now_ms) if one.peer != own]
         records = [one.record for one in known if one.peer not in avoid]
         return explain(demand, records, len(known) - len(records))
+
+    def _is_silent(self, peer: PeerId, context: Context) -> bool:
+        return self._standings.of(peer).silent_until_ms > context.now_ms
 
     def _others(
         self, avoid: tuple[PeerId, ...], context: Context, start: int = 0, step: int = 1

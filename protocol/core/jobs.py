@@ -13,6 +13,7 @@ from protocol.rules.matching import Demand, demand_of_call
 from protocol.values.ids import JobId, PeerId
 from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
+from protocol.values.units import RATE_MAX
 from protocol.wire.codec import encode
 from protocol.wire.job import QUICK, JobSpec
 from protocol.wire.messages import Call
@@ -66,7 +67,8 @@ class JobClass:
     """
     avoid: tuple[PeerId, ...]
     call: Call = field(compare=False)
-    """The call, without what differs."""
+    """The call, without what differs. Its highest rate is 0 if the jobs name none: then each call
+    takes one from the list prices."""
 
     @property
     def block_key(self) -> BlockKey:
@@ -95,10 +97,13 @@ def class_of(job: Job) -> JobClass:
         hard_limits=terms.hard_limits,
         reuse_ms=REUSE_MS,
     )
-    return JobClass(encode(call), job.avoid, call)
+    if terms.rate_max:
+        return JobClass(encode(call), job.avoid, call)
+    key = encode(replace(call, rate_max=RATE_MAX)) + terms.cap_percent.to_bytes(2)
+    return JobClass(key, job.avoid, call)
 
 
-def call_for(job_class: JobClass, slots: int, serial: int, context: Context) -> Call:
+def call_for(job_class: JobClass, slots: int, rate_max: int, serial: int, context: Context) -> Call:
     """Return a call for a class of jobs. `serial` is the number of earlier calls of this node."""
     seed = context.now_ms.to_bytes(8) + serial.to_bytes(8)
     return replace(
@@ -107,6 +112,7 @@ def call_for(job_class: JobClass, slots: int, serial: int, context: Context) -> 
         issued_ms=context.now_ms,
         addresses=addresses_of(context)[:3],
         slots=slots,
+        rate_max=rate_max,
     )
 
 

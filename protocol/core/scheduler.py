@@ -32,11 +32,14 @@ from protocol.values.limits import (
     SLOTS_MAX,
     WINDOW_MS_MAX,
 )
-from protocol.values.reasons import Failure
+from protocol.values.reasons import Failure, Refusal
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUEUE_MS_MAX
 from protocol.wire.messages import CapabilityRecord
 
+RAISES_MAX = 3
+"""A job that names no price raises its cap at most this often in a row: once for each step."""
+NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
 WOKEN_MAX = 64
 """A new record wakes waiting jobs if they have at most this many demands; else they wait longer."""
 Begin = Callable[[Job, SoldSlot | None, award.Won, Context], list[Effect]]
@@ -73,6 +76,8 @@ class Scheduler:
         self._begin, self._fail, self._has_lease_of = then
         self._placed: dict[LeaseId, _Placed] = {}
         self._award_of: dict[JobId, LeaseId] = {}
+        self._raised: dict[JobClass, tuple[int, int]] = {}
+        """How often each class that names no price raised its cap, and the one that failed."""
         self._hinted: set[JobClass] = set()
         """Classes for which a provider reported capacity while their auction was open."""
 
@@ -223,10 +228,16 @@ class Scheduler:
         """
         job = self.queue.first(job_class)
         assert job is not None
+        _, above = self._raised.get(job_class, (0, 0))
+        cap = self._candidates.cap(job.spec, job.avoid, above, context)
+        if cap is None:
+            self._raised.pop(job_class, None)
+            because = self._explain_no_bids(job, NO_PRICE, 0, context)
+            return self._wait(job, job_class, because, context)
         supply = self.auctions.supply(job_class)
         slots = min(self.queue.count(job_class), max(1, supply - 1), SLOTS_MAX)
         self.queue.begin_call(job_class)
-        return self.auctions.open(job, job_class, slots, context)
+        return self.auctions.open(job, job_class, slots, cap, context)
 
     def _take_sale(
         self, sale: auction.Decided | auction.Lost | None, effects: list[Effect], context: Context
@@ -244,6 +255,7 @@ class Scheduler:
             self._hinted.discard(job_class)
             return effects
         self._hinted.discard(job_class)
+        self._raised.pop(job_class, None)
         self.queue.forget_block(job_class.block_key)
         if self.auctions.supply(job_class) == 0:
             because = Failure.NO_BIDS, "all capacity that was offered is in use"
@@ -254,32 +266,59 @@ class Scheduler:
         """Let the jobs of a class wait after an auction without a sale, or end the first one."""
         reason, why, job_id = lost.reason, lost.why, lost.auction.job_id
         first = self.queue.first(job_class)
+        raised, _ = self._raised.pop(job_class, (0, 0))
         if reason is Failure.CANCELLED or first is None:
             return []
-        if reason is Failure.NO_BIDS:
-            reason, why = self._explain_no_bids(lost.auction, why, context)
         job = first if job_id not in self.queue else self.queue.job(job_id)
+        if raised < RAISES_MAX and self._may_raise(lost, job, context):
+            self._raised[job_class] = raised + 1, lost.auction.call.rate_max
+            return []  # It calls again at once.
+        if reason is Failure.NO_BIDS:
+            missing = sum(1 for _ in self.auctions.beyond_reach(lost.auction, context))
+            reason, why = self._explain_no_bids(job, why, missing, context)
+        frees = [item.free_ms for item in lost.refused if item.free_ms]
+        effects = self._wait(job, job_class, (reason, why), context, min(frees, default=0))
+        if job_class in self._hinted:  # One of them had capacity while others were asked.
+            self.queue.wake(job_class.block_key)
+        return effects
+
+    def _may_raise(self, lost: auction.Lost, job: Job, context: Context) -> bool:
+        """Return whether nobody bid for its price, and the next call may pay more."""
+        busy = bool(lost.refused) and all(item.reason == Refusal.BUSY for item in lost.refused)
+        if busy or lost.reason not in {Failure.NO_BIDS, Failure.NO_MATCH}:
+            return False
+        above = lost.auction.call.rate_max
+        return self._candidates.cap(job.spec, job.avoid, above, context) is not None
+
+    def _wait(
+        self, job: Job, job_class: JobClass, because: tuple[Failure, str], context: Context,
+        free_ms: int = 0,
+    ) -> list[Effect]:  # fmt: skip
+        """Let the jobs of a class wait, or end the first one if it does not wait.
+
+        In `free_ms` there is capacity at the latest; 0: nobody knows.
+        """
+        reason, why = because
         no_other = bool(job.avoid) and reason is not Failure.NO_BIDS
         if job.spec.terms.queue_ms == 0 or no_other:
             return self._fail(self.queue.remove(job.job_id), Failed(reason, why), context)
-        frees = [item.free_ms for item in lost.refused if item.free_ms]
-        if frees:
-            why += f"; capacity is free again in {-(-min(frees) // 1000)} s at the latest"
+        if free_ms:
+            why += f"; capacity is free again in {-(-free_ms // 1000)} s at the latest"
         is_news = self.queue.failures(job_class.block_key) == 0
-        self._pause(job_class, (reason, why), min(frees, default=BUSY_MS_MAX), context)
-        if job_class in self._hinted:  # One of them had capacity while others were asked.
-            self.queue.wake(job_class.block_key)
+        self._pause(job_class, (reason, why), free_ms or BUSY_MS_MAX, context)
         return [self._report_queued(job, reason, why)] if is_news else []
 
     def _explain_no_bids(
-        self, called: auction.Auction, refusals: str, context: Context
+        self, job: Job, refusals: str, missing: int, context: Context
     ) -> tuple[Failure, str]:
-        """Return the failure for the user: no peers, no match, or no bids, and why."""
-        explanation = self._candidates.explanation(called.spec, called.avoid, context)
+        """Return the failure for the user: no peers, no match, or no bids, and why.
+
+        `missing` nodes can serve the job and are not connected.
+        """
+        explanation = self._candidates.explanation(job.spec, job.avoid, context)
         parts = [f"no bids: {explanation.why}"]
-        if not (explanation.nodes or called.avoid) and context.policy.providing:
+        if not (explanation.nodes or job.avoid) and context.policy.providing:
             parts.append("this node lends resources, but does not run its own jobs")
-        missing = sum(1 for _ in self.auctions.beyond_reach(called, context))
         parts += [refusals] if refusals else []
         parts += [sentence_of_unreachable(missing)] if missing else []
         reason = Failure.NO_BIDS

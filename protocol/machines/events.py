@@ -35,6 +35,10 @@ class Announced:
     attempt: int
     nodes: int
     eligible: int
+    rate_max: int = 0
+    """The highest rate that this call pays, and in `why`, where it comes from. Older events lack
+    both."""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

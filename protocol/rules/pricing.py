@@ -63,31 +63,30 @@ def ask_of(listed: int, floor_percent: int, load: int) -> int:
 
 
 def cap_of(
-    listed: Collection[int], answered: Collection[int], raised: int, percent_max: int
+    listed: Collection[int], answered: Collection[int], above: int, percent_max: int
 ) -> Cap | None:
     """Return the cap of the next call of a job that names no price; None if it ends here.
 
     `listed`: the list prices, for this job, of the known nodes that can serve it; `answered`: those
-    of them that answered an earlier call. `raised`: how often the cap was raised because nobody
-    bid. `percent_max`: the highest cap, in percent of a median list price.
+    of them that answered an earlier call. `above`: the cap for which nobody bid, 0 at first.
+    `percent_max`: the highest cap, in percent of the median list price. It never exceeds the
+    highest list price: those who wait for more would be paid for waiting.
     """
     if not listed:
         return None
-    prices = sorted(listed)
     # A record proves nothing: most of them may be false. A node that answers exists.
     known = sorted(answered or listed)
-    median = known[len(known) // 2]
-    highest = min(max(median, median * percent_max // PERCENT), RATE_MAX)
-    nodes = f"the {len(prices)} nodes" if len(prices) > 1 else "the only node"
+    quartile, median = known[len(known) // 4], known[len(known) // 2]
+    highest = min(known[-1], max(median, median * percent_max // PERCENT), RATE_MAX)
+    nodes = f"the {len(listed)} nodes" if len(listed) > 1 else "the only node"
     steps = (
-        (prices[0], f"the lowest list price of {nodes} known to be able to run it"),
-        (prices[len(prices) // 4], "the lower quartile of the list prices: nobody bid for less"),
+        (min(listed), f"the lowest list price of {nodes} known to be able to run it"),
+        (quartile, "the lower quartile of the list prices: nobody bid for less"),
         (median, "the median list price: nobody bid for less"),
-        (highest, f"{percent_max} % of the median list price: nobody bid for less"),
+        (
+            highest,
+            f"the highest list price up to {percent_max} % of the median: nobody bid for less",
+        ),
     )
-    caps: list[Cap] = []
-    for rate, why in steps:
-        cap = Cap(max(1, min(rate, highest)), why)
-        if not caps or caps[-1].rate < cap.rate:
-            caps.append(cap)
-    return caps[raised] if raised < len(caps) else None
+    caps = (Cap(max(1, min(rate, highest)), why) for rate, why in steps)
+    return next((cap for cap in caps if cap.rate > above), None)

@@ -94,6 +94,7 @@ class Terms:
     """What the requester pays at most, and how it asks for bids."""
 
     rate_max: Annotated[int, Key(1), RATE]
+    """The highest rate; 0 takes it from the list prices that are known at the time of the call."""
     profile: Annotated[int, Key(2), Int(QUICK, VICKREY)] = VICKREY
     region: Annotated[str, Key(3), Text(32)] = ""
     retries: Annotated[int, Key(4), Int(0, 16)] = 2
@@ -104,6 +105,8 @@ class Terms:
     """How long the job waits at most for capacity, in each attempt; 0: it asks once."""
     priority: Annotated[int, Key(8), Int(-10, 10)] = 0
     """Each step counts as PRIORITY_MS of waiting, among the jobs of this requester."""
+    cap_percent: Annotated[int, Key(9), Int(100, 10_000)] = 200
+    """Without a highest rate: how far it may be raised, in percent of the median list price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,7 @@ class JobSpec:
 
 def faults(spec: JobSpec) -> list[str]:
     """Return the errors of a job beyond the bounds of its fields, one line each."""
-    lines = faults_of_workload(spec.workload)
-    if spec.terms.rate_max == 0:
-        lines.append("max_price: a job that pays nothing gets no bids; give a price above 0")
-    return lines
+    return faults_of_workload(spec.workload)
 
 
 def faults_of_workload(workload: Workload) -> list[str]:

@@ -73,6 +73,18 @@ def test_the_cheapest_wins_and_is_paid_the_second_price(requester, network):
     assert float(view["amount"]) == pytest.approx(hours * float(view["price_hour"]), abs=2e-9)
 
 
+def test_without_a_highest_price_the_lowest_list_price_is_the_limit(
+    requester, network, monkeypatch
+):
+    monkeypatch.setenv("MUTIRAO_REQUESTER__PRICE_MAX_HOUR", "")
+    ran = run(requester, "--cpus=1", "--memory=64M", "base", "--", "true")
+    view = newest(requester)
+    assert owner_of(network, view["provider"]) == "bruno"
+    assert view["price_hour"] == view["cap_hour"] == view["bids"][0]["ask_hour"] == "0.0101"
+    assert f"at most 0.0101 credits an hour, {view['cap_why']}" in ran.stderr
+    assert view["cap_why"].startswith("the lowest list price of the 4 nodes")
+
+
 def test_in_the_quick_profile_the_cheapest_is_paid_what_it_asks(requester, network):
     run(requester, "--profile=quick", "base", "--", "true")
     view = newest(requester)

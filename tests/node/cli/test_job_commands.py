@@ -70,7 +70,10 @@ def test_a_reason_is_said_once(cli, daemon, job):
 @pytest.mark.parametrize(
     "bids,price",
     [
-        ([("0.5000", True)], "1.0000 credits an hour (the only bidder: your --max-price)"),
+        (
+            [("0.5000", True)],
+            "1.0000 credits an hour (the only bidder: the most that the call pays)",
+        ),
         ([("1.0000", True)], "1.0000 credits an hour (the only bidder)"),
         ([("0.5000", True), ("1.0000", True)], "1.0000 credits an hour"),
     ],

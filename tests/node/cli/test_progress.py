@@ -13,14 +13,16 @@ from node.cli.progress import Lines, LiveLine, Silence, Words, choose_progress
 WAITING = ("queued", {"attempt": 0, "why": "no other node is known"})
 BIDS = {"bids": [{"peer": "a", "eligible": True}, {"peer": "b", "eligible": False}]}
 AWARDED = {"provider": "12D3KooWabcdefgh", "rate": 10**6, "ask": 10**5}
+ALONE = " (the only eligible bidder: the most that the call pays)"
+CALLED = {"rate_max": 2 * 10**6, "why": "the lowest list price"}
 WAY = [
-    WAITING, ("announced", {}), ("bids", BIDS), ("awarded", AWARDED), ("fetching", {}),
+    WAITING, ("announced", CALLED), ("bids", BIDS), ("awarded", AWARDED), ("fetching", {}),
     ("running", {}), ("retry", {"why": "the provider vanished\x1b[2J"}), ("done", {}),
 ]  # fmt: skip
 SAID = [
     "waiting for capacity: no other node is known",
-    "announced, waiting for bids", "bids received",
-    "awarded to …abcdefgh for 3.6000 credits an hour (the only eligible bidder: your --max-price)",
+    "announced, waiting for bids: at most 7.2000 credits an hour, the lowest list price",
+    "bids received", f"awarded to …abcdefgh for 3.6000 credits an hour{ALONE}",
     "the provider fetches image and inputs", "running",
     "this attempt failed; another follows: the provider vanished?[2J",
 ]  # fmt: skip
@@ -58,8 +60,8 @@ def test_a_live_line_says_the_same_until_the_job_writes(monkeypatch):
     for kind, detail in WAY:
         progress.reach(kind, detail)
         live.append(str(progress._live.status) if progress._live else None)
-    assert live == [*SAID[:3], None, SAID[4], None, None, None]
-    places = [terminal.getvalue().index(SAID[lasting]) for lasting in (3, 5, 6)]
+    assert live == [SAID[0], None, SAID[2], None, SAID[4], None, None, None]
+    places = [terminal.getvalue().index(SAID[lasting]) for lasting in (1, 3, 5, 6)]
     assert places == sorted(places)
 
 
@@ -101,7 +103,7 @@ def test_a_remark_and_the_end_end_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)
     for end in (lambda: progress.note("alone"), progress.end):
-        progress.reach("announced", {})
+        progress.reach("fetching", {})
         assert progress._live is not None
         end()
         assert progress._live is None
@@ -143,10 +145,10 @@ def test_whether_the_log_and_the_progress_meet(monkeypatch):
 @pytest.mark.parametrize(
     "bids,ask,why",
     [
-        ([True], 1, " (the only bidder: your --max-price)"),
+        ([True], 1, " (the only bidder: the most that the call pays)"),
         ([True], 10**6, " (the only bidder)"),  # With the profile quick.
         ([True, True], 1, ""),
-        ([True, False], 1, " (the only eligible bidder: your --max-price)"),
+        ([True, False], 1, " (the only eligible bidder: the most that the call pays)"),
         ([], 1, ""),
     ],
 )

@@ -241,8 +241,7 @@ def test_the_defaults_in_the_help_are_those_that_hold(cli):
     for option, default in {
         "--cpus": wanted.cpus, "--memory": f"{wanted.memory_mib}M",
         "--disk": f"{wanted.disk_mib // 1024}G", "--gpus": wanted.gpus,
-        "--timeout": f"{work.timeout_ms // 3_600_000}h", "--max-price": config.price_max_hour,
-        "--retries": config.retries,
+        "--timeout": f"{work.timeout_ms // 3_600_000}h", "--retries": config.retries,
     }.items():  # fmt: skip
         about = text.split("Options:")[1].split(f" {option} ")[1].split(" --")[0]
         assert re.search(rf"default {re.escape(str(default))}\b", about), about

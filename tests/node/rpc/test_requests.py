@@ -47,7 +47,8 @@ def test_everything_arrives():
     "more,why",
     [
         ({"command": []}, "needs a command"),
-        ({"max_price": "0"}, "pays nothing"),
+        ({"max_price": "0"}, "max_price: a job that pays nothing"),
+        ({"cap_percent": 99}, "cap_percent"),
         ({"max_price": "cheap"}, "max_price: not a price"),
         ({"max_price": "NaN"}, "max_price: "),
         ({"max_price": "9e999999"}, "max_price: not a price"),

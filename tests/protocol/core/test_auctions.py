@@ -20,6 +20,7 @@ from protocol.core.jobs import Job, JobClass, class_of
 from protocol.core.standings import Standings
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction import Decided, Lost
+from protocol.rules.pricing import Cap
 from protocol.values.ids import CallId, JobId
 from protocol.values.limits import BIDDERS_WANTED
 from protocol.values.reasons import Failure
@@ -45,7 +46,8 @@ class Opened:
 
     def call(self, slots: int = 1, job: Job = JOB) -> CallId:
         before = set(self.auctions.states)
-        self.auctions.open(job, class_of(job), slots, CONTEXT)
+        cap = Cap(job.spec.terms.rate_max, "the job's highest price")
+        self.auctions.open(job, class_of(job), slots, cap, CONTEXT)
         (call_id,) = set(self.auctions.states) - before
         return call_id
 

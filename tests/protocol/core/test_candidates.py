@@ -15,9 +15,10 @@ from protocol.core.directory import Directory
 from protocol.core.standings import Standings
 from protocol.machines.context import Context, Policy
 from protocol.rules.matching import demand_of_job, explain
+from protocol.rules.pricing import Cap
 from protocol.values.ids import PeerId
 from protocol.values.limits import RECORD_TTL_MS
-from protocol.wire.messages import CapabilityRecord
+from protocol.wire.messages import CapabilityRecord, Prices
 from tests.driven import START_MS
 from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
@@ -55,6 +56,29 @@ def test_candidates_are_others_that_have_not_failed_us() -> None:
     assert list(known.candidates.able(SPEC, (BEN,), 0, CONTEXT)) == [CLEO]
     why = known.candidates.explanation(SPEC, (BEN,), CONTEXT).why
     assert why == "1 of 2 known nodes can serve this job: 1 failed it before"
+
+
+def test_the_cap_is_the_users_or_comes_from_the_list_prices() -> None:
+    known = Known("ada", "bea", prices=Prices(cpu=200))
+    known.add(BEN, prices=Prices(cpu=100))
+    known.add(CLEO, cpus=0, prices=Prices(cpu=1))
+    named, free = job_spec(rate_max=7), job_spec(rate_max=0)
+    assert [known.candidates.cap(named, (), above, CONTEXT) for above in (0, 7)] == [
+        Cap(7, "the job's highest price"), None,
+    ]  # fmt: skip
+    rates = [known.candidates.cap(free, (), above, CONTEXT) for above in (0, 100, 200)]
+    assert [cap and cap.rate for cap in rates] == [100, 200, None], "cleo cannot run it"
+    known.answers(BEN)
+    assert known.candidates.cap(free, (), 100, CONTEXT) is None, "a record proves nothing"
+    known.standings.miss_answer(BEN, START_MS)
+    silent = known.candidates.cap(free, (), 0, CONTEXT)
+    assert silent is not None
+    assert silent.rate == 200, "it may be gone"
+    others = (PeerId("ada"), PeerId("bea"))
+    alone = known.candidates.cap(free, others, 0, CONTEXT)
+    assert alone is not None
+    assert alone.rate == 100, "but there is no other"
+    assert known.candidates.cap(free, (BEN, *others), 0, CONTEXT) is None
 
 
 def test_who_does_not_fit_is_explained() -> None:

@@ -46,7 +46,7 @@ def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
 
 
 def call_of(job: Job = JOB, slots: int = 1, serial: int = 0) -> Call:
-    return call_for(class_of(job), slots, serial, CONTEXT)
+    return call_for(class_of(job), slots, 7, serial, CONTEXT)
 
 
 def test_a_call_says_what_everybody_may_know() -> None:
@@ -85,4 +85,4 @@ def test_jobs_that_differ_in_what_only_the_winner_sees_are_of_one_class() -> Non
 def test_an_address_that_is_too_long_is_not_told() -> None:
     long = f"/dns4/{'a' * 128}/tcp/1"
     context = replace(CONTEXT, policy=Policy(addresses=(long, "/a")))
-    assert call_for(class_of(JOB), 1, 0, context).addresses == ("/a",)
+    assert call_for(class_of(JOB), 1, 7, 0, context).addresses == ("/a",)

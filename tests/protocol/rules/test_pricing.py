@@ -84,6 +84,14 @@ def test_floors_that_are_not_set_differ_from_node_to_node() -> None:
 # The cap of a job that names no price.
 
 
+def caps_of(listed: list[int], answered: list[int], percent: int = 200) -> list[int]:
+    """Return the caps of a job for which nobody ever bids."""
+    caps: list[int] = []
+    while cap := cap_of(listed, answered, caps[-1] if caps else 0, percent):
+        caps.append(cap.rate)
+    return caps
+
+
 def test_the_first_cap_is_the_lowest_list_price() -> None:
     cap = cap_of([300, 100, 200], [], 0, 200)
     assert cap is not None
@@ -94,22 +102,34 @@ def test_the_first_cap_is_the_lowest_list_price() -> None:
 
 def test_a_cap_is_raised_by_steps_and_then_no_more() -> None:
     listed = [100, 120, 140, 160, 180, 200, 220, 240]
-    caps = [cap_of(listed, listed, raised, 150) for raised in range(5)]
-    assert [cap and cap.rate for cap in caps] == [100, 140, 180, 270, None]
-    assert all("nobody bid for less" in cap.why for cap in caps[1:4] if cap)
+    assert caps_of(listed, listed, 150) == [100, 140, 180, 240]
+    raised = [cap_of(listed, listed, above, 150) for above in (100, 140, 180)]
+    assert all(cap and "nobody bid for less" in cap.why for cap in raised)
+    far = [*listed, 1_000]
+    assert [caps_of(far, far, percent)[-1] for percent in (150, 900)] == [270, 1_000]
 
 
 def test_steps_that_would_not_raise_it_are_left_out() -> None:
-    assert [cap and cap.rate for cap in (cap_of([100], [], n, 200) for n in range(3))] == [
-        100, 200, None,
-    ]  # fmt: skip
-    assert [cap_of([100], [], n, 100) is None for n in range(2)] == [False, True]
+    assert caps_of([100, 150], []) == [100, 150]
+    assert caps_of([0], []) == [1]
+
+
+def test_a_lone_node_gains_nothing_by_waiting() -> None:
+    assert caps_of([100], [100], 10_000) == [100]
+
+
+def test_a_price_that_has_gone_since_does_not_end_the_raising() -> None:
+    cap = cap_of([500], [], 100, 200)
+    assert cap is not None
+    assert cap.rate == 500
 
 
 def test_false_records_do_not_keep_a_job_from_the_price_of_nodes_that_answer() -> None:
-    false, honest = [1] * 50, [100, 110, 120]
-    caps = [cap_of(false + honest, honest, raised, 200) for raised in range(3)]
-    assert [cap and cap.rate for cap in caps] == [1, 110, 220]
+    cheap, dear, honest = [1] * 50, [10**9] * 50, [100, 110, 120]
+    for false in (cheap, dear, cheap + dear):
+        caps = caps_of(false + honest, honest)
+        assert 110 in caps
+        assert caps[-1] == 120
 
 
 @given(LISTED, st.data())
@@ -118,11 +138,12 @@ def test_caps_grow_and_stay_below_the_users_multiple(
 ) -> None:
     answered = data.draw(st.lists(st.sampled_from(listed)))
     percent = data.draw(st.integers(100, 10_000))
-    caps = [cap.rate for n in range(5) if (cap := cap_of(listed, answered, n, percent))]
+    caps = caps_of(listed, answered, percent)
     median = sorted(answered or listed)[len(answered or listed) // 2]
     assert 1 <= len(caps) <= 4
     assert caps == sorted(set(caps))
-    assert all(1 <= cap <= max(1, min(median * percent // 100, RATE_MAX)) for cap in caps)
+    highest = min(median * percent // 100, max(listed), RATE_MAX)
+    assert all(1 <= cap <= max(1, highest) for cap in caps)
 
 
 # The two together: what a bidder gains, with no failed commitment.

@@ -41,7 +41,6 @@ def test_a_plain_job_has_no_fault() -> None:
     "wrong, line",
     [
         (spec(command=()), "command: "),
-        (replace(SPEC, terms=Terms(0)), "max_price: "),
         (spec(inputs=(FileRef("../a", BLOB),)), "input '../a': paths are relative"),
         (spec(inputs=(FileRef("/a", BLOB),)), "input '/a': "),
         (spec(inputs=(FileRef("a", BLOB), FileRef("a", BLOB))), "input 'a': given twice"),

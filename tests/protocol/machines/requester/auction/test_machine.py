@@ -50,7 +50,7 @@ def auction_of(
     job: Job, slots: int, expected: tuple[PeerId, ...], context: Context
 ) -> auction.Auction:
     """Return an auction as the core opens it."""
-    call = call_for(class_of(job), slots, 0, context)
+    call = call_for(class_of(job), slots, job.spec.terms.rate_max, 0, context)
     signed = context.signer.sign(call)
     call_id = CallId(signed.content_id)
     return auction.Auction(
