@@ -35,12 +35,13 @@ class Draft:
     retries: int | None = None
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
+    where: str | None = None
 
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
-    "retries", "hard_limits",
+    "retries", "hard_limits", "where",
 )  # fmt: skip
 
 

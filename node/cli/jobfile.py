@@ -100,6 +100,7 @@ TOP: Final[dict[str, _Key]] = {
     "retries": _Key("retries", _number),
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
+    "where": _Key("where", _text),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

@@ -30,6 +30,8 @@ def explained(
         return CliError(failure.code, failure.detail, _nearest_image(node, image))
     if failure.code == "invalid-request":
         return CliError(failure.code, in_words(failure.detail, words), failure.hint)
+    if failure.code == "invalid-query":
+        return CliError(failure.code, f"{words['where']}: {failure.detail}", failure.hint)
     return failure
 
 

@@ -116,6 +116,11 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 @click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES)
 @click.option("--region", help="Only providers of this region, such as europe; default any.")
 @click.option(
+    "--where",
+    metavar="QUERY",
+    help="Only providers that a query selects, as in `mutirao offers QUERY`; default any.",
+)
+@click.option(
     "--retries",
     type=click.IntRange(0),
     metavar="N",
@@ -209,8 +214,8 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: cap_percent, profile, region, drivers, hard_limits; [resources] gpu_class, vram,
-    output, log, processes.
+    Further keys: cap_percent, profile, region, drivers, hard_limits, where; [resources] gpu_class,
+    vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.rules.contradictions import conditions_of, contradiction
+from protocol.rules.query import parse
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 from protocol.values.units import rate_of_hourly
@@ -31,7 +33,7 @@ RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
-TERMS: Final = ("region", "retries", "cap_percent")
+TERMS: Final = ("region", "retries", "cap_percent", "where")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -74,6 +76,7 @@ class JobRequest(BaseModel):
     retries: int | None = None
     drivers: list[str] = []
     hard_limits: bool = False
+    where: str | None = Field(None, description="A query for providers: specs/query.md.")
 
 
 class ImageRequest(BaseModel):
@@ -151,5 +154,9 @@ def _check(spec: JobSpec) -> None:
         to_plain(spec)  # Checks every bound; the result is not used.
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
-    if found := faults(spec):
+    found = faults(spec)
+    conditions = conditions_of(spec.workload.resources, spec.terms.region)
+    if wrong := contradiction(parse(spec.terms.where, public=True), conditions):
+        found.append(f"where: {wrong}")
+    if found:
         raise InvalidRequest("; ".join(found))

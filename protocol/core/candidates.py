@@ -47,7 +47,9 @@ class Candidates:
         known = self._directory.count_providers()
         step = -(-known // LOOKED_AT_MAX) or 1
         demand = demand_of_job(spec)
-        fit = sum(fits(demand, one.record) for one in self._others(avoid, context, step=step))
+        fit = sum(
+            fits(demand, one.peer, one.record) for one in self._others(avoid, context, step=step)
+        )
         return nodes, min(fit * step, nodes)
 
     def cap(
@@ -65,7 +67,7 @@ class Candidates:
         step = -(-self._directory.count_providers() // LOOKED_AT_MAX) or 1
         demand, answering = demand_of_job(spec), self._standings.answering()
         able = [each for each in self._others(avoid, context, step=step)
-                if fits(demand, each.record)]  # fmt: skip
+                if fits(demand, each.peer, each.record)]  # fmt: skip
         heard = [each for each in able if not self._is_silent(each.peer, context)] or able
         prices = [(each.peer, list_rate(each.record.prices, wanted)) for each in heard]
         listed = [rate for _, rate in prices]
@@ -99,7 +101,7 @@ class Candidates:
             self._others(avoid, context, start), islice(self._others(avoid, context), start)
         )
         others = islice(ring, LOOKED_AT_MAX)
-        return (one.peer for one in others if fits(demand, one.record))
+        return (one.peer for one in others if fits(demand, one.peer, one.record))
 
     def explanation(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
@@ -120,14 +122,14 @@ class Candidates:
         unwelcome = {context.signer.peer_id, *avoid}
         for peer in self._standings.answering():
             record = self._directory.get(peer, context.now_ms)
-            if record is not None and peer not in unwelcome and fits(demand, record):
+            if record is not None and peer not in unwelcome and fits(demand, peer, record):
                 yield peer
 
     def _explain(self, demand: Demand, avoid: tuple[PeerId, ...], context: Context) -> Explanation:
         own = context.signer.peer_id
         known = [one for one in self._directory.listings(context.now_ms) if one.peer != own]
-        records = [one.record for one in known if one.peer not in avoid]
-        return explain(demand, records, len(known) - len(records))
+        others = [one for one in known if one.peer not in avoid]
+        return explain(demand, others, len(known) - len(others))
 
     def _is_silent(self, peer: PeerId, context: Context) -> bool:
         return self._standings.of(peer).silent_until_ms > context.now_ms

@@ -96,6 +96,7 @@ def class_of(job: Job) -> JobClass:
         drivers=terms.drivers,
         hard_limits=terms.hard_limits,
         reuse_ms=REUSE_MS,
+        where=terms.where,
     )
     if terms.rate_max:
         return JobClass(encode(call), job.avoid, call)

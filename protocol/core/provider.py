@@ -183,7 +183,7 @@ class Provider:
             return []
         if not is_drawn(call_id, own, event.message.lottery):
             return []
-        if not fits(demand_of_call(event.message), record_of(context, 1)):
+        if not fits(demand_of_call(event.message), own, record_of(context, 1)):
             return []
         if not self._may_call(event.signer, context):
             return []

@@ -168,7 +168,7 @@ class Scheduler:
             return
         for (demand, avoid), block in blocked:
             # A busy node tells when it has capacity: its record does not.
-            if peer not in avoid and not block.is_busy and fits(demand, record):
+            if peer not in avoid and not block.is_busy and fits(demand, peer, record):
                 self.queue.wake((demand, avoid))
 
     def hear_bidder(self, event: Signed[Any], context: Context) -> list[Effect]:

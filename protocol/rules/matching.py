@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.rules.pricing import list_rate
+from protocol.rules.query import parse
+from protocol.rules.query_fields import Subject
+from protocol.values.errors import InvalidQuery
+from protocol.values.ids import PeerId
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.values.units import hourly_of_rate, nominal_vram, size_of_mib
 from protocol.wire.job import JobSpec, Resources
-from protocol.wire.messages import Call, CapabilityRecord
+from protocol.wire.messages import Call, CapabilityRecord, GpuGroup, Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,8 @@ class Demand:
     region: str
     drivers: tuple[str, ...]
     hard_limits: bool = False
+    where: str = ""
+    """A query, specs/query.md#in-a-job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +50,34 @@ KNOWS_NOBODY: Final = "no other node is known"
 
 def demand_of_call(call: Call) -> Demand:
     """Return the demand of a call."""
-    return Demand(call.resources, call.rate_max, call.region, call.drivers, call.hard_limits)
+    return Demand(
+        call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where
+    )
 
 
 def demand_of_job(spec: JobSpec) -> Demand:
     """Return the demand of a job's future call."""
     terms = spec.terms
     wanted = spec.workload.resources
-    return Demand(wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits)
+    return Demand(
+        wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where
+    )
 
 
-def mismatches(demand: Demand, record: CapabilityRecord) -> tuple[Mismatch, ...]:
-    """Return all mismatches between a record and a demand. A price alone excludes nobody."""
-    return tuple(_mismatches(demand, record))
+def mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> tuple[Mismatch, ...]:
+    """Return all mismatches between a node and a demand. A price alone excludes nobody."""
+    return tuple(_mismatches(demand, peer, record))
 
 
-def fits(demand: Demand, record: CapabilityRecord) -> bool:
+def fits(demand: Demand, peer: PeerId, record: CapabilityRecord) -> bool:
     """Return whether a node can serve a demand.
 
     Its list price may be above the highest rate: it may ask less, and only its owner knows.
     """
-    return all(reason is Mismatch.PRICE for reason in _mismatches(demand, record))
+    return all(reason is Mismatch.PRICE for reason in _mismatches(demand, peer, record))
 
 
-def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
+def _mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> Iterator[Mismatch]:
     if not record.providing:
         yield Mismatch.NOT_PROVIDING
         return
@@ -84,23 +94,44 @@ def _mismatches(demand: Demand, record: CapabilityRecord) -> Iterator[Mismatch]:
         yield Mismatch.DRIVER
     if demand.hard_limits and record.soft_limits:
         yield Mismatch.SOFT_LIMITS
+    if demand.where and not _is_selected(demand, peer, record):
+        yield Mismatch.WHERE
     if 0 < demand.rate_max < list_rate(record.prices, wanted):
         yield Mismatch.PRICE
     yield from _gpu_mismatches(wanted, record)
 
 
-def explain(demand: Demand, records: Iterable[CapabilityRecord], avoided: int = 0) -> Explanation:
+def _is_selected(demand: Demand, peer: PeerId, record: CapabilityRecord) -> bool:
+    """Return whether the query of a demand selects a node, whichever GPUs of it the job gets."""
+    try:
+        condition = parse(demand.where, public=True)
+    except InvalidQuery:  # Of a later version: nobody can tell whether this node fits.
+        return False
+    wanted = demand.resources
+    if wanted.gpus:
+        suitable = (group for group in record.gpus if _suits(wanted, group))
+        return all(condition.holds(Subject(peer, record, group)) for group in suitable)
+    return any(condition.holds(Subject(peer, record, group)) for group in record.gpus or (None,))
+
+
+def _suits(wanted: Resources, group: GpuGroup) -> bool:
+    is_of_class = wanted.gpu_class in {"", group.gpu_class}
+    return is_of_class and nominal_vram(group.vram_mib) >= wanted.vram_mib
+
+
+def explain(demand: Demand, listings: Iterable[Listing], avoided: int = 0) -> Explanation:
     """Count the nodes that fail each constraint, and describe the counts in one line.
 
     `avoided` is the number of further known nodes that failed this job before; they do not fit.
     """
-    known = list(records)
-    lacks = [mismatches(demand, record) for record in known]
+    known = list(listings)
+    lacks = [mismatches(demand, one.peer, one.record) for one in known]
+    records = [one.record for one in known]
     counts = Counter(reason for lack in lacks for reason in lack)
     reasons = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     eligible = sum(not lack for lack in lacks)
     parts = [f"{avoided} failed it before"] if avoided else []
-    parts += [_counted(count, _sentence(reason, demand, known)) for reason, count in reasons]
+    parts += [_counted(count, _sentence(reason, demand, records)) for reason, count in reasons]
     nodes = len(known) + avoided
     why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
@@ -184,6 +215,7 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.REGION: f"are not in region {demand.region}",
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
         Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
+        Mismatch.WHERE: f"are not selected by {demand.where!r}",
         Mismatch.PRICE: f"list a price above {hourly_of_rate(demand.rate_max)} credits an hour "
                         f"(lowest {hourly_of_rate(cheapest)}) and may ask less",
     }[reason]  # fmt: skip

@@ -39,6 +39,10 @@ class Comparison:
         if isinstance(have, tuple):
             found = any(value in have for value in self.values)
             return found != (self.operator == "!=")
+        return self.allows(have)
+
+    def allows(self, have: int) -> bool:
+        """Return whether a quantity meets the condition."""
         value = self.values[0]
         assert isinstance(value, int)
         match self.operator:
@@ -93,11 +97,14 @@ Condition = Comparison | AllOf | AnyOf | Not
 
 
 @lru_cache(CACHED_MAX)
-def parse(text: str) -> Condition:
-    """Return the condition that a text states; an empty text states nothing. InvalidQuery."""
+def parse(text: str, *, public: bool = False) -> Condition:
+    """Return the condition that a text states; an empty text states nothing. InvalidQuery.
+
+    `public` refuses fields that only the node which asks knows.
+    """
     if len(text.encode(errors="replace")) > QUERY_BYTES_MAX:
         raise InvalidQuery(f"a query has at most {QUERY_BYTES_MAX} bytes", QUERY_BYTES_MAX)
-    parser = _Parser(text)
+    parser = _Parser(text, public=public)
     return AllOf(()) if parser.is_at(END) else parser.whole()
 
 
@@ -147,8 +154,9 @@ class _Token:
 class _Parser:
     """A recursive descent over the tokens of a text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, public: bool) -> None:
         self._text = text
+        self._public = public
         self._tokens = list(_tokens(text))
         self._next = 0
         self._depth = 0
@@ -196,6 +204,9 @@ class _Parser:
         if name.quoted or name.text in {END, *MARKS, *OPERATORS, *RESERVED}:
             raise _unexpected(name, "a field, such as vram")
         field = field_named(name.text, name.at)
+        if self._public and field.local:
+            why = f"other nodes do not know {name.text}, so a job cannot use it"
+            raise InvalidQuery(why, name.at)
         operator = self._tokens[self._next]
         symbol = {"==": "="}.get(operator.text, operator.text.lower())
         if operator.quoted or symbol not in {*OPERATORS, "in"}:

@@ -66,4 +66,5 @@ class Mismatch(StrEnum):
     REGION = "region"
     DRIVER = "driver"
     SOFT_LIMITS = "soft-limits"
+    WHERE = "where"
     PRICE = "price"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from protocol.values.ids import Digest
-from protocol.values.limits import ENVELOPE_BYTES_MAX
+from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX
 from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
@@ -107,6 +107,8 @@ class Terms:
     """Each step counts as PRIORITY_MS of waiting, among the jobs of this requester."""
     cap_percent: Annotated[int, Key(9), Int(100, 10_000)] = 200
     """Without a highest rate: how far it may be raised, in percent of the median list price."""
+    where: Annotated[str, Key(10), Text(QUERY_BYTES_MAX)] = ""
+    """A query that a provider must fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
 from protocol.values.limits import (
     BIDS_MAX,
+    QUERY_BYTES_MAX,
     RETAIN_MS,
     REUSE_MS_MAX,
     SLOTS_MAX,
@@ -50,6 +51,8 @@ class Call:
     """How long after the decision a bid may still be awarded, to carry further equal jobs."""
     lottery: Annotated[int, Key(20), Int(1, LOTTERY_ALL)] = LOTTERY_ALL
     """The share of providers that may bid, in millionths."""
+    where: Annotated[str, Key(21), Text(QUERY_BYTES_MAX)] = ""
+    """A query that a provider must fit."""
 
 
 @dataclass(frozen=True, slots=True)

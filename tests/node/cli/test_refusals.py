@@ -8,6 +8,7 @@ from node.cli.failure import CliError
 from node.cli.refusals import explained, in_words
 
 FLAGS = {"memory_mib": "--memory", "timeout_ms": "--timeout", "cpus": "--cpus", "gpus": "--gpus"}
+WHERE = {"where": "--where"}
 
 
 @dataclass
@@ -57,3 +58,9 @@ def test_an_image_that_nothing_is_like(names):
 def test_other_failures_stay_as_they_are():
     failure = CliError("storage-full", "no room")
     assert explained(failure, Kept(()), "base", FLAGS) is failure
+
+
+def test_a_query_has_the_name_that_the_user_gave_it():
+    refused = CliError("invalid-query", "character 1: there is no field 'x'")
+    told = explained(refused, Kept(()), "base", WHERE)
+    assert (told.code, told.detail) == (refused.code, f"--where: {refused.detail}")

@@ -53,7 +53,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
         "run", "--name", "n", "--cpus", "2", "--memory", "2G", "--disk", "4G", "--gpus", "1",
         "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
         "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
-        "--env", "A=b=c", "--env", "E=",
+        "--where", "cpus>=2 isolation>=gvisor", "--env", "A=b=c", "--env", "E=",
         "--output", "out", "--key", "my own", "base", "--", "cmd", "-x",
     )  # fmt: skip
     assert found.code == 0, found.err
@@ -64,6 +64,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d/x", 600_000)
     assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)
     assert (spec.name, spec.key) == ("n", b"my own")
+    assert terms.where == "cpus>=2 isolation>=gvisor"
     assert (tmp_path / "out" / "result" / "answer.txt").read_text() == "42\n"
 
 
@@ -121,6 +122,12 @@ def test_a_job_that_ran_out_of_time_has_its_code(cli, daemon):
             ["run", "--gpu-class", "h200", "base", "x"],
             5,
             "--gpus: the job requires a GPU class or VRAM",
+        ),
+        (["run", "--where", "vrma>1", "base", "x"], 5, "--where: character 1: there is no field"),
+        (
+            ["run", "--where", "vram>80G vram<40G", "base", "x"],
+            5,
+            "error: --where: vram<40G contradicts vram>80G\n",
         ),
         (["run", "bsae", "x"], 4, "\n  did you mean 'base'?\n"),
         (["run", "--memory", "1M", "base", "x"], 5, "error: --memory: give 16 MiB to "),

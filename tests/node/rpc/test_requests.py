@@ -27,6 +27,7 @@ def test_everything_arrives():
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
         profile="quick", region="europe", retries=0, drivers=["docker"], hard_limits=True,
+        where="price<2",
         inputs=[
             {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
             {"path": "b", "digest": "cd" * 32, "size": 3, "executable": True},
@@ -39,7 +40,7 @@ def test_everything_arrives():
     blob = BlobRef(digest_of_hex("cd" * 32), 3)
     assert work.inputs == (FileRef("d/a", blob), FileRef("b", blob, executable=True))
     assert (terms.profile, terms.region, terms.retries) == (QUICK, "europe", 0)
-    assert terms.hard_limits
+    assert (terms.hard_limits, terms.where) == (True, "price<2")
     assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
 
 
@@ -58,6 +59,11 @@ def test_everything_arrives():
         ({"inputs": [{"path": "../x", "digest": IMAGE, "size": 1}]}, "without .."),
         ({"env": {"A": "\0"}}, "control characters"),
         ({"name": "x" * 129}, "name: expected text"),
+        ({"where": "vram>80G vram<40G"}, "^where: vram<40G contradicts vram>80G$"),
+        ({"where": "gpus=0", "gpus": 1}, "^where: gpus=0 contradicts the job's gpus>=1$"),
+        ({"where": "vrma=1"}, "^character 1: there is no field 'vrma'; did you mean 'vram'?"),
+        ({"where": "cpus=1 settled"}, "^character 8: other nodes do not know settled"),
+        ({"where": "c" * 257}, "where: expected text of 0 to 256 bytes"),
     ],
 )
 def test_what_the_protocol_forbids_is_said_in_a_line(more, why):

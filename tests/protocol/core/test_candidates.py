@@ -127,9 +127,9 @@ def test_of_very_many_a_part_is_looked_at(nodes: int, monkeypatch: pytest.Monkey
     looked_at: list[CapabilityRecord] = []
     fits = module.fits
 
-    def counted(demand: Any, record: CapabilityRecord) -> bool:
+    def counted(demand: Any, peer: PeerId, record: CapabilityRecord) -> bool:
         looked_at.append(record)
-        return fits(demand, record)
+        return fits(demand, peer, record)
 
     monkeypatch.setattr(module, "fits", counted)
     counts = known.candidates.count(SPEC, (), CONTEXT)

@@ -76,6 +76,9 @@ def test_jobs_that_differ_in_what_only_the_winner_sees_are_of_one_class() -> Non
     assert class_of(replace(JOB, spec=other)) == class_of(JOB)
     assert class_of(replace(JOB, spec=job_spec(queue_ms=0, priority=3))) == class_of(JOB)
     assert class_of(replace(JOB, spec=job_spec(rate_max=1))) != class_of(JOB)
+    selective = replace(JOB, spec=job_spec(where="cpus>1"))
+    assert class_of(selective) != class_of(JOB)
+    assert class_of(selective).block_key[0].where == call_of(selective).where == "cpus>1"
     retried = class_of(replace(JOB, avoid=(BEN,)))
     assert retried != class_of(JOB)
     assert retried.key == class_of(JOB).key, "it may use the same slots, but not all of them"

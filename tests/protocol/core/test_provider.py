@@ -98,11 +98,11 @@ def won(
 
 
 def test_a_call_that_fits_gets_a_bid_once() -> None:
-    provider = fresh()
-    (bid,) = said(provider.hear(call(), CONTEXT))
+    provider, called = fresh(), call(where=f"cpus>=4 peer={SIGNERS[0].peer_id}")
+    (bid,) = said(provider.hear(called, CONTEXT))
     assert isinstance(bid, BidReveal)
     assert bid.bid.ask == 3_000
-    assert provider.hear(call(), CONTEXT) == []
+    assert provider.hear(called, CONTEXT) == []
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,10 @@ def test_a_call_that_fits_gets_a_bid_once() -> None:
         (call(SIGNERS[0]), POLICY),
         (call(resources=Resources(5)), POLICY),
         (call(region="br"), POLICY),
+        (call(where="cpus>99"), POLICY),
         (call(), Policy()),
     ],
-    ids=["our own", "too large", "elsewhere", "not providing"],
+    ids=["our own", "too large", "elsewhere", "not selected", "not providing"],
 )
 def test_a_call_that_our_record_rules_out_gets_no_answer(
     called: Signed[Call], policy: Policy

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 from protocol.rules.capacity import Capacity, Device, reserve
 from protocol.rules.matching import (
     Demand,
+    Explanation,
     demand_of_call,
     demand_of_job,
     explain,
+    fits,
     mismatches,
     sentence_of_refusals,
 )
+from protocol.values.ids import PeerId
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.wire.job import JobSpec, Resources, Terms, Workload
-from protocol.wire.messages import Call, CapabilityRecord, GpuGroup, Prices
+from protocol.wire.messages import Call, CapabilityRecord, GpuGroup, Listing, Prices
 from tests.strategies import records
 
 RECORD = CapabilityRecord(
@@ -29,6 +32,13 @@ RECORD = CapabilityRecord(
     ("embedded",), Prices(1_000, 100, 50_000),
 )  # fmt: skip
 DEMAND = Demand(Resources(), 10**6, "", ())
+PEER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
+
+
+def explained(demand: Demand, records: list[CapabilityRecord], avoided: int = 0) -> Explanation:
+    return explain(demand, [Listing(PEER, record, 0) for record in records], avoided)
+
+
 GPUS = st.lists(
     st.builds(GpuGroup, st.sampled_from(["a", "b"]), st.integers(1, 3), st.sampled_from([8, 80])),
     max_size=3,
@@ -63,19 +73,19 @@ def wanting(**resources: object) -> Demand:
     ],
 )
 def test_each_constraint_has_its_reason(demand: Demand, reasons: tuple[Mismatch, ...]) -> None:
-    assert mismatches(demand, RECORD) == reasons
+    assert mismatches(demand, PEER, RECORD) == reasons
 
 
 def test_a_node_that_does_not_provide_has_that_reason_only() -> None:
     record = replace(RECORD, providing=False)
-    assert mismatches(wanting(cpus=99), record) == (Mismatch.NOT_PROVIDING,)
+    assert mismatches(wanting(cpus=99), PEER, record) == (Mismatch.NOT_PROVIDING,)
 
 
 def test_soft_limits_fit_calls_that_do_not_require_hard_ones() -> None:
     soft, insists = replace(RECORD, soft_limits=("memory",)), replace(DEMAND, hard_limits=True)
-    assert mismatches(DEMAND, soft) == ()
-    assert mismatches(insists, soft) == (Mismatch.SOFT_LIMITS,)
-    assert "1 has limits that are only watched (soft)" in explain(insists, [soft]).why
+    assert mismatches(DEMAND, PEER, soft) == ()
+    assert mismatches(insists, PEER, soft) == (Mismatch.SOFT_LIMITS,)
+    assert "1 has limits that are only watched (soft)" in explained(insists, [soft]).why
 
 
 @given(GPUS, st.integers(0, 4), st.sampled_from(["", "a", "b"]), st.sampled_from([0, 8, 80]))
@@ -90,7 +100,7 @@ def test_an_idle_node_matches_exactly_if_it_can_reserve(
     capacity = Capacity(record.cpus, record.memory_mib, record.disk_mib, tuple(devices))
     demand = replace(DEMAND, resources=wanted)
     if gpus or not (gpu_class or vram_mib):
-        assert bool(mismatches(demand, record)) == (reserve(capacity, wanted) is None)
+        assert bool(mismatches(demand, PEER, record)) == (reserve(capacity, wanted) is None)
 
 
 def test_a_call_asks_for_what_its_job_asks_for() -> None:
@@ -109,7 +119,7 @@ def test_a_call_asks_for_what_its_job_asks_for() -> None:
 
 def test_the_most_frequent_reason_comes_first() -> None:
     small, far = replace(RECORD, cpus=1), replace(RECORD, cpus=2, region="br")
-    told = explain(replace(wanting(cpus=4), region="eu"), [RECORD, small, far])
+    told = explained(replace(wanting(cpus=4), region="eu"), [RECORD, small, far])
     assert (told.nodes, told.eligible) == (3, 1)
     assert told.reasons == ((Mismatch.CPUS, 2), (Mismatch.REGION, 1))
     assert told.why == (
@@ -138,30 +148,32 @@ def test_one_node_is_spoken_of_as_one(demand: Demand, one: str | None) -> None:
     why = "1 of 1 known nodes can serve this job"
     if one:
         why = f"0 of 1 known nodes can serve this job: {one}"
-    assert explain(demand, [RECORD]).why == why
+    assert explained(demand, [RECORD]).why == why
 
 
 def test_who_only_submits_jobs_is_told_apart() -> None:
     lends_nothing = replace(RECORD, providing=False)
-    assert explain(DEMAND, [lends_nothing]).why.endswith(": 1 submits jobs only")
-    assert explain(DEMAND, [lends_nothing] * 2).why.endswith(": 2 submit jobs only")
+    assert explained(DEMAND, [lends_nothing]).why.endswith(": 1 submits jobs only")
+    assert explained(DEMAND, [lends_nothing] * 2).why.endswith(": 2 submit jobs only")
 
 
 def test_a_node_that_knows_no_other_says_so() -> None:
-    assert explain(DEMAND, []).why == "no other node is known"
+    assert explained(DEMAND, []).why == "no other node is known"
 
 
 def test_who_failed_before_is_known_and_does_not_count() -> None:
-    told = explain(DEMAND, [], avoided=2)
+    told = explained(DEMAND, [], avoided=2)
     assert (told.nodes, told.eligible) == (2, 0)
     assert told.why == "0 of 2 known nodes can serve this job: 2 failed it before"
 
 
 @given(records(JobSpec), st.lists(records(CapabilityRecord), max_size=4))
 def test_any_demand_and_records_are_explained(spec: JobSpec, known: list[CapabilityRecord]) -> None:
-    told = explain(demand_of_job(spec), known)
+    told = explained(demand_of_job(spec), known)
     assert told.nodes == len(known)
-    assert told.eligible == sum(not mismatches(demand_of_job(spec), record) for record in known)
+    assert told.eligible == sum(
+        not mismatches(demand_of_job(spec), PEER, record) for record in known
+    )
     assert "\n" not in told.why
     assert not known or told.why.startswith(f"{told.eligible} of {told.nodes} known nodes")
 
@@ -170,3 +182,35 @@ def test_refusals_are_counted_by_reason() -> None:
     told = sentence_of_refusals([Refusal.BUSY, 99, Refusal.BUSY])
     assert told == "2 refused: busy with other jobs; 1 refused: reason 99"
     assert sentence_of_refusals([]) == ""
+
+
+H100, A100 = GpuGroup("h100-80gb", 1, 81_559), GpuGroup("a100-40gb", 1, 40_960)
+
+
+@pytest.mark.parametrize(
+    "where,selected",
+    [("cpus>=8", True), ("cpus>8", False), (f"peer={PEER}", True), (f"peer!={PEER}", False),
+     ("gpu_class=h100", True), ("settled", False), ("of_a_later_version=1", False)],
+)  # fmt: skip
+def test_a_query_selects_nodes(where: str, selected: bool) -> None:
+    demand, record = replace(DEMAND, where=where), replace(RECORD, gpus=(H100, A100))
+    assert mismatches(demand, PEER, record) == (() if selected else (Mismatch.WHERE,))
+    assert fits(demand, PEER, record) == selected
+
+
+@pytest.mark.parametrize(
+    "gpu_class,gpus,reasons",
+    [("", (H100,), ()), ("", (H100, A100), (Mismatch.WHERE,)), ("h100-80gb", (H100, A100), ()),
+     ("", (A100,), (Mismatch.WHERE,)), ("", (), (Mismatch.GPUS,))],
+)  # fmt: skip
+def test_a_query_holds_for_every_gpu_that_the_job_may_get(
+    gpu_class: str, gpus: tuple[GpuGroup, ...], reasons: tuple[Mismatch, ...]
+) -> None:
+    wanted = Resources(gpus=1, gpu_class=gpu_class)
+    demand = replace(DEMAND, resources=wanted, where="vram>=80G")
+    assert mismatches(demand, PEER, replace(RECORD, gpus=gpus)) == reasons
+
+
+def test_who_is_not_selected_is_counted() -> None:
+    told = explained(replace(DEMAND, where="cpus>99"), [RECORD])
+    assert told.why.endswith(": 1 is not selected by 'cpus>99'")

@@ -7,6 +7,7 @@ from hypothesis import given
 
 from protocol.rules.matching import demand_of_call, mismatches
 from protocol.rules.topics import RECORDS, call_topic, topics_of
+from protocol.values.ids import PeerId
 from protocol.wire.job import Resources
 from protocol.wire.messages import Call, CapabilityRecord, GpuGroup
 from tests.strategies import records
@@ -37,5 +38,5 @@ def test_topics_of_calls() -> None:
 
 @given(records(Call), records(CapabilityRecord))
 def test_who_can_serve_a_call_hears_it(wanted: Call, known: CapabilityRecord) -> None:
-    if not mismatches(demand_of_call(wanted), known):
+    if not mismatches(demand_of_call(wanted), PeerId("anybody"), known):
         assert call_topic(wanted) in topics_of(known)
