@@ -39,8 +39,12 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         submitted_ms=job.submitted_ms,
     )
     happened = [event_view(row) for row in rows]
+    retries = 0
     for event in happened:
         view = dataclasses.replace(view, **_changes(event.kind, event.detail))
+        retries += event.kind == "retry"
+        if event.kind == "awarded":  # Of a losing bid that stood by there was no new call.
+            view = dataclasses.replace(view, attempts=retries + 1)
         if event.kind in LAST:
             view = dataclasses.replace(view, ended_ms=event.at_ms)
     if sum(bid.eligible for bid in view.bids) < 2:  # Then the job's own limit set the price.
@@ -76,6 +80,8 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
                 "provider": detail["provider"],
                 "price_hour": hourly_of_rate(detail["rate"]),
                 "runner_up_hour": hourly_of_rate(detail["runner_up"]),
+                "exit_code": None,
+                "usage_ms": None,
             }
         case "returning":
             return {**phase, "exit_code": detail["exit_code"], "usage_ms": detail["usage_ms"]}

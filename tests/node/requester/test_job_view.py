@@ -69,6 +69,13 @@ def test_a_new_attempt_forgets_what_the_last_one_said() -> None:
     assert last == StepsView(100, 300, 200, 100, 100)
 
 
+def test_an_attempt_on_a_bid_that_stood_by_counts_although_nothing_was_called() -> None:
+    awarded = next(event for event in WAY if isinstance(event, events.Awarded))
+    found = view(*WAY, events.Retrying(Failure.OUTPUTS_LOST, "gone"), awarded)
+    assert (found.phase, found.attempts, found.provider) == ("awarded", 2, awarded.provider)
+    assert (found.exit_code, found.usage_ms) == (None, None), "those were of the last one"
+
+
 def test_no_step_takes_less_than_no_time() -> None:
     happened = rows(*WAY)
     later = [*happened[:-1], dataclasses.replace(happened[-1], at_ms=500)]
