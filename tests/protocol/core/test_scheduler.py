@@ -197,9 +197,9 @@ def test_a_provider_that_falls_silent_at_the_award_costs_its_job_another_slot() 
 
 def test_a_job_that_got_a_slot_hears_no_more_of_the_auction_that_it_began() -> None:
     network, ann = network_of(1, 1, job_ms=500)
-    network.drop = lambda sender, receiver, message: sender == "ben1"
     first = network.submit(ann)
     assert network.run_until(lambda: bool(events(ann, Running)))
+    network.drop = lambda sender, receiver, message: sender == "ben1"  # The call waits for it.
     second = network.submit(ann)  # It calls; then the first one leaves its slot.
     assert all_done(network, ann, [first, second], 20_000)
     network.run(10_000)
