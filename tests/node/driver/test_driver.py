@@ -327,7 +327,7 @@ async def test_a_crash_after_the_commit_loses_nothing_of_what_shared_it(
     assert performed.log == []
     assert not any(one.is_set() for one in taken)
     assert [row.job_id for row in await journal.open_jobs()] == jobs
-    assert [[row.kind for row in await journal.events(job)] for job in jobs] == [["waiting"]] * 3
+    assert [[row.kind for row in await journal.events(job)] for job in jobs] == [["queued"]] * 3
 
 
 async def test_the_effects_of_recovery_come_first(
