@@ -4,8 +4,7 @@ Spec: specs/network.md.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, ParamSpec, Self, TypeVar
 
@@ -36,13 +35,23 @@ LIBP2P_ERRORS: Final = (
 )
 
 
-@contextmanager
-def reaching(peer: PeerId) -> Iterator[None]:
+class reaching:  # noqa: N801 - reads like the context managers of contextlib.
     """Turn any error of a peer's connection into PeerUnreachable."""
-    try:
-        yield
-    except LIBP2P_ERRORS as error:
-        raise PeerUnreachable(f"{peer} cannot be reached: {error!r}") from error
+
+    def __init__(self, peer: PeerId) -> None:
+        self._peer = peer
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, LIBP2P_ERRORS):
+            raise PeerUnreachable(f"{self._peer} cannot be reached: {error!r}") from error
 
 
 class contained:  # noqa: N801 - reads like the context managers of contextlib.

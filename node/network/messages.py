@@ -157,7 +157,8 @@ class Requests:
         pipe, before, is_new = await self._write(line, peer, data, turn)
         answer = None
         try:
-            await before.over.wait()
+            if not before.over.is_set():
+                await before.over.wait()
             if line.pipe is pipe:
                 answer = await pipe.frames.read()
         except MalformedMessage as fault:

@@ -116,7 +116,6 @@ class RepairedYamux(yamux.Yamux):
             if scope.cancelled_caught:
                 await self._give_up()
                 raise MuxedStreamError("the peer takes no more bytes")
-        await trio.lowlevel.checkpoint()
 
     async def _measure_rtt_loop(self) -> None:
         # libp2p calls this once for each connection.

@@ -4,6 +4,7 @@
 |---------------------------------------------------------------|----------------------------|
 | a reader that pauses for five seconds breaks the stream       | repairs/blocked_writes.py  |
 | every read, even of one byte, costs a frame on the wire       | repairs/window_updates.py  |
+| every read and write of a stream costs a switch of tasks      | repairs/stream_state.py    |
 | the windows of a peer's own streams grow to 16 MiB each        | repairs/window_growth.py   |
 | a length-prefixed message in many small pieces is given up    | repairs/long_reads.py      |
 | gossip to a peer is dropped once 32 messages wait for it      | repairs/gossip_queue.py    |
@@ -46,6 +47,7 @@ from node.network.repairs import (
     gossip_queue,
     long_reads,
     service_tasks,
+    stream_state,
     window_growth,
     window_updates,
 )
@@ -66,5 +68,6 @@ def apply() -> None:
     gossip_queue.apply()
     long_reads.apply()
     service_tasks.apply()
+    stream_state.apply()
     window_growth.apply()
     window_updates.apply()
