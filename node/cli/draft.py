@@ -33,6 +33,8 @@ class Draft:
     profile: str | None = None
     region: str | None = None
     retries: int | None = None
+    queue_ms: int | None = None
+    priority: int | None = None
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
     where: str | None = None
@@ -41,7 +43,7 @@ class Draft:
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
-    "retries", "hard_limits", "where",
+    "retries", "queue_ms", "priority", "hard_limits", "where",
 )  # fmt: skip
 
 

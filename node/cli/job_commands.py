@@ -99,6 +99,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("name", view["name"] or None),
         ("phase", view["phase"]),
         ("why", view["why"]),
+        ("queue", _queue(view["queue"], view["why"])),
         ("exit code", view["exit_code"]),
         ("image", view["image"]),
         ("command", _command(view)),
@@ -187,6 +188,23 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     else:
         for output in fetched:
             click.echo(plain(str(folder / output["path"])))
+
+
+def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
+    """Return a job's place in the queue in words. `said`: what its reason already says."""
+    if queue is None:
+        return None
+    import time
+
+    now_ms = int(time.time() * 1000)
+    why = f": {queue['why']}" if queue["why"] not in {"", said} else ""
+    again = queue["retry_ms"] and f"calls again in {duration(max(0, queue['retry_ms'] - now_ms))}"
+    parts = (
+        f"{queue['place']} of {queue['jobs']}{why}",
+        again,
+        f"until {instant(queue['until_ms'])}",
+    )
+    return "; ".join(filter(None, parts))
 
 
 def _command(view: dict[str, Any]) -> str:

@@ -98,6 +98,8 @@ TOP: Final[dict[str, _Key]] = {
     "profile": _Key("profile", _text),
     "region": _Key("region", _text),
     "retries": _Key("retries", _number),
+    "queue_timeout": _Key("queue_ms", _duration),
+    "priority": _Key("priority", _number),
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
     "where": _Key("where", _text),

@@ -127,6 +127,19 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     help="Further attempts if a provider fails; default 2 (requester.retries).",
 )
 @click.option(
+    "--queue-timeout",
+    "queue_ms",
+    type=Duration(),
+    help="How long the job waits for capacity, such as 10m; default 1h. 0: it asks once.",
+)
+@click.option(
+    "--priority",
+    type=click.IntRange(-10, 10),
+    metavar="N",
+    help="-10 to 10, default 0: a job of a higher priority goes before your earlier jobs, by"
+    " 10 minutes a step.",
+)
+@click.option(
     "--hard-limits",
     is_flag=True,
     default=None,
@@ -214,8 +227,8 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: cap_percent, profile, region, drivers, hard_limits, where; [resources] gpu_class,
-    vram, output, log, processes.
+    Further keys: queue_timeout, priority, cap_percent, profile, region, drivers, hard_limits,
+    where; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

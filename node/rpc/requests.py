@@ -33,7 +33,7 @@ RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
-TERMS: Final = ("region", "retries", "cap_percent", "where")
+TERMS: Final = ("region", "retries", "queue_ms", "priority", "cap_percent", "where")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -74,6 +74,8 @@ class JobRequest(BaseModel):
     profile: Literal["quick", "vickrey"] = "vickrey"
     region: str | None = None
     retries: int | None = None
+    queue_ms: int | None = None
+    priority: int | None = None
     drivers: list[str] = []
     hard_limits: bool = False
     where: str | None = Field(None, description="A query for providers: specs/query.md.")

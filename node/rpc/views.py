@@ -177,6 +177,21 @@ class FailedAttemptView:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueView:
+    """The place of a job among the jobs that wait for capacity."""
+
+    place: int
+    """1 for the next job."""
+    jobs: int
+    why: str
+    """Why it waits; empty if only for its turn."""
+    retry_ms: int | None
+    """When it calls for bids again; None: at its turn."""
+    until_ms: int
+    """When it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job of this node's user.
 
@@ -212,6 +227,8 @@ class JobView:
     receipt: ReceiptView | None = None
     output_digest: str | None = None
     steps: StepsView = StepsView()
+    queue: QueueView | None = None
+    """Its place while it waits for capacity; only where one job is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

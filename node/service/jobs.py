@@ -7,7 +7,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,11 +15,11 @@ from typing import Final
 import trio
 
 from node.driver.clock import Clock
-from node.driver.driver import Inbox
+from node.driver.driver import Driver
 from node.driver.job_events import PHASES, event_view, kind_of
 from node.requester.job_view import job_view
 from node.requester.results import Results
-from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts
+from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts, QueueView
 from node.service.images import ImageService
 from node.storage.journal import JobRow, Journal
 from protocol.core.jobs import Ending, Job
@@ -44,13 +44,13 @@ class JobService:
 
     def __init__(
         self,
-        inbox: Inbox,
+        driver: Driver,
         journal: Journal,
         clock: Clock,
         images: ImageService,
         results: Results,
     ) -> None:
-        self._inbox = inbox
+        self._driver = driver
         self._journal = journal
         self._clock = clock
         self._images = images
@@ -83,7 +83,7 @@ class JobService:
             whole = await self._images.hold(job_id, spec)
             try:
                 # The job is open once the driver has saved it: see `saved`.
-                await self._inbox.take(JobSubmitted(job_id, whole))
+                await self._driver.take(JobSubmitted(job_id, whole))
             finally:
                 if job_id not in self._open:
                     self._images.release(job_id)
@@ -95,11 +95,13 @@ class JobService:
         return tuple([await self._view(job) for job in found])
 
     async def get(self, reference: str) -> JobView:
-        return await self._view(await self._find(reference))
+        job = await self._find(reference)
+        view, place = await self._view(job), self._driver.core.place_of(job.job_id)
+        return replace(view, queue=QueueView(*astuple(place)) if place else None)
 
     async def cancel(self, reference: str) -> JobView:
         job = await self._find(reference)
-        await self._inbox.take(JobCancelled(job.job_id))
+        await self._driver.take(JobCancelled(job.job_id))
         return await self.get(job.job_id.hex())
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:

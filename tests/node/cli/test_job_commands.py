@@ -1,11 +1,12 @@
 """Commands about jobs that were submitted. Spec: specs/rpc.md#command-line."""
 
 import signal
+import time
 
 import pytest
 
 from node.cli.connection import Connection
-from node.rpc.views import BidView, FailedAttemptView
+from node.rpc.views import BidView, FailedAttemptView, QueueView
 from tests.node.cli.conftest import start_cli
 from tests.node.rpc.recorded import PEER
 
@@ -65,6 +66,17 @@ def test_a_reason_is_said_once(cli, daemon, job):
     assert text.count("nobody bids") == 1
     assert "why        nobody bids\n" in text
     assert text.endswith("0.000000000  as above\n")
+
+
+def test_the_place_in_the_queue(cli, daemon, job):
+    until_ms, soon_ms = 1_800_000_000_000, int(time.time() * 1000) + 40_000
+    why = "no bids: 4 providers are busy"
+    place = QueueView(3, 20, why, soon_ms, until_ms)
+    daemon.do(lambda: daemon.service.advance(job, "queued", reason="no-bids", why=why, queue=place))
+    text = cli("show", job).out
+    assert "queue      3 of 20; calls again in " in text
+    assert "; until 2027-01-15 08:00:00Z\n" in text
+    assert text.count(why) == 1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
         "run", "--name", "n", "--cpus", "2", "--memory", "2G", "--disk", "4G", "--gpus", "1",
         "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
         "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
+        "--queue-timeout", "10m", "--priority", "-3",
         "--where", "cpus>=2 isolation>=gvisor", "--env", "A=b=c", "--env", "E=",
         "--output", "out", "--key", "my own", "base", "--", "cmd", "-x",
     )  # fmt: skip
@@ -63,6 +64,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     assert [(each.name, each.value) for each in work.env] == [("A", "b=c"), ("E", "")]
     assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d/x", 600_000)
     assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)
+    assert (terms.queue_ms, terms.priority) == (600_000, -3)
     assert (spec.name, spec.key) == ("n", b"my own")
     assert terms.where == "cpus>=2 isolation>=gvisor"
     assert (tmp_path / "out" / "result" / "answer.txt").read_text() == "42\n"
@@ -129,6 +131,9 @@ def test_a_job_that_ran_out_of_time_has_its_code(cli, daemon):
             5,
             "error: --where: vram<40G contradicts vram>80G\n",
         ),
+        (["run", "--queue-timeout", "-1h", "base", "x"], 2, "'-1h' is not a duration"),
+        (["run", "--queue-timeout", "99d", "base", "x"], 5, "--queue-timeout: give 0 ms to 720 h"),
+        (["run", "--priority", "11", "base", "x"], 2, "11 is not in the range -10<=x<=10"),
         (["run", "bsae", "x"], 4, "\n  did you mean 'base'?\n"),
         (["run", "--memory", "1M", "base", "x"], 5, "error: --memory: give 16 MiB to "),
         (["run", "--key", "é", "base", "x"], 2, "printable ASCII characters"),

@@ -26,8 +26,8 @@ def test_everything_arrives():
     spec = spec_of(
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
-        profile="quick", region="europe", retries=0, drivers=["docker"], hard_limits=True,
-        where="price<2",
+        profile="quick", region="europe", retries=0, queue_ms=0, priority=-3,
+        drivers=["docker"], hard_limits=True, where="price<2",
         inputs=[
             {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
             {"path": "b", "digest": "cd" * 32, "size": 3, "executable": True},
@@ -41,6 +41,7 @@ def test_everything_arrives():
     assert work.inputs == (FileRef("d/a", blob), FileRef("b", blob, executable=True))
     assert (terms.profile, terms.region, terms.retries) == (QUICK, "europe", 0)
     assert (terms.hard_limits, terms.where) == (True, "price<2")
+    assert (terms.queue_ms, terms.priority, terms.hard_limits) == (0, -3, True)
     assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
 
 

@@ -119,6 +119,15 @@ async def test_a_job_that_nobody_can_run(pair: LocalPair) -> None:
         await pair.jobs.outputs(job)
 
 
+async def test_a_job_that_waits_has_a_place(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    jobs = [(await pair.jobs.submit(spec_of(huge, key=key))).id for key in (b"a", b"b")]
+    views = [await pair.phase(job, "queued") for job in jobs]
+    assert [(view.queue.place, view.queue.jobs) for view in views] == [(1, 2), (2, 2)]
+    assert views[0].queue.until_ms == views[0].submitted_ms + Terms(1).queue_ms
+
+
 async def test_cancelling(pair: LocalPair) -> None:
     job = await pair.running()
     (serving,) = pair.bea.node.core.provider.leases.values()
