@@ -38,12 +38,14 @@ class Draft:
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
     where: str | None = None
+    array: str | None = None
 
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "queue_ms", "priority", "hard_limits", "where",
+    "array",
 )  # fmt: skip
 
 

@@ -3,11 +3,21 @@
 Spec: specs/rpc.md#command-line.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from node.cli.arrays import (
+    fetch_array,
+    is_array,
+    members_of,
+    require_array,
+    show_array,
+    show_members,
+    summary,
+)
 from node.cli.connection import Connection, quoted
 from node.cli.failure import CliError
 from node.cli.options import LINES, reaches_node
@@ -27,7 +37,13 @@ COMMAND_WIDTH: Final = 40
 """The characters of a job's command that tables show."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
 
-job_argument = click.argument("job")
+
+def _reference(_context: click.Context, _argument: click.Parameter, job: str | None) -> str | None:
+    """Return ID/INDEX as the API writes it: ID[INDEX]."""
+    return job and re.sub(r"/(\d+)$", r"[\1]", job)
+
+
+job_argument = click.argument("job", callback=_reference)
 
 
 @click.command()
@@ -35,12 +51,20 @@ job_argument = click.argument("job")
     "--limit", type=click.IntRange(1, 500), default=20, help="The maximum number of jobs."
 )
 @click.option("--before", metavar="JOB", help="Only jobs older than this one.")
+@click.argument("array", required=False)
 @reaches_node(LINES)
-def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> None:
-    """List your jobs, newest first.
+def jobs(
+    *, array: str | None, limit: int, before: str | None, node: Connection, as_json: bool
+) -> None:
+    """List your jobs, newest first, or the jobs of an array.
 
     Example: mutirao jobs --limit 5
     """
+    if array is not None:
+        view = node.get(f"/jobs/{quoted(array)}")
+        require_array(view)
+        show_members(members_of(node, view["id"]), as_json=as_json)
+        return
     found = node.get("/jobs", limit=limit, before=before)
     if as_json:
         for view in found:
@@ -48,8 +72,10 @@ def jobs(*, limit: int, before: str | None, node: Connection, as_json: bool) -> 
         return
     show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
         (
-            short_job(view["id"]), view["name"] or "-", view["phase"], _or_dash(view["exit_code"]),
-            short_peer(view["provider"]), instant(view["submitted_ms"]), _cut(_command(view)),
+            short_job(view["id"]), view["name"] or "-",
+            f"{view['phase']}: {summary(view)}" if is_array(view) else view["phase"],
+            _or_dash(view.get("exit_code")), short_peer(view.get("provider")),
+            instant(view["submitted_ms"]), _cut(_command(view)),
         )
         for view in found
     ])  # fmt: skip
@@ -68,6 +94,9 @@ def show(*, job: str, node: Connection, as_json: bool) -> None:
     view = node.get(f"/jobs/{quoted(job)}")
     if as_json:
         show_json(view)
+        return
+    if is_array(view):
+        show_array(view)
         return
     show_fields(_job_fields(view))
     if view["bids"]:
@@ -154,16 +183,18 @@ def cancel(*, job: str, node: Connection, as_json: bool) -> None:
 
     Example: mutirao cancel 3f9a0c
     """
-    from node.cli.attach import summary
+    from node.cli.attach import summary as job_summary
 
     view = node.post(f"/jobs/{quoted(job)}/cancel")
     short = short_job(view["id"])
     if as_json:
         show_json(view)
+    elif is_array(view):
+        say(f"array {short}: {summary(view)}")
     elif view["phase"] in {"done", "failed"}:
         say(f"job {short} had ended already: {view['phase']}")
     elif view["phase"] == "cancelled":
-        say(f"job {short}: {summary(view)}")
+        say(f"job {short}: {job_summary(view)}")
     else:
         say(f"job {short}: cancelling; `mutirao show {short}` shows the result and the cost")
 
@@ -179,7 +210,9 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     """
     from node.cli.fetch import fetch_outputs
 
-    fetched = fetch_outputs(node, job, folder)
+    view = node.get(f"/jobs/{quoted(job)}")
+    fetch = fetch_array if is_array(view) else fetch_outputs
+    fetched = fetch(node, view["id"], folder)
     if as_json:
         for output in fetched:
             show_json(output)
@@ -205,6 +238,21 @@ def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
         f"until {instant(queue['until_ms'])}",
     )
     return "; ".join(filter(None, parts))
+
+
+@click.command()
+@job_argument
+@reaches_node()
+def retry(*, job: str, node: Connection, as_json: bool) -> None:
+    """Run a job again that did not exit with 0; of an array, only such jobs.
+
+    Example: mutirao retry 3f9a0c
+    """
+    view = node.post(f"/jobs/{quoted(job)}/retry")
+    if as_json:
+        show_json(view)
+    else:
+        say(f"{short_job(view['id'])}: {summary(view) if is_array(view) else view['phase']}")
 
 
 def _command(view: dict[str, Any]) -> str:
@@ -244,5 +292,5 @@ def _or_dash(value: Any) -> str:
 
 
 COMMANDS: Final = {
-    "jobs": jobs, "show": show, "logs": logs, "cancel": cancel, "outputs": outputs,
+    "jobs": jobs, "show": show, "logs": logs, "cancel": cancel, "retry": retry, "outputs": outputs,
 }  # fmt: skip

@@ -103,6 +103,7 @@ TOP: Final[dict[str, _Key]] = {
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
     "where": _Key("where", _text),
+    "array": _Key("array", _text),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

@@ -28,6 +28,7 @@ HOMES: Final[dict[str, str]] = {
     "show": "job_commands",
     "logs": "job_commands",
     "cancel": "job_commands",
+    "retry": "job_commands",
     "outputs": "job_commands",
     "image": "image_commands",
     "config": "config_commands",

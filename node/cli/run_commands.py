@@ -4,6 +4,7 @@ Spec: specs/rpc.md#command-line.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,6 +47,11 @@ def _check_key(_context: click.Context, _option: click.Parameter, key: str | Non
     return key
 
 
+array_option = click.option(
+    "--array", metavar="INDICES",
+    help="Run the job once for each index, such as 0-99, 0-98:2 or 1,7; at most 10000. Each job"
+    " finds its own in MUTIRAO_ARRAY_INDEX.",
+)  # fmt: skip
 output_option = click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Fetch the job's output files (/out) into this folder.",
@@ -159,6 +165,7 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     metavar="NAME=VALUE",
     help="A variable of the job's environment; may be repeated.",
 )
+@array_option
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
@@ -188,18 +195,20 @@ def run_job(
     job = _send(node, draft, found, key, words)
     if detach:
         return _print_id(job, as_json=as_json)
-    from node.cli.attach import attach
-
-    return attach(node, job, output, as_json=as_json)
+    return _follow(node, job, output, as_json=as_json)
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-f", "--follow", is_flag=True, help="Follow the job to its end, as `run` does.")
+@array_option
 @output_option
 @key_option
 @reaches_node(SUBMIT_JSON)
-def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **reach: Any) -> int:
+def submit(
+    *, file: Path, follow: bool, array: str | None, output: Path | None, key: str | None,
+    **reach: Any,
+) -> int:  # fmt: skip
     """Submit the job of a TOML file, and print its id.
 
     image and command are required; all other keys have the defaults that `mutirao run --help`
@@ -227,21 +236,29 @@ def submit(*, file: Path, follow: bool, output: Path | None, key: str | None, **
       disk = "4G"
       gpus = 0
 
-    Further keys: queue_timeout, priority, cap_percent, profile, region, drivers, hard_limits,
-    where; [resources] gpu_class, vram, output, log, processes.
+    Further keys: array, queue_timeout, priority, cap_percent, profile, region, drivers,
+    hard_limits, where; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file
 
     node, as_json = reach["node"], reach["as_json"]
     draft = read_job_file(file)
+    if array is not None:
+        draft = replace(draft, array=array)
     found = find_inputs(draft.inputs, file.absolute().parent)
     job = _send(node, draft, found, key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
+    return _follow(node, job, output, as_json=as_json)
+
+
+def _follow(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
+    from node.cli.arrays import follow_array, is_array
     from node.cli.attach import attach
 
-    return attach(node, job, output, as_json=as_json)
+    follow = follow_array if is_array(job) else attach
+    return follow(node, job, output, as_json=as_json)
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -260,7 +277,6 @@ def _send(
 ) -> dict[str, Any]:
     """Upload the inputs, submit the job and return it. `words`: the user's name of each field."""
     import secrets
-    from dataclasses import replace
 
     from node.cli.inputs import upload_inputs
     from node.cli.refusals import explained

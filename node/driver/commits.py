@@ -43,8 +43,8 @@ def _snapshot(effect: Save) -> Snapshot:
     if state is None:
         return Snapshot(effect.table, effect.key, "", None)
     if isinstance(state, Job):
-        name, key = state.ending.value, state.spec.key
-        return Snapshot(effect.table, effect.key, name, to_snapshot(state), key)
+        name, spec = state.ending.value, state.spec
+        return Snapshot(effect.table, effect.key, name, to_snapshot(state), spec.key, spec.place)
     return Snapshot(effect.table, effect.key, type(state).__name__, to_snapshot(state))
 
 

@@ -39,8 +39,8 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         submitted_ms=job.submitted_ms,
     )
     happened = [event_view(row) for row in rows]
-    retries = 0
-    for event in happened:
+    run, retries = _last_run(happened), 0
+    for event in run:
         view = dataclasses.replace(view, **_changes(event.kind, event.detail))
         retries += event.kind == "retry"
         if event.kind == "awarded":  # Of a losing bid that stood by there was no new call.
@@ -51,8 +51,14 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         view = dataclasses.replace(view, runner_up_hour=None)
     return dataclasses.replace(
         view, failed_attempts=_failed_attempts(happened), cost=_cost(happened),
-        steps=_steps(job.submitted_ms, happened),
+        steps=_steps(job.submitted_ms, run),
     )  # fmt: skip
+
+
+def _last_run(happened: list[JobEventView]) -> list[JobEventView]:
+    """Return the events since the user had an ended job run again."""
+    ends = [place for place, event in enumerate(happened[:-1]) if event.kind in LAST]
+    return happened[ends[-1] + 1 :] if ends else happened
 
 
 def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _problem(status: HTTPStatus, code: str, detail: str) -> Problem:
 
 def _field_problem(line: Any) -> FieldProblem:
     places = [str(place) for place in line["loc"][1:] if line["type"] != "json_invalid"]
+    if places[:1] in (["job"], ["jobs"]):  # One of the two forms of POST /v1/jobs.
+        places = places[1:]
     return FieldProblem(field=_line(".".join(places)) or "body", detail=_line(line["msg"]))
 
 

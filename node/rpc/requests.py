@@ -5,6 +5,8 @@ pydantic checks the form of the JSON here; the bounds of the values are those of
 Spec: specs/rpc.md#job-request.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +17,9 @@ from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 from protocol.values.units import rate_of_hourly
 from protocol.wire.job import (
+    ARRAY_ID_BYTES,
+    ARRAY_INDEX_MAX,
+    ARRAY_MAX,
     QUICK,
     VICKREY,
     BlobRef,
@@ -24,15 +29,21 @@ from protocol.wire.job import (
     Resources,
     Terms,
     Workload,
+    array_of,
     faults,
 )
 from protocol.wire.schema import to_plain
+from protocol.wire.snapshot import to_snapshot
 
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
 LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
+INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
+FAULTS_MAX: Final = 10
+ARRAY_BYTES_MAX: Final = 64 * 2**20
+"""Each job of an array is stored whole."""
 TERMS: Final = ("region", "retries", "queue_ms", "priority", "cap_percent", "where")
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -79,6 +90,7 @@ class JobRequest(BaseModel):
     drivers: list[str] = []
     hard_limits: bool = False
     where: str | None = Field(None, description="A query for providers: specs/query.md.")
+    array: str | None = Field(None, description="Indices of many equal jobs: 0-99, 0-98:2, 1,7.")
 
 
 class ImageRequest(BaseModel):
@@ -86,6 +98,54 @@ class ImageRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     path: str = Field(min_length=1)
+
+
+def array_specs_of(
+    requests: Sequence[JobRequest], images: Mapping[str, str], key: str
+) -> tuple[list[JobSpec], list[int]]:
+    """Return the jobs of an array and their indices. `images`: the digest of each image's name.
+
+    One request with `array` stands for equal jobs; others get their place as index. Raises
+    InvalidRequest, which names every job at fault, up to ten.
+    """
+    if not 0 < len(requests) <= ARRAY_MAX:
+        raise InvalidRequest(f"{len(requests)} jobs; an array has 1 to {ARRAY_MAX}: split it")
+    if requests[0].array is not None and len(requests) == 1:
+        indices = indices_of(requests[0].array)
+        spec = job_spec_of(requests[0], images[requests[0].image], key)
+        if len(indices) * len(to_snapshot(spec)) > ARRAY_BYTES_MAX:
+            raise InvalidRequest("the jobs of this array are too large; give long texts as inputs")
+        _check(array_of([spec], bytes(ARRAY_ID_BYTES), indices[-1:])[0])
+        return [spec] * len(indices), indices
+    if any(request.array is not None for request in requests):
+        raise InvalidRequest("array: a job of an array is no array itself")
+    specs, faulty = [], []
+    for place, request in enumerate(requests):
+        try:
+            spec = job_spec_of(request, images[request.image], key)
+            _check(array_of([spec], bytes(ARRAY_ID_BYTES), [place])[0])
+            specs.append(spec)
+        except InvalidRequest as error:
+            faulty.append(f"job {place}: {error}")
+    if faulty:
+        raise InvalidRequest("; ".join(faulty[:FAULTS_MAX]))
+    return specs, list(range(len(specs)))
+
+
+def indices_of(text: str) -> list[int]:
+    """Return the indices in "0-99", "0-98:2" or "1,7", sorted; InvalidRequest if they are none."""
+    ranges = []
+    for part in text.split(","):
+        match = INDICES.fullmatch(part.strip())
+        first, last, step = (int(each or 0) for each in match.groups()) if match else (1, 0, 0)
+        last = last if match and match[2] else first
+        if match is None or not first <= last <= ARRAY_INDEX_MAX:
+            raise InvalidRequest(f"array: {part[:40]!r} is not a range such as 0-99 or 0-98:2")
+        ranges.append(range(first, last + 1, step or 1))
+    count = sum(map(len, ranges))
+    if count > ARRAY_MAX:
+        raise InvalidRequest(f"array: {count} jobs; an array has at most {ARRAY_MAX}: split it")
+    return sorted({index for each in ranges for index in each})
 
 
 def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:

@@ -5,16 +5,18 @@ Every method may raise a `NodeError`; the API answers with its code and its one 
 Spec: specs/rpc.md#service.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from node.rpc.views import (
+    ArrayView,
     BlobView,
     ImageView,
     JobEventView,
     JobView,
+    MemberView,
     OfferView,
     OutputView,
     PeerView,
@@ -33,14 +35,26 @@ class JobApi(Protocol):
         """
         ...
 
-    async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
+    async def submit_array(self, specs: Sequence[JobSpec], indices: Sequence[int]) -> ArrayView:
+        """Submit jobs as one array, all or none; their key is that of the array."""
+        ...
+
+    async def retry(self, reference: str) -> JobView | ArrayView:
+        """Run again what ended in another way than with exit code 0; NotFound, StorageFull."""
+        ...
+
+    async def members(self, reference: str, limit: int, after: int) -> tuple[MemberView, ...]:
+        """Return at most `limit` members of an array, by index, after an index."""
+        ...
+
+    async def page(self, limit: int, before: str | None) -> tuple[JobView | ArrayView, ...]:
         """Return at most `limit` jobs, newest first, that are older than the job `before`."""
         ...
 
-    async def get(self, reference: str) -> JobView: ...
+    async def get(self, reference: str) -> JobView | ArrayView: ...
 
-    async def cancel(self, reference: str) -> JobView:
-        """Cancel a job; a job that has ended is returned unchanged."""
+    async def cancel(self, reference: str) -> JobView | ArrayView:
+        """Cancel a job, or all of an array; a job that has ended is returned unchanged."""
         ...
 
     def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:

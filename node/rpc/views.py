@@ -232,6 +232,55 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberView:
+    """A job of an array."""
+
+    index: int
+    id: str
+    phase: str
+    exit_code: int | None = None
+    reason: str | None = None
+    why: str | None = None
+    paid: int = 0
+    """The cost of all attempts that have ended, in nano-credits."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """Why members of an array failed, and which."""
+
+    why: str
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayView:
+    """An array of jobs of this node's user.
+
+    `phase` is "queued", "running", or one of the last three: "done" (each member exited with 0),
+    "failed", "cancelled". The five counts add up to `size`. A member that exited with another code
+    than 0 counts as failed.
+    """
+
+    id: str
+    name: str
+    phase: str
+    image: str
+    command: tuple[str, ...]
+    submitted_ms: int
+    ended_ms: int | None
+    size: int
+    done: int
+    failed: int
+    cancelled: int
+    running: int
+    waiting: int
+    cost: str | None
+    failures: tuple[FailureView, ...]
+    """The most frequent first, at most 20."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobEventView:
     """Something that happened to a job. `seq` counts from 1 within the job."""
 

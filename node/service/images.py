@@ -5,7 +5,7 @@ Spec: specs/rpc.md#service.
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from node.data.images import Images
 from node.rpc.views import BlobView, ImageView
 from protocol.values.errors import BlobUnavailable, NotFound, StorageFull
 from protocol.values.ids import Digest, JobId
-from protocol.wire.job import JobSpec, Workload
+from protocol.wire.job import BlobRef, JobSpec, Workload
 
 DISK_BYTES_MIN: Final = 64 * 1024 * 1024
 """With less free disk than this, no new job is accepted."""
@@ -65,30 +65,43 @@ class ImageService:
 
     # --- pins of jobs ---------------------------------------------------------------------
 
-    async def hold(self, job_id: JobId, spec: JobSpec) -> JobSpec:
-        """Pin a job's image and inputs until `release`; return its spec with the image's size.
+    async def hold(self, jobs: Mapping[JobId, JobSpec]) -> dict[JobId, JobSpec]:
+        """Pin image and inputs of jobs until `release`; return each spec with the image's size.
 
         NotFound if any of them is missing, StorageFull if the disk has no room for a new job.
         """
         if shutil.disk_usage(self._folder).free < DISK_BYTES_MIN:
             raise StorageFull("the disk is full: free some space, then submit the job again")
-        workload = spec.workload
-        try:
-            missing = await self._images.missing(workload.image)
-            parts = await self._images.parts(workload.image)
-        except BlobUnavailable:
-            raise _no_image(workload.image) from None
-        if missing:
-            raise _no_image(workload.image)
-        self._require_inputs(workload)
-        inputs = [file.blob.digest for file in workload.inputs]
-        self._blobs.pin(pins_of_job(job_id), *(part.digest for part in parts), *inputs)
-        size = sum(part.size for part in parts)
-        return replace(spec, workload=replace(workload, image_bytes=size))
+        parts: dict[Digest, tuple[BlobRef, ...]] = {}
+        for spec in jobs.values():
+            image = spec.workload.image
+            if image not in parts:
+                parts[image] = await self._parts(image)
+        for spec in jobs.values():
+            self._require_inputs(spec.workload)
+        held = {}
+        for job_id, spec in jobs.items():
+            of_image, inputs = parts[spec.workload.image], spec.workload.inputs
+            digests = (*(part.digest for part in of_image), *(file.blob.digest for file in inputs))
+            self._blobs.pin(pins_of_job(job_id), *digests)
+            size = sum(part.size for part in of_image)
+            held[job_id] = replace(spec, workload=replace(spec.workload, image_bytes=size))
+        return held
 
     def release(self, job_id: JobId) -> None:
         """Unpin a job's image and inputs, if there are any."""
         self._blobs.unpin(pins_of_job(job_id))
+
+    async def _parts(self, image: Digest) -> tuple[BlobRef, ...]:
+        """Return the blobs of an image that is complete; NotFound if it is not."""
+        try:
+            missing = await self._images.missing(image)
+            parts = await self._images.parts(image)
+        except BlobUnavailable:
+            raise _no_image(image) from None
+        if missing:
+            raise _no_image(image)
+        return tuple(parts)
 
     def _require_inputs(self, workload: Workload) -> None:
         for file in workload.inputs:

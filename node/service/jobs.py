@@ -4,6 +4,7 @@ Spec: specs/rpc.md#service.
 """
 
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -19,20 +20,37 @@ from node.driver.driver import Driver
 from node.driver.job_events import PHASES, event_view, kind_of
 from node.requester.job_view import job_view
 from node.requester.results import Results
-from node.rpc.views import JobEventView, JobView, OutputView, PhaseCounts, QueueView
+from node.rpc.views import (
+    ArrayView,
+    JobEventView,
+    JobView,
+    MemberView,
+    OutputView,
+    PhaseCounts,
+    QueueView,
+)
+from node.service.arrays import Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
 from node.storage.journal import JobRow, Journal
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress, Report
-from protocol.machines.inputs import JobCancelled, JobSubmitted
+from protocol.machines.inputs import ArraySubmitted, JobCancelled, JobSubmitted
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import Digest, JobId
-from protocol.wire.job import JobSpec
+from protocol.wire.job import (
+    ARRAY_ID_BYTES,
+    ARRAY_INDEX_MAX,
+    JobSpec,
+    array_of,
+    member_id,
+)
 from protocol.wire.snapshot import from_snapshot
 
 PREFIX_MIN: Final = 6
 FOUND_MAX: Final = 10
 """The most jobs with the same prefix that are counted."""
+MEMBER: Final = re.compile(r"([0-9A-Fa-f]+)\[(\d{1,10})\]")
+"""A member of an array: 3f9a0c[17]."""
 LOG_POLL_S: Final = 0.05
 LOG_CHUNK: Final = 64 * 1024
 OUTPUTS_KEPT_MAX: Final = 2
@@ -63,6 +81,7 @@ class JobService:
         self._progress: dict[JobId, Progress] = {}
         self._outputs: dict[JobId, dict[str, OutputView]] = {}
         self._submitting = trio.Lock()
+        self._arrays = Arrays(journal, clock, self._open, self._phases)
 
     def recover(
         self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
@@ -80,32 +99,78 @@ class JobService:
             if known is not None:
                 return await self._view(known)
             job_id = JobId(secrets.token_bytes(16))
-            whole = await self._images.hold(job_id, spec)
+            whole = (await self._images.hold({job_id: spec}))[job_id]
             try:
                 # The job is open once the driver has saved it: see `saved`.
                 await self._driver.take(JobSubmitted(job_id, whole))
             finally:
                 if job_id not in self._open:
                     self._images.release(job_id)
-        return await self.get(job_id.hex())
+        return await self._one(await self._find(job_id.hex()))
 
-    async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
-        last = None if before is None else (await self._find(before)).job_id
+    async def submit_array(self, specs: Sequence[JobSpec], indices: Sequence[int]) -> ArrayView:
+        async with self._submitting:
+            row = await self._journal.job_of_key(specs[0].key)
+            if row is not None:
+                known: Job = from_snapshot(Job, row.data)
+                await self._arrays.require_same(known.spec.array, specs, indices)
+                return await self._arrays.view(known.spec.array)
+            array = secrets.token_bytes(ARRAY_ID_BYTES)
+            members = array_of(specs, array, indices)
+            await self._start({member_id(array, spec.index): spec for spec in members})
+        return await self._arrays.view(array)
+
+    async def retry(self, reference: str) -> JobView | ArrayView:
+        job = await self._first(reference)
+        async with self._submitting:
+            ids = await self._failed_of(job)
+            rows = [await self._journal.jobs_between(job_id, job_id) for job_id in ids]
+            jobs: list[Job] = [from_snapshot(Job, row.data) for (row,) in rows]
+            await self._start({each.job_id: each.spec for each in jobs})
+            for each in jobs:
+                self._ended[each.ending.value] -= 1
+                self._outputs.pop(each.job_id, None)
+        return await self.get(reference)
+
+    async def members(self, reference: str, limit: int, after: int) -> tuple[MemberView, ...]:
+        job = await self._first(reference)
+        if not job.spec.array:
+            raise Conflict(f"job {job.job_id.hex()[:12]} is no array")
+        found = await self._arrays.members(job.spec.array)
+        return tuple(member for member in found if member.index > after)[:limit]
+
+    async def page(self, limit: int, before: str | None) -> tuple[JobView | ArrayView, ...]:
+        last = None if before is None else (await self._first(before)).job_id
         found = await self._read(partial(self._journal.jobs, limit, last))
-        return tuple([await self._view(job) for job in found])
+        return tuple([
+            await (self._arrays.view(job.spec.array) if job.spec.array else self._view(job))
+            for job in found
+        ])  # fmt: skip
 
-    async def get(self, reference: str) -> JobView:
-        job = await self._find(reference)
-        view, place = await self._view(job), self._driver.core.place_of(job.job_id)
-        return replace(view, queue=QueueView(*astuple(place)) if place else None)
+    async def get(self, reference: str) -> JobView | ArrayView:
+        job = await self._first(reference)
+        if is_array(reference, job):
+            return await self._arrays.view(job.spec.array)
+        return await self._one(job)
 
-    async def cancel(self, reference: str) -> JobView:
-        job = await self._find(reference)
-        await self._driver.take(JobCancelled(job.job_id))
-        return await self.get(job.job_id.hex())
+    async def cancel(self, reference: str) -> JobView | ArrayView:
+        job = await self._first(reference)
+        ids = [job.job_id]
+        if is_array(reference, job):
+            members = await self._journal.states_between(*bounds_of(job.spec.array))
+            ids = [job_id for job_id in members if job_id in self._open]
+        # All at once, so that they share transactions.
+        for taken in [await self._driver.put(JobCancelled(job_id)) for job_id in ids]:
+            await taken.wait()
+        return await self.get(reference)
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
-        job_id, shown = (await self._find(reference)).job_id, None
+        job = await self._first(reference)
+        if is_array(reference, job):
+            async for event in self._arrays.events(job.spec.array):
+                yield event
+            return
+        job_id, shown = job.job_id, None
         while True:
             # Read before the events: all events of an ended job are on the disk.
             ended, news = self._has_ended(job_id), self._news_of(job_id)
@@ -163,6 +228,7 @@ class JobService:
             self._open.add(job.job_id)
             return
         self._open.discard(job.job_id)
+        self._arrays.revision += 1
         self._ended[job.ending.value] += 1
         self._phases.pop(job.job_id, None)
         self._progress.pop(job.job_id, None)
@@ -171,6 +237,7 @@ class JobService:
 
     def reported(self, report: Report) -> None:
         """Record the phase of a job after an event, and wake its followers."""
+        self._arrays.revision += 1
         kind = kind_of(report.event)
         self._phases[report.job_id] = PHASES.get(kind, kind)
         self._wake(report.job_id)
@@ -197,13 +264,58 @@ class JobService:
         return job_id not in self._open
 
     async def _find(self, reference: str) -> Job:
+        """Return one job; Conflict if the reference is that of an array."""
+        job = await self._first(reference)
+        if is_array(reference, job):
+            raise Conflict(f"{reference} is an array: name one of its jobs, {reference}[INDEX]")
+        return job
+
+    async def _first(self, reference: str) -> Job:
+        """Return a job, or the first member of an array."""
+        named = MEMBER.fullmatch(reference)
+        if named is not None:
+            return await self._member_of(named[1], int(named[2]))
         wanted = reference.lower()
         found = await self._read(partial(self._journal.find_jobs, wanted, FOUND_MAX))
         if len(wanted) < PREFIX_MIN or not found:
             raise NotFound(f"no job {reference!r}; `mutirao jobs` lists them")
-        if len(found) > 1:
+        arrays = {job.spec.array or job.job_id for job in found}
+        if len(arrays) > 1 or (len(found) > 1 and not is_array(reference, found[0])):
             raise NotFound(f"{len(found)} jobs begin with {reference!r}; give more digits")
         return found[0]
+
+    async def _member_of(self, reference: str, index: int) -> Job:
+        array = (await self._first(reference)).spec.array
+        if array and index <= ARRAY_INDEX_MAX:
+            wanted = member_id(array, index)
+            found = await self._read(partial(self._journal.jobs_between, wanted, wanted))
+            if found:
+                return found[0]
+        raise NotFound(f"no job {reference}[{index}]; `mutirao jobs {reference}` lists the members")
+
+    async def _start(self, jobs: Mapping[JobId, JobSpec]) -> None:
+        """Open jobs, all or none."""
+        if not jobs:
+            return
+        held = await self._images.hold(jobs)
+        try:
+            events = tuple(JobSubmitted(*each) for each in held.items())
+            await self._driver.take(ArraySubmitted(events))
+        finally:
+            for job_id in jobs:
+                if job_id not in self._open:
+                    self._images.release(job_id)
+
+    async def _failed_of(self, job: Job) -> list[JobId]:
+        """Return which jobs to run again: those that ended in another way than with code 0."""
+        if job.spec.array:
+            members = await self._arrays.members(job.spec.array)
+            states = {"failed", "cancelled"}
+            found = [m for m in members if outcome_of(m) in states]
+            return [JobId(bytes.fromhex(member.id)) for member in found]
+        if self._has_ended(job.job_id) and (await self._view(job)).exit_code != 0:
+            return [job.job_id]
+        return []
 
     async def _read(self, rows_of: Callable[[], Awaitable[Sequence[JobRow]]]) -> list[Job]:
         """Return the jobs of rows, read again until they agree with `saved`."""
@@ -217,8 +329,7 @@ class JobService:
         if row is None:
             return None
         job: Job = from_snapshot(Job, row.data)
-        workload = replace(spec.workload, image_bytes=job.spec.workload.image_bytes)
-        if job.spec != replace(spec, workload=workload):
+        if not is_same(job.spec, spec):
             raise Conflict("this idempotency key belongs to a job with different content")
         return job
 
@@ -234,8 +345,18 @@ class JobService:
             self._outputs = dict([*self._outputs.items(), (job.job_id, found)][-OUTPUTS_KEPT_MAX:])
         return found
 
+    async def _one(self, job: Job) -> JobView:
+        """Return a job with its place in the queue."""
+        view, place = await self._view(job), self._driver.core.place_of(job.job_id)
+        return replace(view, queue=QueueView(*astuple(place)) if place else None)
+
     async def _view(self, job: Job) -> JobView:
         return job_view(job, await self._journal.events(job.job_id))
+
+
+def is_array(reference: str, job: Job) -> bool:
+    """Return whether a reference that was found to be a job means its whole array."""
+    return bool(job.spec.array) and len(reference) <= 2 * ARRAY_ID_BYTES and "[" not in reference
 
 
 def _read_at(path: Path, offset: int) -> tuple[bytes, int]:

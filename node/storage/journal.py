@@ -38,6 +38,8 @@ class Snapshot:
     """The state; None deletes the snapshot, and the events of a job."""
     job_key: bytes = b""
     """The idempotency key of a new job."""
+    place: int = 0
+    """The place of a new job in its array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,21 @@ class JobEventRow:
     at_ms: int
     kind: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """What the last event of an attempt at a job says."""
+
+    job_id: JobId
+    at_ms: int
+    kind: str
+    """`retry`, `done` or `failed`."""
+    exit_code: int | None
+    reason: str
+    why: str
+    amount: int | None
+    """Nano-credits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +201,18 @@ class Journal:
         least, most = (JobId(bytes.fromhex(prefix.ljust(32, digit))) for digit in "0f")
         return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BETWEEN, least, most, limit))
 
+    async def jobs_between(self, least: JobId, most: JobId) -> tuple[JobRow, ...]:
+        """Return the jobs with ids in a range, by id."""
+        return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BETWEEN, least, most, -1))
+
+    async def states_between(self, least: JobId, most: JobId) -> Mapping[JobId, str]:
+        """Return the states of the jobs with ids in a range, by id."""
+        return dict(await self._read(sql.STATES_BETWEEN, least, most))
+
+    async def ends_between(self, least: JobId, most: JobId) -> tuple[AttemptEnd, ...]:
+        """Return the ends of the attempts of the jobs with ids in a range, by id, in order."""
+        return tuple(AttemptEnd(*row) for row in await self._read(sql.ENDS_BETWEEN, least, most))
+
     async def job_of_key(self, key: bytes) -> JobRow | None:
         """Return the job with an idempotency key; None if there is none."""
         rows = await self._read(sql.JOB_OF_KEY, key)
@@ -288,7 +317,7 @@ async def open_journal(
 
 def _write_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, now_ms: int) -> None:
     assert snapshot.table in TABLES, snapshot.table
-    table, key, state, data, job_key = _values(snapshot)
+    table, key, state, data, job_key, place = _values(snapshot)
     match table, data:
         case "job", None:
             connection.execute(sql.FORGET_EVENTS, (key,))
@@ -297,7 +326,7 @@ def _write_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, now_ms: 
             # Not an upsert, which would use up a number each time (AUTOINCREMENT).
             known = _fetch(connection, sql.UPDATE_JOB, (state, data, key))
             if not known:
-                connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key))
+                connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key, place))
         case _, None:
             connection.execute(sql.FORGET_MACHINE, (table, key))
         case _:

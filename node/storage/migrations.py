@@ -115,7 +115,13 @@ AWARDS: Final[Migration] = (
     "DELETE FROM machines WHERE kind = 'auction'",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS)
+ARRAYS: Final[Migration] = (
+    # The first member stands for its array in the list of jobs.
+    "ALTER TABLE jobs ADD COLUMN place INTEGER NOT NULL DEFAULT 0",
+    "CREATE INDEX jobs_listed ON jobs (number) WHERE place = 0",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS, ARRAYS)
 """Step n (from 1) leads from version n-1 to version n."""
 
 

@@ -6,7 +6,9 @@ Spec: specs/storage.md#schema.
 
 from typing import Final
 
-ADD_JOB: Final = "INSERT INTO jobs (job_id, state, data, created_ms, key) VALUES (?, ?, ?, ?, ?)"
+ADD_JOB: Final = (
+    "INSERT INTO jobs (job_id, state, data, created_ms, key, place) VALUES (?, ?, ?, ?, ?, ?)"
+)
 UPDATE_JOB: Final = "UPDATE jobs SET state = ?, data = ? WHERE job_id = ? RETURNING number"
 FORGET_JOB: Final = "DELETE FROM jobs WHERE job_id = ?"
 HAS_JOB: Final = "SELECT 1 FROM jobs WHERE job_id = ?"
@@ -16,12 +18,20 @@ OPEN_JOBS: Final = (
 JOBS_BETWEEN: Final = (
     "SELECT job_id, state, data, created_ms FROM jobs WHERE job_id BETWEEN ? AND ? LIMIT ?"
 )
-JOB_OF_KEY: Final = "SELECT job_id, state, data, created_ms FROM jobs WHERE key = ? AND key != x''"
+STATES_BETWEEN: Final = (
+    "SELECT job_id, state FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
+)
+JOB_OF_KEY: Final = (
+    "SELECT job_id, state, data, created_ms FROM jobs WHERE key = ? AND key != x'' LIMIT 1"
+)
 JOBS_BY_STATE: Final = "SELECT state, count(*) FROM jobs GROUP BY state"
-NEWEST_JOBS: Final = "SELECT job_id, state, data, created_ms FROM jobs ORDER BY number DESC LIMIT ?"
+NEWEST_JOBS: Final = (
+    "SELECT job_id, state, data, created_ms FROM jobs WHERE place = 0 ORDER BY number DESC LIMIT ?"
+)
 JOBS_BEFORE: Final = (
     "SELECT job_id, state, data, created_ms FROM jobs"
-    " WHERE number < (SELECT number FROM jobs WHERE job_id = ?) ORDER BY number DESC LIMIT ?"
+    " WHERE place = 0 AND number < (SELECT number FROM jobs WHERE job_id = ?)"
+    " ORDER BY number DESC LIMIT ?"
 )
 
 ADD_EVENT: Final = (
@@ -32,6 +42,12 @@ ADD_EVENT: Final = (
 EVENTS: Final = (
     "SELECT job_id, seq, at_ms, kind, detail FROM job_events"
     " WHERE job_id = ? AND seq > ? ORDER BY seq"
+)
+ENDS_BETWEEN: Final = (
+    "SELECT job_id, at_ms, kind, json_extract(detail, '$.exit_code'),"
+    " json_extract(detail, '$.reason'), coalesce(json_extract(detail, '$.why'),"
+    " json_extract(detail, '$.detail')), json_extract(detail, '$.amount') FROM job_events"
+    " WHERE job_id BETWEEN ? AND ? AND kind IN ('retry', 'done', 'failed') ORDER BY job_id, seq"
 )
 FORGET_EVENTS: Final = "DELETE FROM job_events WHERE job_id = ?"
 

@@ -20,6 +20,7 @@ from protocol.machines import provider, requester
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Send, Settle
 from protocol.machines.inputs import (
+    ArraySubmitted,
     DeadlineReached,
     Input,
     Isolated,
@@ -175,8 +176,8 @@ class Core:
                     *self.presence.handle(event, context),
                 ]
             case (
-                JobSubmitted() | JobCancelled() | OutputsFetched() | OutputsLost() | StateHeard()
-                | Isolated()
+                JobSubmitted() | ArraySubmitted() | JobCancelled() | OutputsFetched()
+                | OutputsLost() | StateHeard() | Isolated()
             ):  # fmt: skip
                 return self.requester.handle(event, context)
             case _:

@@ -19,6 +19,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
 from protocol.machines.events import Failed, Retrying
 from protocol.machines.inputs import (
+    ArraySubmitted,
     DeadlineReached,
     Isolated,
     JobCancelled,
@@ -92,6 +93,7 @@ class Requester:
     def handle(
         self,
         event: JobSubmitted
+        | ArraySubmitted
         | JobCancelled
         | OutputsFetched
         | OutputsLost
@@ -105,6 +107,12 @@ class Requester:
             case JobSubmitted(job_id, spec):
                 assert job_id not in self.jobs
                 effects = self._enqueue(Job(job_id, spec, context.now_ms), context)
+            case ArraySubmitted(jobs):
+                effects = []
+                for each in jobs:
+                    assert each.job_id not in self.jobs
+                    job = Job(each.job_id, each.spec, context.now_ms)
+                    effects += self._enqueue(job, context)
             case JobCancelled(job_id) if job_id in self.scheduler:
                 effects = self.scheduler.cancel(event, context)
             case JobCancelled(job_id) if job_id in self._lease_of:

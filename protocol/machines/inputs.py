@@ -27,6 +27,13 @@ class JobSubmitted:
 
 
 @dataclass(frozen=True, slots=True)
+class ArraySubmitted:
+    """Our user submitted the members of an array, or some of them again: all or none."""
+
+    jobs: tuple[JobSubmitted, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobCancelled:
     """Our user cancelled the job."""
 
@@ -184,7 +191,8 @@ class StopRequested:
 
 
 Input = (
-    Signed[Message] | DeadlineReached | JobSubmitted | JobCancelled | Prepared | PrepareFailed
+    Signed[Message] | DeadlineReached | JobSubmitted | ArraySubmitted | JobCancelled
+    | Prepared | PrepareFailed
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
     | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated

@@ -4,10 +4,11 @@ Spec: specs/execution.md#job-spec. A `Workload` states what runs; `Terms` states
 pays and which nodes it asks. Only the winner receives the workload.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from protocol.values.ids import Digest
+from protocol.values.ids import Digest, JobId
 from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX
 from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
@@ -19,6 +20,10 @@ WORKLOAD_BYTES_MAX: Final = ENVELOPE_BYTES_MAX - 256
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
 BLOB_SIZE_MAX: Final = 2**43
+ARRAY_MAX: Final = 10_000
+"""The most members of an array of jobs."""
+ARRAY_ID_BYTES: Final = 12
+ARRAY_INDEX_MAX: Final = 2**32 - 1
 
 QUICK: Final = 1
 """Profile Q: one round, pay as bid."""
@@ -119,7 +124,31 @@ class JobSpec:
     workload: Annotated[Workload, Key(2), Record(Workload)]
     terms: Annotated[Terms, Key(3), Record(Terms)]
     key: Annotated[bytes, Key(4), Bytes(0, 64)] = b""
-    """The user's idempotency key: a repeated key means the same job."""
+    """The user's idempotency key: a repeated key means the same job, or the same array."""
+    array: Annotated[bytes, Key(5), Bytes(0, ARRAY_ID_BYTES)] = b""
+    """The id of the array that the job is a member of; empty if it stands alone."""
+    index: Annotated[int, Key(6), Int(0, ARRAY_INDEX_MAX)] = 0
+    place: Annotated[int, Key(7), Int(0, ARRAY_MAX - 1)] = 0
+    """The member's place in its array, from 0: indices may have gaps."""
+
+
+def array_of(specs: Sequence[JobSpec], array: bytes, indices: Sequence[int]) -> list[JobSpec]:
+    """Return the jobs as members of one array; each finds its index in its environment."""
+    shared = (
+        EnvVar("MUTIRAO_ARRAY_ID", array.hex()),
+        EnvVar("MUTIRAO_ARRAY_SIZE", str(len(specs))),
+    )
+    members = []
+    for place, (spec, index) in enumerate(zip(specs, indices, strict=True)):
+        env = (*spec.workload.env, *shared, EnvVar("MUTIRAO_ARRAY_INDEX", str(index)))
+        workload = replace(spec.workload, env=env)
+        members.append(replace(spec, workload=workload, array=array, index=index, place=place))
+    return members
+
+
+def member_id(array: bytes, index: int) -> JobId:
+    """Return the id of a member: its array's id, then its index in 4 bytes."""
+    return JobId(array + index.to_bytes(4))
 
 
 def faults(spec: JobSpec) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 
 from protocol.machines import inputs, provider, requester
 from protocol.machines.inputs import (
+    ArraySubmitted,
     DeadlineReached,
     JobSubmitted,
     NetworkLost,
@@ -32,7 +33,7 @@ from protocol.wire.messages import (
 
 MACHINES = [requester.auction, requester.award, requester.lease, provider.bidding, provider.lease]
 CORE_ALONE = {
-    JobSubmitted, Call, Award,  # They begin a machine.
+    JobSubmitted, ArraySubmitted, Call, Award,  # They begin a machine.
     CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged,
     CapacityFree, NetworkLost, LeaseQuery, LeaseStates,
 }  # fmt: skip

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Final
 
 import trio
 from fastapi import APIRouter, Header, Query
+from pydantic import Discriminator, Tag
 from starlette.responses import Response
 
 from node.rpc.archive import opened, read, tar_of
 from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
-from node.rpc.requests import JobRequest, job_spec_of
+from node.rpc.requests import JobRequest, array_specs_of, job_spec_of
 from node.rpc.service import ImageApi, JobApi
-from node.rpc.views import JobView, OutputView
+from node.rpc.views import ArrayView, JobView, MemberView, OutputView
 
 KEY_LENGTH_MAX: Final = 64
 JOBS_MAX: Final = 500
@@ -24,6 +25,10 @@ EVENTS: Final[dict[int | str, Any]] = {200: {"content": {"text/event-stream": {}
 BYTES: Final[dict[int | str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 """The OpenAPI description of answers that are not JSON."""
 
+JobsRequest = Annotated[
+    Annotated[JobRequest, Tag("job")] | Annotated[list[JobRequest], Tag("jobs")],
+    Discriminator(lambda given: "jobs" if isinstance(given, list) else "job"),
+]
 IdempotencyKey = Annotated[str, Header(max_length=KEY_LENGTH_MAX)]
 LastEventId = Annotated[int, Header(ge=0, le=NUMBER_MAX)]
 
@@ -32,6 +37,7 @@ def job_routes(jobs: JobApi, images: ImageApi, closing: trio.Event) -> APIRouter
     """Return the routes about jobs; streams end when `closing` is set."""
     router = APIRouter(prefix="/jobs", tags=["jobs"])
     _add_plain(router, jobs, images)
+    _add_arrays(router, jobs)
     _add_streams(router, jobs, closing)
     _add_outputs(router, jobs, closing)
     return router
@@ -39,27 +45,49 @@ def job_routes(jobs: JobApi, images: ImageApi, closing: trio.Event) -> APIRouter
 
 def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     @router.post("", status_code=HTTPStatus.CREATED)
-    async def submit(request: JobRequest, idempotency_key: IdempotencyKey = "") -> JobView:
-        """Submit a job. A repeated Idempotency-Key returns the same job."""
-        image = await images.resolve(request.image)
-        return await jobs.submit(job_spec_of(request, image, idempotency_key))
+    async def submit(
+        request: JobsRequest, idempotency_key: IdempotencyKey = ""
+    ) -> JobView | ArrayView:
+        """Submit a job, or an array of jobs. A repeated Idempotency-Key returns the same."""
+        if isinstance(request, JobRequest) and request.array is None:
+            image = await images.resolve(request.image)
+            return await jobs.submit(job_spec_of(request, image, idempotency_key))
+        many = [request] if isinstance(request, JobRequest) else request
+        found = {name: await images.resolve(name) for name in {each.image for each in many}}
+        return await jobs.submit_array(*array_specs_of(many, found, idempotency_key))
 
     @router.get("")
     async def list_jobs(
         limit: Annotated[int, Query(ge=1, le=JOBS_MAX)] = 50, before: str | None = None
-    ) -> tuple[JobView, ...]:
+    ) -> tuple[JobView | ArrayView, ...]:
         """Return jobs, newest first; `before` is the last id of the previous page."""
         return await jobs.page(limit, before)
 
     @router.get("/{reference}")
-    async def job(reference: str) -> JobView:
-        """Return one job."""
+    async def job(reference: str) -> JobView | ArrayView:
+        """Return one job or array."""
         return await jobs.get(reference)
 
     @router.post("/{reference}/cancel")
-    async def cancel(reference: str) -> JobView:
+    async def cancel(reference: str) -> JobView | ArrayView:
         """Cancel a job; one that has ended is not changed."""
         return await jobs.cancel(reference)
+
+
+def _add_arrays(router: APIRouter, jobs: JobApi) -> None:
+    @router.post("/{reference}/retry")
+    async def retry(reference: str) -> JobView | ArrayView:
+        """Run a job, or the members of an array, again that did not exit with 0."""
+        return await jobs.retry(reference)
+
+    @router.get("/{reference}/members")
+    async def members(
+        reference: str,
+        limit: Annotated[int, Query(ge=1, le=JOBS_MAX)] = JOBS_MAX,
+        after: Annotated[int, Query(ge=-1, le=NUMBER_MAX)] = -1,
+    ) -> tuple[MemberView, ...]:
+        """Return members of an array by index; `after` is the last index of the previous page."""
+        return await jobs.members(reference, limit, after)
 
 
 def _add_streams(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:

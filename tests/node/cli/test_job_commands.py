@@ -170,3 +170,10 @@ def test_outputs(cli, done, tmp_path):
 
 def test_no_outputs(cli, job):
     assert cli("outputs", job, "out").err == "the job has no output files\n"
+
+
+def test_retry_is_a_command_and_an_index_is_written_both_ways(cli):
+    assert "of an array, only such jobs" in cli("retry", "--help").out
+    for reference in ("3f9a0c/17", "3f9a0c[17]"):
+        found = cli("show", reference)
+        assert (found.code, "'3f9a0c[17]'" in found.err) == (4, True)

@@ -1,9 +1,11 @@
 """From JSON to a job spec. Spec: specs/rpc.md#job-request."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
-from node.rpc.requests import JobRequest, digest_of_hex, job_spec_of
+from node.rpc.requests import JobRequest, array_specs_of, digest_of_hex, indices_of, job_spec_of
 from protocol.values.errors import InvalidRequest
 from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, Resources, Workload
 
@@ -81,3 +83,39 @@ def test_what_the_protocol_forbids_is_said_in_a_line(more, why):
 def test_json_of_another_form_is_refused(more):
     with pytest.raises(ValidationError):
         JobRequest(**(LEAST | more))
+
+
+@pytest.mark.parametrize(
+    "text,indices",
+    [("0-3", [0, 1, 2, 3]), ("0-8:4", [0, 4, 8]), ("7, 1,1-2", [1, 2, 7]), ("5", [5])],
+)
+def test_indices(text, indices):
+    assert indices_of(text) == indices
+
+
+@pytest.mark.parametrize(
+    "text,why",
+    [
+        ("0-9999999", "10000000 jobs; an array has at most 10000"),
+        ("3-1", "'3-1' is not a range"),
+        ("", "'' is not a range"),
+        ("0-9:0", "is not a range"),
+        ("0-9999999999", "is not a range"),
+    ],
+)
+def test_indices_that_are_none(text, why):
+    with pytest.raises(InvalidRequest, match=re.escape(why)):
+        indices_of(text)
+
+
+def test_every_job_of_a_list_is_checked():
+    fine, wrong = JobRequest(**LEAST), JobRequest(**(LEAST | {"command": []}))
+    specs, indices = array_specs_of([fine, fine], {"base": IMAGE}, "k")
+    assert ([spec.key for spec in specs], indices) == ([b"k"] * 2, [0, 1])
+    with pytest.raises(InvalidRequest, match=r"job 1: command.*; job 2: command"):
+        array_specs_of([fine, wrong, wrong], {"base": IMAGE}, "")
+    nested = JobRequest(**(LEAST | {"array": "0-1"}))
+    with pytest.raises(InvalidRequest, match="no array itself"):
+        array_specs_of([fine, nested], {"base": IMAGE}, "")
+    with pytest.raises(InvalidRequest, match="0 jobs"):
+        array_specs_of([], {}, "")

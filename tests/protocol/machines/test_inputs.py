@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from protocol.core.core import Core
 from protocol.machines.effects import Save
-from protocol.machines.inputs import Input, JobSubmitted, PolicyChanged, RecordReceived
+from protocol.machines.inputs import (
+    ArraySubmitted,
+    Input,
+    JobSubmitted,
+    PolicyChanged,
+    RecordReceived,
+)
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import CapabilityRecord, Message
 from tests.driven import POLICY, START_MS
@@ -34,11 +40,12 @@ def test_any_unexpected_input_is_handled(kind: type, data: st.DataObject) -> Non
     special = {PolicyChanged: st.just(PolicyChanged(POLICY)),
                JobSubmitted: st.builds(JobSubmitted, st.binary(min_size=16, max_size=16),
                                        st.just(job_spec())),
+               ArraySubmitted: st.just(ArraySubmitted((JobSubmitted(bytes(16), job_spec()),))),
                RecordReceived: st.builds(RecordReceived, signed_records(), st.text())}  # fmt: skip
     event = data.draw(special[kind] if kind in special else snapshots(kind))
     effects = core.handle(event, START_MS)
     saved = [effect for effect in effects if isinstance(effect, Save)]
-    assert bool(saved) == (kind is JobSubmitted)
+    assert bool(saved) == (kind in {JobSubmitted, ArraySubmitted})
 
 
 @given(messages(), st.integers(1, len(SIGNERS) - 1))

@@ -1,0 +1,78 @@
+"""Arrays of jobs of whole daemons. Spec: specs/arrays.md."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+
+from protocol.values.errors import Conflict, NotFound
+from protocol.wire.job import Terms
+from tests.node.fixtures import spec_of
+from tests.node.local_node import LocalPair
+
+
+async def submit(pair: LocalPair, indices: list[int], key: bytes = b"", **terms: Any) -> Any:
+    workload = await pair.ada.node_folder.workload(("in", b"input"))
+    spec = spec_of(workload, key=key, terms=replace(Terms(100_000), **terms))
+    return await pair.jobs.submit_array([spec] * len(indices), indices)
+
+
+async def ended(pair: LocalPair, array: str) -> Any:
+    with trio.fail_after(15):
+        async for event in pair.jobs.events(array, 0):
+            last = event
+    return last, await pair.jobs.get(array)
+
+
+async def test_one_id_for_the_whole(pair: LocalPair) -> None:
+    array = await submit(pair, [3, 5, 9], queue_ms=60_000)
+    assert (array.size, len(array.id)) == (3, 24)
+    (listed,) = await pair.jobs.page(10, None)
+    assert listed.id == array.id
+    members = await pair.jobs.members(array.id[:8], 2, 3)
+    assert [member.index for member in members] == [5, 9]
+    job = await pair.jobs.get(f"{array.id}[5]")
+    assert job.id == members[0].id
+    with pytest.raises(NotFound, match="lists the members"):
+        await pair.jobs.get(f"{array.id}[4]")
+    with pytest.raises(Conflict, match="name one of its jobs"):
+        await pair.jobs.outputs(array.id)
+    spec = pair.ada.node.core.requester.jobs[bytes.fromhex(job.id)].spec
+    env = {each.name: each.value for each in spec.workload.env}
+    assert env["MUTIRAO_ARRAY_INDEX"] == "5"
+    assert (env["MUTIRAO_ARRAY_ID"], env["MUTIRAO_ARRAY_SIZE"]) == (array.id, "3")
+
+
+async def test_a_repeated_key_makes_no_second_array(pair: LocalPair) -> None:
+    array = await submit(pair, [0, 1], b"key")
+    assert (await submit(pair, [0, 1], b"key")).id == array.id
+    assert len(await pair.jobs.page(10, None)) == 1
+    for other in ([0, 2], [0, 1, 2]):
+        with pytest.raises(Conflict, match="different content"):
+            await submit(pair, other, b"key")
+
+
+async def test_nobody_serves_it_and_then_all_is_tried_again(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    spec = spec_of(huge, terms=Terms(100_000, queue_ms=0))
+    array = await pair.jobs.submit_array([spec, spec], [0, 1])
+    last, view = await ended(pair, array.id)
+    assert (view.phase, view.failed) == ("failed", 2)
+    assert [failure.indices for failure in view.failures] == [(0, 1)]
+    assert (last.kind, last.seq, last.detail["array"]["failed"]) == ("members", 2, 2)
+    counts = pair.jobs.counts()
+    assert counts.failed == 2
+    again = await pair.jobs.retry(array.id)
+    assert again.size == 2
+    await ended(pair, array.id)
+    assert pair.jobs.counts().failed == 2
+
+
+async def test_cancel_of_the_whole(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    array = await pair.jobs.submit_array([spec_of(huge)] * 3, [0, 1, 2])
+    view = await pair.jobs.cancel(array.id)
+    assert (view.phase, view.cancelled) == ("cancelled", 3)
