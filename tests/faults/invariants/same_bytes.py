@@ -32,8 +32,6 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
 def _subject(message: Message) -> object:
     """Return what a node may say once only; None if it may speak again."""
     match message:
-        case wire.Call():
-            return message.nonce, message.issued_ms
         case wire.Award():
             return message.call_id, message.slot
         case wire.AwardAccept():
