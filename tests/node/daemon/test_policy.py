@@ -41,7 +41,7 @@ def test_the_floor_is_the_owners_or_drawn(tmp_path: Path) -> None:
 
 def test_what_paused_jobs_may_hold(tmp_path: Path) -> None:
     policy = policy_of(config(tmp_path), MACHINE, "embedded", 1, 70)
-    assert (policy.pause_ms, policy.pause_memory_mib) == (600_000, 4_000)
+    assert (policy.pause_ms, policy.pause_memory_mib) == (2_400_000, 4_000)
     less = config(tmp_path, pause_s=5, pause_memory_mib=0)
     policy = policy_of(less, MACHINE, "embedded", 1, 70)
     assert (policy.pause_ms, policy.pause_memory_mib) == (5_000, 0)

@@ -4,7 +4,7 @@ It takes jobs on and lets the test say what happens to them. Spec: specs/rpc.md#
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,14 @@ import trio
 
 from node.rpc.service import Service
 from node.rpc.views import (
+    ArrayView,
     BidView,
     BlobView,
     GpuView,
     ImageView,
     JobEventView,
     JobView,
+    MemberView,
     OfferView,
     OutputView,
     PeerView,
@@ -52,6 +54,7 @@ class RecordedService:
         self.files: dict[str, list[OutputView]] = {}
         self.blobs: dict[str, bytes] = {}
         self.keys: dict[bytes, str] = {}
+        self.arrays: dict[str, tuple[MemberView, ...]] = {}
         self.open_streams = 0
         self.stopped = False
         self.bug: Exception | None = None
@@ -148,6 +151,29 @@ class RecordedService:
         if self.script is not None:
             self.script(job_id)
         return self.jobs_by_id[job_id]
+
+    async def submit_array(self, specs: Sequence[JobSpec], indices: Sequence[int]) -> ArrayView:
+        self.specs += specs
+        array_id = f"{len(self.arrays) + 1:024x}"[::-1]
+        self.arrays[array_id] = tuple(
+            MemberView(index, f"{array_id}{index:08x}", "queued") for index in indices
+        )
+        return self._array(array_id)
+
+    async def retry(self, reference: str) -> JobView | ArrayView:
+        return self._array(reference) if reference in self.arrays else await self.get(reference)
+
+    async def members(self, reference: str, limit: int, after: int) -> tuple[MemberView, ...]:
+        if reference not in self.arrays:
+            raise NotFound(f"no array {reference!r}")
+        return tuple(each for each in self.arrays[reference] if each.index > after)[:limit]
+
+    def _array(self, array_id: str) -> ArrayView:
+        size, spec = len(self.arrays[array_id]), self.specs[-1]
+        return ArrayView(
+            array_id, spec.name, "queued", spec.workload.image.hex(), spec.workload.command,
+            1_800_000_000_000, None, size, 0, 0, 0, 0, size, None, (),
+        )  # fmt: skip
 
     async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         newest = list(reversed(self.jobs_by_id.values()))

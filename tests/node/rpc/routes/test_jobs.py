@@ -91,3 +91,19 @@ async def test_an_output_whose_bytes_are_gone(caller):
     for path in ("outputs/a", "archive"):
         answer = await caller.ask("GET", f"/v1/jobs/{job_id}/{path}")
         assert (answer.status, answer.json["code"]) == (502, "blob-unavailable")
+
+
+async def test_an_array_and_a_list_of_jobs(caller):
+    array = await caller.ask("POST", "/v1/jobs", JOB | {"array": "0-4:2,9"})
+    assert (array.status, array.json["size"], array.json["phase"]) == (201, 4, "queued")
+    path = f"/v1/jobs/{array.json['id']}"
+    page = (await caller.ask("GET", f"{path}/members?limit=2&after=0")).json
+    assert [member["index"] for member in page] == [2, 4]
+    assert (await caller.ask("POST", f"{path}/retry")).json["id"] == array.json["id"]
+    jobs = [JOB | {"cpus": 1}, JOB | {"cpus": 2}]
+    assert (await caller.ask("POST", "/v1/jobs", jobs)).json["size"] == 2
+    assert [spec.workload.resources.cpus for spec in caller.service.specs[4:]] == [1, 2]
+    wrong = await caller.ask("POST", "/v1/jobs", [JOB, JOB | {"cpus": 0}])
+    assert (wrong.status, wrong.json["code"]) == (422, "invalid-request")
+    assert len(caller.service.specs) == 6, "all are checked before the first is made"
+    assert (await caller.ask("GET", "/v1/jobs/abcdef/members")).status == 404
