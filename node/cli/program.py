@@ -22,6 +22,7 @@ HOMES: Final[dict[str, str]] = {
     "status": "node_commands",
     "peers": "node_commands",
     "offers": "offer_commands",
+    "bids": "bid_commands",
     "run": "run_commands",
     "submit": "run_commands",
     "jobs": "job_commands",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.rpc.views import (
+    AnsweredCallView,
     ArrayView,
     BlobView,
     ImageView,
@@ -101,6 +102,10 @@ class NodeApi(Protocol):
 
     def offers(self, where: str, sort: str, limit: int | None) -> tuple[OfferView, ...]:
         """Return the known records: all, or the providers that a query selects; InvalidQuery."""
+        ...
+
+    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+        """Return the last calls that this node answered, newest first."""
         ...
 
     def request_stop(self) -> None:

@@ -133,6 +133,21 @@ class BidView:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredCallView:
+    """A call that this node answered as a provider: specs/bids.md. Prices are for one slot."""
+
+    call: str
+    at_ms: int
+    requester: str
+    resources: ResourcesView
+    ask_hour: str | None
+    result: str
+    why: str
+    price_hour: str | None
+    awards: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptView:
     """The receipt of an execution that both sides signed."""
 

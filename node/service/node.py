@@ -13,7 +13,8 @@ from node import VERSION
 from node.driver.clock import Clock
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
-from node.rpc.views import OfferView, PeerView, ProviderView, StatusView
+from node.rpc.views import AnsweredCallView, OfferView, PeerView, ProviderView, StatusView
+from node.service.bids import answered_call_view
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view, select
 from node.storage.journal import Journal, Totals
@@ -88,6 +89,9 @@ class NodeService:
         settled = self.core.standings.of(peer).settled
         connected = peer in self.core.connected
         return tuple(subjects_of(peer, record, now_ms, settled=settled, connected=connected))
+
+    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+        return tuple(map(answered_call_view, self.core.provider.bids.newest(limit)))
 
     def request_stop(self) -> None:
         self.stop.set()

@@ -6,6 +6,7 @@ Spec: specs/core.md#provider. Free capacity is computed from the leases, not cou
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocol.core.bid_history import BidHistory
 from protocol.core.presence import record_of
 from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
@@ -31,7 +32,7 @@ from protocol.values.limits import (
     HINTED_MAX,
     HINTS_MAX,
 )
-from protocol.values.reasons import Decline, Release
+from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.job import Resources
 from protocol.wire.messages import (
@@ -64,6 +65,7 @@ class Provider:
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self.unpaid = Unpaid(standings, sources)
+        self.bids = BidHistory()
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases of each requester."""
@@ -134,6 +136,7 @@ class Provider:
             case Call():
                 return self._answer(event, context)
             case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
+                self.bids.hear(event, context.signer.peer_id)
                 return self._step_bidding(call_id, event, context)
             case Award():
                 return self._take_award(event, context)
@@ -192,9 +195,12 @@ class Provider:
             bidding.refuse(event, owes, context) if owes
             else bidding.answer_call(event, free, self._free_ms(context), context)
         )  # fmt: skip
-        if not isinstance(state, bidding.Over):
+        over = isinstance(state, bidding.Over)
+        busy = over and reserve(free, event.message.resources) is None
+        self.bids.answer(event, state, owes or (Refusal.BUSY if busy else Refusal.PRICE), context)
+        if not over:
             self.biddings[call_id] = state
-        elif reserve(free, event.message.resources) is None:
+        elif busy:
             self._refused[event.signer, event.message.resources] = call_id
             if len(self._refused) > HINTS_MAX:
                 del self._refused[next(iter(self._refused))]
@@ -280,6 +286,7 @@ class Provider:
         return list(effects)
 
     def _note_award(self, award: Award) -> None:
+        self.bids.award(award.call_id, award.rate)
         self._awards.setdefault(award.call_id, set()).add(award.slot)
         if len(self._awards) > BIDDINGS_MAX:
             over = next((c for c in self._awards if c not in self.biddings), None)
@@ -335,6 +342,7 @@ class Provider:
 
     def _forget_bid(self, call_id: CallId) -> None:
         del self.biddings[call_id]
+        self.bids.forget(call_id)
         self._standing_by.pop(call_id, None)
 
     def _bound_paused(self, context: Context) -> list[Effect]:

@@ -144,6 +144,11 @@ def sentence_of_refusals(reasons: list[int]) -> str:
     return "; ".join(f"{texts.count(text)} refused: {text}" for text in sorted(set(texts)))
 
 
+def sentence_of_own_refusal(reason: Refusal) -> str:
+    """Return one line about why this node did not bid."""
+    return _OWN_REFUSALS[reason]
+
+
 def sentence_of_unreachable(count: int) -> str:
     """Return one line about nodes that fit but are unreachable, with a remedy."""
     are = "is" if count == 1 else "are"
@@ -158,6 +163,14 @@ _REFUSALS: Final[dict[int, str]] = {
     Refusal.PRICE: "they ask more than the job may cost",
     Refusal.UNPAID: "this node owes them too much: unsigned receipts, or capacity held in vain",
     Refusal.UNPROVEN: "nodes that have not paid them owe too much together: try again later",
+}
+
+
+_OWN_REFUSALS: Final[dict[Refusal, str]] = {
+    Refusal.BUSY: "this node was busy with other jobs",
+    Refusal.PRICE: "this node asks more than the job may cost",
+    Refusal.UNPAID: "the requester owes this node too much",
+    Refusal.UNPROVEN: "requesters that have not paid this node owe it too much together",
 }
 
 

@@ -71,6 +71,18 @@ def test_the_cheapest_wins_and_is_paid_the_second_price(requester, network):
     assert view["price_hour"] == view["runner_up_hour"] == asks[1]["ask_hour"]
     hours = view["usage_ms"] / 3_600_000
     assert float(view["amount"]) == pytest.approx(hours * float(view["price_hour"]), abs=2e-9)
+    for name, result in (("bruno", "won"), ("ana", "lost"), ("davi", "lost")):
+        node = named(network, name)
+        until(lambda node=node: bid_of(node, asks)["result"] != "open", "the outcome at a bidder")
+        bid = bid_of(node, asks)
+        assert (bid["result"], bid["price_hour"]) == (result, view["price_hour"]), bid
+
+
+def bid_of(node, asks):
+    """The newest bid of a provider, which the requester saw with the same ask."""
+    bid = json.loads(node.mutirao("bids", "--limit", "1", "--json").stdout)
+    assert bid["ask_hour"] in {ask["ask_hour"] for ask in asks if ask["peer"] == node.peer_id}
+    return bid
 
 
 def test_without_a_highest_price_the_lowest_list_price_is_the_limit(

@@ -4,12 +4,14 @@ Spec: specs/rpc.md#routes.
 """
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 
 from node.rpc.service import NodeApi
-from node.rpc.views import OfferView, PeerView, StatusView
+from node.rpc.views import AnsweredCallView, OfferView, PeerView, StatusView
+
+BIDS_MAX: Final = 1_000
 
 
 def about_routes(node: NodeApi) -> APIRouter:
@@ -32,6 +34,13 @@ def about_routes(node: NodeApi) -> APIRouter:
     ) -> tuple[OfferView, ...]:
         """Return the capability records that this node knows; `where`: specs/query.md."""
         return node.offers(where, sort, limit)
+
+    @router.get("/bids")
+    async def bids(
+        limit: Annotated[int, Query(ge=1, le=BIDS_MAX)] = 50,
+    ) -> tuple[AnsweredCallView, ...]:
+        """Return the calls that this node answered as a provider, newest first."""
+        return node.bids(limit)
 
     @router.post("/stop", status_code=HTTPStatus.ACCEPTED)
     async def stop() -> None:

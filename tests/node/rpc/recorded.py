@@ -13,6 +13,7 @@ import trio
 
 from node.rpc.service import Service
 from node.rpc.views import (
+    AnsweredCallView,
     ArrayView,
     BidView,
     BlobView,
@@ -118,6 +119,15 @@ class RecordedService:
 
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView(PEER, "/ip4/127.0.0.1/tcp/4789", "outbound", 61_000),)
+
+    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+        lost = AnsweredCallView(
+            "ab" * 32, 61_000, PEER, FREE, "0.0110", "lost", "another bid was lower", "0.0100", 0
+        )
+        refused = AnsweredCallView(
+            "cd" * 32, 60_000, PEER, FREE, None, "refused", "this node was busy", None, 0
+        )
+        return (lost, refused)[:limit]
 
     def offers(self, where: str, sort: str, limit: int | None) -> tuple[OfferView, ...]:
         parse(where)

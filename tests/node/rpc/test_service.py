@@ -33,4 +33,4 @@ def test_the_stand_in_and_the_real_one_have_the_method_with_its_parameters(api, 
 
 
 def test_the_interface_has_methods():
-    assert len(METHODS) == 20
+    assert len(METHODS) == 21

@@ -34,3 +34,9 @@ async def test_stop(caller):
     assert (await caller.ask("POST", "/v1/stop")).status == 202
     assert caller.service.stopped
     assert (await caller.ask("GET", "/v1/stop")).status == 405
+
+
+async def test_bids(caller):
+    found = (await caller.ask("GET", "/v1/bids?limit=1")).json
+    assert [bid["result"] for bid in found] == ["lost"]
+    assert (await caller.ask("GET", "/v1/bids?limit=1001")).status == 422

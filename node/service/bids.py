@@ -1,0 +1,24 @@
+"""Calls that this node answered, as the API shows them.
+
+Spec: specs/bids.md.
+"""
+
+from node.rpc.views import AnsweredCallView, ResourcesView
+from protocol.core.bid_history import AnsweredCall, BidResult
+from protocol.values.units import hourly_of_rate
+
+
+def answered_call_view(answered: AnsweredCall) -> AnsweredCallView:
+    """Return an answered call with prices in credits an hour."""
+    asked, refused = answered.resources, answered.result is BidResult.REFUSED
+    return AnsweredCallView(
+        call=answered.call_id.hex(),
+        at_ms=answered.at_ms,
+        requester=answered.requester,
+        resources=ResourcesView(asked.cpus, asked.memory_mib, asked.disk_mib, asked.gpus),
+        ask_hour=None if refused else hourly_of_rate(answered.ask),
+        result=answered.result.value,
+        why=answered.why,
+        price_hour=hourly_of_rate(answered.price) if answered.price else None,
+        awards=answered.awards,
+    )

@@ -1,0 +1,108 @@
+"""What a provider remembers of its answers to calls, and how each auction ended.
+
+Spec: specs/bids.md.
+"""
+
+from typing import Any
+
+import pytest
+
+from protocol.core import bid_history as module
+from protocol.core.bid_history import AnsweredCall
+from protocol.core.provider import Provider
+from protocol.machines.inputs import DeadlineReached
+from protocol.values.ids import CallId
+from protocol.wire.envelope import Signed
+from protocol.wire.job import Resources
+from protocol.wire.messages import NO_ID, Call, Cancel, Outcome, Winner
+from tests.protocol.core.test_provider import ANN, CONTEXT, EVE, award_of, call, fresh, later, won
+
+OWN, OTHER = CONTEXT.signer.peer_id, EVE.peer_id
+
+
+def ended(called: Signed[Call], *winners: Winner, rate: int = 2_900, who: Any = ANN) -> Signed[Any]:
+    return who.sign(Outcome(CallId(called.content_id), NO_ID, winners, rate, 1, 0))
+
+
+def only(provider: Provider) -> AnsweredCall:
+    (answered,) = provider.bids.newest(10)
+    return answered
+
+
+def bidding() -> tuple[Provider, Signed[Call]]:
+    provider, called = fresh(), call()
+    provider.hear(called, CONTEXT)
+    assert (only(provider).result, only(provider).ask) == ("open", 3_000)
+    assert only(provider).requester == ANN.peer_id
+    return provider, called
+
+
+@pytest.mark.parametrize(
+    "winners, rate, result, why",
+    [
+        ((Winner(OTHER, 1),), 2_900, "lost", "another bid was lower: 0.0104 is paid, 0.0108 was"),
+        ((Winner(OTHER, 1),), 3_000, "lost", "another bidder came first, and is paid what"),
+        ((Winner(OTHER, 1),), 3_100, "lost", "another bidder ranked better, though 0.0108 is"),
+        ((Winner(OTHER, 1), Winner(OWN, 2)), 3_000, "won", "won 2 slots"),
+        ((), 0, "unsold", "nobody won"),
+    ],
+)
+def test_an_outcome_ends_a_bid_once(
+    winners: tuple[Winner, ...], rate: int, result: str, why: str
+) -> None:
+    provider, called = bidding()
+    provider.hear(ended(called, Winner(OTHER, 1), who=EVE), CONTEXT)
+    assert only(provider).result == "open", "only the requester says how its auction ended"
+    provider.hear(ended(called, *winners, rate=rate), CONTEXT)
+    assert (only(provider).result, only(provider).price) == (result, rate)
+    assert only(provider).why.startswith(why)
+    provider.hear(ended(called), CONTEXT)
+    assert only(provider).result == result
+
+
+def test_a_cancelled_and_a_silent_auction() -> None:
+    provider, called = bidding()
+    provider.hear(ANN.sign(Cancel(CallId(called.content_id))), CONTEXT)
+    assert only(provider).result == "cancelled"
+    silent, _ = bidding()
+    silent.handle(DeadlineReached(), later(60_000))
+    assert only(silent).result == "silent"
+
+
+def test_an_award_is_a_win_even_after_a_loss() -> None:
+    provider = fresh()
+    won(provider, rate=3_000)
+    assert (only(provider).result, only(provider).awards) == ("won", 1)
+    assert (only(provider).price, only(provider).why) == (3_000, "an award became a lease")
+    later_win, called = bidding()
+    later_win.hear(ended(called, Winner(OTHER, 1)), CONTEXT)
+    later_win.hear(award_of(called), CONTEXT)
+    assert (only(later_win).result, only(later_win).why) == ("won", "an award passed on to us")
+
+
+def test_refusals_and_their_reasons() -> None:
+    provider = fresh()
+    provider.hear(call(rate_max=1), CONTEXT)
+    assert (only(provider).result, only(provider).ask) == ("refused", 0)
+    assert only(provider).why == "this node asks more than the job may cost"
+    busy = fresh()
+    won(busy)
+    busy.hear(call(nonce=b"2" * 16), CONTEXT)
+    newest = next(iter(busy.bids.newest(1)))
+    assert (newest.result, newest.why) == ("refused", "this node was busy with other jobs")
+
+
+def test_calls_that_get_no_answer_are_not_remembered() -> None:
+    provider = fresh()
+    provider.hear(call(resources=Resources(5)), CONTEXT)
+    assert list(provider.bids.newest(10)) == []
+
+
+def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWERS_MAX", 2)
+    provider = fresh()
+    for number in range(3):
+        provider.hear(call(nonce=bytes([number]) * 16), later(number))
+    times = [answered.at_ms for answered in provider.bids.newest(10)]
+    assert times == [later(2).now_ms, later(1).now_ms]
+    assert len(list(provider.bids.newest(1))) == 1
