@@ -50,6 +50,11 @@ LISTINGS: Final = 20
 HISTORY_STEP: Final = 1_000
 TURNS: Final = 50
 """How often a step that is too short for the clock is done for one figure."""
+PICKY: Final = JobSpec(
+    "bench", Workload(bytes(32), ("true",), resources=Resources(32, 8_192)),
+    Terms(10**9, where="disk>50G isolation>=container (price<1 or region in [eu, us])"),
+)  # fmt: skip
+"""A job that half of the nodes cannot serve."""
 MEMORY: Final = {
     "memory_mib": "memory after the start, MiB",
     "memory_after_mib": "memory after the listings, MiB",
@@ -60,6 +65,7 @@ LINES: Final = {
     "submit": "to submit a job, up to its call",
     "record": "one more capability record",
     "call": "to answer a call for bids",
+    "explain": "to explain a job: it reads every record",
 }
 
 
@@ -185,6 +191,7 @@ class _Known:
             "submit": [self.submit],
             "record": [partial(core.handle, record, NOW_MS) for record in records],
             "call": [lambda: core.handle(call, NOW_MS)],
+            "explain": [partial(core.advise, PICKY, (), NOW_MS)],
         }
 
     def submit(self) -> None:

@@ -60,6 +60,7 @@ MACHINE: Final = re.compile(r"(?<![\w}.])/(work/(main|shared)|tmp/brief)")
 UNMIRRORED: Final = {
     "protocol/machines/requester/auction/states.py": "declarations; test_machine uses all",
     "protocol/machines/context.py": "declarations alone",
+    "node/rpc/explain_views.py": "declarations; test_views has all of them",
     "protocol/machines/effects.py": "declarations; tests/simulated_network.py performs each",
     "protocol/machines/requester/auction/table.py": "a table; test_tables has all of it",
     "protocol/machines/requester/lease/states.py": "declarations; test_machine uses all",

@@ -99,6 +99,12 @@ def show(*, job: str, node: Connection, as_json: bool) -> None:
         show_array(view)
         return
     show_fields(_job_fields(view))
+    show_bids(view)
+    show_failed_attempts(view)
+
+
+def show_bids(view: dict[str, Any]) -> None:
+    """Print the bids for a job, if there are any, below an empty line."""
     if view["bids"]:
         click.echo()
         rows = [
@@ -106,6 +112,10 @@ def show(*, job: str, node: Connection, as_json: bool) -> None:
             for bid in view["bids"]
         ]
         show_table(("BID OF", "CREDITS/H", "ELIGIBLE"), rows)
+
+
+def show_failed_attempts(view: dict[str, Any]) -> None:
+    """Print the attempts at a job that failed, if there are any, below an empty line."""
     if view["failed_attempts"]:
         click.echo()
         head = ("UNFINISHED ATTEMPT", "PROVIDER", "RAN", "CREDITS", "WHY")

@@ -27,6 +27,7 @@ HOMES: Final[dict[str, str]] = {
     "submit": "run_commands",
     "jobs": "job_commands",
     "show": "job_commands",
+    "explain": "explain_commands",
     "logs": "job_commands",
     "cancel": "job_commands",
     "retry": "job_commands",

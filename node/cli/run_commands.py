@@ -169,9 +169,21 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Submit nothing: print which known nodes could serve the job, what would help, the"
+    " price and the start.",
+)
 @reaches_node(RUN_JSON)
 def run_job(
-    *, output: Path | None, key: str | None, detach: bool, env: tuple[str, ...], **options: Any
+    *,
+    output: Path | None,
+    key: str | None,
+    detach: bool,
+    dry_run: bool,
+    env: tuple[str, ...],
+    **options: Any,
 ) -> int:
     """Run COMMAND in IMAGE on a provider, and print its log as it arrives.
 
@@ -187,11 +199,13 @@ def run_job(
 
     node, as_json = options.pop("node"), options.pop("as_json")
     draft = Draft(env=tuple(_variable(text) for text in env), **options)
-    words = {each.name or "": each.opts[0] for each in click.get_current_context().command.params}
+    words = flag_of_field()
     try:
         found = find_inputs(draft.inputs, Path.cwd())
     except CliError as failure:
         raise CliError("usage", failure.detail, failure.hint) from None
+    if dry_run:
+        return _dry_run(node, draft, words, as_json=as_json)
     job = _send(node, draft, found, key, words)
     if detach:
         return _print_id(job, as_json=as_json)
@@ -261,6 +275,11 @@ def _follow(node: Connection, job: dict[str, Any], output: Path | None, *, as_js
     return follow(node, job, output, as_json=as_json)
 
 
+def flag_of_field() -> dict[str, str]:
+    """Return how each field of a Draft is written on the command line: {"cpus": "--cpus"}."""
+    return {each.name or "": each.opts[0] for each in run_job.params}
+
+
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -279,22 +298,49 @@ def _send(
     import secrets
 
     from node.cli.inputs import upload_inputs
-    from node.cli.refusals import explained
+
+    request = request_of(_completed(draft), upload_inputs(node, found, tell=_ignore))
+    headers = {"idempotency-key": key or secrets.token_hex(16)}
+    return _post(node, "/jobs", request, headers, words)
+
+
+def _dry_run(node: Connection, draft: Draft, words: Mapping[str, str], *, as_json: bool) -> int:
+    """Print which known nodes could serve a job."""
+    from node.cli.explain_commands import show_explanation
+
+    view = _post(node, "/jobs/dry-run", request_of(_completed(draft), ()), {}, words)
+    if as_json:
+        show_json(view)
+    else:
+        show_explanation(view, words)
+    return exit_codes.OK if view["eligible"] else exit_codes.NOT_RUN
+
+
+def _completed(draft: Draft) -> Draft:
+    """Return a draft with the defaults of the configuration."""
+    from dataclasses import replace
 
     defaults = effective_config(None, {}).requester
-    draft = replace(
+    return replace(
         draft,
         max_price=draft.max_price or defaults.price_max_hour,
         cap_percent=defaults.cap_percent if draft.cap_percent is None else draft.cap_percent,
         retries=defaults.retries if draft.retries is None else draft.retries,
     )
-    uploaded = upload_inputs(node, found, tell=_ignore)
-    headers = {"idempotency-key": key or secrets.token_hex(16)}
+
+
+def _post(
+    node: Connection, path: str, request: dict[str, Any], headers: Mapping[str, str],
+    words: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Send a job and return the answer; a refusal is in the user's words."""
+    from node.cli.refusals import explained
+
     try:
-        job: dict[str, Any] = node.post("/jobs", request_of(draft, uploaded), headers)
+        answer: dict[str, Any] = node.post(path, request, headers)
     except CliError as failure:
-        raise explained(failure, node, draft.image, words) from None
-    return job
+        raise explained(failure, node, request["image"], words) from None
+    return answer
 
 
 def _ignore(_: str) -> None:

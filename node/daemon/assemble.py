@@ -39,6 +39,7 @@ from node.provider.log_server import LogServer
 from node.requester.results import Results
 from node.rpc.service import Service
 from node.sandbox.driver import SandboxDriver
+from node.service.advice import AdviceService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
@@ -119,6 +120,7 @@ class Node:
             core, network, journal, clock, self.jobs, undelivered, folder, ports.stop,
             started_ms=clock.now_ms(), driver=ports.sandbox.name, driver_why=ports.sandbox.why,
         )  # fmt: skip
+        self.advice = AdviceService(core, journal, clock, self.jobs)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
@@ -129,7 +131,7 @@ class Node:
     @property
     def api(self) -> Service:
         """Return the services behind the API."""
-        return Service(self.jobs, self.images, self.service)
+        return Service(self.jobs, self.images, self.service, self.advice)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Recover the state of an earlier run, then run all parts until cancelled."""

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from node import VERSION
 from node.rpc.problems import MEDIA_TYPE, Problem, install
 from node.rpc.routes.about import about_routes
+from node.rpc.routes.advice import advice_routes
 from node.rpc.routes.content import content_routes
 from node.rpc.routes.jobs import job_routes
 from node.rpc.service import Service
@@ -37,6 +38,7 @@ def make_app(service: Service, closing: trio.Event) -> FastAPI:
     routers = (
         about_routes(service.node),
         job_routes(service.jobs, service.images, closing),
+        advice_routes(service.advice, service.images),
         content_routes(service.images),
     )
     for router in routers:

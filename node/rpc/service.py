@@ -1,4 +1,4 @@
-"""The interface between API and daemon: three objects with these methods.
+"""The interface between API and daemon: four objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.rpc.explain_views import ExplanationView
 from node.rpc.views import (
     AnsweredCallView,
     ArrayView,
@@ -93,6 +94,18 @@ class ImageApi(Protocol):
         ...
 
 
+class AdviceApi(Protocol):
+    """Why a job waits or fails, and what would help."""
+
+    def dry_run(self, spec: JobSpec) -> ExplanationView:
+        """Return how the known nodes relate to a job that is not submitted."""
+        ...
+
+    async def explain(self, reference: str) -> ExplanationView:
+        """Return the same for a submitted job, and what happened to it."""
+        ...
+
+
 class NodeApi(Protocol):
     """The node itself."""
 
@@ -120,3 +133,4 @@ class Service:
     jobs: JobApi
     images: ImageApi
     node: NodeApi
+    advice: AdviceApi

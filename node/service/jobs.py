@@ -153,6 +153,10 @@ class JobService:
             return await self._arrays.view(job.spec.array)
         return await self._one(job)
 
+    async def job(self, reference: str) -> Job:
+        """Return the job that a reference names; NotFound."""
+        return await self._first(reference)
+
     async def cancel(self, reference: str) -> JobView | ArrayView:
         job = await self._first(reference)
         ids = [job.job_id]

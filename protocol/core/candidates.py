@@ -12,6 +12,7 @@ from typing import Final
 from protocol.core.directory import Directory
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
+from protocol.rules.advice import Advice, advise
 from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
 from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.values.ids import PeerId
@@ -116,6 +117,12 @@ class Candidates:
             del self._explained[next(iter(self._explained))]
         return explanation
 
+    def advise(self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context) -> Advice:
+        """Return what would let more nodes serve a job, and what it would pay."""
+        others, avoided = self._split(avoid, context)
+        cap = self.cap(spec, avoid, 0, context)
+        return advise(demand_of_job(spec), others, avoided, self._standings.answering(), cap)
+
     def _find_answering(
         self, demand: Demand, avoid: tuple[PeerId, ...], context: Context
     ) -> Iterator[PeerId]:
@@ -126,10 +133,14 @@ class Candidates:
                 yield peer
 
     def _explain(self, demand: Demand, avoid: tuple[PeerId, ...], context: Context) -> Explanation:
+        return explain(demand, *self._split(avoid, context))
+
+    def _split(self, avoid: tuple[PeerId, ...], context: Context) -> tuple[list[Listing], int]:
+        """Return the other nodes without those to be avoided, and the number of these."""
         own = context.signer.peer_id
         known = [one for one in self._directory.listings(context.now_ms) if one.peer != own]
         others = [one for one in known if one.peer not in avoid]
-        return explain(demand, others, len(known) - len(others))
+        return others, len(known) - len(others)
 
     def _is_silent(self, peer: PeerId, context: Context) -> bool:
         return self._standings.of(peer).silent_until_ms > context.now_ms

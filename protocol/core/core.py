@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
 from protocol.core.jobs import Job
 from protocol.core.presence import Presence
@@ -37,9 +38,12 @@ from protocol.machines.inputs import (
     StateHeard,
     StopRequested,
 )
+from protocol.rules.advice import Advice
 from protocol.rules.capacity import Capacity
+from protocol.rules.matching import demand_of_job
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed, Signer
+from protocol.wire.job import JobSpec
 from protocol.wire.messages import ROLE_OF, CapabilityRecord, Listing, Role
 
 CONNECTED_MAX: Final = 1_024
@@ -78,6 +82,18 @@ class Status:
     """How often each illegal input came, by the names of machine, state and input."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a new job would wait for, as far as this node knows."""
+
+    jobs: int
+    """The waiting jobs of this node."""
+    why: str
+    """Why equal jobs wait; empty if they do not."""
+    retry_ms: int | None
+    """When equal jobs call for bids again; None if at once."""
+
+
 class Core:
     """The only mutable object of the protocol."""
 
@@ -87,6 +103,7 @@ class Core:
         self.policy = policy
         self.directory = Directory()
         self.standings = Standings()
+        self.candidates = Candidates(self.directory, self.standings)
         self.presence = Presence()
         self.illegal: dict[str, int] = {}
         self.connected: dict[PeerId, str] = {}
@@ -142,6 +159,16 @@ class Core:
     def place_of(self, job_id: JobId) -> QueuePlace | None:
         """Return the place of a job in the queue; None if it does not wait."""
         return self.requester.scheduler.queue.place_of(job_id)
+
+    def advise(self, spec: JobSpec, avoid: tuple[PeerId, ...], now_ms: int) -> Advice:
+        """Return how the known nodes relate to a job, submitted or not."""
+        return self.candidates.advise(spec, avoid, self._context(now_ms))
+
+    def outlook(self, spec: JobSpec, avoid: tuple[PeerId, ...]) -> Outlook:
+        """Return what a job would wait for, if it were submitted now."""
+        queue = self.requester.scheduler.queue
+        block = queue.block_of((demand_of_job(spec), avoid))
+        return Outlook(len(queue), block.why if block else "", block.until_ms if block else None)
 
     def knows(self, peer: PeerId) -> bool:
         """Return whether a peer is known: a receipt is settled, or a lease is active."""

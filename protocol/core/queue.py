@@ -200,6 +200,10 @@ class JobQueue:
         block = self._blocks.get(self._classes[job_id].block_key)
         return (block.reason, block.why) if block else (Failure.NO_BIDS, "no slot became free")
 
+    def block_of(self, key: BlockKey) -> Block | None:
+        """Return why the jobs of a demand may not call now; None if they may."""
+        return self._blocks.get(key) if key in self._unblock else None
+
     def postpone(self, job_id: JobId, until_ms: int) -> None:
         """Let a job wait longer."""
         self._until[job_id] = until_ms

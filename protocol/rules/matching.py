@@ -41,6 +41,8 @@ class Explanation:
     eligible: int
     reasons: tuple[tuple[Mismatch, int], ...]
     """The number of nodes with each mismatch, most frequent first; a node may have several."""
+    sentences: tuple[str, ...]
+    """The same for the user: "3 have too few CPUs (asked 4, most 2)"."""
     why: str
     """One line for the user."""
 
@@ -126,16 +128,25 @@ def explain(demand: Demand, listings: Iterable[Listing], avoided: int = 0) -> Ex
     """
     known = list(listings)
     lacks = [mismatches(demand, one.peer, one.record) for one in known]
+    return explain_lacks(demand, known, lacks, avoided)
+
+
+def explain_lacks(
+    demand: Demand, known: list[Listing], lacks: list[tuple[Mismatch, ...]], avoided: int
+) -> Explanation:
+    """Return as `explain`; `lacks` are the mismatches of each known node."""
     records = [one.record for one in known]
     counts = Counter(reason for lack in lacks for reason in lack)
     reasons = tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     eligible = sum(not lack for lack in lacks)
-    parts = [f"{avoided} failed it before"] if avoided else []
-    parts += [_counted(count, _sentence(reason, demand, records)) for reason, count in reasons]
+    sentences = tuple(
+        _counted(count, _sentence(reason, demand, records)) for reason, count in reasons
+    )
+    parts = [*([f"{avoided} failed it before"] if avoided else []), *sentences]
     nodes = len(known) + avoided
     why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
-    return Explanation(nodes, eligible, reasons, line)
+    return Explanation(nodes, eligible, reasons, sentences, line)
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:
@@ -216,7 +227,8 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
     wanted = demand.resources
     providing = [record for record in records if record.providing]
     best = max(map(_BEST[reason], providing), default=0) if reason in _BEST else 0
-    cheapest = min((list_rate(r.prices, wanted) for r in providing), default=0)
+    if reason is Mismatch.PRICE:
+        best = min((list_rate(r.prices, wanted) for r in providing), default=0)
     return {
         Mismatch.NOT_PROVIDING: "submit jobs only",
         Mismatch.CPUS: f"have too few CPUs (asked {wanted.cpus}, most {best})",
@@ -230,5 +242,5 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
         Mismatch.WHERE: f"are not selected by {demand.where!r}",
         Mismatch.PRICE: f"list a price above {hourly_of_rate(demand.rate_max)} credits an hour "
-                        f"(lowest {hourly_of_rate(cheapest)}) and may ask less",
+                        f"(lowest {hourly_of_rate(best)}) and may ask less",
     }[reason]  # fmt: skip

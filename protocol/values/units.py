@@ -5,6 +5,7 @@ second for the whole slot. People write and read credits per hour.
 """
 
 from decimal import ROUND_FLOOR, Decimal, DecimalException
+from functools import lru_cache
 from typing import Final
 
 NANO: Final = 10**9
@@ -50,6 +51,7 @@ def size_of_mib(mib: int) -> str:
     return f"{mib} MiB"
 
 
+@lru_cache(1_024)
 def nominal_vram(mib: int) -> int:
     """Return the size with which a GPU is sold: 80 GiB for one that reports 81,559 MiB."""
     nominal = next((gib * GIB for gib in NOMINAL_GIB if gib * GIB >= mib), mib)

@@ -11,6 +11,15 @@ from pathlib import Path
 
 import trio
 
+from node.rpc.explain_views import (
+    ChangeView,
+    ExplanationView,
+    MismatchView,
+    NearMissView,
+    PriceOutlookView,
+    StartOutlookView,
+    WaitView,
+)
 from node.rpc.service import Service
 from node.rpc.views import (
     AnsweredCallView,
@@ -42,6 +51,15 @@ FREE = ResourcesView(cpus=4, memory_mib=8192, disk_mib=100_000, gpus=1)
 GPU = GpuView("h200", "NVIDIA H200", 1, 143_771)
 ENDED = {"done", "failed", "cancelled"}
 
+EXPLANATION = ExplanationView(
+    2, 1, 0, "1 of 2 known nodes can serve this job: 1 has too little memory (…)",
+    (MismatchView("memory", 1, "1 has too little memory (asked 8 GiB, most 7 GiB)"),),
+    (NearMissView(PEER, "memory", "8 GiB", "7 GiB"),),
+    (ChangeView("memory_mib", "7G", 1), ChangeView("region", None, 1)),
+    PriceOutlookView("0.0100", "0.0150", "0.0200", "0.0100", "the lowest list price"),
+    StartOutlookView(1, 0, None, "", None, None),
+)  # fmt: skip
+
 
 class RecordedService:
     """Jobs run when the test calls `advance`, or by `script` as soon as they are submitted."""
@@ -64,8 +82,8 @@ class RecordedService:
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
-        """Return what the API wants: here one object is all three."""
-        return Service(self, self, self)
+        """Return what the API wants: here one object is all four."""
+        return Service(self, self, self, self)
 
     def reset(self) -> None:
         self.__init__(self.folder)
@@ -138,6 +156,14 @@ class RecordedService:
                 "europe\x1b[31m", "0.0100", "0.0020", "0.5000", FREE, 7, 120_000, (BASE,),
             ),
         )  # fmt: skip
+
+    def dry_run(self, spec: JobSpec) -> ExplanationView:
+        self.specs.append(spec)
+        return EXPLANATION
+
+    async def explain(self, reference: str) -> ExplanationView:
+        waits = (WaitView(1_800_000_000_000, 0, "no-bids", "4 refused: busy with other jobs"),)
+        return replace(EXPLANATION, job=await self.get(reference), waits=waits)
 
     async def submit(self, spec: JobSpec) -> JobView:
         if spec.key and spec.key in self.keys:

@@ -5,12 +5,13 @@ import json
 
 from pydantic import TypeAdapter
 
-from node.rpc import views
+from node.rpc import explain_views, views
 from node.rpc.views import BidView, JobView, StepsView
 
 
 def test_every_view_is_frozen_and_slotted():
-    kinds = [each for each in vars(views).values() if dataclasses.is_dataclass(each)]
+    found = {**vars(views), **vars(explain_views)}
+    kinds = [each for each in found.values() if dataclasses.is_dataclass(each)]
     assert len(kinds) >= 15
     for kind in kinds:
         assert kind.__dataclass_params__.frozen

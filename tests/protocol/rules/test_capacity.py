@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.rules.capacity import Capacity, Device, Reservation, left_of, reserve
+from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
 
 DEVICES = st.builds(
@@ -44,7 +45,7 @@ def test_devices_are_of_the_wanted_kind(total: Capacity, wanted: Resources) -> N
         return
     chosen = [device for device in total.devices if device.uuid in reservation.devices]
     assert len(chosen) == wanted.gpus
-    assert all(device.vram_mib >= wanted.vram_mib for device in chosen)
+    assert all(nominal_vram(device.vram_mib) >= wanted.vram_mib for device in chosen)
     assert all(wanted.gpu_class in {"", device.gpu_class} for device in chosen)
 
 

@@ -1,0 +1,124 @@
+"""What would let more nodes serve a job. Spec: specs/advice.md."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.rules.advice import NEAR_MAX, Change, advise
+from protocol.rules.matching import Demand, demand_of_job, explain
+from protocol.rules.pricing import Cap
+from protocol.values.ids import PeerId
+from protocol.values.reasons import Mismatch
+from protocol.values.units import rate_of_hourly
+from protocol.wire.job import JobSpec, Resources
+from protocol.wire.messages import CapabilityRecord, GpuGroup, Listing, Prices
+from tests.strategies import records
+
+RECORD = CapabilityRecord(
+    1, 1, 60_000, (), True, "europe", 8, 8_192, 100_000, (), ("docker",), Prices(1_000)
+)
+DEMAND = Demand(Resources(4, 4_096), 10**6, "", ())
+H100, L4 = GpuGroup("h100-80gb", 2, 81_559), GpuGroup("l4", 1, 23_034)
+
+
+def listings(*changes: dict) -> list[Listing]:
+    return [
+        Listing(PeerId(f"peer{n}"), replace(RECORD, **each), 60_000)
+        for n, each in enumerate(changes)
+    ]
+
+
+def changes_of(demand: Demand, *changes: dict) -> list[tuple[str, str | None, int]]:
+    advice = advise(demand, listings(*changes), 0, (), None)
+    return [(each.field, each.value, each.nodes) for each in advice.changes]
+
+
+def test_the_nearest_miss_comes_first() -> None:
+    nodes = listings(
+        {"memory_mib": 1_024}, {"memory_mib": 3_584}, {}, {"cpus": 1, "memory_mib": 16},
+        {"region": "oceania"},
+    )  # fmt: skip
+    advice = advise(replace(DEMAND, region="europe"), nodes, 1, (), None)
+    assert [(near.peer, near.reason, near.wanted, near.has, near.gap) for near in advice.near] == [
+        ("peer1", Mismatch.MEMORY, "4 GiB", "3.5 GiB", 12),
+        ("peer0", Mismatch.MEMORY, "4 GiB", "1 GiB", 75),
+        ("peer4", Mismatch.REGION, "europe", "oceania", 100),
+    ]
+    assert advice.explanation == explain(replace(DEMAND, region="europe"), nodes, 1)
+    assert advice.avoided == 1
+    assert len(advise(DEMAND, listings(*[{"cpus": 1}] * 20), 0, (), None).near) == NEAR_MAX
+
+
+def test_the_smallest_change_and_one_that_helps_half() -> None:
+    sizes = (3_584, 3_584, 2_048, 2_048, 1_000, 512)
+    assert changes_of(DEMAND, *({"memory_mib": mib} for mib in sizes)) == [
+        ("memory_mib", "2G", 4), ("memory_mib", "3584M", 2),
+    ]  # fmt: skip
+    assert changes_of(DEMAND, {"cpus": 3}) == [("cpus", "3", 1)]
+    assert changes_of(DEMAND, {}) == []
+
+
+GPU = Demand(Resources(1, 16, 1, 2, "", 0), 10**6, "", ())
+
+
+@pytest.mark.parametrize(
+    "demand,node,change",
+    [
+        (replace(GPU, resources=Resources(gpus=2)), {"gpus": (L4,)}, ("gpus", "1", 1)),
+        (
+            replace(GPU, resources=Resources(gpus=1, gpu_class="h200")),
+            {"gpus": (L4, H100)},
+            ("gpu_class", "h100-80gb", 1),
+        ),
+        (
+            replace(GPU, resources=Resources(gpus=2, vram_mib=90 * 1024)),
+            {"gpus": (L4, H100)},
+            ("vram_mib", "80G", 1),
+        ),
+        (replace(DEMAND, region="oceania"), {}, ("region", None, 1)),
+        (replace(DEMAND, drivers=("embedded",)), {}, ("drivers", None, 1)),
+        (replace(DEMAND, hard_limits=True), {"soft_limits": ("cpu",)}, ("hard_limits", None, 1)),
+        (replace(DEMAND, where="cpus>8"), {}, ("where", None, 1)),
+        (replace(DEMAND, rate_max=3_999), {}, ("max_price", "0.0144", 1)),
+        (DEMAND, {"disk_mib": 1_000}, ("disk_mib", "1000M", 1)),
+    ],
+)
+def test_a_change_lets_the_node_serve_the_job(demand, node, change) -> None:
+    assert changes_of(demand, node) == [change]
+
+
+def test_a_node_without_gpus_cannot_serve_with_fewer() -> None:
+    assert changes_of(replace(GPU, resources=Resources(gpus=2)), {}) == []
+    assert changes_of(DEMAND, {"providing": False}) == []
+
+
+@given(st.integers(1, 10**12))
+def test_a_price_that_is_advised_is_enough(rate: int) -> None:
+    one = listings({"cpus": 1, "prices": Prices(rate)})
+    demand = Demand(Resources(1), rate - 1 or 1, "", ())
+    for change in advise(demand, one, 0, (), None).changes:
+        assert change.field == "max_price"
+        assert change.value is not None
+        if rate < 10**12 - 10**6:
+            assert rate <= rate_of_hourly(change.value) <= rate + 30
+
+
+def test_prices_of_nodes_that_fit() -> None:
+    nodes = listings({"prices": Prices(2)}, {"prices": Prices(1)}, {"cpus": 1})
+    cap = Cap(4, "the lowest")
+    advice = advise(DEMAND, nodes, 0, {"peer0", "peer2"}, cap)
+    assert (advice.listed, advice.answering, advice.cap) == ((4, 8), 1, cap)
+    dear = advise(replace(DEMAND, rate_max=3), nodes, 0, (), None)
+    assert dear.listed == (4, 8), "they may ask less"
+    none = advise(DEMAND, [], 0, (), None)
+    assert (none.cap, none.listed, none.changes) == (None, (), ())
+
+
+@given(records(JobSpec), st.lists(records(CapabilityRecord), max_size=4))
+def test_any_job_is_advised_about(spec: JobSpec, known: list[CapabilityRecord]) -> None:
+    nodes = [Listing(PeerId(str(n)), record, 0) for n, record in enumerate(known)]
+    advice = advise(demand_of_job(spec), nodes, 0, (), None)
+    assert advice.explanation == explain(demand_of_job(spec), nodes)
+    assert all(isinstance(each, Change) and each.nodes > 0 for each in advice.changes)
