@@ -209,6 +209,11 @@ class JobQueue:
         self._until[job_id] = until_ms
         self._expiry.set(job_id, until_ms)
 
+    def hasten(self, job_id: JobId, until_ms: int) -> None:
+        """Let a job wait no longer than this."""
+        if until_ms < self._until[job_id]:
+            self.postpone(job_id, until_ms)
+
     def take_expired(self, now_ms: int) -> list[JobId]:
         """Return the jobs that give up now. The caller must remove each."""
         return self._expiry.take_up_to(now_ms)

@@ -28,6 +28,7 @@ from protocol.values.limits import (
     AUCTIONS_MAX,
     BUSY_MS_MAX,
     BUSY_MS_MIN,
+    OTHERS_WAIT_MS,
     PEERS_WAIT_MS,
     SLOTS_MAX,
     WINDOW_MS_MAX,
@@ -299,9 +300,12 @@ class Scheduler:
         In `free_ms` there is capacity at the latest; 0: nobody knows.
         """
         reason, why = because
-        no_other = bool(job.avoid) and reason is not Failure.NO_BIDS
-        if job.spec.terms.queue_ms == 0 or no_other:
+        since_ms = job.queued_ms or job.submitted_ms
+        alone = bool(job.avoid) and reason in {Failure.NO_MATCH, Failure.NO_PEERS}
+        if job.spec.terms.queue_ms == 0 or (alone and context.now_ms - since_ms >= OTHERS_WAIT_MS):
             return self._fail(self.queue.remove(job.job_id), Failed(reason, why), context)
+        if alone:  # All that could serve it have failed it, or a restart forgot the others.
+            self.queue.hasten(job.job_id, since_ms + OTHERS_WAIT_MS)
         if free_ms:
             why += f"; capacity is free again in {-(-free_ms // 1000)} s at the latest"
         is_news = self.queue.failures(job_class.block_key) == 0
@@ -376,7 +380,7 @@ class Scheduler:
             return []
         reason, why = self.queue.reason_of(job_id)
         job = self.queue.remove(job_id)
-        waited_s = job.spec.terms.queue_ms // 1000
+        waited_s = (context.now_ms - (job.queued_ms or job.submitted_ms)) // 1000
         return self._fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
 
     def _report_queued(self, job: Job, reason: Failure, why: str) -> Report:

@@ -43,6 +43,8 @@ HINTS_MAX: Final = 64
 """A provider remembers this many calls that it refused as busy, to tell when it has capacity."""
 HINTED_MAX: Final = 4
 """It tells at most this many requesters each time that capacity is released."""
+OTHERS_WAIT_MS: Final = 60_000
+"""A job that every suitable known node has failed waits this long for another one."""
 COMMIT_MS: Final = 1_200
 """How long providers may commit to bids, unless all expected ones have answered."""
 REVEAL_MS: Final = 900

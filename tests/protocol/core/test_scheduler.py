@@ -14,7 +14,7 @@ from protocol.core.jobs import Ending
 from protocol.machines.events import Announced, Awarded, Done, Failed, Queued, Running
 from protocol.machines.inputs import JobCancelled
 from protocol.values.ids import JobId
-from protocol.values.limits import AUCTIONS_MAX, STARVING_MS
+from protocol.values.limits import AUCTIONS_MAX, OTHERS_WAIT_MS, STARVING_MS
 from protocol.values.reasons import Failure
 from protocol.wire.messages import AwardAccept, BidCommit, CapacityFree
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
@@ -143,6 +143,22 @@ def test_a_free_node_that_lists_more_serves_while_the_cheap_one_is_busy() -> Non
     network.submit(ann, job_spec(0))
     assert network.run_until(lambda: len(events(ann, Running)) == 2)
     assert caps(ann)[-2:] == [1_000, 1_001]
+
+
+def test_a_job_that_all_have_failed_waits_a_minute_for_another_node() -> None:
+    network, ann = network_of(2)
+    network.prepare_fails.add("ben0")
+    first = network.submit(ann)
+    assert network.run_until(lambda: bool(events(ann, Queued)))
+    network.add("cleo", provider_policy())
+    network.meet()
+    assert all_done(network, ann, [first], 60_000)
+    network.prepare_fails.add("cleo")
+    second = network.submit(ann)
+    begun_ms = network.now_ms
+    assert network.run_until(lambda: network.ended(ann, second), 300_000)
+    assert ann.job(second).ending is Ending.FAILED
+    assert network.now_ms - begun_ms < 2 * OTHERS_WAIT_MS
 
 
 def test_a_large_job_does_not_starve_behind_smaller_ones() -> None:
