@@ -33,6 +33,7 @@ class Draft:
     profile: str | None = None
     region: str | None = None
     retries: int | None = None
+    retry_on_exit: int | None = None
     queue_ms: int | None = None
     priority: int | None = None
     drivers: tuple[str, ...] = ()
@@ -44,7 +45,7 @@ class Draft:
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
-    "retries", "queue_ms", "priority", "hard_limits", "where",
+    "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
     "array",
 )  # fmt: skip
 

@@ -98,6 +98,7 @@ TOP: Final[dict[str, _Key]] = {
     "profile": _Key("profile", _text),
     "region": _Key("region", _text),
     "retries": _Key("retries", _number),
+    "retry_on_exit": _Key("retry_on_exit", _number),
     "queue_timeout": _Key("queue_ms", _duration),
     "priority": _Key("priority", _number),
     "drivers": _Key("drivers", _texts),

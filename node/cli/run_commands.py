@@ -146,6 +146,13 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     " 10 minutes a step.",
 )
 @click.option(
+    "--retry-on-exit",
+    type=click.IntRange(0, 16),
+    metavar="N",
+    help="Run the job again elsewhere, up to N times, if it ends with an error; default 0. The same"
+    " error on two nodes ends it: then it is the job's own.",
+)
+@click.option(
     "--hard-limits",
     is_flag=True,
     default=None,
@@ -250,8 +257,8 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: array, queue_timeout, priority, cap_percent, profile, region, drivers,
-    hard_limits, where; [resources] gpu_class, vram, output, log, processes.
+    Further keys: array, queue_timeout, priority, retry_on_exit, cap_percent, profile, region,
+    drivers, hard_limits, where; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

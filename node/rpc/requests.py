@@ -44,7 +44,15 @@ INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
 FAULTS_MAX: Final = 10
 ARRAY_BYTES_MAX: Final = 64 * 2**20
 """Each job of an array is stored whole."""
-TERMS: Final = ("region", "retries", "queue_ms", "priority", "cap_percent", "where")
+TERMS: Final = (
+    "region",
+    "retries",
+    "retry_on_exit",
+    "queue_ms",
+    "priority",
+    "cap_percent",
+    "where",
+)
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
@@ -85,6 +93,7 @@ class JobRequest(BaseModel):
     profile: Literal["quick", "vickrey"] = "vickrey"
     region: str | None = None
     retries: int | None = None
+    retry_on_exit: int | None = None
     queue_ms: int | None = None
     priority: int | None = None
     drivers: list[str] = []

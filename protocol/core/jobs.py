@@ -3,12 +3,15 @@
 Spec: specs/core.md#jobs.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from protocol.core.presence import addresses_of
 from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Report
+from protocol.machines.events import Done, Failed
 from protocol.rules.matching import Demand, demand_of_call
 from protocol.values.ids import JobId, PeerId
 from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIFT_CAP
@@ -26,8 +29,12 @@ WORTH_RETRYING: Final = frozenset({
     Failure.PROVIDER_STOPPED,
     Failure.UNPAID,
     Failure.OUTPUTS_LOST,
+    Failure.EXITED,
 })  # fmt: skip
 """Failures of one provider, or of this node's absence: another attempt may succeed."""
+SUSPECT: Final = frozenset({Failure.PREPARE_FAILED, Failure.SANDBOX_FAILED})
+"""Failures that a job may cause by itself: on a second node they are its own fault."""
+JOBS_FAULT: Final = "; another node failed in the same way: the job itself is at fault"
 
 
 class Ending(StrEnum):
@@ -37,6 +44,16 @@ class Ending(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    """How one attempt failed. `provider` is empty if there was no lease."""
+
+    reason: Failure
+    provider: PeerId
+    exit_class: str = ""
+    """How the job ended, if it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,13 @@ class Job:
     ending: Ending = Ending.OPEN
     queued_ms: int = 0
     """When this attempt began to wait for a slot; 0 for the first one: at the submission."""
+    failures: tuple[JobFailure, ...] = ()
+    """Those of the attempts before this one. Older snapshots lack them."""
+
+    @property
+    def exits_seen(self) -> tuple[str, ...]:
+        """How the job ended by itself on other nodes."""
+        return tuple(one.exit_class for one in self.failures if one.exit_class)
 
 
 BlockKey = tuple[Demand, tuple[PeerId, ...]]
@@ -117,14 +141,32 @@ def call_for(job_class: JobClass, slots: int, rate_max: int, serial: int, contex
     )
 
 
-def after_failure(job: Job, reason: Failure, provider: PeerId) -> Job:
-    """Return the job after a failed attempt: ended, or with the next attempt.
+def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, Failed]:
+    """Return the job after a failed attempt: ended, or with the next attempt; and what to report.
 
-    `provider` is the provider that failed; empty if there was no lease.
+    `exit_class` says how the job ended, if it ended by itself.
     """
-    if reason not in WORTH_RETRYING or job.attempt >= job.spec.terms.retries:
+    reason, provider = failed.reason, failed.provider
+    # A job that ended by itself has a budget of its own, to which its lease keeps.
+    of_nodes = sum(one.reason is not Failure.EXITED for one in job.failures)
+    spent = reason is not Failure.EXITED and of_nodes >= job.spec.terms.retries
+    others = [one for one in job.failures if one.provider != provider]
+    is_jobs_fault = reason in SUSPECT and any(one.reason is reason for one in others)
+    if is_jobs_fault:
+        failed = replace(failed, why=failed.why + JOBS_FAULT)
+    if reason not in WORTH_RETRYING or spent or is_jobs_fault:
         cancelled = reason is Failure.CANCELLED
-        return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED)
+        return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED), failed
     is_ours = reason is Failure.UNPAID  # This node was away: the provider did its part.
     avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
-    return replace(job, attempt=job.attempt + 1, avoid=avoid)
+    failures = (*job.failures, JobFailure(reason, provider, exit_class))
+    return replace(job, attempt=job.attempt + 1, avoid=avoid, failures=failures), failed
+
+
+def nodes_at_fault(job: Job, effects: Iterable[Effect]) -> list[PeerId]:
+    """Return the providers that failed a job which another node has now done without an error."""
+    told = [effect.event for effect in effects if isinstance(effect, Report)]
+    if not any(isinstance(event, Done) and not event.exit_code for event in told):
+        return []
+    blamed = SUSPECT | {Failure.EXITED}
+    return [one.provider for one in job.failures if one.reason in blamed]

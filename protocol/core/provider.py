@@ -164,18 +164,14 @@ class Provider:
 
         Sent once, even to strangers.
         """
-        theirs = self._leases_of.get(requester, {})
-        told = [
-            lease.entry_of(self.leases[entry.lease_id])
-            if entry.lease_id in theirs
-            else LeaseEntry(entry.lease_id, GONE)
-            for entry in entries
-        ]
         effects: list[Effect] = []
-        for entry in entries:
-            if entry.lease_id in theirs:
-                heard = StateHeard(entry.lease_id, entry.state, entry.vouchers)
-                effects += self._step_lease(entry.lease_id, heard, context)
+        told = []
+        for lease_id, state, vouchers in ((e.lease_id, e.state, e.vouchers) for e in entries):
+            if lease_id not in self._leases_of.get(requester, {}):
+                told.append(LeaseEntry(lease_id, GONE))
+                continue
+            told.append(lease.entry_of(self.leases[lease_id]))
+            effects += self._step_lease(lease_id, StateHeard(lease_id, state, vouchers), context)
         states = context.signer.sign(LeaseStates(tuple(told)))
         return [*effects, Send(requester, states.envelope, 0)]
 

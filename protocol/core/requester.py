@@ -10,7 +10,7 @@ from typing import Any, Final
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
-from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure
+from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
 from protocol.core.scheduler import Scheduler
@@ -55,10 +55,9 @@ from protocol.wire.messages import (
     LeaseStates,
 )
 
-BROKEN_BY_PROVIDER: Final = frozenset(
-    {Failure.SANDBOX_FAILED, Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST}
-)
-"""Failures that count as a broken promise of the provider. Stopping with notice does not."""
+BROKEN_BY_PROVIDER: Final = frozenset({Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST})
+"""Failures that count as a broken promise of the provider. Stopping with notice does not; what the
+job may have caused counts when another node has done it."""
 FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED}
 """Failures that lower its chance of further jobs: work is lost, with or without notice."""
 
@@ -211,9 +210,11 @@ class Requester:
         self.jobs[job.job_id] = job
         return [Save("job", job.job_id, job), *self.scheduler.enqueue(job, context)]
 
-    def _fail(self, job: Job, failed: Failed, context: Context) -> list[Effect]:
+    def _fail(
+        self, job: Job, failed: Failed, context: Context, exit_class: str = ""
+    ) -> list[Effect]:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
-        following = after_failure(job, failed.reason, failed.provider)
+        following, failed = after_failure(job, failed, exit_class)
         if following.ending is not Ending.OPEN:
             return [Report(job.job_id, failed), *self._end(job.job_id, following.ending)]
         retrying = Retrying(
@@ -236,6 +237,7 @@ class Requester:
         terms = lease.Lease(
             job.job_id, placement.lease_id, placement.provider, won.contract, placement.rate,
             placement.attempt, job.spec.workload, placement.voucher_ms,
+            job.spec.terms.retry_on_exit, job.exits_seen,
         )  # fmt: skip
         state, effects = lease.begin(terms, context)
         self._set_lease(state, context)
@@ -285,8 +287,11 @@ class Requester:
             case lease.Closed(terms):
                 self._end_lease(terms)
                 self._standings.note_job(terms.provider, context.now_ms, succeeded=True)
+                for peer in nodes_at_fault(self.jobs[terms.job_id], effects):
+                    self._standings.strike(peer, BROKEN, context.now_ms)
+                    self._standings.note_job(peer, context.now_ms, succeeded=False)
                 return [*effects, *self._end(terms.job_id, Ending.DONE)]
-            case lease.Broken(terms, reason, why, usage_ms):
+            case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._end_lease(terms)
                 if slot is not None and lease_id in self._slots:
                     del self._slots[lease_id]
@@ -300,7 +305,8 @@ class Requester:
                     self._standings.note_job(terms.provider, context.now_ms, succeeded=False)
                 amount = amount_of(terms.rate, usage_ms)
                 failed = Failed(reason, why, terms.provider, usage_ms, amount)
-                return [*effects, *self._fail(self.jobs[terms.job_id], failed, context)]
+                job = self.jobs[terms.job_id]
+                return [*effects, *self._fail(job, failed, context, exit_class)]
             case _:
                 self.leases[lease_id] = state
                 return list(effects)

@@ -48,6 +48,7 @@ class Failure(StrEnum):
     PROVIDER_STOPPED = "provider-stopped"
     UNPAID = "unpaid"
     OUTPUTS_LOST = "outputs-lost"
+    EXITED = "exited"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
     CANCELLED = "cancelled"

@@ -114,6 +114,8 @@ class Terms:
     """Without a highest rate: how far it may be raised, in percent of the median list price."""
     where: Annotated[str, Key(10), Text(QUERY_BYTES_MAX)] = ""
     """A query that a provider must fit."""
+    retry_on_exit: Annotated[int, Key(11), Int(0, 16)] = 0
+    """How often a job that ended with an error runs again, on another node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,19 @@ from dataclasses import replace
 import pytest
 
 from protocol.core.jobs import (
+    JOBS_FAULT,
+    SUSPECT,
     WORTH_RETRYING,
     Ending,
     Job,
     after_failure,
     call_for,
     class_of,
+    nodes_at_fault,
 )
 from protocol.machines.context import Context, Policy
+from protocol.machines.effects import Report
+from protocol.machines.events import Done, Failed
 from protocol.values.ids import JobId, PeerId
 from protocol.values.limits import REUSE_MS
 from protocol.values.reasons import Failure
@@ -31,18 +36,60 @@ JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)
 BEN, CLEO = SIGNERS[1].peer_id, SIGNERS[2].peer_id
 
 
+def failed(job: Job, reason: Failure, peer: PeerId = BEN, exit_class: str = "") -> Job:
+    return after_failure(job, Failed(reason, "why", peer), exit_class)[0]
+
+
 def test_what_is_worth_it_is_tried_again_without_the_one_that_failed() -> None:
-    second = after_failure(JOB, Failure.PROVIDER_LOST, BEN)
+    second = failed(JOB, Failure.PROVIDER_LOST)
     assert (second.attempt, second.avoid, second.ending) == (1, (BEN,), Ending.OPEN)
-    third = after_failure(second, Failure.EXHAUSTED, PeerId(""))
+    third = failed(second, Failure.EXHAUSTED, PeerId(""))
     assert (third.attempt, third.avoid, third.ending) == (2, (BEN,), Ending.OPEN)
-    assert after_failure(third, Failure.PROVIDER_LOST, CLEO).ending is Ending.FAILED
+    assert failed(third, Failure.PROVIDER_LOST, CLEO).ending is Ending.FAILED
 
 
 @pytest.mark.parametrize("reason", sorted(set(Failure) - WORTH_RETRYING))
 def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
     expected = Ending.CANCELLED if reason is Failure.CANCELLED else Ending.FAILED
-    assert after_failure(JOB, reason, BEN) == replace(JOB, ending=expected)
+    assert failed(JOB, reason) == replace(JOB, ending=expected)
+
+
+@pytest.mark.parametrize("reason", sorted(SUSPECT))
+def test_the_same_failure_on_two_nodes_is_the_jobs_fault(reason: Failure) -> None:
+    once = failed(JOB, reason)
+    assert once.ending is Ending.OPEN
+    twice, told = after_failure(once, Failed(reason, "no image", CLEO))
+    assert twice.ending is Ending.FAILED
+    assert told.why == f"no image{JOBS_FAULT}"
+    again, told = after_failure(once, Failed(reason, "no image", BEN))
+    assert (again.ending, told.why) == (Ending.OPEN, "no image"), "one node alone proves nothing"
+
+
+@pytest.mark.parametrize("reason", sorted(WORTH_RETRYING - SUSPECT - {Failure.UNPAID}))
+def test_what_a_job_cannot_cause_is_never_its_fault(reason: Failure) -> None:
+    assert failed(failed(JOB, reason), reason, CLEO).ending is Ending.OPEN
+
+
+def test_errors_of_the_job_have_a_budget_of_their_own() -> None:
+    job = JOB
+    for code in range(5):
+        job = failed(job, Failure.EXITED, SIGNERS[code].peer_id, f"exit code {code + 1}")
+    assert (job.attempt, job.ending) == (5, Ending.OPEN)
+    assert job.exits_seen == tuple(f"exit code {code + 1}" for code in range(5))
+    job = failed(failed(job, Failure.PROVIDER_LOST), Failure.PROVIDER_LOST)
+    assert (job.attempt, job.ending) == (7, Ending.OPEN)
+    assert failed(job, Failure.PROVIDER_LOST).ending is Ending.FAILED
+
+
+def done(exit_code: int) -> list[Report]:
+    return [Report(JOB.job_id, Done(exit_code, "exited", "", 1, 1, bytes(32), b"", b"", ""))]
+
+
+def test_who_failed_what_another_has_done_is_at_fault() -> None:
+    job = failed(failed(JOB, Failure.EXITED, BEN, "memory"), Failure.PREPARE_FAILED, CLEO)
+    assert nodes_at_fault(job, done(0)) == [BEN, CLEO]
+    assert nodes_at_fault(job, done(1)) == [], "it may be the job's"
+    assert nodes_at_fault(failed(JOB, Failure.PROVIDER_LOST), done(0)) == [], "it was struck"
 
 
 def call_of(job: Job = JOB, slots: int = 1, serial: int = 0) -> Call:

@@ -171,12 +171,24 @@ def finish(state: Fetched, event: OutputsFetched, context: Context) -> Step:
         why = "the provider stopped the job: our vouchers did not arrive"
         broken = Broken(lease, Failure.UNPAID, why, usage_ms)
         return broken, (save(broken), *effects)
+    ended = exit_class(completed)
+    if ended and ended not in lease.exits_seen and len(lease.exits_seen) < lease.retry_on_exit:
+        why = completed.detail or f"the job ended with {ended}"
+        broken = Broken(lease, Failure.EXITED, why, usage_ms, ended)
+        return broken, (save(broken), *effects)
     done = Done(
         completed.exit_code, completed.reason, completed.detail, usage_ms,
         amount_of(lease.rate, usage_ms), outputs, completed.receipt, signed, dispute,
     )  # fmt: skip
     closed = Closed(lease)
     return closed, (save(closed), Report(lease.job_id, done), *effects)
+
+
+def exit_class(completed: Completed) -> str:
+    """Return how a job failed, the same for the same failure; empty if it did not."""
+    if completed.reason != "exited":
+        return completed.reason
+    return f"exit code {completed.exit_code}" if completed.exit_code else ""
 
 
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:

@@ -26,6 +26,10 @@ class Lease:
     attempt: int
     workload: Workload
     voucher_ms: int = VOUCHER_MS
+    retry_on_exit: int = 0
+    """How many different errors of the job are taken for a fault of its node."""
+    exits_seen: tuple[str, ...] = ()
+    """How it ended on other nodes (`exit_class`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class Broken:
     why: str
     usage_ms: int = 0
     """The usage that we have paid."""
+    exit_class: str = ""
+    """How the job ended, if it ended by itself."""
 
 
 Live = Deploying | Launching | Executing | Fetched | Releasing

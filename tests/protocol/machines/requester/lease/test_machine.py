@@ -3,6 +3,9 @@
 Spec: specs/lease.md#requester.
 """
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -16,6 +19,7 @@ from protocol.values.reasons import Failure, Release
 from protocol.wire.messages import (
     PREPARING,
     RUNNING,
+    Completed,
     Deploy,
     Heartbeat,
     LeaseRelease,
@@ -25,12 +29,14 @@ from protocol.wire.messages import (
 )
 from tests.driven_requester_lease import (
     LEASE,
+    OUTPUTS,
     PROVIDER,
     RATE,
     TERMS,
     TIMEOUT_MS,
     LeaseMachine,
     after,
+    receipt,
 )
 
 TestLease = LeaseMachine.TestCase
@@ -247,3 +253,32 @@ def test_the_user_hears_that_a_cancellation_is_on_its_way() -> None:
     assert [event for event in told if isinstance(event, Cancelling)] == [
         Cancelling(PROVIDER.peer_id)
     ]
+
+
+def ended(machine: LeaseMachine, code: int, reason: str, seen: tuple[str, ...]) -> Any:
+    """Return the state after a job ended so, whose user lets two errors run elsewhere."""
+    terms = replace(TERMS, retry_on_exit=2, exits_seen=seen)
+    machine.state = replace(machine.state, lease=terms)
+    bill = PROVIDER.sign(receipt(15_000, exit_code=code)).envelope
+    machine.hear(Completed(LEASE, code, reason, "", 15_000, OUTPUTS, bill))
+    machine.outputs(here=True)
+    return machine.state
+
+
+@pytest.mark.parametrize("code, reason", [(3, "exited"), (137, "memory"), (137, "timeout")])
+def test_an_error_of_the_job_is_tried_elsewhere_if_its_user_wants(code: int, reason: str) -> None:
+    state = ended(after(3), code, reason, ())
+    assert isinstance(state, Broken)
+    kind = "exit code 3" if reason == "exited" else reason
+    assert (state.reason, state.exit_class) == (Failure.EXITED, kind)
+    assert state.why == f"the job ended with {kind}"
+    assert state.usage_ms == 15_000, "it is paid"
+
+
+@pytest.mark.parametrize(
+    "code, seen", [(0, ()), (3, ("exit code 3",)), (3, ("memory", "exit code 4"))]
+)
+def test_a_job_is_done_without_an_error_with_the_same_one_or_when_its_budget_is_spent(
+    code: int, seen: tuple[str, ...]
+) -> None:
+    assert isinstance(ended(after(3), code, "exited", seen), Closed)
