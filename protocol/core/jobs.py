@@ -28,6 +28,10 @@ WORTH_RETRYING: Final = frozenset({
     Failure.PROVIDER_LOST,
     Failure.PROVIDER_STOPPED,
     Failure.UNPAID,
+    Failure.NOT_STARTED,
+    Failure.OVERRUN,
+    Failure.EXPIRED,
+    Failure.CONTRACT,
     Failure.OUTPUTS_LOST,
     Failure.EXITED,
 })  # fmt: skip

@@ -55,7 +55,9 @@ from protocol.wire.messages import (
     LeaseStates,
 )
 
-BROKEN_BY_PROVIDER: Final = frozenset({Failure.PROVIDER_LOST, Failure.OUTPUTS_LOST})
+BROKEN_BY_PROVIDER: Final = frozenset({
+    Failure.PROVIDER_LOST, Failure.NOT_STARTED, Failure.OVERRUN, Failure.OUTPUTS_LOST
+})  # fmt: skip
 """Failures that count as a broken promise of the provider. Stopping with notice does not; what the
 job may have caused counts when another node has done it."""
 FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED}

@@ -4,6 +4,7 @@ Spec: specs/errors.md#reasons. A number never changes; an unknown one is kept, n
 """
 
 from enum import IntEnum, StrEnum
+from typing import Final
 
 
 class Refusal(IntEnum):
@@ -33,6 +34,11 @@ class Release(IntEnum):
     STOPPING = 6
     EXPIRED = 7
     CONTRACT = 8
+    SILENT = 9
+    NOT_STARTED = 10
+    OVERRUN = 11
+    OUTPUTS_LOST = 12
+    FORGOTTEN = 13
 
 
 class Failure(StrEnum):
@@ -46,6 +52,10 @@ class Failure(StrEnum):
     SANDBOX_FAILED = "sandbox-failed"
     PROVIDER_LOST = "provider-lost"
     PROVIDER_STOPPED = "provider-stopped"
+    NOT_STARTED = "not-started"
+    OVERRUN = "overrun"
+    EXPIRED = "expired"
+    CONTRACT = "contract"
     UNPAID = "unpaid"
     OUTPUTS_LOST = "outputs-lost"
     EXITED = "exited"
@@ -69,3 +79,33 @@ class Mismatch(StrEnum):
     SOFT_LIMITS = "soft-limits"
     WHERE = "where"
     PRICE = "price"
+
+
+FAILURE_OF: Final[dict[int, Failure]] = {
+    Release.CANCELLED: Failure.CANCELLED,
+    Release.FENCED: Failure.PROVIDER_LOST,
+    Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
+    Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
+    Release.STOPPING: Failure.PROVIDER_STOPPED,
+    Release.EXPIRED: Failure.EXPIRED,
+    Release.CONTRACT: Failure.CONTRACT,
+    Release.SILENT: Failure.PROVIDER_LOST,
+    Release.NOT_STARTED: Failure.NOT_STARTED,
+    Release.OVERRUN: Failure.OVERRUN,
+    Release.OUTPUTS_LOST: Failure.OUTPUTS_LOST,
+    Release.FORGOTTEN: Failure.PROVIDER_LOST,
+}
+"""What the end of a lease means for its job."""
+FROM_PROVIDER: Final = frozenset({
+    Release.PREPARE_FAILED, Release.SANDBOX_FAILED, Release.STOPPING, Release.EXPIRED,
+    Release.CONTRACT,
+})  # fmt: skip
+"""The reasons that a provider may give."""
+
+
+def failure_told(reason: int) -> Failure:
+    """Return what a provider's release means for the job.
+
+    The reason may be one that we do not know, or that only a requester gives.
+    """
+    return FAILURE_OF[reason] if reason in FROM_PROVIDER else Failure.PROVIDER_STOPPED

@@ -3,7 +3,16 @@
 Spec: specs/errors.md#reasons.
 """
 
-from protocol.values.reasons import Decline, Failure, Mismatch, Refusal, Release
+from protocol.values.reasons import (
+    FAILURE_OF,
+    FROM_PROVIDER,
+    Decline,
+    Failure,
+    Mismatch,
+    Refusal,
+    Release,
+    failure_told,
+)
 
 
 def test_numbers_are_those_of_the_first_day() -> None:
@@ -16,8 +25,19 @@ def test_numbers_are_those_of_the_first_day() -> None:
     }  # fmt: skip
     assert {reason.name: reason.value for reason in Release} == {
         "CANCELLED": 1, "FENCED": 2, "PREPARE_FAILED": 3, "SANDBOX_FAILED": 4, "STOPPING": 6,
-        "EXPIRED": 7, "CONTRACT": 8,
+        "EXPIRED": 7, "CONTRACT": 8, "SILENT": 9, "NOT_STARTED": 10, "OVERRUN": 11,
+        "OUTPUTS_LOST": 12, "FORGOTTEN": 13,
     }  # fmt: skip
+
+
+def test_each_end_of_a_lease_means_something_for_its_job() -> None:
+    assert set(FAILURE_OF) == set(Release)
+    assert {failure_told(reason) for reason in FROM_PROVIDER} >= {Failure.EXPIRED}
+
+
+def test_a_provider_cannot_cancel_a_job_or_blame_itself_for_silence() -> None:
+    for reason in {*Release, 0, 200} - FROM_PROVIDER:
+        assert failure_told(reason) is Failure.PROVIDER_STOPPED
 
 
 def test_codes_for_people_are_words_with_hyphens() -> None:

@@ -16,7 +16,7 @@ from protocol.machines.requester.lease.states import (
     Step,
 )
 from protocol.values.limits import MESSAGE_MS
-from protocol.values.reasons import Failure, Release
+from protocol.values.reasons import FAILURE_OF, Release
 from protocol.wire.messages import LeaseRelease
 
 
@@ -32,12 +32,11 @@ def paid(state: Deploying | MayRun | Fetched) -> tuple[int, int]:
 
 
 def break_off(
-    state: Deploying | MayRun | Fetched, failure: Failure, why: str, context: Context,
-    release: Release = Release.FENCED,
-) -> Step:  # fmt: skip
+    state: Deploying | MayRun | Fetched, reason: Release, why: str, context: Context
+) -> Step:
     """End the lease for a reason, and tell its provider: later results are ignored."""
     lease = state.lease
-    broken = Broken(lease, failure, why, paid(state)[1])
-    said = context.signer.sign(LeaseRelease(lease.lease_id, release))
+    broken = Broken(lease, FAILURE_OF[reason], why, paid(state)[1])
+    said = context.signer.sign(LeaseRelease(lease.lease_id, reason))
     until_ms = context.now_ms + 10 * MESSAGE_MS
     return broken, (save(broken), Send(lease.provider, said.envelope, until_ms))

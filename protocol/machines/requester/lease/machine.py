@@ -61,7 +61,7 @@ from protocol.values.limits import (
     STARTED_MS,
     SUSPECT_MS,
 )
-from protocol.values.reasons import Failure, Release
+from protocol.values.reasons import Failure, Release, failure_told
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
     GONE,
@@ -193,16 +193,12 @@ def exit_class(completed: Completed) -> str:
 
 def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
     """Give up on outputs that no holder can provide."""
-    return break_off(state, Failure.OUTPUTS_LOST, event.why, context)
+    return break_off(state, Release.OUTPUTS_LOST, event.why, context)
 
 
 def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
     """End a lease that its provider released."""
-    reasons: dict[int, Failure] = {
-        Release.PREPARE_FAILED: Failure.PREPARE_FAILED,
-        Release.SANDBOX_FAILED: Failure.SANDBOX_FAILED,
-    }
-    reason = reasons.get(event.message.reason, Failure.PROVIDER_STOPPED)
+    reason = failure_told(event.message.reason)
     why = event.message.detail or "the provider ended the lease"
     # An honest provider discards our vouchers now. Another may keep them: they bind us.
     broken = Broken(state.lease, reason, why, paid(state)[1])
@@ -214,12 +210,12 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
     if (awake := woken(state, context)) is not None:
         return awake, (save(awake),)
     why = f"the outputs could not be fetched in {RETURN_MS // 60_000} minutes"
-    return break_off(state, Failure.OUTPUTS_LOST, why, context)
+    return break_off(state, Release.OUTPUTS_LOST, why, context)
 
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
     """Release a lease under which nothing has started."""
-    return break_off(state, Failure.CANCELLED, CANCELLED, context, Release.CANCELLED)
+    return break_off(state, Release.CANCELLED, CANCELLED, context)
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:

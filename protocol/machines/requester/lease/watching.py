@@ -36,7 +36,7 @@ from protocol.values.limits import (
     STARTED_MS,
     SUSPECT_MS,
 )
-from protocol.values.reasons import Failure
+from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import GONE, Heartbeat, LeaseQuery
 
@@ -80,9 +80,8 @@ def _wait_on(state: Watched, context: Context) -> Step:
 def compare(state: Watched, event: StateHeard, context: Context) -> Step:
     """Wait on if the provider still has the lease, and repeat what it has missed."""
     if event.state == GONE:
-        return break_off(
-            state, Failure.PROVIDER_LOST, "the provider no longer has the lease", context
-        )
+        why = "the provider no longer has the lease"
+        return break_off(state, Release.FORGOTTEN, why, context)
     following, effects = _wait_on(state, context)
     return following, effects or repeat(state, event, context)
 
@@ -118,18 +117,22 @@ def wait_isolated(state: Watched, event: Isolated, context: Context) -> Step:
 def lose(state: Watched, context: Context) -> Step:
     """Fence the lease: its provider fell silent or is far too late."""
     silent_ms = context.now_ms - (state.liveness.heard_ms or context.now_ms)
+    reason = Release.SILENT
     why = f"the provider was silent for {silent_ms // 1000} s and does not answer"
     if context.now_ms >= bound_ms(state):
         match state:
             case Deploying():
+                reason = Release.PREPARE_FAILED
                 limit = f"in {PREPARE_MS // 60_000} minutes"
                 why = f"the provider did not fetch image and inputs {limit}"
             case Launching():
+                reason = Release.NOT_STARTED
                 why = f"the provider did not start the job in {STARTED_MS // 1000} s"
             case Executing():
+                reason = Release.OVERRUN
                 limit = f"{OVERRUN_MS // 60_000} minutes after its time limit"
                 why = f"the job was not over {limit}"
-    return break_off(state, Failure.PROVIDER_LOST, why, context)
+    return break_off(state, reason, why, context)
 
 
 def _ask(state: Watched, context: Context) -> Step:

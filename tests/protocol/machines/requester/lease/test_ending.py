@@ -26,9 +26,9 @@ def test_what_was_paid_is_what_the_vouchers_cover() -> None:
 
 def test_a_lease_that_is_broken_off_is_deleted_and_then_released() -> None:
     machine = after(3)
-    broken, (saved, said) = break_off(machine.state, Failure.UNPAID, "why", machine.context)
-    assert broken == Broken(TERMS, Failure.UNPAID, "why", 12_000)
+    broken, (saved, said) = break_off(machine.state, Release.OVERRUN, "why", machine.context)
+    assert broken == Broken(TERMS, Failure.OVERRUN, "why", 12_000)
     assert saved == Save("requester-lease", LEASE, None)
     assert isinstance(said, Send)
     assert (said.peer, said.until_ms) == (PROVIDER.peer_id, machine.now_ms + 10 * MESSAGE_MS)
-    assert machine.message_of(said) == LeaseRelease(LEASE, Release.FENCED)
+    assert machine.message_of(said) == LeaseRelease(LEASE, Release.OVERRUN)

@@ -94,7 +94,9 @@ def test_a_provider_that_reports_progress_gets_its_time_and_no_more() -> None:
     "reason, failure",
     [(Release.PREPARE_FAILED, Failure.PREPARE_FAILED),
      (Release.SANDBOX_FAILED, Failure.SANDBOX_FAILED),
-     (Release.STOPPING, Failure.PROVIDER_STOPPED)],
+     (Release.STOPPING, Failure.PROVIDER_STOPPED), (Release.EXPIRED, Failure.EXPIRED),
+     (Release.CONTRACT, Failure.CONTRACT), (200, Failure.PROVIDER_STOPPED),
+     (Release.CANCELLED, Failure.PROVIDER_STOPPED), (Release.SILENT, Failure.PROVIDER_STOPPED)],
 )  # fmt: skip
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_a_lease_that_its_provider_releases_ends_at_once(
@@ -151,7 +153,7 @@ def test_a_silent_provider_is_asked_and_then_fenced() -> None:
     assert isinstance(machine.effects[-1], ProbePeer)
     machine.deadline_is_reached(0)
     assert isinstance(machine.state, Broken)
-    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [2]
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.SILENT]
 
 
 def test_a_provider_that_reports_a_running_container_for_ever_is_fenced() -> None:
@@ -165,7 +167,7 @@ def test_a_provider_that_reports_a_running_container_for_ever_is_fenced() -> Non
         machine.now_ms += HEARTBEAT_MS
     assert isinstance(machine.state, Broken)
     assert over_ms <= machine.now_ms <= over_ms + HEARTBEAT_MS
-    assert machine.state.reason is Failure.PROVIDER_LOST
+    assert machine.state.reason is Failure.OVERRUN
     assert machine.state.why == "the job was not over 10 minutes after its time limit"
     assert machine.state.usage_ms <= TIMEOUT_MS
     assert machine.sent_of(LeaseRelease)
