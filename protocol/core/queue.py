@@ -75,6 +75,8 @@ class JobQueue:
         self._classes: dict[JobId, JobClass] = {}
         self._orders: dict[JobId, int] = {}
         self._lines: dict[JobClass, _Line] = {}
+        self._lines_of: dict[BlockKey, dict[JobClass, _Line]] = {}
+        """The same lines by what may block them."""
         self._ready: LazyHeap[JobClass] = LazyHeap()
         """Classes that may call for bids, by the order of their first job."""
         self._expiry: LazyHeap[JobId] = LazyHeap()
@@ -97,7 +99,10 @@ class JobQueue:
         self._jobs[job.job_id], self._classes[job.job_id] = job, job_class
         self._until[job.job_id] = until_ms
         self._expiry.set(job.job_id, until_ms)
-        line = self._lines.setdefault(job_class, _Line(job_class))
+        if job_class not in self._lines:
+            self._lines[job_class] = line = _Line(job_class)
+            self._lines_of.setdefault(job_class.block_key, {})[job_class] = line
+        line = self._lines[job_class]
         line.jobs.set(job.job_id, self._orders[job.job_id])
         self._sort(line)
 
@@ -110,9 +115,10 @@ class JobQueue:
         self._sort(line)
         key = line.job_class.block_key
         if not line.jobs:
-            del self._lines[line.job_class]
-            if key in self._blocks and not any(self._lines_of(key)):
-                del self._blocks[key]
+            del self._lines[line.job_class], self._lines_of[key][line.job_class]
+            if not self._lines_of[key]:
+                del self._lines_of[key]
+                self._blocks.pop(key, None)
                 self._unblock.discard(key)
         return self._jobs.pop(job_id)
 
@@ -157,7 +163,7 @@ class JobQueue:
         self, key: BlockKey, because: tuple[Failure, str], now_ms: int, until_ms: int
     ) -> None:
         """Let the jobs of a demand wait, for a reason, until they may call again."""
-        if not any(self._lines_of(key)):
+        if key not in self._lines_of:
             return  # The last job left while its auction was open.
         before = self._blocks.get(key)
         since_ms, failures = (before.since_ms, before.failures) if before else (now_ms, 0)
@@ -184,7 +190,7 @@ class JobQueue:
             if block.is_busy and key[0].resources == resources
         ]  # fmt: skip
         if keys:
-            self.wake(min(keys, key=lambda key: min(map(self._order_of, self._lines_of(key)))))
+            self.wake(min(keys, key=self._first_order))
 
     def forget_block(self, key: BlockKey) -> None:
         """Let the jobs of a demand call again: one of them was sold a slot."""
@@ -234,7 +240,7 @@ class JobQueue:
         for key, block in self._blocks.items():
             if not block.is_busy or now_ms < block.since_ms + STARVING_MS:
                 continue
-            order = min(map(self._order_of, self._lines_of(key)))
+            order = self._first_order(key)
             if oldest is None or order < oldest[1]:
                 oldest = key, order
         return oldest
@@ -263,11 +269,11 @@ class JobQueue:
         return first[0]
 
     def _sort_all(self, key: BlockKey) -> None:
-        for line in self._lines_of(key):
+        for line in self._lines_of.get(key, {}).values():
             self._sort(line)
 
-    def _lines_of(self, key: BlockKey) -> Iterator[_Line]:
-        return (line for line in self._lines.values() if line.job_class.block_key == key)
+    def _first_order(self, key: BlockKey) -> int:
+        return min(map(self._order_of, self._lines_of[key].values()))
 
     def _sort(self, line: _Line) -> None:
         """Enter a class into the ready ones, or take it out."""

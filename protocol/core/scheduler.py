@@ -41,6 +41,8 @@ from protocol.wire.messages import CapabilityRecord
 RAISES_MAX = 3
 """A job that names no price raises its cap at most this often in a row: once for each step."""
 NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
+RAISED_KEPT_MAX = 256
+"""So many classes keep a raised price until their next call: of some no job waits any more."""
 WOKEN_MAX = 64
 """A new record wakes waiting jobs if they have at most this many demands; else they wait longer."""
 Begin = Callable[[Job, SoldSlot | None, award.Won, Context], list[Effect]]
@@ -273,6 +275,8 @@ class Scheduler:
         job = first if job_id not in self.queue else self.queue.job(job_id)
         if raised < RAISES_MAX and self._may_raise(lost, job, context):
             self._raised[job_class] = raised + 1, lost.auction.call.rate_max
+            if len(self._raised) > RAISED_KEPT_MAX:
+                del self._raised[next(iter(self._raised))]
             return []  # It calls again at once.
         if reason is Failure.NO_BIDS:
             missing = sum(1 for _ in self.auctions.beyond_reach(lost.auction, context))
