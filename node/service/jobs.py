@@ -194,13 +194,14 @@ class JobService:
         job_id = (await self._find(reference)).job_id
         path = self._results.log_path(job_id)
         with self._results.reading(job_id):
+            seen = 0
             while True:
                 ended = self._has_ended(job_id)
                 chunk, size = await trio.to_thread.run_sync(_read_at, path, offset)
-                if follow and size < offset:
-                    offset = 0  # Another attempt has started a new log.
+                if follow and size < seen:
+                    offset = seen = 0  # Another attempt has started a new log.
                     continue
-                offset += len(chunk)
+                offset, seen = offset + len(chunk), size
                 if chunk:
                     yield chunk
                 elif ended or not follow:

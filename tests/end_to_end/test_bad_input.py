@@ -68,7 +68,8 @@ def test_a_wrong_command_line(requester, arguments, code, saying):
     ],
 )
 def test_a_job_that_nobody_can_serve_says_how_many_lack_what(requester, options, saying):
-    refused(requester, "run", *options, "base", "--", "true", code=6, saying=saying)
+    asked = ["run", *options, "--queue-timeout=0", "base", "--", "true"]
+    refused(requester, *asked, code=6, saying=saying)
     assert newest(requester)["reason"] == "no-match"
 
 

@@ -62,7 +62,7 @@ def test_the_environment_is_the_jobs_and_not_the_providers(requester):
 
 
 def test_the_cheapest_wins_and_is_paid_the_second_price(requester, network):
-    run(requester, "base", "--", "true")
+    run(requester, "--timeout=59m", "base", "--", "true")  # No equal job has a slot.
     view = newest(requester)
     asks = sorted(view["bids"], key=lambda bid: float(bid["ask_hour"]))
     assert [owner_of(network, bid["peer"]) for bid in asks] == ["bruno", "ana", "carla", "davi"]
@@ -158,7 +158,7 @@ def test_the_same_job_again_fetches_nothing_again(requester, network, image, tmp
 
 
 def test_json_is_one_object_a_line_and_ends_with_the_job(requester):
-    ran = run(requester, "--json", "base", "--", "echo", "hello")
+    ran = run(requester, "--json", "--timeout=58m", "base", "--", "echo", "hello")
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert "".join(line.get("log", "") for line in lines) == "hello\n"
     kinds = [line["event"]["kind"] for line in lines if "event" in line]

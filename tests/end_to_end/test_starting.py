@@ -45,7 +45,8 @@ def up(*arguments: str, **environment: str):
 
 
 def test_a_node_alone_says_that_it_has_no_peers(lone):
-    refused(lone, "run", "base", "--", "true", code=6, saying="no other node is known")
+    asked = ["run", "--queue-timeout=0", "base", "--", "true"]
+    refused(lone, *asked, code=6, saying="no other node is known")
     assert newest(lone)["reason"] == "no-peers"
 
 
