@@ -68,7 +68,7 @@ class Awarded:
     rate: int
     ask: int
     runner_up: int
-    """The ask of the best losing bid; the call's highest rate if there was none."""
+    """What the best losing bid is worth, weighed; the call's highest rate if there was none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,11 @@ def score_of(ask: int, weight: int) -> int:
     return -(-ask * weight // PPM)
 
 
+def rate_at(score: int, weight: int, call: Call) -> int:
+    """Return the highest rate at which a bid with this weight scores no more, within the call."""
+    return min(score * PPM // weight, call.rate_max)
+
+
 def weights_of(commit_set: CommitSet) -> dict[bytes, int]:
     """Return the weight of each commitment of a set, in millionths."""
     weights = commit_set.weights or (PPM,) * len(commit_set.commitments)
@@ -132,7 +137,7 @@ def price_of(
     score = _score_at(left, unit, shift)
     if score is None:
         return Price(call.rate_max)
-    rate = _rate_at(score, winner.weight, call)
+    rate = rate_at(score, winner.weight, call)
     assert winner.bid.ask <= rate <= call.rate_max
     return Price(rate, tuple(offer.reveal for offer in setters[:SETTERS_MAX]))
 
@@ -177,7 +182,7 @@ def award_fault(
     found = _score_at(left, award.unit, award.shift)
     if found is None:
         return "" if award.rate == call.rate_max else "the price has no evidence"
-    same = award.rate == _rate_at(found, weight, call)
+    same = award.rate == rate_at(found, weight, call)
     return "" if same else "the evidence gives another price"
 
 
@@ -219,11 +224,6 @@ def _score_at(losing: Sequence[tuple[int, int]], unit: int, shift: int) -> int |
     if unit < len(scores):
         return scores[unit]
     return scores[-1] if len(proofs) == SETTERS_MAX else None
-
-
-def _rate_at(score: int, weight: int, call: Call) -> int:
-    """Return the highest rate at which a bid with this weight scores no more, within the call."""
-    return min(score * PPM // weight, call.rate_max)
 
 
 def _lot(tie_break: ContentId, peer: PeerId) -> bytes:

@@ -21,7 +21,7 @@ from protocol.machines.requester.auction.states import (
     Step,
 )
 from protocol.rules.matching import sentence_of_refusals
-from protocol.rules.selection import Offer, losers, price_of, rank, shares_of
+from protocol.rules.selection import Offer, losers, price_of, rank, rate_at, shares_of
 from protocol.values.ids import ContentId, PeerId
 from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX
 from protocol.values.reasons import Failure
@@ -110,7 +110,7 @@ def _slot(state: Decided, offer: Offer, unit: int, sold: Mapping[PeerId, int]) -
     best = next(iter(losers(alive, sold, offer)), None)
     return SoldSlot(
         state.auction.call_id, offer.peer, offer.bid.ask, offer.bid.voucher_ms, unit, price,
-        best.bid.ask if best else call.rate_max, shift, passed,
+        rate_at(best.score, offer.weight, call) if best else call.rate_max, shift, passed,
     )  # fmt: skip
 
 

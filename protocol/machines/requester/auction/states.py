@@ -85,7 +85,7 @@ class SoldSlot:
     """Which of the provider's slots it is."""
     price: Price
     runner_up: int
-    """The ask of the best losing bid; the call's highest rate if there was none."""
+    """What the best losing bid is worth, weighed; the call's highest rate if there was none."""
     shift: int
     """The number of ranks by which failed commitments raised the price."""
     passed: int
