@@ -23,6 +23,7 @@ HOMES: Final[dict[str, str]] = {
     "peers": "node_commands",
     "offers": "offer_commands",
     "bids": "bid_commands",
+    "prices": "price_commands",
     "run": "run_commands",
     "submit": "run_commands",
     "jobs": "job_commands",

@@ -21,6 +21,7 @@ from node.rpc.views import (
     MemberView,
     OfferView,
     OutputView,
+    PaidPriceView,
     PeerView,
     StatusView,
 )
@@ -119,6 +120,10 @@ class NodeApi(Protocol):
 
     def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         """Return the last calls that this node answered, newest first."""
+        ...
+
+    async def prices(self) -> tuple[PaidPriceView, ...]:
+        """Return what was paid lately for each class of slots."""
         ...
 
     def request_stop(self) -> None:

@@ -148,6 +148,23 @@ class AnsweredCallView:
 
 
 @dataclass(frozen=True, slots=True)
+class PaidPriceView:
+    """What was paid lately for slots of a class in a region, in credits per hour.
+
+    Prices are for one GPU, or for one CPU of a slot without a GPU. `region` is "" if unknown.
+    """
+
+    slot_class: str
+    """`cpu`, or the class of the GPU."""
+    region: str
+    count: int
+    lowest_hour: str
+    median_hour: str
+    highest_hour: str
+    latest_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptView:
     """The receipt of an execution that both sides signed."""
 

@@ -13,13 +13,23 @@ from node import VERSION
 from node.driver.clock import Clock
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
-from node.rpc.views import AnsweredCallView, OfferView, PeerView, ProviderView, StatusView
+from node.rpc.views import (
+    AnsweredCallView,
+    OfferView,
+    PaidPriceView,
+    PeerView,
+    ProviderView,
+    StatusView,
+)
 from node.service.bids import answered_call_view
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view, select
+from node.service.prices import paid_price_view, sale_of_call, sales_of_jobs
 from node.storage.journal import Journal, Totals
+from protocol.core.bid_history import ANSWERS_MAX
 from protocol.core.core import Core, Status
 from protocol.machines.effects import Settle
+from protocol.rules.paid_prices import paid_prices
 from protocol.rules.query_fields import Subject, subjects_of
 from protocol.values.ids import PeerId
 from protocol.values.units import credits_of_nano
@@ -92,6 +102,19 @@ class NodeService:
 
     def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         return tuple(map(answered_call_view, self.core.provider.bids.newest(limit)))
+
+    async def prices(self) -> tuple[PaidPriceView, ...]:
+        seen = [
+            sale_of_call(answered, self.network.peer_id, self._record_of)
+            for answered in self.core.provider.bids.newest(ANSWERS_MAX)
+        ]
+        paid = await sales_of_jobs(self.journal, self._record_of)
+        return tuple(map(paid_price_view, paid_prices([*paid, *filter(None, seen)])))
+
+    def _record_of(self, peer: PeerId) -> CapabilityRecord | None:
+        if peer == self.network.peer_id:
+            return self.core.presence.record
+        return self.core.record_of(peer, self.clock.now_ms())
 
     def request_stop(self) -> None:
         self.stop.set()

@@ -48,6 +48,8 @@ class AnsweredCall:
     why: str
     price: int = 0
     """The rate that the first winner is paid, or what an award pays us; 0 if unknown."""
+    winner: PeerId | None = None
+    """The first winner, as the requester says; None if unknown."""
     awards: int = 0
     """The leases that this node got."""
 
@@ -90,6 +92,7 @@ class BidHistory:
             case Outcome(winners=winners, clearing=rate):
                 won = sum(winner.slots for winner in winners if winner.peer == own)
                 result = BidResult.WON if won else BidResult.LOST
+                known = replace(known, winner=winners[0].peer)
                 self._end(known, result, _why(known, won, rate), rate)
 
     def award(self, call_id: CallId, rate: int) -> None:

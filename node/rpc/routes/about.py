@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from node.rpc.service import NodeApi
-from node.rpc.views import AnsweredCallView, OfferView, PeerView, StatusView
+from node.rpc.views import AnsweredCallView, OfferView, PaidPriceView, PeerView, StatusView
 
 BIDS_MAX: Final = 1_000
 
@@ -41,6 +41,11 @@ def about_routes(node: NodeApi) -> APIRouter:
     ) -> tuple[AnsweredCallView, ...]:
         """Return the calls that this node answered as a provider, newest first."""
         return node.bids(limit)
+
+    @router.get("/prices")
+    async def prices() -> tuple[PaidPriceView, ...]:
+        """Return what was paid lately for each class of slots, from receipts and outcomes."""
+        return await node.prices()
 
     @router.post("/stop", status_code=HTTPStatus.ACCEPTED)
     async def stop() -> None:

@@ -33,6 +33,7 @@ from node.rpc.views import (
     MemberView,
     OfferView,
     OutputView,
+    PaidPriceView,
     PeerView,
     PhaseCounts,
     ProviderView,
@@ -154,6 +155,13 @@ class RecordedService:
             OfferView(
                 PEER, False, 4, 8192, 100_000, (GPU,), ("embedded",), ("memory", "cpu"),
                 "europe\x1b[31m", "0.0100", "0.0020", "0.5000", FREE, 7, 120_000, (BASE,),
+            ),
+        )  # fmt: skip
+
+    async def prices(self) -> tuple[PaidPriceView, ...]:
+        return (
+            PaidPriceView(
+                "h200", "", 3, "1.0000", "1.5000", "2.0000", 1_800_000_000_000,
             ),
         )  # fmt: skip
 

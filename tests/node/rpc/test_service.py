@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 
-from node.rpc.service import ImageApi, JobApi, NodeApi
+from node.rpc.service import AdviceApi, ImageApi, JobApi, NodeApi
+from node.service.advice import AdviceService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
@@ -12,7 +13,12 @@ from tests.node.rpc.recorded import RecordedService
 
 METHODS = [
     (api, real, name)
-    for api, real in ((JobApi, JobService), (ImageApi, ImageService), (NodeApi, NodeService))
+    for api, real in (
+        (JobApi, JobService),
+        (ImageApi, ImageService),
+        (NodeApi, NodeService),
+        (AdviceApi, AdviceService),
+    )
     for name, each in vars(api).items()
     if inspect.isfunction(each) and not name.startswith("_")
 ]
@@ -33,4 +39,4 @@ def test_the_stand_in_and_the_real_one_have_the_method_with_its_parameters(api, 
 
 
 def test_the_interface_has_methods():
-    assert len(METHODS) == 21
+    assert len(METHODS) == 24

@@ -55,6 +55,7 @@ def test_an_outcome_ends_a_bid_once(
     assert only(provider).result == "open", "only the requester says how its auction ended"
     provider.hear(ended(called, *winners, rate=rate), CONTEXT)
     assert (only(provider).result, only(provider).price) == (result, rate)
+    assert only(provider).winner == (OTHER if winners else None)
     assert only(provider).why.startswith(why)
     provider.hear(ended(called), CONTEXT)
     assert only(provider).result == result

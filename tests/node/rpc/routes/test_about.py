@@ -30,6 +30,11 @@ async def test_a_query_for_offers(caller):
     assert (await caller.ask("GET", "/v1/offers?limit=0")).status == 422
 
 
+async def test_prices(caller):
+    (price,) = (await caller.ask("GET", "/v1/prices")).json
+    assert (price["slot_class"], price["median_hour"]) == ("h200", "1.5000")
+
+
 async def test_stop(caller):
     assert (await caller.ask("POST", "/v1/stop")).status == 202
     assert caller.service.stopped
