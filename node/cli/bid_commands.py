@@ -9,7 +9,7 @@ import click
 
 from node.cli.connection import Connection
 from node.cli.options import LINES, reaches_node
-from node.cli.output import amount_of, instant, short_peer, show_json, show_table
+from node.cli.output import amount_of, instant, say, short_peer, show_json, show_table
 
 
 @click.command()
@@ -25,11 +25,14 @@ def bids(*, limit: int, node: Connection, as_json: bool) -> None:
         for answered in found:
             show_json(answered)
         return
-    head = ("AT", "REQUESTER", "FOR", "GPUS", "ASK/H", "RESULT", "PRICE/H", "WHY")
+    if not found:
+        say("this node has answered no call for bids since it started")
+        return
+    head = ("AT", "REQUESTER", "FOR", "GPUS", "ASK/H", "SLOTS", "RESULT", "PRICE/H", "WHY")
     rows = [
         (
             instant(one["at_ms"]), short_peer(one["requester"]), amount_of(one["resources"]),
-            one["resources"]["gpus"], one["ask_hour"] or "-", one["result"],
+            one["resources"]["gpus"], one["ask_hour"] or "-", one["slots"] or "-", one["result"],
             one["price_hour"] or "-", one["why"],
         )
         for one in found

@@ -145,6 +145,10 @@ class AnsweredCallView:
     why: str
     price_hour: str | None
     awards: int
+    slots: int
+    """The slots that this node offered; 0 for a refusal."""
+    refusal: str | None
+    """A stable code; None if this node bid."""
 
 
 @dataclass(frozen=True, slots=True)

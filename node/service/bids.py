@@ -21,4 +21,6 @@ def answered_call_view(answered: AnsweredCall) -> AnsweredCallView:
         why=answered.why,
         price_hour=hourly_of_rate(answered.price) if answered.price else None,
         awards=answered.awards,
+        slots=answered.slots,
+        refusal=None if answered.refusal is None else answered.refusal.name.lower(),
     )

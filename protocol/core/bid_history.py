@@ -48,6 +48,9 @@ class AnsweredCall:
     why: str
     price: int = 0
     """The rate that the first winner is paid, or what an award pays us; 0 if unknown."""
+    slots: int = 0
+    """The slots that this node offered; 0 for a refusal."""
+    refusal: Refusal | None = None
     winner: PeerId | None = None
     """The first winner, as the requester says; None if unknown."""
     awards: int = 0
@@ -68,13 +71,19 @@ class BidHistory:
         self, event: Signed[Call], state: bidding.State, reason: Refusal, context: Context
     ) -> None:
         """Note a bid; or, if the bidding is over at once, a refusal and its reason."""
-        call_id, refused = CallId(event.content_id), isinstance(state, bidding.Over)
-        self._answers[call_id] = AnsweredCall(
-            call_id, context.now_ms, event.signer, event.message.resources,
-            0 if isinstance(state, bidding.Over) else state.bidding.bid.ask,
-            BidResult.REFUSED if refused else BidResult.OPEN,
-            sentence_of_own_refusal(reason) if refused else "the auction has not ended",
+        call_id = CallId(event.content_id)
+        refused = AnsweredCall(
+            call_id, context.now_ms, event.signer, event.message.resources, 0, BidResult.REFUSED,
+            sentence_of_own_refusal(reason), refusal=reason,
         )  # fmt: skip
+        if isinstance(state, bidding.Over):
+            self._answers[call_id] = refused
+        else:
+            bid = state.bidding.bid
+            self._answers[call_id] = replace(
+                refused, ask=bid.ask, slots=bid.slots, result=BidResult.OPEN, refusal=None,
+                why="the auction has not ended",
+            )  # fmt: skip
         if len(self._answers) > ANSWERS_MAX:
             del self._answers[next(iter(self._answers))]
 

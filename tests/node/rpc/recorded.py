@@ -141,10 +141,30 @@ class RecordedService:
 
     def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         lost = AnsweredCallView(
-            "ab" * 32, 61_000, PEER, FREE, "0.0110", "lost", "another bid was lower", "0.0100", 0
+            "ab" * 32,
+            61_000,
+            PEER,
+            FREE,
+            "0.0110",
+            "lost",
+            "another bid was lower",
+            "0.0100",
+            0,
+            3,
+            None,
         )
         refused = AnsweredCallView(
-            "cd" * 32, 60_000, PEER, FREE, None, "refused", "this node was busy", None, 0
+            "cd" * 32,
+            60_000,
+            PEER,
+            FREE,
+            None,
+            "refused",
+            "this node was busy",
+            None,
+            0,
+            0,
+            "busy",
         )
         return (lost, refused)[:limit]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from node.service.bids import answered_call_view
 from protocol.core.bid_history import AnsweredCall, BidResult
 from protocol.values.ids import CallId, PeerId
+from protocol.values.reasons import Refusal
 from protocol.wire.job import Resources
 
 BID = AnsweredCall(
@@ -16,5 +17,7 @@ def test_prices_are_an_hour_and_a_refusal_asks_nothing():
     view = answered_call_view(BID)
     assert (view.ask_hour, view.price_hour, view.result) == ("0.0000", "1.0000", "lost")
     assert (view.resources.cpus, view.resources.gpus, view.call) == (2, 1, "00" * 32)
-    refused = answered_call_view(replace(BID, result=BidResult.REFUSED, price=0))
-    assert (refused.ask_hour, refused.price_hour) == (None, None)
+    assert view.refusal is None
+    busy = replace(BID, result=BidResult.REFUSED, price=0, refusal=Refusal.BUSY)
+    refused = answered_call_view(busy)
+    assert (refused.ask_hour, refused.price_hour, refused.refusal) == (None, None, "busy")

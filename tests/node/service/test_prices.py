@@ -12,7 +12,15 @@ from tests.node.local_node import LocalPair
 
 OWN, EVE = PeerId("own"), PeerId("eve")
 LOST = AnsweredCall(
-    CallId(bytes(32)), 5, PeerId("ann"), Resources(2), 900, BidResult.LOST, "", 800, EVE
+    CallId(bytes(32)),
+    5,
+    PeerId("ann"),
+    Resources(2),
+    900,
+    BidResult.LOST,
+    "",
+    800,
+    winner=EVE,
 )
 RECORDS = {OWN: CapabilityRecord(1, 1, 1, (), True), EVE: CapabilityRecord(2, 1, 1, (), True)}
 

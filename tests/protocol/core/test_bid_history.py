@@ -12,6 +12,7 @@ from protocol.core.bid_history import AnsweredCall
 from protocol.core.provider import Provider
 from protocol.machines.inputs import DeadlineReached
 from protocol.values.ids import CallId
+from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
 from protocol.wire.job import Resources
 from protocol.wire.messages import NO_ID, Call, Cancel, Outcome, Winner
@@ -33,6 +34,7 @@ def bidding() -> tuple[Provider, Signed[Call]]:
     provider, called = fresh(), call()
     provider.hear(called, CONTEXT)
     assert (only(provider).result, only(provider).ask) == ("open", 3_000)
+    assert (only(provider).slots, only(provider).refusal) == (1, None)
     assert only(provider).requester == ANN.peer_id
     return provider, called
 
@@ -85,6 +87,7 @@ def test_refusals_and_their_reasons() -> None:
     provider = fresh()
     provider.hear(call(rate_max=1), CONTEXT)
     assert (only(provider).result, only(provider).ask) == ("refused", 0)
+    assert (only(provider).slots, only(provider).refusal) == (0, Refusal.PRICE)
     assert only(provider).why == "this node asks more than the job may cost"
     busy = fresh()
     won(busy)
