@@ -93,7 +93,8 @@ def _price_fields(price: Mapping[str, Any] | None) -> list[tuple[str, str]]:
 def _start(view: Mapping[str, Any]) -> str | None:
     """Return when the job may start; None if it is with a provider, or has ended."""
     start, job = view["start"], view["job"]
-    why = f": {start['why']}" if start["why"] else ""
+    told = job is not None and job["why"] == start["why"]
+    why = f": {start['why']}" if start["why"] and not told else ""
     again = (
         f"; the next call is in {duration(start['retry_in_ms'])}" if start["retry_in_ms"] else ""
     )
@@ -108,7 +109,9 @@ def _start(view: Mapping[str, Any]) -> str | None:
         return f"after {start['waiting']} jobs of this node that wait"
     if start["answering"]:
         return f"at once: {start['answering']} of these nodes answered an earlier call"
-    return "unknown: none of these nodes has answered a call yet" if view["eligible"] else "unknown"
+    if view["eligible"]:
+        return "unknown: none of these nodes has answered a call yet"
+    return "not before a node is known that can serve it"
 
 
 COMMANDS: Final = {"explain": explain}

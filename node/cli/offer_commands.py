@@ -13,6 +13,7 @@ from node.cli.output import (
     amount_of,
     duration,
     gpus_of,
+    say,
     short_peer,
     show_json,
     show_table,
@@ -72,7 +73,10 @@ def offers(
         "EXPIRES IN",
     )  # fmt: skip
     # The record of a node that does not provide is empty.
-    show_table(head, [_offer_row(offer) for offer in found if offer["cpus"]])
+    rows = [_offer_row(offer) for offer in found if offer["cpus"]]
+    show_table(head, rows)
+    if query and not rows:
+        say("no known node fits the query")
 
 
 def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:

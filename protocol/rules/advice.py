@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
 
-from protocol.rules.matching import Demand, Explanation, explain_lacks, mismatches
+from protocol.rules.matching import Demand, Explanation, explain_lacks, mismatches, suits
 from protocol.rules.pricing import Cap, list_rate
-from protocol.rules.query_fields import NONE
+from protocol.rules.query import Comparison, parse, parts_of
+from protocol.rules.query_fields import NONE, Subject, shown
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Mismatch
 from protocol.values.units import (
@@ -30,6 +31,8 @@ NEAR_MAX: Final = 10
 """The most nearest misses that are told."""
 CHANGES_MAX: Final = 2
 """The most changes of one field that are told."""
+NO_AMOUNT: Final = 100
+"""The gap of what has no amount: such misses come last."""
 PRICE_PARTS: Final = 10_000
 """A price an hour is written with four decimals."""
 
@@ -86,7 +89,11 @@ def advise(
     known = list(listings)
     lacks = [mismatches(demand, one.peer, one.record) for one in known]
     missed = [(one, lack[0]) for one, lack in zip(known, lacks, strict=True) if len(lack) == 1]
-    near = [_near_miss(demand, one, reason) for one, reason in missed if reason in _MEASURES]
+    near = [
+        (_gap(demand, one, reason), one.peer, one, reason)
+        for one, reason in missed
+        if reason in _MEASURES
+    ]
     prices = {
         one.peer: list_rate(one.record.prices, demand.resources)
         for one, lack in zip(known, lacks, strict=True)
@@ -95,7 +102,10 @@ def advise(
     listed = tuple(sorted(prices.values()))
     return Advice(
         explain_lacks(demand, known, lacks, avoided),
-        tuple(nsmallest(NEAR_MAX, near, key=lambda miss: (miss.gap, miss.peer))),
+        tuple(
+            _near_miss(demand, *each)
+            for each in nsmallest(NEAR_MAX, near, key=lambda miss: miss[:2])
+        ),
         _changes(demand, missed),
         listed,
         sum(peer in answering for peer in prices),
@@ -116,13 +126,38 @@ class _Measure:
     less_is_better: bool = False
 
 
-def _near_miss(demand: Demand, one: Listing, reason: Mismatch) -> NearMiss:
+def _gap(demand: Demand, one: Listing, reason: Mismatch) -> int:
+    """Return the part of what is wanted that a node lacks, in percent."""
     measure = _MEASURES[reason]
     wanted, has = measure.wanted(demand), measure.has(demand.resources, one.record)
     if isinstance(wanted, str) or isinstance(has, str):
-        return NearMiss(one.peer, reason, str(wanted), str(has), 100)
-    gap = 100 * abs(wanted - has) // max(wanted, 1)
-    return NearMiss(one.peer, reason, measure.show(wanted), measure.show(has), gap)
+        return NO_AMOUNT
+    return 100 * abs(wanted - has) // max(wanted, 1)
+
+
+def _near_miss(demand: Demand, gap: int, peer: PeerId, one: Listing, reason: Mismatch) -> NearMiss:
+    if reason is Mismatch.WHERE:
+        return NearMiss(peer, reason, *_where_miss(demand, one), gap)
+    measure = _MEASURES[reason]
+    wanted, has = measure.wanted(demand), measure.has(demand.resources, one.record)
+    if isinstance(wanted, str) or isinstance(has, str):
+        return NearMiss(peer, reason, str(wanted), str(has) or "another", gap)
+    return NearMiss(peer, reason, measure.show(wanted), measure.show(has), gap)
+
+
+def _where_miss(demand: Demand, one: Listing) -> tuple[str, str]:
+    """Return the conditions of a query that a node fails, and what it has instead."""
+    wanted, condition = demand.resources, parse(demand.where, public=True)
+    suitable = [g for g in one.record.gpus if not wanted.gpus or suits(wanted, g)]
+    subjects = [Subject(one.peer, one.record, group) for group in suitable or (None,)]
+    # The job may get any of these GPUs; the kind that fails the least says the most.
+    failed = [(s, [p for p in parts_of(condition) if not p.holds(s)]) for s in subjects]
+    subject, parts = min((pair for pair in failed if pair[1]), key=lambda pair: len(pair[1]))
+    compared = [part for part in parts if isinstance(part, Comparison)]
+    if len(compared) < len(parts):  # The rest are alternatives and negations.
+        return demand.where, "not selected"
+    has = dict.fromkeys(f"{part.name}={shown(part.name, subject)}" for part in compared)
+    return " ".join(part.text for part in compared), " ".join(has)
 
 
 def _changes(demand: Demand, missed: list[tuple[Listing, Mismatch]]) -> tuple[Change, ...]:
@@ -133,7 +168,7 @@ def _changes(demand: Demand, missed: list[tuple[Listing, Mismatch]]) -> tuple[Ch
         has = [measure.has(demand.resources, record) for record in nodes]
         amounts = [amount for amount in has if isinstance(amount, int)]
         if reason is Mismatch.GPU_CLASS:
-            most = Counter(map(str, has)).most_common(CHANGES_MAX)
+            most = Counter(filter(None, map(str, has))).most_common(CHANGES_MAX)
             found += [Change(measure.field, name, count) for name, count in most]
         elif amounts:
             found += _steps(measure, amounts)
@@ -162,8 +197,18 @@ def _vram(wanted: Resources, record: CapabilityRecord) -> int:
 
 
 def _gpu_class(wanted: Resources, record: CapabilityRecord) -> str:
-    """Return the class of which a node has the most GPUs."""
-    return max(record.gpus, key=lambda group: group.count).gpu_class
+    """Return a class of which a node has enough GPUs; empty if there is none."""
+    counts = Counter[str]()
+    for group in record.gpus:
+        if nominal_vram(group.vram_mib) >= wanted.vram_mib:
+            counts[group.gpu_class] += group.count
+    name, count = max(counts.items(), key=lambda pair: pair[1], default=("", 0))
+    return name if count >= wanted.gpus else ""
+
+
+def _gpus(wanted: Resources, record: CapabilityRecord) -> int:
+    """Return how many GPUs of a node a slot may use."""
+    return sum(group.count for group in record.gpus if suits(wanted, group))
 
 
 def _size(mib: int) -> str:
@@ -185,9 +230,7 @@ _MEASURES: Final[dict[Mismatch, _Measure]] = {
     Mismatch.DISK: _Measure(
         "disk_mib", lambda d: d.resources.disk_mib, lambda _, r: r.disk_mib, size_of_mib, _size
     ),
-    Mismatch.GPUS: _Measure(
-        "gpus", lambda d: d.resources.gpus, lambda _, r: sum(group.count for group in r.gpus)
-    ),
+    Mismatch.GPUS: _Measure("gpus", lambda d: d.resources.gpus, _gpus),
     Mismatch.GPU_CLASS: _Measure("gpu_class", lambda d: d.resources.gpu_class, _gpu_class),
     Mismatch.VRAM: _Measure(
         "vram_mib", lambda d: d.resources.vram_mib, _vram, size_of_mib, _size

@@ -4,11 +4,11 @@ Spec: specs/query.md#contradictions. It compares conditions in pairs: what it re
 but it does not find everything.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import combinations
 from typing import Final
 
-from protocol.rules.query import AllOf, AnyOf, Comparison, Condition
+from protocol.rules.query import AnyOf, Comparison, Condition, parts_of
 from protocol.rules.query_fields import REGION_ALIASES
 from protocol.values.units import size_of_mib
 from protocol.wire.job import Resources
@@ -20,7 +20,7 @@ MOST: Final = 2**63
 
 def contradiction(condition: Condition, given: Iterable[Comparison] = ()) -> str | None:
     """Return two conditions that contradict each other, as one line; None if none were found."""
-    parts = tuple(_parts(condition))
+    parts = tuple(parts_of(condition))
     facts = [*given, *(part for part in parts if isinstance(part, Comparison))]
     for fact in facts:
         if _bounds(fact)[1] < 0:
@@ -49,15 +49,6 @@ def conditions_of(wanted: Resources, region: str) -> tuple[Comparison, ...]:
 
 def _own(field: str, operator: str, value: int | str, text: str) -> Comparison:
     return Comparison(field, operator, (value,), f"the job's {field}{operator}{text}")
-
-
-def _parts(condition: Condition) -> Iterator[Condition]:
-    """Yield the conditions that must all hold."""
-    if isinstance(condition, AllOf):
-        for part in condition.parts:
-            yield from _parts(part)
-    else:
-        yield condition
 
 
 def _compatible(first: Comparison, second: Comparison) -> bool:

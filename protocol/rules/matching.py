@@ -111,12 +111,13 @@ def _is_selected(demand: Demand, peer: PeerId, record: CapabilityRecord) -> bool
         return False
     wanted = demand.resources
     if wanted.gpus:
-        suitable = (group for group in record.gpus if _suits(wanted, group))
+        suitable = (group for group in record.gpus if suits(wanted, group))
         return all(condition.holds(Subject(peer, record, group)) for group in suitable)
     return any(condition.holds(Subject(peer, record, group)) for group in record.gpus or (None,))
 
 
-def _suits(wanted: Resources, group: GpuGroup) -> bool:
+def suits(wanted: Resources, group: GpuGroup) -> bool:
+    """Return whether a slot may use GPUs of this kind."""
     is_of_class = wanted.gpu_class in {"", group.gpu_class}
     return is_of_class and nominal_vram(group.vram_mib) >= wanted.vram_mib
 

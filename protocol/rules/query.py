@@ -138,6 +138,15 @@ def in_order(subjects: Iterable[Subject], order: tuple[tuple[str, bool], ...]) -
     return found
 
 
+def parts_of(condition: Condition) -> Iterator[Condition]:
+    """Yield the conditions that must all hold."""
+    if isinstance(condition, AllOf):
+        for part in condition.parts:
+            yield from parts_of(part)
+    else:
+        yield condition
+
+
 def first_that_fits(condition: Condition, subjects: Iterable[Subject]) -> Subject | None:
     """Return the first kind of a node's GPUs for which a condition holds; None if for none."""
     return next((subject for subject in subjects if condition.holds(subject)), None)

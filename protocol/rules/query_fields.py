@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.values.ids import PeerId
-from protocol.values.isolation import Isolation
+from protocol.values.isolation import Isolation, isolation_name
 from protocol.values.quantities import mib_of, ms_of
-from protocol.values.units import nominal_vram, rate_of_hourly
+from protocol.values.units import hourly_of_rate, nominal_vram, rate_of_hourly, size_of_mib
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 
 Value = int | str
@@ -48,6 +48,8 @@ class ValueKind:
     name: str
     operators: tuple[str, ...]
     read: Callable[[str], Value]
+    show: Callable[[int], str] = str
+    """For people; names are shown as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,10 @@ def _peer(text: str) -> str:
 _ORDER: Final = ("=", "!=", "<", "<=", ">", ">=", "in")
 _NAMES: Final = ("=", "!=", "in")
 NUMBER: Final = ValueKind("number", _ORDER, _number)
-SIZE: Final = ValueKind("size", _ORDER, mib_of)
+SIZE: Final = ValueKind("size", _ORDER, mib_of, size_of_mib)
 DURATION: Final = ValueKind("duration", _ORDER, ms_of)
-PRICE: Final = ValueKind("price", _ORDER, rate_of_hourly)
-TIER: Final = ValueKind("tier", _ORDER, _tier)
+PRICE: Final = ValueKind("price", _ORDER, rate_of_hourly, hourly_of_rate)
+TIER: Final = ValueKind("tier", _ORDER, _tier, isolation_name)
 FLAG: Final = ValueKind("flag", ("=", "!="), _truth)
 NAME: Final = ValueKind("name", _NAMES, str.lower)
 PEER: Final = ValueKind("peer", _NAMES, _peer)
@@ -182,3 +184,14 @@ FIELDS: Final[dict[str, Field]] = {
     "connected": Field(FLAG, "there is a connection to it", lambda s: s.connected, local=True),
 }  # fmt: skip
 """By name, in the order in which they are listed."""
+_SEVERAL: Final = frozenset({"driver", "soft_limits"})
+"""Fields whose names are of several things, not of one."""
+
+
+def shown(name: str, subject: Subject) -> str:
+    """Return what a node has in a field, for people."""
+    field = FIELDS[name]
+    have = field.have(subject)
+    if isinstance(have, tuple):
+        return ", ".join(have) if name in _SEVERAL else have[0]
+    return field.kind.show(have)

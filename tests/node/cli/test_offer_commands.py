@@ -39,6 +39,12 @@ def test_a_typo_names_the_nearest_field(cli):
     assert '"code": "invalid-query"' in cli("offers", "vrma=1", "--json").err
 
 
+def test_a_query_that_selects_nobody(cli, daemon, monkeypatch):
+    monkeypatch.setattr(daemon.service, "offers", lambda *_: ())
+    assert cli("offers", "cpus>99").err == "no known node fits the query\n"
+    assert cli("offers").err == ""
+
+
 def test_a_limit_that_is_none(cli):
     assert cli("offers", "--limit", "0").code == 2
 

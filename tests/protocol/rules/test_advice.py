@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.rules.advice import NEAR_MAX, Change, advise
-from protocol.rules.matching import Demand, demand_of_job, explain
+from protocol.rules.matching import Demand, demand_of_job, explain, fits
 from protocol.rules.pricing import Cap
 from protocol.values.ids import PeerId
+from protocol.values.quantities import mib_of
 from protocol.values.reasons import Mismatch
 from protocol.values.units import rate_of_hourly
 from protocol.wire.job import JobSpec, Resources
@@ -87,6 +88,48 @@ GPU = Demand(Resources(1, 16, 1, 2, "", 0), 10**6, "", ())
 )
 def test_a_change_lets_the_node_serve_the_job(demand, node, change) -> None:
     assert changes_of(demand, node) == [change]
+
+
+@pytest.mark.parametrize(
+    "where,node,miss",
+    [
+        ("cpus>8 disk>1G", {}, ("cpus>8", "cpus=8")),
+        (
+            "memory>=16G price<0.001 isolation>=gvisor region!=eu", {},
+            ("memory>=16G price<0.001 isolation>=gvisor region!=eu",
+             "memory=8 GiB price=0.0036 isolation=container region=europe"),
+        ),
+        ("gpu_class=h100 vram>=80G", {"gpus": (L4, replace(H100, vram_mib=40_960))},
+         ("vram>=80G", "vram=40 GiB")),
+        ("cpus>8 or cpus<8", {}, ("cpus>8 or cpus<8", "not selected")),
+        ("driver=x driver!=docker", {}, ("driver=x driver!=docker", "driver=docker")),
+    ],
+)  # fmt: skip
+def test_what_a_query_wants_and_a_node_has(where: str, node: dict, miss: tuple) -> None:
+    (near,) = advise(replace(DEMAND, where=where), listings(node), 0, (), None).near
+    assert (near.reason, (near.wanted, near.has)) == (Mismatch.WHERE, miss)
+
+
+@given(
+    st.lists(
+        st.builds(
+            GpuGroup, st.sampled_from(["a", "b"]), st.integers(1, 3),
+            st.sampled_from([24_576, 81_920]),
+        ),
+        max_size=3,
+    ),
+    st.integers(1, 4), st.sampled_from(["", "a"]), st.sampled_from([0, 40 * 1024]),
+)  # fmt: skip
+def test_a_change_of_gpus_is_enough(
+    groups: list[GpuGroup], count: int, gpu_class: str, vram_mib: int
+) -> None:
+    wanted = Resources(1, 16, 1, count, gpu_class, vram_mib)
+    (node,) = listings({"gpus": tuple(groups)})
+    for change in advise(replace(GPU, resources=wanted), [node], 0, (), None).changes:
+        assert change.value is not None
+        value = {"gpus": int, "vram_mib": mib_of, "gpu_class": str}[change.field](change.value)
+        changed = replace(wanted, **{change.field: value})
+        assert fits(replace(GPU, resources=changed), node.peer, node.record)
 
 
 def test_a_node_without_gpus_cannot_serve_with_fewer() -> None:

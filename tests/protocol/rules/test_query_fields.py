@@ -8,6 +8,7 @@ from protocol.rules.query_fields import (
     FIELDS,
     VALUES,
     Subject,
+    shown,
     subjects_of,
 )
 from protocol.values.ids import PeerId
@@ -90,3 +91,10 @@ def test_a_bad_value_says_what_is_expected(field, text, expected):
 
 def test_every_kind_is_explained():
     assert {field.kind for field in FIELDS.values()} == set(VALUES)
+
+
+def test_what_a_node_has_is_shown():
+    told = {name: shown(name, WITH_GPU) for name in FIELDS}
+    assert (told["vram"], told["price"], told["isolation"]) == ("80 GiB", "0.0003", "gvisor")
+    assert (told["gpu_class"], told["region"], told["cpus"]) == ("h100-80gb", "europe", "8")
+    assert told["soft_limits"] == "memory, cpu"
