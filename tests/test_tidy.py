@@ -24,7 +24,7 @@ LAYERS: Final = ("values", "wire", "rules", "machines", "core")
 """The layers of the protocol: each may import itself and those before it."""
 PURE: Final = frozenset({
     "collections", "dataclasses", "decimal", "difflib", "enum", "functools", "hashlib", "heapq",
-    "itertools", "math", "re", "types", "typing", "unicodedata",
+    "itertools", "math", "operator", "re", "types", "typing", "unicodedata",
 })  # fmt: skip
 """What of Python's library neither waits, nor reads a clock, nor rolls dice."""
 FOREIGN: Final = {

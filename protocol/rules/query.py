@@ -4,17 +4,21 @@ Spec: specs/query.md. Every fault of a text is an InvalidQuery that tells its po
 evaluation take a bounded time: a text has at most QUERY_BYTES_MAX bytes, and no loops.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Final
+from operator import ge, gt, le, lt, ne
+from typing import Any, Final
 
 from protocol.rules.query_fields import FIELDS, FLAG, Field, Subject, Value
 from protocol.values.errors import InvalidQuery
 from protocol.values.limits import QUERY_BYTES_MAX, QUERY_DEPTH_MAX
 
 OPERATORS: Final = ("!=", "<=", ">=", "==", "=", "<", ">")
+COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge,
+}  # fmt: skip
 MARKS: Final = ("(", ")", "[", "]", ",")
 QUOTATION_MARKS: Final = "\"'"
 RESERVED: Final = ("and", "or", "not", "in")
@@ -43,21 +47,9 @@ class Comparison:
 
     def allows(self, have: int) -> bool:
         """Return whether a quantity meets the condition."""
-        value = self.values[0]
-        assert isinstance(value, int)
-        match self.operator:
-            case "=" | "in":
-                return have in self.values
-            case "!=":
-                return have != value
-            case "<":
-                return have < value
-            case "<=":
-                return have <= value
-            case ">":
-                return have > value
-            case _:
-                return have >= value
+        if self.operator in {"=", "in"}:
+            return have in self.values
+        return bool(COMPARE[self.operator](have, self.values[0]))
 
 
 @dataclass(frozen=True, slots=True)
