@@ -5,7 +5,7 @@ Spec: specs/rpc.md#views.
 
 from dataclasses import dataclass
 
-from node.rpc.views import ArrayView, JobView
+from node.rpc.views import JobView
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,5 +94,5 @@ class ExplanationView:
     price: PriceOutlookView | None
     """None if no known node fits."""
     start: StartOutlookView
-    job: JobView | ArrayView | None = None
+    job: JobView | None = None
     waits: tuple[WaitView, ...] = ()

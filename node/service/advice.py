@@ -39,7 +39,7 @@ class AdviceService:
         return self._explain(spec, ())
 
     async def explain(self, reference: str) -> ExplanationView:
-        job = await self.jobs.job(reference)
+        job, told = await self.jobs.job(reference)
         view = self._explain(job.spec, job.avoid)
         rows = [event_view(row) for row in await self.journal.events(job.job_id)]
         waits = tuple(_wait(row.at_ms, row.detail) for row in rows if row.kind == "queued")
@@ -50,7 +50,7 @@ class AdviceService:
                 start, place=place.place, why=place.why, retry_in_ms=_in(place.retry_ms, now_ms),
                 gives_up_in_ms=_in(place.until_ms, now_ms),
             )  # fmt: skip
-        return replace(view, start=start, job=await self.jobs.get(reference), waits=waits)
+        return replace(view, start=start, job=told, waits=waits)
 
     def _explain(self, spec: JobSpec, avoid: tuple[PeerId, ...]) -> ExplanationView:
         now_ms = self.clock.now_ms()

@@ -153,9 +153,10 @@ class JobService:
             return await self._arrays.view(job.spec.array)
         return await self._one(job)
 
-    async def job(self, reference: str) -> Job:
-        """Return the job that a reference names; NotFound."""
-        return await self._first(reference)
+    async def job(self, reference: str) -> tuple[Job, JobView]:
+        """Return a job with its view; NotFound, or Conflict if the reference is an array's."""
+        job = await self._find(reference)
+        return job, await self._one(job)
 
     async def cancel(self, reference: str) -> JobView | ArrayView:
         job = await self._first(reference)

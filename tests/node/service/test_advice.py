@@ -5,8 +5,12 @@ Spec: specs/advice.md.
 
 from dataclasses import replace
 
+import pytest
+import trio
+
+from protocol.values.errors import Conflict
 from protocol.wire.job import Resources, Terms
-from tests.node.fixtures import BEA, spec_of, until
+from tests.node.fixtures import BEA, spec_of
 from tests.node.local_node import LocalPair
 
 
@@ -42,8 +46,9 @@ async def test_a_job_that_waits_and_one_that_runs(pair: LocalPair) -> None:
     await pair.phase(running, "running")
     other = replace(workload, timeout_ms=5_000)  # A call of its own.
     waiting = (await pair.jobs.submit(spec_of(other))).id
-    await until(lambda: pair.ada.node.core.outlook(spec_of(other), ()).why)
-    view = await explain(waiting)
+    with trio.fail_after(15):
+        while not (view := await explain(waiting)).waits:  # noqa: ASYNC110 - it reads the journal.
+            await trio.sleep(0.005)
     assert (view.start.place, view.start.waiting) == (1, 1)
     assert view.start.gives_up_in_ms is not None
     assert "1 refused: busy with other jobs" in view.start.why
@@ -55,3 +60,15 @@ async def test_a_job_that_waits_and_one_that_runs(pair: LocalPair) -> None:
     view = await explain(running[:8])
     assert view.job is not None
     assert (view.job.phase, len(view.job.bids), view.start.answering) == ("done", 1, 1)
+
+
+async def test_a_job_of_an_array(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    array = await pair.jobs.submit_array([spec_of(huge)] * 2, [0, 5])
+    explain = pair.ada.node.advice.explain
+    with pytest.raises(Conflict, match=r"is an array: name one of its jobs, .*\[INDEX\]"):
+        await explain(array.id)
+    view = await explain(f"{array.id}[5]")
+    assert view.job is not None
+    assert (view.eligible, [each.code for each in view.mismatches][:1]) == (0, ["cpus"])
