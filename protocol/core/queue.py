@@ -83,6 +83,8 @@ class JobQueue:
         self._until: dict[JobId, int] = {}
         self._blocks: dict[BlockKey, Block] = {}
         self._unblock: LazyHeap[BlockKey] = LazyHeap()
+        self._callers: set[JobId] = set()
+        """Waiting jobs that have called for bids."""
         self._added = 0
 
     def __len__(self) -> int:
@@ -111,6 +113,7 @@ class JobQueue:
         line = self._lines[self._classes.pop(job_id)]
         del self._orders[job_id], self._until[job_id]
         self._expiry.discard(job_id)
+        self._callers.discard(job_id)
         line.jobs.discard(job_id)
         self._sort(line)
         key = line.job_class.block_key
@@ -125,6 +128,12 @@ class JobQueue:
     def job(self, job_id: JobId) -> Job:
         """Return a waiting job."""
         return self._jobs[job_id]
+
+    def note_call(self, job_id: JobId) -> bool:
+        """Record that a job calls for bids; return whether it has done so before."""
+        known = job_id in self._callers
+        self._callers.add(job_id)
+        return known
 
     def count(self, job_class: JobClass) -> int:
         """Return how many jobs of a class wait."""

@@ -240,7 +240,10 @@ class Scheduler:
         supply = self.auctions.supply(job_class)
         slots = min(self.queue.count(job_class), max(1, supply - 1), SLOTS_MAX)
         self.queue.begin_call(job_class)
-        return self.auctions.open(job, job_class, slots, cap, context)
+        effects = self.auctions.open(job, job_class, slots, cap, context)
+        # The user knows why the job waits: that it calls again is no news.
+        again = self.queue.note_call(job.job_id) and self.queue.failures(job_class.block_key) > 0
+        return [e for e in effects if not (again and isinstance(e, Report))]
 
     def _take_sale(
         self, sale: auction.Decided | auction.Lost | None, effects: list[Effect], context: Context
@@ -254,6 +257,8 @@ class Scheduler:
         assert job_class is not None
         self.queue.end_call(job_class)
         if isinstance(sale, auction.Lost):
+            if self.queue.failures(job_class.block_key) > 0:
+                effects = [e for e in effects if not isinstance(e, Report)]
             effects += self._lose(sale, job_class, context)
             self._hinted.discard(job_class)
             return effects
@@ -304,6 +309,7 @@ class Scheduler:
         In `free_ms` there is capacity at the latest; 0: nobody knows.
         """
         reason, why = because
+        key = job_class.block_key
         since_ms = job.queued_ms or job.submitted_ms
         alone = bool(job.avoid) and reason in {Failure.NO_MATCH, Failure.NO_PEERS}
         if job.spec.terms.queue_ms == 0 or (alone and context.now_ms - since_ms >= OTHERS_WAIT_MS):
@@ -312,7 +318,7 @@ class Scheduler:
             self.queue.hasten(job.job_id, since_ms + OTHERS_WAIT_MS)
         if free_ms:
             why += f"; capacity is free again in {-(-free_ms // 1000)} s at the latest"
-        is_news = self.queue.failures(job_class.block_key) == 0
+        is_news = not self.queue.failures(key) or self.queue.reason_of(job.job_id)[0] is not reason
         self._pause(job_class, (reason, why), free_ms or BUSY_MS_MAX, context)
         return [self._report_queued(job, reason, why)] if is_news else []
 

@@ -119,8 +119,17 @@ def test_a_job_without_a_price_raises_its_cap_by_steps_and_begins_again_after_a_
     network.meet()
     network.drop = lambda sender, receiver, message: isinstance(message, BidCommit)
     network.submit(ann, job_spec(0))
-    assert network.run_until(lambda: len(caps(ann)) == 4)
-    assert caps(ann) == [1_000, 2_000, 3_000, 1_000]
+    called: list[int] = []
+
+    def note_calls() -> bool:
+        open_calls = ann.core.requester.scheduler.auctions.states.values()
+        rates = [state.auction.call.rate_max for state in open_calls]
+        called.extend(rate for rate in rates if called[-1:] != [rate])
+        return len(called) == 4
+
+    assert network.run_until(note_calls)
+    assert called == [1_000, 2_000, 3_000, 1_000]
+    assert caps(ann) == [1_000, 2_000, 3_000], "that it begins again is no news"
     first, second, *_ = events(ann, Announced)
     assert first.why.startswith("the lowest list price of the 3 nodes")
     assert "nobody bid for less" in second.why
