@@ -45,7 +45,10 @@ async def test_the_requester_is_away_when_its_job_ends(pair: LocalPair) -> None:
     assert len(await pair.jobs.outputs(job)) == 1
 
 
-async def test_the_provider_stops_and_leaves_nothing(pair: LocalPair) -> None:
+async def test_the_provider_stops_and_leaves_nothing(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.core.scheduler.OTHERS_WAIT_MS", 1_000)
     job = await pair.running()
     with trio.fail_after(5):
         await pair.bea.node.shut_down()

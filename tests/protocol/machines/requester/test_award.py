@@ -151,6 +151,16 @@ def test_a_provider_that_falls_silent_is_fenced_and_has_broken_its_promise() -> 
         assert release.reason == Release.FENCED
 
 
+def test_a_provider_that_gives_its_lease_back_loses_the_award_at_once() -> None:
+    for steps in (0, 1):
+        machine = after(steps)
+        machine.gives_back(honest=False)
+        assert not machine.over
+        machine.gives_back(honest=True)
+        assert machine.state == award.Missed(machine.state.placement, DECLINED)
+        assert not machine.sent_of(LeaseRelease), "it needs no fence"
+
+
 def test_a_user_that_cancels_releases_the_provider() -> None:
     for steps in (0, 1):
         machine = after(steps)
