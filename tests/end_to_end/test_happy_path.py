@@ -170,3 +170,33 @@ def test_json_is_one_object_a_line_and_ends_with_the_job(requester):
     last = lines[-1]["job"]
     assert last["phase"] == "done"
     assert last == job_of(requester, last["id"])
+
+
+def test_the_members_of_an_array_that_failed_run_again_on_a_retry(requester, tmp_path):
+    fail_5 = "if [ $MUTIRAO_ARRAY_INDEX = 5 ]; then exit 3; fi"
+    ran = run(
+        requester, "--array=0-7", f"--output={tmp_path}/result", "base", "--",
+        "sh", "-c", f"echo $MUTIRAO_ARRAY_INDEX >/out/index; {fail_5}", code=1,
+    )  # fmt: skip
+    array = newest(requester)
+    assert "mutirao retry" in ran.stderr
+    for index in (0, 1, 2, 3, 4, 6, 7):
+        assert (tmp_path / f"result/{index}/index").read_text() == f"{index}\n"
+    before = members_of(requester, array["id"])
+    assert [member["exit_code"] for member in before] == [0, 0, 0, 0, 0, 3, 0, 0]
+
+    assert requester.mutirao("retry", array["id"]).returncode == 0
+    until(
+        lambda: (
+            members_of(requester, array["id"])[5]["paid"] > before[5]["paid"]
+            and job_of(requester, array["id"])["phase"] == "failed"
+        ),
+        "the failed member to have run again",
+    )
+    after = members_of(requester, array["id"])
+    assert [member["exit_code"] for member in after] == [0, 0, 0, 0, 0, 3, 0, 0]
+    assert [a == b for a, b in zip(before, after, strict=True)].count(False) == 1
+
+
+def members_of(node, array):
+    return node.api.get(f"/jobs/{array}/members")
