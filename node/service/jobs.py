@@ -123,7 +123,7 @@ class JobService:
     async def retry(self, reference: str) -> JobView | ArrayView:
         job = await self._first(reference)
         async with self._submitting:
-            ids = await self._failed_of(job)
+            ids = await self._failed_of(job, whole=is_array(reference, job))
             rows = [await self._journal.jobs_between(job_id, job_id) for job_id in ids]
             jobs: list[Job] = [from_snapshot(Job, row.data) for (row,) in rows]
             await self._start({each.job_id: each.spec for each in jobs})
@@ -312,9 +312,12 @@ class JobService:
                 if job_id not in self._open:
                     self._images.release(job_id)
 
-    async def _failed_of(self, job: Job) -> list[JobId]:
-        """Return which jobs to run again: those that ended in another way than with code 0."""
-        if job.spec.array:
+    async def _failed_of(self, job: Job, *, whole: bool) -> list[JobId]:
+        """Return which jobs to run again: those that ended in another way than with code 0.
+
+        With `whole`, of all jobs of the job's array.
+        """
+        if whole:
             members = await self._arrays.members(job.spec.array)
             states = {"failed", "cancelled"}
             found = [m for m in members if outcome_of(m) in states]

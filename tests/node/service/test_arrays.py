@@ -76,3 +76,20 @@ async def test_cancel_of_the_whole(pair: LocalPair) -> None:
     array = await pair.jobs.submit_array([spec_of(huge)] * 3, [0, 1, 2])
     view = await pair.jobs.cancel(array.id)
     assert (view.phase, view.cancelled) == ("cancelled", 3)
+
+
+async def test_a_retry_of_one_member_leaves_the_others(pair: LocalPair) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    spec = spec_of(huge, terms=Terms(100_000, queue_ms=0))
+    array = await pair.jobs.submit_array([spec] * 3, [0, 1, 2])
+    await ended(pair, array.id)
+    before = [await events_of(pair, array.id, index) for index in range(3)]
+    await pair.jobs.retry(f"{array.id}[1]")
+    await ended(pair, array.id)
+    after = [await events_of(pair, array.id, index) for index in range(3)]
+    assert [len(b) < len(a) for b, a in zip(before, after, strict=True)] == [False, True, False]
+
+
+async def events_of(pair: LocalPair, array: str, index: int) -> list[Any]:
+    return [event async for event in pair.jobs.events(f"{array}[{index}]", 0)]
