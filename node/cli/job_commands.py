@@ -51,7 +51,7 @@ job_argument = click.argument("job", callback=_reference)
     "--limit", type=click.IntRange(1, 500), default=20, help="The maximum number of jobs."
 )
 @click.option("--before", metavar="JOB", help="Only jobs older than this one.")
-@click.argument("array", required=False)
+@click.argument("array", required=False, callback=_reference)
 @reaches_node(LINES)
 def jobs(
     *, array: str | None, limit: int, before: str | None, node: Connection, as_json: bool

@@ -6,7 +6,7 @@ Spec: specs/rpc.md#routes.
 from fastapi import APIRouter
 
 from node.rpc.explain_views import ExplanationView
-from node.rpc.requests import JobRequest, job_spec_of
+from node.rpc.requests import JobRequest, indices_of, job_spec_of
 from node.rpc.service import AdviceApi, ImageApi
 
 
@@ -17,6 +17,8 @@ def advice_routes(advice: AdviceApi, images: ImageApi) -> APIRouter:
     @router.post("/dry-run")
     async def dry_run(request: JobRequest) -> ExplanationView:
         """Return which known nodes could serve a job, without submitting it."""
+        if request.array is not None:
+            indices_of(request.array)
         image = await images.resolve(request.image)
         return advice.dry_run(job_spec_of(request, image, ""))
 

@@ -17,6 +17,7 @@ from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
 from node.rpc.requests import JobRequest, array_specs_of, job_spec_of
 from node.rpc.service import ImageApi, JobApi
 from node.rpc.views import ArrayView, JobView, MemberView, OutputView
+from protocol.values.errors import Conflict
 
 KEY_LENGTH_MAX: Final = 64
 JOBS_MAX: Final = 500
@@ -109,6 +110,8 @@ def _add_streams(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     ) -> Response:
         """Return the log's bytes from `offset` on; with `follow`, until the job has ended."""
         found = await jobs.get(reference)
+        if isinstance(found, ArrayView):  # Known before the stream begins: it cannot say so.
+            raise Conflict(f"{reference} is an array: name one of its jobs, {reference}[INDEX]")
         return LiveBytes(closing_bytes(jobs.logs(found.id, offset, follow)), closing)
 
 

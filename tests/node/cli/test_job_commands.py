@@ -177,3 +177,4 @@ def test_retry_is_a_command_and_an_index_is_written_both_ways(cli):
     for reference in ("3f9a0c/17", "3f9a0c[17]"):
         found = cli("show", reference)
         assert (found.code, "'3f9a0c[17]'" in found.err) == (4, True)
+    assert "'3f9a0c[17]'" in cli("jobs", "3f9a0c/17").err

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -225,7 +226,7 @@ class RecordedService:
         return self._array(array_id)
 
     async def retry(self, reference: str) -> JobView | ArrayView:
-        return self._array(reference) if reference in self.arrays else await self.get(reference)
+        return await self.get(reference)
 
     async def members(self, reference: str, limit: int, after: int) -> tuple[MemberView, ...]:
         if reference not in self.arrays:
@@ -244,7 +245,9 @@ class RecordedService:
         start = next((n + 1 for n, job in enumerate(newest) if job.id == before), 0)
         return tuple(newest[start : start + limit])
 
-    async def get(self, reference: str) -> JobView:
+    async def get(self, reference: str) -> Any:
+        if reference in self.arrays:
+            return self._array(reference)
         found = [job for job in self.jobs_by_id.values() if job.id.startswith(reference)]
         if len(reference) < 6 or len(found) != 1:
             raise NotFound(f"no job {reference!r} here; see `mutirao jobs`")

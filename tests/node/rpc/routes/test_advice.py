@@ -10,8 +10,9 @@ async def test_a_dry_run(caller):
     assert found.json["changes"][0] == {"field": "memory_mib", "value": "7G", "nodes": 1}
     assert caller.service.specs[0].terms.where == "cpus>1"
     assert not caller.service.jobs_by_id
-    refused = await caller.ask("POST", "/v1/jobs/dry-run", {**JOB, "where": "cpus<0"})
-    assert (refused.status, refused.json["code"]) == (422, "invalid-request")
+    for wrong in ({"where": "cpus<0"}, {"array": "0-9999999"}):
+        refused = await caller.ask("POST", "/v1/jobs/dry-run", {**JOB, **wrong})
+        assert (refused.status, refused.json["code"]) == (422, "invalid-request")
 
 
 async def test_an_explanation(caller):

@@ -100,6 +100,9 @@ async def test_an_array_and_a_list_of_jobs(caller):
     page = (await caller.ask("GET", f"{path}/members?limit=2&after=0")).json
     assert [member["index"] for member in page] == [2, 4]
     assert (await caller.ask("POST", f"{path}/retry")).json["id"] == array.json["id"]
+    log = await caller.ask("GET", f"{path}/logs")
+    assert (log.status, log.json["code"]) == (409, "conflict")
+    assert "name one of its jobs" in log.json["detail"]
     jobs = [JOB | {"cpus": 1}, JOB | {"cpus": 2}]
     assert (await caller.ask("POST", "/v1/jobs", jobs)).json["size"] == 2
     assert [spec.workload.resources.cpus for spec in caller.service.specs[4:]] == [1, 2]
