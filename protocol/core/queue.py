@@ -55,6 +55,18 @@ class QueuePlace:
 
 
 @dataclass(slots=True)
+class _Waiting:
+    """One waiting job."""
+
+    job: Job
+    job_class: JobClass
+    order: int
+    """Lower comes first."""
+    until_ms: int
+    has_called: bool = False
+
+
+@dataclass(slots=True)
 class _Line:
     """The waiting jobs of one class."""
 
@@ -71,49 +83,42 @@ class JobQueue:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[JobId, Job] = {}
-        self._classes: dict[JobId, JobClass] = {}
-        self._orders: dict[JobId, int] = {}
+        self._waiting: dict[JobId, _Waiting] = {}
         self._lines: dict[JobClass, _Line] = {}
         self._lines_of: dict[BlockKey, dict[JobClass, _Line]] = {}
         """The same lines by what may block them."""
         self._ready: LazyHeap[JobClass] = LazyHeap()
         """Classes that may call for bids, by the order of their first job."""
         self._expiry: LazyHeap[JobId] = LazyHeap()
-        self._until: dict[JobId, int] = {}
         self._blocks: dict[BlockKey, Block] = {}
         self._unblock: LazyHeap[BlockKey] = LazyHeap()
-        self._callers: set[JobId] = set()
-        """Waiting jobs that have called for bids."""
         self._added = 0
 
     def __len__(self) -> int:
-        return len(self._classes)
+        return len(self._waiting)
 
     def __contains__(self, job_id: JobId) -> bool:
-        return job_id in self._classes
+        return job_id in self._waiting
 
     def add(self, job: Job, job_class: JobClass, until_ms: int) -> None:
         """Add a job of a class, which gives up at `until_ms`."""
         self._added += 1
         since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
-        self._orders[job.job_id] = (since_ms << ORDER_BITS) + self._added
-        self._jobs[job.job_id], self._classes[job.job_id] = job, job_class
-        self._until[job.job_id] = until_ms
+        order = (since_ms << ORDER_BITS) + self._added
+        self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
         self._expiry.set(job.job_id, until_ms)
         if job_class not in self._lines:
             self._lines[job_class] = line = _Line(job_class)
             self._lines_of.setdefault(job_class.block_key, {})[job_class] = line
         line = self._lines[job_class]
-        line.jobs.set(job.job_id, self._orders[job.job_id])
+        line.jobs.set(job.job_id, order)
         self._sort(line)
 
     def remove(self, job_id: JobId) -> Job:
         """Remove and return a job: it has a slot, was cancelled, or gives up."""
-        line = self._lines[self._classes.pop(job_id)]
-        del self._orders[job_id], self._until[job_id]
+        left = self._waiting.pop(job_id)
+        line = self._lines[left.job_class]
         self._expiry.discard(job_id)
-        self._callers.discard(job_id)
         line.jobs.discard(job_id)
         self._sort(line)
         key = line.job_class.block_key
@@ -123,16 +128,16 @@ class JobQueue:
                 del self._lines_of[key]
                 self._blocks.pop(key, None)
                 self._unblock.discard(key)
-        return self._jobs.pop(job_id)
+        return left.job
 
     def job(self, job_id: JobId) -> Job:
         """Return a waiting job."""
-        return self._jobs[job_id]
+        return self._waiting[job_id].job
 
     def note_call(self, job_id: JobId) -> bool:
         """Record that a job calls for bids; return whether it has done so before."""
-        known = job_id in self._callers
-        self._callers.add(job_id)
+        waiting = self._waiting[job_id]
+        known, waiting.has_called = waiting.has_called, True
         return known
 
     def count(self, job_class: JobClass) -> int:
@@ -142,7 +147,7 @@ class JobQueue:
     def first(self, job_class: JobClass) -> Job | None:
         """Return the first waiting job of a class; None if none waits."""
         first = self._lines[job_class].jobs.first() if job_class in self._lines else None
-        return None if first is None else self._jobs[first[1]]
+        return None if first is None else self.job(first[1])
 
     def classes(self) -> Iterator[JobClass]:
         """Yield the classes of waiting jobs."""
@@ -212,7 +217,7 @@ class JobQueue:
 
     def reason_of(self, job_id: JobId) -> tuple[Failure, str]:
         """Return why a job waits."""
-        block = self._blocks.get(self._classes[job_id].block_key)
+        block = self._blocks.get(self._waiting[job_id].job_class.block_key)
         return (block.reason, block.why) if block else (Failure.NO_BIDS, "no slot became free")
 
     def block_of(self, key: BlockKey) -> Block | None:
@@ -221,12 +226,12 @@ class JobQueue:
 
     def postpone(self, job_id: JobId, until_ms: int) -> None:
         """Let a job wait longer."""
-        self._until[job_id] = until_ms
+        self._waiting[job_id].until_ms = until_ms
         self._expiry.set(job_id, until_ms)
 
     def hasten(self, job_id: JobId, until_ms: int) -> None:
         """Let a job wait no longer than this."""
-        if until_ms < self._until[job_id]:
+        if until_ms < self._waiting[job_id].until_ms:
             self.postpone(job_id, until_ms)
 
     def take_expired(self, now_ms: int) -> list[JobId]:
@@ -260,16 +265,15 @@ class JobQueue:
 
     def place_of(self, job_id: JobId) -> QueuePlace | None:
         """Return the place of a job; None if it does not wait."""
-        if job_id not in self._classes:
+        if job_id not in self._waiting:
             return None
-        key = self._classes[job_id].block_key
-        block = self._blocks.get(key)
-        order = self._orders[job_id]
-        place = 1 + sum(other < order for other in self._orders.values())
-        pausing = block is not None and key in self._unblock
+        own = self._waiting[job_id]
+        key = own.job_class.block_key
+        known, pausing = self._blocks.get(key), self.block_of(key)
+        place = 1 + sum(other.order < own.order for other in self._waiting.values())
         return QueuePlace(
-            place, len(self), block.why if block else "",
-            block.until_ms if block and pausing else None, self._until[job_id],
+            place, len(self), known.why if known else "",
+            pausing.until_ms if pausing else None, own.until_ms,
         )  # fmt: skip
 
     def _order_of(self, line: _Line) -> int:
