@@ -77,6 +77,11 @@ class Job:
     """Those of the attempts before this one. Older snapshots lack them."""
 
     @property
+    def waiting_since_ms(self) -> int:
+        """When this attempt began to wait for a slot."""
+        return self.queued_ms or self.submitted_ms
+
+    @property
     def exits_seen(self) -> tuple[str, ...]:
         """How the job ended by itself on other nodes."""
         return tuple(one.exit_class for one in self.failures if one.exit_class)
@@ -154,6 +159,8 @@ def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, 
     # A job that ended by itself has a budget of its own, to which its lease keeps.
     of_nodes = sum(one.reason is not Failure.EXITED for one in job.failures)
     spent = reason is not Failure.EXITED and of_nodes >= job.spec.terms.retries
+    # Only a job that does not wait asks again at once: the others have waited for all their time.
+    spent |= reason is Failure.EXHAUSTED and job.spec.terms.queue_ms > 0
     others = [one for one in job.failures if one.provider != provider]
     is_jobs_fault = reason in SUSPECT and any(one.reason is reason for one in others)
     if is_jobs_fault:

@@ -35,6 +35,8 @@ FOUND = (1_003_339, 1_001_747, 1_000_964)
 """A clock that was wrong when a container started and right later; a bill for no usage at all;
 a requester that was away while its provider was, and had given up a job that waits, paused."""
 TROUBLE_MS = 60_000
+WAIT_MS = (1 + job_spec().terms.retries) * (job_spec().terms.queue_ms + 600_000)
+"""In a slow network a job may wait for all its time at each attempt."""
 CRASHES_MAX = 6
 CANCELLED_PERCENT = 15
 
@@ -101,7 +103,7 @@ class Chaos:
         self.crash_percent = 0
         network.run(61_000)  # The last of the crashed come back.
         assert all(node.alive for node in network.nodes.values())
-        ended = network.run_until(lambda: all(network.ended(*job) for job in self.jobs), 3_600_000)
+        ended = network.run_until(lambda: all(network.ended(*job) for job in self.jobs), WAIT_MS)
         assert ended, "a job goes on for ever"
         network.run(120_000)
         network.sleep(RETAIN_MS + CLOCK_SKEW_MS)

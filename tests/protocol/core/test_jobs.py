@@ -33,6 +33,7 @@ from tests.strategies import SIGNERS
 
 CONTEXT = Context(START_MS, SIGNERS[0], Policy(addresses=("/a", "/b", "/c", "/d")))
 JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)
+IMPATIENT = replace(JOB, spec=job_spec(retries=2, queue_ms=0))
 BEN, CLEO = SIGNERS[1].peer_id, SIGNERS[2].peer_id
 
 
@@ -41,11 +42,15 @@ def failed(job: Job, reason: Failure, peer: PeerId = BEN, exit_class: str = "") 
 
 
 def test_what_is_worth_it_is_tried_again_without_the_one_that_failed() -> None:
-    second = failed(JOB, Failure.PROVIDER_LOST)
+    second = failed(IMPATIENT, Failure.PROVIDER_LOST)
     assert (second.attempt, second.avoid, second.ending) == (1, (BEN,), Ending.OPEN)
     third = failed(second, Failure.EXHAUSTED, PeerId(""))
     assert (third.attempt, third.avoid, third.ending) == (2, (BEN,), Ending.OPEN)
     assert failed(third, Failure.PROVIDER_LOST, CLEO).ending is Ending.FAILED
+
+
+def test_a_job_that_has_waited_for_all_its_time_is_not_tried_again() -> None:
+    assert failed(JOB, Failure.EXHAUSTED, PeerId("")).ending is Ending.FAILED
 
 
 @pytest.mark.parametrize("reason", sorted(set(Failure) - WORTH_RETRYING))
@@ -67,7 +72,7 @@ def test_the_same_failure_on_two_nodes_is_the_jobs_fault(reason: Failure) -> Non
 
 @pytest.mark.parametrize("reason", sorted(WORTH_RETRYING - SUSPECT - {Failure.UNPAID}))
 def test_what_a_job_cannot_cause_is_never_its_fault(reason: Failure) -> None:
-    assert failed(failed(JOB, reason), reason, CLEO).ending is Ending.OPEN
+    assert failed(failed(IMPATIENT, reason), reason, CLEO).ending is Ending.OPEN
 
 
 def test_errors_of_the_job_have_a_budget_of_their_own() -> None:
