@@ -5,9 +5,9 @@ examines a bounded number of them. Only the explanation of a missing bid examine
 cached for jobs with the same demand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeVar
 
 from protocol.core.directory import Directory
 from protocol.core.standings import Standings
@@ -18,6 +18,8 @@ from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.values.ids import PeerId
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Listing
+
+T = TypeVar("T")
 
 LOOKED_AT_MAX: Final = 512
 """A call examines at most this many records, an even sample of a larger directory."""
@@ -32,8 +34,8 @@ class Candidates:
     def __init__(self, directory: Directory, standings: Standings) -> None:
         self._directory = directory
         self._standings = standings
-        self._answering: dict[_Asked, tuple[int, tuple[PeerId, ...]]] = {}
-        self._explained: dict[_Asked, tuple[int, Explanation]] = {}
+        self._answering: _Answers[tuple[PeerId, ...]] = {}
+        self._explained: _Answers[Explanation] = {}
 
     def is_anybody(self, avoid: tuple[PeerId, ...], context: Context) -> bool:
         """Return whether any other node lends and is not to be avoided.
@@ -45,13 +47,8 @@ class Candidates:
     def count(self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context) -> tuple[int, int]:
         """Return the numbers of other known nodes and, estimated, of those that can serve a job."""
         nodes = self._count_others(context)
-        known = self._directory.count_providers()
-        step = -(-known // LOOKED_AT_MAX) or 1
-        demand = demand_of_job(spec)
-        fit = sum(
-            fits(demand, one.peer, one.record) for one in self._others(avoid, context, step=step)
-        )
-        return nodes, min(fit * step, nodes)
+        able, step = self._sample(spec, avoid, context)
+        return nodes, min(len(able) * step, nodes)
 
     def cap(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], above: int, context: Context
@@ -65,10 +62,8 @@ class Candidates:
         terms, wanted = spec.terms, spec.workload.resources
         if terms.rate_max:
             return Cap(terms.rate_max, "the job's highest price") if not above else None
-        step = -(-self._directory.count_providers() // LOOKED_AT_MAX) or 1
-        demand, answering = demand_of_job(spec), self._standings.answering()
-        able = [each for each in self._others(avoid, context, step=step)
-                if fits(demand, each.peer, each.record)]  # fmt: skip
+        answering = self._standings.answering()
+        able, _ = self._sample(spec, avoid, context)
         heard = [each for each in able if not self._is_silent(each.peer, context)] or able
         prices = [(each.peer, list_rate(each.record.prices, wanted)) for each in heard]
         listed = [rate for _, rate in prices]
@@ -82,14 +77,7 @@ class Candidates:
 
         A record proves nothing: its node may not exist.
         """
-        asked = (demand_of_job(spec), avoid)
-        told_ms, peers = self._answering.pop(asked, (0, None))
-        if peers is None or not told_ms <= context.now_ms < told_ms + EXPLANATION_MS:
-            told_ms, peers = context.now_ms, tuple(self._find_answering(*asked, context))
-        self._answering[asked] = told_ms, peers
-        if len(self._answering) > EXPLANATIONS_MAX:
-            del self._answering[next(iter(self._answering))]
-        return peers
+        return _recent(self._answering, (demand_of_job(spec), avoid), self._find_answering, context)
 
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
@@ -108,14 +96,7 @@ class Candidates:
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
     ) -> Explanation:
         """Return how all known nodes match a job."""
-        asked = (demand_of_job(spec), avoid)
-        told_ms, explanation = self._explained.pop(asked, (0, None))
-        if explanation is None or not told_ms <= context.now_ms < told_ms + EXPLANATION_MS:
-            told_ms, explanation = context.now_ms, self._explain(*asked, context)
-        self._explained[asked] = told_ms, explanation
-        if len(self._explained) > EXPLANATIONS_MAX:
-            del self._explained[next(iter(self._explained))]
-        return explanation
+        return _recent(self._explained, (demand_of_job(spec), avoid), self._explain, context)
 
     def advise(self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context) -> Advice:
         """Return what would let more nodes serve a job, and what it would pay."""
@@ -125,12 +106,11 @@ class Candidates:
 
     def _find_answering(
         self, demand: Demand, avoid: tuple[PeerId, ...], context: Context
-    ) -> Iterator[PeerId]:
+    ) -> tuple[PeerId, ...]:
         unwelcome = {context.signer.peer_id, *avoid}
-        for peer in self._standings.answering():
-            record = self._directory.get(peer, context.now_ms)
-            if record is not None and peer not in unwelcome and fits(demand, peer, record):
-                yield peer
+        known = ((peer, self._directory.get(peer, context.now_ms))
+                 for peer in self._standings.answering() if peer not in unwelcome)  # fmt: skip
+        return tuple(peer for peer, record in known if record and fits(demand, peer, record))
 
     def _explain(self, demand: Demand, avoid: tuple[PeerId, ...], context: Context) -> Explanation:
         return explain(demand, *self._split(avoid, context))
@@ -144,6 +124,14 @@ class Candidates:
 
     def _is_silent(self, peer: PeerId, context: Context) -> bool:
         return self._standings.of(peer).silent_until_ms > context.now_ms
+
+    def _sample(
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
+    ) -> tuple[list[Listing], int]:
+        """Return the nodes that can serve a job, of every so many of a large directory."""
+        step = -(-self._directory.count_providers() // LOOKED_AT_MAX) or 1
+        demand, others = demand_of_job(spec), self._others(avoid, context, step=step)
+        return [one for one in others if fits(demand, one.peer, one.record)], step
 
     def _others(
         self, avoid: tuple[PeerId, ...], context: Context, start: int = 0, step: int = 1
@@ -160,3 +148,19 @@ class Candidates:
 
 
 _Asked = tuple[Demand, tuple[PeerId, ...]]
+_Answers = dict[_Asked, tuple[int, T]]
+"""Answers by question, and when each was found; the least recently used first."""
+
+
+def _recent(
+    answers: _Answers[T], asked: _Asked,
+    find: Callable[[Demand, tuple[PeerId, ...], Context], T], context: Context,
+) -> T:  # fmt: skip
+    """Return the answer to a question, found again if it is older than EXPLANATION_MS."""
+    told = answers.pop(asked, None)
+    if told is None or not told[0] <= context.now_ms < told[0] + EXPLANATION_MS:
+        told = context.now_ms, find(*asked, context)
+    answers[asked] = told
+    if len(answers) > EXPLANATIONS_MAX:
+        del answers[next(iter(answers))]
+    return told[1]

@@ -109,7 +109,7 @@ class Core:
         self.connected: dict[PeerId, str] = {}
         """The source of each connected peer."""
         self.requester = Requester(
-            self.directory, self.standings, self.connected.keys(), self.illegal
+            self.candidates, self.standings, self.connected.keys(), self.illegal
         )
         self.provider = Provider(self.standings, self.connected, self.illegal)
 

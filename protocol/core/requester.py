@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
-from protocol.core.directory import Directory
 from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
@@ -69,13 +68,12 @@ class Requester:
 
     def __init__(
         self,
-        directory: Directory,
+        candidates: Candidates,
         standings: Standings,
         connected: Collection[PeerId],
         illegal: dict[str, int],
     ) -> None:
         """Take what the core knows of peers, and the counts of illegal inputs."""
-        candidates = Candidates(directory, standings)
         auctions = Auctions(candidates, standings, connected, illegal)
         then = self._begin_lease, self._fail, self.has_lease_of
         self.jobs: dict[JobId, Job] = {}
@@ -282,8 +280,7 @@ class Requester:
         before = self.leases[lease_id]
         count_illegal(self._illegal, "requester-lease", lease.ILLEGAL, before, event)
         state, effects = step(lease.TRANSITIONS, before, event, context)
-        slot = self._slots.get(lease_id)
-        if slot is not None and isinstance(state, lease.Fetched | lease.Closed):
+        if isinstance(state, lease.Fetched | lease.Closed) and lease_id in self._slots:
             self.scheduler.auctions.release(self._slots.pop(lease_id))  # The container has exited.
         match state:
             case lease.Closed(terms):
@@ -295,12 +292,11 @@ class Requester:
                 return [*effects, *self._end(terms.job_id, Ending.DONE)]
             case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._end_lease(terms)
-                if slot is not None and lease_id in self._slots:
-                    del self._slots[lease_id]
-                    if reason in WORTH_RETRYING:  # A losing bid stands by.
-                        self.scheduler.auctions.replace(slot, context)
-                    else:
-                        self.scheduler.auctions.release(slot)
+                slot = self._slots.pop(lease_id, None)
+                if slot is not None and reason in WORTH_RETRYING:  # A losing bid stands by.
+                    self.scheduler.auctions.replace(slot, context)
+                elif slot is not None:
+                    self.scheduler.auctions.release(slot)
                 if reason in BROKEN_BY_PROVIDER:
                     self._standings.strike(terms.provider, BROKEN, context.now_ms)
                 if reason in FAILED_BY_PROVIDER:

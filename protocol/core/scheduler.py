@@ -105,7 +105,7 @@ class Scheduler:
         """Let a job wait for a slot. `advance` looks for one at once."""
         job_class = class_of(job)
         wait_ms = job.spec.terms.queue_ms or QUEUE_MS_MAX
-        since_ms = min(job.queued_ms or job.submitted_ms, context.now_ms)
+        since_ms = min(job.waiting_since_ms, context.now_ms)
         self.queue.add(job, job_class, max(since_ms + wait_ms, context.now_ms + 1))
         if self._candidates.is_anybody(job.avoid, context):
             return []
@@ -251,23 +251,23 @@ class Scheduler:
         """Let waiting jobs go on after an auction; `sale` is None if it goes on."""
         if sale is None:
             return effects
-        # The job that it began with may have a slot, or have ended: it is told nothing of this.
-        effects = [e for e in effects if not isinstance(e, Report) or e.job_id in self.queue]
         job_class = self.auctions.class_of(sale.auction.call_id)
         assert job_class is not None
         self.queue.end_call(job_class)
-        if isinstance(sale, auction.Lost):
-            if self.queue.failures(job_class.block_key) > 0:
-                effects = [e for e in effects if not isinstance(e, Report)]
-            effects += self._lose(sale, job_class, context)
-            self._hinted.discard(job_class)
-            return effects
+        lost = sale if isinstance(sale, auction.Lost) else None
+        again = lost is not None and self.queue.failures(job_class.block_key) > 0
+        # The job that it began with may have a slot, or have ended: it is told nothing of this.
+        told = () if again else self.queue
+        effects = [e for e in effects if not isinstance(e, Report) or e.job_id in told]
+        if lost is not None:
+            effects += self._lose(lost, job_class, context)
+        else:
+            self._raised.pop(job_class, None)
+            self.queue.forget_block(job_class.block_key)
+            if self.auctions.supply(job_class) == 0:
+                because = Failure.NO_BIDS, "all capacity that was offered is in use"
+                self._pause(job_class, because, BUSY_MS_MAX, context)
         self._hinted.discard(job_class)
-        self._raised.pop(job_class, None)
-        self.queue.forget_block(job_class.block_key)
-        if self.auctions.supply(job_class) == 0:
-            because = Failure.NO_BIDS, "all capacity that was offered is in use"
-            self._pause(job_class, because, BUSY_MS_MAX, context)
         return effects
 
     def _lose(self, lost: auction.Lost, job_class: JobClass, context: Context) -> list[Effect]:
@@ -310,7 +310,7 @@ class Scheduler:
         """
         reason, why = because
         key = job_class.block_key
-        since_ms = job.queued_ms or job.submitted_ms
+        since_ms = job.waiting_since_ms
         alone = bool(job.avoid) and reason in {Failure.NO_MATCH, Failure.NO_PEERS}
         if job.spec.terms.queue_ms == 0 or (alone and context.now_ms - since_ms >= OTHERS_WAIT_MS):
             return self._fail(self.queue.remove(job.job_id), Failed(reason, why), context)
@@ -390,7 +390,7 @@ class Scheduler:
             return []
         reason, why = self.queue.reason_of(job_id)
         job = self.queue.remove(job_id)
-        waited_s = (context.now_ms - (job.queued_ms or job.submitted_ms)) // 1000
+        waited_s = (context.now_ms - job.waiting_since_ms) // 1000
         return self._fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
 
     def _report_queued(self, job: Job, reason: Failure, why: str) -> Report:
