@@ -21,7 +21,15 @@ from protocol.rules.topics import topics_of
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import JobId, PeerId, digest_of
 from protocol.wire.envelope import Signed, Signer
-from protocol.wire.job import JobSpec, Resources, Terms, Workload
+from protocol.wire.job import (
+    ARRAY_ID_BYTES,
+    JobSpec,
+    Resources,
+    Terms,
+    Workload,
+    gang_of,
+    member_id,
+)
 from protocol.wire.messages import CapabilityRecord, Carrier, Prices
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.simulated_node import Node
@@ -96,6 +104,16 @@ class SimulatedNetwork(SimulatedSandboxes):
         job_id = JobId(self.random.randbytes(16))
         self._give(node, inputs.JobSubmitted(job_id, spec or job_spec()))
         return job_id
+
+    def submit_gang(self, node: Node, spec: JobSpec) -> list[JobId]:
+        """Submit a gang; return its members by rank."""
+        gang = self.random.randbytes(ARRAY_ID_BYTES)
+        members = [
+            inputs.JobSubmitted(member_id(gang, member.index), member)
+            for member in gang_of(spec, gang)
+        ]
+        self._give(node, inputs.ArraySubmitted(tuple(members)))
+        return [member.job_id for member in members]
 
     def cancel(self, node: Node, job_id: JobId) -> None:
         self._say(f"{node.name}: the user cancels")

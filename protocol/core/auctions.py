@@ -138,9 +138,8 @@ class Auctions:
         return bool(self._free)
 
     def can_take(self, job_class: JobClass) -> bool:
-        """Return whether a class has a free slot whose provider is not to be avoided."""
-        free = self._free.get(job_class.key, ())
-        return any(slot.provider not in job_class.avoid for slot in free)
+        """Return whether a class has slots for its next job."""
+        return bool(self._choose(job_class))
 
     def has_sold(self, job_class: JobClass, provider: PeerId) -> bool:
         """Return whether we use a slot of a provider for a class."""
@@ -155,19 +154,26 @@ class Auctions:
         """Return how many slots bidders had left after the last auction for a demand."""
         return self._supply.get(job_class.block_key, 1)
 
-    def take(self, job_class: JobClass) -> tuple[Decided, SoldSlot] | None:
-        """Take the cheapest free slot of a class whose provider is not to be avoided."""
-        free = self._free.get(job_class.key, [])
-        usable = [slot for slot in free if slot.provider not in job_class.avoid]
-        if not usable:
-            return None
-        slot = min(usable, key=lambda slot: slot.price.rate)
-        free.remove(slot)
-        if not free:
-            del self._free[job_class.key]
+    def take(self, job_class: JobClass) -> list[SoldSlot]:
+        """Take the cheapest free slot of a class, or for a gang all of them; none if they lack."""
+        taken = self._choose(job_class)
+        if taken:
+            left = [slot for slot in self._free[job_class.key] if slot not in taken]
+            self._set_free(job_class.key, left)
+        return taken
+
+    def take_another(self, job_class: JobClass, call_id: CallId) -> list[SoldSlot]:
+        """Take one more free slot of the auction that sold a gang its slots; none if it lacks."""
+        usable = [slot for slot in self._usable(job_class) if slot.call_id == call_id]
+        for slot in usable[:1]:
+            self._free[job_class.key].remove(slot)
+        return usable[:1]
+
+    def decided(self, slot: SoldSlot) -> Decided:
+        """Return the auction that sold a free slot."""
         decided = self.states[slot.call_id]
         assert isinstance(decided, Decided)
-        return decided, slot
+        return decided
 
     def update(self, decided: Decided) -> None:
         """Keep an auction that has counted an award."""
@@ -224,9 +230,34 @@ class Auctions:
         """Forget a decided auction and its free slots."""
         del self.states[call_id]
         key = self._classes[call_id].key
-        left = [slot for slot in self._free.pop(key, ()) if slot.call_id != call_id]
-        if left:
-            self._free[key] = left
+        self._set_free(key, [slot for slot in self._free.get(key, ()) if slot.call_id != call_id])
+
+    def _usable(self, job_class: JobClass) -> list[SoldSlot]:
+        """Return the free slots of a class whose providers are not to be avoided."""
+        free = self._free.get(job_class.key, ())
+        return [slot for slot in free if slot.provider not in job_class.avoid]
+
+    def _choose(self, job_class: JobClass) -> list[SoldSlot]:
+        """Return the free slots for the next job of a class; none if there are too few.
+
+        Those of a gang are from one auction: slots of two may be the same capacity.
+        """
+        usable = sorted(self._usable(job_class), key=lambda slot: slot.price.rate)
+        if job_class.nodes == 1:
+            return usable[:1]
+        of_call: dict[CallId, list[SoldSlot]] = {}
+        for slot in usable:
+            of_call.setdefault(slot.call_id, []).append(slot)
+        enough = [
+            slots[: job_class.nodes] for slots in of_call.values() if len(slots) >= job_class.nodes
+        ]
+        return min(enough, key=lambda slots: sum(s.price.rate for s in slots), default=[])
+
+    def _set_free(self, key: bytes, slots: list[SoldSlot]) -> None:
+        if slots:
+            self._free[key] = slots
+        else:
+            self._free.pop(key, None)
 
     def _note_supply(self, state: Decided | auction.Lost) -> None:
         key = self._classes[state.auction.call_id].block_key

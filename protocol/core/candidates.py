@@ -79,6 +79,11 @@ class Candidates:
         """
         return _recent(self._answering, (demand_of_job(spec), avoid), self._find_answering, context)
 
+    def addresses_of(self, peer: PeerId, context: Context) -> tuple[str, ...]:
+        """Return where a node listens; empty if its record is unknown."""
+        record = self._directory.get(peer, context.now_ms)
+        return record.addresses if record else ()
+
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context
     ) -> Iterator[PeerId]:

@@ -27,6 +27,8 @@ from protocol.machines.inputs import (
     Isolated,
     JobCancelled,
     JobSubmitted,
+    MembersHeld,
+    MembersReady,
     NetworkLost,
     OutputsFetched,
     OutputsLost,
@@ -204,7 +206,7 @@ class Core:
                 ]
             case (
                 JobSubmitted() | ArraySubmitted() | JobCancelled() | OutputsFetched()
-                | OutputsLost() | StateHeard() | Isolated()
+                | OutputsLost() | StateHeard() | Isolated() | MembersHeld() | MembersReady()
             ):  # fmt: skip
                 return self.requester.handle(event, context)
             case _:

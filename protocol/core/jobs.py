@@ -104,6 +104,11 @@ class JobClass:
     takes one from the list prices."""
 
     @property
+    def nodes(self) -> int:
+        """How many slots one of its jobs needs at the same time."""
+        return self.call.slots if self.call.gang else 1
+
+    @property
     def block_key(self) -> BlockKey:
         return demand_of_call(self.call), self.avoid
 
@@ -130,6 +135,8 @@ def class_of(job: Job) -> JobClass:
         hard_limits=terms.hard_limits,
         reuse_ms=REUSE_MS,
         where=terms.where,
+        slots=terms.nodes if job.spec.gang else 1,
+        gang=bool(job.spec.gang),
     )
     if terms.rate_max:
         return JobClass(encode(call), job.avoid, call)
@@ -145,7 +152,7 @@ def call_for(job_class: JobClass, slots: int, rate_max: int, serial: int, contex
         nonce=context.signer.secret(b"call", seed)[:16],
         issued_ms=context.now_ms,
         addresses=addresses_of(context)[:3],
-        slots=slots,
+        slots=job_class.call.slots if job_class.call.gang else slots,
         rate_max=rate_max,
     )
 

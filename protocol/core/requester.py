@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
+from protocol.core.gangs import Gangs
 from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
@@ -23,9 +24,9 @@ from protocol.machines.inputs import (
     Isolated,
     JobCancelled,
     JobSubmitted,
+    MembersHeld,
+    MembersReady,
     NetworkLost,
-    OutputsFetched,
-    OutputsLost,
     PeerAnswered,
     PeerConnected,
     PeerDisconnected,
@@ -39,6 +40,7 @@ from protocol.rules.standing import BROKEN
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
+from protocol.wire.job import Member
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
@@ -75,9 +77,10 @@ class Requester:
     ) -> None:
         """Take what the core knows of peers, and the counts of illegal inputs."""
         auctions = Auctions(candidates, standings, connected, illegal)
-        then = self._begin_lease, self._fail, self.has_lease_of
         self.jobs: dict[JobId, Job] = {}
-        self.scheduler = Scheduler(auctions, candidates, standings, illegal, then)
+        self.scheduler = Scheduler(auctions, candidates, standings, illegal, self)
+        self._gangs = Gangs(self.jobs, self)
+        self._candidates = candidates
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
         self._illegal = illegal
@@ -89,38 +92,25 @@ class Requester:
         self._network_lost = False
         """Whether no peer answered when one was probed."""
 
-    def handle(
-        self,
-        event: JobSubmitted
-        | ArraySubmitted
-        | JobCancelled
-        | OutputsFetched
-        | OutputsLost
-        | StateHeard
-        | Isolated
-        | DeadlineReached,
-        context: Context,
-    ) -> list[Effect]:
+    def handle(self, event: Any, context: Context) -> list[Effect]:
         """Process a local input: a request of the user, a deadline, or the result of a transfer."""
         match event:
             case JobSubmitted(job_id, spec):
-                assert job_id not in self.jobs
-                effects = self._enqueue(Job(job_id, spec, context.now_ms), context)
+                effects = self._submit([Job(job_id, spec, context.now_ms)], context)
             case ArraySubmitted(jobs):
-                effects = []
-                for each in jobs:
-                    assert each.job_id not in self.jobs
-                    job = Job(each.job_id, each.spec, context.now_ms)
-                    effects += self._enqueue(job, context)
-            case JobCancelled(job_id) if job_id in self.scheduler:
-                effects = self.scheduler.cancel(event, context)
-            case JobCancelled(job_id) if job_id in self._lease_of:
-                effects = self._step_lease(self._lease_of[job_id], event, context)
+                begun = [Job(each.job_id, each.spec, context.now_ms) for each in jobs]
+                effects = self._submit(begun, context)
+            case JobCancelled(job_id) if job_id in self.jobs and self.jobs[job_id].spec.gang:
+                effects = self._gangs.cancel(self.jobs[job_id], context)
+            case JobCancelled(job_id) if job_id in self.jobs:
+                effects = self.stop(event, context)
             case JobCancelled():
                 effects = []
             case DeadlineReached():
                 effects = self.scheduler.reach_deadlines(event, context)
                 effects += self._reach_lease_deadlines(event, context)
+            case MembersHeld(lease_id):
+                effects = self.scheduler.step_award(lease_id, event, context)
             case _:
                 effects = self._step_lease(event.lease_id, event, context)
         return [*effects, *self.scheduler.advance(context)]
@@ -142,7 +132,7 @@ class Requester:
                 effects = []
             case AwardAccept(lease_id) | AwardDecline(lease_id) | LeaseActive(lease_id):
                 effects = self.scheduler.step_award(lease_id, event, context)
-            case LeaseRelease(lease_id) if lease_id in self.scheduler.awards:
+            case LeaseRelease(lease_id) if lease_id in self.scheduler.awards.states:
                 effects = self.scheduler.step_award(lease_id, event, context)
             case LeaseStates(entries):
                 effects = self._hear_states(entries, event.signer, context)
@@ -177,7 +167,7 @@ class Requester:
 
     def concerns(self, lease_id: LeaseId) -> bool:
         """Return whether this node is the requester of a lease."""
-        return lease_id in self.leases or lease_id in self.scheduler.awards
+        return lease_id in self.leases or lease_id in self.scheduler.awards.states
 
     def recover(
         self,
@@ -190,53 +180,114 @@ class Requester:
 
         A job without award or lease waits in the queue: its auction binds nobody.
         """
-        self.jobs = {job.job_id: job for job in jobs if job.ending is Ending.OPEN}
+        for job in jobs:
+            if job.ending is Ending.OPEN:
+                self._add(job)
         for state in awards:
-            self.scheduler.recover(state, self.jobs[state.placement.job_id], context)
+            job = self.jobs[state.placement.job_id]
+            self.scheduler.awards.recover(state, job, context)
         effects: list[Effect] = []
         for held in leases:
             resumed, following = lease.resume(held, context)
             self._set_lease(resumed, context)
             effects += following
         for job in list(self.jobs.values()):
-            if job.job_id not in self.scheduler and job.job_id not in self._lease_of:
-                effects += self._enqueue(job, context)
+            if not job.spec.gang and not self.is_active(job.job_id):
+                effects += self.scheduler.enqueue(job, context)
+        effects += self._gangs.recover(context)
         return [*effects, *self.scheduler.advance(context)]
 
     # --- jobs -----------------------------------------------------------------------------
 
-    def _enqueue(self, job: Job, context: Context) -> list[Effect]:
-        """Let a job wait for a slot."""
-        self.jobs[job.job_id] = job
-        return [Save("job", job.job_id, job), *self.scheduler.enqueue(job, context)]
+    def _submit(self, jobs: list[Job], context: Context) -> list[Effect]:
+        effects: list[Effect] = []
+        for job in jobs:
+            assert job.job_id not in self.jobs
+            self._add(job)
+            effects.append(Save("job", job.job_id, job))
+        for job in jobs:
+            if not job.spec.gang or job.spec.place == 0:  # The first member waits for all.
+                effects += self.scheduler.enqueue(job, context)
+        return effects
 
-    def _fail(
+    def _add(self, job: Job) -> None:
+        self.jobs[job.job_id] = job
+        if job.spec.gang:
+            self._gangs.add(job)
+
+    def fail(
         self, job: Job, failed: Failed, context: Context, exit_class: str = ""
     ) -> list[Effect]:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
-        following, failed = after_failure(job, failed, exit_class)
+        joined = self._gangs.join(job, failed)
+        following, failed = joined or after_failure(job, failed, exit_class)
+        if not joined and following.ending is Ending.OPEN:
+            following = replace(following, queued_ms=context.now_ms)
+        effects = self.note(job, following, failed)
+        if joined:
+            return [*effects, *self._gangs.regroup(job, context)]
+        if job.spec.gang:
+            return [*effects, *self._gangs.stop(following, failed, context)]
+        if following.ending is Ending.OPEN:
+            effects += self.scheduler.enqueue(following, context)
+        return effects
+
+    def note(self, job: Job, following: Job, failed: Failed) -> list[Effect]:
+        """Report how an attempt of a job ended, and save what follows."""
         if following.ending is not Ending.OPEN:
             return [Report(job.job_id, failed), *self._end(job.job_id, following.ending)]
+        if following.attempt == job.attempt:
+            return []  # It only found no slot.
+        self.jobs[job.job_id] = following
         retrying = Retrying(
             failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
         )
-        following = replace(following, queued_ms=context.now_ms)
-        return [Report(job.job_id, retrying), *self._enqueue(following, context)]
+        return [Report(job.job_id, retrying), Save("job", job.job_id, following)]
 
     def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)
+        if job.spec.gang:
+            self._gangs.remove(job)
         return [Save("job", job_id, replace(job, ending=ending))]
+
+    def is_active(self, job_id: JobId) -> bool:
+        """Return whether a job waits in the queue, or has an award or a lease."""
+        return job_id in self.scheduler or job_id in self._lease_of
+
+    def stop(self, event: JobCancelled, context: Context) -> list[Effect]:
+        """End the wait, the award or the lease of an active job."""
+        if event.job_id in self.scheduler:
+            return self.scheduler.cancel(event, context)
+        return self._step_lease(self._lease_of[event.job_id], event, context)
+
+    def members_of(self, job: Job) -> list[Job]:
+        """Return the open members of a job's gang by rank; the job alone if it has none."""
+        return self._gangs.of(job)
+
+    def place_again(self, job: Job, because: Failed, context: Context) -> list[Effect]:
+        """Let a gang wait that found no slot for one of its members."""
+        return self._gangs.place_again(job, because, context)
+
+    def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
+        """Let a gang wait for slots; `because` says why it has found none."""
+        if because is None:
+            return self.scheduler.enqueue(job, context)
+        return self.scheduler.requeue(job, (because.reason, because.why), context)
 
     # --- leases ---------------------------------------------------------------------------
 
-    def _begin_lease(
+    def begin_lease(
         self, job: Job, slot: SoldSlot | None, won: award.Won, context: Context
     ) -> list[Effect]:
         """Begin the lease of a job whose award is active."""
         placement = won.placement
+        members = tuple(
+            Member(peer, self._candidates.addresses_of(peer, context)) for peer in placement.members
+        )
+        workload = replace(job.spec.workload, members=members)
         terms = lease.Lease(
             job.job_id, placement.lease_id, placement.provider, won.contract, placement.rate,
-            placement.attempt, job.spec.workload, placement.voucher_ms,
+            placement.attempt, workload, placement.voucher_ms,
             job.spec.terms.retry_on_exit, job.exits_seen,
         )  # fmt: skip
         state, effects = lease.begin(terms, context)
@@ -289,7 +340,9 @@ class Requester:
                 for peer in nodes_at_fault(self.jobs[terms.job_id], effects):
                     self._standings.strike(peer, BROKEN, context.now_ms)
                     self._standings.note_job(peer, context.now_ms, succeeded=False)
-                return [*effects, *self._end(terms.job_id, Ending.DONE)]
+                job = self.jobs[terms.job_id]
+                ended = [*effects, *self._end(terms.job_id, Ending.DONE)]
+                return [*ended, *self._gangs.leave(job, ended, context)]
             case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._end_lease(terms)
                 slot = self._slots.pop(lease_id, None)
@@ -304,10 +357,23 @@ class Requester:
                 amount = amount_of(terms.rate, usage_ms)
                 failed = Failed(reason, why, terms.provider, usage_ms, amount)
                 job = self.jobs[terms.job_id]
-                return [*effects, *self._fail(job, failed, context, exit_class)]
+                return [*effects, *self.fail(job, failed, context, exit_class)]
             case _:
                 self.leases[lease_id] = state
-                return list(effects)
+                return [*effects, *self._start_gang(state, context)]
+
+    def _start_gang(self, state: lease.State, context: Context) -> list[Effect]:
+        """Start the members of a gang once the last one is ready."""
+        if not isinstance(state, lease.Deploying) or not state.ready:
+            return []
+        job = self.jobs[state.lease.job_id]
+        held = [self._lease_of[each.job_id] for each in self.members_of(job)
+                if each.job_id in self._lease_of]  # fmt: skip
+        ready = [each for each in held if getattr(self.leases[each], "ready", False)]
+        if len(ready) < job.spec.terms.nodes:
+            return []
+        return [one for each in ready
+                for one in self._step_lease(each, MembersReady(each), context)]  # fmt: skip
 
     def _set_lease(self, state: lease.State, context: Context) -> None:
         terms = state.lease

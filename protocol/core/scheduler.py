@@ -4,15 +4,14 @@ Spec: specs/queue.md. A job enters with `enqueue`. It leaves with an active leas
 waiting does not mend, or at its deadline.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from protocol.core.auctions import Auctions
+from protocol.core.awards import Awards, Placed
 from protocol.core.candidates import Candidates
 from protocol.core.jobs import Job, JobClass, class_of
 from protocol.core.queue import JobQueue
-from protocol.core.running import RunningStates, earliest
+from protocol.core.running import earliest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report
@@ -20,7 +19,6 @@ from protocol.machines.events import CANCELLED, Failed, Queued
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester import auction, award
 from protocol.machines.requester.auction import SoldSlot
-from protocol.machines.table import count_illegal, step
 from protocol.rules.matching import KNOWS_NOBODY, fits, sentence_of_unreachable
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import CallId, JobId, LeaseId, PeerId
@@ -45,18 +43,27 @@ RAISED_KEPT_MAX = 256
 """So many classes keep a raised price until their next call: of some no job waits any more."""
 WOKEN_MAX = 64
 """A new record wakes waiting jobs if they have at most this many demands; else they wait longer."""
-Begin = Callable[[Job, SoldSlot | None, award.Won, Context], list[Effect]]
-"""Begins the lease of a job on a slot; the slot is None after a restart."""
-Fail = Callable[[Job, Failed, Context], list[Effect]]
-"""Ends an attempt of a job."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A job whose award is open, and its slot; None after a restart."""
+class OpenJobs(Protocol):
+    """What a scheduler asks of those whose jobs it places."""
 
-    job: Job
-    slot: SoldSlot | None
+    def begin_lease(
+        self, job: Job, slot: SoldSlot | None, won: award.Won, context: Context
+    ) -> list[Effect]:
+        """Begin the lease of a job on a slot; the slot is None after a restart."""
+
+    def fail(self, job: Job, failed: Failed, context: Context) -> list[Effect]:
+        """End an attempt of a job."""
+
+    def place_again(self, job: Job, because: Failed, context: Context) -> list[Effect]:
+        """Stop a gang that lacks a slot for a member, and let it wait."""
+
+    def members_of(self, job: Job) -> list[Job]:
+        """Return the members of a job's gang by rank; the job alone if it has none."""
+
+    def has_lease_of(self, peer: PeerId) -> bool:
+        """Return whether we have a lease of a provider."""
 
 
 class Scheduler:
@@ -64,21 +71,15 @@ class Scheduler:
 
     def __init__(
         self, auctions: Auctions, candidates: Candidates, standings: Standings,
-        illegal: dict[str, int], then: tuple[Begin, Fail, Callable[[PeerId], bool]],
+        illegal: dict[str, int], jobs: OpenJobs,
     ) -> None:  # fmt: skip
-        """Take what the core knows of peers, and what follows an award or a failure.
-
-        The last function of `then` says whether we have a lease of a provider.
-        """
+        """Take what the core knows of peers, and what follows an award or a failure."""
         self.queue = JobQueue()
         self.auctions = auctions
-        self.awards: RunningStates[LeaseId, award.State] = RunningStates()
+        self.awards = Awards(illegal)
         self._candidates = candidates
         self._standings = standings
-        self._illegal = illegal
-        self._begin, self._fail, self._has_lease_of = then
-        self._placed: dict[LeaseId, _Placed] = {}
-        self._award_of: dict[JobId, LeaseId] = {}
+        self._jobs = jobs
         self._raised: dict[JobClass, tuple[int, int]] = {}
         """How often each class that names no price raised its cap, and the one that failed."""
         self._hinted: set[JobClass] = set()
@@ -86,20 +87,12 @@ class Scheduler:
 
     def __contains__(self, job_id: JobId) -> bool:
         """Return whether a job waits, or has an award."""
-        return job_id in self.queue or job_id in self._award_of
+        return job_id in self.queue or job_id in self.awards
 
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
-        each = (self.queue, self.auctions.states, self.awards)
+        each = (self.queue, self.auctions.states, self.awards.states)
         return earliest(*(kind.next_deadline_ms() for kind in each))
-
-    def recover(self, state: award.State, job: Job, context: Context) -> None:
-        """Continue a saved award."""
-        assert isinstance(state, award.Awarding | award.Confirming), "nothing else is saved"
-        lease_id = state.placement.lease_id
-        self.awards[lease_id] = award.resume(state, context)
-        self._placed[lease_id] = _Placed(job, None)
-        self._award_of[job.job_id] = lease_id
 
     def enqueue(self, job: Job, context: Context) -> list[Effect]:
         """Let a job wait for a slot. `advance` looks for one at once."""
@@ -111,7 +104,7 @@ class Scheduler:
             return []
         because, until_ms = (Failure.NO_PEERS, KNOWS_NOBODY), context.now_ms + PEERS_WAIT_MS
         self.queue.block(job_class.block_key, because, context.now_ms, until_ms)
-        return [self._report_queued(job, *because)]
+        return self._report_queued(job, *because)
 
     def advance(self, context: Context) -> list[Effect]:
         """Give waiting jobs the slots that are free, and call for bids for the others."""
@@ -127,10 +120,11 @@ class Scheduler:
                 self.queue.wake(starving[0])
                 continue
             while (job := self.queue.first(job_class)) is not None:
-                taken = self.auctions.take(job_class)
-                if taken is None:
+                slots = self.auctions.take(job_class)
+                if not slots:
                     break
-                effects += self._award(job, *taken, context)
+                self.queue.remove(job.job_id)
+                effects += self._award(self._jobs.members_of(job), slots, context)
         while len(self.auctions) < AUCTIONS_MAX:
             ready = self.queue.first_ready()
             if ready is None or (starving and self.queue.order_of(ready) > starving[1]):
@@ -146,21 +140,21 @@ class Scheduler:
         self.queue.wake_due(context.now_ms)
         for call_id in self.auctions.states.take_due(context.now_ms):
             effects += self._take_sale(*self.auctions.step(call_id, event, context), context)
-        for lease_id in self.awards.take_due(context.now_ms):
+        for lease_id in self.awards.states.take_due(context.now_ms):
             effects += self.step_award(lease_id, event, context)
         return effects
 
     def cancel(self, event: JobCancelled, context: Context) -> list[Effect]:
         """End a job's wait or its award."""
         job_id = event.job_id
-        if job_id in self._award_of:
-            return self.step_award(self._award_of[job_id], event, context)
+        if job_id in self.awards:
+            return self.step_award(self.awards.of_job(job_id), event, context)
         effects: list[Effect] = []
         called = self.auctions.of_job(job_id)
         if called is not None:
             effects = self._take_sale(*self.auctions.step(called, event, context), context)
         failed = Failed(Failure.CANCELLED, CANCELLED)
-        return [*effects, *self._fail(self.queue.remove(job_id), failed, context)]
+        return [*effects, *self._jobs.fail(self.queue.remove(job_id), failed, context)]
 
     # --- what peers say -------------------------------------------------------------------
 
@@ -193,33 +187,26 @@ class Scheduler:
 
     def step_award(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
         """Pass an input to an award."""
-        if lease_id not in self.awards:
-            return []
-        before = self.awards[lease_id]
-        count_illegal(self._illegal, "award", award.ILLEGAL, before, event)
-        state, effects = step(award.TRANSITIONS, before, event, context)
-        if isinstance(state, award.Awarding | award.Confirming):
-            self.awards[lease_id] = state
-            return list(effects)
-        placed = self._placed.pop(lease_id)
-        del self.awards[lease_id], self._award_of[placed.job.job_id]
+        ended, effects = self.awards.step(lease_id, event, context)
+        if ended is None:
+            return effects
+        placed, state = ended.placed, ended.state
         if isinstance(state, award.Won):
-            return [*effects, *self._begin(placed.job, placed.slot, state, context)]
+            return [*effects, *self._jobs.begin_lease(placed.job, placed.slot, state, context)]
         if isinstance(event, JobCancelled):
             if placed.slot is not None:
                 self.auctions.release(placed.slot)
             failed = Failed(Failure.CANCELLED, CANCELLED)
-            return [*effects, *self._fail(placed.job, failed, context)]
+            return [*effects, *self._jobs.fail(placed.job, failed, context)]
         # It may have declined because it has just accepted another award of ours.
         provider = state.placement.provider
         if state.fault and not (state.fault < BROKEN and self._has_placed(provider)):
             self._standings.strike(provider, state.fault, context.now_ms)
-        return [*effects, *self._miss(placed, context)]
+        return [*effects, *self._miss(placed, state, context)]
 
     def _has_placed(self, provider: PeerId) -> bool:
         """Return whether another job of ours has an award or a lease of a provider."""
-        awarded = {state.placement.provider for state in self.awards.values()}
-        return provider in awarded or self._has_lease_of(provider)
+        return provider in self.awards.providers() or self._jobs.has_lease_of(provider)
 
     # --- auctions -------------------------------------------------------------------------
 
@@ -313,14 +300,14 @@ class Scheduler:
         since_ms = job.waiting_since_ms
         alone = bool(job.avoid) and reason in {Failure.NO_MATCH, Failure.NO_PEERS}
         if job.spec.terms.queue_ms == 0 or (alone and context.now_ms - since_ms >= OTHERS_WAIT_MS):
-            return self._fail(self.queue.remove(job.job_id), Failed(reason, why), context)
+            return self._jobs.fail(self.queue.remove(job.job_id), Failed(reason, why), context)
         if alone:  # All that could serve it have failed it, or a restart forgot the others.
             self.queue.hasten(job.job_id, since_ms + OTHERS_WAIT_MS)
         if free_ms:
             why += f"; capacity is free again in {-(-free_ms // 1000)} s at the latest"
         is_news = not self.queue.failures(key) or self.queue.reason_of(job.job_id)[0] is not reason
         self._pause(job_class, (reason, why), free_ms or BUSY_MS_MAX, context)
-        return [self._report_queued(job, reason, why)] if is_news else []
+        return self._report_queued(job, reason, why) if is_news else []
 
     def _explain_no_bids(
         self, job: Job, refusals: str, missing: int, context: Context
@@ -336,39 +323,46 @@ class Scheduler:
         parts += [refusals] if refusals else []
         parts += [sentence_of_unreachable(missing)] if missing else []
         reason = Failure.NO_BIDS
-        if not explanation.eligible:
+        if explanation.slots < job.spec.terms.nodes:
             reason = Failure.NO_MATCH if explanation.nodes else Failure.NO_PEERS
         return reason, "; ".join(parts)
 
     # --- awards ---------------------------------------------------------------------------
 
-    def _award(
-        self, job: Job, decided: auction.Decided, slot: SoldSlot, context: Context
-    ) -> list[Effect]:
-        """Give a waiting job a slot."""
-        self.queue.remove(job.job_id)
-        counted, state, effects = award.begin(decided, slot, (job.job_id, job.attempt), context)
-        self.auctions.update(counted)
-        lease_id = state.placement.lease_id
-        self.awards[lease_id] = state
-        self._placed[lease_id] = _Placed(job, slot)
-        self._award_of[job.job_id] = lease_id
-        return list(effects)
+    def _award(self, jobs: list[Job], slots: list[SoldSlot], context: Context) -> list[Effect]:
+        """Give a job a slot, or each member of a gang one."""
+        effects: list[Effect] = []
+        for job, slot in zip(jobs, slots, strict=True):
+            decided = self.auctions.decided(slot)
+            counted, begun = self.awards.begin(job, decided, slot, context)
+            self.auctions.update(counted)
+            effects += begun
+        return effects
 
-    def _miss(self, placed: _Placed, context: Context) -> list[Effect]:
-        """Let a job wait for another slot after its award failed."""
+    def _miss(self, placed: Placed, missed: award.Missed, context: Context) -> list[Effect]:
+        """Give a job another slot after its award failed, or let it wait for one."""
         job, slot = placed.job, placed.slot
         passed = self.auctions.replace(slot, context) if slot is not None else 1
         job_class = class_of(job)
-        if self.auctions.can_take(job_class):
-            return self.enqueue(job, context)
         bidders = f"{passed} winning bidder{'s' if passed > 1 else ''}"
         because = Failure.EXHAUSTED, f"{bidders} did not take the job, and no other bid is left"
+        if job.spec.gang:
+            call_id = missed.placement.call_id
+            slots = [] if missed.is_final else self.auctions.take_another(job_class, call_id)
+            if not slots:
+                return self._jobs.place_again(job, Failed(*because), context)
+            return self._award([job], slots, context)
+        if self.auctions.can_take(job_class):
+            return self.enqueue(job, context)
         if job.spec.terms.queue_ms == 0:
-            return self._fail(job, Failed(*because), context)
+            return self._jobs.fail(job, Failed(*because), context)
+        return self.requeue(job, because, context)
+
+    def requeue(self, job: Job, because: tuple[Failure, str], context: Context) -> list[Effect]:
+        """Let a job wait that found no slot, and do not call again at once."""
         effects = self.enqueue(job, context)
-        self._pause(job_class, because, BUSY_MS_MAX, context)
-        return [*effects, self._report_queued(job, *because)]
+        self._pause(class_of(job), because, BUSY_MS_MAX, context)
+        return [*effects, *self._report_queued(job, *because)]
 
     # --- waiting --------------------------------------------------------------------------
 
@@ -391,9 +385,10 @@ class Scheduler:
         reason, why = self.queue.reason_of(job_id)
         job = self.queue.remove(job_id)
         waited_s = (context.now_ms - job.waiting_since_ms) // 1000
-        return self._fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
+        return self._jobs.fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
 
-    def _report_queued(self, job: Job, reason: Failure, why: str) -> Report:
+    def _report_queued(self, job: Job, reason: Failure, why: str) -> list[Effect]:
         place = self.queue.place_of(job.job_id)
         assert place is not None
-        return Report(job.job_id, Queued(job.attempt, reason, why, place.until_ms))
+        queued = Queued(job.attempt, reason, why, place.until_ms)
+        return [Report(member.job_id, queued) for member in self._jobs.members_of(job)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protocol.machines.context import Policy
 from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.job import BlobRef, JobSpec
 from protocol.wire.messages import CapabilityRecord, Message
@@ -35,9 +36,25 @@ class ArraySubmitted:
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """Our user cancelled the job."""
+    """Our user cancelled the job, or its gang failed."""
 
     job_id: JobId
+    reason: Release = Release.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class MembersHeld:
+    """The providers of all members of a gang hold their slots; here they are by rank."""
+
+    lease_id: LeaseId
+    providers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MembersReady:
+    """All members of a gang have image and inputs."""
+
+    lease_id: LeaseId
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,5 +213,5 @@ Input = (
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
     | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
-    | PolicyChanged | StopRequested
+    | MembersHeld | MembersReady | PolicyChanged | StopRequested
 )  # fmt: skip

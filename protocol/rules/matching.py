@@ -6,14 +6,16 @@ requester for every record that it knows, to expect bids and to explain their ab
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.pricing import list_rate
 from protocol.rules.query import parse
 from protocol.rules.query_fields import Subject
 from protocol.values.errors import InvalidQuery
 from protocol.values.ids import PeerId
+from protocol.values.limits import SLOTS_MAX
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.values.units import hourly_of_rate, nominal_vram, size_of_mib
 from protocol.wire.job import JobSpec, Resources
@@ -31,6 +33,8 @@ class Demand:
     hard_limits: bool = False
     where: str = ""
     """A query, specs/query.md#in-a-job."""
+    nodes: int = 1
+    """How many slots the job needs at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Explanation:
 
     nodes: int
     eligible: int
+    slots: int
+    """How many slots the eligible nodes have, if none is taken."""
     reasons: tuple[tuple[Mismatch, int], ...]
     """The number of nodes with each mismatch, most frequent first; a node may have several."""
     sentences: tuple[str, ...]
@@ -53,8 +59,9 @@ KNOWS_NOBODY: Final = "no other node is known"
 def demand_of_call(call: Call) -> Demand:
     """Return the demand of a call."""
     return Demand(
-        call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where
-    )
+        call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where,
+        call.slots if call.gang else 1,
+    )  # fmt: skip
 
 
 def demand_of_job(spec: JobSpec) -> Demand:
@@ -62,8 +69,9 @@ def demand_of_job(spec: JobSpec) -> Demand:
     terms = spec.terms
     wanted = spec.workload.resources
     return Demand(
-        wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where
-    )
+        wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where,
+        terms.nodes,
+    )  # fmt: skip
 
 
 def mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> tuple[Mismatch, ...]:
@@ -122,6 +130,15 @@ def suits(wanted: Resources, group: GpuGroup) -> bool:
     return is_of_class and nominal_vram(group.vram_mib) >= wanted.vram_mib
 
 
+def slots_of(record: CapabilityRecord, wanted: Resources) -> int:
+    """Return how many equal slots a node has, if none is taken; at most SLOTS_MAX."""
+    capacity = Capacity(record.cpus, record.memory_mib, record.disk_mib)
+    slots = slots_in(capacity, replace(wanted, gpus=0), SLOTS_MAX)
+    if not wanted.gpus:
+        return slots
+    return min(slots, sum(g.count for g in record.gpus if suits(wanted, g)) // wanted.gpus)
+
+
 def explain(demand: Demand, listings: Iterable[Listing], avoided: int = 0) -> Explanation:
     """Count the nodes that fail each constraint, and describe the counts in one line.
 
@@ -143,11 +160,18 @@ def explain_lacks(
     sentences = tuple(
         _counted(count, _sentence(reason, demand, records)) for reason, count in reasons
     )
-    parts = [*([f"{avoided} failed it before"] if avoided else []), *sentences]
+    slots = sum(slots_of(one, demand.resources)
+                for one, lack in zip(records, lacks, strict=True) if not lack)  # fmt: skip
+    too_few = f"they have {slots} of the {demand.nodes} slots that it needs at once"
+    parts = [
+        *([too_few] if eligible and slots < demand.nodes else []),
+        *([f"{avoided} failed it before"] if avoided else []),
+        *sentences,
+    ]
     nodes = len(known) + avoided
     why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
-    return Explanation(nodes, eligible, reasons, sentences, line)
+    return Explanation(nodes, eligible, slots, reasons, sentences, line)
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:

@@ -88,15 +88,18 @@ def rank(call: Call, tie_break: ContentId, offers: Iterable[Offer]) -> tuple[Off
     return tuple(sorted(eligible, key=lambda offer: (offer.score, _lot(tie_break, offer.peer))))
 
 
-def shares_of(slots: int, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
-    """Return who wins how many of the slots; fewer than all if the offers do not suffice."""
-    shares, left = [], slots
+def shares_of(call: Call, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
+    """Return who wins how many of the slots.
+
+    If the offers do not suffice for all, a gang gets none.
+    """
+    shares, left = [], call.slots
     for offer in ranking:
         if left:
             taken = min(left, offer.bid.slots)
             shares.append(Winner(offer.peer, taken))
             left -= taken
-    return tuple(shares)
+    return () if call.gang and left else tuple(shares)
 
 
 def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -> list[Offer]:
@@ -207,6 +210,8 @@ def outcome_fault(
     won = {share.peer: share.slots for share in outcome.winners}
     if len(won) < len(outcome.winners) or sum(won.values()) > call.slots:
         return "the outcome sells more slots than the call"
+    if call.gang and won and sum(won.values()) < call.slots:
+        return "the outcome sells only a part of the slots that a gang needs"
     if award.offer == 0 and award.unit >= won.get(own, 0):
         return "the outcome names another winner"
     is_first = award.offer == award.unit == 0 and outcome.winners[0].peer == own

@@ -77,6 +77,8 @@ REUSE_MS_MAX: Final = 3_600_000
 """No call may ask for a longer time."""
 HELD_MS: Final = 6_000
 """How long capacity is held for an award that the requester does not confirm."""
+GANG_HOLD_MS: Final = HELD_MS - ACCEPT_MS
+"""How long a member of a gang whose award is accepted waits for the others."""
 ACTIVE_MS: Final = 2_500
 """How long a provider may take to answer the confirmation of its lease."""
 FALLBACKS_MAX: Final = 8
@@ -118,6 +120,8 @@ STRANGERS_UNPAID_MS_MAX: Final = 3_600_000
 of it; a tenth of what the provider was paid for is added."""
 START_WAIT_MS: Final = 8_000
 """A prepared execution ends if its requester does not start it in this time."""
+GANG_WAIT_MS: Final = 10 * 60_000
+"""The same for a member of a gang: the others may still fetch image and inputs."""
 STARTED_MS: Final = 30_000
 """The container must run within this time after the start message."""
 HEARTBEAT_MS: Final = 5_000

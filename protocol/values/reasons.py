@@ -39,6 +39,7 @@ class Release(IntEnum):
     OVERRUN = 11
     OUTPUTS_LOST = 12
     FORGOTTEN = 13
+    MEMBER_FAILED = 14
 
 
 class Failure(StrEnum):
@@ -59,6 +60,7 @@ class Failure(StrEnum):
     UNPAID = "unpaid"
     OUTPUTS_LOST = "outputs-lost"
     EXITED = "exited"
+    MEMBER_FAILED = "member-failed"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
     CANCELLED = "cancelled"
@@ -94,6 +96,7 @@ FAILURE_OF: Final[dict[int, Failure]] = {
     Release.OVERRUN: Failure.OVERRUN,
     Release.OUTPUTS_LOST: Failure.OUTPUTS_LOST,
     Release.FORGOTTEN: Failure.PROVIDER_LOST,
+    Release.MEMBER_FAILED: Failure.MEMBER_FAILED,
 }
 """What the end of a lease means for its job."""
 FROM_PROVIDER: Final = frozenset({

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from protocol.values.ids import Digest, JobId
-from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX
+from protocol.values.ids import Digest, JobId, PeerId
+from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX, SLOTS_MAX
 from protocol.wire.codec import encode
-from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
+from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
 INPUTS_MAX: Final = 256
 ARGUMENTS_MAX: Final = 256
 WORKLOAD_BYTES_MAX: Final = ENVELOPE_BYTES_MAX - 256
 """A workload must fit into the message that deploys it."""
+MEMBER_BYTES_MAX: Final = 640
+"""No Member has more bytes than this."""
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
 BLOB_SIZE_MAX: Final = 2**43
@@ -78,6 +80,14 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a gang: its node, and where that listens."""
+
+    peer: Annotated[PeerId, Key(1), PEER]
+    addresses: Annotated[tuple[str, ...], Key(2), Many(Text(128, 1), 4)] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """Everything that a provider must know to run a job."""
 
@@ -92,6 +102,8 @@ class Workload:
     processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
     image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
     """The total size of the image's blobs, so a provider can estimate the fetch."""
+    members: Annotated[tuple[Member, ...], Key(11), Many(Record(Member), SLOTS_MAX)] = ()
+    """The gang that the job is a member of, by rank; empty if it stands alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,8 @@ class Terms:
     """A query that a provider must fit."""
     retry_on_exit: Annotated[int, Key(11), Int(0, 16)] = 0
     """How often a job that ended with an error runs again, on another node."""
+    nodes: Annotated[int, Key(12), Int(1, SLOTS_MAX)] = 1
+    """The number of members of the gang that the job belongs to; 1 if it stands alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +145,12 @@ class JobSpec:
     """The id of the array that the job is a member of; empty if it stands alone."""
     index: Annotated[int, Key(6), Int(0, ARRAY_INDEX_MAX)] = 0
     place: Annotated[int, Key(7), Int(0, ARRAY_MAX - 1)] = 0
-    """The member's place in its array, from 0: indices may have gaps."""
+    """The member's place in its array, from 0: indices may have gaps. In a gang, its rank."""
+
+    @property
+    def gang(self) -> bytes:
+        """The id of the gang that the job is a member of; empty if there is none."""
+        return self.array if self.terms.nodes > 1 else b""
 
 
 def array_of(specs: Sequence[JobSpec], array: bytes, indices: Sequence[int]) -> list[JobSpec]:
@@ -148,6 +167,18 @@ def array_of(specs: Sequence[JobSpec], array: bytes, indices: Sequence[int]) -> 
     return members
 
 
+def gang_of(spec: JobSpec, gang: bytes) -> list[JobSpec]:
+    """Return the members of a gang; each finds its rank in its environment."""
+    nodes = spec.terms.nodes
+    members = []
+    for rank in range(nodes):
+        own = {"MUTIRAO_GANG_ID": gang.hex(), "MUTIRAO_NODES": nodes, "MUTIRAO_RANK": rank}
+        env = (*spec.workload.env, *(EnvVar(name, str(value)) for name, value in own.items()))
+        workload = replace(spec.workload, env=env)
+        members.append(replace(spec, workload=workload, array=gang, index=rank, place=rank))
+    return members
+
+
 def member_id(array: bytes, index: int) -> JobId:
     """Return the id of a member: its array's id, then its index in 4 bytes."""
     return JobId(array + index.to_bytes(4))
@@ -155,15 +186,19 @@ def member_id(array: bytes, index: int) -> JobId:
 
 def faults(spec: JobSpec) -> list[str]:
     """Return the errors of a job beyond the bounds of its fields, one line each."""
-    return faults_of_workload(spec.workload)
+    nodes = spec.terms.nodes
+    return faults_of_workload(spec.workload, nodes * MEMBER_BYTES_MAX if nodes > 1 else 0)
 
 
-def faults_of_workload(workload: Workload) -> list[str]:
-    """Return the errors of a workload beyond the bounds of its fields, one line each."""
+def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
+    """Return the errors of a workload beyond the bounds of its fields, one line each.
+
+    So many bytes are added to it when it has a slot.
+    """
     lines = []
     if not workload.command:
         lines.append("command: a job needs a command; give it after --")
-    size = len(encode(workload))
+    size = len(encode(workload)) + added_bytes
     if size > WORKLOAD_BYTES_MAX:
         lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
                      "give long texts as input files")  # fmt: skip

@@ -140,7 +140,7 @@ class Interpreter:
         for node in self._nodes.values():
             core = node.core
             assert not len(core.requester.scheduler.auctions)
-            assert not core.requester.scheduler.awards
+            assert not core.requester.scheduler.awards.states
             assert not core.requester.scheduler.queue
             assert not core.requester.leases
             assert core.provider.left(node.policy.capacity) == node.policy.capacity

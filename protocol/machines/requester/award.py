@@ -2,22 +2,23 @@
 
 Spec: specs/auction.md#awards. An award gives one slot one attempt of one job. Nothing can start
 before the lease is active, so an award that fails costs nothing: its provider is fenced and the job
-gets another slot.
+gets another slot. The awards of a gang are confirmed together, once all are accepted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
 from protocol.machines.events import Awarded
-from protocol.machines.inputs import DeadlineReached, JobCancelled
+from protocol.machines.inputs import DeadlineReached, JobCancelled, MembersHeld
 from protocol.machines.requester.auction.states import Decided, SoldSlot
 from protocol.machines.table import Groups, Transitions, no_later, pairs
 from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN, DECLINED
 from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, MESSAGE_MS
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS, MESSAGE_MS
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -46,6 +47,10 @@ class Placement:
     """The usage that each payment step covers, as the provider's bid states."""
     binding: bool = True
     """Whether the provider has promised to take the award."""
+    gang: bool = False
+    """Whether the job is a member of a gang. Older snapshots lack this and the next."""
+    members: tuple[PeerId, ...] = ()
+    """The providers of a gang by rank, once all have accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,15 @@ class Awarding:
 
     placement: Placement
     deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider holds its slot; other members of the gang have none yet."""
+
+    placement: Placement
+    deadline_ms: int
+    accept: ContentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +94,22 @@ class Missed:
     placement: Placement
     fault: int = 0
     """What it counts against the provider, in thousandths of a strike."""
+    is_final: bool = False
+    """Whether the other members of the gang no longer wait for another slot."""
 
 
-State = Awarding | Confirming | Won | Missed
+Open = Awarding | Accepted | Confirming
+State = Awarding | Accepted | Confirming | Won | Missed
 Step = tuple[State, tuple[Effect, ...]]
 
 
 def begin(
-    decided: Decided, slot: SoldSlot, job: tuple[JobId, int], context: Context
+    decided: Decided,
+    slot: SoldSlot,
+    job: tuple[JobId, int],
+    context: Context,
+    *,
+    gang: bool = False,
 ) -> tuple[Decided, Awarding, tuple[Effect, ...]]:
     """Award a slot to an attempt of a job. Return the auction, which counts its awards."""
     job_id, attempt = job
@@ -99,8 +121,7 @@ def begin(
     lease_id = lease_id_of(slot.call_id, *place, slot.provider)
     placement = Placement(
         job_id, attempt, slot.call_id, slot.provider, lease_id, award.content_id,
-        slot.price.rate, call.usage_ms_max, slot.voucher_ms,
-        slot.binding,
+        slot.price.rate, call.usage_ms_max, slot.voucher_ms, slot.binding, gang,
     )  # fmt: skip
     state = Awarding(placement, context.now_ms + ACCEPT_MS)
     told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
@@ -111,13 +132,25 @@ def begin(
     )  # fmt: skip
 
 
-def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
-    """Confirm the contract with the provider."""
+def take_accept(state: Awarding, event: Signed[AwardAccept], context: Context) -> Step:
+    """Confirm the contract, or for a gang wait until all its slots are held."""
     placement = state.placement
     if (event.signer, event.message.award) != (placement.provider, placement.award):
         return state, ()
+    if not placement.gang:
+        return _confirm(placement, event.content_id, context)
+    held = Accepted(placement, context.now_ms + GANG_HOLD_MS, event.content_id)
+    return held, (_save(held),)
+
+
+def confirm(state: Accepted, event: MembersHeld, context: Context) -> Step:
+    """Confirm the contract of a member: the providers of all others hold their slots too."""
+    return _confirm(replace(state.placement, members=event.providers), state.accept, context)
+
+
+def _confirm(placement: Placement, accept: ContentId, context: Context) -> Step:
     amount_max = amount_of(placement.rate, placement.usage_ms_max)
-    confirmed = context.signer.sign(LeaseConfirm(placement.lease_id, event.content_id, amount_max))
+    confirmed = context.signer.sign(LeaseConfirm(placement.lease_id, accept, amount_max))
     following = Confirming(placement, context.now_ms + ACTIVE_MS, confirmed.content_id)
     send = Send(placement.provider, confirmed.envelope, following.deadline_ms)
     return following, (_save(following), send)
@@ -133,7 +166,14 @@ def take_decline(state: Awarding, event: Signed[AwardDecline], context: Context)
 
 def pass_over(state: Awarding | Confirming, event: DeadlineReached, context: Context) -> Step:
     """Fence a provider that fell silent."""
-    return _miss(Missed(state.placement, BROKEN), _fence(state, Release.FENCED, context))
+    missed = Missed(state.placement, BROKEN, bool(state.placement.members))
+    return _miss(missed, _fence(state, Release.FENCED, context))
+
+
+def give_back(state: Accepted, event: DeadlineReached, context: Context) -> Step:
+    """Release a provider that held its slot for a gang which found no other slots."""
+    missed = Missed(state.placement, is_final=True)
+    return _miss(missed, _fence(state, Release.FENCED, context))
 
 
 def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step:
@@ -144,58 +184,68 @@ def win(state: Confirming, event: Signed[LeaseActive], context: Context) -> Step
     return won, (_save(won),)
 
 
-def take_release(
-    state: Awarding | Confirming, event: Signed[LeaseRelease], context: Context
-) -> Step:
+def take_release(state: Open, event: Signed[LeaseRelease], context: Context) -> Step:
     """End the award: the provider gave the lease back, or its hold has expired."""
     if event.signer != state.placement.provider:
         return state, ()
     return _miss(_declined(state.placement))
 
 
-def cancel(state: Awarding | Confirming, event: JobCancelled, context: Context) -> Step:
-    """Release the provider: our user cancelled the job."""
-    return _miss(Missed(state.placement), _fence(state, Release.CANCELLED, context))
+def cancel(state: Open, event: JobCancelled, context: Context) -> Step:
+    """Release the provider: our user cancelled the job, or the gang cannot be complete."""
+    return _miss(Missed(state.placement), _fence(state, event.reason, context))
 
 
 TRANSITIONS: Final[Transitions] = {
-    (Awarding, AwardAccept): confirm,
+    (Awarding, AwardAccept): take_accept,
     (Awarding, AwardDecline): take_decline,
     (Awarding, LeaseRelease): take_release,
     (Awarding, DeadlineReached): pass_over,
     (Awarding, JobCancelled): cancel,
+    (Accepted, MembersHeld): confirm,
+    (Accepted, LeaseRelease): take_release,
+    (Accepted, DeadlineReached): give_back,
+    (Accepted, JobCancelled): cancel,
     (Confirming, LeaseActive): win,
     (Confirming, LeaseRelease): take_release,
     (Confirming, DeadlineReached): pass_over,
     (Confirming, JobCancelled): cancel,
 }
 INPUTS: Final = (
-    AwardAccept, AwardDecline, LeaseActive, LeaseRelease, DeadlineReached, JobCancelled,
+    AwardAccept, AwardDecline, LeaseActive, LeaseRelease, MembersHeld, DeadlineReached,
+    JobCancelled,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
-    "repeated: the award has moved on": pairs({Confirming}, {AwardAccept}),
+    "repeated: the award has moved on": pairs({Accepted, Confirming}, {AwardAccept}),
     "the provider gave its lease back, and then had the award again: its release comes too": (
-        pairs({Confirming}, {AwardDecline})
+        pairs({Accepted, Confirming}, {AwardDecline})
     ),
     "the award has ended": pairs({Won, Missed}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {
-    "no lease is active before it is confirmed": pairs({Awarding}, {LeaseActive}),
+    "no lease is active before it is confirmed": pairs({Awarding, Accepted}, {LeaseActive}),
+    "only accepted awards of a gang are complete": pairs({Awarding, Confirming}, {MembersHeld}),
 }
 
 
-def resume(state: Awarding | Confirming, context: Context) -> State:
+LONGEST_MS: Final[Mapping[type, int]] = {
+    Awarding: ACCEPT_MS, Accepted: GANG_HOLD_MS, Confirming: ACTIVE_MS,
+}  # fmt: skip
+"""The longest time that a state waits."""
+
+
+def resume(state: Open, context: Context) -> State:
     """Continue an award after a restart; its messages are in the outbox."""
-    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
-    following: State = no_later(state, longest_ms, context)
+    following: State = no_later(state, LONGEST_MS[type(state)], context)
     return following
 
 
 def _declined(placement: Placement) -> Missed:
-    return Missed(placement, DECLINED if placement.binding else 0)
+    fault = DECLINED if placement.binding else 0
+    return Missed(placement, fault, bool(placement.members))
 
 
-def _fence(state: Awarding | Confirming, reason: Release, context: Context) -> Send:
+def _fence(state: Open, reason: Release, context: Context) -> Send:
     """Return the message that forbids the provider to start anything."""
     release = context.signer.sign(LeaseRelease(state.placement.lease_id, reason))
     return Send(state.placement.provider, release.envelope, context.now_ms + MESSAGE_MS)

@@ -53,6 +53,8 @@ class Call:
     """The share of providers that may bid, in millionths."""
     where: Annotated[str, Key(21), Text(QUERY_BYTES_MAX)] = ""
     """A query that a provider must fit."""
+    gang: Annotated[bool, Key(22), Flag()] = False
+    """Whether the slots carry the members of one job: all are sold, or none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def halted(state: type) -> Halves:
         core = ada.core
         states = (
             *core.requester.scheduler.auctions.states.values(),
-            *core.requester.scheduler.awards.values(),
+            *core.requester.scheduler.awards.states.values(),
             *core.requester.leases.values(),
             *bea.core.provider.leases.values(),
         )
@@ -127,7 +127,7 @@ async def test_awards_and_leases_of_our_own(
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
     assert kinds(done) == wanted
-    (found,) = (*core.requester.scheduler.awards.values(), *core.requester.leases.values())
+    (found,) = (*core.requester.scheduler.awards.states.values(), *core.requester.leases.values())
     assert isinstance(found, state)
     assert len(core.requester.jobs) == 1
 

@@ -45,7 +45,11 @@ async def test_a_folder_of_an_earlier_version(
         core = Core(ADA, provider_policy())
         effects = core.recover(past.saved, provider_policy(), START_MS)
         own, others = core.requester, core.provider
-        states = [*own.scheduler.awards.values(), *own.leases.values(), *others.leases.values()]
+        states = [
+            *own.scheduler.awards.states.values(),
+            *own.leases.values(),
+            *others.leases.values(),
+        ]
         assert sorted(type(state).__name__ for state in states) == sorted(OPEN[role])
         assert len(effects) >= 3, "such as to follow a log, to fetch outputs, or to start again"
         ours = role == "requester"

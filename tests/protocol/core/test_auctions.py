@@ -62,8 +62,7 @@ class Opened:
         return sale
 
     def take(self, job_class: JobClass = CLASS) -> Any:
-        taken = self.auctions.take(job_class)
-        return taken and taken[1]
+        return next(iter(self.auctions.take(job_class)), None)
 
 
 def test_an_auction_is_open_until_it_is_decided() -> None:

@@ -74,7 +74,7 @@ def sale(
     """Return what the winners are paid for each of their slots."""
     call = replace(CALL, profile=profile, slots=slots)
     ranking = rank(call, TIE_BREAK, offers(bids, weights))
-    won = {share.peer: share.slots for share in shares_of(slots, ranking)}
+    won = {share.peer: share.slots for share in shares_of(call, ranking)}
     return {
         offer.peer: [price_of(call, ranking, won, (offer, unit), shift).rate
                      for unit in range(won[offer.peer])]
@@ -325,7 +325,7 @@ def test_an_honest_award_has_no_fault(
     pairs = sorted(zip(digests, factors, strict=True))
     known = CommitSet(CALL_ID, tuple(d for d, _ in pairs), tuple(w for _, w in pairs))
     ranking = rank(call, TIE_BREAK, opened)
-    shares = shares_of(slots, ranking)
+    shares = shares_of(call, ranking)
     told = Outcome(CALL_ID, NO_ID, shares, 0, len(bids), 0)
     won = {share.peer: share.slots for share in shares}
     for offer in ranking[: len(shares)]:

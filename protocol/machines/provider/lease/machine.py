@@ -47,6 +47,7 @@ from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
     DEPLOY_WAIT_MS,
+    GANG_WAIT_MS,
     HEARTBEAT_MS,
     HELD_MS,
     PREPARE_MS,
@@ -135,13 +136,27 @@ def beat_preparing(state: Preparing, event: DeadlineReached, context: Context) -
 
 def be_ready(state: Preparing, event: Prepared, context: Context) -> Step:
     """Tell the requester that image and inputs are here."""
-    hold = state.hold
-    following = Waiting(hold, context.now_ms + START_WAIT_MS, state.contract, state.workload)
+    hold, now_ms = state.hold, context.now_ms
+    until_ms = now_ms + (GANG_WAIT_MS if state.workload.members else START_WAIT_MS)
+    following = Waiting(
+        hold, min(now_ms + HEARTBEAT_MS, until_ms), state.contract, state.workload, until_ms,
+        state.beat,
+    )  # fmt: skip
     ready = context.signer.sign(Ready(hold.lease_id))
     return following, (
         save(following),
-        Send(hold.requester, ready.envelope, following.deadline_ms),
+        Send(hold.requester, ready.envelope, until_ms),
     )
+
+
+def beat_waiting(state: Waiting, event: DeadlineReached, context: Context) -> Step:
+    """Send a heartbeat while other members of the gang may still fetch image and inputs."""
+    if context.now_ms >= (state.until_ms or state.deadline_ms):
+        return _expire(state.hold, context)
+    beat = Heartbeat(state.hold.lease_id, state.beat, PREPARING, 0)
+    deadline_ms = min(context.now_ms + HEARTBEAT_MS, state.until_ms)
+    following = replace(state, beat=state.beat + 1, deadline_ms=deadline_ms)
+    return following, (Send(state.hold.requester, context.signer.sign(beat).envelope, 0),)
 
 
 def fail_preparing(state: Preparing, event: PrepareFailed, context: Context) -> Step:
@@ -206,13 +221,17 @@ def stop(state: Unstarted | Serving, event: StopRequested, context: Context) -> 
     return release(state.hold, Release.STOPPING, "the provider's owner stopped the node", context)
 
 
-def expire(state: Held | Active | Waiting, event: DeadlineReached, context: Context) -> Step:
+def expire(state: Held | Active, event: DeadlineReached, context: Context) -> Step:
     """Release the capacity: the requester fell silent."""
-    return release(state.hold, Release.EXPIRED, "the requester fell silent", context)
+    return _expire(state.hold, context)
+
+
+def _expire(hold: Hold, context: Context) -> Step:
+    return release(hold, Release.EXPIRED, "the requester fell silent", context)
 
 
 LONGEST_MS: Final[Mapping[type, int]] = {
-    Held: HELD_MS, Active: DEPLOY_WAIT_MS, Waiting: START_WAIT_MS, Settling: RETAIN_MS,
+    Held: HELD_MS, Active: DEPLOY_WAIT_MS, Settling: RETAIN_MS,
 }  # fmt: skip
 """The longest time that a state waits for its requester."""
 
@@ -226,6 +245,10 @@ def resume(state: State, context: Context) -> Step:
                 until_ms=min(state.until_ms, context.now_ms + PREPARE_MS),
             )  # fmt: skip
             return anew, (Prepare(hold.lease_id, hold.requester, workload),)
+        case Waiting(workload=workload):
+            longest_ms = GANG_WAIT_MS if workload.members else START_WAIT_MS
+            until_ms = min(state.until_ms or state.deadline_ms, context.now_ms + longest_ms)
+            return replace(no_later(state, HEARTBEAT_MS, context), until_ms=until_ms), NOTHING
         case Serving():
             # Its usage is unknown until the sandbox reports it again.
             again = replace(

@@ -73,6 +73,9 @@ class Waiting:
     deadline_ms: int
     contract: ContentId
     workload: Workload
+    until_ms: int = 0
+    """When it is too late. Older snapshots lack it: then it is the deadline."""
+    beat: int = 0
 
 
 @dataclass(frozen=True, slots=True)

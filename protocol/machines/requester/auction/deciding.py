@@ -33,9 +33,12 @@ def decide(state: Opening, context: Context) -> Step:
     auction = state.auction
     call = auction.call
     tie_break = state.commit_set if state.commitments else ContentId(auction.call_id)
-    ranking = rank(call, tie_break, welcome(state.offers, context))
+    offers = welcome(state.offers, context)
+    if call.gang and sum(offer.bid.slots for offer in offers) < call.slots:
+        offers = state.offers
+    ranking = rank(call, tie_break, offers)
     unopened = max(0, len(state.commitments) - len(state.offers))
-    shares = shares_of(call.slots, ranking)
+    shares = shares_of(call, ranking)
     until_ms = context.now_ms + call.hold_ms
     deadline_ms = max(until_ms, context.now_ms + call.reuse_ms)
     decided = Decided(
@@ -127,5 +130,10 @@ def _lose_unsold(state: Opening) -> Lost:
         return Lost(auction, Failure.EXHAUSTED, why)
     if not count:
         return lose_without_bids(auction, state.refused)
+    call = auction.call
+    offered = sum(o.bid.slots for o in state.offers if o.bid.ask <= call.rate_max)
+    if call.gang and offered:
+        why = f"{offered} of the {call.slots} slots that it needs at once were offered"
+        return Lost(auction, Failure.NO_BIDS, why, state.refused)
     who = f"all {count} bids ask" if count > 1 else "the only bid asks"
     return Lost(auction, Failure.NO_MATCH, f"{who} more than the job's maximum price")

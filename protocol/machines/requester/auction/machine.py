@@ -135,10 +135,11 @@ def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
 
 
 def _close_set(state: Calling, context: Context) -> Step:
-    auction = state.auction
+    auction, bidders = state.auction, state.commitments
+    if not auction.call.gang:  # How many slots a gang would find without the others, nobody knows.
+        bidders = welcome(bidders, context)
     taken = tuple(
-        replace(c, weight=weight_of(context.standing_of(c.peer), context.now_ms))
-        for c in welcome(state.commitments, context)
+        replace(c, weight=weight_of(context.standing_of(c.peer), context.now_ms)) for c in bidders
     )
     ordered = sorted(taken, key=lambda commitment: commitment.digest)
     digests, weights = tuple(c.digest for c in ordered), tuple(c.weight for c in ordered)

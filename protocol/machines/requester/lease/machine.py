@@ -28,6 +28,7 @@ from protocol.machines.events import (
 from protocol.machines.inputs import (
     DeadlineReached,
     JobCancelled,
+    MembersReady,
     OutputsFetched,
     OutputsLost,
     StateHeard,
@@ -61,7 +62,7 @@ from protocol.values.limits import (
     STARTED_MS,
     SUSPECT_MS,
 )
-from protocol.values.reasons import Failure, Release, failure_told
+from protocol.values.reasons import FAILURE_OF, Failure, Release, failure_told
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
     GONE,
@@ -77,6 +78,10 @@ from protocol.wire.messages import (
 
 Claim = tuple[int, tuple[int, bytes] | None, bytes]
 """Usage in milliseconds, exit code and outputs (if any), and the provider's receipt."""
+WHY_STOPPED: Final = {
+    Release.CANCELLED: CANCELLED, Release.MEMBER_FAILED: "another member of the gang failed",
+}  # fmt: skip
+"""Why we release a job that may run, in words."""
 STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
 """Exit reasons of a container that the provider stopped for lack of payment."""
 
@@ -98,10 +103,25 @@ def hear_preparing(state: Deploying, event: Signed[Heartbeat], context: Context)
     """Extend the deadline of a provider that is alive, up to a bound."""
     heartbeat = event.message
     progress = Progress(state.lease.job_id, heartbeat.fetched, heartbeat.fetch_total)
-    return alive(state, context), (progress,)
+    return alive(state, context), NOTHING if state.ready else (progress,)
 
 
-def launch(state: Deploying, event: Signed[Ready], context: Context) -> Step:
+def hear_ready(state: Deploying, event: Signed[Ready], context: Context) -> Step:
+    """Start the job; a member of a gang waits until all are ready."""
+    if not state.lease.workload.members:
+        return _launch(state, context)
+    if state.ready:
+        return alive(state, context), NOTHING
+    ready = replace(alive(state, context), ready=True)
+    return ready, (save(ready),)
+
+
+def launch(state: Deploying, event: MembersReady, context: Context) -> Step:
+    """Start a member of a gang of which all are ready."""
+    return _launch(state, context)
+
+
+def _launch(state: Deploying, context: Context) -> Step:
     """Start the one execution of this attempt. The intent is saved before it is sent."""
     lease = state.lease
     now_ms = context.now_ms
@@ -215,14 +235,15 @@ def give_up_fetching(state: Fetched, event: DeadlineReached, context: Context) -
 
 def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) -> Step:
     """Release a lease under which nothing has started."""
-    return break_off(state, Release.CANCELLED, CANCELLED, context)
+    return break_off(state, event.reason, WHY_STOPPED[event.reason], context)
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
     """Release a lease and wait for the bill."""
     lease = state.lease
-    following = Releasing(lease, context.now_ms + RELEASE_MS, state.since_ms, *paid(state))
-    release = context.signer.sign(LeaseRelease(lease.lease_id, Release.CANCELLED))
+    until_ms = context.now_ms + RELEASE_MS
+    following = Releasing(lease, until_ms, state.since_ms, *paid(state), event.reason)
+    release = context.signer.sign(LeaseRelease(lease.lease_id, event.reason))
     until_ms = context.now_ms + MESSAGE_MS
     return following, (
         save(following),
@@ -300,7 +321,7 @@ def _settle_cancelled(state: Releasing, claim: Claim, context: Context) -> Step:
 
 
 def _end_cancelled(state: Releasing, usage_ms: int, effects: tuple[Effect, ...]) -> Step:
-    broken = Broken(state.lease, Failure.CANCELLED, CANCELLED, usage_ms)
+    broken = Broken(state.lease, FAILURE_OF[state.reason], WHY_STOPPED[state.reason], usage_ms)
     return broken, (save(broken), *effects)
 
 

@@ -20,7 +20,6 @@ from protocol.machines.requester.lease.states import (
 )
 from protocol.machines.table import NOTHING
 from protocol.rules.metering import amount_of
-from protocol.values.reasons import Release
 from protocol.wire.messages import (
     ACTIVE,
     SERVING,
@@ -70,5 +69,5 @@ def _missed(state: Live, heard: StateHeard) -> Message | None:
             behind = heard.vouchers < vouchers
             return voucher_of(lease, vouchers, paid_ms) if behind else None
         case Releasing(), n if n <= SERVING:
-            return LeaseRelease(lease.lease_id, Release.CANCELLED)
+            return LeaseRelease(lease.lease_id, state.reason)
     return None

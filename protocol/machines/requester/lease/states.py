@@ -9,7 +9,7 @@ from typing import Final
 from protocol.machines.effects import Effect
 from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import VOUCHER_MS
-from protocol.values.reasons import Failure
+from protocol.values.reasons import Failure, Release
 from protocol.wire.job import Workload
 from protocol.wire.messages import Completed
 
@@ -53,6 +53,8 @@ class Deploying:
     deadline_ms: int
     until_ms: int
     liveness: Liveness = UNHEARD
+    ready: bool = False
+    """Whether it has them, and waits for the other members of its gang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +100,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Releasing:
-    """Our user cancelled the job; we wait for the provider's bill."""
+    """Our user cancelled the job, or its gang failed; we wait for the provider's bill."""
 
     lease: Lease
     deadline_ms: int
     since_ms: int
     vouchers: int
     paid_ms: int = 0
+    reason: Release = Release.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)

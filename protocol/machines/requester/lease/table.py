@@ -9,6 +9,7 @@ from protocol.machines.inputs import (
     DeadlineReached,
     Isolated,
     JobCancelled,
+    MembersReady,
     OutputsFetched,
     OutputsLost,
     PeerAnswered,
@@ -22,6 +23,7 @@ from protocol.machines.requester.lease.machine import (
     finish,
     give_up_fetching,
     hear_preparing,
+    hear_ready,
     launch,
     lose_outputs,
     pay,
@@ -54,7 +56,8 @@ from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Ready, Re
 
 TRANSITIONS: Final[Transitions] = {
     (Deploying, Heartbeat): hear_preparing,
-    (Deploying, Ready): launch,
+    (Deploying, Ready): hear_ready,
+    (Deploying, MembersReady): launch,
     (Deploying, LeaseRelease): take_release,
     (Deploying, DeadlineReached): suspect_or_fence,
     (Deploying, PeerDisconnected): suspect,
@@ -92,7 +95,8 @@ TRANSITIONS: Final[Transitions] = {
 }
 INPUTS: Final = (
     Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
-    DeadlineReached, JobCancelled, PeerDisconnected, PeerAnswered, StateHeard, Isolated,
+    DeadlineReached, JobCancelled, MembersReady, PeerDisconnected, PeerAnswered, StateHeard,
+    Isolated,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
@@ -117,6 +121,7 @@ ILLEGAL: Final[Groups] = {
     "the provider answers a release that nobody sent": (
         pairs({Deploying, Launching, Executing, Fetched}, {Released})
     ),
+    "a gang starts once": pairs({Launching, Executing, Fetched, Releasing}, {MembersReady}),
     "our node fetches no outputs": (
         pairs({Deploying, Launching, Executing, Releasing}, {OutputsFetched, OutputsLost})
     ),

@@ -1,0 +1,261 @@
+"""Gangs in a simulated network: all members run, or none.
+
+Spec: specs/gangs.md.
+"""
+
+import pytest
+
+from protocol.core.jobs import Ending
+from protocol.machines.events import Announced, Awarded, Done, Failed, Queued, Retrying, Running
+from protocol.machines.requester import award, lease
+from protocol.values.ids import JobId
+from protocol.values.limits import GANG_HOLD_MS, HELD_MS
+from protocol.values.reasons import Failure
+from protocol.wire.messages import (
+    AwardAccept,
+    AwardDecline,
+    LeaseActive,
+    LeaseConfirm,
+    Ready,
+)
+from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_node import Node
+
+JOB_MS = 30_000
+
+
+class Gang:
+    """A gang of a requester among providers with one processor each."""
+
+    def __init__(self, nodes: int = 3, providers: int = 3, **terms: int) -> None:
+        self.network = SimulatedNetwork(job_ms=JOB_MS)
+        self.providers = [
+            self.network.add(f"p{number}", provider_policy(cpu=1_000 + number, cpus=1))
+            for number in range(providers)
+        ]
+        self.ann = self.network.add("ann")
+        self.network.meet()
+        self.members = self.network.submit_gang(self.ann, job_spec(nodes=nodes, **terms))
+
+    def events(self, rank: int, kind: type) -> list[object]:
+        happened = self.ann.disk.events.get(self.members[rank], [])
+        return [event for event in happened if isinstance(event, kind)]
+
+    def ended(self) -> bool:
+        return all(self.network.ended(self.ann, member) for member in self.members)
+
+    def endings(self) -> set[Ending]:
+        return {self.ann.job(member).ending for member in self.members}
+
+    def run(self, limit_ms: int = 120_000) -> None:
+        assert self.network.run_until(self.ended, limit_ms)
+        self.network.run(60_000)
+        self.check_nothing_is_held()
+
+    def until(self, kind: type, rank: int = 0) -> None:
+        assert self.network.run_until(lambda: bool(self.events(rank, kind)))
+
+    def check_nothing_is_held(self) -> None:
+        requester = self.ann.core.requester
+        assert not requester.leases
+        assert not requester.jobs
+        assert not requester.scheduler.awards.states
+        for node in filter(lambda node: node.alive, self.providers):
+            assert node.core.provider.left(node.policy.capacity) == node.policy.capacity
+
+
+def launched(nodes: list[Node]) -> int:
+    return sum(len(node.launched) for node in nodes)
+
+
+def test_all_members_run_at_the_same_time_each_on_its_slot() -> None:
+    gang = Gang()
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert [len(node.launched) for node in gang.providers] == [1, 1, 1]
+    assert len(gang.events(0, Announced)) == 1, "one call for all"
+    assert [len(gang.events(rank, Awarded)) for rank in range(3)] == [1, 1, 1]
+
+
+def test_members_know_each_other_by_rank() -> None:
+    gang = Gang()
+    gang.until(Running)
+    leases = {held.lease.job_id: held.lease for held in gang.ann.core.requester.leases.values()}
+    ranked = [leases[member] for member in gang.members]
+    assert {held.workload.members for held in ranked} == {ranked[0].workload.members}
+    assert [one.peer for one in ranked[0].workload.members] == [held.provider for held in ranked]
+    names = {variable.name: variable.value for variable in ranked[2].workload.env}
+    assert (names["MUTIRAO_NODES"], names["MUTIRAO_RANK"]) == ("3", "2")
+
+
+def test_nobody_starts_before_all_are_ready() -> None:
+    gang = Gang()
+    slow = gang.providers[1]
+    gang.network.drop = lambda sender, receiver, message: (
+        isinstance(message, Ready) and sender == slow.name
+    )
+    gang.network.run(20_000)
+    assert launched(gang.providers) == 0
+    leases = gang.ann.core.requester.leases.values()
+    assert all(isinstance(held, lease.Deploying) for held in leases)
+    gang.network.drop = lambda sender, receiver, message: False
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+
+
+def test_a_gang_larger_than_the_network_waits_and_says_so() -> None:
+    gang = Gang(nodes=4, queue_ms=300_000)
+    gang.network.run(10_000)
+    for rank in range(4):
+        (queued,) = gang.events(rank, Queued)
+        assert queued.reason is Failure.NO_MATCH
+        assert "have 3 of the 4 slots that it needs at once" in queued.why
+    gang.providers.append(gang.network.add("late", provider_policy(cpus=1)))
+    gang.network.meet()
+    gang.run(300_000)
+    assert gang.endings() == {Ending.DONE}
+
+
+def test_a_gang_that_does_not_wait_fails_as_a_whole() -> None:
+    gang = Gang(nodes=4, queue_ms=0)
+    gang.run()
+    assert gang.endings() == {Ending.FAILED}
+    assert launched(gang.providers) == 0
+
+
+def test_a_member_that_declines_is_replaced_while_the_others_hold() -> None:
+    gang = Gang(providers=4)
+    lost = gang.providers[0]
+    gang.network.drop = lambda sender, receiver, message: (
+        sender == lost.name and isinstance(message, AwardAccept | AwardDecline)
+    )
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert len(gang.events(0, Announced)) == 1
+    assert launched([lost]) == 0
+
+
+def test_without_a_replacement_all_holds_are_released_within_their_time() -> None:
+    gang = Gang(queue_ms=300_000)
+    lost = gang.providers[0]
+    gang.network.drop = lambda sender, receiver, message: (
+        sender == lost.name and isinstance(message, AwardAccept | AwardDecline)
+    )
+    gang.until(Awarded)
+    others = gang.providers[1:]
+    assert gang.network.run_until(lambda: all(node.core.provider.leases for node in others), 1_000)
+    assert gang.network.run_until(
+        lambda: not any(node.core.provider.leases for node in others), HELD_MS
+    )
+    gang.network.run(20_000)
+    assert launched(gang.providers) == 0
+    gang.network.drop = lambda sender, receiver, message: False
+    gang.run(300_000)
+    assert gang.endings() == {Ending.DONE}
+    assert not gang.events(0, Retrying), "no attempt has failed"
+
+
+def test_a_member_that_vanishes_between_hold_and_confirmation() -> None:
+    gang = Gang(providers=4)
+    lost = gang.providers[2]
+    gang.network.drop = lambda sender, receiver, message: (
+        lost.name in {sender, receiver} and isinstance(message, LeaseConfirm | LeaseActive)
+    )
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert launched([lost]) == 0
+    assert launched(gang.providers) == 3
+
+
+def test_a_member_that_fails_stops_the_others_and_all_start_again() -> None:
+    gang = Gang(providers=4)
+    gang.until(Running)
+    victim = next(node for node in gang.providers if node.containers)
+    gang.network.crash(victim, machine=True)
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    retries = [gang.events(rank, Retrying) for rank in range(3)]
+    assert [len(each) for each in retries] == [1, 1, 1]
+    reasons = sorted(each[0].reason for each in retries)
+    assert reasons == [Failure.MEMBER_FAILED, Failure.MEMBER_FAILED, Failure.PROVIDER_LOST]
+    assert all(gang.ann.job(member).attempt == 1 for member in gang.members)
+
+
+def test_without_retries_the_failure_of_one_is_the_failure_of_all() -> None:
+    gang = Gang(providers=4, retries=0)
+    gang.until(Running)
+    victim = next(node for node in gang.providers if node.containers)
+    gang.network.crash(victim, machine=True)
+    gang.run()
+    failures = [gang.events(rank, Failed)[0] for rank in range(3)]
+    reasons = sorted(each.reason for each in failures)
+    assert reasons == [Failure.MEMBER_FAILED, Failure.MEMBER_FAILED, Failure.PROVIDER_LOST]
+    assert all("silent" in each.why or "member" in each.why for each in failures)
+
+
+def test_a_gang_of_which_one_has_finished_cannot_start_again() -> None:
+    gang = Gang(providers=4)
+    gang.until(Running)
+    victim = next(node for node in gang.providers if node.containers)
+    gang.network.run(JOB_MS - 1_000)
+    gang.network.crash(victim, machine=True)
+    gang.run()
+    assert gang.endings() == {Ending.DONE, Ending.FAILED}
+    (failed,) = (one for rank in range(3) for one in gang.events(rank, Failed))
+    assert failed.reason is Failure.MEMBER_FAILED
+    assert "another member has finished" in failed.why
+
+
+def test_a_member_that_ends_with_an_error_ends_the_gang() -> None:
+    gang = Gang()
+    gang.network.exit_codes["p1"] = 3
+    gang.run()
+    ends = [ended for rank in range(3) for ended in gang.events(rank, Done | Failed)]
+    assert any(isinstance(ended, Done) and ended.exit_code == 3 for ended in ends)
+    assert len(ends) == 3
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+@pytest.mark.parametrize("when", [Awarded, Running])
+def test_a_cancelled_member_cancels_the_gang(rank: int, when: type) -> None:
+    gang = Gang()
+    gang.until(when)
+    gang.network.cancel(gang.ann, gang.members[rank])
+    gang.run()
+    assert gang.endings() == {Ending.CANCELLED}
+
+
+def test_a_waiting_gang_is_cancelled() -> None:
+    gang = Gang(nodes=4)
+    gang.until(Queued)
+    gang.network.cancel(gang.ann, gang.members[3])
+    gang.run()
+    assert gang.endings() == {Ending.CANCELLED}
+
+
+@pytest.mark.parametrize("after_ms", range(0, 2_600, 130))
+def test_a_requester_that_crashes_at_any_time_runs_its_gang_once(after_ms: int) -> None:
+    gang = Gang()
+    gang.network.run(after_ms)
+    gang.network.crash(gang.ann)
+    gang.network.run(1_500)
+    gang.network.restart(gang.ann)
+    gang.run(300_000)
+    assert gang.endings() == {Ending.DONE}
+
+
+def test_two_gangs_that_want_the_same_nodes_both_run() -> None:
+    network = SimulatedNetwork(seed=4, delay_ms=(5, 60))
+    providers = [network.add(f"p{n}", provider_policy(cpus=1)) for n in range(4)]
+    owners = [network.add(name) for name in ("ann", "amy", "ada")]
+    network.meet()
+    gangs = [(owner, network.submit_gang(owner, job_spec(nodes=4))) for owner in owners]
+    everybody: list[tuple[Node, JobId]] = [(who, one) for who, gang in gangs for one in gang]
+    assert network.run_until(lambda: all(network.ended(*one) for one in everybody), 600_000)
+    assert {who.job(one).ending for who, one in everybody} == {Ending.DONE}
+    assert launched(providers) == 12
+
+
+def test_a_gang_holds_for_less_time_than_its_providers() -> None:
+    assert 0 < GANG_HOLD_MS < HELD_MS
+    assert award.LONGEST_MS[award.Accepted] == GANG_HOLD_MS
