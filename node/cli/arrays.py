@@ -59,7 +59,8 @@ def follow_array(
     """
     path = f"/jobs/{array['id']}"
     tell: Tell = _ignore if as_json else say
-    tell(f"array {array['id']}: {array['size']} jobs")
+    if not array["gang"]:
+        tell(f"array {array['id']}: {array['size']} jobs")
     try:
         for event in node.events(f"{path}/events"):
             if as_json:
@@ -81,6 +82,22 @@ def follow_array(
     return exit_codes.FAILURE
 
 
+def follow_gang(
+    node: Connection, gang: dict[str, Any], output: Path | None, *, as_json: bool
+) -> int:
+    """Print the log of a gang's first member to its end, then what became of the others.
+
+    Returns 0 if each exited with 0. Ctrl-C cancels the whole.
+    """
+    from node.cli.attach import attach
+
+    tell: Tell = _ignore if as_json else say
+    tell(f"gang {gang['id']}: {gang['size']} members; this is the log of member 0")
+    first = node.get(f"/jobs/{members_of(node, gang['id'])[0]['id']}")
+    code = attach(node, first, None, as_json=as_json)
+    return code or follow_array(node, gang, output, as_json=as_json)
+
+
 def fetch_array(node: Connection, array_id: str, folder: Path) -> list[dict[str, Any]]:
     """Write the outputs of each member that has ended below the folder, by index."""
     fetched: list[dict[str, Any]] = []
@@ -96,7 +113,7 @@ def fetch_array(node: Connection, array_id: str, folder: Path) -> list[dict[str,
 def show_array(array: dict[str, Any]) -> None:
     """Print an array: counts, cost, and the failures with their indices."""
     show_fields([
-        ("array", array["id"]),
+        ("gang" if array["gang"] else "array", array["id"]),
         ("name", array["name"] or None),
         ("phase", array["phase"]),
         ("jobs", f"{bar(array)} {summary(array)}"),

@@ -40,13 +40,14 @@ class Draft:
     hard_limits: bool | None = None
     where: str | None = None
     array: str | None = None
+    nodes: int | None = None
 
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
-    "array",
+    "array", "nodes",
 )  # fmt: skip
 
 

@@ -105,6 +105,7 @@ TOP: Final[dict[str, _Key]] = {
     "hard_limits": _Key("hard_limits", _flag),
     "where": _Key("where", _text),
     "array": _Key("array", _text),
+    "nodes": _Key("nodes", _number),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

@@ -173,6 +173,13 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     help="A variable of the job's environment; may be repeated.",
 )
 @array_option
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Run a gang: N members at the same time, each with these resources, or none. Each finds"
+    " its MUTIRAO_RANK and all MUTIRAO_MEMBERS.",
+)
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
@@ -257,8 +264,8 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: array, queue_timeout, priority, retry_on_exit, cap_percent, profile, region,
-    drivers, hard_limits, where; [resources] gpu_class, vram, output, log, processes.
+    Further keys: array, nodes, queue_timeout, priority, retry_on_exit, cap_percent, profile,
+    region, drivers, hard_limits, where; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file
@@ -275,10 +282,12 @@ def submit(
 
 
 def _follow(node: Connection, job: dict[str, Any], output: Path | None, *, as_json: bool) -> int:
-    from node.cli.arrays import follow_array, is_array
+    from node.cli.arrays import follow_array, follow_gang, is_array
     from node.cli.attach import attach
 
-    follow = follow_array if is_array(job) else attach
+    if not is_array(job):
+        return attach(node, job, output, as_json=as_json)
+    follow = follow_gang if job["gang"] else follow_array
     return follow(node, job, output, as_json=as_json)
 
 

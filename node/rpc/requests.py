@@ -52,6 +52,7 @@ TERMS: Final = (
     "priority",
     "cap_percent",
     "where",
+    "nodes",
 )
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -100,6 +101,12 @@ class JobRequest(BaseModel):
     hard_limits: bool = False
     where: str | None = Field(None, description="A query for providers: specs/query.md.")
     array: str | None = Field(None, description="Indices of many equal jobs: 0-99, 0-98:2, 1,7.")
+    nodes: int | None = Field(None, description="The members of a gang: all run at once, or none.")
+
+    @property
+    def is_many(self) -> bool:
+        """Whether it stands for several jobs: an array or a gang."""
+        return self.array is not None or (self.nodes or 1) > 1
 
 
 class ImageRequest(BaseModel):
@@ -119,15 +126,15 @@ def array_specs_of(
     """
     if not 0 < len(requests) <= ARRAY_MAX:
         raise InvalidRequest(f"{len(requests)} jobs; an array has 1 to {ARRAY_MAX}: split it")
-    if requests[0].array is not None and len(requests) == 1:
-        indices = indices_of(requests[0].array)
+    if len(requests) == 1 and requests[0].is_many:
+        indices = _indices_of(requests[0])
         spec = job_spec_of(requests[0], images[requests[0].image], key)
         if len(indices) * len(to_snapshot(spec)) > ARRAY_BYTES_MAX:
             raise InvalidRequest("the jobs of this array are too large; give long texts as inputs")
         _check(array_of([spec], bytes(ARRAY_ID_BYTES), indices[-1:])[0])
         return [spec] * len(indices), indices
-    if any(request.array is not None for request in requests):
-        raise InvalidRequest("array: a job of an array is no array itself")
+    if any(request.is_many for request in requests):
+        raise InvalidRequest("array: a job of an array is neither an array nor a gang itself")
     specs, faulty = [], []
     for place, request in enumerate(requests):
         try:
@@ -139,6 +146,15 @@ def array_specs_of(
     if faulty:
         raise InvalidRequest("; ".join(faulty[:FAULTS_MAX]))
     return specs, list(range(len(specs)))
+
+
+def _indices_of(request: JobRequest) -> list[int]:
+    """Return the indices of an array, or the ranks of a gang."""
+    if request.array is None:
+        return list(range(min(request.nodes or 1, ARRAY_MAX)))
+    if (request.nodes or 1) > 1:
+        raise InvalidRequest("nodes: an array of gangs does not exist; give nodes or array")
+    return indices_of(request.array)
 
 
 def indices_of(text: str) -> list[int]:

@@ -314,6 +314,8 @@ class ArrayView:
     cost: str | None
     failures: tuple[FailureView, ...]
     """The most frequent first, at most 20."""
+    gang: bool = False
+    """Whether its members run together, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ it reaches a program's arguments.
 Spec: specs/sandbox.md#policy.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Final
 
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
 from protocol.values.errors import SandboxUnavailable
-from protocol.wire.job import is_safe_path
+from protocol.wire.job import Workload, is_safe_path
 
 UID_INSIDE: Final = 65_532
 """A job's user id in its container: the one that distroless images call `nonroot`."""
@@ -95,7 +96,16 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
         DEFAULT_ENV
         | _without_runtime(dict(spec.env))
         | (_without_runtime(own) if spec.gpus else own)
+        | _members_of(spec.workload)
     )
+
+
+def _members_of(workload: Workload) -> dict[str, str]:
+    """Return the variable that tells a member of a gang who the others are, by rank."""
+    if not workload.members:
+        return {}
+    known = [{"peer": one.peer, "addresses": one.addresses} for one in workload.members]
+    return {"MUTIRAO_MEMBERS": json.dumps(known)}
 
 
 def _without_runtime(env: dict[str, str]) -> dict[str, str]:

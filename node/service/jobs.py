@@ -29,7 +29,7 @@ from node.rpc.views import (
     PhaseCounts,
     QueueView,
 )
-from node.service.arrays import Arrays, bounds_of, is_same, outcome_of
+from node.service.arrays import ENDED, Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
 from node.storage.journal import JobRow, Journal
 from protocol.core.jobs import Ending, Job
@@ -315,12 +315,16 @@ class JobService:
     async def _failed_of(self, job: Job, *, whole: bool) -> list[JobId]:
         """Return which jobs to run again: those that ended in another way than with code 0.
 
-        With `whole`, of all jobs of the job's array.
+        With `whole`, of all jobs of the job's array. A gang runs again as a whole, or not.
         """
+        if job.spec.gang and not whole:
+            raise Conflict("a gang runs again as a whole: name it without the index")
         if whole:
             members = await self._arrays.members(job.spec.array)
             states = {"failed", "cancelled"}
             found = [m for m in members if outcome_of(m) in states]
+            if found and job.spec.gang:
+                found = list(members) if all(m.phase in ENDED for m in members) else []
             return [JobId(bytes.fromhex(member.id)) for member in found]
         if self._has_ended(job.job_id) and (await self._view(job)).exit_code != 0:
             return [job.job_id]

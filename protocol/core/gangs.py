@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from protocol.core.jobs import Ending, Job
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report
-from protocol.machines.events import CANCELLED, Done, Failed
+from protocol.machines.events import CANCELLED, NO_PROVIDER, Done, Failed
 from protocol.machines.inputs import JobCancelled
-from protocol.values.ids import JobId
+from protocol.values.ids import JobId, PeerId
 from protocol.values.reasons import Failure, Release
 
 FINISHED: Final = "; another member has finished, so they cannot run again together"
@@ -25,8 +25,11 @@ class Members(Protocol):
     def is_active(self, job_id: JobId) -> bool:
         """Return whether a job waits in the queue, or has an award or a lease."""
 
-    def stop(self, event: JobCancelled, context: Context) -> list[Effect]:
-        """End the wait, the award or the lease of a job. It fails now, or when it is billed."""
+    def stop(self, event: JobCancelled, lost: PeerId, context: Context) -> list[Effect]:
+        """End the wait, the award or the lease of a job. It fails now, or when it is billed.
+
+        The provider `lost` will send no bill; empty if there is none.
+        """
 
     def note(self, job: Job, following: Job, failed: Failed) -> list[Effect]:
         """Report the end of an attempt, and save the job."""
@@ -151,8 +154,10 @@ class Gangs:
                 following, failed = _follow(job, Failed(Failure.MEMBER_FAILED, ""), stop)
                 if following != job:
                     effects += self._members.note(job, following, failed)
+        is_lost = stop.failed.reason is Failure.PROVIDER_LOST
+        lost = stop.failed.provider if is_lost else NO_PROVIDER
         for job in active:
-            effects += self._members.stop(JobCancelled(job.job_id, stop.release), context)
+            effects += self._members.stop(JobCancelled(job.job_id, stop.release), lost, context)
         return [*effects, *self.regroup(stop.following, context)]
 
 

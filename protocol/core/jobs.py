@@ -175,7 +175,8 @@ def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, 
     if reason not in WORTH_RETRYING or spent or is_jobs_fault:
         cancelled = reason is Failure.CANCELLED
         return replace(job, ending=Ending.CANCELLED if cancelled else Ending.FAILED), failed
-    is_ours = reason is Failure.UNPAID  # This node was away: the provider did its part.
+    # This node was away, or another member of the gang was slow: the provider did its part.
+    is_ours = reason is Failure.UNPAID or (reason is Failure.EXPIRED and job.spec.gang)
     avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
     failures = (*job.failures, JobFailure(reason, provider, exit_class))
     return replace(job, attempt=job.attempt + 1, avoid=avoid, failures=failures), failed

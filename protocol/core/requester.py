@@ -17,7 +17,7 @@ from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
-from protocol.machines.events import Failed, Retrying
+from protocol.machines.events import NO_PROVIDER, Failed, Retrying
 from protocol.machines.inputs import (
     ArraySubmitted,
     DeadlineReached,
@@ -103,7 +103,7 @@ class Requester:
             case JobCancelled(job_id) if job_id in self.jobs and self.jobs[job_id].spec.gang:
                 effects = self._gangs.cancel(self.jobs[job_id], context)
             case JobCancelled(job_id) if job_id in self.jobs:
-                effects = self.stop(event, context)
+                effects = self.stop(event, NO_PROVIDER, context)
             case JobCancelled():
                 effects = []
             case DeadlineReached():
@@ -254,11 +254,14 @@ class Requester:
         """Return whether a job waits in the queue, or has an award or a lease."""
         return job_id in self.scheduler or job_id in self._lease_of
 
-    def stop(self, event: JobCancelled, context: Context) -> list[Effect]:
-        """End the wait, the award or the lease of an active job."""
+    def stop(self, event: JobCancelled, lost: PeerId, context: Context) -> list[Effect]:
+        """End the wait, the award or the lease of an active job; `lost` sends no bill."""
         if event.job_id in self.scheduler:
             return self.scheduler.cancel(event, context)
-        return self._step_lease(self._lease_of[event.job_id], event, context)
+        lease_id = self._lease_of[event.job_id]
+        if self.leases[lease_id].lease.provider == lost:
+            event = replace(event, reason=Release.SILENT)
+        return self._step_lease(lease_id, event, context)
 
     def members_of(self, job: Job) -> list[Job]:
         """Return the open members of a job's gang by rank; the job alone if it has none."""

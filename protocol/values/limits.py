@@ -120,7 +120,7 @@ STRANGERS_UNPAID_MS_MAX: Final = 3_600_000
 of it; a tenth of what the provider was paid for is added."""
 START_WAIT_MS: Final = 8_000
 """A prepared execution ends if its requester does not start it in this time."""
-GANG_WAIT_MS: Final = 10 * 60_000
+GANG_WAIT_MS: Final = 5 * 60_000
 """The same for a member of a gang: the others may still fetch image and inputs."""
 STARTED_MS: Final = 30_000
 """The container must run within this time after the start message."""

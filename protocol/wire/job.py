@@ -154,29 +154,23 @@ class JobSpec:
 
 
 def array_of(specs: Sequence[JobSpec], array: bytes, indices: Sequence[int]) -> list[JobSpec]:
-    """Return the jobs as members of one array; each finds its index in its environment."""
-    shared = (
-        EnvVar("MUTIRAO_ARRAY_ID", array.hex()),
-        EnvVar("MUTIRAO_ARRAY_SIZE", str(len(specs))),
-    )
+    """Return the jobs as members of one array or gang; each finds its index in its environment."""
     members = []
     for place, (spec, index) in enumerate(zip(specs, indices, strict=True)):
-        env = (*spec.workload.env, *shared, EnvVar("MUTIRAO_ARRAY_INDEX", str(index)))
-        workload = replace(spec.workload, env=env)
+        if spec.terms.nodes > 1:
+            own = ("GANG_ID", array.hex()), ("NODES", len(specs)), ("RANK", index)
+        else:
+            own = ("ARRAY_ID", array.hex()), ("ARRAY_SIZE", len(specs)), ("ARRAY_INDEX", index)
+        named = (EnvVar(f"MUTIRAO_{name}", str(value)) for name, value in own)
+        workload = replace(spec.workload, env=(*spec.workload.env, *named))
         members.append(replace(spec, workload=workload, array=array, index=index, place=place))
     return members
 
 
 def gang_of(spec: JobSpec, gang: bytes) -> list[JobSpec]:
-    """Return the members of a gang; each finds its rank in its environment."""
+    """Return the members of a gang by rank."""
     nodes = spec.terms.nodes
-    members = []
-    for rank in range(nodes):
-        own = {"MUTIRAO_GANG_ID": gang.hex(), "MUTIRAO_NODES": nodes, "MUTIRAO_RANK": rank}
-        env = (*spec.workload.env, *(EnvVar(name, str(value)) for name, value in own.items()))
-        workload = replace(spec.workload, env=env)
-        members.append(replace(spec, workload=workload, array=gang, index=rank, place=rank))
-    return members
+    return array_of([spec] * nodes, gang, range(nodes))
 
 
 def member_id(array: bytes, index: int) -> JobId:

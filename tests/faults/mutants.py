@@ -15,11 +15,11 @@ from protocol.core.provider import Provider
 from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
-from protocol.machines.inputs import DeadlineReached
+from protocol.machines.inputs import DeadlineReached, MembersReady
 from protocol.machines.provider import lease
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Failure, Release
-from protocol.wire.messages import AwardAccept, Heartbeat, LeaseRelease, Start, Voucher
+from protocol.wire.messages import AwardAccept, Heartbeat, LeaseRelease, Ready, Start, Voucher
 from tests.faults.network import FaultyNetwork
 from tests.simulated_node import Node
 
@@ -112,6 +112,22 @@ def _same_attempt() -> AbstractContextManager[None]:
     return _set(core_requester, "after_failure", again)
 
 
+def _gang_alone() -> AbstractContextManager[None]:
+    table = requester.lease.TRANSITIONS
+    launch = table[requester.lease.Deploying, MembersReady]
+    return _rows(table, {(requester.lease.Deploying, Ready): launch})
+
+
+def _gang_half() -> AbstractContextManager[None]:
+    table, pair = requester.award.TRANSITIONS, (requester.award.Awarding, AwardAccept)
+    accept = table[pair]
+
+    def alone(state: Any, *rest: Any) -> tuple[Any, tuple[Effect, ...]]:
+        return accept(replace(state, placement=replace(state.placement, gang=False)), *rest)
+
+    return _rows(table, {pair: alone})
+
+
 def _flag(name: str, value: Any) -> Callable[[FaultyNetwork], None]:
     return lambda network: setattr(network.rules, name, value)
 
@@ -142,6 +158,10 @@ MUTANTS: Final = (
            drive=_flag("launches_once", False)),
     Mutant("no-reaper", "a restart leaves containers without a lease",
            drive=_flag("reaps", False)),
+    Mutant("gang-half", "a member of a gang is confirmed before the others hold their slots",
+           patch=_gang_half),
+    Mutant("gang-alone", "a member of a gang is started before the others are ready",
+           patch=_gang_alone),
     Mutant("accept-early", "AwardAccept is sent before the hold is durable", safe=True,
            drive=_early(AwardAccept)),
     Mutant("launch-early", "the container starts before the lease says so on disk", safe=True,

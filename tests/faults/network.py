@@ -76,10 +76,10 @@ class FaultyNetwork(SimulatedNetwork):
         return node
 
     def submit(self, node: Node, spec: JobSpec | None = None) -> JobId:
-        job_id = super().submit(node, spec)
-        if ("job", job_id) in self.durable[node.peer_id]:
-            self.jobs.append((node, job_id))
-        return job_id
+        return self._note_jobs(node, [super().submit(node, spec)])[0]
+
+    def submit_gang(self, node: Node, spec: JobSpec) -> list[JobId]:
+        return self._note_jobs(node, super().submit_gang(node, spec))
 
     def freeze(self, node: Node, duration_ms: int) -> None:
         """Stop a node's daemon for a while; it does not notice. Its containers go on."""
@@ -151,6 +151,10 @@ class FaultyNetwork(SimulatedNetwork):
         """Return a job as it is saved."""
         found: Job = self.durable[node.peer_id]["job", job_id]
         return found
+
+    def _note_jobs(self, node: Node, jobs: list[JobId]) -> list[JobId]:
+        self.jobs += [(node, one) for one in jobs if ("job", one) in self.durable[node.peer_id]]
+        return jobs
 
     def is_running(self, node: Node, lease_id: LeaseId) -> bool:
         """Return whether a container has not ended; it may be paused."""
@@ -285,12 +289,10 @@ class FaultyNetwork(SimulatedNetwork):
         generation, following_ms = node.generation, min(2 * pause_ms, RESEND_MS_MAX)
         if not self._is_frozen(node):
             self._deliver(node, peer, envelope, row)
-        self.after(
-            pause_ms,
-            lambda: (
-                self._transmit(node, row, following_ms) if node.generation == generation else None
-            ),
-        )
+
+        self.after(pause_ms, lambda: node.generation == generation and self._transmit(
+            node, row, following_ms
+        ))  # fmt: skip
 
     def _deliver(self, node: Node, peer: PeerId, envelope: bytes, row: int) -> None:
         receiver, signed = self.nodes[peer], self._opened[envelope]

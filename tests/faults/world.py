@@ -7,7 +7,7 @@ who can come back do, and all deadlines pass. The same seed gives the same run, 
 import hashlib
 import random
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from protocol.core.jobs import Ending
@@ -29,6 +29,8 @@ PEACE_MS: Final = 6 * 3_600_000
 CRASHES_MAX: Final = 12
 CRASHES_IN_HASTE: Final = 0.1
 """How often a node crashes between what a mutant does too early and its commit."""
+GANGS: Final = 0.15
+"""How many of the jobs are gangs of two or three."""
 QUEUE_MS: Final = (0, 30_000, 300_000)
 REPLAYS: Final = 40
 DEAD_REQUESTERS_PERCENT: Final = 25
@@ -195,7 +197,11 @@ class World:
             cpus=dice.choice([1, 1, 1, 2]), profile=dice.choice([QUICK, VICKREY]),
             queue_ms=dice.choice(QUEUE_MS),
         )  # fmt: skip
-        job_id = self.network.submit(node, spec)
+        if dice.random() < GANGS:
+            gang = replace(spec, terms=replace(spec.terms, nodes=dice.choice([2, 3])))
+            job_id = self.network.submit_gang(node, gang)[0]
+        else:
+            job_id = self.network.submit(node, spec)
         if dice.randrange(100) < 15:
             self.network.after(dice.randint(0, 20_000), lambda: self.network.cancel(node, job_id))
 

@@ -49,8 +49,8 @@ def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     async def submit(
         request: JobsRequest, idempotency_key: IdempotencyKey = ""
     ) -> JobView | ArrayView:
-        """Submit a job, or an array of jobs. A repeated Idempotency-Key returns the same."""
-        if isinstance(request, JobRequest) and request.array is None:
+        """Submit a job, an array, or a gang. A repeated Idempotency-Key returns the same."""
+        if isinstance(request, JobRequest) and not request.is_many:
             image = await images.resolve(request.image)
             return await jobs.submit(job_spec_of(request, image, idempotency_key))
         many = [request] if isinstance(request, JobRequest) else request

@@ -7,7 +7,8 @@ from node.cli.failure import CliError
 
 ARRAY = {
     "id": "ab" * 12, "name": "", "phase": "running", "image": "cd" * 32, "command": ["x"],
-    "submitted_ms": 0, "ended_ms": None, "size": 100, "done": 73, "failed": 1, "cancelled": 0,
+    "submitted_ms": 0, "ended_ms": None, "size": 100, "gang": False, "done": 73,
+    "failed": 1, "cancelled": 0,
     "running": 8, "waiting": 18, "cost": "0.5",
     "failures": [{"why": "exit code 3", "indices": [7]}],
 }  # fmt: skip

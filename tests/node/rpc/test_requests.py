@@ -115,7 +115,31 @@ def test_every_job_of_a_list_is_checked():
     with pytest.raises(InvalidRequest, match=r"job 1: command.*; job 2: command"):
         array_specs_of([fine, wrong, wrong], {"base": IMAGE}, "")
     nested = JobRequest(**(LEAST | {"array": "0-1"}))
-    with pytest.raises(InvalidRequest, match="no array itself"):
+    with pytest.raises(InvalidRequest, match="neither an array nor a gang"):
+        array_specs_of([fine, nested], {"base": IMAGE}, "")
+    nested = JobRequest(**(LEAST | {"nodes": 2}))
+    with pytest.raises(InvalidRequest, match="neither an array nor a gang"):
         array_specs_of([fine, nested], {"base": IMAGE}, "")
     with pytest.raises(InvalidRequest, match="0 jobs"):
         array_specs_of([], {}, "")
+
+
+def test_a_gang_has_a_member_for_each_node():
+    gang = JobRequest(**(LEAST | {"nodes": 3}))
+    specs, ranks = array_specs_of([gang], {"base": IMAGE}, "k")
+    assert ([spec.terms.nodes for spec in specs], ranks) == ([3, 3, 3], [0, 1, 2])
+    assert not JobRequest(**(LEAST | {"nodes": 1})).is_many
+
+
+@pytest.mark.parametrize(
+    "more, why",
+    [({"nodes": 0}, "nodes"), ({"nodes": 65}, "nodes"), ({"nodes": 10**7}, "nodes"),
+     ({"nodes": 2, "array": "0-3"}, "an array of gangs does not exist")],
+)  # fmt: skip
+def test_gangs_that_are_none(more, why):
+    request = JobRequest(**(LEAST | more))
+    with pytest.raises(InvalidRequest, match=why):
+        if request.is_many:
+            array_specs_of([request], {"base": IMAGE}, "")
+        else:
+            job_spec_of(request, IMAGE, "")

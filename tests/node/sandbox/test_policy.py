@@ -3,11 +3,13 @@
 Spec: specs/sandbox.md#policy.
 """
 
+import json
+
 import pytest
 
 from node.sandbox.policy import environment_of, limits_of, require_runnable
 from protocol.values.errors import SandboxUnavailable
-from protocol.wire.job import EnvVar
+from protocol.wire.job import EnvVar, Member
 from tests.node.sandbox.conftest import launch_of, workload
 
 
@@ -23,6 +25,15 @@ def test_the_jobs_variables_win():
     )
     environment = environment_of(launch)
     assert (environment["A"], environment["PATH"], environment["HOME"]) == ("job", "/p", "/tmp")
+
+
+def test_a_member_of_a_gang_knows_all_members_by_rank():
+    members = (Member("ben", ("/ip4/192.0.2.1/tcp/1",)), Member("cleo"))
+    told = environment_of(launch_of(workload("x", members=members)))["MUTIRAO_MEMBERS"]
+    assert json.loads(told) == [
+        {"peer": "ben", "addresses": ["/ip4/192.0.2.1/tcp/1"]}, {"peer": "cleo", "addresses": []},
+    ]  # fmt: skip
+    assert "MUTIRAO_MEMBERS" not in environment_of(launch_of(workload("x")))
 
 
 def test_the_gpu_runtime_is_not_spoken_to_by_images():

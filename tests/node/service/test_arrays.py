@@ -91,5 +91,20 @@ async def test_a_retry_of_one_member_leaves_the_others(pair: LocalPair) -> None:
     assert [len(b) < len(a) for b, a in zip(before, after, strict=True)] == [False, True, False]
 
 
+async def test_a_gang_is_one_and_runs_again_as_a_whole(pair: LocalPair) -> None:
+    gang = await submit(pair, [0, 1, 2], b"key", nodes=3, queue_ms=0, rate_max=1)
+    assert (gang.gang, gang.size) == (True, 3)
+    last, view = await ended(pair, gang.id)
+    assert (view.phase, view.failed) == ("failed", 3)
+    with pytest.raises(Conflict, match="as a whole"):
+        await pair.jobs.retry(f"{gang.id}[1]")
+    before = [await events_of(pair, gang.id, rank) for rank in range(3)]
+    await pair.jobs.retry(gang.id)
+    await ended(pair, gang.id)
+    after = [await events_of(pair, gang.id, rank) for rank in range(3)]
+    assert all(len(b) < len(a) for b, a in zip(before, after, strict=True))
+    assert last.detail["array"]["gang"]
+
+
 async def events_of(pair: LocalPair, array: str, index: int) -> list[Any]:
     return [event async for event in pair.jobs.events(f"{array}[{index}]", 0)]

@@ -9,7 +9,7 @@ from protocol.core.jobs import Ending
 from protocol.machines.events import Announced, Awarded, Done, Failed, Queued, Retrying, Running
 from protocol.machines.requester import award, lease
 from protocol.values.ids import JobId
-from protocol.values.limits import GANG_HOLD_MS, HELD_MS
+from protocol.values.limits import CONFIRM_MS, GANG_HOLD_MS, HELD_MS, SUSPECT_MS
 from protocol.values.reasons import Failure
 from protocol.wire.messages import (
     AwardAccept,
@@ -259,3 +259,18 @@ def test_two_gangs_that_want_the_same_nodes_both_run() -> None:
 def test_a_gang_holds_for_less_time_than_its_providers() -> None:
     assert 0 < GANG_HOLD_MS < HELD_MS
     assert award.LONGEST_MS[award.Accepted] == GANG_HOLD_MS
+
+
+def test_the_bill_of_a_lost_provider_is_not_waited_for() -> None:
+    network = SimulatedNetwork(job_ms=JOB_MS)
+    providers = [network.add(name, provider_policy(cpus=2)) for name in ("ben", "cleo", "dan")]
+    ann = network.add("ann")
+    network.meet()
+    members = network.submit_gang(ann, job_spec(nodes=4))
+    assert network.run_until(lambda: launched(providers) == 4)
+    victim = next(node for node in providers if len(node.containers) == 2)
+    network.drop = lambda sender, receiver, message: victim.name in {sender, receiver}
+    at_ms = network.now_ms
+    assert network.run_until(lambda: launched(providers) == 8)
+    assert network.now_ms - at_ms < SUSPECT_MS + CONFIRM_MS + 3_000
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))

@@ -80,6 +80,7 @@ Claim = tuple[int, tuple[int, bytes] | None, bytes]
 """Usage in milliseconds, exit code and outputs (if any), and the provider's receipt."""
 WHY_STOPPED: Final = {
     Release.CANCELLED: CANCELLED, Release.MEMBER_FAILED: "another member of the gang failed",
+    Release.SILENT: "its provider has lost another member of the gang",
 }  # fmt: skip
 """Why we release a job that may run, in words."""
 STOPPED_UNPAID: Final = frozenset({"budget", "killed"})
@@ -239,8 +240,10 @@ def cancel_unstarted(state: Deploying, event: JobCancelled, context: Context) ->
 
 
 def cancel(state: MayRun, event: JobCancelled, context: Context) -> Step:
-    """Release a lease and wait for the bill."""
+    """Release a lease and wait for the bill, unless its provider is lost."""
     lease = state.lease
+    if event.reason is Release.SILENT:
+        return break_off(state, event.reason, WHY_STOPPED[event.reason], context)
     until_ms = context.now_ms + RELEASE_MS
     following = Releasing(lease, until_ms, state.since_ms, *paid(state), event.reason)
     release = context.signer.sign(LeaseRelease(lease.lease_id, event.reason))
