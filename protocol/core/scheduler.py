@@ -352,16 +352,16 @@ class Scheduler:
             if not slots:
                 return self._jobs.place_again(job, Failed(*because), context)
             return self._award([job], slots, context)
-        if self.auctions.can_take(job_class):
-            return self.enqueue(job, context)
-        if job.spec.terms.queue_ms == 0:
+        if job.spec.terms.queue_ms == 0 and not self.auctions.can_take(job_class):
             return self._jobs.fail(job, Failed(*because), context)
         return self.requeue(job, because, context)
 
     def requeue(self, job: Job, because: tuple[Failure, str], context: Context) -> list[Effect]:
-        """Let a job wait that found no slot, and do not call again at once."""
-        effects = self.enqueue(job, context)
-        self._pause(class_of(job), because, BUSY_MS_MAX, context)
+        """Let a job wait that found no slot; without standbys it does not call again at once."""
+        effects, job_class = self.enqueue(job, context), class_of(job)
+        if self.auctions.can_take(job_class):
+            return effects
+        self._pause(job_class, because, BUSY_MS_MAX, context)
         return [*effects, *self._report_queued(job, *because)]
 
     # --- waiting --------------------------------------------------------------------------

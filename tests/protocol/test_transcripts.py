@@ -64,6 +64,11 @@ class Interpreter:
         spec = job_spec(profile=PROFILES[profile], **numbers)
         self._jobs.append((self._nodes[name], self._network.submit(self._nodes[name], spec)))
 
+    def submit_gang(self, name: str, **terms: str) -> None:
+        node, numbers = self._nodes[name], {key: int(value) for key, value in terms.items()}
+        members = self._network.submit_gang(node, job_spec(**numbers))
+        self._jobs += [(node, member) for member in members]
+
     def cancel(self, name: str) -> None:
         self._network.cancel(self._nodes[name], self._jobs[-1][1])
 
