@@ -57,6 +57,9 @@ def explain(*, job: str, node: Connection, as_json: bool) -> None:
 def show_explanation(view: Mapping[str, Any], words: Mapping[str, str]) -> None:
     """Print how the known nodes relate to a job. `words`: the user's name of each field."""
     click.echo(f"{view['eligible']} of {view['nodes']} known nodes can serve this job")
+    if view["slots"] < view["nodes_wanted"] and view["eligible"]:
+        wanted = view["nodes_wanted"]
+        click.echo(f"  they have {view['slots']} of the {wanted} slots that it needs at once")
     if view["failed_before"]:
         click.echo(f"  {view['failed_before']} failed it before")
     for each in view["mismatches"]:
@@ -107,11 +110,11 @@ def _start(view: Mapping[str, Any]) -> str | None:
         return f"equal jobs wait{why}{again}"
     if start["waiting"]:
         return f"after {start['waiting']} jobs of this node that wait"
-    if start["answering"]:
+    if start["answering"] and view["slots"] >= view["nodes_wanted"]:
         return f"at once: {start['answering']} of these nodes answered an earlier call"
-    if view["eligible"]:
+    if view["slots"] >= view["nodes_wanted"]:
         return "unknown: none of these nodes has answered a call yet"
-    return "not before a node is known that can serve it"
+    return "not before nodes are known that can serve it"
 
 
 COMMANDS: Final = {"explain": explain}

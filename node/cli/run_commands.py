@@ -329,7 +329,7 @@ def _dry_run(node: Connection, draft: Draft, words: Mapping[str, str], *, as_jso
         show_json(view)
     else:
         show_explanation(view, words)
-    return exit_codes.OK if view["eligible"] else exit_codes.NOT_RUN
+    return exit_codes.OK if view["slots"] >= view["nodes_wanted"] else exit_codes.NOT_RUN
 
 
 def _completed(draft: Draft) -> Draft:

@@ -94,5 +94,9 @@ class ExplanationView:
     price: PriceOutlookView | None
     """None if no known node fits."""
     start: StartOutlookView
+    slots: int = 0
+    """How many slots the eligible nodes have, if none is taken."""
+    nodes_wanted: int = 1
+    """How many slots the job needs at the same time."""
     job: JobView | None = None
     waits: tuple[WaitView, ...] = ()

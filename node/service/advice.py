@@ -78,6 +78,7 @@ class AdviceService:
                 advice.answering, outlook.jobs, None, outlook.why,
                 _in(outlook.retry_ms, now_ms), None,
             ),
+            slots=told.slots, nodes_wanted=spec.terms.nodes,
         )  # fmt: skip
 
 

@@ -154,8 +154,11 @@ class JobService:
         return await self._one(job)
 
     async def job(self, reference: str) -> tuple[Job, JobView]:
-        """Return a job with its view; NotFound, or Conflict if the reference is an array's."""
-        job = await self._find(reference)
+        """Return a job with its view; NotFound, or Conflict if the reference is an array's.
+
+        A gang stands for its first member.
+        """
+        job = await self._find(reference, gang=True)
         return job, await self._one(job)
 
     async def cancel(self, reference: str) -> JobView | ArrayView:
@@ -192,7 +195,7 @@ class JobService:
             await news.wait()
 
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
-        job_id = (await self._find(reference)).job_id
+        job_id = (await self._find(reference, gang=True)).job_id
         path = self._results.log_path(job_id)
         with self._results.reading(job_id):
             seen = 0
@@ -269,10 +272,13 @@ class JobService:
     def _has_ended(self, job_id: JobId) -> bool:
         return job_id not in self._open
 
-    async def _find(self, reference: str) -> Job:
-        """Return one job; Conflict if the reference is that of an array."""
+    async def _find(self, reference: str, *, gang: bool = False) -> Job:
+        """Return one job; Conflict if the reference is that of an array.
+
+        With `gang`, a gang stands for its first member.
+        """
         job = await self._first(reference)
-        if is_array(reference, job):
+        if is_array(reference, job) and not (gang and job.spec.gang):
             raise Conflict(f"{reference} is an array: name one of its jobs, {reference}[INDEX]")
         return job
 

@@ -110,7 +110,9 @@ def _add_streams(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     ) -> Response:
         """Return the log's bytes from `offset` on; with `follow`, until the job has ended."""
         found = await jobs.get(reference)
-        if isinstance(found, ArrayView):  # Known before the stream begins: it cannot say so.
+        if (
+            isinstance(found, ArrayView) and not found.gang
+        ):  # Known before the stream begins: it cannot say so.
             raise Conflict(f"{reference} is an array: name one of its jobs, {reference}[INDEX]")
         return LiveBytes(closing_bytes(jobs.logs(found.id, offset, follow)), closing)
 

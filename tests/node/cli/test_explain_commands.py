@@ -31,14 +31,23 @@ def test_a_dry_run_submits_nothing(cli, daemon, tmp_path):
 
 
 def test_a_dry_run_of_a_job_that_nobody_could_run(cli, daemon, monkeypatch):
-    nobody = replace(EXPLANATION, eligible=0, price=None)
+    nobody = replace(EXPLANATION, eligible=0, slots=0, price=None)
     monkeypatch.setattr(daemon.service, "dry_run", lambda _: nobody)
     told = cli("run", "--dry-run", "base", "true")
     assert told.code == 6
     assert "price" not in told.out
-    assert told.out.endswith("start  at once: 1 of these nodes answered an earlier call\n")
+    assert told.out.endswith("start  not before nodes are known that can serve it\n")
     as_json = cli("run", "--dry-run", "--json", "base", "true")
     assert (as_json.code, as_json.json["eligible"]) == (6, 0)
+
+
+def test_a_dry_run_of_a_gang_that_is_too_large(cli, daemon, monkeypatch):
+    monkeypatch.setattr(
+        daemon.service, "dry_run", lambda _: replace(EXPLANATION, slots=4, nodes_wanted=6)
+    )
+    told = cli("run", "--dry-run", "--nodes", "6", "base", "true")
+    assert told.code == 6
+    assert "  they have 4 of the 6 slots that it needs at once\n" in told.out
 
 
 def test_a_dry_run_is_refused_in_the_users_words(cli):

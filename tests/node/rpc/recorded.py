@@ -59,7 +59,7 @@ EXPLANATION = ExplanationView(
     (NearMissView(PEER, "memory", "8 GiB", "7 GiB"),),
     (ChangeView("memory_mib", "7G", 1), ChangeView("region", None, 1)),
     PriceOutlookView("0.0100", "0.0150", "0.0200", "0.0100", "the lowest list price"),
-    StartOutlookView(1, 0, None, "", None, None),
+    StartOutlookView(1, 0, None, "", None, None), slots=4,
 )  # fmt: skip
 
 
