@@ -19,7 +19,6 @@ CPUS: Final = 2
 POLL_S: Final = 0.5
 STALL_S: Final = 120.0
 """A run in which no job ends for so long has failed."""
-PAGE: Final = 500
 SLOTS: Final = PROVIDERS * CPUS
 
 
@@ -46,9 +45,10 @@ def bench_market(jobs: int, seconds: float, sandbox: str) -> dict[str, Any]:
 def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str, Any]:
     requester, *providers = network.nodes
     before = [_cpu(node) for node in network.nodes]
-    ended, memory = _run(requester, image, jobs, seconds)
+    array, memory = _run(requester, image, jobs, seconds)
     spent = [tuple(1000 * (now - was) / jobs for now, was in zip(_cpu(node), then, strict=True))
              for node, then in zip(network.nodes, before, strict=True)]  # fmt: skip
+    ended = [requester.api.get(f"/jobs/{array}[{index}]") for index in range(jobs)]
     failed = [job for job in ended if job["phase"] != "done"]
     span_ms = max(job["ended_ms"] for job in ended) - min(job["submitted_ms"] for job in ended)
     used_ms = sum(job["usage_ms"] or 0 for job in ended)
@@ -72,35 +72,21 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
 
 def _run(
     requester: NodeProcess, image: str, jobs: int, seconds: float
-) -> tuple[list[dict[str, Any]], list[float]]:
-    """Submit jobs and wait for their ends; return them, and the memory over time, in MiB."""
-    before = _count_ended(requester)
+) -> tuple[str, list[float]]:
+    """Submit an array and wait for its end; return its id, and the memory over time, in MiB."""
     body = {"image": image, "command": ["sleep", f"{seconds:g}"], "max_price": "1.0",
-            "memory_mib": 64}  # fmt: skip
-    for _ in range(jobs):
-        requester.api.post("/jobs", body)
+            "memory_mib": 64, "array": f"0-{jobs - 1}"}  # fmt: skip
+    array = requester.api.post("/jobs", body)["id"]
     memory, done, news = [memory_mib(requester)], 0, time.monotonic()
     while done < jobs:
         time.sleep(POLL_S)
         memory.append(memory_mib(requester))
-        was, done = done, _count_ended(requester) - before
+        counts = requester.api.get(f"/jobs/{array}")
+        was, done = done, counts["done"] + counts["failed"]
         news = time.monotonic() if done > was else news
         if time.monotonic() > news + STALL_S:
             raise DevnetFailed(f"{jobs - done} of {jobs} jobs do not end:\n{requester.tail()}")
-    return _newest(requester, jobs), memory[:: max(1, len(memory) // 10)]
-
-
-def _count_ended(requester: NodeProcess) -> int:
-    counts = requester.status()["jobs"]
-    return sum(int(counts[phase]) for phase in ("done", "failed", "cancelled"))
-
-
-def _newest(requester: NodeProcess, count: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while len(found) < count:
-        page = f"/jobs?limit={min(PAGE, count - len(found))}"
-        found += requester.api.get(page + (f"&before={found[-1]['id']}" if found else ""))
-    return found
+    return array, memory[:: max(1, len(memory) // 10)]
 
 
 def _cpu(node: NodeProcess) -> tuple[float, float]:
