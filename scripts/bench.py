@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from node.sandbox.drivers import DRIVERS
+from scripts.bench_award import bench_award, show_award
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
@@ -36,7 +37,10 @@ def main() -> int:
     market.add_argument("--jobs", type=int, default=1_000, help="how many jobs")
     market.add_argument("--seconds", type=float, default=0.2, help="how long each of them sleeps")
     market.add_argument("--sandbox", choices=tuple(DRIVERS), default="embedded")
-    for bench in (job, core, market):
+    award = benches.add_parser("award", help="the time to an award, by the number of processes")
+    award.add_argument("--processes", type=int, nargs="+", default=[5, 10, 20])
+    award.add_argument("--rounds", type=int, default=20, help="jobs of each kind")
+    for bench in (job, core, market, award):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -46,6 +50,8 @@ def main() -> int:
         elif asked.bench == "market":
             found = bench_market(asked.jobs, asked.seconds, asked.sandbox)
             show = show_market
+        elif asked.bench == "award":
+            found, show = bench_award(asked.processes, asked.rounds), show_award
         else:
             sizes = (asked.records, asked.jobs, asked.leases)
             found, show = bench_core(sizes, asked.ended, asked.rounds), show_core

@@ -70,9 +70,7 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
     }
 
 
-def _run(
-    requester: NodeProcess, image: str, jobs: int, seconds: float
-) -> tuple[str, list[float]]:
+def _run(requester: NodeProcess, image: str, jobs: int, seconds: float) -> tuple[str, list[float]]:
     """Submit an array and wait for its end; return its id, and the memory over time, in MiB."""
     body = {"image": image, "command": ["sleep", f"{seconds:g}"], "max_price": "1.0",
             "memory_mib": 64, "array": f"0-{jobs - 1}"}  # fmt: skip
