@@ -51,6 +51,8 @@ REVEAL_MS: Final = 900
 """How long providers may open their bids, unless all are open."""
 WINDOW_MS_MAX: Final = 5_000
 """No window of a call may be longer."""
+WIDE_MS: Final = 10 * 60_000
+"""Windows that were widened for slow answers are as usual again after this."""
 SILENT_MS: Final = 10 * 60_000
 """A peer that left a call unanswered is not waited for in this time, unless it is punctual."""
 BIDS_MAX: Final = 64

@@ -46,6 +46,8 @@ class Placement:
     """The usage that each payment step covers, as the provider's bid states."""
     binding: bool = True
     """Whether the provider has promised to take the award."""
+    answer_ms: int = 0
+    """How long the auction waited for bids: in a slow network answers take longer than usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,9 @@ def begin(
     placement = Placement(
         job_id, attempt, slot.call_id, slot.provider, lease_id, award.content_id,
         slot.price.rate, call.usage_ms_max, slot.voucher_ms,
-        slot.binding,
+        slot.binding, call.commit_ms,
     )  # fmt: skip
-    state = Awarding(placement, context.now_ms + ACCEPT_MS)
+    state = Awarding(placement, context.now_ms + max(ACCEPT_MS, placement.answer_ms))
     told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
     return replace(decided, awards=decided.awards + 1), state, (
         _save(state),
@@ -118,7 +120,8 @@ def confirm(state: Awarding, event: Signed[AwardAccept], context: Context) -> St
         return state, ()
     amount_max = amount_of(placement.rate, placement.usage_ms_max)
     confirmed = context.signer.sign(LeaseConfirm(placement.lease_id, event.content_id, amount_max))
-    following = Confirming(placement, context.now_ms + ACTIVE_MS, confirmed.content_id)
+    deadline_ms = context.now_ms + max(ACTIVE_MS, placement.answer_ms)
+    following = Confirming(placement, deadline_ms, confirmed.content_id)
     send = Send(placement.provider, confirmed.envelope, following.deadline_ms)
     return following, (_save(following), send)
 
@@ -186,7 +189,8 @@ ILLEGAL: Final[Groups] = {
 
 def resume(state: Awarding | Confirming, context: Context) -> State:
     """Continue an award after a restart; its messages are in the outbox."""
-    longest_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
+    usual_ms = ACTIVE_MS if isinstance(state, Confirming) else ACCEPT_MS
+    longest_ms = max(usual_ms, state.placement.answer_ms)
     following: State = no_later(state, longest_ms, context)
     return following
 
