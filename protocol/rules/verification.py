@@ -5,14 +5,14 @@ An honest requester never fails one, so a failed check is a fault of the request
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import rate_at, score_at, score_of, weights_of
 from protocol.values.errors import PeerFault
-from protocol.values.ids import PeerId
+from protocol.values.ids import CallId, PeerId
 from protocol.values.units import PPM
 from protocol.wire.envelope import Signed, open_envelope
 from protocol.wire.job import QUICK
@@ -55,18 +55,25 @@ class OpenedBid:
     @property
     def weight(self) -> int:
         """The factor by which the ask is weighed, in millionths."""
-        return weights_of(self.commit_set.message)[self.commitment] if self.commit_set else PPM
+        return self._weight_of(self.commitment)
 
     @property
     def score(self) -> int:
         """The weighed ask."""
-        return score_of(self.reveal.message.bid.ask, self.weight)
+        return self.score_of(self.reveal)
 
     @property
     def position(self) -> int:
         """The position of its commitment in the set, from 0; ValueError if it is not there."""
         assert self.commit_set is not None
         return self.commit_set.message.commitments.index(self.commitment)
+
+    def score_of(self, reveal: Signed[BidReveal]) -> int:
+        """Return the weighed ask of a bid that the set contains."""
+        return score_of(reveal.message.bid.ask, self._weight_of(_commitment_in(reveal)))
+
+    def _weight_of(self, commitment: bytes) -> int:
+        return weights_of(self.commit_set.message)[commitment] if self.commit_set else PPM
 
 
 def set_fault(commit_set: CommitSet) -> str:
@@ -152,7 +159,7 @@ def outcome_fault(bid: OpenedBid, award: Award, outcome: Outcome) -> str:
 
 
 def price_fault(
-    bid: OpenedBid, award: Award, outcome: Outcome, setters: Iterable[Signed[BidReveal]]
+    bid: OpenedBid, award: Award, outcome: Outcome, setters: Sequence[Signed[BidReveal]]
 ) -> str:
     """Return what is wrong with an award's price; empty if nothing.
 
@@ -163,33 +170,46 @@ def price_fault(
         return "the award pays less than the ask"
     if call.profile == QUICK:
         return "" if award.rate == offered.ask else "Profile Q pays the ask"
-    assert bid.commit_set is not None, "no bid of Profile V is opened without a set"
-    weights = weights_of(bid.commit_set.message)
     won = Counter({share.peer: share.slots for share in outcome.winners})
-    left: dict[PeerId, tuple[int, int]] = {}
-    for setter in setters:
-        reveal, opened = setter.message, _commitment_in(setter)
-        if setter.signer in left:
-            return "the evidence repeats a bid"
-        if opened not in weights:
-            return "the bid that set the price has no commitment in the set"
-        score = score_of(reveal.bid.ask, weights[opened])
-        is_loser = won[setter.signer] < reveal.bid.slots and score >= bid.score
-        if reveal.call_id != award.call_id or not is_loser:
-            return "the evidence is no losing bid of this auction"
-        left[setter.signer] = score, reveal.bid.slots - won[setter.signer]
-    if left and won.total() != call.slots:
-        return "the outcome does not sell all slots, but another bid sets the price"
-    losing = sorted(left.values(), key=lambda pair: (pair[0], -pair[1]))
+    if wrong := _evidence_fault(bid, won, setters):
+        return wrong
+    left = ((bid.score_of(each), each.message.bid.slots - won[each.signer]) for each in setters)
+    losing = sorted(left, key=lambda pair: (pair[0], -pair[1]))
     found = score_at(losing, award.unit, award.shift)
-    if found is None:
-        return "" if award.rate == call.rate_max else "the price has no evidence"
-    if award.rate != rate_at(found, bid.weight, call):
+    if found is None and award.rate != call.rate_max:
+        return "the price has no evidence"
+    if found is not None and award.rate != rate_at(found, bid.weight, call):
         return "the evidence gives another price"
+    if award.offer:  # The losers are fewer than at the decision.
+        return ""
+    if outcome.losing_score < bid.score:
+        return "the outcome says that a better bid has lost"
     own = [bid.score] if won[bid.bidder] < offered.slots else []
-    least = min([losing[0][0], *own])
-    told_another = award.offer == 0 and outcome.losing_score != least
-    return "the outcome names another losing score than the evidence" if told_another else ""
+    if losing and outcome.losing_score != min([losing[0][0], *own]):
+        return "the outcome names another losing score than the evidence"
+    return ""
+
+
+def _evidence_fault(
+    bid: OpenedBid, won: Mapping[PeerId, int], setters: Sequence[Signed[BidReveal]]
+) -> str:
+    """Return what is wrong with the bids that are said to set a price; empty if nothing.
+
+    `won` is how many slots each bidder has won.
+    """
+    assert bid.commit_set is not None, "no bid of Profile V is opened without a set"
+    if setters and sum(won.values()) != bid.call.message.slots:
+        return "the outcome does not sell all slots, but another bid sets the price"
+    if len({setter.signer for setter in setters}) < len(setters):
+        return "the evidence repeats a bid"
+    for setter in setters:
+        if _commitment_in(setter) not in bid.commit_set.message.commitments:
+            return "the bid that set the price has no commitment in the set"
+        slots_left = setter.message.bid.slots - won.get(setter.signer, 0)
+        is_of_call = setter.message.call_id == CallId(bid.call.content_id)
+        if not is_of_call or slots_left <= 0 or bid.score_of(setter) < bid.score:
+            return "the evidence is no losing bid of this auction"
+    return ""
 
 
 def _commitment_in(reveal: Signed[BidReveal]) -> bytes:

@@ -15,7 +15,7 @@ from protocol.values.ids import CallId
 from protocol.values.limits import WEIGHT_MAX
 from protocol.values.units import PPM
 from protocol.wire.job import QUICK, VICKREY
-from protocol.wire.messages import NO_ID, NO_LOSER, CommitSet, Outcome, Start, Winner
+from protocol.wire.messages import NO_ID, NO_LOSER, Award, CommitSet, Outcome, Start, Winner
 from tests.signed_auction import REQUESTER, SignedAuction
 from tests.strategies import SIGNERS
 
@@ -55,6 +55,26 @@ def test_a_bid_that_is_passed_over_for_a_worse_one_sees_it(
         for losing in {honest.losing_score, NO_LOSER} - set(range(bid.score + 1)):
             told = replace(honest, winners=others, losing_score=losing)
             assert loss_fault(bid, told).startswith("the bid counts")
+
+
+@given(BIDS, WEIGHTS, st.data())
+def test_a_worse_bid_cannot_win_unseen(
+    bids: list[tuple[int, int]], weights: list[int], data: st.DataObject
+) -> None:
+    """Whatever the outcome says: the bid that won or one that lost sees it, if both are honest."""
+    auction = SignedAuction([(ask % 101, slots) for ask, slots in bids], weights=weights)
+    opened = [auction.bid(number) for number in range(1, len(bids) + 1)]
+    winner = data.draw(st.sampled_from(opened))
+    losing = data.draw(st.sampled_from([*(bid.score for bid in opened), NO_LOSER]))
+    won = (Winner(winner.bidder, 1),)
+    told = auction.told(
+        replace(auction.outcome.message, winners=won, losing_score=losing, clearing=100)
+    )
+    award = Award(auction.call_id, told.envelope, 0, 0, 0, 100, 0, (), winner.reveal.content_id)
+    seen = [award_fault(winner, award, NETWORK)]
+    seen += [loss_fault(bid, told.message) for bid in opened if bid != winner]
+    if any(bid.score < winner.score for bid in opened):
+        assert any(seen)
 
 
 # One auction of three bids: 30, 50 and 70.
@@ -123,6 +143,7 @@ OUTCOMES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"unit": 1}, "the outcome names another winner"),
     ({"clearing": 71}, {}, "the outcome names another price"),
     ({"losing_score": 49}, {}, "the outcome names another losing score"),
+    ({"losing_score": 29}, {}, "the outcome says that a better bid has lost"),
     ({"losing_score": NO_LOSER}, {}, "the outcome names another losing score"),
     ({"winners": (Winner(SIGNERS[1].peer_id, 2),)}, {}, "the outcome sells more slots"),
     ({"winners": (Winner(SIGNERS[1].peer_id, 1),) * 2}, {}, "the outcome sells more slots"),

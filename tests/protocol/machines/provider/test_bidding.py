@@ -23,6 +23,7 @@ from protocol.machines.provider.bidding import (
     answer_call,
     awardable,
 )
+from protocol.machines.table import step
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
 from protocol.rules.fraud import Fraud, verify
@@ -246,6 +247,10 @@ def opened(number: int = 2, *, until: type = Revealed) -> tuple[SignedAuction, A
     return auction, until(held, START_MS + 1_000, bid)
 
 
+def heard(state: Any, event: Any) -> tuple[Any, tuple[Any, ...]]:
+    return step(bidding.TRANSITIONS, state, event, CONTEXT)
+
+
 def accused(effects: tuple[Any, ...]) -> list[Fraud]:
     assert all(verify(effect.proof) == effect.finding for effect in effects)
     return [effect.finding.fraud for effect in effects]
@@ -255,29 +260,29 @@ def accused(effects: tuple[Any, ...]) -> list[Fraud]:
 def test_who_signs_two_sets_is_accused(until: type) -> None:
     auction, state = opened(until=until)
     assert auction.commit_set is not None
-    assert bidding.compare_set(state, auction.commit_set, CONTEXT) == (state, ())
+    assert heard(state, auction.commit_set) == (state, ())
     other = replace(auction.commit_set.message, weights=())
     for stranger in (1, 2):
-        assert bidding.compare_set(state, signed_by(stranger, other), CONTEXT) == (state, ())
-    same, effects = bidding.compare_set(state, auction.told(other), CONTEXT)
+        assert heard(state, signed_by(stranger, other)) == (state, ())
+    same, effects = heard(state, auction.told(other))
     assert (same, accused(effects)) == (state, [Fraud.EQUIVOCATION])
 
 
 def test_in_profile_q_a_set_means_nothing() -> None:
     state = bidder(QUICK).state
     closed = signed_by(REQUESTER, CommitSet(state.bidding.call_id, (bytes(32),)))
-    assert bidding.compare_set(state, closed, CONTEXT) == (state, ())
+    assert heard(state, closed) == (state, ())
 
 
 @pytest.mark.parametrize("until", [Revealed, StandingBy])
 def test_who_signs_two_outcomes_is_accused(until: type) -> None:
     auction, state = opened(until=until)
-    state, effects = bidding.hear_outcome(state, auction.outcome, CONTEXT)
+    state, effects = heard(state, auction.outcome)
     assert (state.outcome, effects) == (auction.outcome.envelope, ())
-    assert bidding.hear_outcome(state, auction.outcome, CONTEXT) == (state, ())
+    assert heard(state, auction.outcome) == (state, ())
     other = replace(auction.outcome.message, clearing=69)
-    assert bidding.hear_outcome(state, signed_by(2, other), CONTEXT) == (state, ())
-    same, effects = bidding.hear_outcome(state, auction.told(other), CONTEXT)
+    assert heard(state, signed_by(2, other)) == (state, ())
+    same, effects = heard(state, auction.told(other))
     assert (same, accused(effects)) == (state, [Fraud.EQUIVOCATION])
 
 
@@ -286,7 +291,7 @@ def test_a_bid_that_wrongly_lost_accuses(winner: int | None) -> None:
     auction, state = opened(1)
     winners = () if winner is None else (Winner(SIGNERS[winner].peer_id, 1),)
     told = auction.told(replace(auction.outcome.message, winners=winners))
-    following, effects = bidding.hear_outcome(state, told, CONTEXT)
+    following, effects = heard(state, told)
     assert accused(effects) == [Fraud.WRONGLY_LOST]
     assert isinstance(following, Over if winner is None else Revealed)
 
@@ -326,15 +331,15 @@ def test_an_auction_is_aborted_if_it_has_no_outcome_after_the_bid_was_opened() -
     auction, state = opened()
     requester = SIGNERS[0].peer_id
     cancel = Cancel(auction.call_id)
-    heard, _ = bidding.hear_outcome(state, auction.outcome, CONTEXT)
+    told, _ = heard(state, auction.outcome)
     committed = Committed(state.bidding, state.deadline_ms)
     for before, event, expected in [
         (state, DeadlineReached(), requester),
         (state, auction.told(cancel), requester),
         (state, signed_by(2, cancel), None),
         (state, auction.outcome, None),
-        (heard, DeadlineReached(), None),
-        (heard, auction.told(cancel), None),
+        (told, DeadlineReached(), None),
+        (told, auction.told(cancel), None),
         (committed, DeadlineReached(), None),
         (committed, auction.told(cancel), None),
         (bidder(QUICK).state, DeadlineReached(), None),
