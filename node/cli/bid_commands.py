@@ -38,7 +38,7 @@ def bids(*, limit: int, node: Connection, as_json: bool) -> None:
         for one in found
     ]  # fmt: skip
     show_table(head, rows)
-    for name in (name for one in found for name in one["proofs"]):
+    for name in filter(None, (one["proof"] for one in found)):
         say(f"proven: proofs/{name} in the node's data folder; see `mutirao verify --help`")
 
 

@@ -12,8 +12,9 @@ import trio
 
 from node.data.disk import full_disk_as_storage_full
 from protocol.machines.effects import Accuse
-from protocol.rules.fraud import Finding, verify
+from protocol.rules.fraud import Finding, Fraud, verify
 from protocol.values.errors import InvalidProof, NothingProven, StorageFull
+from protocol.values.ids import CallId
 from protocol.values.limits import PROOFS_MAX
 
 LOG: Final = logging.getLogger(__name__)
@@ -21,9 +22,9 @@ SUFFIX: Final = ".proof"
 QUEUE_MAX: Final = 64
 
 
-def name_of_proof(call: str, fraud: str) -> str:
-    """Return the name of the file for a call, in hexadecimal, and a fraud's code."""
-    return f"{call[:16]}-{fraud}{SUFFIX}"
+def name_of_proof(call_id: CallId, fraud: Fraud) -> str:
+    """Return the name of the file that proves a fraud in an auction."""
+    return f"{call_id.hex()[:16]}-{fraud.code}{SUFFIX}"
 
 
 class Proofs:
@@ -70,7 +71,7 @@ class Proofs:
 
     def _write(self, accusation: Accuse) -> None:
         finding = accusation.finding
-        path = self._folder / name_of_proof(finding.call_id.hex(), finding.fraud.code)
+        path = self._folder / name_of_proof(finding.call_id, finding.fraud)
         with full_disk_as_storage_full(self._folder):
             draft = path.with_suffix(".draft")
             draft.write_bytes(accusation.proof)

@@ -151,8 +151,8 @@ class AnsweredCallView:
     """The slots that this node offered; 0 for a refusal."""
     refusal: str | None
     """A stable code; None if this node bid."""
-    proofs: tuple[str, ...] = ()
-    """The files that prove frauds of the requester: specs/fraud.md#files."""
+    proof: str | None = None
+    """The file that proves a fraud of the requester: specs/fraud.md#files."""
 
 
 @dataclass(frozen=True, slots=True)

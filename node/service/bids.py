@@ -24,5 +24,5 @@ def answered_call_view(answered: AnsweredCall) -> AnsweredCallView:
         awards=answered.awards,
         slots=answered.slots,
         refusal=None if answered.refusal is None else answered.refusal.name.lower(),
-        proofs=tuple(name_of_proof(answered.call_id.hex(), each.code) for each in answered.frauds),
+        proof=name_of_proof(answered.call_id, answered.fraud) if answered.fraud else None,
     )

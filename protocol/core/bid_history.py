@@ -57,8 +57,8 @@ class AnsweredCall:
     """The first winner, as the requester says; None if unknown."""
     awards: int = 0
     """The leases that this node got."""
-    frauds: tuple[Fraud, ...] = ()
-    """The frauds of the requester that this node can prove."""
+    fraud: Fraud | None = None
+    """The fraud of the requester that this node can prove."""
 
 
 class BidHistory:
@@ -120,7 +120,7 @@ class BidHistory:
     def accuse(self, finding: Finding) -> None:
         """Note that we can prove a fraud of the requester."""
         if known := self._answers.get(finding.call_id):
-            known = replace(known, frauds=(*known.frauds, finding.fraud))
+            known = replace(known, fraud=finding.fraud)
             self._end(known, BidResult.CHEATED, finding.why, known.price)
 
     def forget(self, call_id: CallId) -> None:

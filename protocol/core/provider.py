@@ -269,6 +269,8 @@ class Provider:
         opened, accused = bidding.check_award(revealed, event, context)
         if opened is None:
             self._note_accused(accused)
+            if accused:
+                self._forget_bid(award.call_id)
             return [*accused, _decline(lease_id, event, Decline.EVIDENCE, context)]
         self.biddings[award.call_id] = opened
         bid = revealed.bidding

@@ -146,13 +146,12 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
 
 
 def compare_set(state: Opened, event: Signed[CommitSet], context: Context) -> Step:
-    """Accuse a requester that has signed another set for the same auction."""
-    bid = state.bid
-    held = bid.commit_set
-    if event.signer != bid.call.signer or held is None or event.content_id == held.content_id:
+    """Accuse a requester that has signed another set for the same auction, and leave it."""
+    call, held = state.bid.call, state.bid.commit_set
+    if event.signer != call.signer or held is None or event.content_id == held.content_id:
         return state, NOTHING
     both = held.envelope, event.envelope
-    return state, _accuse(Fraud.EQUIVOCATION, context, bid.call.envelope, *both)
+    return Over(), _accuse(Fraud.EQUIVOCATION, context, call.envelope, *both)
 
 
 def hear_outcome(state: Opened, event: Signed[Outcome], context: Context) -> Step:
@@ -164,13 +163,13 @@ def hear_outcome(state: Opened, event: Signed[Outcome], context: Context) -> Ste
     if event.signer != bid.call.signer or told == state.outcome:
         return state, NOTHING
     if state.outcome:
-        return state, _accuse(Fraud.EQUIVOCATION, context, bid.call.envelope, state.outcome, told)
-    accused: tuple[Effect, ...] = NOTHING
+        both = state.outcome, told
+        return Over(), _accuse(Fraud.EQUIVOCATION, context, bid.call.envelope, *both)
     if loss_fault(bid, event.message):
-        accused = _accuse(Fraud.WRONGLY_LOST, context, *bid.envelopes, told)
+        return Over(), _accuse(Fraud.WRONGLY_LOST, context, *bid.envelopes, told)
     if not event.message.winners:
-        return Over(), accused
-    return replace(state, outcome=told), accused
+        return Over(), NOTHING
+    return replace(state, outcome=told), NOTHING
 
 
 def check_award(

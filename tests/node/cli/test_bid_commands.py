@@ -22,12 +22,12 @@ def test_bids_as_json_and_their_limit(cli):
 
 def test_a_requester_that_cheated(cli, daemon, monkeypatch):
     (lost,) = daemon.service.bids(1)
-    cheated = replace(lost, result="cheated", proofs=("abab-wrongly-lost.proof",))
+    cheated = replace(lost, result="cheated", proof="abab-wrongly-lost.proof")
     monkeypatch.setattr(daemon.service, "bids", lambda _: (cheated,))
     told = cli("bids")
     assert "cheated" in told.out
     assert "proven: proofs/abab-wrongly-lost.proof in the node's data folder" in told.err
-    assert cli("bids", "--json").lines[0]["proofs"] == ["abab-wrongly-lost.proof"]
+    assert cli("bids", "--json").lines[0]["proof"] == "abab-wrongly-lost.proof"
 
 
 def test_a_node_that_nobody_has_asked(cli, daemon, monkeypatch):

@@ -5,6 +5,7 @@ Spec: specs/fraud.md#files.
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import trio
 from node.provider import proofs as module
 from node.provider.proofs import Proofs, name_of_proof
 from protocol.machines.effects import Accuse
+from protocol.machines.requester.auction import deciding
 from protocol.rules.fraud import verify
 from protocol.values.errors import StorageFull
+from tests.node.fixtures import ADA, BEA, until
+from tests.node.local_node import LocalPair
 
 ROOT = Path(__file__).parent.parent.parent
 PROVEN = [
@@ -43,7 +47,7 @@ async def test_a_proof_becomes_a_file_that_the_next_start_reads(
     kept = Proofs(tmp_path)
     names = await written(kept, tmp_path, *PROVEN)
     findings = [verify(proof) for proof in PROVEN]
-    expected = {name_of_proof(each.call_id.hex(), each.fraud.code) for each in findings}
+    expected = {name_of_proof(each.call_id, each.fraud) for each in findings}
     assert set(names) == expected
     assert "cheated: the price has no evidence" in caplog.text
     again = Proofs(tmp_path)
@@ -90,3 +94,28 @@ def test_more_proofs_than_can_be_written_are_discarded(
     for proof in PROVEN[:2]:
         kept.keep(accusation(proof))
     assert "one is discarded" in caplog.text
+
+
+async def test_a_whole_node_keeps_the_proof_of_a_cheat(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written, shown to the owner, and read again by the next life."""
+    fair = deciding.price_of
+
+    def cheap(*given: Any) -> Any:
+        return replace(fair(*given), rate=fair(*given).rate - 1)
+
+    monkeypatch.setattr(deciding, "price_of", cheap)
+    await pair.submit()
+    folder = pair.bea.folder / "proofs"
+    path = await until(lambda: next(folder.glob("*.proof"), None))
+    finding = verify(await trio.Path(path).read_bytes())
+    assert (finding.requester, finding.bidder) == (ADA.peer_id, BEA.peer_id)
+    service = pair.bea.node.service
+    await until(lambda: service.status().provider.proofs == 1)
+    shown = next(each for each in service.bids(100) if each.proof)
+    assert (shown.result, shown.proof) == ("cheated", path.name)
+    await pair.bea.crash()
+    await pair.network.start(pair.bea)
+    assert pair.bea.node.core.standings.of(ADA.peer_id).barred_until_ms
+    assert pair.bea.node.service.status().provider.proofs == 1

@@ -97,9 +97,11 @@ def test_who_says_that_our_bid_lost_to_nobody_is_accused_and_refused() -> None:
     ours = Auctioned()
     effects = ours.hear(ours.outcome(Winner(EVE.peer_id, 1)))
     assert accused(effects) == [Fraud.WRONGLY_LOST]
-    assert (newest(ours.provider).result, newest(ours.provider).frauds) == (
-        "cheated", (Fraud.WRONGLY_LOST,),
+    assert (newest(ours.provider).result, newest(ours.provider).fraud) == (
+        "cheated", Fraud.WRONGLY_LOST,
     )  # fmt: skip
+    assert not ours.provider.biddings, "one auction costs one proof"
+    assert ours.hear(ours.outcome()) == []
     assert newest(ours.provider).why.startswith("the bid counts and has slots left")
     issued_ms = ours.called.message.issued_ms
     assert ours.standings.of(ANN.peer_id).barred_until_ms == issued_ms + BARRED_MS
@@ -116,7 +118,7 @@ def test_a_wrong_award_is_declined_and_proven() -> None:
     (decline,) = said(effects)
     assert isinstance(decline, AwardDecline)
     assert decline.reason == Decline.EVIDENCE
-    right = award_of(ours.called, rate=9_000, closed=ours.closed, provider=ours.provider)
+    right = award_of(ours.called, rate=9_000, closed=ours.closed)
     (decline,) = said(ours.hear(right))
     assert isinstance(decline, AwardDecline), "it is not served any more"
 
