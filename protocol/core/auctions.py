@@ -132,9 +132,8 @@ class Auctions:
         """Pass a bidder's message to its auction; return as `step`."""
         state = self.states.get(call_id)
         in_time = state is not None and auction.in_time(state)
-        if state is None and call_id in self._classes and not isinstance(event.message, BidRefusal):
-            # It bid on an auction that we gave up, if that is not long ago.
-            self._windows.widen(self._classes[call_id].block_key, call_id, context.now_ms)
+        if not isinstance(event.message, BidRefusal):
+            self._windows.hear_late(call_id, context.now_ms)
         self._standings.hear_answer(event.signer, context.now_ms, in_time=in_time)
         return self.step(call_id, event, context)
 
@@ -225,7 +224,9 @@ class Auctions:
         if isinstance(state, Decided):
             self._windows.narrow(key, state.auction.call, context.now_ms)
         elif state.reason is Failure.EXHAUSTED:
-            self._windows.widen(key, call_id, context.now_ms)
+            self._windows.widen(key, context.now_ms)
+        elif state.reason is Failure.NO_BIDS:
+            self._windows.lose(key, call_id)
         if isinstance(state, Decided):
             decided = [call_id for call_id, s in self.states.items() if isinstance(s, Decided)]
             if len(decided) > DECIDED_MAX:

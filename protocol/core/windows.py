@@ -15,14 +15,15 @@ from protocol.wire.messages import Call
 DOUBLINGS_MAX: Final = 3
 DEMANDS_MAX: Final = 256
 """For so many demands it is known that their answers come late."""
+LOST_MAX: Final = 256
+"""For so many calls without a bid, an answer that comes too late counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Widened:
-    """How often the windows of a demand are doubled, and because of which call last."""
+    """How often the windows of a demand are doubled, and when they last were."""
 
     doublings: int
-    call_id: CallId
     at_ms: int
 
 
@@ -31,15 +32,27 @@ class Windows:
 
     def __init__(self) -> None:
         self._widened: dict[BlockKey, _Widened] = {}
+        self._lost: dict[CallId, BlockKey] = {}
+        """Recent calls to which nobody came in time."""
 
-    def widen(self, key: BlockKey, call_id: CallId, now_ms: int) -> None:
-        """Double the windows of a demand, once for each call that sold nothing."""
+    def lose(self, key: BlockKey, call_id: CallId) -> None:
+        """Note a call without a bid: if one still comes, the windows were too short."""
+        self._lost[call_id] = key
+        if len(self._lost) > LOST_MAX:
+            del self._lost[next(iter(self._lost))]
+
+    def hear_late(self, call_id: CallId, now_ms: int) -> None:
+        """Double the windows if nobody had come in time, once for each call."""
+        key = self._lost.pop(call_id, None)
+        if key is not None:
+            self.widen(key, now_ms)
+
+    def widen(self, key: BlockKey, now_ms: int) -> None:
+        """Double the windows of a demand."""
         before = self._of(key, now_ms)
-        if before is not None and before.call_id == call_id:
-            return
         doublings = 1 if before is None else min(before.doublings + 1, DOUBLINGS_MAX)
         self._widened.pop(key, None)
-        self._widened[key] = _Widened(doublings, call_id, now_ms)
+        self._widened[key] = _Widened(doublings, now_ms)
         if len(self._widened) > DEMANDS_MAX:
             del self._widened[next(iter(self._widened))]
 

@@ -33,8 +33,8 @@ def fitted(windows: Windows, now_ms: int = START_MS) -> tuple[int, int]:
 
 def widened(times: int) -> Windows:
     windows = Windows()
-    for number in range(times):
-        windows.widen(KEY, call_id(number), START_MS)
+    for _ in range(times):
+        windows.widen(KEY, START_MS)
     return windows
 
 
@@ -46,10 +46,23 @@ def test_windows_double_up_to_the_maximum() -> None:
     assert min(COMMIT_MS, REVEAL_MS) << DOUBLINGS_MAX >= WINDOW_MS_MAX
 
 
-def test_one_call_widens_once_however_many_bidders_are_late() -> None:
-    windows = widened(1)
-    windows.widen(KEY, call_id(0), START_MS)
+def test_a_late_answer_widens_if_nobody_came_in_time_and_once() -> None:
+    windows = Windows()
+    windows.hear_late(call_id(0), START_MS)
+    assert fitted(windows) == (COMMIT_MS, REVEAL_MS), "that call sold something"
+    windows.lose(KEY, call_id(0))
+    for _ in range(2):
+        windows.hear_late(call_id(0), START_MS)
     assert fitted(windows) == (2 * COMMIT_MS, 2 * REVEAL_MS)
+
+
+def test_few_lost_calls_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOST_MAX", 1)
+    windows = Windows()
+    for number in range(2):
+        windows.lose(KEY, call_id(number))
+    windows.hear_late(call_id(0), START_MS)
+    assert fitted(windows) == (COMMIT_MS, REVEAL_MS)
 
 
 def test_a_sale_narrows_only_if_half_the_windows_would_have_done() -> None:
@@ -68,7 +81,7 @@ def test_a_sale_narrows_only_if_half_the_windows_would_have_done() -> None:
 def test_windows_are_as_usual_again_after_a_while() -> None:
     windows = widened(3)
     assert fitted(windows, START_MS + WIDE_MS) == (COMMIT_MS, REVEAL_MS)
-    windows.widen(KEY, call_id(9), START_MS + WIDE_MS)
+    windows.widen(KEY, START_MS + WIDE_MS)
     assert fitted(windows, START_MS + WIDE_MS) == (2 * COMMIT_MS, 2 * REVEAL_MS)
 
 
@@ -79,7 +92,7 @@ def test_other_demands_are_not_concerned_and_few_are_remembered(
     windows = widened(1)
     other = replace(CALL, region="sa-east")
     assert windows.fit(other, (demand_of_call(other), ()), START_MS) == other
-    windows.widen((demand_of_call(other), ()), call_id(0), START_MS)
+    windows.widen((demand_of_call(other), ()), START_MS)
     assert fitted(windows) == (COMMIT_MS, REVEAL_MS)
 
 
