@@ -275,6 +275,8 @@ def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
     wrong = award_of(called, rate=3_001, evidence=(forged,), closed=closed)
     (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
+    provider = fresh()
+    assert vickrey(provider, ANN, other) == closed
     fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
     right = award_of(called, rate=4_000, evidence=(fair,), closed=closed)
     (accept,) = said(provider.hear(right, CONTEXT))
