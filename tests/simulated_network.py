@@ -220,6 +220,8 @@ class SimulatedNetwork(SimulatedSandboxes):
                 self._say(f"{node.name}: {of_event(event, self.name_of)}")
             case effects.Settle(lease_id):
                 disk.receipts[lease_id] = effect
+            case effects.Accuse():
+                disk.proofs.append(effect)
             case effects.Send(peer, envelope, until_ms) if until_ms:
                 disk.rows += 1
                 outbox = disk.outbox if effect.in_outbox else node.in_memory

@@ -23,6 +23,7 @@ class Disk:
     outbox: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     events: dict[JobId, list[JobEvent]] = field(default_factory=dict)
     receipts: dict[LeaseId, effects.Settle] = field(default_factory=dict)
+    proofs: list[effects.Accuse] = field(default_factory=list)
     rows: int = 0
 
 

@@ -38,6 +38,8 @@ def bids(*, limit: int, node: Connection, as_json: bool) -> None:
         for one in found
     ]  # fmt: skip
     show_table(head, rows)
+    for name in filter(None, (one["proof"] for one in found)):
+        say(f"proven: proofs/{name} in the node's data folder; see `mutirao verify --help`")
 
 
 COMMANDS: Final = {"bids": bids}

@@ -33,6 +33,8 @@ EXIT_OF_CODE: Final[dict[str, int]] = {
     "not-found": NOT_FOUND,
     "invalid-request": REFUSED,
     "invalid-query": REFUSED,
+    "invalid-proof": REFUSED,
+    "nothing-proven": REFUSED,
     "conflict": REFUSED,
     "storage-full": REFUSED,
     "too-large": REFUSED,

@@ -148,6 +148,7 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
         ("of", amount_of(provider["total"])),
         *(("gpu", gpus_of(gpu)) for gpu in provider["gpus"]),
         *_undelivered(provider["bids_undelivered"]),
+        ("proofs", f"{provider['proofs']} of fraud" if provider["proofs"] else None),
     ]
 
 

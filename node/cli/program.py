@@ -24,6 +24,7 @@ HOMES: Final[dict[str, str]] = {
     "offers": "offer_commands",
     "bids": "bid_commands",
     "prices": "price_commands",
+    "verify": "verify_commands",
     "run": "run_commands",
     "submit": "run_commands",
     "jobs": "job_commands",

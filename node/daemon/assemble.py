@@ -36,6 +36,7 @@ from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
 from node.provider.log_server import LogServer
+from node.provider.proofs import Proofs
 from node.requester.results import Results
 from node.rpc.service import Service
 from node.sandbox.driver import SandboxDriver
@@ -110,6 +111,7 @@ class Node:
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
         self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
+        self.proofs = Proofs(private_dir(folder / "proofs"))
         # As a requester, for its owner.
         self.results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, driver
@@ -117,14 +119,14 @@ class Node:
         self.images = ImageService(blobs, images, folder)
         self.jobs = JobService(driver, journal, clock, self.images, self.results)
         self.service = NodeService(
-            core, network, journal, clock, self.jobs, undelivered, folder, ports.stop,
+            core, network, journal, clock, self.jobs, undelivered, self.proofs, folder, ports.stop,
             started_ms=clock.now_ms(), driver=ports.sandbox.name, driver_why=ports.sandbox.why,
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
-                self.executions, self.results, self.jobs, self.service,
+                self.executions, self.proofs, self.results, self.jobs, self.service,
             )
         )  # fmt: skip
 
@@ -136,7 +138,7 @@ class Node:
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Recover the state of an earlier run, then run all parts until cancelled."""
         network, ports = self.network, self.ports
-        past = await recall(ports.journal, self.context, ports.clock.now_ms())
+        past = await recall(ports.journal, self.context, self.proofs, ports.clock.now_ms())
         self.jobs.recover(past.saved.jobs, past.phases, past.counts)
         await self.service.count()
         first = self._begin(past)
@@ -147,6 +149,7 @@ class Node:
             await nursery.start(self.outbox_sender.run, past.outbox)
             await nursery.start(self.prober.run)
             nursery.start_soon(self.driver.run, self.effects.perform, first)
+            nursery.start_soon(self.proofs.run)
             nursery.start_soon(self.announcer.run)
             nursery.start_soon(self.connector.run)
             nursery.start_soon(self.service.run)

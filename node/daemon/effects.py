@@ -14,12 +14,14 @@ from node.messaging.outbox_sender import OutboxSender
 from node.messaging.prober import Prober
 from node.network.host import Network
 from node.provider.executions import Executions
+from node.provider.proofs import Proofs
 from node.requester.results import Results
 from node.service.jobs import JobService
 from node.service.node import NodeService
 from node.storage.journal import OutboxRow
 from protocol.core.jobs import Job
 from protocol.machines.effects import (
+    Accuse,
     Advertise,
     Drop,
     Effect,
@@ -51,6 +53,7 @@ class Performers:
     outbox_sender: OutboxSender
     prober: Prober
     executions: Executions
+    proofs: Proofs
     results: Results
     jobs: JobService
     node: NodeService
@@ -79,7 +82,8 @@ class EffectTable:
             Progress: performers.jobs.progressed,
             FollowLog: results.follow_log,
             FetchOutputs: results.fetch_outputs,
-            # For a lease that we provide.
+            # As a provider.
+            Accuse: performers.proofs.keep,
             Prepare: executions.prepare,
             Launch: self._launch,
             Extend: executions.extend,

@@ -16,6 +16,7 @@ from node.data.output_manifest import pin_listing, read_listing
 from node.driver.job_events import phase_of
 from node.messaging.announcer import SEQUENCE_FACT
 from node.provider.execution_context import ExecutionContext, pins_of
+from node.provider.proofs import Proofs
 from node.sandbox.driver import name_of
 from node.service.images import pins_of_job
 from node.storage.journal import Journal, OutboxRow
@@ -43,8 +44,8 @@ class Past:
     """The number of jobs in each state, ended ones included."""
 
 
-async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Past:
-    """Read the journal; remove run folders of ended leases; pin the blobs still needed."""
+async def recall(journal: Journal, context: ExecutionContext, proofs: Proofs, now_ms: int) -> Past:
+    """Read journal and proofs; remove run folders of ended leases; pin the blobs still needed."""
     for late in await journal.drop_expired(now_ms):
         LOG.info("a message for %s is discarded: its deadline has passed", late.peer)
     jobs: tuple[Job, ...] = tuple(from_snapshot(Job, row.data) for row in await journal.open_jobs())
@@ -55,6 +56,7 @@ async def recall(journal: Journal, context: ExecutionContext, now_ms: int) -> Pa
         await _states(journal, "provider-lease", provider.lease.State),
         int.from_bytes(await journal.fact(SEQUENCE_FACT) or b""),
         await journal.settled_peers(RECEIPTS_READ),
+        await proofs.read(),
     )
     phases = {job.job_id: await _phase(journal, job) for job in jobs}
     await _tidy_runs(saved, context)

@@ -60,6 +60,8 @@ class ProviderView:
     gpus: tuple[GpuView, ...]
     bids_undelivered: int
     """Bids since the start whose requesters were unreachable."""
+    proofs: int = 0
+    """Fraud proofs in the folder of this node: specs/fraud.md#files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class AnsweredCallView:
     """The slots that this node offered; 0 for a refusal."""
     refusal: str | None
     """A stable code; None if this node bid."""
+    proof: str | None = None
+    """The file that proves a fraud of the requester: specs/fraud.md#files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Spec: specs/bids.md.
 """
 
+from node.provider.proofs import name_of_proof
 from node.rpc.views import AnsweredCallView, ResourcesView
 from protocol.core.bid_history import AnsweredCall, BidResult
 from protocol.values.units import hourly_of_rate
@@ -23,4 +24,5 @@ def answered_call_view(answered: AnsweredCall) -> AnsweredCallView:
         awards=answered.awards,
         slots=answered.slots,
         refusal=None if answered.refusal is None else answered.refusal.name.lower(),
+        proof=name_of_proof(answered.call_id, answered.fraud) if answered.fraud else None,
     )

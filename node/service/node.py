@@ -13,6 +13,7 @@ from node import VERSION
 from node.driver.clock import Clock
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
+from node.provider.proofs import Proofs
 from node.rpc.views import (
     AnsweredCallView,
     OfferView,
@@ -48,6 +49,7 @@ class NodeService:
     clock: Clock
     jobs: JobService
     undelivered: Undelivered
+    proofs: Proofs
     data_dir: Path
     stop: trio.Event
     """Set when the node is asked to stop."""
@@ -145,4 +147,5 @@ class NodeService:
             free=resources_view(status.free),
             gpus=gpu_views(capacity),
             bids_undelivered=self.undelivered.bids,
+            proofs=self.proofs.count,
         )

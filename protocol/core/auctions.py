@@ -12,6 +12,7 @@ from protocol.core.candidates import Candidates
 from protocol.core.jobs import BlockKey, Job, JobClass, call_for
 from protocol.core.running import RunningStates
 from protocol.core.standings import Standings
+from protocol.core.windows import Windows
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Reach, Report
 from protocol.machines.events import Announced
@@ -23,8 +24,9 @@ from protocol.rules.selection import is_drawn
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
+from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import LOTTERY_ALL
+from protocol.wire.messages import LOTTERY_ALL, BidRefusal
 
 FIRST_BIDDERS_WANTED: Final = 256
 """About so many providers may bid on the first call of a demand."""
@@ -58,6 +60,7 @@ class Auctions:
         self._free: dict[bytes, list[SoldSlot]] = {}
         """Sold slots that carry no job, by the key of their class."""
         self._supply: dict[BlockKey, int] = {}
+        self._windows = Windows()
         self._called = 0
 
     def __len__(self) -> int:
@@ -79,6 +82,7 @@ class Auctions:
         nodes, eligible = self._candidates.count(job.spec, job.avoid, context)
         answering = self._candidates.answering(job.spec, job.avoid, context)
         call = call_for(job_class, slots, cap.rate, self._called, context)
+        call = self._windows.fit(call, job_class.block_key, context.now_ms)
         self._called += 1
         known = job_class.block_key in self._supply
         call = replace(call, lottery=_lottery(len(answering), 0 if known else eligible))
@@ -119,7 +123,7 @@ class Auctions:
             del self.states[call_id]
         if isinstance(before, Decided) or not isinstance(state, Decided | auction.Lost):
             return None, list(effects)
-        self._close(state)
+        self._close(state, context)
         return state, list(effects)
 
     def hear(
@@ -128,6 +132,8 @@ class Auctions:
         """Pass a bidder's message to its auction; return as `step`."""
         state = self.states.get(call_id)
         in_time = state is not None and auction.in_time(state)
+        if not isinstance(event.message, BidRefusal):
+            self._windows.hear_late(call_id, context.now_ms)
         self._standings.hear_answer(event.signer, context.now_ms, in_time=in_time)
         return self.step(call_id, event, context)
 
@@ -215,10 +221,18 @@ class Auctions:
             and is_drawn(called.call_id, peer, called.call.lottery)
         )  # fmt: skip
 
-    def _close(self, state: Decided | auction.Lost) -> None:
+    def _close(self, state: Decided | auction.Lost, context: Context) -> None:
         """Note that an auction takes no more bids, and which slots it sold."""
-        del self._open[state.auction.call_id]
+        call_id = state.auction.call_id
+        key = self._classes[call_id].block_key
+        del self._open[call_id]
         self._note_supply(state)
+        if isinstance(state, Decided):
+            self._windows.narrow(key, state.auction.call, context.now_ms)
+        elif state.reason is Failure.EXHAUSTED:
+            self._windows.widen(key, context.now_ms)
+        elif state.reason is Failure.NO_BIDS:
+            self._windows.lose(key, call_id)
         if isinstance(state, Decided):
             decided = [call_id for call_id, s in self.states.items() if isinstance(s, Decided)]
             if len(decided) > DECIDED_MAX:

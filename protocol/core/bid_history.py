@@ -11,6 +11,7 @@ from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.provider import bidding
+from protocol.rules.fraud import Finding, Fraud
 from protocol.rules.matching import sentence_of_own_refusal
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
@@ -33,6 +34,7 @@ class BidResult(StrEnum):
     UNSOLD = "unsold"
     CANCELLED = "cancelled"
     SILENT = "silent"
+    CHEATED = "cheated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class AnsweredCall:
     """The first winner, as the requester says; None if unknown."""
     awards: int = 0
     """The leases that this node got."""
+    fraud: Fraud | None = None
+    """The fraud of the requester that this node can prove."""
 
 
 class BidHistory:
@@ -112,6 +116,12 @@ class BidHistory:
             self._answers[call_id] = replace(
                 known, result=BidResult.WON, why=why, price=rate, awards=known.awards + 1
             )
+
+    def accuse(self, finding: Finding) -> None:
+        """Note that we can prove a fraud of the requester."""
+        if known := self._answers.get(finding.call_id):
+            known = replace(known, fraud=finding.fraud)
+            self._end(known, BidResult.CHEATED, finding.why, known.price)
 
     def forget(self, call_id: CallId) -> None:
         """Note that we no longer wait for the end of an auction."""

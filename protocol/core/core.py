@@ -42,6 +42,7 @@ from protocol.machines.inputs import (
 )
 from protocol.rules.advice import Advice
 from protocol.rules.capacity import Capacity
+from protocol.rules.fraud import Finding
 from protocol.rules.matching import demand_of_job
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed, Signer
@@ -65,6 +66,8 @@ class Saved:
     settled: tuple[tuple[PeerId, int], ...] = ()
     """Peers that have signed a receipt with this node, most recent first, each with the usage, in
     ms, for which it paid this node."""
+    proven: tuple[Finding, ...] = ()
+    """The frauds of requesters that this node can prove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class Core:
         self.presence.sequence = saved.sequence
         for peer, paid_ms in reversed(saved.settled):
             self._note_settled(peer, paid_ms)
+        for finding in saved.proven:
+            self.standings.bar(finding.requester, finding.called_ms)
         effects = self.handle(PolicyChanged(policy), now_ms)
         context = self._context(now_ms)
         effects += self.provider.recover(saved.leases_provided, context)

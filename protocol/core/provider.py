@@ -12,16 +12,15 @@ from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.core.unpaid import Unpaid
 from protocol.machines.context import NO_CAPACITY, Context
-from protocol.machines.effects import Effect, Learn, Send, Settle
+from protocol.machines.effects import Accuse, Effect, Learn, Send, Settle
 from protocol.machines.inputs import DeadlineReached, PauseDenied, StateHeard, StopRequested
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.bucket import Bucket, draw, full_bucket, refund
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
-from protocol.rules.commitment import commitment_of
 from protocol.rules.matching import demand_of_call, fits
-from protocol.rules.selection import award_fault, is_drawn, outcome_fault
-from protocol.values.errors import PeerFault
+from protocol.rules.selection import is_drawn
+from protocol.rules.standing import is_refused
 from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import (
     ALL_CALLS_BURST,
@@ -33,13 +32,12 @@ from protocol.values.limits import (
     HINTS_MAX,
 )
 from protocol.values.reasons import Decline, Refusal, Release
-from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.envelope import Signed
 from protocol.wire.job import Resources
 from protocol.wire.messages import (
     GONE,
     Award,
     AwardDecline,
-    BidReveal,
     Call,
     Cancel,
     CapacityFree,
@@ -64,6 +62,7 @@ class Provider:
         """Take the standings, the source of each connected peer, and counts of illegal inputs."""
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
+        self._standings = standings
         self.unpaid = Unpaid(standings, sources)
         self.bids = BidHistory()
         self._illegal = illegal
@@ -186,14 +185,14 @@ class Provider:
             return []
         if not self._may_call(event.signer, context):
             return []
-        free, owes = self._free(context), self.unpaid.refusal(event.signer, context)
+        free, denied = self._free(context), self._denial(event.signer, context)
         state, effects = (
-            bidding.refuse(event, owes, context) if owes
+            bidding.refuse(event, denied, context) if denied
             else bidding.answer_call(event, free, self._free_ms(context), context)
         )  # fmt: skip
         over = isinstance(state, bidding.Over)
         busy = over and reserve(free, event.message.resources) is None
-        self.bids.answer(event, state, owes or (Refusal.BUSY if busy else Refusal.PRICE), context)
+        self.bids.answer(event, state, denied or (Refusal.BUSY if busy else Refusal.PRICE), context)
         if not over:
             self.biddings[call_id] = state
         elif busy:
@@ -203,6 +202,12 @@ class Provider:
         # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
+
+    def _denial(self, requester: PeerId, context: Context) -> Refusal | None:
+        """Return why a requester gets neither bid nor lease; None if it may have them."""
+        if is_refused(context.standing_of(requester), context.now_ms):
+            return Refusal.CONDUCT
+        return self.unpaid.refusal(requester, context)
 
     def _free(self, context: Context) -> Capacity:
         """Return the capacity for one more lease: none if `jobs_max` leases exist."""
@@ -261,12 +266,17 @@ class Provider:
             return [_decline(lease_id, event, Decline.POLICY, context)]
         if award.slot in self._awards.get(award.call_id, ()):  # Its lease has ended.
             return [_decline(lease_id, event, Decline.POLICY, context)]
-        if self._fault(revealed, award, context):
-            return [_decline(lease_id, event, Decline.EVIDENCE, context)]
+        opened, accused = bidding.check_award(revealed, event, context)
+        if opened is None:
+            self._note_accused(accused)
+            if accused:
+                self._forget_bid(award.call_id)
+            return [*accused, _decline(lease_id, event, Decline.EVIDENCE, context)]
+        self.biddings[award.call_id] = opened
         bid = revealed.bidding
         # Several bids may be open for the same capacity: the first award gets it.
         reservation = reserve(self._free(context), bid.call.resources)
-        if reservation is None or self.unpaid.refusal(event.signer, context):
+        if reservation is None or self._denial(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         self._note_award(award)
         self._buckets[event.signer] = refund(
@@ -297,35 +307,15 @@ class Provider:
             if len(self._fenced) > BIDDINGS_MAX:
                 del self._fenced[next(iter(self._fenced))]
 
-    def _fault(self, opened: bidding.Opened, award: Award, context: Context) -> str:
-        call, commit_set = opened.bidding.call, opened.commit_set
-        network, requester = context.signer.network_id, opened.bidding.requester
-        own_id, held = context.signer.peer_id, commit_set.message if commit_set else None
-        try:
-            told = open_envelope(award.outcome, network, requester)
-            shown = [open_envelope(proof, network, requester) for proof in award.evidence]
-        except PeerFault as fault:
-            return fault.why
-        if not isinstance(told.message, Outcome) or told.signer != requester:
-            return "the outcome is not the requester's"
-        setters = [
-            Signed(each.signer, each.message, each.envelope, each.content_id)
-            for each in shown
-            if isinstance(each.message, BidReveal) and each.signer != own_id
-        ]
-        if len(setters) < len(shown):
-            return "the evidence is no bid of another"
-        wrong = outcome_fault(call, commit_set, own_id, award, told.message)
-        bid, nonce = opened.bidding.bid, opened.bidding.nonce
-        own = bid, commitment_of(opened.bidding.call_id, own_id, bid, nonce)
-        return wrong or award_fault(call, held, own, award, (told.message, setters))
-
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:
             return []
         before = self.biddings[call_id]
         count_illegal(self._illegal, "bidding", bidding.ILLEGAL, before, event)
         state, effects = step(bidding.TRANSITIONS, before, event, context)
+        self._note_accused(effects)
+        if (requester := bidding.aborted_by(before, event)) is not None:
+            self._standings.note_abort(requester, context.now_ms)
         if isinstance(state, bidding.Over):
             self._forget_bid(call_id)
         else:
@@ -335,6 +325,13 @@ class Provider:
             if len(self._standing_by) > BIDDINGS_MAX:
                 self._forget_bid(next(iter(self._standing_by)))
         return list(effects)
+
+    def _note_accused(self, effects: Iterable[Effect]) -> None:
+        """Refuse the requesters that are accused."""
+        for effect in effects:
+            if isinstance(effect, Accuse):
+                self._standings.bar(effect.finding.requester, effect.finding.called_ms)
+                self.bids.accuse(effect.finding)
 
     def _forget_bid(self, call_id: CallId) -> None:
         del self.biddings[call_id]

@@ -9,7 +9,9 @@ from collections.abc import Collection
 from protocol.rules.standing import (
     STRANGER,
     Standing,
+    aborted,
     answered,
+    barred,
     kept_unpaid,
     settled,
     struck,
@@ -52,6 +54,14 @@ class Standings:
     def note_job(self, peer: PeerId, now_ms: int, *, succeeded: bool) -> None:
         """Record whether a provider ran a job of ours to its end."""
         self._change(peer, tried(self.of(peer), now_ms, succeeded=succeeded))
+
+    def note_abort(self, peer: PeerId, now_ms: int) -> None:
+        """Record that a requester ended an auction without an outcome."""
+        self._change(peer, aborted(self.of(peer), now_ms))
+
+    def bar(self, peer: PeerId, called_ms: int) -> None:
+        """Record that we can prove a fraud of a requester, in an auction of that time."""
+        self._change(peer, barred(self.of(peer), called_ms))
 
     def keep_unpaid(self, peer: PeerId, duration_ms: int, now_ms: int) -> None:
         """Record how much a peer's ended lease left unpaid."""

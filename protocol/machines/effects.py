@@ -10,6 +10,7 @@ from typing import Any
 
 from protocol.machines.events import JobEvent
 from protocol.rules.capacity import Reservation
+from protocol.rules.fraud import Finding
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.job import BlobRef, Workload
 
@@ -55,6 +56,14 @@ class Settle:
     proposal: bytes
     countersign: bytes
     voucher: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    """Keep a fraud proof against a requester."""
+
+    finding: Finding
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,6 @@ class FetchOutputs:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Send | ProbePeer | Publish | Advertise | Learn | Reach
-    | Prepare | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
+    Save | Report | Progress | Settle | Accuse | Send | ProbePeer | Publish | Advertise | Learn
+    | Reach | Prepare | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
 )  # fmt: skip

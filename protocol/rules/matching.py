@@ -199,6 +199,7 @@ _REFUSALS: Final[dict[int, str]] = {
     Refusal.PRICE: "they ask more than the job may cost",
     Refusal.UNPAID: "this node owes them too much: unsigned receipts, or capacity held in vain",
     Refusal.UNPROVEN: "nodes that have not paid them owe too much together: try again later",
+    Refusal.CONDUCT: "earlier auctions of this node had no outcome, or broke the rules",
 }
 
 
@@ -207,6 +208,7 @@ _OWN_REFUSALS: Final[dict[Refusal, str]] = {
     Refusal.PRICE: "this node asks more than the job may cost",
     Refusal.UNPAID: "the requester owes this node too much",
     Refusal.UNPROVEN: "requesters that have not paid this node owe it too much together",
+    Refusal.CONDUCT: "earlier auctions of the requester had no outcome, or broke the rules",
 }
 
 

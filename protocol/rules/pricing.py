@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.rules.capacity import Capacity
+from protocol.values.limits import ABORT_PERCENT
 from protocol.values.units import GIB, PPM, RATE_MAX
 from protocol.wire.job import Resources
 from protocol.wire.messages import Prices
@@ -60,6 +61,14 @@ def ask_of(listed: int, floor_percent: int, load: int) -> int:
     assert 0 <= load <= PPM
     floor = -(-listed * floor_percent // PERCENT)
     return floor + (listed - floor) * load // PPM
+
+
+def raised_ask(ask: int, listed: int) -> int:
+    """Return the ask for a requester that may use what it read in an auction that it aborted.
+
+    A list price is public: there is nothing to read.
+    """
+    return min(-(-ask * (PERCENT + ABORT_PERCENT) // PERCENT), listed)
 
 
 def cap_of(

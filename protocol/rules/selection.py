@@ -6,27 +6,14 @@ rule); Profile Q pays the bid. All values are integers; the order of arrival has
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from protocol.rules.commitment import commitment_of
 from protocol.values.ids import CallId, ContentId, PeerId
 from protocol.values.limits import SETTERS_MAX
 from protocol.values.units import PPM
-from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK
-from protocol.wire.messages import (
-    LOTTERY_ALL,
-    NO_ID,
-    Award,
-    Bid,
-    BidReveal,
-    Call,
-    CommitSet,
-    Outcome,
-    Winner,
-)
+from protocol.wire.messages import LOTTERY_ALL, NO_ID, NO_LOSER, Bid, Call, CommitSet, Winner
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +25,8 @@ class Offer:
     reveal: bytes
     weight: int = PPM
     """The factor by which its ask is weighed, in millionths: fixed before it was opened."""
+    reveal_id: ContentId = NO_ID
+    """The content id of the envelope."""
 
     @property
     def score(self) -> int:
@@ -121,6 +110,15 @@ def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -
     return sorted(losing, key=lambda offer: (offer.score, -left(offer)))
 
 
+def losing_score(offers: Iterable[Offer], sold: Mapping[PeerId, int]) -> int:
+    """Return the least score of the offers that have slots left; NO_LOSER if none has.
+
+    `sold` is how many slots each bidder has won.
+    """
+    losing = (offer.score for offer in offers if offer.bid.slots > sold.get(offer.peer, 0))
+    return min(losing, default=NO_LOSER)
+
+
 def price_of(
     call: Call, offers: Iterable[Offer], sold: Mapping[PeerId, int], place: tuple[Offer, int],
     shift: int,
@@ -137,7 +135,7 @@ def price_of(
         return Price(winner.bid.ask)
     setters = losers(offers, sold, winner)
     left = [(offer.score, offer.bid.slots - sold.get(offer.peer, 0)) for offer in setters]
-    score = _score_at(left, unit, shift)
+    score = score_at(left, unit, shift)
     if score is None:
         return Price(call.rate_max)
     rate = rate_at(score, winner.weight, call)
@@ -145,80 +143,7 @@ def price_of(
     return Price(rate, tuple(offer.reveal for offer in setters[:SETTERS_MAX]))
 
 
-def award_fault(
-    call: Call,
-    commit_set: CommitSet | None,
-    own: tuple[Bid, bytes],
-    award: Award,
-    sale: tuple[Outcome, Sequence[Signed[BidReveal]]],
-) -> str:
-    """Return what is wrong with an award's price, as far as its winner can see; empty if nothing.
-
-    `own` is the winner's bid and its commitment, `sale` the verified outcome and the verified
-    evidence of the award.
-    """
-    bid, commitment = own
-    if award.rate < bid.ask:
-        return "the award pays less than the ask"
-    if call.profile == QUICK:
-        return "" if award.rate == bid.ask else "Profile Q pays the ask"
-    outcome, setters = sale
-    weights = weights_of(commit_set) if commit_set else {commitment: PPM}
-    won = Counter({share.peer: share.slots for share in outcome.winners})
-    if setters and won.total() != call.slots:
-        return "the outcome does not sell all slots, but another bid sets the price"
-    if len({setter.signer for setter in setters}) < len(setters):
-        return "the evidence repeats a bid"
-    weight = weights[commitment]
-    left = []
-    for setter in setters:
-        reveal = setter.message
-        opened = commitment_of(reveal.call_id, setter.signer, reveal.bid, reveal.nonce)
-        if opened not in weights:
-            return "the bid that set the price has no commitment in the set"
-        score = score_of(reveal.bid.ask, weights[opened])
-        is_loser = won[setter.signer] < reveal.bid.slots and score >= score_of(bid.ask, weight)
-        if reveal.call_id != award.call_id or not is_loser:
-            return "the evidence is no losing bid of this auction"
-        left.append((score, reveal.bid.slots - won[setter.signer]))
-    left.sort(key=lambda pair: (pair[0], -pair[1]))
-    found = _score_at(left, award.unit, award.shift)
-    if found is None:
-        return "" if award.rate == call.rate_max else "the price has no evidence"
-    same = award.rate == rate_at(found, weight, call)
-    return "" if same else "the evidence gives another price"
-
-
-def outcome_fault(
-    call: Call, commit_set: Signed[CommitSet] | None, own: PeerId, award: Award, outcome: Outcome
-) -> str:
-    """Return what is wrong with the outcome of an award, as its winner sees; empty if nothing.
-
-    The winner has the set, so it knows the number of bids. It cannot verify which of them were
-    opened, but the shift must follow from that.
-    """
-    set_id = commit_set.content_id if commit_set else NO_ID
-    if (outcome.call_id, outcome.commit_set) != (award.call_id, set_id):
-        return "the outcome is of another auction"
-    bids = len(commit_set.message.commitments) if commit_set else outcome.opened
-    if outcome.opened < 1 or outcome.opened + outcome.unopened != bids:
-        return "the outcome does not account for every commitment of the set"
-    if commit_set and len(commit_set.message.weights) not in {0, bids}:
-        return "the set does not weigh each commitment"
-    if award.shift != min(outcome.unopened + award.offer, call.shift_cap):
-        return "the shift does not follow from the outcome"
-    won = {share.peer: share.slots for share in outcome.winners}
-    if len(won) < len(outcome.winners) or sum(won.values()) > call.slots:
-        return "the outcome sells more slots than the call"
-    if call.gang and won and sum(won.values()) < call.slots:
-        return "the outcome sells only a part of the slots that a gang needs"
-    if award.offer == 0 and award.unit >= won.get(own, 0):
-        return "the outcome names another winner"
-    is_first = award.offer == award.unit == 0 and outcome.winners[0].peer == own
-    return "the outcome names another price" if is_first and outcome.clearing != award.rate else ""
-
-
-def _score_at(losing: Sequence[tuple[int, int]], unit: int, shift: int) -> int | None:
+def score_at(losing: Sequence[tuple[int, int]], unit: int, shift: int) -> int | None:
     """Return the score that a slot displaces, from losing scores and the slots that they have left.
 
     The shift passes over whole bids: otherwise one bid of many slots would absorb it. None if there

@@ -8,6 +8,10 @@ from math import isqrt
 from typing import Final
 
 from protocol.values.limits import (
+    ABORT_MS,
+    ABORTS_MAX,
+    ABORTS_MS,
+    BARRED_MS,
     CREDIT_MS_MAX,
     JOBS_HALF_LIFE_MS,
     SILENT_MS,
@@ -69,6 +73,10 @@ class Standing:
     failed: int = 0
     """Our jobs that it took and did not run to their end, each counted as FAILURE."""
     jobs_ms: int = 0
+    aborts: tuple[int, ...] = ()
+    """When it ended auctions without an outcome that had read our bid; the newest ABORTS_MAX."""
+    barred_until_ms: int = 0
+    """Until when we refuse it, because we can prove a fraud of it."""
 
 
 STRANGER: Final = Standing()
@@ -126,6 +134,33 @@ def tried(standing: Standing, now_ms: int, *, succeeded: bool) -> Standing:
     return replace(standing, done=done, failed=failed, jobs_ms=now_ms)
 
 
+def aborted(standing: Standing, now_ms: int) -> Standing:
+    """Return the standing after an auction without an outcome.
+
+    Aborts within ABORT_MS count once: a requester that crashes aborts all auctions that are open.
+    """
+    if is_suspect(standing, now_ms):
+        return standing
+    return replace(standing, aborts=(*standing.aborts, now_ms)[-ABORTS_MAX:])
+
+
+def barred(standing: Standing, called_ms: int) -> Standing:
+    """Return the standing of a peer whose fraud we can prove, in an auction of that time."""
+    until_ms = max(standing.barred_until_ms, called_ms + BARRED_MS)
+    return replace(standing, barred_until_ms=until_ms)
+
+
+def is_suspect(standing: Standing, now_ms: int) -> bool:
+    """Return whether a requester aborted an auction lately, and may use what it has read."""
+    return bool(standing.aborts) and now_ms - standing.aborts[-1] < ABORT_MS
+
+
+def is_refused(standing: Standing, now_ms: int) -> bool:
+    """Return whether a requester gets no bids, for its conduct in earlier auctions."""
+    often = len(standing.aborts) == ABORTS_MAX and now_ms - standing.aborts[0] < ABORTS_MS
+    return often or now_ms < standing.barred_until_ms
+
+
 def success_of(standing: Standing, now_ms: int) -> int:
     """Return how likely a job with this provider succeeds, cautiously estimated, in millionths.
 
@@ -150,7 +185,7 @@ def weight_of(standing: Standing, now_ms: int) -> int:
 
 def place_of(standing: Standing, now_ms: int) -> int:
     """Return LAST for a bad standing, FIRST for a peer that has settled with us, else MIDDLE."""
-    if strikes_of(standing, now_ms) > STRUCK:
+    if strikes_of(standing, now_ms) > STRUCK or now_ms < standing.barred_until_ms:
         return LAST
     return FIRST if standing.settled else MIDDLE
 

@@ -4,7 +4,9 @@ NodeError
 ├── InvalidRequest        our user's request is invalid: answered over RPC
 │   ├── NotFound
 │   ├── Conflict
-│   └── InvalidQuery
+│   ├── InvalidQuery
+│   ├── InvalidProof
+│   └── NothingProven
 ├── PeerFault             a peer violated the spec: discarded, and the peer is penalised
 │   ├── MalformedMessage
 │   ├── BadSignature
@@ -59,6 +61,18 @@ class InvalidQuery(InvalidRequest):
         """Store the reason, and where in the text the fault is, counted from 0."""
         super().__init__(f"character {position + 1}: {why}")
         self.position = position
+
+
+class InvalidProof(InvalidRequest):
+    """The bytes are not a fraud proof, or not as its author wrote it."""
+
+    code = "invalid-proof"
+
+
+class NothingProven(InvalidRequest):
+    """The messages of a fraud proof are authentic, but show no fraud."""
+
+    code = "nothing-proven"
 
 
 class PeerFault(NodeError):

@@ -51,6 +51,8 @@ REVEAL_MS: Final = 900
 """How long providers may open their bids, unless all are open."""
 WINDOW_MS_MAX: Final = 5_000
 """No window of a call may be longer."""
+WIDE_MS: Final = 10 * 60_000
+"""Windows that were widened for slow answers are as usual again after this."""
 SILENT_MS: Final = 10 * 60_000
 """A peer that left a call unanswered is not waited for in this time, unless it is punctual."""
 BIDS_MAX: Final = 64
@@ -63,6 +65,20 @@ SETTERS_MAX: Final = 8
 """At most this many bids prove the price of an award."""
 OUTCOME_MAX: Final = 6_000
 """No envelope of an Outcome has more bytes than this."""
+ABORT_MS: Final = 3_600_000
+"""A provider asks a requester for more for this long after an auction without an outcome ..."""
+ABORT_PERCENT: Final = 10
+"""... by this much, up to its list price."""
+ABORTS_MAX: Final = 3
+"""A provider refuses a requester with so many of these hours ..."""
+ABORTS_MS: Final = 24 * 3_600_000
+"""... in this time."""
+PROOF_BYTES_MAX: Final = 20_000
+"""A fraud proof has at most this many bytes ..."""
+PROOFS_MAX: Final = 256
+"""... and a node keeps the newest of this number."""
+BARRED_MS: Final = 24 * 3_600_000
+"""A provider refuses a requester whose fraud it can prove for this long."""
 WEIGHT_MAX: Final = 4_000_000
 """No bid is weighed by a larger factor, in millionths."""
 SHIFT_CAP: Final = 1

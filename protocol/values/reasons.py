@@ -14,6 +14,7 @@ class Refusal(IntEnum):
     PRICE = 2
     UNPAID = 3
     UNPROVEN = 4
+    CONDUCT = 5
 
 
 class Decline(IntEnum):

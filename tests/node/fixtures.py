@@ -24,6 +24,7 @@ from node.data.transfer import BlobFetcher, BlobServer
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
+from node.provider.proofs import Proofs
 from node.requester.results import Results
 from node.sandbox.driver import ContainerSpec, Exit, ImageSource, Probe, log_path, outputs_path
 from node.storage.journal import Journal
@@ -199,6 +200,10 @@ class NodeFolder:
     images: Images
     context: ExecutionContext
     inbox: RecordedInbox
+
+    @property
+    def proofs(self) -> Proofs:
+        return Proofs(self.folder / "proofs")
 
     @property
     def sandbox(self) -> ObedientSandbox:

@@ -201,6 +201,11 @@ def check_money(network: SimulatedNetwork) -> None:
         assert promised.get(lease_id, 0) == receipt.amount  # Nothing used, nothing promised.
 
 
+def check_nobody_is_accused(network: SimulatedNetwork) -> None:
+    """All nodes are honest, whatever the network does to their messages."""
+    assert not any(node.disk.proofs for node in network.nodes.values())
+
+
 def check_costs(chaos: Chaos) -> None:
     """What a user was told that a job cost is what was promised for its leases."""
     promised = vouchers(chaos.network)
@@ -238,4 +243,5 @@ def test_chaos(seed: int) -> None:
     check_jobs(chaos)
     check_nothing_is_left(chaos.network)
     check_money(chaos.network)
+    check_nobody_is_accused(chaos.network)
     check_costs(chaos)

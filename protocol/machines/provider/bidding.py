@@ -7,16 +7,19 @@ the provider accepts those for which it has capacity. A bid reserves nothing: th
 the capacity. Bids are not saved: unpaid work costs no disk, and after a crash a bid is simply lost.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from protocol.machines.context import Context
-from protocol.machines.effects import Effect, Send
+from protocol.machines.effects import Accuse, Effect, Send
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.table import NOTHING, Groups, Transitions, pairs
 from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.commitment import commitment_of
-from protocol.rules.pricing import ask_of, list_rate, load_of
+from protocol.rules.fraud import Fraud, prove
+from protocol.rules.pricing import ask_of, list_rate, load_of, raised_ask
+from protocol.rules.standing import is_suspect
+from protocol.rules.verification import OpenedBid, award_fault, loss_fault, set_fault
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
@@ -43,11 +46,24 @@ NETWORK_SLACK_MS: Final = 2_000
 class Bidding:
     """What stays the same from the call to the award."""
 
-    call_id: CallId
-    call: Call
-    requester: PeerId
+    called: Signed[Call]
     bid: Bid
     nonce: bytes
+
+    @property
+    def call_id(self) -> CallId:
+        """Which auction it is."""
+        return CallId(self.called.content_id)
+
+    @property
+    def call(self) -> Call:
+        """What the requester wants."""
+        return self.called.message
+
+    @property
+    def requester(self) -> PeerId:
+        """Who called."""
+        return self.called.signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +80,9 @@ class Revealed:
 
     bidding: Bidding
     deadline_ms: int
-    commit_set: Signed[CommitSet] | None
-    """The set that contains our commitment; None in Profile Q, which has no commitments."""
+    bid: OpenedBid
+    outcome: bytes = b""
+    """The envelope of the Outcome that we heard; empty until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,8 @@ class StandingBy:
 
     bidding: Bidding
     deadline_ms: int
-    commit_set: Signed[CommitSet] | None
+    bid: OpenedBid
+    outcome: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,8 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
     policy = context.policy
     listed = list_rate(policy.prices, call.resources)
     ask = ask_of(listed, policy.floor_percent, load_of(policy.capacity, left))
+    if is_suspect(context.standing_of(event.signer), context.now_ms):
+        ask = raised_ask(ask, listed)
     slots = slots_in(left, call.resources, SLOTS_MAX)
     if slots == 0:
         return refuse(event, Refusal.BUSY, context, free_ms)
@@ -104,7 +124,7 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
         return refuse(event, Refusal.PRICE, context)
     bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots)
     nonce = context.signer.secret(b"bid", call_id)
-    bidding = Bidding(call_id, call, event.signer, bid, nonce)
+    bidding = Bidding(event, bid, nonce)
     if call.profile == QUICK:
         return _reveal(bidding, None, context)
     commitment = commitment_of(call_id, context.signer.peer_id, bid, nonce)
@@ -120,13 +140,68 @@ def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step
     own = commitment_of(bidding.call_id, context.signer.peer_id, bidding.bid, bidding.nonce)
     if event.signer != bidding.requester or own not in event.message.commitments:
         return state, NOTHING
+    if set_fault(event.message):
+        return state, NOTHING
     return _reveal(bidding, event, context)
 
 
-def hear_outcome(state: Revealed, event: Signed[Outcome], context: Context) -> Step:
-    """Discard our bid if nobody won; if another bidder won, the award may still pass to us."""
-    over = event.signer == state.bidding.requester and not event.message.winners
-    return (Over(), NOTHING) if over else (state, NOTHING)
+def compare_set(state: Opened, event: Signed[CommitSet], context: Context) -> Step:
+    """Accuse a requester that has signed another set for the same auction, and leave it."""
+    call, held = state.bid.call, state.bid.commit_set
+    if event.signer != call.signer or held is None or event.content_id == held.content_id:
+        return state, NOTHING
+    both = held.envelope, event.envelope
+    return Over(), _accuse(Fraud.EQUIVOCATION, context, call.envelope, *both)
+
+
+def hear_outcome(state: Opened, event: Signed[Outcome], context: Context) -> Step:
+    """Discard our bid if nobody won; if another bidder won, the award may still pass to us.
+
+    Accuse a requester whose outcome contradicts our bid, or an outcome that we heard before.
+    """
+    bid, told = state.bid, event.envelope
+    if event.signer != bid.call.signer or told == state.outcome:
+        return state, NOTHING
+    if state.outcome:
+        both = state.outcome, told
+        return Over(), _accuse(Fraud.EQUIVOCATION, context, bid.call.envelope, *both)
+    if loss_fault(bid, event.message):
+        return Over(), _accuse(Fraud.WRONGLY_LOST, context, *bid.envelopes, told)
+    if not event.message.winners:
+        return Over(), NOTHING
+    return replace(state, outcome=told), NOTHING
+
+
+def check_award(
+    state: Opened, event: Signed[Award], context: Context
+) -> tuple[Opened | None, tuple[Effect, ...]]:
+    """Return our bid as it is after its award, or None if the award breaks the rules.
+
+    In that case the requester is accused, if this can be proven.
+    """
+    bid, told = state.bid, event.message.outcome
+    if award_fault(bid, event.message, context.signer.network_id):
+        wrong = _accuse(Fraud.WRONG_PRICE, context, *bid.envelopes, event.envelope)
+        return None, wrong
+    if state.outcome not in {b"", told}:
+        return None, _accuse(Fraud.EQUIVOCATION, context, bid.call.envelope, state.outcome, told)
+    return replace(state, outcome=told), NOTHING
+
+
+def aborted_by(before: State, event: Any) -> PeerId | None:
+    """Return the requester that may have read our bid and ends its auction without an outcome.
+
+    Only in Profile V: in a quick auction, an outcome goes only to those whose bids have arrived.
+    """
+    if not isinstance(before, Revealed) or before.outcome or before.bid.commit_set is None:
+        return None
+    requester = before.bidding.requester
+    match event:
+        case DeadlineReached():
+            return requester
+        case Signed(signer, Cancel()) if signer == requester:
+            return requester
+    return None
 
 
 def withdraw(state: Committed | Revealed, event: Signed[Cancel], context: Context) -> Step:
@@ -141,7 +216,7 @@ def stand_by(state: Revealed, event: DeadlineReached, context: Context) -> Step:
     if not reuse_ms:
         return Over(), NOTHING
     deadline_ms = context.now_ms + reuse_ms
-    return StandingBy(state.bidding, deadline_ms, state.commit_set), NOTHING
+    return StandingBy(state.bidding, deadline_ms, state.bid, state.outcome), NOTHING
 
 
 def forget(state: Committed | StandingBy, event: DeadlineReached, context: Context) -> Step:
@@ -153,27 +228,36 @@ TRANSITIONS: Final[Transitions] = {
     (Committed, CommitSet): reveal,
     (Committed, Cancel): withdraw,
     (Committed, DeadlineReached): forget,
+    (Revealed, CommitSet): compare_set,
     (Revealed, Outcome): hear_outcome,
     (Revealed, Cancel): withdraw,
     (Revealed, DeadlineReached): stand_by,
+    (StandingBy, CommitSet): compare_set,
+    (StandingBy, Outcome): hear_outcome,
     (StandingBy, DeadlineReached): forget,
 }
 INPUTS: Final = (CommitSet, Outcome, Cancel, DeadlineReached)
 IGNORED: Final[Groups] = {
-    "late or repeated: our bid is open": (
-        pairs({Revealed, StandingBy}, {CommitSet}) | pairs({StandingBy}, {Outcome, Cancel})
+    "late: our bid binds us no longer anyway": pairs({StandingBy}, {Cancel}),
+    "the set was lost, or we had opened our bid, crashed, and heard the call again": (
+        pairs({Committed}, {Outcome})
     ),
-    "we had opened our bid, crashed, and heard the call again": pairs({Committed}, {Outcome}),
     "the auction has ended for us": pairs({Over}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {}
 
 
 def awardable(state: State, event: Signed[Award]) -> Opened | None:
-    """Return the bid that an award is for, or None if we have none open for this requester."""
-    if isinstance(state, Opened) and event.signer == state.bidding.requester:
-        return state
-    return None
+    """Return the bid that an award is for, or None if we have not opened it to this requester."""
+    if not isinstance(state, Opened) or event.signer != state.bidding.requester:
+        return None
+    return state if event.message.bid == state.bid.reveal.content_id else None
+
+
+def _accuse(fraud: Fraud, context: Context, *messages: bytes) -> tuple[Effect, ...]:
+    """Return the accusation that these messages of an auction prove; nothing if they prove none."""
+    proven = prove(fraud, context.signer.network_id, *messages)
+    return (Accuse(proven[1], proven[0]),) if proven else NOTHING
 
 
 def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Context) -> Step:
@@ -183,7 +267,7 @@ def _reveal(bidding: Bidding, commit_set: Signed[CommitSet] | None, context: Con
     window_ms = call.reveal_ms if commit_set else call.commit_ms
     deadline_ms = context.now_ms + window_ms + call.hold_ms + NETWORK_SLACK_MS
     send = Send(bidding.requester, opened.envelope, context.now_ms + window_ms, durable=False)
-    return Revealed(bidding, deadline_ms, commit_set), (send,)
+    return Revealed(bidding, deadline_ms, OpenedBid(bidding.called, commit_set, opened)), (send,)
 
 
 def refuse(event: Signed[Call], reason: Refusal, context: Context, free_ms: int = 0) -> Step:

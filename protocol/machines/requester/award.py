@@ -47,6 +47,8 @@ class Placement:
     """The usage that each payment step covers, as the provider's bid states."""
     binding: bool = True
     """Whether the provider has promised to take the award."""
+    answer_ms: int = 0
+    """How long the auction waited for bids: in a slow network answers take longer than usual."""
     gang: bool = False
     """Whether the job is a member of a gang. Older snapshots lack this and the next."""
     members: tuple[PeerId, ...] = ()
@@ -116,14 +118,14 @@ def begin(
     call, place = decided.auction.call, (decided.awards, attempt, slot.passed)
     award = context.signer.sign(
         Award(slot.call_id, decided.outcome, *place, slot.price.rate, slot.shift,
-              slot.price.evidence, slot.unit)
+              slot.price.evidence, slot.bid, slot.unit)
     )  # fmt: skip
     lease_id = lease_id_of(slot.call_id, *place, slot.provider)
     placement = Placement(
         job_id, attempt, slot.call_id, slot.provider, lease_id, award.content_id,
-        slot.price.rate, call.usage_ms_max, slot.voucher_ms, slot.binding, gang,
+        slot.price.rate, call.usage_ms_max, slot.voucher_ms, slot.binding, call.commit_ms, gang,
     )  # fmt: skip
-    state = Awarding(placement, context.now_ms + ACCEPT_MS)
+    state = Awarding(placement, context.now_ms + max(ACCEPT_MS, placement.answer_ms))
     told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
     return replace(decided, awards=decided.awards + 1), state, (
         _save(state),
@@ -151,7 +153,8 @@ def confirm(state: Accepted, event: MembersHeld, context: Context) -> Step:
 def _confirm(placement: Placement, accept: ContentId, context: Context) -> Step:
     amount_max = amount_of(placement.rate, placement.usage_ms_max)
     confirmed = context.signer.sign(LeaseConfirm(placement.lease_id, accept, amount_max))
-    following = Confirming(placement, context.now_ms + ACTIVE_MS, confirmed.content_id)
+    deadline_ms = context.now_ms + max(ACTIVE_MS, placement.answer_ms)
+    following = Confirming(placement, deadline_ms, confirmed.content_id)
     send = Send(placement.provider, confirmed.envelope, following.deadline_ms)
     return following, (_save(following), send)
 
@@ -236,7 +239,8 @@ LONGEST_MS: Final[Mapping[type, int]] = {
 
 def resume(state: Open, context: Context) -> State:
     """Continue an award after a restart; its messages are in the outbox."""
-    following: State = no_later(state, LONGEST_MS[type(state)], context)
+    longest_ms = max(LONGEST_MS[type(state)], state.placement.answer_ms)
+    following: State = no_later(state, longest_ms, context)
     return following
 
 

@@ -11,6 +11,7 @@ from protocol.values.limits import ENVELOPE_BYTES_MAX, GOSSIP_BYTES_MAX, OUTCOME
 from protocol.wire.messages.auction import (
     LOTTERY_ALL,
     NO_ID,
+    NO_LOSER,
     Bid,
     BidCommit,
     BidRefusal,
@@ -128,10 +129,10 @@ ROLE_OF: Final[dict[type, Role]] = {route.message: route.role for route in WIRE}
 
 __all__ = [
     "ACTIVE", "BY_NUMBER", "DEPLOYING", "FETCHED", "GONE", "LAUNCHING", "LOTTERY_ALL", "NO_ID",
-    "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "SERVING", "WAITING", "WIRE",
-    "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal", "Call",
-    "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "CommitSet", "Completed", "Deploy",
-    "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm", "LeaseEntry", "LeaseQuery",
+    "NO_LOSER", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "SERVING", "WAITING",
+    "WIRE", "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal",
+    "Call", "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "CommitSet", "Completed",
+    "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm", "LeaseEntry", "LeaseQuery",
     "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome", "Prices", "Ready", "Receipt",
     "Released", "Role", "Route", "Start", "Started", "Voucher", "Winner",
 ]  # fmt: skip

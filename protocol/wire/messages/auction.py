@@ -23,6 +23,8 @@ from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many
 NO_ID = ContentId(bytes(32))
 LOTTERY_ALL: Final = 1_000_000
 """Every provider may bid."""
+NO_LOSER: Final = RATE.high * WEIGHT_MAX // PPM + 1
+"""More than the score of any bid: no bid has lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,10 @@ class Outcome:
     """The best bid first; empty if nobody won."""
     clearing: Annotated[int, Key(4), RATE]
     """The rate of the first winner's first slot; 0 if nobody won."""
-    opened: Annotated[int, Key(5), Int(0, BIDS_MAX)]
-    unopened: Annotated[int, Key(6), Int(0, BIDS_MAX)]
+    opened: Annotated[tuple[int, ...], Key(5), Many(Int(0, BIDS_MAX - 1), BIDS_MAX)]
+    """The positions in the set, from 0, of the commitments that were opened, ascending."""
+    losing_score: Annotated[int, Key(6), Int(0, NO_LOSER)]
+    """The least score of a bid that has slots left; NO_LOSER if none has."""
 
 
 @dataclass(frozen=True, slots=True)

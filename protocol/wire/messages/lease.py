@@ -50,6 +50,8 @@ class Award:
     shift: Annotated[int, Key(7), Int(0, 4)]
     evidence: Annotated[tuple[bytes, ...], Key(8), Many(Bytes(1, 512), SETTERS_MAX)]
     """The envelopes of the reveals that set the price; empty if the call's highest rate did."""
+    bid: Annotated[ContentId, Key(10), DIGEST]
+    """The content id of the reveal that is awarded."""
     unit: Annotated[int, Key(9), Int(0, SLOTS_MAX - 1)] = 0
     """Which of the winner's slots this is."""
 

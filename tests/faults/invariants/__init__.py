@@ -19,6 +19,7 @@ from tests.faults.invariants import (
     finished,
     gang_together,
     hold,
+    innocent,
     legal,
     nothing_left,
     one_payee,
@@ -35,7 +36,7 @@ from tests.faults.invariants import (
 ALL: Final = (
     capacity, one_start, one_payee, nothing_left, reaped, same_bytes, hold, fallbacks,
     fenced_first, vouchers_grow, amounts, exposure, books, told_cost, legal, finished,
-    delivered_once, sealed, price, evidence, gang_together, replayed,
+    delivered_once, sealed, price, evidence, gang_together, innocent, replayed,
 )  # fmt: skip
 """`replayed` is the last: it gives the nodes further inputs."""
 AT_STEP: Final[Mapping[str, Callable[..., Iterable[str]]]] = {

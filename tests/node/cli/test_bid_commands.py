@@ -1,5 +1,7 @@
 """The command bids. Spec: specs/bids.md."""
 
+from dataclasses import replace
+
 
 def test_bids(cli):
     head, lost, refused = cli("bids").out.splitlines()
@@ -16,6 +18,16 @@ def test_bids_as_json_and_their_limit(cli):
     assert (lost["result"], lost["ask_hour"], lost["awards"]) == ("lost", "0.0110", 0)
     assert (lost["slots"], lost["refusal"]) == (3, None)
     assert cli("bids", "--limit", "0").code == 2
+
+
+def test_a_requester_that_cheated(cli, daemon, monkeypatch):
+    (lost,) = daemon.service.bids(1)
+    cheated = replace(lost, result="cheated", proof="abab-wrongly-lost.proof")
+    monkeypatch.setattr(daemon.service, "bids", lambda _: (cheated,))
+    told = cli("bids")
+    assert "cheated" in told.out
+    assert "proven: proofs/abab-wrongly-lost.proof in the node's data folder" in told.err
+    assert cli("bids", "--json").lines[0]["proof"] == "abab-wrongly-lost.proof"
 
 
 def test_a_node_that_nobody_has_asked(cli, daemon, monkeypatch):

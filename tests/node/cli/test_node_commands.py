@@ -49,6 +49,15 @@ def test_bids_that_reached_nobody(cli, daemon, monkeypatch):
     assert cli("status", "--json").json["provider"]["bids_undelivered"] == 3
 
 
+def test_proofs_are_counted_if_there_are_any(cli, daemon, monkeypatch):
+    status = daemon.service.status()
+    assert "proofs" not in cli("status").out
+    some = replace(status, provider=replace(status.provider, proofs=2))
+    monkeypatch.setattr(daemon.service, "status", lambda: some)
+    assert "proofs    2 of fraud\n" in cli("status").out
+    assert cli("status", "--json").json["provider"]["proofs"] == 2
+
+
 def test_illegal_inputs_are_shown_if_there_are_any(cli, daemon, monkeypatch):
     status = daemon.service.status()
     assert "illegal" not in cli("status").out

@@ -11,7 +11,8 @@ from node.storage.journal import OutboxRow
 from protocol.core.jobs import Ending, Job
 from protocol.machines import effects
 from protocol.machines.events import Running
-from protocol.values.ids import digest_of
+from protocol.rules.fraud import Finding, Fraud
+from protocol.values.ids import CallId, digest_of
 from protocol.wire.job import Workload
 from tests.node.fixtures import ADA, BEA, JOB, LEASE, launch_of, ref_of, spec_of
 
@@ -27,6 +28,10 @@ PROGRESS = effects.Progress(JOB, 1, 2)
 SETTLE = effects.Settle(LEASE, BEA.peer_id, ADA.peer_id, 1_000, 10**9, b"p", b"c")
 PUBLISH, ADVERTISE = effects.Publish("topic", b"call"), effects.Advertise(b"record", 7)
 SEND = OutboxRow(3, BEA.peer_id, b"message", 10)
+FINDING = Finding(
+    Fraud.WRONGLY_LOST, ADA.peer_id, None, CallId(bytes(32)), 1, bytes(8), "why"
+)  # fmt: skip
+ACCUSE = effects.Accuse(FINDING, b"proof")
 KILL, DROP, EXTEND = effects.Kill(LEASE), effects.Drop(LEASE), effects.Extend(LEASE, 1)
 
 
@@ -62,6 +67,7 @@ def performed(effect: Any) -> list[Any]:
     (PROGRESS, ("jobs.progressed", PROGRESS)),
     (FOLLOW, ("results.follow_log", FOLLOW)),
     (FETCH, ("results.fetch_outputs", FETCH)),
+    (ACCUSE, ("proofs.keep", ACCUSE)),
     (PREPARE, ("executions.prepare", PREPARE)),
     (LAUNCH, ("executions.launch", LAUNCH)),
     (EXTEND, ("executions.extend", EXTEND)),

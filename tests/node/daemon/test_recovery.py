@@ -74,7 +74,7 @@ async def write(node: Node, journal: Journal) -> None:
 
 async def resumed(node_folder: NodeFolder, node: Node, policy: Policy) -> tuple[Core, list[Effect]]:
     """Return a new core after the recovery, and what is to be done."""
-    past = await recall(node_folder.journal, node_folder.context, 0)
+    past = await recall(node_folder.journal, node_folder.context, node_folder.proofs, 0)
     core = Core(node.signer, Policy())
     # The network has a clock of its own: for the new life it stands still.
     return core, core.recover(past.saved, policy, _latest_ms(past.saved))
@@ -159,7 +159,7 @@ async def test_jobs_that_have_ended_rest(ada: NodeFolder) -> None:
     ]
     for job in ended:
         await ada.journal.commit(commit_of([Save("job", job.job_id, job)], ADA.peer_id, 1))
-    past = await recall(ada.journal, ada.context, 0)
+    past = await recall(ada.journal, ada.context, ada.proofs, 0)
     assert past.saved.jobs == ()
     assert past.phases == {}
     core = Core(ADA, Policy())
@@ -173,7 +173,7 @@ async def test_what_open_jobs_need_is_pinned_and_their_phase_known(ada: NodeFold
     job = Job(JOB, spec_of(workload), 1)
     saved = [Save("job", JOB, job), Report(JOB, Running(BEA.peer_id))]
     await ada.journal.commit(commit_of(saved, ADA.peer_id, 1))
-    past = await recall(ada.journal, ada.context, 0)
+    past = await recall(ada.journal, ada.context, ada.proofs, 0)
     assert past.phases == {JOB: "running"}
     parts = {part.digest for part in await ada.images.parts(workload.image)}
     (pinned,) = ada.blobs._pins.values()
@@ -189,7 +189,7 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: NodeFolder, state: type) -
     lease_id = found.hold.lease_id
     snapshot = Snapshot("provider-lease", lease_id, "state", to_snapshot(state_here))
     await bea.journal.commit(Commit((snapshot,)))
-    await recall(bea.journal, bea.context, 0)
+    await recall(bea.journal, bea.context, bea.proofs, 0)
     parts = {part.digest for part in await bea.images.parts(workload.image)}
     assert bea.blobs._pins[pins_of(lease_id)] == parts | {digest_of(b"1")}
     assert bea.context.image_cache._pins == {lease_id: workload.image}
@@ -208,7 +208,7 @@ async def test_outputs_that_were_not_fetched_yet_are_pinned(bea: NodeFolder) -> 
     log = await bea.blobs.put_bytes(b"log", "log")
     listing = await bea.blobs.put_bytes(encode(Outputs((), log)), "output")
     lease_id = await settling(bea, listing.digest)
-    await recall(bea.journal, bea.context, 0)
+    await recall(bea.journal, bea.context, bea.proofs, 0)
     assert bea.blobs._pins[pins_of(lease_id)] == {listing.digest, log.digest}
 
 
@@ -216,7 +216,7 @@ async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
     bea: NodeFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     await settling(bea, ref_of(b"gone").digest)
-    await recall(bea.journal, bea.context, 0)
+    await recall(bea.journal, bea.context, bea.proofs, 0)
     assert "outputs that a requester has not fetched are gone" in caplog.text
 
 
@@ -230,7 +230,7 @@ async def test_run_folders_of_leases_that_are_over_go(bea: NodeFolder) -> None:
     mine, others = bea.context.run_folder(lease_id), bea.run_folder()
     mine.mkdir()
     others.mkdir()
-    await recall(bea.journal, bea.context, 0)
+    await recall(bea.journal, bea.context, bea.proofs, 0)
     assert bea.sandbox.removed == [others]
     assert mine.exists()
     # The sandbox knows containers by their names: with others it would kill what we go on with.
@@ -242,13 +242,13 @@ async def test_a_folder_that_cannot_be_removed_does_not_keep_the_node_from_start
 ) -> None:
     bea.run_folder().mkdir()
     bea.sandbox.refuses = SandboxUnavailable("it is stuck")
-    await recall(bea.journal, bea.context, 0)
+    await recall(bea.journal, bea.context, bea.proofs, 0)
     assert "it is stuck" in caplog.text
 
 
 async def test_without_a_sandbox_folders_stay(bea: NodeFolder) -> None:
     bea.run_folder().mkdir()
-    await recall(bea.journal, replace(bea.context, sandbox=None), 0)
+    await recall(bea.journal, replace(bea.context, sandbox=None), bea.proofs, 0)
     assert bea.run_folder().exists()
 
 
@@ -258,13 +258,13 @@ async def test_without_a_sandbox_folders_stay(bea: NodeFolder) -> None:
 async def test_messages_that_are_owed_and_those_that_are_late(bea: NodeFolder) -> None:
     messages = [NewMessage(ADA.peer_id, b"late", 10), NewMessage(ADA.peer_id, b"owed", 1_000)]
     await bea.journal.commit(Commit(outbox=tuple(messages)))
-    past = await recall(bea.journal, bea.context, 100)
+    past = await recall(bea.journal, bea.context, bea.proofs, 100)
     assert [row.envelope for row in past.outbox] == [b"owed"]
 
 
 async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: NodeFolder) -> None:
     await bea.journal.set_fact(SEQUENCE_FACT, (2**50).to_bytes(8))
-    past = await recall(bea.journal, bea.context, 0)
+    past = await recall(bea.journal, bea.context, bea.proofs, 0)
     core = Core(BEA, Policy())
     core.recover(past.saved, provider_policy(), 5)
     assert core.presence.record is not None
@@ -274,14 +274,14 @@ async def test_sequence_numbers_go_on_even_if_the_clock_went_back(bea: NodeFolde
 async def test_who_settled_with_us_is_known_again(bea: NodeFolder) -> None:
     paid = Settle(LEASE, BEA.peer_id, ADA.peer_id, 1, 1, b"proposal", b"countersign")
     await bea.journal.commit(commit_of([paid], BEA.peer_id, 1))
-    past = await recall(bea.journal, bea.context, 0)
+    past = await recall(bea.journal, bea.context, bea.proofs, 0)
     core = Core(BEA, Policy())
     core.recover(past.saved, provider_policy(), 5)
     assert core.standings.of(ADA.peer_id).settled
 
 
 async def test_the_first_start_of_all(bea: NodeFolder) -> None:
-    past = await recall(bea.journal, bea.context, 0)
+    past = await recall(bea.journal, bea.context, bea.proofs, 0)
     assert past == Past(Saved(), (), {}, {})
 
 

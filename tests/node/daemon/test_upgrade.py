@@ -41,7 +41,7 @@ async def test_a_folder_of_an_earlier_version(
         node_folder = await make_node_folder(
             tmp_path, journal, streams.opener(ADA.peer_id), ObedientSandbox()
         )
-        past = await recall(journal, node_folder.context, START_MS)
+        past = await recall(journal, node_folder.context, node_folder.proofs, START_MS)
         core = Core(ADA, provider_policy())
         effects = core.recover(past.saved, provider_policy(), START_MS)
         own, others = core.requester, core.provider

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from node.service.bids import answered_call_view
 from protocol.core.bid_history import AnsweredCall, BidResult
+from protocol.rules.fraud import Fraud
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
 from protocol.wire.job import Resources
@@ -20,4 +21,10 @@ def test_prices_are_an_hour_and_a_refusal_asks_nothing():
     assert view.refusal is None
     busy = replace(BID, result=BidResult.REFUSED, price=0, refusal=Refusal.BUSY)
     refused = answered_call_view(busy)
+    assert refused.proof is None
     assert (refused.ask_hour, refused.price_hour, refused.refusal) == (None, None, "busy")
+
+
+def test_a_proof_is_named_by_its_file():
+    cheated = replace(BID, result=BidResult.CHEATED, fraud=Fraud.WRONGLY_LOST)
+    assert answered_call_view(cheated).proof == f"{'0' * 16}-wrongly-lost.proof"

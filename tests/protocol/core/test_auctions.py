@@ -22,10 +22,10 @@ from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction import Decided, Lost
 from protocol.rules.pricing import Cap
 from protocol.values.ids import CallId, JobId
-from protocol.values.limits import BIDDERS_WANTED
-from protocol.values.reasons import Failure
+from protocol.values.limits import BIDDERS_WANTED, COMMIT_MS, REVEAL_MS
+from protocol.values.reasons import Failure, Refusal
 from protocol.wire.job import QUICK
-from protocol.wire.messages import LOTTERY_ALL, NO_ID, Bid, BidReveal
+from protocol.wire.messages import LOTTERY_ALL, NO_ID, Bid, BidCommit, BidRefusal, BidReveal
 from tests.driven import START_MS
 from tests.protocol.machines.requester.auction.test_deciding import CONTEXT
 from tests.simulated_network import job_spec
@@ -142,6 +142,40 @@ def test_the_supply_is_known_after_an_auction() -> None:
     assert isinstance(lost, Lost)
     assert lost.reason is Failure.NO_BIDS
     assert opened.auctions.supply(CLASS) == 1
+
+
+def commit_ms(opened: Opened) -> int:
+    """Return the window of the next call."""
+    return opened.auctions.states[opened.call()].auction.call.commit_ms
+
+
+def test_a_bid_that_comes_too_late_for_a_lost_auction_widens_the_windows() -> None:
+    opened = Opened()
+    call_id = opened.call()
+    opened.decide(call_id)
+    refusal = SIGNERS[1].sign(BidRefusal(call_id, Refusal.BUSY))
+    opened.auctions.hear(call_id, refusal, CONTEXT)
+    assert commit_ms(opened) == COMMIT_MS, "who refuses would not have bid in time either"
+    bid = Bid(10, "embedded", 1, 10_000, 35_000, 0)
+    for signer in SIGNERS[1:3]:
+        late = signer.sign(BidReveal(call_id, NO_ID, bid, bytes(32)))
+        assert opened.auctions.hear(call_id, late, CONTEXT) == (None, [])
+    assert commit_ms(opened) == 2 * COMMIT_MS
+    opened.decide(opened.call(), (10, 1))
+    assert commit_ms(opened) == COMMIT_MS, "it was quick again"
+
+
+def test_an_auction_in_which_nobody_opened_its_bid_widens_the_windows() -> None:
+    opened = Opened()
+    job = replace(JOB, spec=job_spec(rate_max=100))
+    call_id = opened.call(job=job)
+    opened.auctions.hear(call_id, SIGNERS[1].sign(BidCommit(call_id, bytes(32))), CONTEXT)
+    for _ in range(2):
+        sale, _ = opened.auctions.step(call_id, DeadlineReached(), CONTEXT)
+    assert isinstance(sale, Lost)
+    assert sale.reason is Failure.EXHAUSTED
+    following = opened.auctions.states[opened.call(job=job)].auction.call
+    assert (following.commit_ms, following.reveal_ms) == (2 * COMMIT_MS, 2 * REVEAL_MS)
 
 
 def test_a_cancelled_auction_is_over() -> None:

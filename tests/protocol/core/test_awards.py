@@ -17,7 +17,7 @@ from protocol.values.ids import CallId, JobId
 from protocol.values.limits import GANG_HOLD_MS
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import gang_of, member_id
-from protocol.wire.messages import AwardAccept, LeaseConfirm
+from protocol.wire.messages import NO_ID, AwardAccept, LeaseConfirm
 from tests.driven import START_MS
 from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
@@ -40,7 +40,7 @@ class Placing:
         self.awards = Awards({})
 
     def begin(self, job: Job, who: int) -> award.Placement:
-        slot = SoldSlot(CALL_ID, SIGNERS[who].peer_id, 10, 10_000, 0, Price(20), 20, 0, 0)
+        slot = SoldSlot(CALL_ID, SIGNERS[who].peer_id, 10, 10_000, 0, Price(20), 20, 0, 0, NO_ID)
         self.decided, effects = self.awards.begin(job, self.decided, slot, CONTEXT)
         assert any(isinstance(effect, Send) for effect in effects)
         return self.awards.states[self.awards.of_job(job.job_id)].placement

@@ -22,7 +22,7 @@ OWN, OTHER = CONTEXT.signer.peer_id, EVE.peer_id
 
 
 def ended(called: Signed[Call], *winners: Winner, rate: int = 2_900, who: Any = ANN) -> Signed[Any]:
-    return who.sign(Outcome(CallId(called.content_id), NO_ID, winners, rate, 1, 0))
+    return who.sign(Outcome(CallId(called.content_id), NO_ID, winners, rate, (), rate))
 
 
 def only(provider: Provider) -> AnsweredCall:
@@ -59,7 +59,7 @@ def test_an_outcome_ends_a_bid_once(
     assert (only(provider).result, only(provider).price) == (result, rate)
     assert only(provider).winner == (OTHER if winners else None)
     assert only(provider).why.startswith(why)
-    provider.hear(ended(called), CONTEXT)
+    provider.hear(ended(called, *winners, rate=rate), CONTEXT)
     assert only(provider).result == result
 
 
@@ -78,8 +78,9 @@ def test_an_award_is_a_win_even_after_a_loss() -> None:
     assert (only(provider).result, only(provider).awards) == ("won", 1)
     assert (only(provider).price, only(provider).why) == (3_000, "an award became a lease")
     later_win, called = bidding()
-    later_win.hear(ended(called, Winner(OTHER, 1)), CONTEXT)
-    later_win.hear(award_of(called), CONTEXT)
+    told = ended(called, Winner(OTHER, 1))
+    later_win.hear(told, CONTEXT)
+    later_win.hear(award_of(called, outcome=told.envelope, offer=1), CONTEXT)
     assert (only(later_win).result, only(later_win).why) == ("won", "an award passed on to us")
 
 

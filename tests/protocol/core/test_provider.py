@@ -11,19 +11,19 @@ import pytest
 from protocol.core.provider import Provider
 from protocol.core.standings import Standings
 from protocol.machines.context import Context, Policy
-from protocol.machines.effects import Kill, Learn, Send
+from protocol.machines.effects import Learn, Send
 from protocol.machines.inputs import DeadlineReached, StopRequested
 from protocol.machines.provider import lease
-from protocol.machines.provider.bidding import Revealed
+from protocol.machines.provider.bidding import Revealed, StandingBy
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
 from protocol.values.ids import CallId, LeaseId, lease_id_of
-from protocol.values.limits import EXPOSURE_MS
 from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed, open_envelope
-from protocol.wire.job import QUICK, VICKREY, Resources, Workload
+from protocol.wire.job import QUICK, VICKREY, Resources
 from protocol.wire.messages import (
     NO_ID,
+    NO_LOSER,
     Award,
     AwardAccept,
     AwardDecline,
@@ -51,6 +51,9 @@ CALL = Call(
 )
 
 
+WON = (Winner(SIGNERS[0].peer_id, 1),)
+
+
 def fresh() -> Provider:
     """Return a provider that has dealt with nobody."""
     return Provider(Standings(), {}, {})
@@ -74,14 +77,24 @@ def said(effects: list[Any]) -> list[Message]:
 def award_of(
     called: Signed[Call], who: Any = ANN, rate: int = 3_000, *,
     closed: Signed[CommitSet] | None = None, evidence: tuple[bytes, ...] = (),
-    outcome: bytes = b"",
+    outcome: bytes = b"", offer: int = 0, provider: Provider | None = None,
 ) -> Signed[Award]:  # fmt: skip
-    """Return an award of an auction whose bids were all opened, to us."""
+    """Return an award of an auction whose bids were all opened, for the provider's bid.
+
+    Without a provider, for the bid of one that has leased nothing.
+    """
     call_id, set_id = CallId(called.content_id), closed.content_id if closed else NO_ID
-    bids = len(closed.message.commitments) if closed else 1
-    winners = (Winner(SIGNERS[0].peer_id, 1),)
-    told = who.sign(Outcome(call_id, set_id, winners, rate, bids, 0)).envelope
-    return who.sign(Award(call_id, outcome or told, 0, 0, 0, rate, 0, evidence))
+    opened = tuple(range(len(closed.message.commitments))) if closed else ()
+    losing = rate if evidence else NO_LOSER
+    told = who.sign(Outcome(call_id, set_id, WON, rate, opened, losing)).envelope
+    if provider is None:
+        provider = fresh()
+        provider.hear(called, CONTEXT)
+        if closed:
+            provider.hear(closed, CONTEXT)
+    state = provider.biddings.get(call_id)
+    bid = state.bid.reveal.content_id if isinstance(state, Revealed | StandingBy) else NO_ID
+    return who.sign(Award(call_id, outcome or told, 0, 0, offer, rate, 0, evidence, bid))
 
 
 def won(
@@ -90,7 +103,7 @@ def won(
     """Let the provider win a quick auction."""
     called = call(who, **more)
     provider.hear(called, context)
-    provider.hear(award_of(called, who, rate), context)
+    provider.hear(award_of(called, who, rate, provider=provider), context)
     return lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
 
 
@@ -170,7 +183,7 @@ def test_who_has_as_many_jobs_as_its_owner_wants_is_busy() -> None:
 
 # Awards.
 
-OUTCOME = Outcome(CallId(call().content_id), NO_ID, (Winner(SIGNERS[0].peer_id, 1),), 3_000, 1, 0)
+OUTCOME = Outcome(CallId(call().content_id), NO_ID, WON, 3_000, (), NO_LOSER)
 
 
 def test_an_award_makes_a_lease_and_holds_capacity() -> None:
@@ -195,7 +208,7 @@ def test_an_award_makes_a_lease_and_holds_capacity() -> None:
         (award_of(call(), evidence=(b"noise",)), Decline.EVIDENCE),
         (award_of(call(), outcome=b"noise"), Decline.EVIDENCE),
         (
-            award_of(call(), outcome=ANN.sign(replace(OUTCOME, unopened=1)).envelope),
+            award_of(call(), outcome=ANN.sign(replace(OUTCOME, opened=(0,))).envelope),
             Decline.EVIDENCE,
         ),
         (award_of(call(), outcome=EVE.sign(OUTCOME).envelope), Decline.EVIDENCE),
@@ -262,6 +275,8 @@ def test_evidence_must_be_a_bid_of_another_under_the_set() -> None:
     wrong = award_of(called, rate=3_001, evidence=(forged,), closed=closed)
     (decline,) = said(provider.hear(wrong, CONTEXT))
     assert isinstance(decline, AwardDecline)
+    provider = fresh()
+    assert vickrey(provider, ANN, other) == closed
     fair = EVE.sign(BidReveal(call_id, closed.content_id, other, bytes(32))).envelope
     right = award_of(called, rate=4_000, evidence=(fair,), closed=closed)
     (accept,) = said(provider.hear(right, CONTEXT))
@@ -346,7 +361,7 @@ def test_stopping_gives_every_lease_back() -> None:
     for who in (ANN, AMY):
         called = call(who, resources=Resources(1))
         provider.hear(called, CONTEXT)
-        provider.hear(award_of(called, who, rate=1_000), CONTEXT)
+        provider.hear(award_of(called, who, rate=1_000, provider=provider), CONTEXT)
     assert len(said(provider.handle(StopRequested(), CONTEXT))) == 2
     assert not provider.leases
 
@@ -356,8 +371,9 @@ def test_the_loser_keeps_its_bid_ready() -> None:
     called = call()
     provider.hear(called, CONTEXT)
     call_id = CallId(called.content_id)
-    provider.hear(ANN.sign(Outcome(call_id, NO_ID, (Winner(EVE.peer_id, 1),), 1, 2, 0)), CONTEXT)
-    (accept,) = said(provider.hear(award_of(called), CONTEXT))
+    told = ANN.sign(Outcome(call_id, NO_ID, (Winner(EVE.peer_id, 1),), 1, (), 1))
+    provider.hear(told, CONTEXT)
+    (accept,) = said(provider.hear(award_of(called, outcome=told.envelope, offer=1), CONTEXT))
     assert isinstance(accept, AwardAccept)
 
 
@@ -366,29 +382,3 @@ def test_a_cancelled_auction_is_forgotten() -> None:
     provider.hear(call(), CONTEXT)
     provider.hear(ANN.sign(Cancel(CallId(call().content_id))), CONTEXT)
     assert not provider.biddings
-
-
-def run_unpaid(provider: Provider, leases: list[LeaseId]) -> None:
-    """Let the containers of leases run to the end of what may be unpaid, one after another."""
-    for place, lease_id in enumerate(leases):
-        state = provider.leases[lease_id]
-        provider.leases[lease_id] = lease.Serving(
-            state.hold, START_MS + EXPOSURE_MS + place, bytes(32), Workload(bytes(32), ("x",)),
-            started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
-        )  # fmt: skip
-
-
-def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
-    """Those that were paused first end first."""
-    roomy = replace(POLICY, jobs_max=9, capacity=Capacity(9, 9_000, 9_000))
-    policy = replace(roomy, pause_memory_mib=2 * CALL.resources.memory_mib)
-    context, provider = replace(CONTEXT, policy=policy), fresh()
-    nonces = [bytes([number]) * 16 for number in range(3)]
-    leases = [won(provider, context=context, nonce=nonce) for nonce in nonces]
-    run_unpaid(provider, leases)
-    killed = []
-    for place in range(3):
-        at = replace(later(EXPOSURE_MS + place), policy=policy)
-        told = provider.handle(DeadlineReached(), at)
-        killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
-    assert killed == [[], [], [leases[0]]]

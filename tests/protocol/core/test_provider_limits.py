@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from protocol.core import provider as module
-from protocol.machines.effects import Learn, Send
+from protocol.core.provider import Provider
+from protocol.machines.effects import Kill, Learn, Send
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
+from protocol.rules.capacity import Capacity
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import Standing
-from protocol.values.ids import CallId, lease_id_of
+from protocol.values.ids import CallId, LeaseId, lease_id_of
 from protocol.values.limits import (
     ALL_CALLS_BURST,
     ALL_CALLS_PER_MINUTE,
     CALLS_BURST,
+    EXPOSURE_MS,
 )
 from protocol.values.reasons import Decline, Refusal
 from protocol.wire.envelope import Signer
@@ -34,10 +37,11 @@ from protocol.wire.messages import (
     CommitSet,
     LeaseRelease,
 )
-from tests.driven import START_MS
+from tests.driven import POLICY, START_MS
 from tests.protocol.core.test_provider import (
     AMY,
     ANN,
+    CALL,
     CONTEXT,
     EVE,
     award_of,
@@ -306,3 +310,29 @@ def test_late_copies_of_call_and_award_do_not_bring_a_lease_back(
     won(provider, nonce=b"1" * 16)
     provider.handle(DeadlineReached(), later(120_000))
     assert said(provider.hear(called, later(120_000)))
+
+
+def run_unpaid(provider: Provider, leases: list[LeaseId]) -> None:
+    """Let the containers of leases run to the end of what may be unpaid, one after another."""
+    for place, lease_id in enumerate(leases):
+        state = provider.leases[lease_id]
+        provider.leases[lease_id] = lease.Serving(
+            state.hold, START_MS + EXPOSURE_MS + place, bytes(32), Workload(bytes(32), ("x",)),
+            started_ms=START_MS, beat=0, paid_ms=0, vouchers=0, voucher=b"", started=True,
+        )  # fmt: skip
+
+
+def test_paused_containers_hold_no_more_memory_than_the_owner_allows() -> None:
+    """Those that were paused first end first."""
+    roomy = replace(POLICY, jobs_max=9, capacity=Capacity(9, 9_000, 9_000))
+    policy = replace(roomy, pause_memory_mib=2 * CALL.resources.memory_mib)
+    context, provider = replace(CONTEXT, policy=policy), fresh()
+    nonces = [bytes([number]) * 16 for number in range(3)]
+    leases = [won(provider, context=context, nonce=nonce) for nonce in nonces]
+    run_unpaid(provider, leases)
+    killed = []
+    for place in range(3):
+        at = replace(later(EXPOSURE_MS + place), policy=policy)
+        told = provider.handle(DeadlineReached(), at)
+        killed.append([effect.lease_id for effect in told if isinstance(effect, Kill)])
+    assert killed == [[], [], [leases[0]]]

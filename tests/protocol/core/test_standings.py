@@ -9,6 +9,7 @@ from protocol.core import standings
 from protocol.core.standings import Standings
 from protocol.rules.standing import BROKEN, STRANGER, Standing
 from protocol.values.ids import PeerId
+from protocol.values.limits import BARRED_MS
 
 ANN, BEN, EVE = map(PeerId, ("ann", "ben", "eve"))
 
@@ -41,3 +42,11 @@ def test_who_settled_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPa
     for peer in (ANN, BEN, ANN, EVE):
         known.settle(peer)
     assert [known.of(peer).settled for peer in (ANN, BEN, EVE)] == [True, False, True]
+
+
+def test_conduct_is_remembered() -> None:
+    known = Standings()
+    known.note_abort(ANN, 7)
+    known.bar(EVE, 9)
+    assert known.of(ANN).aborts == (7,)
+    assert known.of(EVE).barred_until_ms == 9 + BARRED_MS

@@ -117,7 +117,7 @@ def test_several_leases_at_once_count_together() -> None:
         provider.lease_of(ANN)
     called = call(nonce=bytes([9]) * 16, resources=Resources(1))
     provider.half.hear(called, provider.context())
-    award = award_of(called, rate=1_000)
+    award = award_of(called, rate=1_000, provider=provider.half)
     over = provider.context(UNPAID_MS_MAX // 2 + 1)
     assert provider.half.unpaid.refusal(ANN.peer_id, over) is Refusal.UNPAID
     (answer,) = said(provider.half.hear(award, provider.context()))

@@ -5,18 +5,14 @@ Spec: specs/auction.md#selection.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import (
     Offer,
-    award_fault,
     is_drawn,
-    outcome_fault,
     price_of,
     rank,
     shares_of,
@@ -24,18 +20,11 @@ from protocol.rules.selection import (
 from protocol.values.ids import CallId, ContentId, PeerId
 from protocol.values.limits import SETTERS_MAX, WEIGHT_MAX
 from protocol.values.units import PPM
-from protocol.wire.envelope import Signed
 from protocol.wire.job import QUICK, VICKREY, Resources
 from protocol.wire.messages import (
     LOTTERY_ALL,
-    NO_ID,
-    Award,
     Bid,
-    BidReveal,
     Call,
-    CommitSet,
-    Outcome,
-    Winner,
 )
 from tests.strategies import SIGNERS
 
@@ -238,163 +227,3 @@ def test_a_lottery_draws_its_share_of_the_providers() -> None:
     assert set(drawn) <= {peer for peer in peers if is_drawn(CALL_ID, peer, LOTTERY_ALL // 5)}
     other = [peer for peer in peers if is_drawn(CallId(bytes([1]) * 32), peer, LOTTERY_ALL // 10)]
     assert drawn != other
-
-
-# What a winner checks.
-
-
-def setter(ask: int, signer: int = 1, slots: int = 1) -> Signed[BidReveal]:
-    return SIGNERS[signer].sign(BidReveal(CALL_ID, NO_ID, bid(ask, slots), NONCE))
-
-
-def commit_set(*asks: int) -> CommitSet:
-    peers = [signer.peer_id for signer in SIGNERS]
-    digests = [commitment_of(CALL_ID, peer, bid(ask), NONCE)
-               for peer, ask in zip(peers, asks, strict=False)]  # fmt: skip
-    return CommitSet(CALL_ID, tuple(sorted(digests)))
-
-
-def award(rate: int, call_id: CallId = CALL_ID, unit: int = 0, shift: int = 0) -> Award:
-    return Award(call_id, b"outcome", 0, 0, 0, rate, shift, (), unit)
-
-
-OWN = SIGNERS[0].peer_id
-QUICK_CALL = replace(CALL, profile=QUICK)
-OTHER_CALL = CallId(bytes([1]) * 32)
-SOLD = Outcome(CALL_ID, NO_ID, (Winner(OWN, 1),), 50, 3, 0)
-UNSOLD = replace(SOLD, winners=())
-TO_ANOTHER = replace(SOLD, winners=(Winner(SIGNERS[1].peer_id, 1),))
-THREE = commit_set(30, 50, 70)
-FAULTS = [
-    (CALL, THREE, award(50), [setter(50)], ""),
-    (CALL, THREE, award(50), [setter(50), setter(70, 2)], ""),
-    (CALL, THREE, award(70, shift=1), [setter(50), setter(70, 2)], ""),
-    (CALL, THREE, award(100), [], ""),
-    (CALL, THREE, award(100, shift=1), [setter(50)], ""),
-    (CALL, THREE, award(29), [], "the award pays less than the ask"),
-    (CALL, THREE, award(50), [], "the price has no evidence"),
-    (CALL, THREE, award(50, shift=1), [setter(50)], "the price has no evidence"),
-    (CALL, THREE, award(50, shift=1), [setter(50), setter(70, 2)], "the evidence gives another"),
-    (CALL, THREE, award(49), [setter(49)], "the bid that set the price has no commitment"),
-    (CALL, THREE, award(49), [setter(50)], "the evidence gives another price"),
-    (CALL, THREE, award(100), [setter(50)], "the evidence gives another price"),
-    (CALL, THREE, award(50, shift=1), [setter(50)] * 2, "the evidence repeats a bid"),
-    (CALL, commit_set(30), award(50), [setter(50)], "the bid that set the price has no"),
-    (CALL, None, award(50), [setter(50)], "the bid that set the price has no commitment"),
-    (CALL, THREE, award(50), [setter(50, 2)], "the bid that set the price has no"),
-    (CALL, commit_set(30, 20), award(30), [setter(20)], "the evidence is no losing bid"),
-    (CALL, THREE, award(50, OTHER_CALL), [setter(50)], "the evidence is no losing bid"),
-    (QUICK_CALL, None, award(30), [], ""),
-    (QUICK_CALL, None, award(31), [], "Profile Q pays the ask"),
-    (QUICK_CALL, None, award(29), [], "the award pays less than the ask"),
-]
-
-
-@pytest.mark.parametrize("call, known, given_award, evidence, fault", FAULTS)
-def test_a_winner_sees_what_is_wrong_with_its_price(
-    call: Call, known: CommitSet | None, given_award: Award, evidence: Any, fault: str
-) -> None:
-    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
-    found = award_fault(call, known, own, given_award, (SOLD, evidence))
-    assert found.startswith(fault)
-    assert bool(found) == bool(fault)
-
-
-@pytest.mark.parametrize("told, fault", [(SOLD, ""), (UNSOLD, "the outcome"), (TO_ANOTHER, "the")])
-def test_a_bid_sets_a_price_only_if_all_slots_are_sold_and_it_has_lost(
-    told: Outcome, fault: str
-) -> None:
-    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
-    found = award_fault(CALL, THREE, own, award(50), (told, [setter(50)]))
-    assert found.startswith(fault)
-    assert bool(found) == bool(fault)
-
-
-@given(BIDS, SLOTS, SHIFTS, WEIGHTS)
-def test_an_honest_award_has_no_fault(
-    bids: list[tuple[int, int]], slots: int, shift: int, weights: list[int]
-) -> None:
-    call = replace(CALL, slots=slots)
-    reveals = [setter(ask, number, many) for number, (ask, many) in enumerate(bids)]
-    factors = [*weights, *[PPM] * len(bids)][: len(bids)]
-    opened = [
-        Offer(reveal.signer, reveal.message.bid, reveal.envelope, factor)
-        for reveal, factor in zip(reveals, factors, strict=True)
-    ]
-    digests = [commitment_of(CALL_ID, o.peer, o.bid, NONCE) for o in opened]
-    pairs = sorted(zip(digests, factors, strict=True))
-    known = CommitSet(CALL_ID, tuple(d for d, _ in pairs), tuple(w for _, w in pairs))
-    ranking = rank(call, TIE_BREAK, opened)
-    shares = shares_of(call, ranking)
-    told = Outcome(CALL_ID, NO_ID, shares, 0, len(bids), 0)
-    won = {share.peer: share.slots for share in shares}
-    for offer in ranking[: len(shares)]:
-        for unit in range(won[offer.peer]):
-            price = price_of(call, ranking, won, (offer, unit), shift)
-            proofs = [reveal for reveal in reveals if reveal.envelope in price.evidence]
-            given_award = award(price.rate, unit=unit, shift=shift)
-            own = offer.bid, commitment_of(CALL_ID, offer.peer, offer.bid, NONCE)
-            assert award_fault(call, known, own, given_award, (told, proofs)) == ""
-
-
-HELD = SIGNERS[2].sign(commit_set(30, 50, 70))
-TOLD = Outcome(CALL_ID, HELD.content_id, (Winner(OWN, 1),), 70, 2, 1)
-GIVEN = replace(award(70), shift=1)
-OTHER_WON = {"winners": (Winner(SIGNERS[1].peer_id, 1),)}
-OUTCOMES = [
-    ({}, {}, ""),
-    ({"opened": 3, "unopened": 0}, {"shift": 0}, ""),
-    ({"opened": 1, "unopened": 2}, {}, ""),
-    ({**OTHER_WON, "clearing": 50, "opened": 3, "unopened": 0}, {"offer": 1}, ""),
-    ({}, {"shift": 0}, "the shift does not follow"),
-    ({"opened": 3, "unopened": 0}, {}, "the shift does not follow"),
-    (OTHER_WON, {"offer": 1, "shift": 0}, "the shift does not follow"),
-    ({"unopened": 0}, {"shift": 0}, "the outcome does not account for every commitment"),
-    ({"opened": 3}, {}, "the outcome does not account for every commitment"),
-    ({"opened": 0, "unopened": 3}, {}, "the outcome does not account for every commitment"),
-    ({"call_id": OTHER_CALL}, {}, "the outcome is of another auction"),
-    ({"commit_set": NO_ID}, {}, "the outcome is of another auction"),
-    (OTHER_WON, {}, "the outcome names another winner"),
-    ({}, {"unit": 1}, "the outcome names another winner"),
-    ({"clearing": 71}, {}, "the outcome names another price"),
-    ({"winners": (Winner(OWN, 2),)}, {}, "the outcome sells more slots"),
-    ({"winners": (Winner(OWN, 1), Winner(OWN, 1))}, {}, "the outcome sells more slots"),
-]
-
-
-@pytest.mark.parametrize("told, given, fault", OUTCOMES)
-def test_a_winner_sees_that_an_outcome_does_not_fit_its_set_or_its_award(
-    told: dict[str, Any], given: dict[str, Any], fault: str
-) -> None:
-    found = outcome_fault(CALL, HELD, OWN, replace(GIVEN, **given), replace(TOLD, **told))
-    assert found.startswith(fault)
-    assert bool(found) == bool(fault)
-
-
-def test_a_winner_sees_that_the_requester_weighs_another_bid_than_the_set_says() -> None:
-    weighed = replace(commit_set(30, 50), weights=(PPM, PPM))
-    own = bid(30), commitment_of(CALL_ID, OWN, bid(30), NONCE)
-    theirs = commitment_of(CALL_ID, SIGNERS[1].peer_id, bid(50), NONCE)
-    doubled = replace(weighed, weights=tuple(
-        2 * PPM if digest == theirs else PPM for digest in weighed.commitments
-    ))  # fmt: skip
-    call = replace(CALL, rate_max=1_000)
-    for known, rate in ((weighed, 50), (doubled, 100)):
-        fair = award_fault(call, known, own, award(rate), (SOLD, [setter(50)]))
-        assert fair == ""
-        wrong = award_fault(call, known, own, award(150 - rate), (SOLD, [setter(50)]))
-        assert wrong == "the evidence gives another price"
-
-
-def test_a_winner_sees_that_a_set_does_not_weigh_each_commitment() -> None:
-    held = SIGNERS[2].sign(replace(commit_set(30, 50, 70), weights=(PPM, PPM)))
-    told = replace(TOLD, commit_set=held.content_id)
-    assert outcome_fault(CALL, held, OWN, GIVEN, told) == "the set does not weigh each commitment"
-
-
-def test_in_profile_q_there_is_no_set_and_no_shift() -> None:
-    told = Outcome(CALL_ID, NO_ID, (Winner(OWN, 1),), 30, 4, 0)
-    quick = replace(QUICK_CALL, shift_cap=0)
-    assert outcome_fault(quick, None, OWN, award(30), told) == ""
-    assert outcome_fault(quick, None, OWN, award(30), replace(told, unopened=1))
-    assert outcome_fault(quick, None, OWN, replace(award(30), shift=1), told)

@@ -19,7 +19,11 @@ from protocol.rules.standing import (
     STRIKES_MAX,
     WEIGHT_MAX,
     Standing,
+    aborted,
     answered,
+    barred,
+    is_refused,
+    is_suspect,
     kept_unpaid,
     place_of,
     strikes_of,
@@ -31,6 +35,10 @@ from protocol.rules.standing import (
     weight_of,
 )
 from protocol.values.limits import (
+    ABORT_MS,
+    ABORTS_MAX,
+    ABORTS_MS,
+    BARRED_MS,
     JOBS_HALF_LIFE_MS,
     SILENT_MS,
     STRIKE_HALF_LIFE_MS,
@@ -49,6 +57,31 @@ def test_one_decline_is_no_harm_and_two_are() -> None:
     once = struck(SERVED, DECLINED, 0)
     assert place_of(once, 0) == FIRST
     assert place_of(struck(once, DECLINED, 1), 1) == LAST
+
+
+def test_whose_fraud_is_proven_goes_last_and_is_refused_for_a_while() -> None:
+    known = barred(barred(SERVED, 5), 3)
+    assert [place_of(known, at_ms) for at_ms in (0, 5 + BARRED_MS)] == [LAST, FIRST]
+    assert [is_refused(known, at_ms) for at_ms in (0, 5 + BARRED_MS)] == [True, False]
+
+
+def test_aborts_count_once_an_hour() -> None:
+    known = STRANGER
+    for at_ms in (0, 1, ABORT_MS - 1, ABORT_MS):
+        known = aborted(known, at_ms)
+    assert known.aborts == (0, ABORT_MS)
+    times = (ABORT_MS, 2 * ABORT_MS - 1, 2 * ABORT_MS)
+    assert [is_suspect(known, at_ms) for at_ms in times] == [True, True, False]
+    assert not is_suspect(STRANGER, 0)
+
+
+def test_who_aborts_often_is_refused_for_a_day() -> None:
+    known = STRANGER
+    for number in range(ABORTS_MAX):
+        assert not is_refused(known, number * ABORT_MS)
+        known = aborted(known, number * ABORT_MS)
+    assert [is_refused(known, at_ms) for at_ms in (ABORTS_MS - 1, ABORTS_MS)] == [True, False]
+    assert len(aborted(known, ABORTS_MS).aborts) == ABORTS_MAX
 
 
 def test_strikes_halve() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Send
 from protocol.machines.events import CANCELLED, BidSeen, BidsOpened
-from protocol.machines.requester.auction.places import in_places, welcome
+from protocol.machines.requester.auction.places import bidders_of, in_places, welcome
 from protocol.machines.requester.auction.states import (
     Auction,
     Decided,
@@ -21,7 +21,15 @@ from protocol.machines.requester.auction.states import (
     Step,
 )
 from protocol.rules.matching import sentence_of_refusals
-from protocol.rules.selection import Offer, losers, price_of, rank, rate_at, shares_of
+from protocol.rules.selection import (
+    Offer,
+    losers,
+    losing_score,
+    price_of,
+    rank,
+    rate_at,
+    shares_of,
+)
 from protocol.values.ids import ContentId, PeerId
 from protocol.values.limits import ACCEPT_MS, FALLBACKS_MAX
 from protocol.values.reasons import Failure
@@ -33,10 +41,11 @@ def decide(state: Opening, context: Context) -> Step:
     auction = state.auction
     call = auction.call
     tie_break = state.commit_set if state.commitments else ContentId(auction.call_id)
-    offers = welcome(state.offers, context)
-    if call.gang and sum(offer.bid.slots for offer in offers) < call.slots:
-        offers = state.offers
-    ranking = rank(call, tie_break, offers)
+    # In Profile V the set was closed to others: whoever is in it may win.
+    bidders = state.offers if state.commitments else welcome(state.offers, context)
+    if call.gang and sum(offer.bid.slots for offer in bidders) < call.slots:
+        bidders = state.offers
+    ranking = rank(call, tie_break, bidders)
     unopened = max(0, len(state.commitments) - len(state.offers))
     shares = shares_of(call, ranking)
     until_ms = context.now_ms + call.hold_ms
@@ -50,12 +59,14 @@ def decide(state: Opening, context: Context) -> Step:
         for unit in range(won[offer.peer])
     )  # fmt: skip
     rate = sold[0].price.rate if sold else 0
-    counts = (len(state.offers), unopened)
-    outcome = context.signer.sign(Outcome(auction.call_id, state.commit_set, shares, rate, *counts))
+    losing = losing_score(ranking, won)
+    outcome = context.signer.sign(
+        Outcome(auction.call_id, state.commit_set, shares, rate, _positions(state), losing)
+    )
     report = Report(auction.job_id, _opened(state, ranking, unopened))
     effects: tuple[Effect, ...] = (
         report,
-        *(Send(o.peer, outcome.envelope, until_ms) for o in state.offers),
+        *(Send(peer, outcome.envelope, until_ms) for peer in bidders_of(state)),
     )
     if not sold:
         return _lose_unsold(state), effects
@@ -114,7 +125,15 @@ def _slot(state: Decided, offer: Offer, unit: int, sold: Mapping[PeerId, int]) -
     return SoldSlot(
         state.auction.call_id, offer.peer, offer.bid.ask, offer.bid.voucher_ms, unit, price,
         rate_at(best.score, offer.weight, call) if best else call.rate_max, shift, passed,
+        offer.reveal_id,
     )  # fmt: skip
+
+
+def _positions(state: Opening) -> tuple[int, ...]:
+    """Return the positions in the set of the commitments that were opened, ascending."""
+    opened = {offer.peer for offer in state.offers}
+    ordered = sorted(state.commitments, key=lambda commitment: commitment.digest)
+    return tuple(n for n, commitment in enumerate(ordered) if commitment.peer in opened)
 
 
 def _opened(state: Opening, ranking: tuple[Offer, ...], unopened: int) -> BidsOpened:

@@ -11,7 +11,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Publish, Send
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction.deciding import call_off, decide, lose_without_bids
-from protocol.machines.requester.auction.places import seated, welcome
+from protocol.machines.requester.auction.places import bidders_of, seated, welcome
 from protocol.machines.requester.auction.states import (
     Auction,
     Calling,
@@ -45,10 +45,14 @@ def open_auction(auction: Auction, context: Context) -> Step:
 
 
 def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) -> Step:
-    """Store one commitment per provider; close the set when no other node is expected."""
+    """Store one commitment per provider; close the set when no other node is expected.
+
+    A set has each commitment once: who repeats another's could not open it anyway.
+    """
     known = {commitment.peer for commitment in state.commitments}
     unwelcome = {context.signer.peer_id, *state.auction.avoid, *known}
-    if event.signer in unwelcome:
+    repeated = event.message.commitment in {each.digest for each in state.commitments}
+    if event.signer in unwelcome or repeated:
         return state, NOTHING
     taken = Commitment(event.signer, event.message.commitment)
     commitments = seated((*state.commitments, taken), state.auction.call_id, context)
@@ -89,7 +93,7 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
         return state, NOTHING
     else:
         weight = weight_of(context.standing_of(peer), context.now_ms)
-    offer = Offer(peer, reveal.bid, event.envelope, weight)
+    offer = Offer(peer, reveal.bid, event.envelope, weight, event.content_id)
     offers = seated((*state.offers, offer), state.auction.call_id, context)
     return _decide_early(replace(state, offers=offers), context)
 
@@ -118,8 +122,7 @@ def cancel_calling(state: Calling, event: JobCancelled, context: Context) -> Ste
 
 def cancel_opening(state: Opening, event: JobCancelled, context: Context) -> Step:
     """Tell the bidders that the auction is cancelled."""
-    peers = {commitment.peer for commitment in state.commitments}
-    return call_off(state.auction, sorted(peers | {o.peer for o in state.offers}), context)
+    return call_off(state.auction, bidders_of(state), context)
 
 
 def _close_early(state: Calling, context: Context) -> Step:

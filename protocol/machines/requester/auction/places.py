@@ -47,6 +47,11 @@ def in_places(offers: Iterable[Offer], context: Context) -> tuple[Offer, ...]:
     return tuple(sorted(offers, key=lambda offer: _place(offer.peer, context)))
 
 
+def bidders_of(state: Opening) -> list[PeerId]:
+    """Return who committed or bid, sorted: also those who have not opened their bids."""
+    return sorted({bidder.peer for bidder in state.commitments} | {o.peer for o in state.offers})
+
+
 def unopened(before: State, event: Any) -> set[PeerId]:
     """Return the peers whose commitments are still closed at the end of the window."""
     if not (isinstance(before, Opening) and isinstance(event, DeadlineReached)):

@@ -90,6 +90,8 @@ class SoldSlot:
     """The number of ranks by which failed commitments raised the price."""
     passed: int
     """The number of slots sold before it that were not taken."""
+    bid: ContentId
+    """The content id of the reveal that won it."""
     binding: bool = True
     """Whether the provider has promised to take its next award."""
 

@@ -4,6 +4,7 @@ Spec: specs/auction.md.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from protocol.machines.context import Context
+from protocol.machines.effects import Accuse
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import bidding
 from protocol.machines.provider.bidding import (
@@ -21,10 +23,14 @@ from protocol.machines.provider.bidding import (
     answer_call,
     awardable,
 )
+from protocol.machines.table import step
 from protocol.rules.capacity import Capacity
 from protocol.rules.commitment import commitment_of
+from protocol.rules.fraud import Fraud, verify
 from protocol.rules.pricing import list_rate
+from protocol.rules.standing import Standing, aborted
 from protocol.values.ids import CallId
+from protocol.values.limits import ABORT_MS
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import QUICK, VICKREY, Resources
@@ -41,6 +47,7 @@ from protocol.wire.messages import (
     Winner,
 )
 from tests.driven import POLICY, START_MS, Driven, signed_by
+from tests.signed_auction import SignedAuction
 from tests.strategies import SIGNERS
 
 CALL = Call(
@@ -81,9 +88,11 @@ class BiddingMachine(Driven):
     def outcome_is_told(self, who: int, winner: int | None) -> None:
         won = () if winner is None else (Winner(SIGNERS[winner].peer_id, 1),)
         before = self.state
-        self.take(signed_by(who, Outcome(self.call_id, NO_ID, won, 1, 1, 0)))
-        if winner is not None:
-            assert self.state == before, "the award may still pass to us"
+        set_id = self.held_sets[0] if self.held_sets else NO_ID
+        effects = self.take(signed_by(who, Outcome(self.call_id, set_id, won, 1, (), 1)))
+        assert all(isinstance(effect, Accuse) for effect in effects)
+        if winner is not None and not effects:
+            assert type(self.state) is type(before), "the award may still pass to us"
 
     @rule(who=PEERS)
     def is_called_off(self, who: int) -> None:
@@ -194,9 +203,11 @@ def test_a_bid_is_opened_to_a_set_of_its_requester_that_holds_it_and_to_no_other
 def test_only_its_requester_may_award_an_open_bid() -> None:
     call = signed_by(REQUESTER, replace(CALL, profile=QUICK))
     revealed, _ = answer_call(call, POLICY.capacity, 0, CONTEXT)
-    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, ())
+    assert isinstance(revealed, Revealed)
+    bid = revealed.bid.reveal.content_id
+    award = Award(CallId(call.content_id), b"outcome", 0, 0, 0, 2_000, 0, (), bid)
     committed = Committed(revealed.bidding, revealed.deadline_ms)
-    standing_by = StandingBy(revealed.bidding, revealed.deadline_ms, None)
+    standing_by = StandingBy(revealed.bidding, revealed.deadline_ms, revealed.bid)
     for state, expected in [
         (revealed, revealed), (standing_by, standing_by), (committed, None),
     ]:  # fmt: skip
@@ -225,6 +236,119 @@ def test_a_bid_without_reuse_is_discarded_when_it_no_longer_binds() -> None:
     assert bidding.stand_by(revealed, DeadlineReached(), CONTEXT) == (Over(), ())
 
 
+# What a requester is accused of.
+
+
+def opened(number: int = 2, *, until: type = Revealed) -> tuple[SignedAuction, Any]:
+    """Return an auction of three, and the state of one of its bidders that has opened its bid."""
+    auction = SignedAuction([(30, 1), (50, 1), (70, 1)])
+    bid = auction.bid(number)
+    nonce = bid.reveal.message.nonce
+    held = bidding.Bidding(auction.call, bid.reveal.message.bid, nonce)
+    return auction, until(held, START_MS + 1_000, bid)
+
+
+def heard(state: Any, event: Any) -> tuple[Any, tuple[Any, ...]]:
+    return step(bidding.TRANSITIONS, state, event, CONTEXT)
+
+
+def accused(effects: tuple[Any, ...]) -> list[Fraud]:
+    assert all(verify(effect.proof) == effect.finding for effect in effects)
+    return [effect.finding.fraud for effect in effects]
+
+
+@pytest.mark.parametrize("until", [Revealed, StandingBy])
+def test_who_signs_two_sets_is_accused(until: type) -> None:
+    auction, state = opened(until=until)
+    assert auction.commit_set is not None
+    assert heard(state, auction.commit_set) == (state, ())
+    other = replace(auction.commit_set.message, weights=())
+    for stranger in (1, 2):
+        assert heard(state, signed_by(stranger, other)) == (state, ())
+    following, effects = heard(state, auction.told(other))
+    assert (following, accused(effects)) == (Over(), [Fraud.EQUIVOCATION])
+
+
+def test_in_profile_q_a_set_means_nothing() -> None:
+    state = bidder(QUICK).state
+    closed = signed_by(REQUESTER, CommitSet(state.bidding.call_id, (bytes(32),)))
+    assert heard(state, closed) == (state, ())
+
+
+@pytest.mark.parametrize("until", [Revealed, StandingBy])
+def test_who_signs_two_outcomes_is_accused(until: type) -> None:
+    auction, state = opened(until=until)
+    state, effects = heard(state, auction.outcome)
+    assert (state.outcome, effects) == (auction.outcome.envelope, ())
+    assert heard(state, auction.outcome) == (state, ())
+    other = replace(auction.outcome.message, clearing=69)
+    assert heard(state, signed_by(2, other)) == (state, ())
+    following, effects = heard(state, auction.told(other))
+    assert (following, accused(effects)) == (Over(), [Fraud.EQUIVOCATION])
+
+
+@pytest.mark.parametrize("winner", [None, 3])
+def test_a_bid_that_wrongly_lost_accuses(winner: int | None) -> None:
+    auction, state = opened(1)
+    winners = () if winner is None else (Winner(SIGNERS[winner].peer_id, 1),)
+    told = auction.told(replace(auction.outcome.message, winners=winners))
+    following, effects = heard(state, told)
+    assert accused(effects) == [Fraud.WRONGLY_LOST]
+    assert following == Over()
+
+
+def test_an_award_is_checked_against_the_rules_and_the_outcome_that_was_heard() -> None:
+    auction, state = opened(1)
+    (_, award), = auction.awards()  # fmt: skip
+    following, effects = bidding.check_award(state, award, CONTEXT)
+    assert following == replace(state, outcome=auction.outcome.envelope)
+    assert effects == ()
+    cheap = auction.told(replace(award.message, rate=49))
+    following, effects = bidding.check_award(state, cheap, CONTEXT)
+    assert (following, accused(effects)) == (None, [Fraud.WRONG_PRICE])
+    other = auction.told(replace(auction.outcome.message, clearing=49)).envelope
+    following, effects = bidding.check_award(replace(state, outcome=other), award, CONTEXT)
+    assert (following, accused(effects)) == (None, [Fraud.EQUIVOCATION])
+
+
+def test_a_wrong_award_that_proves_nothing_is_declined_without_an_accusation() -> None:
+    """What a replacement displaces depends on failures that its bidder has not seen."""
+    auction, state = opened(1)
+    (_, award), = auction.awards()  # fmt: skip
+    cheap = auction.told(replace(award.message, rate=49, offer=1))
+    assert bidding.check_award(state, cheap, CONTEXT) == (None, ())
+
+
+def test_a_bid_is_not_opened_to_a_set_that_repeats_a_commitment() -> None:
+    call = signed_by(REQUESTER, CALL)
+    committed, (send,) = answer_call(call, POLICY.capacity, 0, CONTEXT)
+    assert isinstance(committed, Committed)
+    own = open_envelope(send.envelope, SIGNERS[0].network_id, SIGNERS[0].peer_id).message
+    closed = signed_by(REQUESTER, CommitSet(CallId(call.content_id), (own.commitment,) * 2))
+    assert bidding.reveal(committed, closed, CONTEXT) == (committed, ())
+
+
+def test_an_auction_is_aborted_if_it_has_no_outcome_after_the_bid_was_opened() -> None:
+    auction, state = opened()
+    requester = SIGNERS[0].peer_id
+    cancel = Cancel(auction.call_id)
+    told, _ = heard(state, auction.outcome)
+    committed = Committed(state.bidding, state.deadline_ms)
+    for before, event, expected in [
+        (state, DeadlineReached(), requester),
+        (state, auction.told(cancel), requester),
+        (state, signed_by(2, cancel), None),
+        (state, auction.outcome, None),
+        (told, DeadlineReached(), None),
+        (told, auction.told(cancel), None),
+        (committed, DeadlineReached(), None),
+        (committed, auction.told(cancel), None),
+        (bidder(QUICK).state, DeadlineReached(), None),
+        (StandingBy(state.bidding, 0, state.bid), DeadlineReached(), None),
+    ]:
+        assert bidding.aborted_by(before, event) == expected
+
+
 # The ask.
 
 
@@ -239,6 +363,21 @@ def asked(left: Capacity, **more: int) -> int:
 
 def test_a_list_price_above_the_cap_keeps_nobody_from_bidding() -> None:
     assert asked(POLICY.capacity, rate_max=1_999) == 1_200, "the list price is 2,000"
+
+
+def test_who_aborted_an_auction_is_asked_for_more_up_to_the_list_price() -> None:
+    policy = replace(POLICY, floor_percent=60)
+    suspect = aborted(Standing(), START_MS)
+    context = replace(CONTEXT, policy=policy, standing_of=lambda _: suspect)
+    called = signed_by(REQUESTER, replace(CALL, profile=QUICK))
+    asks = [
+        answer_call(called, POLICY.capacity, 0, replace(context, now_ms=START_MS + ms))[0]
+        .bidding.bid.ask
+        for ms in (0, ABORT_MS)
+    ]  # fmt: skip
+    assert asks == [1_320, 1_200]
+    full = replace(context, policy=POLICY)
+    assert answer_call(called, POLICY.capacity, 0, full)[0].bidding.bid.ask == 2_000
 
 
 def test_the_ask_rises_with_the_share_of_capacity_in_use() -> None:

@@ -142,6 +142,23 @@ def test_the_undisturbed_way() -> None:
     assert machine.state.placement == placement
 
 
+def test_in_a_slow_network_an_award_waits_as_long_as_its_auction_waited() -> None:
+    machine = after(0)
+    placement = replace(machine.state.placement, answer_ms=4_000)
+    slow = replace(machine.state, placement=placement)
+    assert award.resume(slow, machine.context).deadline_ms == machine.state.deadline_ms
+    machine.state = slow
+    machine.accepts(honest=True, award=True)
+    assert machine.state.deadline_ms == machine.now_ms + 4_000
+    state = opening(10, 20)
+    call = replace(state.auction.call, commit_ms=4_000)
+    decided, _ = decide(replace(state, auction=replace(state.auction, call=call)), CONTEXT)
+    assert isinstance(decided, Decided)
+    place = (JOB.job_id, JOB.attempt)
+    _, awarding, _ = award.begin(decided, decided.sold[0], place, CONTEXT)
+    assert awarding.deadline_ms == START_MS + 4_000
+
+
 def test_a_provider_that_falls_silent_is_fenced_and_has_broken_its_promise() -> None:
     for steps in (0, 1):
         machine = after(steps)
