@@ -9,16 +9,26 @@ from typing import Any, Final
 
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
-from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
+from protocol.core.jobs import (
+    WORTH_RETRYING,
+    Ending,
+    Job,
+    ResumePoint,
+    after_failure,
+    nodes_at_fault,
+    workload_of,
+)
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
 from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
-from protocol.machines.effects import Effect, Report, Save, Send
+from protocol.machines.effects import Effect, KeepCheckpoint, Report, Save, Send
 from protocol.machines.events import Failed, Retrying
 from protocol.machines.inputs import (
     ArraySubmitted,
+    CheckpointFetched,
+    CheckpointLost,
     DeadlineReached,
     Isolated,
     JobCancelled,
@@ -94,6 +104,8 @@ class Requester:
         event: JobSubmitted
         | ArraySubmitted
         | JobCancelled
+        | CheckpointFetched
+        | CheckpointLost
         | OutputsFetched
         | OutputsLost
         | StateHeard
@@ -225,7 +237,7 @@ class Requester:
 
     def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
         job = self.jobs.pop(job_id)
-        return [Save("job", job_id, replace(job, ending=ending))]
+        return [Save("job", job_id, replace(job, ending=ending, resume=None))]
 
     # --- leases ---------------------------------------------------------------------------
 
@@ -236,8 +248,9 @@ class Requester:
         placement = won.placement
         terms = lease.Lease(
             job.job_id, placement.lease_id, placement.provider, won.contract, placement.rate,
-            placement.attempt, job.spec.workload, placement.voucher_ms,
+            placement.attempt, workload_of(job), placement.voucher_ms,
             job.spec.terms.retry_on_exit, job.exits_seen,
+            job.resume.number if job.resume else 0,
         )  # fmt: skip
         state, effects = lease.begin(terms, context)
         self._set_lease(state, context)
@@ -307,7 +320,18 @@ class Requester:
                 return [*effects, *self._fail(job, failed, context, exit_class)]
             case _:
                 self.leases[lease_id] = state
-                return list(effects)
+                return [*effects, *self._note_resume_points(effects)]
+
+    def _note_resume_points(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Save with its job that a checkpoint is kept, in the transaction that acknowledges it."""
+        saves: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, KeepCheckpoint):
+                kept = effect.checkpoint
+                point = ResumePoint(effect.number, kept.listing, kept.size)
+                job = self.jobs[effect.job_id] = replace(self.jobs[effect.job_id], resume=point)
+                saves.append(Save("job", job.job_id, job))
+        return saves
 
     def _set_lease(self, state: lease.State, context: Context) -> None:
         terms = state.lease

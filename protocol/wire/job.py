@@ -8,8 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from protocol.values.ids import Digest, JobId
-from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX
+from protocol.values.ids import Digest, JobId, digest_of
+from protocol.values.limits import (
+    CHECKPOINT_MS_MAX,
+    CHECKPOINT_MS_MIN,
+    ENVELOPE_BYTES_MAX,
+    QUERY_BYTES_MAX,
+)
 from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
@@ -19,6 +24,8 @@ WORKLOAD_BYTES_MAX: Final = ENVELOPE_BYTES_MAX - 256
 """A workload must fit into the message that deploys it."""
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
+CHECKPOINT_MS: Final = 60_000
+"""How often a checkpoint is taken, unless the job says otherwise."""
 BLOB_SIZE_MAX: Final = 2**43
 ARRAY_MAX: Final = 10_000
 """The most members of an array of jobs."""
@@ -39,6 +46,10 @@ class BlobRef:
     size: Annotated[int, Key(2), Int(0, BLOB_SIZE_MAX)]
 
 
+NO_LOG: Final = BlobRef(digest_of(b""), 0)
+"""The log of a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileRef:
     """A blob with a relative path: an input below /in, an output below /out."""
@@ -51,7 +62,10 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The files of an execution's /out, sorted by path, and its log. Itself stored as a blob."""
+    """The files of an execution's /out, sorted by path, and its log. Itself stored as a blob.
+
+    A checkpoint is listed in the same way: its files below /out, and an empty log.
+    """
 
     files: Annotated[tuple[FileRef, ...], Key(1), Many(Record(FileRef), 10_000)]
     log: Annotated[BlobRef, Key(2), Record(BlobRef)]
@@ -92,6 +106,14 @@ class Workload:
     processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
     image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
     """The total size of the image's blobs, so a provider can estimate the fetch."""
+    checkpoint: Annotated[str, Key(11), Text(1024)] = ""
+    """The file or folder below /out that the job continues from elsewhere; empty: none."""
+    checkpoint_ms: Annotated[int, Key(12), Int(CHECKPOINT_MS_MIN, CHECKPOINT_MS_MAX)] = (
+        CHECKPOINT_MS
+    )
+    """How often it is taken, if it has changed."""
+    resume: Annotated[tuple[BlobRef, ...], Key(13), Many(Record(BlobRef), 1)] = ()
+    """The checkpoint that this attempt continues from: the blob that lists its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +185,7 @@ def faults_of_workload(workload: Workload) -> list[str]:
     lines = []
     if not workload.command:
         lines.append("command: a job needs a command; give it after --")
-    size = len(encode(workload))
+    size = len(encode(replace(workload, resume=())))  # The requester adds it later.
     if size > WORKLOAD_BYTES_MAX:
         lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
                      "give long texts as input files")  # fmt: skip
@@ -178,6 +200,11 @@ def faults_of_workload(workload: Workload) -> list[str]:
     wanted = workload.resources
     if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
         lines.append("gpus: the job requires a GPU class or VRAM but no GPU; give --gpus 1")
+    if workload.checkpoint and not is_safe_path(workload.checkpoint):
+        lines.append(f"checkpoint {workload.checkpoint!r}: give a path below /out, without .. or "
+                     "empty parts, such as /out/checkpoint")  # fmt: skip
+    if workload.resume and not workload.checkpoint:
+        lines.append("resume: the job has no checkpoint")
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
         lines.append("disk: output and log limits are larger than the disk; give more --disk")
     return lines
