@@ -38,7 +38,7 @@ def checkpoint_fault(outputs: Outputs, workload: Workload) -> str:
     """Return why the listing of a checkpoint violates the rules, "" if it does not."""
     place = workload.checkpoint
     if any(file.path != place and not file.path.startswith(f"{place}/") for file in outputs.files):
-        return f"it lists a file outside of /out/{place}"
+        return f"it lists a file outside of {place}"
     if outputs.log != NO_LOG:
         return "it has a log"
     size = sum(file.blob.size for file in outputs.files)

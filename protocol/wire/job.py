@@ -201,8 +201,8 @@ def faults_of_workload(workload: Workload) -> list[str]:
     if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
         lines.append("gpus: the job requires a GPU class or VRAM but no GPU; give --gpus 1")
     if workload.checkpoint and not is_safe_path(workload.checkpoint):
-        lines.append(f"checkpoint {workload.checkpoint!r}: give a path below /out, without .. or "
-                     "empty parts, such as /out/checkpoint")  # fmt: skip
+        lines.append(f"checkpoint: {'/out/' + workload.checkpoint!r} has .. or empty parts; give a "
+                     "path such as /out/checkpoint")  # fmt: skip
     if workload.resume and not workload.checkpoint:
         lines.append("resume: the job has no checkpoint")
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
