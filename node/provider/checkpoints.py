@@ -3,11 +3,16 @@
 Spec: specs/checkpoints.md#while-it-runs.
 """
 
+import shutil
+from functools import partial
+
+import trio
+
 from node.data.output_manifest import read_listing
 from node.provider.collect import collect_checkpoint
 from node.provider.execution_context import ExecutionContext
 from node.provider.prepare import sandbox_of
-from node.sandbox.driver import RestoredFile
+from node.sandbox.driver import RestoredFile, checkpoint_path
 from protocol.machines.effects import TakeCheckpoint
 from protocol.machines.inputs import CheckpointTaken
 from protocol.values.errors import BlobUnavailable
@@ -29,7 +34,11 @@ async def take_checkpoint(
         return None
     owner = checkpoint_pins_of(lease_id)
     context.blobs.unpin(owner)  # The requester has answered: it needs no earlier one.
-    listing, size = await collect_checkpoint(context.blobs, owner, folder)
+    try:
+        listing, size = await collect_checkpoint(context.blobs, owner, folder)
+    finally:
+        # What is stored as blobs needs no second copy, which would count twice on the disk.
+        await trio.to_thread.run_sync(partial(shutil.rmtree, checkpoint_path(folder), True))
     return CheckpointTaken(lease_id, mark, listing, size)
 
 
@@ -40,7 +49,8 @@ async def take_last_checkpoint(
 
     Errors as of `take_checkpoint`.
     """
-    if any(line.startswith(workload.checkpoint) for line in refused):
+    place = ascii(workload.checkpoint)[1:-1]  # As the sandbox writes it; "and 7 more" is the end.
+    if any(line.startswith((f"{place}:", f"{place}/", "and ")) for line in refused):
         return None
     folder, owner = context.run_folder(lease_id), checkpoint_pins_of(lease_id)
     listing, size = await collect_checkpoint(context.blobs, owner, folder, workload.checkpoint)

@@ -59,8 +59,8 @@ class _Known:
     """Whether it is killed, or must be as soon as it runs."""
     leaving: Workload | None = None
     """What it runs if it was told to end: its last checkpoint is wanted."""
-    taking: bool = False
-    """Whether its checkpoint is being taken."""
+    taking: Activity | None = None
+    """Takes its checkpoint at the moment."""
 
 
 class Executions:
@@ -104,9 +104,10 @@ class Executions:
 
     def take_checkpoint(self, effect: effects.TakeCheckpoint) -> None:
         """Take the checkpoint of a running job, unless that is under way."""
-        known = self._know(effect.lease_id)
-        if not known.taking:
-            known.taking = self._background.begin(partial(self._take_checkpoint, effect))
+        known, activity = self._know(effect.lease_id), Activity()
+        action = partial(activity.run, partial(self._take_checkpoint, effect))
+        if known.taking is None and self._background.begin(action):
+            known.taking = activity
 
     def terminate(self, effect: effects.Terminate) -> None:
         """Tell a job to end; its last checkpoint is taken then."""
@@ -256,15 +257,17 @@ class Executions:
         except PREPARATION_ERRORS as error:  # The next interval tries again.
             LOG.warning("no checkpoint of lease %s: %s", lease_id.hex()[:12], error)
             taken = None
+        if taken is not None:
+            await self._inbox.take(taken)
         if lease_id in self._known:
-            self._known[lease_id].taking = False
-            if taken is not None:
-                await self._inbox.take(taken)
+            self._known[lease_id].taking = None
 
     async def _take_last_checkpoint(self, lease_id: LeaseId, ended: Exit) -> None:
         known = self._known.get(lease_id)
         if known is None or known.leaving is None:
             return
+        if known.taking is not None:  # An older one must not be announced after the last.
+            await known.taking.wait_over()
         last = partial(take_last_checkpoint, self._context, lease_id, known.leaving, ended.refused)
         try:
             taken = await last()
@@ -299,11 +302,11 @@ class Executions:
         self._dropped = trio.Event()
 
     async def _remove(self, lease_id: LeaseId) -> None:
-        self._known.pop(lease_id, None)
-        activity = self._active.get(lease_id)
-        if activity is not None:
-            activity.stop()
-            await activity.wait_over()  # It must not write into a folder that is being removed.
+        known = self._known.pop(lease_id, _Known())
+        for activity in (known.taking, self._active.get(lease_id)):
+            if activity is not None:
+                activity.stop()
+                await activity.wait_over()  # It must not write into a folder that is being removed.
         self._context.blobs.unpin(pins_of(lease_id))
         self._context.blobs.unpin(checkpoint_pins_of(lease_id))
         self._context.image_cache.unpin(lease_id)

@@ -19,7 +19,14 @@ from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Failure, Release
-from protocol.wire.messages import AwardAccept, Heartbeat, LeaseRelease, Start, Voucher
+from protocol.wire.messages import (
+    AwardAccept,
+    CheckpointAck,
+    Heartbeat,
+    LeaseRelease,
+    Start,
+    Voucher,
+)
 from tests.faults.network import FaultyNetwork
 from tests.simulated_node import Node
 
@@ -112,6 +119,10 @@ def _same_attempt() -> AbstractContextManager[None]:
     return _set(core_requester, "after_failure", again)
 
 
+def _resume_older() -> AbstractContextManager[None]:
+    return _set(core_requester.Requester, "_note_resume_points", lambda *_: [])
+
+
 def _flag(name: str, value: Any) -> Callable[[FaultyNetwork], None]:
     return lambda network: setattr(network.rules, name, value)
 
@@ -142,6 +153,10 @@ MUTANTS: Final = (
            drive=_flag("launches_once", False)),
     Mutant("no-reaper", "a restart leaves containers without a lease",
            drive=_flag("reaps", False)),
+    Mutant("checkpoint-early", "a checkpoint is acknowledged before the resume point is durable",
+           drive=_early(CheckpointAck)),
+    Mutant("resume-older", "an attempt resumes from where the one before began",
+           patch=_resume_older),
     Mutant("accept-early", "AwardAccept is sent before the hold is durable", safe=True,
            drive=_early(AwardAccept)),
     Mutant("launch-early", "the container starts before the lease says so on disk", safe=True,

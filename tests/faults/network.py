@@ -226,6 +226,9 @@ class FaultyNetwork(SimulatedNetwork):
                 self._transfer(node, requester, lambda: prepared)
             case effects.FetchOutputs(_, lease_id, provider):
                 self._transfer(node, provider, lambda: self._fetch(provider, lease_id))
+            case effects.FetchCheckpoint(_, lease_id, provider, _, checkpoint):
+                here = inputs.CheckpointFetched(lease_id, checkpoint.sequence)
+                self._transfer(node, provider, lambda: here)
             case _:
                 super()._do(node, effect, row)
 

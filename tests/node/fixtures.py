@@ -119,6 +119,9 @@ class ObedientSandbox:
         self.budgets: list[int] = []
         self.killed: list[Path] = []
         self.terminated: list[Path] = []
+        self.copies = trio.Event()
+        """While it is not set, `copy_checkpoint` does not return."""
+        self.copies.set()
         self.checkpoints: dict[Path, tuple[bytes, dict[str, bytes]]] = {}
         """What lies at a checkpoint's path in a container: its mark, and its files."""
         self.asked: list[str] = []
@@ -164,6 +167,7 @@ class ObedientSandbox:
         await trio.lowlevel.checkpoint()
         if self.refuses is not None:
             raise self.refuses
+        await self.copies.wait()
         found, files = self.checkpoints.get(folder, (b"", {}))
         if found in {b"", mark}:
             return b""

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from node.data.output_manifest import read_listing
 from node.provider.checkpoints import (
@@ -15,7 +17,7 @@ from node.provider.checkpoints import (
     take_checkpoint,
     take_last_checkpoint,
 )
-from node.sandbox.driver import Exit
+from node.sandbox.driver import Exit, checkpoint_path
 from protocol.machines import effects, inputs
 from protocol.values.errors import BlobUnavailable, SandboxUnavailable
 from protocol.values.ids import digest_of
@@ -70,7 +72,26 @@ async def test_the_last_one_is_among_the_outputs(bea: NodeFolder) -> None:
         await bea.inbox.wait_for(inputs.ContainerExited)
 
 
-@pytest.mark.parametrize("refused", [(), ("state/a: a symbolic link",)])
+async def test_one_that_is_being_taken_comes_before_the_last(bea: NodeFolder) -> None:
+    workload = await begun(bea, a=b"older")
+    bea.sandbox.copies = trio.Event()
+    async with running(bea.executions()) as executions:
+        executions.launch(launch_of(workload))
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        executions.take_checkpoint(effects.TakeCheckpoint(LEASE, workload, b""))
+        executions.terminate(effects.Terminate(LEASE, workload))
+        await until(lambda: bea.sandbox.terminated)
+        bea.sandbox.finish(bea.run_folder(), Exit(143, "exited", "", 9), **{"state/a": b"last"})
+        await trio.testing.wait_all_tasks_blocked()
+        bea.sandbox.copies.set()
+        found = [await bea.inbox.wait_for(inputs.CheckpointTaken) for _ in range(2)]
+        assert [await files_of(bea, each) for each in found] == [
+            {"state/a": b"older"}, {"state/a": b"last"},
+        ]  # fmt: skip
+        assert not checkpoint_path(bea.run_folder()).exists(), "one copy is enough"
+
+
+@pytest.mark.parametrize("refused", [(), ("state/a: a symbolic link",), ("and 7 more",)])
 async def test_a_last_one_that_is_missing_or_incomplete_is_none(
     bea: NodeFolder, refused: tuple[str, ...]
 ) -> None:
@@ -99,7 +120,7 @@ async def test_one_is_taken_at_a_time_and_a_failure_costs_only_that_one(bea: Nod
         await bea.inbox.wait_for(inputs.ContainerStarted)
         bea.sandbox.refuses = SandboxUnavailable("a bad moment")
         executions.take_checkpoint(effect)
-        await until(lambda: not executions._know(LEASE).taking)
+        await until(lambda: executions._know(LEASE).taking is None)
         bea.sandbox.refuses = None
         executions.take_checkpoint(effect)
         executions.take_checkpoint(effect)

@@ -66,9 +66,10 @@ async def test_one_that_replaces_another_by_a_rename_is_new(any_room):
     assert copied(folder) == {"file": "2\n"}
 
 
-@pytest.mark.parametrize("path", ["state", "a/b/c", "link", "link/step"])
+@pytest.mark.parametrize("path", ["state", "a/b/c", "loop/x", "closed/x", "file/x"])
 async def test_nothing_at_the_path(room, path):
-    folder = await begun(room, "ln -s /in /out/a; ln -s loop /out/loop")
+    line = "ln -s /in /out/a; ln -s loop /out/loop; touch /out/file; mkdir -m 0 /out/closed"
+    folder = await begun(room, line)
     assert await room.driver.copy_checkpoint(folder, path, b"") == b""
 
 

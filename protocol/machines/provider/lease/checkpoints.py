@@ -11,7 +11,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Send, TakeCheckpoint
 from protocol.machines.inputs import CheckpointTaken
 from protocol.machines.provider.lease.ending import save
-from protocol.machines.provider.lease.states import Leaving, Serving, Step
+from protocol.machines.provider.lease.states import Leaving, Serving, Step, TakenCheckpoints
 from protocol.machines.table import NOTHING
 from protocol.values.limits import MESSAGE_MS
 from protocol.wire.envelope import Signed, reopen
@@ -36,6 +36,12 @@ def look_if_due(state: Serving, context: Context) -> tuple[Serving, tuple[Effect
     if not state.workload.checkpoint or not state.started or state.is_paused or not due:
         return state, NOTHING
     return look(state, context)
+
+
+def due_again(state: Serving, context: Context) -> TakenCheckpoints:
+    """Return the checkpoints after a restart: our clock may have been set back meanwhile."""
+    due_ms = min(state.checkpoints.due_ms, context.now_ms + state.workload.checkpoint_ms)
+    return replace(state.checkpoints, due_ms=due_ms)
 
 
 def announce(state: S, event: CheckpointTaken, context: Context) -> tuple[S, tuple[Effect, ...]]:

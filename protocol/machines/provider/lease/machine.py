@@ -24,6 +24,7 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.machines.provider.lease.billing import bill, promised, settle_of
+from protocol.machines.provider.lease.checkpoints import due_again
 from protocol.machines.provider.lease.ending import end, release, release_stopping, save
 from protocol.machines.provider.lease.running import (
     launch,
@@ -232,6 +233,7 @@ def resume(state: State, context: Context) -> Step:
             again = replace(
                 state, deadline_ms=context.now_ms + HEARTBEAT_MS,
                 started_ms=context.now_ms, started=False, paused_since_ms=0, paused_at_ms=0,
+                checkpoints=due_again(state, context),
             )  # fmt: skip
             return again, (launch(again, context),)
         case Leaving():  # The node stopped before the job's time was over.

@@ -77,6 +77,13 @@ def test_the_count_survives_a_restart() -> None:
     assert machine.sent_of(Checkpoint)[-1].lease_id == LEASE
 
 
+def test_a_clock_that_was_set_back_delays_no_checkpoint_for_long() -> None:
+    machine = after(5, saves=True)
+    machine.node_restarts(100_000)
+    machine.container_starts()
+    assert looked(machine) == [b""]
+
+
 def test_a_job_without_checkpoint_is_left_alone() -> None:
     machine = after(5)
     assert looked(machine) == []
