@@ -15,10 +15,10 @@ from protocol.core.provider import Provider
 from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
+from protocol.machines.events import Failed
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
-from protocol.values.ids import PeerId
-from protocol.values.reasons import Failure, Release
+from protocol.values.reasons import Release
 from protocol.wire.messages import (
     AwardAccept,
     CheckpointAck,
@@ -112,9 +112,9 @@ def _voucher_as_told() -> AbstractContextManager[None]:
 def _same_attempt() -> AbstractContextManager[None]:
     after_failure = core_requester.after_failure
 
-    def again(job: Job, reason: Failure, peer: PeerId) -> Job:
-        following = after_failure(job, reason, peer)
-        return replace(following, attempt=min(job.attempt, following.attempt))
+    def again(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, Failed]:
+        following, told = after_failure(job, failed, exit_class)
+        return replace(following, attempt=min(job.attempt, following.attempt)), told
 
     return _set(core_requester, "after_failure", again)
 

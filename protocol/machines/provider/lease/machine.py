@@ -236,8 +236,8 @@ def resume(state: State, context: Context) -> Step:
                 checkpoints=due_again(state, context),
             )  # fmt: skip
             return again, (launch(again, context),)
-        case Leaving():  # The node stopped before the job's time was over.
-            return release_stopping(state.hold, context)
+        case Leaving():  # The node stopped before the job's time was over: it is over now.
+            return replace(state, deadline_ms=context.now_ms, until_ms=context.now_ms), NOTHING
         case Stopping():
             longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
             return longer, (Kill(state.hold.lease_id),)

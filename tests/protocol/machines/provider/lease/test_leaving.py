@@ -86,7 +86,9 @@ def test_a_requester_that_releases_the_lease_meanwhile_is_not_billed() -> None:
 def test_a_node_that_dies_in_the_notice_releases_the_lease_when_it_is_back() -> None:
     machine = told()
     machine.node_restarts(0)
+    machine.deadline_is_reached(0)
     assert isinstance(machine.state, Ended)
+    assert machine.sent_of(LeaseRelease)[-1].reason == Release.STOPPING
 
 
 @pytest.mark.parametrize("why", ["no checkpoint", "not started", "paused", "no notice"])
