@@ -3,14 +3,25 @@
 Spec: specs/lease.md#provider.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from protocol.machines.effects import Drop, Extend, Launch, Save, Settle
+from protocol.machines.effects import (
+    Drop,
+    Effect,
+    Extend,
+    Launch,
+    Save,
+    Settle,
+    TakeCheckpoint,
+    Terminate,
+)
 from protocol.machines.inputs import (
+    CheckpointTaken,
     ContainerExited,
     ContainerExtended,
     ContainerFailed,
@@ -23,7 +34,7 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.machines.provider import lease
-from protocol.machines.provider.lease import Ended, Hold, Serving, Settling
+from protocol.machines.provider.lease import Ended, Hold, Leaving, Serving, Settling
 from protocol.rules.capacity import Reservation
 from protocol.rules.metering import amount_of, exposure_of
 from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
@@ -32,12 +43,15 @@ from protocol.wire.envelope import open_envelope
 from protocol.wire.job import BlobRef, Resources, Workload
 from protocol.wire.messages import (
     AwardAccept,
+    Checkpoint,
+    CheckpointAck,
     Completed,
     Deploy,
     Heartbeat,
     LeaseActive,
     LeaseConfirm,
     LeaseRelease,
+    PreemptNotice,
     Ready,
     Receipt,
     Released,
@@ -59,6 +73,7 @@ HOLD = Hold(
 )  # fmt: skip
 WORKLOAD = Workload(bytes(32), ("a",), resources=Resources(2), timeout_ms=USAGE_MS_MAX)
 OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
+SAVING = replace(WORKLOAD, checkpoint="state", checkpoint_ms=10_000)
 WORDS = st.text(max_size=600)
 
 
@@ -67,13 +82,18 @@ class ServingMachine(Driven):
 
     table = lease.TRANSITIONS
     union = lease.State
-    written_first = (AwardAccept, LeaseActive, Ready, Completed, Released, LeaseRelease)
+    written_first = (AwardAccept, LeaseActive, Ready, Checkpoint, PreemptNotice, Completed,
+                     Released, LeaseRelease)  # fmt: skip
 
     silent_steps_max = 600  # 40 minutes of heartbeats while it is paused.
 
-    @initialize(ahead=st.integers(0, 6))
-    def hold(self, ahead: int) -> None:
-        """Take some steps of an undisturbed lease, so that all of its states are explored."""
+    @initialize(ahead=st.integers(0, 6), saves=st.booleans())
+    def hold(self, ahead: int, saves: bool = False) -> None:
+        """Take some steps of an undisturbed lease, so that all of its states are explored.
+
+        `saves`: the job has checkpoints.
+        """
+        self.workload = SAVING if saves else WORKLOAD
         self.launches = self.said_before = 0
         self.unpaid_since_ms: int | None = None
         award = ContentId(digest_of(b"award"))
@@ -92,6 +112,9 @@ class ServingMachine(Driven):
         known = getattr(self.state, "receipt", self.state)
         return getattr(known, "contract", ContentId(bytes(32)))
 
+    def effects_of(self, *classes: type) -> list[Effect]:
+        return [effect for effect in self.effects if isinstance(effect, classes)]
+
     def hear(self, message: Any) -> tuple[Any, ...]:
         return self.take(REQUESTER.sign(message))
 
@@ -102,12 +125,11 @@ class ServingMachine(Driven):
 
     @rule(cpus=st.sampled_from([2, 2, 2, 3]), longer_ms=st.sampled_from([0, 0, 1]))
     def deployed(self, cpus: int, longer_ms: int) -> None:
-        wanted = Workload(
-            bytes(32), ("a",), resources=Resources(cpus), timeout_ms=USAGE_MS_MAX + longer_ms
-        )
+        timeout_ms = USAGE_MS_MAX + longer_ms
+        wanted = replace(self.workload, resources=Resources(cpus), timeout_ms=timeout_ms)
         self.hear(Deploy(LEASE, wanted))
-        if wanted != WORKLOAD:
-            assert getattr(self.state, "workload", WORKLOAD) == WORKLOAD
+        if wanted != self.workload:
+            assert getattr(self.state, "workload", self.workload) == self.workload
 
     @rule(attempt=st.sampled_from([ATTEMPT, ATTEMPT, ATTEMPT + 1]))
     def told_to_start(self, attempt: int) -> None:
@@ -179,6 +201,14 @@ class ServingMachine(Driven):
         self.take(StateHeard(LEASE, state, vouchers))
         assert self.state == before, "a comparison only repeats"
 
+    @rule(number=st.integers(1, 5))
+    def checkpoint_is_taken(self, number: int) -> None:
+        self.take(CheckpointTaken(LEASE, b"mark %d" % number, listing_of(number), number))
+
+    @rule(sequence=st.integers(1, 5), kept=st.booleans())
+    def checkpoint_is_answered(self, sequence: int, kept: bool) -> None:
+        self.hear(CheckpointAck(LEASE, sequence, kept))
+
     @rule()
     def memory_is_short(self) -> None:
         self.take(PauseDenied(LEASE))
@@ -201,6 +231,21 @@ class ServingMachine(Driven):
         self.effects += effects
 
     # Invariants.
+
+    @invariant()
+    def announces_checkpoints_in_order_and_one_at_a_time(self) -> None:
+        said = [message.sequence for message in self.sent_of(Checkpoint)]
+        assert said == list(range(1, len(said) + 1))
+        assert self.workload.checkpoint or not self.effects_of(TakeCheckpoint, Terminate)
+
+    @invariant()
+    def tells_the_job_only_after_its_requester(self) -> None:
+        told = self.effects_of(Terminate)
+        assert len(told) == len(self.sent_of(PreemptNotice)) <= 1
+        if isinstance(self.state, Leaving):
+            assert told
+            assert self.now_ms <= self.state.until_ms or self.state.deadline_ms <= self.now_ms
+            assert self.state.deadline_ms <= self.state.until_ms
 
     def begin(self, state: Any, effects: tuple[Any, ...]) -> None:
         super().begin(state, effects)
@@ -272,7 +317,12 @@ class ServingMachine(Driven):
             assert (lease.reserved(self.state) is None) == free
 
 
-def after(steps: int) -> ServingMachine:
+def listing_of(number: int) -> BlobRef:
+    """Return the blob that lists a checkpoint."""
+    return BlobRef(digest_of(b"checkpoint %d" % number), 64)
+
+
+def after(steps: int, *, saves: bool = False) -> ServingMachine:
     machine = ServingMachine()
-    machine.hold(ahead=steps)
+    machine.hold(ahead=steps, saves=saves)
     return machine

@@ -9,9 +9,17 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from protocol.machines.effects import FetchOutputs, Report, Settle
+from protocol.machines.effects import (
+    FetchCheckpoint,
+    FetchOutputs,
+    KeepCheckpoint,
+    Report,
+    Settle,
+)
 from protocol.machines.events import Done, Running
 from protocol.machines.inputs import (
+    CheckpointFetched,
+    CheckpointLost,
     Isolated,
     JobCancelled,
     OutputsFetched,
@@ -30,10 +38,13 @@ from protocol.wire.messages import (
     GONE,
     PREPARING,
     RUNNING,
+    Checkpoint,
+    CheckpointAck,
     Completed,
     Deploy,
     Heartbeat,
     LeaseRelease,
+    PreemptNotice,
     Ready,
     Receipt,
     Released,
@@ -52,9 +63,11 @@ RATE = 3_333
 TIMEOUT_MS = 90_000
 TERMS = lease.Lease(
     JobId(bytes(16)), LEASE, PROVIDER.peer_id, CONTRACT, RATE, 3,
-    Workload(bytes(32), ("a",), timeout_ms=TIMEOUT_MS), 10_000,
+    Workload(bytes(32), ("a",), timeout_ms=TIMEOUT_MS, checkpoint="state"), 10_000,
+    resumes_from=7,
 )  # fmt: skip
 OUTPUTS = BlobRef(digest_of(b"outputs"), 9)
+LISTING = BlobRef(digest_of(b"checkpoint"), 9)
 USAGES = st.integers(0, 200_000)
 LIES = st.sampled_from([{}, {}, {"rate": 1}, {"amount": 10**9}, {"usage_ms": 5}])
 
@@ -122,6 +135,18 @@ class LeaseMachine(Driven):
     @rule(here=st.booleans())
     def outputs(self, here: bool) -> None:
         self.take(OutputsFetched(LEASE) if here else OutputsLost(LEASE, "gone"))
+
+    @rule(sequence=st.integers(1, 12))
+    def checkpoint(self, sequence: int) -> None:
+        self.hear(Checkpoint(LEASE, sequence, LISTING, 1_000))
+
+    @rule(sequence=st.integers(1, 12), here=st.booleans())
+    def checkpoint_fetched(self, sequence: int, here: bool) -> None:
+        self.take((CheckpointFetched if here else CheckpointLost)(LEASE, sequence))
+
+    @rule()
+    def notice(self) -> None:
+        self.hear(PreemptNotice(LEASE, 30_000, 6))
 
     @rule()
     def user_cancels(self) -> None:
@@ -215,6 +240,16 @@ class LeaseMachine(Driven):
         assert len(settled) <= 1
         for effect in settled:
             assert effect.amount == amount_of(RATE, effect.usage_ms)
+
+    @invariant()
+    def keeps_checkpoints_in_order_and_only_what_it_has_fetched(self) -> None:
+        kept = [each for each in self.effects if isinstance(each, KeepCheckpoint)]
+        numbers = [each.number for each in kept]
+        assert numbers == sorted(set(numbers)), "a checkpoint goes back"
+        wanted = [each.checkpoint for each in self.effects if isinstance(each, FetchCheckpoint)]
+        assert all(each.checkpoint in wanted for each in kept)
+        said = {each.sequence for each in self.sent_of(CheckpointAck) if each.kept}
+        assert said == {each.checkpoint.sequence for each in kept}
 
     @invariant()
     def says_why_it_broke(self) -> None:

@@ -8,6 +8,7 @@ restart from what they had saved. Spec: specs/core.md#driver.
 import heapq
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from protocol.core.core import Core, Saved
@@ -52,9 +53,14 @@ def provider_policy(cpu: int = 1000, cpus: int = 4, memory_mib: int = 4096, **mo
     return Policy(True, capacity, Prices(cpu=cpu), driver="embedded", **more)
 
 
-def job_spec(rate_max: int = 100_000, cpus: int = 1, **terms: Any) -> JobSpec:
+def job_spec(
+    rate_max: int = 100_000, cpus: int = 1, checkpoint_ms: int = 0, **terms: Any
+) -> JobSpec:
+    """Return a job's spec; the job has checkpoints if it says how often they are taken."""
     wanted = Resources(cpus=cpus)
     workload = Workload(digest_of(b"image"), ("true",), resources=wanted, timeout_ms=600_000)
+    if checkpoint_ms:
+        workload = replace(workload, checkpoint="checkpoint", checkpoint_ms=checkpoint_ms)
     return JobSpec("test", workload, Terms(rate_max, **terms))
 
 
@@ -77,6 +83,8 @@ class SimulatedNetwork(SimulatedSandboxes):
         self.serves_no_blobs: set[str] = set()
         """Requesters that serve no blobs and report no error."""
         self.exit_codes: dict[str, int] = {}
+        self.saving_ms = 500
+        self.checkpoints: dict[bytes, int] = {}
         self.stop_ms = 0
         """How long a container takes to stop."""
         self._heap: list[tuple[int, int, Callable[[], object]]] = []
@@ -159,11 +167,21 @@ class SimulatedNetwork(SimulatedSandboxes):
             if other is not node:
                 self._later(0, other, inputs.PeerDisconnected(node.peer_id))
 
-    def stop(self, node: Node) -> None:
+    def stop(self, node: Node, then: Callable[[], object] = lambda: None) -> None:
         """Stop a node as its owner would: it releases its leases and tells its peers."""
         self._give(node, inputs.StopRequested())
-        if node.alive:
+        self._leave(node, node.generation, then)
+
+    def _leave(self, node: Node, generation: int, then: Callable[[], object]) -> None:
+        """End a node that stops once its jobs have left."""
+        if not node.alive or node.generation != generation:
+            return
+        states = node.core.provider.leases.values()
+        if any(isinstance(state, provider.lease.Leaving) for state in states):
+            self.after(100, lambda: self._leave(node, generation, then))
+        else:
             self.crash(node)
+            then()
 
     def restart(self, node: Node, behind_ms: int = 0) -> None:
         self._say(f"{node.name}: comes back")
@@ -249,6 +267,12 @@ class SimulatedNetwork(SimulatedSandboxes):
                 self._launch(node, effect)
             case effects.Extend(lease_id, budget_ms) if lease_id in node.containers:
                 self._extend(node, lease_id, budget_ms)
+            case effects.TakeCheckpoint(lease_id, _, mark):
+                self._take_checkpoint(node, lease_id, mark)
+            case effects.Terminate(lease_id):
+                self.after(self.saving_ms, lambda: self._terminate(node, lease_id))
+            case effects.FetchCheckpoint(_, lease_id, _, _, checkpoint):
+                self._later(20, node, inputs.CheckpointFetched(lease_id, checkpoint.sequence))
             case effects.Kill(lease_id) if lease_id in node.containers:
                 self.after(self.stop_ms, lambda: self._kill(node, lease_id))
             case effects.Drop(lease_id):

@@ -40,6 +40,8 @@ class Container:
     paused_ms: int = 0
     """The total time of its pauses, up to the last resume."""
     paused_since_ms: int | None = None
+    begun_ms: int = 0
+    """The work of earlier attempts that it continues from."""
 
     def used_ms(self, now_ms: int) -> int:
         """Return its usage, less pauses."""

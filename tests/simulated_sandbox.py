@@ -19,6 +19,10 @@ class SimulatedSandboxes(ABC):
     now_ms: int
     job_ms: int
     exit_codes: dict[str, int]
+    saving_ms: int
+    """How long a job needs to save its state when it is told to end."""
+    checkpoints: dict[bytes, int]
+    """The work that each checkpoint holds, in ms, by its digest."""
 
     @abstractmethod
     def after(self, delay_ms: int, action: Callable[[], object]) -> None: ...
@@ -35,8 +39,9 @@ class SimulatedSandboxes(ABC):
             self._say(f"{node.name}: launches the container")
             node.launched.add(lease_id)
             node.containers[lease_id] = Container(
-                self.now_ms, launch.budget_ms, launch.pause_ms, node.generation
-            )
+                self.now_ms, launch.budget_ms, launch.pause_ms, node.generation,
+                begun_ms=sum(self.checkpoints[each.digest] for each in launch.workload.resume),
+            )  # fmt: skip
             self._go_on(node, lease_id)
         container = node.containers.get(lease_id)
         if container is None:
@@ -68,7 +73,8 @@ class SimulatedSandboxes(ABC):
 
     def _go_on(self, node: Node, lease_id: LeaseId) -> None:
         container = node.containers[lease_id]
-        left_ms = min(self.job_ms, container.budget_ms) - container.used_ms(self.now_ms)
+        work_ms = self.job_ms - container.begun_ms
+        left_ms = min(work_ms, container.budget_ms) - container.used_ms(self.now_ms)
         self.after(left_ms, lambda: self._reach_end(node, lease_id))
 
     def _reach_end(self, node: Node, lease_id: LeaseId) -> None:
@@ -77,7 +83,7 @@ class SimulatedSandboxes(ABC):
         if container is None or container.exited or container.paused_since_ms is not None:
             return
         used_ms = container.used_ms(self.now_ms)
-        if used_ms >= self.job_ms:
+        if used_ms >= self.job_ms - container.begun_ms:
             self._exit(node, lease_id, self.exit_codes.get(node.name, 0), "exited")
         elif used_ms >= container.budget_ms:
             self._say(f"{node.name}: the container is paused")
@@ -90,6 +96,24 @@ class SimulatedSandboxes(ABC):
         container = node.containers.get(lease_id)
         if container and not container.exited and container.paused_since_ms == since_ms:
             self._exit(node, lease_id, 137, "budget")
+
+    def _take_checkpoint(self, node: Node, lease_id: LeaseId, mark: bytes = b"") -> None:
+        """Store what a job has done until now; each has done something since its last."""
+        container = node.containers.get(lease_id)
+        if container is None or (container.exited and mark):
+            return
+        done_ms = container.begun_ms + container.used_ms(self.now_ms)
+        listing = BlobRef(digest_of(b"checkpoint %d of " % done_ms + lease_id), 64)
+        self.checkpoints[listing.digest] = done_ms
+        taken = inputs.CheckpointTaken(lease_id, b"%d" % done_ms, listing, done_ms)
+        self._later(1, node, taken)
+
+    def _terminate(self, node: Node, lease_id: LeaseId) -> None:
+        """Let a job save its state and end."""
+        container = node.containers.get(lease_id)
+        if container is not None and container.exited is None:
+            self._take_checkpoint(node, lease_id)
+            self._exit(node, lease_id, 143, "exited")
 
     def _kill(self, node: Node, lease_id: LeaseId) -> None:
         if lease_id in node.containers:

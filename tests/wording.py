@@ -42,6 +42,12 @@ def of_message(message: Message, name_of: Naming) -> str:
             return f"{name} {message.sequence} usage_ms={message.usage_ms} amount={message.amount}"
         case wire.Completed():
             return f"{name} exit_code={message.exit_code} usage_ms={message.usage_ms}"
+        case wire.Checkpoint():
+            return f"{name} {message.sequence} size={message.size}"
+        case wire.CheckpointAck():
+            return f"{name} {message.sequence}{'' if message.kept else ' not kept'}"
+        case wire.PreemptNotice():
+            return f"{name} notice_ms={message.notice_ms}"
         case wire.Released():
             return f"{name} usage_ms={message.usage_ms}"
         case wire.Receipt():
@@ -62,6 +68,12 @@ def of_event(event: JobEvent, name_of: Naming) -> str:
             return f"{name} {asks or 'none'}; unopened={event.unopened}"
         case events.Awarded():
             return f"{name} {name_of(event.provider)} rate={event.rate} ask={event.ask}"
+        case events.Fetching(resumes_from=number) if number:
+            return f"{name} {name_of(event.provider)} from checkpoint {number}"
+        case events.Checkpointed():
+            return f"{name} {event.number} size={event.size}"
+        case events.Preempted():
+            return f"{name} {name_of(event.provider)} notice_ms={event.notice_ms}"
         case events.Fetching() | events.Starting() | events.Running() | events.Cancelling():
             return f"{name} {name_of(event.provider)}"
         case events.Returning():

@@ -39,6 +39,8 @@ class Draft:
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
     where: str | None = None
+    checkpoint: str | None = None
+    checkpoint_ms: int | None = None
     array: str | None = None
     nodes: int | None = None
 
@@ -47,7 +49,7 @@ SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
-    "array", "nodes",
+    "checkpoint", "checkpoint_ms", "array", "nodes",
 )  # fmt: skip
 
 

@@ -153,6 +153,8 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("amount", f"{view['amount']} credits" if view["amount"] else None),
         ("cost", f"{view['cost']} credits in all" if view["cost"] else None),
         ("steps", reached or None),
+        ("continued from", _continued(view["resumes_from"])),
+        ("checkpoint", _checkpoint(view)),
         ("outputs", view["output_digest"]),
         ("receipt", f"{receipt['amount']} credits, signed by both" if receipt else None),
     ]
@@ -248,6 +250,26 @@ def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
         f"until {instant(queue['until_ms'])}",
     )
     return "; ".join(filter(None, parts))
+
+
+def _continued(number: int | None) -> str | None:
+    return f"checkpoint {number}" if number else None
+
+
+def _checkpoint(view: dict[str, Any]) -> str | None:
+    """Return a job's newest checkpoint in words, and whether its provider stops."""
+    import time
+
+    kept = view["checkpoint"]
+    if kept is None:
+        return "none; its provider stops" if view["stops_ms"] else None
+    until_ms = view["ended_ms"] or int(time.time() * 1000)
+    age = duration(max(0, until_ms - kept["at_ms"]))
+    what = f"{kept['number']}, {kept['size'] / 2**20:,.1f} MiB, "
+    if view["ended_ms"]:
+        return f"{what}{age} before the end"
+    stops = "; its provider stops, and the job continues from it" if view["stops_ms"] else ""
+    return f"{what}{age} old{stops}"
 
 
 @click.command()

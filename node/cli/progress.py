@@ -23,16 +23,18 @@ SAYING: Final[dict[str, str]] = {
     "progress": "the provider fetches image and inputs",
     "starting": "the provider has image and inputs, and starts the job",
     "running": "running",
+    "checkpoint": "running; the newest checkpoint is here",
+    "preempted": "the provider stops: the job may save its state, and continues elsewhere",
     "cancelling": "cancelling: the provider stops the job",
     "returning": "returning log and outputs",
     "retry": "this attempt failed; another follows",
 }
 """The text of each phase; the command's summary covers the final ones."""
-LASTING: Final = frozenset({"announced", "awarded", "running", "retry", "cancelling"})
+LASTING: Final = frozenset({"announced", "awarded", "running", "preempted", "retry", "cancelling"})
 """The kinds of events that get a permanent line."""
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
-UNTOLD: Final = ENDED | {"progress"}
-"""The kinds of events without a plain line; fetch progress repeats often."""
+UNTOLD: Final = ENDED | {"progress", "checkpoint"}
+"""The kinds of events without a plain line: these repeat often."""
 
 
 class ProgressDisplay(Protocol):
@@ -176,6 +178,7 @@ class Words:
 
     def __init__(self) -> None:
         self._bids: list[Any] = []
+        self._checkpoint = 0
 
     def line_of(self, kind: str, detail: Mapping[str, Any]) -> str:
         """Return one event as a line of text."""
@@ -184,6 +187,13 @@ class Words:
         text = SAYING.get(kind, kind)
         if kind == "announced" and detail.get("rate_max"):
             return f"{text}: at most {_hourly(detail['rate_max'])}, {detail['why']}"
+        if kind == "checkpoint":
+            self._checkpoint = detail["number"]
+        if kind == "preempted":
+            point = f"checkpoint {self._checkpoint}" if self._checkpoint else "its beginning"
+            return f"{text} from {point} or a later one ({short_peer(detail['provider'])})"
+        if kind == "fetching" and detail.get("resumes_from"):
+            text += f" to continue from checkpoint {detail['resumes_from']}"
         if kind == "progress":
             text += f": {_share(detail)}"
         if peer := detail.get("provider"):

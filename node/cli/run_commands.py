@@ -153,6 +153,18 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     " error on two nodes ends it: then it is the job's own.",
 )
 @click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="A file or folder below /out, such as /out/checkpoint, from which the job continues on"
+    " another provider. The job puts it there by a rename.",
+)
+@click.option(
+    "--checkpoint-every",
+    "checkpoint_ms",
+    type=Duration(),
+    help="How often it is taken if it has changed, 5s to 1d; default 1m.",
+)
+@click.option(
     "--hard-limits",
     is_flag=True,
     default=None,
@@ -264,8 +276,9 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: array, nodes, queue_timeout, priority, retry_on_exit, cap_percent, profile,
-    region, drivers, hard_limits, where; [resources] gpu_class, vram, output, log, processes.
+    Further keys: array, nodes, queue_timeout, priority, retry_on_exit, checkpoint,
+    checkpoint_every, cap_percent, profile, region, drivers, hard_limits, where; [resources]
+    gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

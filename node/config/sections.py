@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, NewType, get_args
 from node.paths import data_home
 from node.sandbox.drivers import AUTO, DRIVERS
 from protocol.values.errors import InvalidRequest
-from protocol.values.limits import LEASE_ABSENCE_MS
+from protocol.values.limits import LEASE_ABSENCE_MS, NOTICE_MS, NOTICE_MS_MAX
 
 Credits = NewType("Credits", str)
 """An amount of credits as text: "0.50". protocol/values/units.py converts it."""
@@ -106,6 +106,14 @@ class ProviderSettings:
         int,
         About("seconds that a job stays paused while its requester is away; 0: none"),
     ] = LEASE_ABSENCE_MS // 1000
+    notice_s: Annotated[
+        int,
+        About(
+            "seconds that a job with a checkpoint has to save its state when this node stops;"
+            " 0: none",
+            most=NOTICE_MS_MAX // 1000,
+        ),
+    ] = NOTICE_MS // 1000
     pause_memory_mib: Annotated[
         int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None

@@ -4,6 +4,7 @@ The daemon and the nodes of the tests differ only in their ports.
 Spec: specs/core.md#daemon.
 """
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -159,12 +160,18 @@ class Node:
             nursery.start_soon(log_connectivity, network, ports.config.network.bootstrap)
             task_status.started()
 
-    async def shut_down(self) -> None:
-        """Release all leases, and wait until every peer that answers has been told."""
+    async def shut_down(self, deliver_s: float = math.inf) -> None:
+        """Release all leases, and wait until every peer that answers has been told.
+
+        A job that may save its state is waited for, within its notice; all else takes at most
+        `deliver_s` seconds.
+        """
         await self.driver.take(StopRequested())
-        await self.executions.wait_dropped()
-        await self.announcer.wait_published()
-        await self.outbox_sender.wait_empty()
+        await self.executions.wait_left()
+        with trio.move_on_after(deliver_s):
+            await self.executions.wait_dropped()
+            await self.announcer.wait_published()
+            await self.outbox_sender.wait_empty()
 
     def _begin(self, past: Past) -> Sequence[Effect]:
         """Subscribe and register all handlers; return the effects of the core's recovery."""

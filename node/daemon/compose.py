@@ -141,8 +141,7 @@ async def _run_until_stopped(node: Node) -> None:
         await node.ports.stop.wait()
         notify(STOPPING)
         LOG.info("stopping")
-        with trio.move_on_after(SHUTDOWN_S):
-            await node.shut_down()
+        await node.shut_down(SHUTDOWN_S)
         nursery.cancel_scope.cancel()
 
 

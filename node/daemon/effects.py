@@ -19,15 +19,17 @@ from node.requester.results import Results
 from node.service.jobs import JobService
 from node.service.node import NodeService
 from node.storage.journal import OutboxRow
-from protocol.core.jobs import Job
+from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import (
     Accuse,
     Advertise,
     Drop,
     Effect,
     Extend,
+    FetchCheckpoint,
     FetchOutputs,
     FollowLog,
+    KeepCheckpoint,
     Kill,
     Launch,
     Learn,
@@ -39,6 +41,8 @@ from protocol.machines.effects import (
     Report,
     Save,
     Settle,
+    TakeCheckpoint,
+    Terminate,
 )
 from protocol.values.ids import LeaseId
 
@@ -81,12 +85,16 @@ class EffectTable:
             # For a job of our own.
             Progress: performers.jobs.progressed,
             FollowLog: results.follow_log,
+            FetchCheckpoint: results.fetch_checkpoint,
+            KeepCheckpoint: results.keep_checkpoint,
             FetchOutputs: results.fetch_outputs,
             # As a provider.
             Accuse: performers.proofs.keep,
             Prepare: executions.prepare,
             Launch: self._launch,
             Extend: executions.extend,
+            TakeCheckpoint: executions.take_checkpoint,
+            Terminate: executions.terminate,
             Kill: executions.kill,
             Drop: executions.drop,
         }
@@ -99,6 +107,8 @@ class EffectTable:
         match saved:
             case Save("job", _, Job() as job):
                 self._performers.jobs.saved(job)
+                if job.ending is not Ending.OPEN:
+                    self._performers.results.drop_checkpoint(job.job_id)
             case Save("requester-lease", key, None):
                 self._performers.results.forget(LeaseId(key))
             case Save("provider-lease", key, state):

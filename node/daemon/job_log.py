@@ -9,7 +9,7 @@ from typing import Any, Final
 from node.driver.job_events import kind_of
 from protocol.core.candidates import LOOKED_AT_MAX as COUNTED_MAX
 from protocol.machines import effects, events
-from protocol.machines.provider.lease import Serving, Settling
+from protocol.machines.provider.lease import Leaving, Serving, Settling
 from protocol.values.ids import LeaseId, PeerId
 from protocol.values.units import credits_of_nano, hourly_of_rate
 
@@ -24,6 +24,8 @@ class JobLog:
         self._served: dict[LeaseId, PeerId] = {}
         """The running executions for others, with their requesters."""
         self._paused: set[LeaseId] = set()
+        self._told: set[LeaseId] = set()
+        """Jobs that were told of a stop of this node, its last act."""
 
     def reported(self, report: effects.Report) -> None:
         """Log an event of a job of our own."""
@@ -53,6 +55,10 @@ class JobLog:
         if isinstance(state, Serving):
             self._say_paused(lease_id, state)
             return
+        if isinstance(state, Leaving) and lease_id not in self._told:
+            self._told.add(lease_id)
+            facts = _facts(lease_id, state.hold.requester)
+            LOG.info("a job of a peer was told that this node stops", extra=facts)
         if state is not None and not isinstance(state, Settling):
             return
         self._paused.discard(lease_id)
@@ -90,10 +96,8 @@ def words_of(event: events.JobEvent) -> str:
             return f"{short(peer)} has image and inputs, and starts the job"
         case events.Running(provider=peer):
             return f"running at {short(peer)}"
-        case events.Cancelling(provider=peer):
-            return f"cancelling; {short(peer)} stops the job"
         case _:
-            return _words_of_end(event)
+            return _words_after_start(event)
 
 
 def short(peer: PeerId) -> str:
@@ -101,8 +105,14 @@ def short(peer: PeerId) -> str:
     return peer[-8:]
 
 
-def _words_of_end(event: events.JobEvent) -> str:
+def _words_after_start(event: events.JobEvent) -> str:
     match event:
+        case events.Checkpointed(number=number, size=size):
+            return f"checkpoint {number} is here ({size} bytes)"
+        case events.Preempted(provider=peer, notice_ms=notice_ms):
+            return f"{short(peer)} stops its node in {notice_ms // 1000} s; the job was told"
+        case events.Cancelling(provider=peer):
+            return f"cancelling; {short(peer)} stops the job"
         case events.Returning(exit_code, usage_ms):
             return f"exited with {exit_code} after {usage_ms / 1000} s; fetching log and outputs"
         case events.Done(exit_code=exit_code, amount=amount):

@@ -15,8 +15,10 @@ from node.data.images import Images
 from node.data.output_manifest import pin_listing, read_listing
 from node.driver.job_events import phase_of
 from node.messaging.announcer import SEQUENCE_FACT
+from node.provider.checkpoints import checkpoint_pins_of
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.provider.proofs import Proofs
+from node.requester.results import resume_pins_of
 from node.sandbox.driver import name_of
 from node.service.images import pins_of_job
 from node.storage.journal import Journal, OutboxRow
@@ -96,6 +98,8 @@ async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
         inputs = [file.blob.digest for file in workload.inputs]
         parts = await _parts(context.images, workload.image)
         context.blobs.pin(pins_of_job(job.job_id), workload.image, *parts, *inputs)
+        if job.resume is not None:
+            await _keep_listed(job.resume.listing.digest, resume_pins_of(job.job_id), context)
     for state in saved.leases_provided:
         lease_id = state.hold.lease_id
         match state:
@@ -103,8 +107,12 @@ async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
                 parts = await _parts(context.images, state.workload.image)
                 context.pin_inputs(lease_id, state.workload, *parts)
                 context.image_cache.pin(lease_id, state.workload.image)
+                for checkpoint in state.workload.resume:
+                    await _keep_listed(checkpoint.digest, pins_of(lease_id), context)
+                if isinstance(state, provider.lease.Serving):
+                    await _keep_offered(state, context)
             case provider.lease.Settling() if state.receipt.outputs:
-                await _keep_outputs(Digest(state.receipt.outputs), pins_of(lease_id), context)
+                await _keep_listed(Digest(state.receipt.outputs), pins_of(lease_id), context)
 
 
 async def _parts(images: Images, image: Digest) -> list[Digest]:
@@ -116,8 +124,16 @@ async def _parts(images: Images, image: Digest) -> list[Digest]:
         return []
 
 
-async def _keep_outputs(digest: Digest, owner: str, context: ExecutionContext) -> None:
+async def _keep_offered(state: provider.lease.Serving, context: ExecutionContext) -> None:
+    """Pin the checkpoint that a requester may be fetching."""
+    checkpoint = provider.lease.offered(state)
+    if checkpoint is not None:
+        owner = checkpoint_pins_of(state.hold.lease_id)
+        await _keep_listed(checkpoint.listing.digest, owner, context)
+
+
+async def _keep_listed(digest: Digest, owner: str, context: ExecutionContext) -> None:
     try:
         pin_listing(context.blobs, owner, digest, await read_listing(context.blobs, digest))
     except BlobUnavailable as error:
-        LOG.warning("outputs that a requester has not fetched are gone: %s", error)
+        LOG.warning("outputs or a checkpoint that are still needed are gone: %s", error)

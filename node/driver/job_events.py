@@ -20,6 +20,8 @@ KINDS: Final[Mapping[type, str]] = {
     events.Fetching: "fetching",
     events.Starting: "starting",
     events.Running: "running",
+    events.Checkpointed: "checkpoint",
+    events.Preempted: "preempted",
     events.Cancelling: "cancelling",
     events.Returning: "returning",
     events.Done: "done",
@@ -28,7 +30,10 @@ KINDS: Final[Mapping[type, str]] = {
 }
 LAST: Final = frozenset({"done", "failed"})
 """The kinds of a job's last event."""
-PHASES: Final = {"starting": "fetching", "retry": "queued", "waiting": "queued"}
+PHASES: Final = {
+    "starting": "fetching", "retry": "queued", "waiting": "queued", "checkpoint": "running",
+    "preempted": "running",
+}  # fmt: skip
 """Kinds that the user sees as another phase."""
 
 

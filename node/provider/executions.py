@@ -18,6 +18,12 @@ import trio
 from node.data.disk import full_disk_as_storage_full
 from node.driver.background import Activity, Background
 from node.driver.driver import Inbox
+from node.provider.checkpoints import (
+    checkpoint_pins_of,
+    restored_files,
+    take_checkpoint,
+    take_last_checkpoint,
+)
 from node.provider.collect import collect
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.provider.prepare import HeldImage, prepare, sandbox_of
@@ -30,7 +36,7 @@ from protocol.values.errors import (
     StorageFull,
 )
 from protocol.values.ids import LeaseId, PeerId
-from protocol.wire.job import BlobRef
+from protocol.wire.job import BlobRef, Workload
 
 LOG: Final = logging.getLogger(__name__)
 PREPARATION_ERRORS: Final = (BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull)
@@ -51,6 +57,10 @@ class _Known:
     runs: bool = False
     killed: bool = False
     """Whether it is killed, or must be as soon as it runs."""
+    leaving: Workload | None = None
+    """What it runs if it was told to end: its last checkpoint is wanted."""
+    taking: Activity | None = None
+    """Takes its checkpoint at the moment."""
 
 
 class Executions:
@@ -92,6 +102,18 @@ class Executions:
         known.budget_ms = max(known.budget_ms, effect.budget_ms)
         self._background.begin(partial(self._extend, effect.lease_id))
 
+    def take_checkpoint(self, effect: effects.TakeCheckpoint) -> None:
+        """Take the checkpoint of a running job, unless that is under way."""
+        known, activity = self._know(effect.lease_id), Activity()
+        action = partial(activity.run, partial(self._take_checkpoint, effect))
+        if known.taking is None and self._background.begin(action):
+            known.taking = activity
+
+    def terminate(self, effect: effects.Terminate) -> None:
+        """Tell a job to end; its last checkpoint is taken then."""
+        self._know(effect.lease_id).leaving = effect.workload
+        self._background.begin(partial(self._terminate, effect.lease_id))
+
     def kill(self, effect: effects.Kill) -> None:
         """Stop the container of a lease."""
         lease_id = effect.lease_id
@@ -112,6 +134,11 @@ class Executions:
         if known is None or known.requester is None:
             return None
         return known.requester, log_path(folder), lease_id in self._active
+
+    async def wait_left(self) -> None:
+        """Wait until no job is left that was told to end."""
+        while any(known.leaving for known in self._known.values()):
+            await self._dropped.wait()
 
     async def wait_dropped(self) -> None:
         """Wait until all dropped executions are removed."""
@@ -173,6 +200,7 @@ class Executions:
         except PREPARATION_ERRORS as error:
             await self._fail(lease_id, error)
             return
+        await self._take_last_checkpoint(lease_id, ended)
         await self._inbox.take(_exited(lease_id, ended, outputs))
         # They are stored as blobs: the second copy is not needed.
         await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
@@ -207,6 +235,7 @@ class Executions:
             gpus=effect.reservation.devices,
             budget_ms=effect.budget_ms,
             pause_ms=effect.pause_ms,
+            restored=await restored_files(context, workload),
         )
 
     async def _extend(self, lease_id: LeaseId) -> None:
@@ -220,6 +249,39 @@ class Executions:
             await self._inbox.take(inputs.ContainerExtended(lease_id, used_ms))
         except (SandboxUnavailable, StorageFull) as error:  # The old budget stays valid.
             LOG.warning("cannot extend lease %s: %s", lease_id.hex()[:12], error)
+
+    async def _take_checkpoint(self, effect: effects.TakeCheckpoint) -> None:
+        lease_id = effect.lease_id
+        try:
+            taken = await take_checkpoint(self._context, effect)
+        except PREPARATION_ERRORS as error:  # The next interval tries again.
+            LOG.warning("no checkpoint of lease %s: %s", lease_id.hex()[:12], error)
+            taken = None
+        if taken is not None:
+            await self._inbox.take(taken)
+        if lease_id in self._known:
+            self._known[lease_id].taking = None
+
+    async def _take_last_checkpoint(self, lease_id: LeaseId, ended: Exit) -> None:
+        known = self._known.get(lease_id)
+        if known is None or known.leaving is None:
+            return
+        if known.taking is not None:  # An older one must not be announced after the last.
+            await known.taking.wait_over()
+        last = partial(take_last_checkpoint, self._context, lease_id, known.leaving, ended.refused)
+        try:
+            taken = await last()
+        except PREPARATION_ERRORS as error:
+            LOG.warning("no last checkpoint of lease %s: %s", lease_id.hex()[:12], error)
+            return
+        if taken is not None:
+            await self._inbox.take(taken)
+
+    async def _terminate(self, lease_id: LeaseId) -> None:
+        try:
+            await self._sandbox().terminate(self._folder(lease_id))
+        except SandboxUnavailable as error:  # The core's deadline ends the lease.
+            LOG.warning("cannot tell the job of lease %s: %s", lease_id.hex()[:12], error)
 
     async def _kill(self, lease_id: LeaseId) -> None:
         try:
@@ -240,12 +302,13 @@ class Executions:
         self._dropped = trio.Event()
 
     async def _remove(self, lease_id: LeaseId) -> None:
-        self._known.pop(lease_id, None)
-        activity = self._active.get(lease_id)
-        if activity is not None:
-            activity.stop()
-            await activity.wait_over()  # It must not write into a folder that is being removed.
+        known = self._known.pop(lease_id, _Known())
+        for activity in (known.taking, self._active.get(lease_id)):
+            if activity is not None:
+                activity.stop()
+                await activity.wait_over()  # It must not write into a folder that is being removed.
         self._context.blobs.unpin(pins_of(lease_id))
+        self._context.blobs.unpin(checkpoint_pins_of(lease_id))
         self._context.image_cache.unpin(lease_id)
         folder = self._folder(lease_id)
         if await trio.Path(folder).exists():

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from node.data.checkpoints import fetch_checkpoint
 from node.data.layers import Allowance
 from node.data.transfer import Holding
 from node.driver.driver import Inbox
@@ -98,6 +99,10 @@ async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -
     for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
         await context.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
         progress.finish(sum(ref.size for ref in refs))
+    for checkpoint in workload.resume:
+        await fetch_checkpoint(
+            context.fetcher, context.blobs, checkpoint, workload, Holding(holder, "input", owner)
+        )
     await progress.tell_all()
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from node.driver.job_events import LAST, PHASES, event_view
 from node.rpc.views import (
     BidView,
+    CheckpointView,
     FailedAttemptView,
     JobEventView,
     JobView,
@@ -45,6 +46,13 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         retries += event.kind == "retry"
         if event.kind == "awarded":  # Of a losing bid that stood by there was no new call.
             view = dataclasses.replace(view, attempts=retries + 1)
+        if event.kind == "checkpoint":
+            number, size = event.detail["number"], event.detail["size"]
+            kept = CheckpointView(number, event.at_ms, size)  # type: ignore[arg-type]
+            view = dataclasses.replace(view, checkpoint=kept)
+        if event.kind == "preempted":
+            stops_ms = event.at_ms + event.detail["notice_ms"]  # type: ignore[operator]
+            view = dataclasses.replace(view, stops_ms=stops_ms)
         if event.kind in LAST:
             view = dataclasses.replace(view, ended_ms=event.at_ms)
     if sum(bid.eligible for bid in view.bids) < 2:  # Then the job's own limit set the price.
@@ -71,7 +79,7 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
             # The data of an earlier attempt is obsolete.
             fresh = {
                 "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
-                "exit_code": None, "usage_ms": None,
+                "exit_code": None, "usage_ms": None, "stops_ms": None,
             }  # fmt: skip
             return {**phase, **fresh, **_cap(detail), "attempts": detail["attempt"] + 1}
         case "bids":
@@ -88,11 +96,14 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
                 "runner_up_hour": hourly_of_rate(detail["runner_up"]),
                 "exit_code": None,
                 "usage_ms": None,
+                "stops_ms": None,
             }
+        case "fetching":
+            return {**phase, "resumes_from": detail.get("resumes_from") or None}
         case "returning":
             return {**phase, "exit_code": detail["exit_code"], "usage_ms": detail["usage_ms"]}
         case "done":
-            return {**phase, **_result(detail)}
+            return {**phase, **_result(detail), "stops_ms": None}
         case "retry":
             return {**phase, "reason": detail["reason"], "why": detail["why"]}
         case "failed":

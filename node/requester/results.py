@@ -17,6 +17,7 @@ from typing import Any, Final
 import trio
 
 from node.data.blobs import Blobs
+from node.data.checkpoints import fetch_checkpoint
 from node.data.disk import full_disk_as_storage_full
 from node.data.log_protocol import PROTOCOL, LogStream
 from node.data.output_manifest import (
@@ -33,12 +34,20 @@ from node.driver.driver import Inbox
 from node.requester.log_follower import follow_log
 from node.rpc.views import OutputView
 from protocol.machines import effects, inputs
-from protocol.values.errors import BlobUnavailable, PeerFault, RuleBroken, StorageFull
+from protocol.values.errors import (
+    BlobUnavailable,
+    InvalidRequest,
+    PeerFault,
+    RuleBroken,
+    StorageFull,
+)
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId
-from protocol.wire.job import BlobRef
+from protocol.wire.job import BlobRef, Outputs
 
 LOG: Final = logging.getLogger(__name__)
 FETCH_ATTEMPTS: Final = 8
+CHECKPOINT_ATTEMPTS: Final = 3
+"""After these the provider takes another checkpoint."""
 FETCH_PAUSE_S: Final = 0.5
 UNREAD_S: Final = 1.0
 """How long a job runs before its log is followed though nobody reads it: most jobs of a sweep have
@@ -66,6 +75,9 @@ class Results:
         self._inbox = inbox
         self._following: dict[LeaseId, Activity] = {}
         self._fetching: dict[LeaseId, Activity] = {}
+        self._fetching_checkpoints: dict[LeaseId, Activity] = {}
+        self._checkpoints: dict[LeaseId, Outputs] = {}
+        """What the checkpoint lists that was fetched last for a lease, until it is kept."""
         self._background = Background()
         self._readers: Counter[JobId] = Counter()
         self._reader_came = trio.Event()
@@ -106,13 +118,35 @@ class Results:
         """Begin to fetch outputs; the job's workload bounds their size."""
         self._start(self._fetching, effect.lease_id, partial(self._fetch, effect))
 
+    def fetch_checkpoint(self, effect: effects.FetchCheckpoint) -> None:
+        """Begin to fetch a checkpoint, in place of an older one of the lease."""
+        self._stop(self._fetching_checkpoints, effect.lease_id)
+        action = partial(self._fetch_checkpoint, effect)
+        self._start(self._fetching_checkpoints, effect.lease_id, action)
+
+    def keep_checkpoint(self, effect: effects.KeepCheckpoint) -> None:
+        """Keep the fetched checkpoint of a job, and no older one."""
+        owner, listing = resume_pins_of(effect.job_id), effect.checkpoint.listing.digest
+        self._blobs.unpin(owner)
+        pin_listing(self._blobs, owner, listing, self._checkpoints.pop(effect.lease_id))
+        self._blobs.unpin(_pins_of_fetch(effect.lease_id))
+
+    def drop_checkpoint(self, job_id: JobId) -> None:
+        """Unpin the checkpoint of a job that has ended."""
+        self._blobs.unpin(resume_pins_of(job_id))
+
     def forget(self, lease_id: LeaseId) -> None:
         """Stop the transfers of a lease that has ended, and unpin its outputs."""
-        for running in (self._following, self._fetching):
-            activity = running.pop(lease_id, None)
-            if activity is not None:
-                activity.stop()
+        for running in (self._following, self._fetching, self._fetching_checkpoints):
+            self._stop(running, lease_id)
+        self._checkpoints.pop(lease_id, None)
         self._blobs.unpin(_pins_of(lease_id))
+        self._blobs.unpin(_pins_of_fetch(lease_id))
+
+    def _stop(self, running: dict[LeaseId, Activity], lease_id: LeaseId) -> None:
+        activity = running.pop(lease_id, None)
+        if activity is not None:
+            activity.stop()
 
     def _start(
         self,
@@ -135,6 +169,23 @@ class Results:
             await follow_log(opener, lease_id, path, log_bytes_max(effect.workload))
         except StorageFull as error:  # The job continues, and so does its log at the provider.
             LOG.warning("cannot follow the log of job %s: %s", effect.job_id.hex()[:12], error)
+
+    async def _fetch_checkpoint(self, effect: effects.FetchCheckpoint) -> None:
+        lease_id, checkpoint = effect.lease_id, effect.checkpoint
+        holding = Holding(effect.provider, "output", _pins_of_fetch(lease_id))
+        for attempt in range(CHECKPOINT_ATTEMPTS):
+            try:
+                self._checkpoints[lease_id] = await fetch_checkpoint(
+                    self._fetcher, self._blobs, checkpoint.listing, effect.workload, holding
+                )
+            except (BlobUnavailable, InvalidRequest, StorageFull) as error:
+                LOG.warning("checkpoint of job %s: %s", effect.job_id.hex()[:12], error)
+                await trio.sleep(FETCH_PAUSE_S * 2**attempt)
+            else:
+                await self._inbox.take(inputs.CheckpointFetched(lease_id, checkpoint.sequence))
+                return
+        self._blobs.unpin(holding.owner)
+        await self._inbox.take(inputs.CheckpointLost(lease_id, checkpoint.sequence))
 
     async def _fetch(self, effect: effects.FetchOutputs) -> None:
         lease_id = effect.lease_id
@@ -189,8 +240,17 @@ class Results:
         await trio.to_thread.run_sync(_end_log, whole, self.log_path(effect.job_id))
 
 
+def resume_pins_of(job_id: JobId) -> str:
+    """Return the owner of the pins of the checkpoint that a job continues from."""
+    return f"checkpoint {job_id.hex()}"
+
+
 def _pins_of(lease_id: LeaseId) -> str:
     return f"outputs {lease_id.hex()}"
+
+
+def _pins_of_fetch(lease_id: LeaseId) -> str:
+    return f"fetched checkpoint {lease_id.hex()}"
 
 
 def _begin_log(path: Path, lease_id: LeaseId) -> None:

@@ -37,7 +37,8 @@ from protocol.wire.snapshot import to_snapshot
 
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
-LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes")
+LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes", "checkpoint_ms")
+OUT: Final = "/out/"
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
 INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
@@ -100,6 +101,10 @@ class JobRequest(BaseModel):
     drivers: list[str] = []
     hard_limits: bool = False
     where: str | None = Field(None, description="A query for providers: specs/query.md.")
+    checkpoint: str | None = Field(
+        None, description="A file or folder below /out that the job continues from elsewhere."
+    )
+    checkpoint_ms: int | None = None
     array: str | None = Field(None, description="Indices of many equal jobs: 0-99, 0-98:2, 1,7.")
     nodes: int | None = Field(None, description="The members of a gang: all run at once, or none.")
 
@@ -227,8 +232,18 @@ def _workload(request: JobRequest, image: str) -> Workload:
             for each in request.inputs
         ),
         resources=resources,
+        checkpoint=_below_out(request.checkpoint),
         **limits,
     )
+
+
+def _below_out(checkpoint: str | None) -> str:
+    """Return the path of a checkpoint below /out; "" if the job has none."""
+    if checkpoint is None:
+        return ""
+    if not checkpoint.startswith(OUT) or checkpoint == OUT:
+        raise InvalidRequest(f"checkpoint: {checkpoint!r} is not below /out; give /out/checkpoint")
+    return checkpoint.removeprefix(OUT)
 
 
 def _given(request: JobRequest, names: tuple[str, ...]) -> dict[str, Any]:

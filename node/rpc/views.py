@@ -217,6 +217,15 @@ class FailedAttemptView:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """The newest checkpoint of a job that this node has; `number` counts them from 1."""
+
+    number: int
+    at_ms: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueView:
     """The place of a job among the jobs that wait for capacity."""
 
@@ -267,6 +276,12 @@ class JobView:
     receipt: ReceiptView | None = None
     output_digest: str | None = None
     steps: StepsView = StepsView()
+    checkpoint: CheckpointView | None = None
+    """None before the first."""
+    resumes_from: int | None = None
+    """The number of the checkpoint that the last attempt continued from."""
+    stops_ms: int | None = None
+    """When the provider of the running job stops, if it has said so."""
     queue: QueueView | None = None
     """Its place while it waits for capacity; only where one job is asked for."""
 

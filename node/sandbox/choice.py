@@ -77,6 +77,12 @@ class ChosenDriver:
     def usage_ms(self, folder: Path) -> int:
         return self._of(folder).usage_ms(folder)
 
+    async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
+        return await self._of(folder).copy_checkpoint(folder, path, mark)
+
+    async def terminate(self, folder: Path) -> None:
+        await self._of(folder).terminate(folder)
+
     async def kill(self, folder: Path) -> None:
         await self._of(folder).kill(folder)
 

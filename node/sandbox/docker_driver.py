@@ -102,7 +102,8 @@ class DockerDriver(RunnerDriver):
         except docker.errors.APIError as fault:
             if fault.status_code != requests.codes.conflict:
                 raise
-        return [("socket", engine_socket()), where]
+        owner = [("uid", str(UID_INSIDE))] if os.geteuid() == 0 else []
+        return [("socket", engine_socket()), where, *owner]
 
     def _outputs(self, name: str, folder: Path, size_mib: int) -> tuple[Mount, tuple[str, str]]:
         """Make a container's /out; return its mount, and the record field to find it by."""

@@ -40,6 +40,15 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredFile:
+    """A file of a checkpoint: its path below /out, and the node's file with its content."""
+
+    path: str
+    source: Path
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """Everything that a driver needs to start one container.
 
@@ -61,6 +70,8 @@ class ContainerSpec:
     """The paid usage; 0: only the time-out limits the container. `extend` raises it."""
     pause_ms: int = 0
     """How long a container that has used its budget stays paused before it is stopped."""
+    restored: tuple[RestoredFile, ...] = ()
+    """The files that the job finds in /out when it starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,19 @@ class SandboxDriver(Protocol):
         """Return for how long the folder's container has run, or ran, less pauses; 0 if never."""
         ...
 
+    async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
+        """Copy what lies at a path below /out of a running container to `checkpoint_path`.
+
+        Return its mark, which changes when the job replaces it; b"" if there is nothing new:
+        nothing lies there, it has the given mark, or the job replaces it at the moment. Raises
+        InvalidRequest if it breaks the rules of outputs, StorageFull if there is no room.
+        """
+        ...
+
+    async def terminate(self, folder: Path) -> None:
+        """Send SIGTERM to the job: it may save its state and end."""
+        ...
+
     async def kill(self, folder: Path) -> None:
         """End the container if it still runs; return when its runner has written the result."""
         ...
@@ -156,6 +180,11 @@ def name_of(lease_id: LeaseId) -> str:
 def log_path(folder: Path) -> Path:
     """Return where the container's stdout and stderr grow, in order of arrival, capped."""
     return folder / "log"
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Return the folder with the copy of a checkpoint; its files have their paths below /out."""
+    return folder / "checkpoint"
 
 
 def outputs_path(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
+from node.sandbox.runner import restore
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import Workload, is_safe_path
 
@@ -83,6 +84,8 @@ def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
     }
     pairs = [("driver", driver), ("name", spec.name)]
     pairs += [(key, str(value)) for key, value in numbers.items()]
+    pairs += [("restored", restore.line_of(each.path, str(each.source), each.executable))
+              for each in spec.restored]  # fmt: skip
     return pairs + [("command", text) for text in spec.workload.command]
 
 
@@ -96,6 +99,7 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
         DEFAULT_ENV
         | _without_runtime(dict(spec.env))
         | (_without_runtime(own) if spec.gpus else own)
+        | _checkpoint_variables(spec.workload)
         | _members_of(spec.workload)
     )
 
@@ -106,6 +110,14 @@ def _members_of(workload: Workload) -> dict[str, str]:
         return {}
     known = [{"peer": one.peer, "addresses": one.addresses} for one in workload.members]
     return {"MUTIRAO_MEMBERS": json.dumps(known)}
+
+
+def _checkpoint_variables(workload: Workload) -> dict[str, str]:
+    """Return what tells a job where its checkpoint belongs, and whether it continues from one."""
+    if not workload.checkpoint:
+        return {}
+    resume = {"MUTIRAO_RESUME": "1"} if workload.resume else {}
+    return {"MUTIRAO_CHECKPOINT": f"/out/{workload.checkpoint}", **resume}
 
 
 def _without_runtime(env: dict[str, str]) -> dict[str, str]:
@@ -126,6 +138,7 @@ def require_runnable(spec: ContainerSpec) -> None:
     command = spec.workload.command
     variables = environment_of(spec)
     paths = [path for path, _ in spec.inputs]
+    restored = [each.path for each in spec.restored]
     texts = [spec.name, *command, *variables.keys(), *variables.values(), spec.working_dir]
     if not command or not command[0]:
         raise SandboxUnavailable("the job has no command; give it after --")
@@ -137,6 +150,8 @@ def require_runnable(spec: ContainerSpec) -> None:
         raise SandboxUnavailable("an environment variable's name is empty or holds '='")
     if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
         raise SandboxUnavailable("an input's path is unsafe or used twice")
+    if any(not is_safe_path(path) for path in restored) or len(set(restored)) < len(restored):
+        raise SandboxUnavailable("a file of the checkpoint has an unsafe path, or one used twice")
     if spec.working_dir and not spec.working_dir.startswith("/"):
         raise SandboxUnavailable(f"the image's working folder {spec.working_dir!r} is relative")
     if not spec.name.startswith(NAME_PREFIX) or not spec.name.isascii():

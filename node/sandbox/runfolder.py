@@ -97,6 +97,12 @@ async def kill(folder: Path) -> None:
         await wait(folder)
 
 
+async def terminate(folder: Path) -> None:
+    """Send SIGTERM to the job, if it still runs."""
+    _say(folder, b"t")
+    await trio.lowlevel.checkpoint()
+
+
 async def extend(folder: Path, budget_ms: int) -> None:
     """Set the budget and notify the runner."""
     write_record(folder, records.BUDGET, [("ms", str(budget_ms))])

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
-from node.sandbox import runfolder
+from node.sandbox import checkpoints, runfolder
 from node.sandbox.bwrap import Extra
 from node.sandbox.driver import ContainerSpec, Exit, ImageSource, Probe
 from node.sandbox.policy import UID_INSIDE, Pairs, launch_record, require_runnable
@@ -113,6 +113,12 @@ class RunnerDriver(ABC):
 
     def usage_ms(self, folder: Path) -> int:
         return runfolder.usage_ms(folder)
+
+    async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
+        return await checkpoints.copy(folder, path, mark)
+
+    async def terminate(self, folder: Path) -> None:
+        await runfolder.terminate(folder)
 
     async def kill(self, folder: Path) -> None:
         await runfolder.kill(folder)

@@ -16,7 +16,7 @@ from protocol.rules.advice import Advice, advise
 from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
 from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.values.ids import PeerId
-from protocol.wire.job import JobSpec
+from protocol.wire.job import JobSpec, Member
 from protocol.wire.messages import Listing
 
 T = TypeVar("T")
@@ -79,10 +79,10 @@ class Candidates:
         """
         return _recent(self._answering, (demand_of_job(spec), avoid), self._find_answering, context)
 
-    def addresses_of(self, peer: PeerId, context: Context) -> tuple[str, ...]:
-        """Return where a node listens; empty if its record is unknown."""
-        record = self._directory.get(peer, context.now_ms)
-        return record.addresses if record else ()
+    def members_at(self, peers: tuple[PeerId, ...], context: Context) -> tuple[Member, ...]:
+        """Return the members of a gang on these nodes, with addresses where they are known."""
+        records = ((peer, self._directory.get(peer, context.now_ms)) for peer in peers)
+        return tuple(Member(peer, record.addresses if record else ()) for peer, record in records)
 
     def able(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], start: int, context: Context

@@ -22,6 +22,8 @@ from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Effect, Send, Settle
 from protocol.machines.inputs import (
     ArraySubmitted,
+    CheckpointFetched,
+    CheckpointLost,
     DeadlineReached,
     Input,
     Isolated,
@@ -210,8 +212,9 @@ class Core:
                     *self.presence.handle(event, context),
                 ]
             case (
-                JobSubmitted() | ArraySubmitted() | JobCancelled() | OutputsFetched()
-                | OutputsLost() | StateHeard() | Isolated() | MembersHeld() | MembersReady()
+                JobSubmitted() | ArraySubmitted() | JobCancelled() | CheckpointFetched()
+                | CheckpointLost() | OutputsFetched() | OutputsLost() | StateHeard() | Isolated()
+                | MembersHeld() | MembersReady()
             ):  # fmt: skip
                 return self.requester.handle(event, context)
             case _:

@@ -18,7 +18,7 @@ from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIF
 from protocol.values.reasons import Failure
 from protocol.values.units import RATE_MAX
 from protocol.wire.codec import encode
-from protocol.wire.job import QUICK, JobSpec
+from protocol.wire.job import QUICK, BlobRef, JobSpec, Workload
 from protocol.wire.messages import Call
 
 WORTH_RETRYING: Final = frozenset({
@@ -61,6 +61,16 @@ class JobFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """The newest checkpoint of a job that is here: its next attempt continues from it."""
+
+    number: int
+    """How many checkpoints the job has had."""
+    listing: BlobRef
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One job of the user, from submission to its end."""
 
@@ -75,6 +85,8 @@ class Job:
     """When this attempt began to wait for a slot; 0 for the first one: at the submission."""
     failures: tuple[JobFailure, ...] = ()
     """Those of the attempts before this one. Older snapshots lack them."""
+    resume: ResumePoint | None = None
+    """None before its first checkpoint. Older snapshots lack it."""
 
     @property
     def waiting_since_ms(self) -> int:
@@ -85,6 +97,12 @@ class Job:
     def exits_seen(self) -> tuple[str, ...]:
         """How the job ended by itself on other nodes."""
         return tuple(one.exit_class for one in self.failures if one.exit_class)
+
+
+def workload_of(job: Job) -> Workload:
+    """Return what the next attempt at a job runs: it continues from the newest checkpoint."""
+    resume = (job.resume.listing,) if job.resume else ()
+    return replace(job.spec.workload, resume=resume)
 
 
 BlockKey = tuple[Demand, tuple[PeerId, ...]]

@@ -10,13 +10,21 @@ from typing import Any, Final
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.gangs import Gangs
-from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
+from protocol.core.jobs import (
+    WORTH_RETRYING,
+    Ending,
+    Job,
+    ResumePoint,
+    after_failure,
+    nodes_at_fault,
+    workload_of,
+)
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
 from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
-from protocol.machines.effects import Effect, Report, Save, Send
+from protocol.machines.effects import Effect, KeepCheckpoint, Report, Save, Send
 from protocol.machines.events import NO_PROVIDER, Failed, Retrying
 from protocol.machines.inputs import (
     ArraySubmitted,
@@ -40,7 +48,6 @@ from protocol.rules.standing import BROKEN
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
-from protocol.wire.job import Member
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
@@ -78,8 +85,9 @@ class Requester:
         """Take what the core knows of peers, and the counts of illegal inputs."""
         auctions = Auctions(candidates, standings, connected, illegal)
         self.jobs: dict[JobId, Job] = {}
-        self.scheduler = Scheduler(auctions, candidates, standings, illegal, self)
         self._gangs = Gangs(self.jobs, self)
+        owners = self, self._gangs
+        self.scheduler = Scheduler(auctions, candidates, standings, illegal, owners)
         self._candidates = candidates
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
@@ -248,7 +256,7 @@ class Requester:
         job = self.jobs.pop(job_id)
         if job.spec.gang:
             self._gangs.remove(job)
-        return [Save("job", job_id, replace(job, ending=ending))]
+        return [Save("job", job_id, replace(job, ending=ending, resume=None))]
 
     def is_active(self, job_id: JobId) -> bool:
         """Return whether a job waits in the queue, or has an award or a lease."""
@@ -263,14 +271,6 @@ class Requester:
             event = replace(event, reason=Release.SILENT)
         return self._step_lease(lease_id, event, context)
 
-    def members_of(self, job: Job) -> list[Job]:
-        """Return the open members of a job's gang by rank; the job alone if it has none."""
-        return self._gangs.of(job)
-
-    def place_again(self, job: Job, because: Failed, context: Context) -> list[Effect]:
-        """Let a gang wait that found no slot for one of its members."""
-        return self._gangs.place_again(job, because, context)
-
     def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
         """Let a gang wait for slots; `because` says why it has found none."""
         if because is None:
@@ -284,14 +284,13 @@ class Requester:
     ) -> list[Effect]:
         """Begin the lease of a job whose award is active."""
         placement = won.placement
-        members = tuple(
-            Member(peer, self._candidates.addresses_of(peer, context)) for peer in placement.members
-        )
-        workload = replace(job.spec.workload, members=members)
+        members = self._candidates.members_at(placement.members, context)
+        workload = replace(workload_of(job), members=members)
         terms = lease.Lease(
             job.job_id, placement.lease_id, placement.provider, won.contract, placement.rate,
             placement.attempt, workload, placement.voucher_ms,
             job.spec.terms.retry_on_exit, job.exits_seen,
+            job.resume.number if job.resume else 0,
         )  # fmt: skip
         state, effects = lease.begin(terms, context)
         self._set_lease(state, context)
@@ -363,20 +362,32 @@ class Requester:
                 return [*effects, *self.fail(job, failed, context, exit_class)]
             case _:
                 self.leases[lease_id] = state
-                return [*effects, *self._start_gang(state, context)]
+                saves = self._note_resume_points(effects)
+                return [*effects, *saves, *self._start_gang(state, context)]
 
     def _start_gang(self, state: lease.State, context: Context) -> list[Effect]:
         """Start the members of a gang once the last one is ready."""
         if not isinstance(state, lease.Deploying) or not state.ready:
             return []
         job = self.jobs[state.lease.job_id]
-        held = [self._lease_of[each.job_id] for each in self.members_of(job)
+        held = [self._lease_of[each.job_id] for each in self._gangs.of(job)
                 if each.job_id in self._lease_of]  # fmt: skip
         ready = [each for each in held if getattr(self.leases[each], "ready", False)]
         if len(ready) < job.spec.terms.nodes:
             return []
         return [one for each in ready
                 for one in self._step_lease(each, MembersReady(each), context)]  # fmt: skip
+
+    def _note_resume_points(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Save with its job that a checkpoint is kept, in the transaction that acknowledges it."""
+        saves: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, KeepCheckpoint):
+                kept = effect.checkpoint
+                point = ResumePoint(effect.number, kept.listing, kept.size)
+                job = self.jobs[effect.job_id] = replace(self.jobs[effect.job_id], resume=point)
+                saves.append(Save("job", job.job_id, job))
+        return saves
 
     def _set_lease(self, state: lease.State, context: Context) -> None:
         terms = state.lease

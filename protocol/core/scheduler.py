@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from protocol.core.auctions import Auctions
 from protocol.core.awards import Awards, Placed
 from protocol.core.candidates import Candidates
+from protocol.core.gangs import Gangs
 from protocol.core.jobs import Job, JobClass, class_of
 from protocol.core.queue import JobQueue
 from protocol.core.running import earliest
@@ -56,12 +57,6 @@ class OpenJobs(Protocol):
     def fail(self, job: Job, failed: Failed, context: Context) -> list[Effect]:
         """End an attempt of a job."""
 
-    def place_again(self, job: Job, because: Failed, context: Context) -> list[Effect]:
-        """Stop a gang that lacks a slot for a member, and let it wait."""
-
-    def members_of(self, job: Job) -> list[Job]:
-        """Return the members of a job's gang by rank; the job alone if it has none."""
-
     def has_lease_of(self, peer: PeerId) -> bool:
         """Return whether we have a lease of a provider."""
 
@@ -71,7 +66,7 @@ class Scheduler:
 
     def __init__(
         self, auctions: Auctions, candidates: Candidates, standings: Standings,
-        illegal: dict[str, int], jobs: OpenJobs,
+        illegal: dict[str, int], owners: tuple[OpenJobs, Gangs],
     ) -> None:  # fmt: skip
         """Take what the core knows of peers, and what follows an award or a failure."""
         self.queue = JobQueue()
@@ -79,7 +74,7 @@ class Scheduler:
         self.awards = Awards(illegal)
         self._candidates = candidates
         self._standings = standings
-        self._jobs = jobs
+        self._jobs, self._gangs = owners
         self._raised: dict[JobClass, tuple[int, int]] = {}
         """How often each class that names no price raised its cap, and the one that failed."""
         self._hinted: set[JobClass] = set()
@@ -124,7 +119,7 @@ class Scheduler:
                 if not slots:
                     break
                 self.queue.remove(job.job_id)
-                effects += self._award(self._jobs.members_of(job), slots, context)
+                effects += self._award(self._gangs.of(job), slots, context)
         while len(self.auctions) < AUCTIONS_MAX:
             ready = self.queue.first_ready()
             if ready is None or (starving and self.queue.order_of(ready) > starving[1]):
@@ -350,7 +345,7 @@ class Scheduler:
             call_id = missed.placement.call_id
             slots = [] if missed.is_final else self.auctions.take_another(job_class, call_id)
             if not slots:
-                return self._jobs.place_again(job, Failed(*because), context)
+                return self._gangs.place_again(job, Failed(*because), context)
             return self._award([job], slots, context)
         if job.spec.terms.queue_ms == 0 and not self.auctions.can_take(job_class):
             return self._jobs.fail(job, Failed(*because), context)
@@ -391,4 +386,4 @@ class Scheduler:
         place = self.queue.place_of(job.job_id)
         assert place is not None
         queued = Queued(job.attempt, reason, why, place.until_ms)
-        return [Report(member.job_id, queued) for member in self._jobs.members_of(job)]
+        return [Report(member.job_id, queued) for member in self._gangs.of(job)]

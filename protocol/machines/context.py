@@ -10,7 +10,7 @@ from typing import Final
 from protocol.rules.capacity import Capacity
 from protocol.rules.standing import STRANGER, Standing
 from protocol.values.ids import PeerId
-from protocol.values.limits import LEASE_ABSENCE_MS
+from protocol.values.limits import LEASE_ABSENCE_MS, NOTICE_MS
 from protocol.wire.envelope import Signer
 from protocol.wire.messages import Prices
 
@@ -38,6 +38,8 @@ class Policy:
     pause_memory_mib: int = 0
     """The most memory that all paused containers hold; beyond it those paused longest are
     stopped."""
+    notice_ms: int = NOTICE_MS
+    """How long before a stop of the node a job with a checkpoint is told."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""

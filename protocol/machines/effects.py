@@ -13,6 +13,7 @@ from protocol.rules.capacity import Reservation
 from protocol.rules.fraud import Finding
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.job import BlobRef, Workload
+from protocol.wire.messages import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,26 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeCheckpoint:
+    """Store what lies at the path of a running job's checkpoint, unless it has this mark."""
+
+    lease_id: LeaseId
+    workload: Workload
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Tell the job of a lease to save what it needs and to end: its container will be removed.
+
+    If it ends by itself, its last checkpoint is taken, too.
+    """
+
+    lease_id: LeaseId
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Stop the container of a lease."""
 
@@ -194,7 +215,34 @@ class FetchOutputs:
     outputs: BlobRef
 
 
+@dataclass(frozen=True, slots=True)
+class FetchCheckpoint:
+    """Fetch a checkpoint of a running job from its provider, instead of an older one."""
+
+    job_id: JobId
+    lease_id: LeaseId
+    provider: PeerId
+    workload: Workload
+    """It bounds the checkpoint."""
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCheckpoint:
+    """Keep the checkpoint that was fetched last for a job, and no older one.
+
+    The job's next attempt continues from it.
+    """
+
+    job_id: JobId
+    lease_id: LeaseId
+    number: int
+    """How many checkpoints the job has had, this one included."""
+    checkpoint: Checkpoint
+
+
 Effect = (
     Save | Report | Progress | Settle | Accuse | Send | ProbePeer | Publish | Advertise | Learn
-    | Reach | Prepare | Launch | Extend | Kill | Drop | FollowLog | FetchOutputs
+    | Reach | Prepare | Launch | Extend | TakeCheckpoint | Terminate | Kill | Drop
+    | FollowLog | FetchCheckpoint | KeepCheckpoint | FetchOutputs
 )  # fmt: skip

@@ -76,6 +76,8 @@ class Fetching:
     """The provider has the contract and fetches image and inputs."""
 
     provider: PeerId
+    resumes_from: int = 0
+    """The number of the checkpoint that the attempt continues from; 0: it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,25 @@ class Running:
     """The container runs."""
 
     provider: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A checkpoint of the running job is here: another attempt can continue from it."""
+
+    provider: PeerId
+    number: int
+    """It counts the checkpoints of the job, over all its attempts."""
+    size: int
+    listing: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """The provider's owner stops the node, and the job was told so: it may save its state."""
+
+    provider: PeerId
+    notice_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,5 +173,5 @@ class Failed:
 
 JobEvent = (
     Queued | Announced | BidsOpened | Awarded | Fetching | Starting | Running
-    | Cancelling | Returning | Done | Retrying | Failed
+    | Checkpointed | Preempted | Cancelling | Returning | Done | Retrying | Failed
 )  # fmt: skip

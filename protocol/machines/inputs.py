@@ -105,6 +105,17 @@ class PauseDenied:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointTaken:
+    """What a job left as its checkpoint is in our blob store."""
+
+    lease_id: LeaseId
+    mark: bytes
+    """Tells this state of the checkpoint's path from every other one."""
+    listing: BlobRef
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerExited:
     """The container of a lease has exited; its log and outputs are in our blob store."""
 
@@ -122,6 +133,22 @@ class ContainerFailed:
 
     lease_id: LeaseId
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFetched:
+    """A checkpoint of a lease is here, verified."""
+
+    lease_id: LeaseId
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointLost:
+    """A checkpoint of a lease is unavailable."""
+
+    lease_id: LeaseId
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +238,8 @@ Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | ArraySubmitted | JobCancelled
     | Prepared | PrepareFailed
     | FetchProgressed | ContainerStarted | ContainerExited | ContainerFailed
-    | ContainerExtended | PauseDenied | OutputsFetched | OutputsLost | RecordReceived
+    | ContainerExtended | PauseDenied | CheckpointTaken | CheckpointFetched | CheckpointLost
+    | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
     | MembersHeld | MembersReady | PolicyChanged | StopRequested
 )  # fmt: skip

@@ -157,6 +157,17 @@ LEASES_LISTED_MAX: Final = 64
 """A message lists the states of at most this many leases."""
 OVERRUN_MS: Final = 10 * 60_000
 """A job may end this long after its time limit: starting, stopping and packing take time."""
+CHECKPOINT_MS_MIN: Final = HEARTBEAT_MS
+"""No job's checkpoint is taken more often than this ..."""
+CHECKPOINT_MS_MAX: Final = 24 * 3_600_000
+"""... or less often than this."""
+CHECKPOINTS_MORE_MAX: Final = 8
+"""A provider may announce this many checkpoints beyond one each CHECKPOINT_MS_MIN."""
+NOTICE_MS: Final = 30_000
+"""A job with a checkpoint is told this long before its provider stops, unless the owner sets
+another time ..."""
+NOTICE_MS_MAX: Final = 300_000
+"""... up to this."""
 VOUCHER_MS: Final = 10_000
 """A requester pays in steps of this much usage."""
 EXPOSURE_MS: Final = 35_000

@@ -8,8 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
-from protocol.values.ids import Digest, JobId, PeerId
-from protocol.values.limits import ENVELOPE_BYTES_MAX, QUERY_BYTES_MAX, SLOTS_MAX
+from protocol.values.ids import Digest, JobId, PeerId, digest_of
+from protocol.values.limits import (
+    CHECKPOINT_MS_MAX,
+    CHECKPOINT_MS_MIN,
+    ENVELOPE_BYTES_MAX,
+    QUERY_BYTES_MAX,
+    SLOTS_MAX,
+)
 from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
@@ -21,6 +27,8 @@ MEMBER_BYTES_MAX: Final = 640
 """No Member has more bytes than this."""
 TIMEOUT_MS_MAX: Final = 30 * 24 * 3600 * 1000
 QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
+CHECKPOINT_MS: Final = 60_000
+"""How often a checkpoint is taken, unless the job says otherwise."""
 BLOB_SIZE_MAX: Final = 2**43
 ARRAY_MAX: Final = 10_000
 """The most members of an array of jobs."""
@@ -41,6 +49,10 @@ class BlobRef:
     size: Annotated[int, Key(2), Int(0, BLOB_SIZE_MAX)]
 
 
+NO_LOG: Final = BlobRef(digest_of(b""), 0)
+"""The log of a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileRef:
     """A blob with a relative path: an input below /in, an output below /out."""
@@ -53,7 +65,10 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The files of an execution's /out, sorted by path, and its log. Itself stored as a blob."""
+    """The files of an execution's /out, sorted by path, and its log. Itself stored as a blob.
+
+    A checkpoint is listed in the same way: its files below /out, and an empty log.
+    """
 
     files: Annotated[tuple[FileRef, ...], Key(1), Many(Record(FileRef), 10_000)]
     log: Annotated[BlobRef, Key(2), Record(BlobRef)]
@@ -102,7 +117,15 @@ class Workload:
     processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
     image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
     """The total size of the image's blobs, so a provider can estimate the fetch."""
-    members: Annotated[tuple[Member, ...], Key(11), Many(Record(Member), SLOTS_MAX)] = ()
+    checkpoint: Annotated[str, Key(11), Text(1024)] = ""
+    """The file or folder below /out that the job continues from elsewhere; empty: none."""
+    checkpoint_ms: Annotated[int, Key(12), Int(CHECKPOINT_MS_MIN, CHECKPOINT_MS_MAX)] = (
+        CHECKPOINT_MS
+    )
+    """How often it is taken, if it has changed."""
+    resume: Annotated[tuple[BlobRef, ...], Key(13), Many(Record(BlobRef), 1)] = ()
+    """The checkpoint that this attempt continues from: the blob that lists its files."""
+    members: Annotated[tuple[Member, ...], Key(14), Many(Record(Member), SLOTS_MAX)] = ()
     """The gang that the job is a member of, by rank; empty if it stands alone."""
 
 
@@ -192,7 +215,8 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
     lines = []
     if not workload.command:
         lines.append("command: a job needs a command; give it after --")
-    size = len(encode(workload)) + added_bytes
+    # The requester adds the resume point later.
+    size = len(encode(replace(workload, resume=()))) + added_bytes
     if size > WORKLOAD_BYTES_MAX:
         lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
                      "give long texts as input files")  # fmt: skip
@@ -207,6 +231,11 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
     wanted = workload.resources
     if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
         lines.append("gpus: the job requires a GPU class or VRAM but no GPU; give --gpus 1")
+    if workload.checkpoint and not is_safe_path(workload.checkpoint):
+        lines.append(f"checkpoint: {'/out/' + workload.checkpoint!r} has .. or empty parts; give a "
+                     "path such as /out/checkpoint")  # fmt: skip
+    if workload.resume and not workload.checkpoint:
+        lines.append("resume: the job has no checkpoint")
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
         lines.append("disk: output and log limits are larger than the disk; give more --disk")
     return lines

@@ -15,11 +15,19 @@ from protocol.core.provider import Provider
 from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
+from protocol.machines.events import Failed
 from protocol.machines.inputs import DeadlineReached, MembersReady
 from protocol.machines.provider import lease
-from protocol.values.ids import PeerId
-from protocol.values.reasons import Failure, Release
-from protocol.wire.messages import AwardAccept, Heartbeat, LeaseRelease, Ready, Start, Voucher
+from protocol.values.reasons import Release
+from protocol.wire.messages import (
+    AwardAccept,
+    CheckpointAck,
+    Heartbeat,
+    LeaseRelease,
+    Ready,
+    Start,
+    Voucher,
+)
 from tests.faults.network import FaultyNetwork
 from tests.simulated_node import Node
 
@@ -105,9 +113,9 @@ def _voucher_as_told() -> AbstractContextManager[None]:
 def _same_attempt() -> AbstractContextManager[None]:
     after_failure = core_requester.after_failure
 
-    def again(job: Job, reason: Failure, peer: PeerId) -> Job:
-        following = after_failure(job, reason, peer)
-        return replace(following, attempt=min(job.attempt, following.attempt))
+    def again(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, Failed]:
+        following, told = after_failure(job, failed, exit_class)
+        return replace(following, attempt=min(job.attempt, following.attempt)), told
 
     return _set(core_requester, "after_failure", again)
 
@@ -126,6 +134,10 @@ def _gang_half() -> AbstractContextManager[None]:
         return accept(replace(state, placement=replace(state.placement, gang=False)), *rest)
 
     return _rows(table, {pair: alone})
+
+
+def _resume_older() -> AbstractContextManager[None]:
+    return _set(core_requester.Requester, "_note_resume_points", lambda *_: [])
 
 
 def _flag(name: str, value: Any) -> Callable[[FaultyNetwork], None]:
@@ -162,6 +174,10 @@ MUTANTS: Final = (
            patch=_gang_half),
     Mutant("gang-alone", "a member of a gang is started before the others are ready",
            patch=_gang_alone),
+    Mutant("checkpoint-early", "a checkpoint is acknowledged before the resume point is durable",
+           drive=_early(CheckpointAck)),
+    Mutant("resume-older", "an attempt resumes from where the one before began",
+           patch=_resume_older),
     Mutant("accept-early", "AwardAccept is sent before the hold is durable", safe=True,
            drive=_early(AwardAccept)),
     Mutant("launch-early", "the container starts before the lease says so on disk", safe=True,

@@ -32,8 +32,7 @@ RETRY_TRANSFER_MS: Final = 2_000
 WITNESS_MS: Final = 1_000
 """How long it takes to see that no other peer answers."""
 Fate = Callable[[Node, Node, Message | None], tuple[int, ...]]
-"""The delays of the copies of a message that arrive; empty if it is lost. None: an
-acknowledgement."""
+"""The delays of the copies that arrive of a message; None is an acknowledgement."""
 
 
 class FaultyNetwork(SimulatedNetwork):
@@ -55,8 +54,7 @@ class FaultyNetwork(SimulatedNetwork):
         """Nodes that never come back."""
         self.clock_was_set: set[PeerId] = set()
         """Nodes whose clock was set while they were down."""
-        self.jobs: list[tuple[Node, JobId]] = []
-        """The jobs that were committed."""
+        self.jobs: list[tuple[Node, JobId]] = []  # Those that were committed.
         self.durable: dict[PeerId, dict[tuple[str, bytes], Any]] = {}
         """The states that each node has saved, by table and key."""
         self.rules = Rules()
@@ -230,6 +228,9 @@ class FaultyNetwork(SimulatedNetwork):
                 self._transfer(node, requester, lambda: prepared)
             case effects.FetchOutputs(_, lease_id, provider):
                 self._transfer(node, provider, lambda: self._fetch(provider, lease_id))
+            case effects.FetchCheckpoint(_, lease_id, provider, _, checkpoint):
+                here = inputs.CheckpointFetched(lease_id, checkpoint.sequence)
+                self._transfer(node, provider, lambda: here)
             case _:
                 super()._do(node, effect, row)
 

@@ -60,6 +60,7 @@ class OneFault:
 def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     """Run a scenario; return how its jobs ended, and what was violated."""
     network = FaultyNetwork(job_ms=12_000)
+    saves = scenario == "stopped"
     for name, price in PROVIDERS[: PROVIDERS_OF.get(scenario, 3)]:
         network.add(name, provider_policy(cpu=price, cpus=1))
     node = network.add("ann")
@@ -69,10 +70,15 @@ def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     if scenario == "gang":
         network.submit_gang(node, job_spec(nodes=3))
     for _ in range({"array": 3, "gang": 0}.get(scenario, 1)):
-        network.submit(node, job_spec(profile=profile))
+        network.submit(node, job_spec(profile=profile, checkpoint_ms=saves and 5_000))
     if scenario == "cancelled":
         network.run(8_000)
         network.cancel(node, network.jobs[0][1])
+    if saves:  # The owner of its provider stops it, and its job continues elsewhere.
+        network.run(9_000)
+        providers = [other for other in network.nodes.values() if other is not node]
+        stopped = next((each for each in providers if each.containers), providers[0])
+        network.stop(stopped, then=lambda: network.restart(stopped))
     jobs = [job_id for _, job_id in network.jobs]
     network.run_until(
         lambda: all(network.job(node, job_id).ending is not Ending.OPEN for job_id in jobs),
@@ -91,7 +97,7 @@ def names_of(scenario: str) -> list[Name]:
 
 SCENARIOS: dict[str, Ending] = {
     "sealed": Ending.DONE, "quick": Ending.DONE, "cancelled": Ending.CANCELLED,
-    "array": Ending.DONE, "gang": Ending.DONE,
+    "array": Ending.DONE, "gang": Ending.DONE, "stopped": Ending.DONE,
 }  # fmt: skip
 """How the jobs of each scenario end: one job; with `array` three for two slots; with `gang` three
 members, for which four nodes have a slot each."""
@@ -125,5 +131,6 @@ def test_the_run_holds_every_message_of_a_lease() -> None:
     assert kinds >= {
         "Call", "BidCommit", "CommitSet", "BidReveal", "Outcome", "Award", "AwardAccept",
         "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started", "Heartbeat",
-        "Voucher", "Completed", "Receipt", "LeaseRelease", "Released",
+        "Voucher", "Completed", "Receipt", "LeaseRelease", "Released", "PreemptNotice",
+        "Checkpoint", "CheckpointAck",
     }  # fmt: skip

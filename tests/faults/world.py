@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from protocol.core.jobs import Ending
 from protocol.machines import effects, inputs
+from protocol.values.limits import NOTICE_MS
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import Message
 from tests.faults.mutants import Mutant
@@ -32,6 +33,8 @@ CRASHES_IN_HASTE: Final = 0.1
 GANGS: Final = 0.15
 """How many of the jobs are gangs of two or three."""
 QUEUE_MS: Final = (0, 30_000, 300_000)
+CHECKPOINTS_MS: Final = (0, 0, 5_000, 10_000)
+"""How often checkpoints of a job are taken; 0: it has none."""
 REPLAYS: Final = 40
 DEAD_REQUESTERS_PERCENT: Final = 25
 DEAD_PROVIDERS_PERCENT: Final = 12
@@ -120,6 +123,8 @@ class World:
         match effect:
             case effects.Prepare(lease_id):
                 return inputs.PrepareFailed(lease_id, "no image")
+            case effects.FetchCheckpoint(_, lease_id, _, _, checkpoint):
+                return inputs.CheckpointLost(lease_id, checkpoint.sequence)
             case effects.FetchOutputs(_, lease_id):
                 return inputs.OutputsLost(lease_id, "the outputs are damaged")
         return None
@@ -144,10 +149,10 @@ class World:
         if node.alive:
             how = self.dice.choice(["stopped", "killed", "without power"])
             if how == "stopped":
-                self.network.stop(node)
+                self.network.stop(node, then=lambda: self._expect(node))
             else:
                 self.network.crash(node, machine=how == "without power")
-            self._expect(node)
+                self._expect(node)
 
     def _part(self) -> None:
         """Cut the way between two nodes for a while, in one direction or in both."""
@@ -195,7 +200,7 @@ class World:
         dice = self.dice
         spec = job_spec(
             cpus=dice.choice([1, 1, 1, 2]), profile=dice.choice([QUICK, VICKREY]),
-            queue_ms=dice.choice(QUEUE_MS),
+            queue_ms=dice.choice(QUEUE_MS), checkpoint_ms=dice.choice(CHECKPOINTS_MS),
         )  # fmt: skip
         if dice.random() < GANGS:
             gang = replace(spec, terms=replace(spec.terms, nodes=dice.choice([2, 3])))
@@ -211,7 +216,7 @@ class World:
         self._loss = self._doubled = self._crash_rate = self._accident_rate = 0.0
         self._parted.clear()
         network.thaw()
-        network.run(61_000)  # The last of the crashed come back.
+        network.run(61_000 + NOTICE_MS)  # The last of those that left or crashed come back.
         for node in network.nodes.values():
             assert node.alive != (node.peer_id in network.dead)
         network.run_until(self._all_ended, PEACE_MS)

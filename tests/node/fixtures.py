@@ -26,7 +26,15 @@ from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
 from node.provider.proofs import Proofs
 from node.requester.results import Results
-from node.sandbox.driver import ContainerSpec, Exit, ImageSource, Probe, log_path, outputs_path
+from node.sandbox.driver import (
+    ContainerSpec,
+    Exit,
+    ImageSource,
+    Probe,
+    checkpoint_path,
+    log_path,
+    outputs_path,
+)
 from node.storage.journal import Journal
 from protocol.machines import effects
 from protocol.machines.inputs import Input
@@ -111,6 +119,12 @@ class ObedientSandbox:
         self.prepares.set()
         self.budgets: list[int] = []
         self.killed: list[Path] = []
+        self.terminated: list[Path] = []
+        self.copies = trio.Event()
+        """While it is not set, `copy_checkpoint` does not return."""
+        self.copies.set()
+        self.checkpoints: dict[Path, tuple[bytes, dict[str, bytes]]] = {}
+        """What lies at a checkpoint's path in a container: its mark, and its files."""
         self.asked: list[str] = []
         """Containers that `start` was called with."""
         self.removed: list[Path] = []
@@ -150,6 +164,24 @@ class ObedientSandbox:
     def usage_ms(self, folder: Path) -> int:
         return self.containers[folder].used_ms if folder in self.containers else 0
 
+    async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.refuses is not None:
+            raise self.refuses
+        await self.copies.wait()
+        found, files = self.checkpoints.get(folder, (b"", {}))
+        if found in {b"", mark}:
+            return b""
+        for name, data in files.items():
+            place = checkpoint_path(folder) / path / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        return found
+
+    async def terminate(self, folder: Path) -> None:
+        await trio.lowlevel.checkpoint()
+        self.terminated.append(folder)
+
     async def kill(self, folder: Path) -> None:
         await trio.lowlevel.checkpoint()
         if self.refuses is not None:
@@ -180,7 +212,9 @@ class ObedientSandbox:
         container.exit = ended or container.exit
         outputs_path(folder).mkdir(exist_ok=True)
         for name, data in files.items():
-            (outputs_path(folder) / name).write_bytes(data)
+            place = outputs_path(folder) / name
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(data)
         container.ended.set()
 
 

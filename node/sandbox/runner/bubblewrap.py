@@ -15,7 +15,15 @@ import resource
 import select
 import time
 
-from node.sandbox.runner import cgroups, init, log_file, namespace_limits, processes, sealed
+from node.sandbox.runner import (
+    cgroups,
+    init,
+    log_file,
+    namespace_limits,
+    processes,
+    restore,
+    sealed,
+)
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
 from node.sandbox.runner.soft_memory import SoftMemory
@@ -123,6 +131,9 @@ class Bubblewrap(Container):
         self.paused = False
         return True
 
+    def terminate(self) -> None:
+        processes.terminate_children(self.namespace, self.init)
+
     def kill(self) -> None:
         if self.init_end >= 0 and not _ends(self.init_end, 0):  # The process id is not reused yet.
             cgroups.kill_process(self.init)
@@ -175,6 +186,7 @@ def start(fields: Fields) -> Bubblewrap:
         _await_setup(container, fields, pipes)
         _limit_processes(container, fields)
         _set_quotas(container, fields)
+        restore.restore(container.out, fields, container.group)
         _note_init(container)
     except StartFailed:
         container.kill()

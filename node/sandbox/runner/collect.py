@@ -8,7 +8,7 @@ Spec: specs/sandbox.md#outputs.
 """
 
 # pathlib takes 10 ms to import.
-# ruff: noqa: PTH102
+# ruff: noqa: PTH102, PTH103, PTH118, PTH120
 
 import errno
 import os
@@ -20,6 +20,7 @@ DEPTH_MAX = 32
 PATH_BYTES_MAX = 1024
 REFUSED_MAX = 100
 COPY_BYTES = 1 << 24
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -62,6 +63,43 @@ def collect(source: int, target: str, bytes_max: int) -> Collection:
         _walk(collection, (source, place), "", 0)
     finally:
         os.close(place)
+    return _counted(collection)
+
+
+def collect_at(source: int, path: str, target: str, bytes_max: int) -> Collection:
+    """Copy what lies at one path below `source` to the same path below the new folder `target`.
+
+    The job may run meanwhile: OSError then also means that it removed what was being copied.
+    """
+    collection = Collection(bytes_max, os.fstat(source).st_dev)
+    parent = os.path.join(target, os.path.dirname(path))
+    os.makedirs(parent, 0o700)
+    place = os.open(parent, FOLDER)
+    try:
+        folder = open_parent(source, path)
+        try:
+            _place(collection, (folder, place), path, path.count("/"))
+        finally:
+            os.close(folder)
+    finally:
+        os.close(place)
+    return _counted(collection)
+
+
+def open_parent(source: int, path: str) -> int:
+    """Return a descriptor of a path's folder below `source`; OSError if there is none."""
+    folder = os.dup(source)
+    for parent in path.split("/")[:-1]:
+        try:
+            inner = os.open(parent, FOLDER, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder
+
+
+def _counted(collection: Collection) -> Collection:
+    """Return a collection whose list of refusals says how many it leaves out."""
     left_out = collection.refused_count - len(collection.refused)
     if left_out:
         collection.refused.append(f"and {left_out} more")
@@ -81,13 +119,18 @@ def _walk(collection: Collection, pair: tuple[int, int], path: str, depth: int) 
         if why:
             collection.refuse(inner, why)
             continue
-        found = os.stat(name, dir_fd=pair[0], follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            _enter(collection, pair, inner, depth)
-        elif stat.S_ISREG(found.st_mode):
-            _take(collection, pair, inner, found)
-        else:
-            collection.refuse(inner, KINDS.get(stat.S_IFMT(found.st_mode), "not a regular file"))
+        _place(collection, pair, inner, depth)
+
+
+def _place(collection: Collection, pair: tuple[int, int], path: str, depth: int) -> None:
+    """Copy one thing; the path's last name is that in both folders."""
+    found = os.stat(path.rpartition("/")[2], dir_fd=pair[0], follow_symlinks=False)
+    if stat.S_ISDIR(found.st_mode):
+        _enter(collection, pair, path, depth)
+    elif stat.S_ISREG(found.st_mode):
+        _take(collection, pair, path, found)
+    else:
+        collection.refuse(path, KINDS.get(stat.S_IFMT(found.st_mode), "not a regular file"))
 
 
 def _names(folder: int) -> list[str]:

@@ -64,6 +64,10 @@ class Container(abc.ABC):
         """Resume everything in the container; return whether it runs. Called again if not."""
 
     @abc.abstractmethod
+    def terminate(self) -> None:
+        """Send SIGTERM to the job's first process, paused or not."""
+
+    @abc.abstractmethod
     def kill(self) -> None:
         """Kill everything in the container, paused or not."""
 
@@ -80,7 +84,7 @@ class Container(abc.ABC):
 
     @abc.abstractmethod
     def outputs(self) -> int:
-        """Return a descriptor of the dead container's /out."""
+        """Return a descriptor of the container's /out, which outlives it."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 
-from node.sandbox.runner import cgroups, log_file
+from node.sandbox.runner import cgroups, log_file, restore
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import Fields
 
@@ -106,6 +106,9 @@ class EngineContainer(Container):
         if self.paused and _ask(self.fields, "POST", "/unpause")[0]:
             self.paused = False
         return not self.paused
+
+    def terminate(self) -> None:
+        _ask(self.fields, "POST", "/kill?signal=TERM")  # The engine's init passes it on.
 
     def kill(self) -> None:
         self._sample()
@@ -215,6 +218,11 @@ class EngineContainer(Container):
 def start(fields: Fields) -> EngineContainer:
     """Attach to the created container and start it; StartFailed says why it does not run."""
     out = _hold_outputs(fields)
+    try:
+        restore.restore(out, fields, cgroups.Group({}, set()))
+    except StartFailed:
+        os.close(out)
+        raise
     try:
         container = EngineContainer(fields, out)
     except FAULTS as fault:

@@ -47,12 +47,18 @@ def resume(namespace: str) -> None:
     _signal(namespace, "SIGCONT")
 
 
+def terminate_children(namespace: str, init: int) -> None:
+    """Send SIGTERM to the processes that the init of a namespace has started: the job's first."""
+    _signal(namespace, "SIGTERM", init)
+
+
 def at_rest(namespace: str) -> bool:
     """Return whether no process of a namespace runs."""
     return all(_state_of(process) in AT_REST for process in members_of(namespace))
 
 
-def _signal(namespace: str, name: str) -> None:
+def _signal(namespace: str, name: str, parent: int = 0) -> None:
+    """Send a signal to all processes of a namespace, or only to the children of one."""
     import signal  # noqa: PLC0415 - its enums take 5 ms that only a pause costs.
 
     number = getattr(signal, name)
@@ -62,7 +68,8 @@ def _signal(namespace: str, name: str) -> None:
         except OSError:
             continue
         try:
-            if namespace_of(process) == namespace:  # The process id is not reused.
+            ours = namespace_of(process) == namespace  # The process id is not reused.
+            if ours and parent in {0, _parent_of(process)}:
                 signal.pidfd_send_signal(handle, number)
         except OSError:
             continue
@@ -72,8 +79,20 @@ def _signal(namespace: str, name: str) -> None:
 
 def _state_of(process: int) -> str:
     """Return the letter of the process's state; "X" if it is gone."""
+    fields = _stat_of(process)
+    return fields[0] if fields else "X"
+
+
+def _parent_of(process: int) -> int:
+    """Return the process's parent; -1 if the process is gone."""
+    fields = _stat_of(process)
+    return int(fields[1]) if fields else -1
+
+
+def _stat_of(process: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; [] if the process is gone."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            return chr(file.read().rpartition(b") ")[2][0])
+            return file.read().rpartition(b") ")[2].decode().split()
     except OSError:
-        return "X"
+        return []

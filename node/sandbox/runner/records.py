@@ -13,12 +13,13 @@ import os
 
 LOCK = "lock"  # A POSIX record lock, held by the runner as long as it lives.
 LAUNCH = "launch"  # What to start: written by the daemon, read by the runner.
-STATE = "state"  # The runner's process id; when the container started, and its pauses, in ms.
+STATE = "state"  # The runner's process id and its descriptor of /out; the start and pauses, in ms.
 INIT = "init"  # Who is process 1 of an embedded container, written before the job begins.
 BUDGET = "budget"  # The budget in ms: rewritten by the daemon, read by the runner.
-CONTROL = "control"  # A FIFO: "k" kills, any other byte makes the runner look at the budget.
+CONTROL = "control"  # A FIFO: "k" kills, "t" sends SIGTERM; for others the budget is read.
 LOG = "log"
 OUTPUTS = "outputs"
+CHECKPOINT = "checkpoint"  # A copy of what the running job left at its checkpoint's path.
 RESULT = "result"
 FAULT = "fault"  # The runner's own stderr, empty unless the runner has a bug.
 SECCOMP = "seccomp"

@@ -75,6 +75,7 @@ class Watch:
         """Write the container's usage for the daemon, on a clock that both can read."""
         numbers = {
             "runner": os.getpid(),
+            "out": self.container.outputs(),
             "started_ms": self.started_ms,
             "paused_ms": self.paused_ms,
             "paused_since_ms": self.paused_since_ms or 0,
@@ -158,12 +159,20 @@ def _watch_to_end(watch: Watch) -> Verdict | None:
         for descriptor, _ in watch.poll.poll(min(TICK_MS, left_ms)):
             if descriptor == container.log_source and watch.log_open:
                 watch.take_log()
-            elif descriptor == watch.control and b"k" in os.read(watch.control, 4096):
+            elif descriptor == watch.control and _is_killed(watch):
                 return ("killed", "the job was stopped")
         verdict = container.excess()
         if verdict:
             return verdict
     return None
+
+
+def _is_killed(watch: Watch) -> bool:
+    """Obey the daemon's commands; return whether the container must end at once."""
+    words = os.read(watch.control, 4096)
+    if b"t" in words:
+        watch.container.terminate()
+    return b"k" in words
 
 
 def _overdue(watch: Watch) -> tuple[Verdict | None, int]:

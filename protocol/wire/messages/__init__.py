@@ -36,6 +36,8 @@ from protocol.wire.messages.lease import (
     Award,
     AwardAccept,
     AwardDecline,
+    Checkpoint,
+    CheckpointAck,
     Completed,
     Deploy,
     Heartbeat,
@@ -45,6 +47,7 @@ from protocol.wire.messages.lease import (
     LeaseQuery,
     LeaseRelease,
     LeaseStates,
+    PreemptNotice,
     Ready,
     Receipt,
     Released,
@@ -58,7 +61,7 @@ Message = (
     CapabilityRecord | Call | BidCommit | CommitSet | BidReveal | Outcome | Cancel | BidRefusal
     | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
     | LeaseRelease | Released | Deploy | Ready | Start | Started | Heartbeat | Voucher
-    | Completed | Receipt | LeaseQuery | LeaseStates
+    | PreemptNotice | Checkpoint | CheckpointAck | Completed | Receipt | LeaseQuery | LeaseStates
 )  # fmt: skip
 
 
@@ -119,6 +122,9 @@ WIRE: Final = (
     Route(0x33, Started,          REQUESTER, STREAM, 256, "lease.md#started"),
     Route(0x34, Heartbeat,        REQUESTER, STREAM, 256, "lease.md#heartbeat"),
     Route(0x35, Voucher,          PROVIDER,  STREAM, 512, "lease.md#voucher"),
+    Route(0x36, PreemptNotice,    REQUESTER, STREAM, 256, "checkpoints.md#preempt-notice"),
+    Route(0x37, Checkpoint,       REQUESTER, STREAM, 512, "checkpoints.md#checkpoint"),
+    Route(0x38, CheckpointAck,    PROVIDER,  STREAM, 256, "checkpoints.md#acknowledgement"),
     Route(0x3A, Completed,        REQUESTER, STREAM, 2_560, "lease.md#completed"),
     Route(0x3B, Receipt,          PROVIDER,  STREAM, 1_024, "lease.md#receipt"),
 )  # fmt: skip
@@ -131,8 +137,9 @@ __all__ = [
     "ACTIVE", "BY_NUMBER", "DEPLOYING", "FETCHED", "GONE", "LAUNCHING", "LOTTERY_ALL", "NO_ID",
     "NO_LOSER", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "SERVING", "WAITING",
     "WIRE", "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal",
-    "Call", "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "CommitSet", "Completed",
-    "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm", "LeaseEntry", "LeaseQuery",
-    "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome", "Prices", "Ready", "Receipt",
-    "Released", "Role", "Route", "Start", "Started", "Voucher", "Winner",
+    "Call", "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "Checkpoint", "CheckpointAck",
+    "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm",
+    "LeaseEntry", "LeaseQuery", "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome",
+    "PreemptNotice", "Prices", "Ready", "Receipt", "Released", "Role", "Route", "Start", "Started",
+    "Voucher", "Winner",
 ]  # fmt: skip

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
-from protocol.values.limits import LEASES_LISTED_MAX, OUTCOME_MAX, SETTERS_MAX, SLOTS_MAX
-from protocol.wire.job import TIMEOUT_MS_MAX, BlobRef, Workload
+from protocol.values.limits import (
+    LEASES_LISTED_MAX,
+    NOTICE_MS_MAX,
+    OUTCOME_MAX,
+    SETTERS_MAX,
+    SLOTS_MAX,
+)
+from protocol.wire.job import BLOB_SIZE_MAX, TIMEOUT_MS_MAX, BlobRef, Workload
 from protocol.wire.schema import (
     DIGEST,
     MILLIS,
@@ -17,6 +23,7 @@ from protocol.wire.schema import (
     PEER,
     RATE,
     Bytes,
+    Flag,
     Int,
     Key,
     Many,
@@ -160,6 +167,38 @@ class Voucher:
     sequence: Annotated[int, Key(3), Int(1, 2**32)]
     usage_ms: Annotated[int, Key(4), MILLIS]
     amount: Annotated[int, Key(5), MONEY]
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptNotice:
+    """The provider will end the lease: the job is told to save what it needs to continue."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    notice_ms: Annotated[int, Key(2), Int(0, NOTICE_MS_MAX)]
+    """How long the job may still run."""
+    reason: Annotated[int, Key(3), Int(1, 255)]
+    """That of the release which will follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The provider has taken a checkpoint of the running job, and the requester may fetch it."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    sequence: Annotated[int, Key(2), Int(1, 2**32)]
+    listing: Annotated[BlobRef, Key(3), Record(BlobRef)]
+    """The blob that lists its files, an `Outputs`."""
+    size: Annotated[int, Key(4), Int(0, BLOB_SIZE_MAX)]
+    """The sum of the sizes of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAck:
+    """The requester has stored a checkpoint, or cannot fetch it."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    sequence: Annotated[int, Key(2), Int(1, 2**32)]
+    kept: Annotated[bool, Key(3), Flag()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
     for other in network.nodes.values():
         for lease_id, container in other.containers.items():
             state = network.durable[other.peer_id].get(("provider-lease", lease_id))
-            if container.exited or not isinstance(state, lease.Serving):
+            if container.exited or not isinstance(state, lease.Serving | lease.Leaving):
                 continue
-            if container.used_ms(network.now_ms) > state.paid_ms + exposure_of(state.paid_ms):
+            free_ms = other.policy.notice_ms if isinstance(state, lease.Leaving) else 0
+            bound_ms = state.paid_ms + exposure_of(state.paid_ms) + free_ms
+            if container.used_ms(network.now_ms) > bound_ms:
                 yield f"{other.name} runs a container beyond what is paid"

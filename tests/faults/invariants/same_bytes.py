@@ -13,7 +13,7 @@ from tests.faults.network import FaultyNetwork
 NAME: Final = "L7 the same bytes"
 ONCE_PER_LEASE: Final = (
     wire.LeaseConfirm | wire.LeaseActive | wire.Deploy | wire.Ready | wire.Start | wire.Started
-    | wire.Completed | wire.Released | wire.Receipt
+    | wire.PreemptNotice | wire.Completed | wire.Released | wire.Receipt
 )  # fmt: skip
 ONCE_PER_CALL: Final = wire.CommitSet | wire.Outcome
 
@@ -37,6 +37,8 @@ def _subject(message: Message) -> object:
         case wire.AwardAccept():
             return message.lease_id, message.award
         case wire.Voucher():
+            return message.lease_id, message.sequence
+        case wire.Checkpoint():
             return message.lease_id, message.sequence
         case wire.CapabilityRecord():
             return message.sequence

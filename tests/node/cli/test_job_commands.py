@@ -6,7 +6,7 @@ import time
 import pytest
 
 from node.cli.connection import Connection
-from node.rpc.views import BidView, FailedAttemptView, QueueView
+from node.rpc.views import BidView, CheckpointView, FailedAttemptView, QueueView
 from tests.node.cli.conftest import start_cli
 from tests.node.rpc.recorded import PEER
 
@@ -66,6 +66,20 @@ def test_a_reason_is_said_once(cli, daemon, job):
     assert text.count("nobody bids") == 1
     assert "why        nobody bids\n" in text
     assert text.endswith("0.000000000  as above\n")
+
+
+def test_the_checkpoint(cli, daemon, job):
+    now_ms = int(time.time() * 1000)
+    kept = CheckpointView(3, now_ms - 3_600_000, 3 << 20)
+    view = {"checkpoint": kept, "resumes_from": 2, "stops_ms": None}
+    daemon.do(lambda: daemon.service.advance(job, "running", **view))
+    text = cli("show", job).out
+    assert "continued from  checkpoint 2\n" in text
+    assert "checkpoint      3, 3.0 MiB, 1 h 0 min old\n" in text
+    daemon.do(lambda: daemon.service.advance(job, "running", stops_ms=now_ms))
+    assert "old; its provider stops, and the job continues from it\n" in cli("show", job).out
+    daemon.do(lambda: daemon.service.advance(job, "running", checkpoint=None))
+    assert "checkpoint      none; its provider stops\n" in cli("show", job).out
 
 
 def test_the_place_in_the_queue(cli, daemon, job):

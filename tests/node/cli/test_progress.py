@@ -52,6 +52,22 @@ def test_lines(capsys):
     assert err.splitlines() == SAID
 
 
+def test_checkpoints_make_no_lines_and_a_notice_says_from_which_the_job_continues(capsys):
+    progress = Lines(beside_log=False)
+    notice = {"provider": "12D3KooWabcdefgh", "notice_ms": 30_000}
+    for kind, detail in [
+        ("preempted", notice), ("checkpoint", {"number": 4}), ("preempted", notice),
+        ("fetching", {"provider": "12D3KooWabcdefgh", "resumes_from": 5}),
+    ]:  # fmt: skip
+        progress.reach(kind, detail)
+    told = "the provider stops: the job may save its state, and continues elsewhere from"
+    assert capsys.readouterr().err.splitlines() == [
+        f"{told} its beginning or a later one (…abcdefgh)",
+        f"{told} checkpoint 4 or a later one (…abcdefgh)",
+        "the provider fetches image and inputs to continue from checkpoint 5 (…abcdefgh)",
+    ]
+
+
 def test_a_live_line_says_the_same_until_the_job_writes(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = choose_progress(as_json=False)

@@ -14,6 +14,7 @@ from protocol.machines.events import Running
 from protocol.rules.fraud import Finding, Fraud
 from protocol.values.ids import CallId, digest_of
 from protocol.wire.job import Workload
+from protocol.wire.messages import Checkpoint
 from tests.node.fixtures import ADA, BEA, JOB, LEASE, launch_of, ref_of, spec_of
 
 WORKLOAD = Workload(digest_of(b"image"), ("true",))
@@ -32,6 +33,11 @@ FINDING = Finding(
     Fraud.WRONGLY_LOST, ADA.peer_id, None, CallId(bytes(32)), 1, bytes(8), "why"
 )  # fmt: skip
 ACCUSE = effects.Accuse(FINDING, b"proof")
+CHECKPOINT = Checkpoint(LEASE, 1, ref_of(b"listing"), 1)
+FETCH_CHECKPOINT = effects.FetchCheckpoint(JOB, LEASE, BEA.peer_id, WORKLOAD, CHECKPOINT)
+KEEP_CHECKPOINT = effects.KeepCheckpoint(JOB, LEASE, 1, CHECKPOINT)
+TAKE_CHECKPOINT = effects.TakeCheckpoint(LEASE, WORKLOAD, b"")
+TERMINATE = effects.Terminate(LEASE, WORKLOAD)
 KILL, DROP, EXTEND = effects.Kill(LEASE), effects.Drop(LEASE), effects.Extend(LEASE, 1)
 
 
@@ -55,7 +61,6 @@ def performed(effect: Any) -> list[Any]:
 
 @pytest.mark.parametrize("effect, call", [
     (effects.Save("job", JOB, JOB_STATE), ("jobs.saved", JOB_STATE)),
-    (effects.Save("job", JOB, ENDED), ("jobs.saved", ENDED)),
     (effects.Save("requester-lease", LEASE, None), ("results.forget", LEASE)),
     (REPORT, ("jobs.reported", REPORT)),
     (SETTLE, ("node.settled", SETTLE)),
@@ -68,6 +73,10 @@ def performed(effect: Any) -> list[Any]:
     (FOLLOW, ("results.follow_log", FOLLOW)),
     (FETCH, ("results.fetch_outputs", FETCH)),
     (ACCUSE, ("proofs.keep", ACCUSE)),
+    (FETCH_CHECKPOINT, ("results.fetch_checkpoint", FETCH_CHECKPOINT)),
+    (KEEP_CHECKPOINT, ("results.keep_checkpoint", KEEP_CHECKPOINT)),
+    (TAKE_CHECKPOINT, ("executions.take_checkpoint", TAKE_CHECKPOINT)),
+    (TERMINATE, ("executions.terminate", TERMINATE)),
     (PREPARE, ("executions.prepare", PREPARE)),
     (LAUNCH, ("executions.launch", LAUNCH)),
     (EXTEND, ("executions.extend", EXTEND)),
@@ -76,6 +85,11 @@ def performed(effect: Any) -> list[Any]:
 ], ids=lambda given: type(given).__name__)  # fmt: skip
 def test_an_effect_reaches_its_performer(effect: Any, call: Any) -> None:
     assert performed(effect) == [call]
+
+
+def test_the_checkpoint_of_a_job_that_has_ended_is_dropped() -> None:
+    saved = performed(effects.Save("job", JOB, ENDED))
+    assert saved == [("jobs.saved", ENDED), ("results.drop_checkpoint", JOB)]
 
 
 @pytest.mark.parametrize("saved", [

@@ -47,6 +47,11 @@ def test_what_paused_jobs_may_hold(tmp_path: Path) -> None:
     assert (policy.pause_ms, policy.pause_memory_mib) == (5_000, 0)
 
 
+def test_how_long_before_a_stop_a_job_is_told(tmp_path: Path) -> None:
+    assert policy_of(config(tmp_path), MACHINE, "embedded", 1, 70).notice_ms == 30_000
+    assert policy_of(config(tmp_path, notice_s=0), MACHINE, "embedded", 1, 70).notice_ms == 0
+
+
 def test_the_owner_may_lend_less(tmp_path: Path) -> None:
     policy = policy_of(
         config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1, 70

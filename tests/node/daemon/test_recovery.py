@@ -13,11 +13,13 @@ import trio
 from node.daemon.recovery import Past, recall
 from node.driver.commits import commit_of
 from node.messaging.announcer import SEQUENCE_FACT
+from node.provider.checkpoints import checkpoint_pins_of
 from node.provider.execution_context import pins_of
+from node.requester.results import resume_pins_of
 from node.sandbox.driver import name_of
 from node.storage.journal import Commit, Journal, NewMessage, Snapshot
 from protocol.core.core import Core, Saved
-from protocol.core.jobs import Ending, Job
+from protocol.core.jobs import Ending, Job, ResumePoint
 from protocol.core.presence import record_of
 from protocol.machines import effects, provider, requester
 from protocol.machines.context import Context, Policy
@@ -27,7 +29,8 @@ from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId, digest_of
 from protocol.values.reasons import Failure
 from protocol.wire.codec import encode
-from protocol.wire.job import Outputs
+from protocol.wire.job import NO_LOG, BlobRef, FileRef, Outputs
+from protocol.wire.messages import Checkpoint
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.node.fixtures import ADA, BEA, JOB, LEASE, NodeFolder, ref_of, spec_of
 from tests.simulated_network import START_MS, SimulatedNetwork, provider_policy
@@ -217,7 +220,40 @@ async def test_outputs_that_are_gone_do_not_keep_the_node_from_starting(
 ) -> None:
     await settling(bea, ref_of(b"gone").digest)
     await recall(bea.journal, bea.context, bea.proofs, 0)
-    assert "outputs that a requester has not fetched are gone" in caplog.text
+    assert "outputs or a checkpoint that are still needed are gone" in caplog.text
+
+
+async def checkpoint(node: NodeFolder) -> BlobRef:
+    file = FileRef("state", await node.blobs.put_bytes(b"state", "output"))
+    return await node.blobs.put_bytes(encode(Outputs((file,), NO_LOG)), "output")
+
+
+async def test_what_an_open_job_continues_from_is_pinned(ada: NodeFolder) -> None:
+    listing = await checkpoint(ada)
+    job = Job(JOB, spec_of(await ada.workload()), 1, resume=ResumePoint(3, listing, 5))
+    await ada.journal.commit(commit_of([Save("job", JOB, job)], ADA.peer_id, 1))
+    past = await recall(ada.journal, ada.context, ada.proofs, 0)
+    assert past.saved.jobs == (job,)
+    kept = {listing.digest, digest_of(b"state"), NO_LOG.digest}
+    assert ada.blobs._pins[resume_pins_of(JOB)] == kept
+
+
+async def test_checkpoints_of_a_running_job_are_pinned(bea: NodeFolder) -> None:
+    """What it continues from, for a start; and what its requester may be fetching."""
+    _, _, bea_node = halted(provider.lease.Serving)
+    (found,) = bea_node.core.provider.leases.values()
+    listing = await checkpoint(bea)
+    lease_id = found.hold.lease_id
+    workload = await bea.workload(checkpoint="state", resume=(listing,))
+    said = BEA.sign(Checkpoint(lease_id, 1, listing, 5)).envelope
+    taken = replace(found.checkpoints, sequence=1, unacknowledged=said)
+    state = replace(found, workload=workload, checkpoints=taken)
+    snapshot = Snapshot("provider-lease", lease_id, "state", to_snapshot(state))
+    await bea.journal.commit(Commit((snapshot,)))
+    await recall(bea.journal, bea.context, bea.proofs, 0)
+    kept = {listing.digest, digest_of(b"state"), NO_LOG.digest}
+    assert bea.blobs._pins[checkpoint_pins_of(lease_id)] == kept
+    assert kept <= bea.blobs._pins[pins_of(lease_id)]
 
 
 # --- run folders --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from node.driver.job_events import phase_of
 from node.requester.job_view import job_view
-from node.rpc.views import JobView, PhaseCounts, StepsView
+from node.rpc.views import CheckpointView, JobView, PhaseCounts, StepsView
 from node.storage.journal import JobEventRow
 from protocol.core.jobs import Job
 from protocol.machines import events
@@ -74,6 +74,21 @@ def test_an_attempt_on_a_bid_that_stood_by_counts_although_nothing_was_called() 
     found = view(*WAY, events.Retrying(Failure.OUTPUTS_LOST, "gone"), awarded)
     assert (found.phase, found.attempts, found.provider) == ("awarded", 2, awarded.provider)
     assert (found.exit_code, found.usage_ms) == (None, None), "those were of the last one"
+
+
+def test_checkpoints_and_a_notice() -> None:
+    kept = events.Checkpointed(BEA.peer_id, 3, 1_024, digest_of(b"listing"))
+    told = events.Preempted(BEA.peer_id, 30_000)
+    running = (*WAY[:6], kept, told)
+    found = view(*running)
+    assert found.phase == phase_of(rows(*running)) == "running"
+    assert found.checkpoint == CheckpointView(3, 1_700, 1_024)
+    assert (found.resumes_from, found.stops_ms) == (None, 31_800)
+    stopped = events.Retrying(Failure.PROVIDER_STOPPED, "it stops", BEA.peer_id)
+    again = (*WAY[:3], events.Fetching(BEA.peer_id, 3))
+    found = view(*running, stopped, *again)
+    assert (found.resumes_from, found.stops_ms) == (3, None)
+    assert found.checkpoint == CheckpointView(3, 1_700, 1_024)
 
 
 def test_no_step_takes_less_than_no_time() -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import trio
 from node.data.log_protocol import PROTOCOL
 from node.provider.log_server import LogServer
 from node.requester import log_follower, results
-from node.requester.results import Results
+from node.requester.results import Results, resume_pins_of
 from protocol.machines import effects, inputs
 from protocol.values.errors import StorageFull
 from protocol.values.ids import JobId, LeaseId, digest_of
 from protocol.wire.codec import encode
-from protocol.wire.job import BlobRef, FileRef, Outputs, Workload
+from protocol.wire.job import NO_LOG, BlobRef, FileRef, Outputs, Workload
+from protocol.wire.messages import Checkpoint
 from tests.node.fixtures import ADA, BEA, JOB, LEASE, NodeFolder, ref_of, until
 from tests.node.memory_stream import MemoryStreams
 
@@ -80,6 +82,58 @@ async def test_outputs_come_home(ada: NodeFolder, bea: NodeFolder, streams: Memo
         assert ada.blobs._pins  # As long as the lease is not settled.
         found.forget(LEASE)
         assert not ada.blobs._pins
+
+
+def checkpoint_of(listing: BlobRef, sequence: int = 1) -> Checkpoint:
+    return Checkpoint(LEASE, sequence, listing, 1)
+
+
+async def offered(bea: NodeFolder, data: bytes, sequence: int = 1) -> effects.FetchCheckpoint:
+    """Let a provider have a checkpoint."""
+    file = FileRef("state", await bea.blobs.put_bytes(data, "output"))
+    listing = await bea.blobs.put_bytes(encode(Outputs((file,), NO_LOG)), "output")
+    workload = replace(WORKLOAD, checkpoint="state")
+    checkpoint = checkpoint_of(listing, sequence)
+    return effects.FetchCheckpoint(JOB, LEASE, BEA.peer_id, workload, checkpoint)
+
+
+async def test_the_newest_checkpoint_is_kept_and_no_older_one(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
+    async with running(ada.results(streams)) as found:
+        for sequence, data in ((1, b"old"), (2, b"new")):
+            effect = await offered(bea, data, sequence)
+            found.fetch_checkpoint(effect)
+            here = await ada.inbox.wait_for(inputs.CheckpointFetched)
+            assert here == inputs.CheckpointFetched(LEASE, sequence)
+            found.keep_checkpoint(effects.KeepCheckpoint(JOB, LEASE, sequence, effect.checkpoint))
+        found.forget(LEASE)  # The lease has ended; its job goes on.
+        pinned = {effect.checkpoint.listing.digest, digest_of(b"new"), NO_LOG.digest}
+        assert ada.blobs._pins == {resume_pins_of(JOB): pinned}
+        found.drop_checkpoint(JOB)
+        assert not ada.blobs._pins
+
+
+async def test_a_checkpoint_that_nobody_has_is_lost(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
+    effect = await offered(bea, b"1")
+    await bea.blobs.drop(digest_of(b"1"))
+    async with running(ada.results(streams)) as found:
+        found.fetch_checkpoint(effect)
+        lost = await ada.inbox.wait_for(inputs.CheckpointLost)
+        assert lost == inputs.CheckpointLost(LEASE, 1)
+        assert not ada.blobs._pins
+
+
+async def test_a_checkpoint_of_other_files_is_lost(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams
+) -> None:
+    effect = await offered(bea, b"1")
+    other = replace(effect, workload=replace(WORKLOAD, checkpoint="another"))
+    async with running(ada.results(streams)) as found:
+        found.fetch_checkpoint(other)
+        await ada.inbox.wait_for(inputs.CheckpointLost)
 
 
 async def test_many_outputs_take_a_few_streams(

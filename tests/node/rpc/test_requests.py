@@ -29,6 +29,7 @@ def test_everything_arrives():
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
         profile="quick", region="europe", retries=0, queue_ms=0, priority=-3,
+        checkpoint="/out/state/now", checkpoint_ms=5_000,
         drivers=["docker"], hard_limits=True, where="price<2",
         inputs=[
             {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
@@ -38,6 +39,7 @@ def test_everything_arrives():
     work, terms = spec.workload, spec.terms
     assert work.resources == Resources(2, 64, 9, 1, "h200", 7)
     assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
+    assert (work.checkpoint, work.checkpoint_ms) == ("state/now", 5_000)
     assert work.env == (EnvVar("A", "1"),)
     blob = BlobRef(digest_of_hex("cd" * 32), 3)
     assert work.inputs == (FileRef("d/a", blob), FileRef("b", blob, executable=True))
@@ -59,6 +61,10 @@ def test_everything_arrives():
         ({"cpus": 0}, "cpus: expected an integer from 1"),
         ({"timeout_ms": 1}, "timeout_ms: expected"),
         ({"vram_mib": 5}, "no GPU"),
+        ({"checkpoint": "/tmp/x"}, "^checkpoint: '/tmp/x' is not below /out"),
+        ({"checkpoint": "/out"}, "^checkpoint: '/out' is not below /out"),
+        ({"checkpoint": "/out/../x"}, "^checkpoint: '/out/../x' has .. or empty parts"),
+        ({"checkpoint_ms": 4_999}, "checkpoint_ms: expected an integer from 5000 to 86400000"),
         ({"inputs": [{"path": "../x", "digest": IMAGE, "size": 1}]}, "without .."),
         ({"env": {"A": "\0"}}, "control characters"),
         ({"name": "x" * 129}, "name: expected text"),

@@ -13,6 +13,7 @@ import pytest
 from tests.ordinary_user import folder_of_user, run_command_as_user
 
 FILES = (
+    "test_checkpoints",
     "test_embedded",
     "test_escape",
     "test_selftest",

@@ -4,12 +4,14 @@ Spec: specs/sandbox.md#policy.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 
+from node.sandbox.driver import RestoredFile
 from node.sandbox.policy import environment_of, limits_of, require_runnable
 from protocol.values.errors import SandboxUnavailable
-from protocol.wire.job import EnvVar, Member
+from protocol.wire.job import BlobRef, EnvVar, Member
 from tests.node.sandbox.conftest import launch_of, workload
 
 
@@ -46,6 +48,16 @@ def test_the_gpu_runtime_is_not_spoken_to_by_images():
     assert with_gpu.keys() & names == {"KEPT"}
 
 
+def test_a_job_hears_where_its_checkpoint_belongs_and_whether_it_has_one():
+    assert "MUTIRAO_CHECKPOINT" not in environment_of(launch_of(workload("x")))
+    first = environment_of(launch_of(workload("x", checkpoint="a/b")))
+    assert first["MUTIRAO_CHECKPOINT"] == "/out/a/b"
+    assert "MUTIRAO_RESUME" not in first
+    lie = (EnvVar("MUTIRAO_RESUME", "0"),)
+    job = workload("x", checkpoint="a/b", resume=(BlobRef(bytes(32), 1),), env=lie)
+    assert environment_of(launch_of(job))["MUTIRAO_RESUME"] == "1"
+
+
 @pytest.mark.parametrize(
     "launch",
     [
@@ -60,6 +72,8 @@ def test_the_gpu_runtime_is_not_spoken_to_by_images():
         launch_of(workload("x"), inputs=(("../out", None),)),
         launch_of(workload("x"), inputs=(("/etc", None),)),
         launch_of(workload("x"), inputs=(("a", None), ("a", None))),
+        launch_of(workload("x"), restored=(RestoredFile("../x", Path("/a")),)),
+        launch_of(workload("x"), restored=(RestoredFile("x", Path("/a")),) * 2),
         launch_of(workload("x"), name="mutirao-/../x"),
         launch_of(workload("x"), name="other"),
         launch_of(workload("x"), image=""),

@@ -13,15 +13,17 @@ from protocol.core.jobs import (
     WORTH_RETRYING,
     Ending,
     Job,
+    ResumePoint,
     after_failure,
     call_for,
     class_of,
     nodes_at_fault,
+    workload_of,
 )
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Report
 from protocol.machines.events import Done, Failed
-from protocol.values.ids import JobId, PeerId
+from protocol.values.ids import JobId, PeerId, digest_of
 from protocol.values.limits import REUSE_MS
 from protocol.values.reasons import Failure
 from protocol.wire.codec import encode
@@ -35,6 +37,16 @@ CONTEXT = Context(START_MS, SIGNERS[0], Policy(addresses=("/a", "/b", "/c", "/d"
 JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)
 IMPATIENT = replace(JOB, spec=job_spec(retries=2, queue_ms=0))
 BEN, CLEO = SIGNERS[1].peer_id, SIGNERS[2].peer_id
+
+
+def test_an_attempt_continues_from_the_newest_checkpoint() -> None:
+    assert workload_of(JOB) == JOB.spec.workload
+    listing = BlobRef(digest_of(b"listing"), 9)
+    resumed = replace(JOB, resume=ResumePoint(3, listing, 100))
+    assert workload_of(resumed) == replace(JOB.spec.workload, resume=(listing,))
+    following = failed(resumed, Failure.PROVIDER_LOST)
+    assert following.resume == resumed.resume
+    assert class_of(resumed).key == class_of(JOB).key, "it uses the same auctions"
 
 
 def failed(job: Job, reason: Failure, peer: PeerId = BEN, exit_class: str = "") -> Job:

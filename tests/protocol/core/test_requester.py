@@ -266,6 +266,25 @@ def test_an_ended_job_is_not_begun_again() -> None:
 # What is remembered of a provider.
 
 
+def test_a_resume_point_is_saved_with_its_job_and_dropped_at_its_end() -> None:
+    network, ann, ben = network_of_two()
+    network.job_ms = 30_000
+    job_id = network.submit(ann, job_spec(checkpoint_ms=10_000))
+    assert network.run_until(lambda: ann.job(job_id).resume is not None)
+    first = ann.job(job_id).resume
+    assert first is not None
+    assert (first.number, first.size) == (1, 10_000)
+    network.crash(ben, machine=True)
+    network.restart(ann)
+    network.add("cleo", provider_policy())
+    network.meet()
+    assert network.run_until(lambda: network.ended(ann, job_id))
+    begun = [e.resumes_from for e in ann.disk.events[job_id] if isinstance(e, Fetching)]
+    assert begun == [0, 1]
+    assert ann.job(job_id).ending is Ending.DONE
+    assert ann.job(job_id).resume is None
+
+
 def test_a_provider_that_finishes_a_job_and_one_that_stops_with_notice_are_remembered() -> None:
     network, ann, ben = network_of_two()
     network.submit(ann)

@@ -4,6 +4,7 @@ Spec: specs/lease.md#provider.
 """
 
 from protocol.machines.provider.lease.billing import promised
+from protocol.machines.provider.lease.checkpoints import offered
 from protocol.machines.provider.lease.machine import hold_award, resume
 from protocol.machines.provider.lease.repairing import entry_of
 from protocol.machines.provider.lease.states import (
@@ -11,6 +12,7 @@ from protocol.machines.provider.lease.states import (
     Ended,
     Held,
     Hold,
+    Leaving,
     Preparing,
     Serving,
     Settling,
@@ -24,7 +26,7 @@ from protocol.machines.provider.lease.table import IGNORED, ILLEGAL, INPUTS, TRA
 from protocol.machines.provider.lease.usage import used_ms
 
 __all__ = [
-    "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Preparing",
-    "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "entry_of", "hold_award",
-    "promised", "reserved", "resume", "used_ms",
+    "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Leaving",
+    "Preparing", "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "entry_of",
+    "hold_award", "offered", "promised", "reserved", "resume", "used_ms",
 ]  # fmt: skip

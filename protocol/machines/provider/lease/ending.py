@@ -27,6 +27,11 @@ def release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
     return end(hold, LeaseRelease(hold.lease_id, reason, text_within(why, DETAIL_BYTES)), context)
 
 
+def release_stopping(hold: Hold, context: Context) -> Step:
+    """Release the lease without a bill: our owner stops the node."""
+    return release(hold, Release.STOPPING, "the provider's owner stopped the node", context)
+
+
 def end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> Step:
     """Send the final Released and delete the lease."""
     ended = Ended(hold)

@@ -24,7 +24,8 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.machines.provider.lease.billing import bill, promised, settle_of
-from protocol.machines.provider.lease.ending import end, release, save
+from protocol.machines.provider.lease.checkpoints import due_again
+from protocol.machines.provider.lease.ending import end, release, release_stopping, save
 from protocol.machines.provider.lease.running import (
     launch,
 )
@@ -33,6 +34,7 @@ from protocol.machines.provider.lease.states import (
     Ended,
     Held,
     Hold,
+    Leaving,
     Preparing,
     Serving,
     Settling,
@@ -216,9 +218,9 @@ def give_up_settling(state: Settling, event: DeadlineReached, context: Context) 
     return ended, (save(ended), Drop(state.hold.lease_id))
 
 
-def stop(state: Unstarted | Serving, event: StopRequested, context: Context) -> Step:
+def stop(state: Unstarted, event: StopRequested, context: Context) -> Step:
     """Release the lease without a bill: our owner stops the node."""
-    return release(state.hold, Release.STOPPING, "the provider's owner stopped the node", context)
+    return release_stopping(state.hold, context)
 
 
 def expire(state: Held | Active, event: DeadlineReached, context: Context) -> Step:
@@ -254,8 +256,11 @@ def resume(state: State, context: Context) -> Step:
             again = replace(
                 state, deadline_ms=context.now_ms + HEARTBEAT_MS,
                 started_ms=context.now_ms, started=False, paused_since_ms=0, paused_at_ms=0,
+                checkpoints=due_again(state, context),
             )  # fmt: skip
             return again, (launch(again, context),)
+        case Leaving():  # The node stopped before the job's time was over: it is over now.
+            return replace(state, deadline_ms=context.now_ms, until_ms=context.now_ms), NOTHING
         case Stopping():
             longer = replace(state, deadline_ms=context.now_ms + STOP_MS)
             return longer, (Kill(state.hold.lease_id),)

@@ -12,6 +12,7 @@ from protocol.machines.inputs import StateHeard
 from protocol.machines.provider.lease.states import (
     Active,
     Held,
+    Leaving,
     Preparing,
     Serving,
     Settling,
@@ -35,7 +36,7 @@ from protocol.wire.messages import (
 
 STATE_NUMBERS: Final[dict[type, int]] = {
     Held: 1, Active: ACTIVE, Preparing: 3, Waiting: WAITING, Serving: SERVING, Stopping: 6,
-    Settling: 7,
+    Settling: 7, Leaving: 8,
 }  # fmt: skip
 """The numbers on the wire of a provider's states."""
 

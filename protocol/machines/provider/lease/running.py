@@ -17,8 +17,15 @@ from protocol.machines.inputs import (
     PauseDenied,
 )
 from protocol.machines.provider.lease.billing import bill, settle_of
+from protocol.machines.provider.lease.checkpoints import look_if_due
 from protocol.machines.provider.lease.ending import DETAIL_BYTES, release, save
-from protocol.machines.provider.lease.states import Serving, Step, Stopping, Waiting
+from protocol.machines.provider.lease.states import (
+    Serving,
+    Step,
+    Stopping,
+    TakenCheckpoints,
+    Waiting,
+)
 from protocol.machines.provider.lease.usage import budget_ms, note_pause, note_usage, used_ms
 from protocol.machines.table import NOTHING
 from protocol.rules.metering import amount_of
@@ -45,6 +52,10 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
     following = Serving(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, state.workload,
         started_ms=context.now_ms, beat=0, paid_ms=0, vouchers=0, voucher=b"",
+        checkpoints=TakenCheckpoints(
+            due_ms=context.now_ms + state.workload.checkpoint_ms,
+            listing=b"".join(listing.digest for listing in state.workload.resume),
+        ),
     )  # fmt: skip
     return following, (save(following), launch(following, context))
 
@@ -72,8 +83,9 @@ def beat_serving(state: Serving, event: DeadlineReached, context: Context) -> St
     told_ms = used_ms(state, context) if state.started else state.paid_ms
     beat = Heartbeat(hold.lease_id, state.beat, RUNNING, told_ms)
     following = replace(state, beat=state.beat + 1, deadline_ms=context.now_ms + HEARTBEAT_MS)
-    told = Send(hold.requester, context.signer.sign(beat).envelope, 0)
-    return following, (told,) if was_paused == state.is_paused else (save(following), told)
+    following, looking = look_if_due(following, context)
+    told = (Send(hold.requester, context.signer.sign(beat).envelope, 0), *looking)
+    return following, told if was_paused == state.is_paused else (save(following), *told)
 
 
 def deny_pause(state: Serving, event: PauseDenied, context: Context) -> Step:

@@ -4,6 +4,7 @@ Spec: specs/lease-machines.md#provider-lease.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.machines.effects import Effect
 from protocol.rules.capacity import Reservation
@@ -79,6 +80,25 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenCheckpoints:
+    """The checkpoints of a running job, as far as its provider has taken them."""
+
+    due_ms: int = 0
+    """When we look for the next."""
+    sequence: int = 0
+    """How many were announced."""
+    listing: bytes = b""
+    """The digest of the newest, or of the one that the job continues from."""
+    mark: bytes = b""
+    """What its path looked like: it is taken again only if that changes."""
+    unacknowledged: bytes = b""
+    """The envelope of the newest announcement; empty if the requester has answered."""
+
+
+NOTHING_TAKEN: Final = TakenCheckpoints()
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """The container runs, or is about to."""
 
@@ -104,11 +124,29 @@ class Serving:
     """Since when the container has been paused for lack of vouchers; 0 if it is not paused."""
     paused_at_ms: int = 0
     """The usage at the pause."""
+    checkpoints: TakenCheckpoints = NOTHING_TAKEN
+    """Older snapshots lack it."""
 
     @property
     def is_paused(self) -> bool:
         """Whether the container is paused until the next voucher."""
         return self.paused_since_ms > 0 and not self.killed
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Our owner stops the node: the job was told, and its last checkpoint is awaited."""
+
+    hold: Hold
+    deadline_ms: int
+    workload: Workload
+    until_ms: int
+    """When the lease ends, whatever is still under way."""
+    beat: int
+    paid_ms: int
+    checkpoints: TakenCheckpoints
+    exited: bool = False
+    """Whether the container has ended: no further checkpoint comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +184,7 @@ class Ended:
 
 
 Unstarted = Held | Active | Preparing | Waiting
-State = Held | Active | Preparing | Waiting | Serving | Stopping | Settling | Ended
+State = Held | Active | Preparing | Waiting | Serving | Leaving | Stopping | Settling | Ended
 Step = tuple[State, tuple[Effect, ...]]
 
 

@@ -6,6 +6,7 @@ Spec: specs/lease-machines.md#provider-lease.
 from typing import Final
 
 from protocol.machines.inputs import (
+    CheckpointTaken,
     ContainerExited,
     ContainerExtended,
     ContainerFailed,
@@ -17,6 +18,15 @@ from protocol.machines.inputs import (
     PrepareFailed,
     StateHeard,
     StopRequested,
+)
+from protocol.machines.provider.lease.checkpoints import note_answer, note_checkpoint
+from protocol.machines.provider.lease.leaving import (
+    beat_leaving,
+    give_notice,
+    let_go,
+    note_exit,
+    note_last,
+    note_last_answer,
 )
 from protocol.machines.provider.lease.machine import (
     activate,
@@ -51,6 +61,7 @@ from protocol.machines.provider.lease.states import (
     Active,
     Ended,
     Held,
+    Leaving,
     Preparing,
     Serving,
     Settling,
@@ -58,7 +69,15 @@ from protocol.machines.provider.lease.states import (
     Waiting,
 )
 from protocol.machines.table import Groups, Transitions, pairs
-from protocol.wire.messages import Deploy, LeaseConfirm, LeaseRelease, Receipt, Start, Voucher
+from protocol.wire.messages import (
+    CheckpointAck,
+    Deploy,
+    LeaseConfirm,
+    LeaseRelease,
+    Receipt,
+    Start,
+    Voucher,
+)
 
 TRANSITIONS: Final[Transitions] = {
     (Held, LeaseConfirm): activate,
@@ -85,11 +104,19 @@ TRANSITIONS: Final[Transitions] = {
     (Serving, ContainerExited): complete,
     (Serving, ContainerFailed): fail_serving,
     (Serving, Voucher): take_voucher,
+    (Serving, CheckpointTaken): note_checkpoint,
+    (Serving, CheckpointAck): note_answer,
     (Serving, LeaseRelease): release_serving,
     (Serving, StateHeard): repeat,
-    (Serving, StopRequested): stop,
+    (Serving, StopRequested): give_notice,
     (Serving, DeadlineReached): beat_serving,
     (Serving, PauseDenied): deny_pause,
+    (Leaving, ContainerExited): note_exit,
+    (Leaving, ContainerFailed): note_exit,
+    (Leaving, CheckpointTaken): note_last,
+    (Leaving, CheckpointAck): note_last_answer,
+    (Leaving, LeaseRelease): let_go,
+    (Leaving, DeadlineReached): beat_leaving,
     (Stopping, ContainerExited): say_stopped,
     (Stopping, ContainerFailed): give_up_stopping,
     (Stopping, DeadlineReached): give_up_stopping,
@@ -101,7 +128,7 @@ TRANSITIONS: Final[Transitions] = {
 INPUTS: Final = (
     LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
     FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
-    PauseDenied, StateHeard, DeadlineReached, StopRequested,
+    PauseDenied, CheckpointTaken, CheckpointAck, StateHeard, DeadlineReached, StopRequested,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
@@ -109,17 +136,23 @@ IGNORED: Final[Groups] = {
         | pairs({Preparing, Waiting}, {LeaseConfirm, Deploy})
         | pairs({Serving}, {LeaseConfirm, Deploy, Start})
         | pairs({Stopping}, {LeaseConfirm, Deploy, Start, Voucher, LeaseRelease})
-        | pairs({Settling}, {LeaseConfirm, Deploy, Start, LeaseRelease})
+        | pairs({Leaving}, {LeaseConfirm, Deploy, Start})
+        | pairs({Stopping}, {CheckpointAck})
+        | pairs({Settling}, {LeaseConfirm, Deploy, Start, LeaseRelease, CheckpointAck})
     ),
     "a late word of the sandbox: the container is told to stop, or is gone": (
-        pairs({Stopping}, {ContainerStarted, ContainerExtended})
+        pairs({Leaving}, {ContainerStarted, ContainerExtended})
+        | pairs({Stopping}, {ContainerStarted, ContainerExtended, CheckpointTaken})
         | pairs({Settling}, {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed})
+        | pairs({Settling}, {CheckpointTaken})
     ),
     "it outlives a stop of the node, until the container has ended and the bill is settled": (
         pairs({Stopping, Settling}, {StopRequested})
     ),
+    "the job has been told, and its time runs": pairs({Leaving}, {StopRequested}),
+    "nothing of it is billed any more": pairs({Leaving}, {Voucher}),
     "the requester has missed nothing that we could repeat": (
-        pairs({Held, Active, Preparing, Stopping}, {StateHeard})
+        pairs({Held, Active, Preparing, Leaving, Stopping}, {StateHeard})
     ),
     "the lease has ended": pairs({Ended}, INPUTS),
 }
@@ -128,17 +161,18 @@ ILLEGAL: Final[Groups] = {
         pairs({Held}, {Deploy, Start, Voucher, Receipt})
         | pairs({Active, Preparing}, {Start, Voucher, Receipt})
         | pairs({Waiting}, {Voucher, Receipt})
-        | pairs({Serving, Stopping}, {Receipt})
+        | pairs({Held, Active, Preparing, Waiting}, {CheckpointAck})
+        | pairs({Serving, Leaving, Stopping}, {Receipt})
     ),
     "our node fetches nothing": pairs(
-        {Held, Active, Waiting, Serving, Stopping, Settling},
+        {Held, Active, Waiting, Serving, Leaving, Stopping, Settling},
         {FetchProgressed, Prepared, PrepareFailed},
     ),
     "our node runs no container": pairs(
         {Held, Active, Preparing, Waiting},
-        {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed},
+        {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed, CheckpointTaken},
     ),
     "no container is paused": (
-        pairs({Held, Active, Preparing, Waiting, Stopping, Settling}, {PauseDenied})
+        pairs({Held, Active, Preparing, Waiting, Leaving, Stopping, Settling}, {PauseDenied})
     ),
 }

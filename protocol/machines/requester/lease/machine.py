@@ -95,7 +95,7 @@ def begin(lease: Lease, context: Context) -> Step:
     deploy = context.signer.sign(Deploy(lease.lease_id, lease.workload))
     return state, (
         save(state),
-        Report(lease.job_id, Fetching(lease.provider)),
+        Report(lease.job_id, Fetching(lease.provider, lease.resumes_from)),
         Send(lease.provider, deploy.envelope, context.now_ms + MESSAGE_MS),
     )
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.effects import FetchOutputs, FollowLog
+from protocol.machines.requester.lease.checkpoints import fetch_of as fetch_checkpoint_of
 from protocol.machines.requester.lease.states import (
     Deploying,
     Executing,
@@ -58,7 +59,10 @@ def resume(state: State, context: Context) -> Step:
                 state, deadline_ms=context.now_ms + SILENCE_MS, away_ms=away_ms, liveness=liveness,
                 since_ms=min(state.since_ms, context.now_ms - state.paid_ms),
             )  # fmt: skip
-            return alive, (FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),)
+            follow = FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload)
+            if checkpoint := state.checkpoints.fetching:
+                return alive, (follow, fetch_checkpoint_of(lease, checkpoint))
+            return alive, (follow,)
         case Fetched():
             fetch = fetch_of(lease, state.completed)
             return replace(state, deadline_ms=context.now_ms + RETURN_MS), (fetch,)

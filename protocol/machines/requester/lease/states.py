@@ -11,7 +11,7 @@ from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import VOUCHER_MS
 from protocol.values.reasons import Failure, Release
 from protocol.wire.job import Workload
-from protocol.wire.messages import Completed
+from protocol.wire.messages import Checkpoint, Completed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Lease:
     """How many different errors of the job are taken for a fault of its node."""
     exits_seen: tuple[str, ...] = ()
     """How it ended on other nodes (`exit_class`)."""
+    resumes_from: int = 0
+    """The number of the checkpoint that the workload continues from; 0: it begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,18 @@ class Liveness:
 
 
 UNHEARD: Final = Liveness()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCheckpoints:
+    """The checkpoints of a running job, as far as its requester has them."""
+
+    sequence: int = 0
+    """That of the newest which is here."""
+    fetching: Checkpoint | None = None
+
+
+NOTHING_KEPT: Final = KeptCheckpoints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,8 @@ class Executing:
     away_ms: int = 0
     """How long we were away while the container ran: the provider may have paused it."""
     liveness: Liveness = UNHEARD
+    checkpoints: KeptCheckpoints = NOTHING_KEPT
+    """Older snapshots lack it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ Spec: specs/lease-machines.md#requester-lease.
 from typing import Final
 
 from protocol.machines.inputs import (
+    CheckpointFetched,
+    CheckpointLost,
     DeadlineReached,
     Isolated,
     JobCancelled,
@@ -15,6 +17,12 @@ from protocol.machines.inputs import (
     PeerAnswered,
     PeerDisconnected,
     StateHeard,
+)
+from protocol.machines.requester.lease.checkpoints import (
+    hear_checkpoint,
+    hear_notice,
+    keep_checkpoint,
+    lose_checkpoint,
 )
 from protocol.machines.requester.lease.machine import (
     cancel,
@@ -52,7 +60,16 @@ from protocol.machines.requester.lease.watching import (
     wait_isolated,
 )
 from protocol.machines.table import Groups, Transitions, pairs
-from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Ready, Released, Started
+from protocol.wire.messages import (
+    Checkpoint,
+    Completed,
+    Heartbeat,
+    LeaseRelease,
+    PreemptNotice,
+    Ready,
+    Released,
+    Started,
+)
 
 TRANSITIONS: Final[Transitions] = {
     (Deploying, Heartbeat): hear_preparing,
@@ -76,6 +93,10 @@ TRANSITIONS: Final[Transitions] = {
     (Launching, Isolated): wait_isolated,
     (Launching, JobCancelled): cancel,
     (Executing, Heartbeat): pay,
+    (Executing, Checkpoint): hear_checkpoint,
+    (Executing, CheckpointFetched): keep_checkpoint,
+    (Executing, CheckpointLost): lose_checkpoint,
+    (Executing, PreemptNotice): hear_notice,
     (Executing, Completed): take_result,
     (Executing, LeaseRelease): take_release,
     (Executing, DeadlineReached): suspect_or_fence,
@@ -94,7 +115,8 @@ TRANSITIONS: Final[Transitions] = {
     (Releasing, DeadlineReached): stop_waiting,
 }
 INPUTS: Final = (
-    Heartbeat, Ready, Started, Completed, LeaseRelease, Released, OutputsFetched, OutputsLost,
+    Heartbeat, Ready, Started, Checkpoint, PreemptNotice, Completed, LeaseRelease, Released,
+    CheckpointFetched, CheckpointLost, OutputsFetched, OutputsLost,
     DeadlineReached, JobCancelled, MembersReady, PeerDisconnected, PeerAnswered, StateHeard,
     Isolated,
 )  # fmt: skip
@@ -104,9 +126,14 @@ IGNORED: Final[Groups] = {
         | pairs({Executing}, {Started})
         | pairs({Fetched}, {Heartbeat, Ready, Started, Completed})
         | pairs({Releasing}, {Heartbeat, Ready, Started})
+        | pairs({Fetched, Releasing}, {Checkpoint, PreemptNotice})
+        | pairs({Fetched, Releasing}, {CheckpointFetched, CheckpointLost})
     ),
     "the provider has forgotten the lease; whether its outputs can be had, the fetching says": (
         pairs({Fetched}, {LeaseRelease})
+    ),
+    "the message that the job runs comes late; a checkpoint is announced again": (
+        pairs({Launching}, {Checkpoint, PreemptNotice})
     ),
     "the job has run": pairs({Fetched}, {JobCancelled}),
     "the job is being cancelled": pairs({Releasing}, {JobCancelled}),
@@ -117,12 +144,17 @@ IGNORED: Final[Groups] = {
     "the lease has ended": pairs({Closed, Broken}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {
-    "nothing runs before it is started": pairs({Deploying}, {Started, Completed}),
+    "nothing runs before it is started": (
+        pairs({Deploying}, {Started, Checkpoint, PreemptNotice, Completed})
+    ),
     "the provider answers a release that nobody sent": (
         pairs({Deploying, Launching, Executing, Fetched}, {Released})
     ),
     "a gang starts once": pairs({Launching, Executing, Fetched, Releasing}, {MembersReady}),
     "our node fetches no outputs": (
         pairs({Deploying, Launching, Executing, Releasing}, {OutputsFetched, OutputsLost})
+    ),
+    "our node fetches no checkpoint": (
+        pairs({Deploying, Launching}, {CheckpointFetched, CheckpointLost})
     ),
 }

@@ -42,6 +42,29 @@ def test_regular_files_are_taken_and_are_ours(source, tmp_path):
     assert modes == {"-rf ü": 0o600, "a/b/c": 0o600, "suid": 0o700}  # It may run, as ours.
 
 
+@pytest.mark.parametrize("path", ["a/b", "a/b/c"])
+def test_one_path_is_taken_and_nothing_beside_it(source, tmp_path, path):
+    (source / "a" / "b").mkdir(parents=True)
+    for name in ("a/b/c", "a/other", "other"):
+        (source / name).write_text(name)
+    descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    found = collect.collect_at(descriptor, path, str(tmp_path / "taken"), 1 << 20)
+    os.close(descriptor)
+    assert found.refused == []
+    files = [p for p in (tmp_path / "taken").rglob("*") if p.is_file()]
+    assert files == [tmp_path / "taken" / "a" / "b" / "c"]
+
+
+@pytest.mark.parametrize("path", ["missing", "link/x", "file/x"])
+def test_a_path_that_is_not_there_or_leads_elsewhere(source, tmp_path, path):
+    (source / "link").symlink_to("/etc")
+    (source / "file").touch()
+    descriptor = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    with pytest.raises(OSError, match=r"No such file|Not a directory|symbolic links"):
+        collect.collect_at(descriptor, path, str(tmp_path / "taken"), 1 << 20)
+    os.close(descriptor)
+
+
 def test_what_is_no_regular_file_is_refused(source, tmp_path):
     (source / "link").symlink_to("/etc/passwd")
     (source / "folder-link").symlink_to("/etc")

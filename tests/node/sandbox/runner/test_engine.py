@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from node.sandbox.runner import engine
+from node.sandbox.runner import engine, restore
 from node.sandbox.runner.cgroups import Group
 from node.sandbox.runner.container import StartFailed
 from node.sandbox.runner.records import Fields
@@ -118,6 +118,26 @@ def test_a_container_is_paused_until_the_engine_lets_it_go_on(fields):
     Path("away").rename("engine.sock")
     assert container.resume()
     close(container, listener, thread)
+
+
+def test_a_job_is_told_to_end_by_the_engine(fields):
+    asked = []
+    listener, thread = serve("engine.sock", ANSWERS, asked)
+    container = engine.start(fields)
+    container.terminate()
+    assert asked[-1].split()[1] == "/v1.41/containers/mutirao-1/kill?signal=TERM"
+    close(container, listener, thread)
+
+
+def test_a_checkpoint_is_there_before_the_engine_is_asked(fields, tmp_path):
+    source = tmp_path / "content"
+    source.write_text("saved")
+    fields.pairs.append(("restored", restore.line_of("state", str(source), False)))
+    with pytest.raises(StartFailed, match="does not answer"):
+        engine.start(fields)
+    assert (tmp_path / "state").read_text() == "saved"
+    with pytest.raises(StartFailed, match="cannot be restored"):  # It is there already.
+        engine.start(fields)
 
 
 def test_no_engine_at_all(fields):

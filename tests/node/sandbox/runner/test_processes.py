@@ -32,6 +32,15 @@ def test_all_are_stopped_and_go_on(family):
     assert not at_rest("ours")
 
 
+def test_only_the_children_of_the_init_are_told_to_end(family):
+    import os
+
+    processes.terminate_children("ours", family[0].pid)
+    assert [child.poll() for child in family] == [None, None]
+    processes.terminate_children("ours", os.getpid())
+    assert [child.wait(10) for child in family] == [-15, -15]
+
+
 def test_who_is_gone_is_at_rest(family):
     for child in family:
         child.kill()

@@ -41,6 +41,9 @@ class Fake(Container):
         self.paused = self.resumes.pop(0)
         return not self.paused
 
+    def terminate(self):
+        self.code = 143
+
     def kill(self):
         self.killed, self.code = True, 137
 
@@ -159,6 +162,15 @@ def test_a_word_from_the_daemon_kills(fake):
     control, daemon = os.pipe()
     os.write(daemon, b"bk")
     assert run(fake, control=control).one("reason") == "killed"
+
+
+def test_a_word_from_the_daemon_terminates(fake):
+    words, daemon = os.pipe()
+    os.write(daemon, b"t")
+    supervise.supervise(watch(fake, words))
+    result = records.read(records.RESULT)
+    assert (result.number("exit_code"), result.one("reason")) == (143, "exited")
+    assert not fake.killed
 
 
 def test_a_broken_limit_kills(fake):
