@@ -274,3 +274,18 @@ def test_the_bill_of_a_lost_provider_is_not_waited_for() -> None:
     assert network.run_until(lambda: launched(providers) == 8)
     assert network.now_ms - at_ms < SUSPECT_MS + CONFIRM_MS + 3_000
     assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+
+
+def test_all_members_continue_from_their_checkpoints() -> None:
+    gang = Gang(providers=4, checkpoint_ms=5_000)
+    gang.until(Running)
+    gang.network.run(12_000)
+    victim = next(node for node in gang.providers if node.containers)
+    gang.network.crash(victim, machine=True)
+    gang.until(Retrying)
+    assert gang.network.run_until(lambda: len(gang.events(0, Running)) == 2)
+    leases = gang.ann.core.requester.leases.values()
+    assert [bool(held.lease.workload.resume) for held in leases] == [True] * 3
+    assert all(len(held.lease.workload.members) == 3 for held in leases)
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
