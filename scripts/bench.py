@@ -37,6 +37,7 @@ def main() -> int:
     market.add_argument("--jobs", type=int, default=1_000, help="how many jobs")
     market.add_argument("--seconds", type=float, default=0.2, help="how long each of them sleeps")
     market.add_argument("--sandbox", choices=tuple(DRIVERS), default="embedded")
+    market.add_argument("--peers", action="store_true", help="the same on Ray and on Dask, too")
     award = benches.add_parser("award", help="the time to an award, by the number of processes")
     award.add_argument("--processes", type=int, nargs="+", default=[5, 10, 20])
     award.add_argument("--rounds", type=int, default=20, help="jobs of each kind")
@@ -48,7 +49,7 @@ def main() -> int:
         if asked.bench == "job":
             found, show = bench_job(asked.jobs, asked.sandbox), show_job
         elif asked.bench == "market":
-            found = bench_market(asked.jobs, asked.seconds, asked.sandbox)
+            found = bench_market(asked.jobs, asked.seconds, asked.sandbox, peers=asked.peers)
             show = show_market
         elif asked.bench == "award":
             found, show = bench_award(asked.processes, asked.rounds), show_award

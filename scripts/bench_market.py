@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from scripts.bench_figures import memory_mib, rounded, spread
 from scripts.bench_job import TICKS, cpu_seconds
+from scripts.bench_peers import bench_peers
 from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet
 
 PROVIDERS: Final = 4
@@ -22,8 +23,8 @@ STALL_S: Final = 120.0
 SLOTS: Final = PROVIDERS * CPUS
 
 
-def bench_market(jobs: int, seconds: float, sandbox: str) -> dict[str, Any]:
-    """Run so many jobs that sleep so long; return the figures."""
+def bench_market(jobs: int, seconds: float, sandbox: str, *, peers: bool) -> dict[str, Any]:
+    """Run so many jobs that sleep so long; return the figures. `peers`: on Ray and Dask, too."""
     with devnet("mutirao-market-") as network:
         load = {"start": os.getloadavg()[0]}
         requester = network.add("requester", {"provider.enabled": "false"})
@@ -36,6 +37,7 @@ def bench_market(jobs: int, seconds: float, sandbox: str) -> dict[str, Any]:
         _run(requester, image, 2 * SLOTS, 1.0)  # Now every provider has the image.
         found = _measure(network, image, jobs, seconds)
         load["end"] = os.getloadavg()[0]
+    found["peers"] = bench_peers(jobs, seconds, PROVIDERS, CPUS) if peers else {}
     return {
         "jobs": jobs, "seconds": seconds, "sandbox": sandbox, "slots": SLOTS,
         "nodes": PROVIDERS + 1, "load": load, "processors": os.cpu_count(), **found,
@@ -121,3 +123,9 @@ def show_market(found: dict[str, Any]) -> None:
     print(f"  processor per job: requester {spent['requester']} ms, providers"
           f" {spent['providers']} ms, sandbox {spent['sandbox']} ms")  # fmt: skip
     print("  requester: " + ", ".join(f"{each:.0f}" for each in found["requester_mib"]) + " MiB")
+    for name, peer in found["peers"].items():
+        if "error" in peer:
+            print(f"  {name}: {peer['error']}")
+        else:
+            print(f"  {name}: {peer['seconds_total']} s, {peer['jobs_per_second']} jobs a second,"
+                  f" {100 * peer['slot_time_used']:.0f} % of the slots' time used")  # fmt: skip
