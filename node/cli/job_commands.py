@@ -32,6 +32,7 @@ from node.cli.output import (
     show_json,
     show_table,
 )
+from node.cli.places import place_in_words
 
 COMMAND_WIDTH: Final = 40
 """The characters of a job's command that tables show."""
@@ -70,12 +71,13 @@ def jobs(
         for view in found:
             show_json(view)
         return
-    show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
+    show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND", "QUEUE"), [
         (
             short_job(view["id"]), view["name"] or "-",
             f"{view['phase']}: {summary(view)}" if is_array(view) else view["phase"],
             _or_dash(view.get("exit_code")), short_peer(view.get("provider")),
             instant(view["submitted_ms"]), _cut(_command(view)),
+            place_in_words(view["queue"]) if view["queue"] else "",
         )
         for view in found
     ])  # fmt: skip
@@ -234,20 +236,10 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
 
 
 def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
-    """Return a job's place in the queue in words. `said`: what its reason already says."""
+    """Return a job's place in the queue, and when it gives up."""
     if queue is None:
         return None
-    import time
-
-    now_ms = int(time.time() * 1000)
-    why = f": {queue['why']}" if queue["why"] not in {"", said} else ""
-    again = queue["retry_ms"] and f"calls again in {duration(max(0, queue['retry_ms'] - now_ms))}"
-    parts = (
-        f"{queue['place']} of {queue['jobs']}{why}",
-        again,
-        f"until {instant(queue['until_ms'])}",
-    )
-    return "; ".join(filter(None, parts))
+    return f"{place_in_words(queue, said)}; until {instant(queue['until_ms'])}"
 
 
 @click.command()

@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 import click
 
 from node.cli.output import plain, say, short_peer
+from node.cli.places import place_in_words
 
 SAYING: Final[dict[str, str]] = {
     "queued": "waiting for capacity",
+    "place": "waiting for capacity",
     "announced": "announced, waiting for bids",
     "bids": "bids received",
     "awarded": "awarded",
@@ -33,6 +35,8 @@ LASTING: Final = frozenset({"announced", "awarded", "running", "retry", "cancell
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 UNTOLD: Final = ENDED | {"progress"}
 """The kinds of events without a plain line; fetch progress repeats often."""
+WAITS: Final = ("queued", "place")
+"""After one of these kinds, a change of the place gets no plain line."""
 
 
 class ProgressDisplay(Protocol):
@@ -87,10 +91,13 @@ class Lines:
         self._words = Words()
         self._beside_log = beside_log
         self._in_line = False
+        self._waits = False
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
         line = self._words.line_of(kind, detail)
-        if kind not in UNTOLD:
+        is_known = kind == "place" and self._waits
+        self._waits = kind in WAITS
+        if kind not in UNTOLD and not is_known:
             self.note(line)
 
     def note(self, line: str) -> None:
@@ -184,6 +191,8 @@ class Words:
         text = SAYING.get(kind, kind)
         if kind == "announced" and detail.get("rate_max"):
             return f"{text}: at most {_hourly(detail['rate_max'])}, {detail['why']}"
+        if kind == "place":
+            return f"{text}: {place_in_words(detail)}"
         if kind == "progress":
             text += f": {_share(detail)}"
         if peer := detail.get("provider"):

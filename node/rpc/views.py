@@ -264,7 +264,7 @@ class JobView:
     output_digest: str | None = None
     steps: StepsView = StepsView()
     queue: QueueView | None = None
-    """Its place while it waits for capacity; only where one job is asked for."""
+    """Its place while it waits for capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +314,8 @@ class ArrayView:
     cost: str | None
     failures: tuple[FailureView, ...]
     """The most frequent first, at most 20."""
+    queue: QueueView | None = None
+    """The place of the first member that waits for capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +325,8 @@ class JobEventView:
     seq: int
     at_ms: int
     kind: str
-    """The phase that began, "starting", "retry", or "progress" (of the fetch)."""
+    """The phase that began, "starting", "retry", "progress" (of the fetch), or "place" (in the
+    queue)."""
     detail: Mapping[str, object]
 
 

@@ -3,12 +3,13 @@
 Spec: specs/rpc.md#service.
 """
 
+import math
 import os
 import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from node.rpc.views import (
 )
 from node.service.arrays import Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
+from node.service.places import PLACE_POLL_S, queue_view
 from node.storage.journal import JobRow, Journal
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress, Report
@@ -81,7 +83,7 @@ class JobService:
         self._progress: dict[JobId, Progress] = {}
         self._outputs: dict[JobId, dict[str, OutputView]] = {}
         self._submitting = trio.Lock()
-        self._arrays = Arrays(journal, clock, self._open, self._phases)
+        self._arrays = Arrays(journal, clock, self._open, self._phases, driver.core.place_of)
 
     def recover(
         self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
@@ -143,7 +145,7 @@ class JobService:
         last = None if before is None else (await self._first(before)).job_id
         found = await self._read(partial(self._journal.jobs, limit, last))
         return tuple([
-            await (self._arrays.view(job.spec.array) if job.spec.array else self._view(job))
+            await (self._arrays.view(job.spec.array) if job.spec.array else self._one(job))
             for job in found
         ])  # fmt: skip
 
@@ -176,6 +178,7 @@ class JobService:
                 yield event
             return
         job_id, shown = job.job_id, None
+        place: QueueView | None = None
         while True:
             # Read before the events: all events of an ended job are on the disk.
             ended, news = self._has_ended(job_id), self._news_of(job_id)
@@ -189,7 +192,11 @@ class JobService:
                 shown = progress
                 detail = {"fetched": progress.fetched, "total": progress.total}
                 yield JobEventView(after, self._clock.now_ms(), "progress", detail)
-            await news.wait()
+            before, place = place, self._place(job_id)
+            if place is not None and place != before:
+                yield JobEventView(after, self._clock.now_ms(), "place", asdict(place))
+            with trio.move_on_after(PLACE_POLL_S if place else math.inf):
+                await news.wait()
 
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
         job_id = (await self._find(reference)).job_id
@@ -354,10 +361,16 @@ class JobService:
             self._outputs = dict([*self._outputs.items(), (job.job_id, found)][-OUTPUTS_KEPT_MAX:])
         return found
 
+    def _place(self, job_id: JobId) -> QueueView | None:
+        """Return the place of a job that does nothing but wait."""
+        if self._phases.get(job_id, "queued") != "queued":
+            return None
+        return queue_view(self._driver.core.place_of(job_id))
+
     async def _one(self, job: Job) -> JobView:
         """Return a job with its place in the queue."""
-        view, place = await self._view(job), self._driver.core.place_of(job.job_id)
-        return replace(view, queue=QueueView(*astuple(place)) if place else None)
+        view = await self._view(job)
+        return replace(view, queue=queue_view(self._driver.core.place_of(job.job_id)))
 
     async def _view(self, job: Job) -> JobView:
         return job_view(job, await self._journal.events(job.job_id))

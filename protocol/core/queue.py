@@ -5,6 +5,7 @@ Classes with the same demand share what their auctions learn: if nobody has capa
 calls for a while.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -84,6 +85,8 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: dict[JobId, _Waiting] = {}
+        self._orders: list[int] = []
+        """The orders of all waiting jobs, sorted: an order's index is the place of its job."""
         self._lines: dict[JobClass, _Line] = {}
         self._lines_of: dict[BlockKey, dict[JobClass, _Line]] = {}
         """The same lines by what may block them."""
@@ -106,6 +109,7 @@ class JobQueue:
         since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
         order = (since_ms << ORDER_BITS) + self._added
         self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
+        insort(self._orders, order)
         self._expiry.set(job.job_id, until_ms)
         if job_class not in self._lines:
             self._lines[job_class] = line = _Line(job_class)
@@ -117,6 +121,7 @@ class JobQueue:
     def remove(self, job_id: JobId) -> Job:
         """Remove and return a job: it has a slot, was cancelled, or gives up."""
         left = self._waiting.pop(job_id)
+        del self._orders[bisect_left(self._orders, left.order)]
         line = self._lines[left.job_class]
         self._expiry.discard(job_id)
         line.jobs.discard(job_id)
@@ -263,14 +268,15 @@ class JobQueue:
         """Return the order of the first job of a class."""
         return self._order_of(self._lines[job_class])
 
-    def place_of(self, job_id: JobId) -> QueuePlace | None:
-        """Return the place of a job; None if it does not wait."""
-        if job_id not in self._waiting:
+    def place_of(self, *job_ids: JobId) -> QueuePlace | None:
+        """Return the place of the first of some jobs; None if none of them waits."""
+        waiting = (self._waiting[job_id] for job_id in job_ids if job_id in self._waiting)
+        own = min(waiting, key=lambda each: each.order, default=None)
+        if own is None:
             return None
-        own = self._waiting[job_id]
         key = own.job_class.block_key
         known, pausing = self._blocks.get(key), self.block_of(key)
-        place = 1 + sum(other.order < own.order for other in self._waiting.values())
+        place = 1 + bisect_left(self._orders, own.order)
         return QueuePlace(
             place, len(self), known.why if known else "",
             pausing.until_ms if pausing else None, own.until_ms,

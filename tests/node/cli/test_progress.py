@@ -88,6 +88,27 @@ def test_how_far_the_fetching_is_makes_no_lines(capsys):
     assert capsys.readouterr().err == ""
 
 
+PLACE = {"place": 3, "jobs": 20, "why": "4 are busy", "retry_ms": None, "until_ms": 0}
+WAITS = "waiting for capacity: {} of 20: 4 are busy"
+
+
+def test_the_place_in_the_queue_changes_the_live_line(monkeypatch):
+    on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    for place in (3, 2):
+        progress.reach("place", PLACE | {"place": place})
+        assert str(progress._live.status) == WAITS.format(place)
+    progress.end()
+
+
+def test_the_place_in_the_queue_is_one_line_of_each_wait(capsys):
+    progress = Lines(beside_log=False)
+    for kind in ("place", "place", "announced", "place", "queued", "place"):
+        progress.reach(kind, PLACE)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line == WAITS.format(3) for line in lines] == [True, False, True, False]
+
+
 def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)

@@ -34,6 +34,7 @@ async def test_one_id_for_the_whole(pair: LocalPair) -> None:
     assert [member.index for member in members] == [5, 9]
     job = await pair.jobs.get(f"{array.id}[5]")
     assert job.id == members[0].id
+    assert (array.queue.place, array.queue.jobs) == (1, 3)
     with pytest.raises(NotFound, match="lists the members"):
         await pair.jobs.get(f"{array.id}[4]")
     with pytest.raises(Conflict, match="name one of its jobs"):

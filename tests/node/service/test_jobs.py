@@ -126,6 +126,27 @@ async def test_a_job_that_waits_has_a_place(pair: LocalPair) -> None:
     views = [await pair.phase(job, "queued") for job in jobs]
     assert [(view.queue.place, view.queue.jobs) for view in views] == [(1, 2), (2, 2)]
     assert views[0].queue.until_ms == views[0].submitted_ms + Terms(1).queue_ms
+    assert [view.queue.place for view in await pair.jobs.page(10, None)] == [2, 1]
+
+
+async def test_followers_are_told_when_the_place_changes(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PLACE_POLL_S", 0.01)
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    first, second = [(await pair.jobs.submit(spec_of(huge, key=key))).id for key in (b"a", b"b")]
+    places = []
+    with trio.fail_after(15):
+        async for event in pair.jobs.events(second, 0):
+            if event.kind != "place":
+                continue
+            places.append((event.detail["place"], event.detail["jobs"]))
+            if places[-1] == (2, 2):
+                await pair.jobs.cancel(first)
+            if places[-1] == (1, 1):
+                await pair.jobs.cancel(second)
+    assert places == [(2, 2), (1, 1)]
 
 
 async def test_cancelling(pair: LocalPair) -> None:

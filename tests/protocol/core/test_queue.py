@@ -161,6 +161,24 @@ def test_a_user_is_told_the_place_and_the_reason() -> None:
     assert queue.place_of(job(9).job_id) is None
 
 
+@given(st.permutations(range(6)), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_places_follow_the_order_whoever_leaves(
+    arrived: list[int], gone: set[int], asked: set[int]
+) -> None:
+    queue = JobQueue()
+    added(queue, *(job(number, START_MS + number) for number in arrived))
+    for number in gone:
+        queue.remove(job(number).job_id)
+    left = [number for number in range(6) if number not in gone]
+    for place, number in enumerate(left, 1):
+        found = queue.place_of(job(number).job_id)
+        assert found is not None
+        assert (found.place, found.jobs) == (place, len(left))
+    first = queue.place_of(*(job(number).job_id for number in asked))
+    waiting = [number for number in left if number in asked]
+    assert (first and first.place) == (left.index(waiting[0]) + 1 if waiting else None)
+
+
 def test_a_demand_for_which_nobody_waits_any_more_is_not_blocked() -> None:
     queue = JobQueue()
     (job_class,) = added(queue, job(1))
