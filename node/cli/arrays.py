@@ -12,6 +12,7 @@ from node.cli.connection import Connection
 from node.cli.failure import CliError
 from node.cli.fetch import fetch_outputs
 from node.cli.output import instant, plain, say, show_fields, show_json, show_table
+from node.cli.places import place_in_words
 
 Tell = Callable[[str], None]
 STATES: Final = ("done", "failed", "running", "waiting", "cancelled")
@@ -100,6 +101,8 @@ def show_array(array: dict[str, Any]) -> None:
         ("name", array["name"] or None),
         ("phase", array["phase"]),
         ("jobs", f"{bar(array)} {summary(array)}"),
+        ("at once", f"at most {array['max_running']}" if array["max_running"] else None),
+        ("queue", place_in_words(array["queue"]) if array["queue"] else None),
         ("image", array["image"]),
         ("submitted", instant(array["submitted_ms"])),
         ("ended", instant(array["ended_ms"]) if array["ended_ms"] else None),

@@ -239,7 +239,8 @@ def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
     """Return a job's place in the queue, and when it gives up."""
     if queue is None:
         return None
-    return f"{place_in_words(queue, said)}; until {instant(queue['until_ms'])}"
+    until = f"; until {instant(queue['until_ms'])}" if queue["until_ms"] is not None else ""
+    return f"{place_in_words(queue, said)}{until}"
 
 
 @click.command()

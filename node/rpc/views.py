@@ -223,8 +223,8 @@ class QueueView:
     """Why it waits; empty if only for its turn."""
     retry_ms: int | None
     """When it calls for bids again; None: at its turn."""
-    until_ms: int
-    """When it gives up."""
+    until_ms: int | None
+    """When it gives up; None while it waits for other jobs of its array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +316,8 @@ class ArrayView:
     """The most frequent first, at most 20."""
     queue: QueueView | None = None
     """The place of the first member that waits for capacity."""
+    max_running: int = 0
+    """How many members may run at once; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)

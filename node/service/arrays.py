@@ -156,6 +156,7 @@ def array_view(first: Job, members: tuple[MemberView, ...], last_ms: int) -> Arr
         waiting=counts["waiting"],
         cost=credits_of_nano(cost) if cost else None,
         failures=tuple(FailureView(why, tuple(at)) for why, at in most[:FAILURES_MAX]),
+        max_running=first.spec.max_running,
     )
 
 

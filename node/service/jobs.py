@@ -165,7 +165,8 @@ class JobService:
         ids = [job.job_id]
         if is_array(reference, job):
             members = await self._journal.states_between(*bounds_of(job.spec.array))
-            ids = [job_id for job_id in members if job_id in self._open]
+            # The last ones first: they may be held until the others have ended.
+            ids = [job_id for job_id in reversed([*members]) if job_id in self._open]
         # All at once, so that they share transactions.
         for taken in [await self._driver.put(JobCancelled(job_id)) for job_id in ids]:
             await taken.wait()

@@ -75,6 +75,8 @@ class Job:
     """When this attempt began to wait for a slot; 0 for the first one: at the submission."""
     failures: tuple[JobFailure, ...] = ()
     """Those of the attempts before this one. Older snapshots lack them."""
+    held: bool = False
+    """Whether it waits until another job of its array has ended."""
 
     @property
     def waiting_since_ms(self) -> int:

@@ -17,8 +17,10 @@ from protocol.values.limits import PRIORITY_MS, STARVING_MS
 from protocol.values.reasons import Failure
 from protocol.wire.job import Resources
 
-ORDER_BITS: Final = 40
-"""The part of an order that tells jobs of the same millisecond apart."""
+PLACE_BITS: Final = 14
+"""The part of an order that puts members of an array, submitted at once, in their order ..."""
+ADDED_BITS: Final = 40
+"""... and the part that tells all other jobs of the same millisecond apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,8 @@ class QueuePlace:
     """Why it waits; empty if only for its turn."""
     retry_ms: int | None
     """When it calls again; None if it does so at its turn."""
-    until_ms: int
-    """When it gives up."""
+    until_ms: int | None
+    """When it gives up; None while it waits for others of its array."""
 
 
 @dataclass(slots=True)
@@ -63,7 +65,8 @@ class _Waiting:
     job_class: JobClass
     order: int
     """Lower comes first."""
-    until_ms: int
+    until_ms: int | None
+    """None if it is held."""
     has_called: bool = False
 
 
@@ -105,11 +108,7 @@ class JobQueue:
 
     def add(self, job: Job, job_class: JobClass, until_ms: int) -> None:
         """Add a job of a class, which gives up at `until_ms`."""
-        self._added += 1
-        since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
-        order = (since_ms << ORDER_BITS) + self._added
-        self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
-        insort(self._orders, order)
+        order = self._enter(job, job_class, until_ms)
         self._expiry.set(job.job_id, until_ms)
         if job_class not in self._lines:
             self._lines[job_class] = line = _Line(job_class)
@@ -118,10 +117,16 @@ class JobQueue:
         line.jobs.set(job.job_id, order)
         self._sort(line)
 
+    def hold(self, job: Job, job_class: JobClass) -> None:
+        """Let a job wait for others of its array: it has a place, but no deadline and no call."""
+        self._enter(job, job_class, None)
+
     def remove(self, job_id: JobId) -> Job:
-        """Remove and return a job: it has a slot, was cancelled, or gives up."""
+        """Remove and return a job: it has a slot, was cancelled, gives up, or is held no more."""
         left = self._waiting.pop(job_id)
         del self._orders[bisect_left(self._orders, left.order)]
+        if left.until_ms is None:
+            return left.job
         line = self._lines[left.job_class]
         self._expiry.discard(job_id)
         line.jobs.discard(job_id)
@@ -236,8 +241,14 @@ class JobQueue:
 
     def hasten(self, job_id: JobId, until_ms: int) -> None:
         """Let a job wait no longer than this."""
-        if until_ms < self._waiting[job_id].until_ms:
+        if until_ms < self.until_of(job_id):
             self.postpone(job_id, until_ms)
+
+    def until_of(self, job_id: JobId) -> int:
+        """Return when a waiting job that is not held gives up."""
+        until_ms = self._waiting[job_id].until_ms
+        assert until_ms is not None
+        return until_ms
 
     def take_expired(self, now_ms: int) -> list[JobId]:
         """Return the jobs that give up now. The caller must remove each."""
@@ -274,13 +285,25 @@ class JobQueue:
         own = min(waiting, key=lambda each: each.order, default=None)
         if own is None:
             return None
+        place = 1 + bisect_left(self._orders, own.order)
+        if own.until_ms is None:
+            why = f"its array runs at most {own.job.spec.max_running} of its jobs at once"
+            return QueuePlace(place, len(self), why, None, None)
         key = own.job_class.block_key
         known, pausing = self._blocks.get(key), self.block_of(key)
-        place = 1 + bisect_left(self._orders, own.order)
         return QueuePlace(
             place, len(self), known.why if known else "",
             pausing.until_ms if pausing else None, own.until_ms,
         )  # fmt: skip
+
+    def _enter(self, job: Job, job_class: JobClass, until_ms: int | None) -> int:
+        """Give a job its place, and return its order."""
+        self._added += 1
+        since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
+        order = (((since_ms << PLACE_BITS) + job.spec.place) << ADDED_BITS) + self._added
+        self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
+        insort(self._orders, order)
+        return order
 
     def _order_of(self, line: _Line) -> int:
         first = line.jobs.first()

@@ -7,9 +7,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from protocol.core.array_limits import ArrayLimits
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
-from protocol.core.jobs import WORTH_RETRYING, Ending, Job, after_failure, nodes_at_fault
+from protocol.core.jobs import (
+    WORTH_RETRYING,
+    Ending,
+    Job,
+    after_failure,
+    class_of,
+    nodes_at_fault,
+)
 from protocol.core.reconciling import Reconciler
 from protocol.core.running import RunningStates, earliest
 from protocol.core.scheduler import Scheduler
@@ -79,6 +87,7 @@ class Requester:
         self.jobs: dict[JobId, Job] = {}
         self.scheduler = Scheduler(auctions, candidates, standings, illegal, then)
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
+        self._limits = ArrayLimits()
         self._standings = standings
         self._illegal = illegal
         self._lease_of: dict[JobId, LeaseId] = {}
@@ -198,15 +207,24 @@ class Requester:
             resumed, following = lease.resume(held, context)
             self._set_lease(resumed, context)
             effects += following
-        for job in list(self.jobs.values()):
-            if job.job_id not in self.scheduler and job.job_id not in self._lease_of:
+        # The held ones last: the others have the places of their arrays already.
+        for job in sorted(self.jobs.values(), key=lambda job: job.held):
+            if job.job_id in self.scheduler or job.job_id in self._lease_of:
+                self._limits.admit(job)
+            else:
                 effects += self._enqueue(job, context)
         return [*effects, *self.scheduler.advance(context)]
 
     # --- jobs -----------------------------------------------------------------------------
 
     def _enqueue(self, job: Job, context: Context) -> list[Effect]:
-        """Let a job wait for a slot."""
+        """Let a job wait for a slot, or first for another job of its array to end."""
+        if not self._limits.admit(job):
+            self.jobs[job.job_id] = held = replace(job, held=True)
+            self.scheduler.queue.hold(held, class_of(held))
+            return [Save("job", job.job_id, held)]
+        if job.held:  # Its time in the queue begins now.
+            job = replace(job, held=False, queued_ms=context.now_ms)
         self.jobs[job.job_id] = job
         return [Save("job", job.job_id, job), *self.scheduler.enqueue(job, context)]
 
@@ -216,16 +234,21 @@ class Requester:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
         following, failed = after_failure(job, failed, exit_class)
         if following.ending is not Ending.OPEN:
-            return [Report(job.job_id, failed), *self._end(job.job_id, following.ending)]
+            return [Report(job.job_id, failed), *self._end(job, following.ending, context)]
         retrying = Retrying(
             failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
         )
         following = replace(following, queued_ms=context.now_ms)
         return [Report(job.job_id, retrying), *self._enqueue(following, context)]
 
-    def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
-        job = self.jobs.pop(job_id)
-        return [Save("job", job_id, replace(job, ending=ending))]
+    def _end(self, job: Job, ending: Ending, context: Context) -> list[Effect]:
+        """End a job; the next held one of its array may follow it."""
+        del self.jobs[job.job_id]
+        effects: list[Effect] = [Save("job", job.job_id, replace(job, ending=ending))]
+        following = self._limits.leave(job)
+        if following is not None:
+            effects += self._enqueue(self.scheduler.queue.remove(following), context)
+        return effects
 
     # --- leases ---------------------------------------------------------------------------
 
@@ -289,7 +312,7 @@ class Requester:
                 for peer in nodes_at_fault(self.jobs[terms.job_id], effects):
                     self._standings.strike(peer, BROKEN, context.now_ms)
                     self._standings.note_job(peer, context.now_ms, succeeded=False)
-                return [*effects, *self._end(terms.job_id, Ending.DONE)]
+                return [*effects, *self._end(self.jobs[terms.job_id], Ending.DONE, context)]
             case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._end_lease(terms)
                 slot = self._slots.pop(lease_id, None)

@@ -394,6 +394,4 @@ class Scheduler:
         return self._fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
 
     def _report_queued(self, job: Job, reason: Failure, why: str) -> Report:
-        place = self.queue.place_of(job.job_id)
-        assert place is not None
-        return Report(job.job_id, Queued(job.attempt, reason, why, place.until_ms))
+        return Report(job.job_id, Queued(job.attempt, reason, why, self.queue.until_of(job.job_id)))

@@ -9,7 +9,7 @@ ARRAY = {
     "id": "ab" * 12, "name": "", "phase": "running", "image": "cd" * 32, "command": ["x"],
     "submitted_ms": 0, "ended_ms": None, "size": 100, "done": 73, "failed": 1, "cancelled": 0,
     "running": 8, "waiting": 18, "cost": "0.5",
-    "failures": [{"why": "exit code 3", "indices": [7]}],
+    "failures": [{"why": "exit code 3", "indices": [7]}], "max_running": 0, "queue": None,
 }  # fmt: skip
 
 
@@ -23,6 +23,12 @@ def test_show(capsys):
     show_array(ARRAY)
     out = capsys.readouterr().out
     assert "failed     7: exit code 3" in out
+    assert "at once" not in out
+    place = {"place": 3, "jobs": 20, "why": "all are busy", "retry_ms": None, "until_ms": 0}
+    show_array(ARRAY | {"max_running": 8, "queue": place})
+    out = capsys.readouterr().out
+    assert "at once    at most 8\n" in out
+    assert "queue      3 of 20: all are busy\n" in out
     many = [{"why": "x", "indices": list(range(25))}]
     show_array(ARRAY | {"failures": many})
     assert "18, 19 and 5 more: x" in capsys.readouterr().out

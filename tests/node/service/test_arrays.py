@@ -79,6 +79,22 @@ async def test_cancel_of_the_whole(pair: LocalPair) -> None:
     assert (view.phase, view.cancelled) == ("cancelled", 3)
 
 
+async def test_those_beyond_the_limit_wait_for_the_others_and_are_cancelled_first(
+    pair: LocalPair,
+) -> None:
+    spec = replace(spec_of(await pair.ada.node_folder.workload()), max_running=1)
+    array = await pair.jobs.submit_array([spec] * 3, [0, 1, 2])
+    assert (array.max_running, array.waiting) == (1, 3)
+    await pair.phase(f"{array.id}[0]", "running")
+    held = await pair.jobs.get(f"{array.id}[1]")
+    assert held.queue.why == "its array runs at most 1 of its jobs at once"
+    await pair.jobs.cancel(array.id)
+    _, view = await ended(pair, array.id)
+    assert (view.phase, view.cancelled) == ("cancelled", 3)
+    kinds = [[event.kind for event in await events_of(pair, array.id, n)] for n in (1, 2)]
+    assert kinds == [["failed"], ["failed"]], "neither was called for"
+
+
 async def test_a_retry_of_one_member_leaves_the_others(pair: LocalPair) -> None:
     workload = await pair.ada.node_folder.workload()
     huge = replace(workload, resources=replace(workload.resources, cpus=99))

@@ -179,6 +179,30 @@ def test_places_follow_the_order_whoever_leaves(
     assert (first and first.place) == (left.index(waiting[0]) + 1 if waiting else None)
 
 
+def test_a_job_that_is_held_has_a_place_but_no_deadline_and_no_call() -> None:
+    queue = JobQueue()
+    spec = replace(job_spec(), max_running=2)
+    held = replace(job(1), spec=spec)
+    queue.hold(held, class_of(held))
+    assert (queue.first_ready(), queue.next_deadline_ms(), len(queue)) == (None, None, 1)
+    assert queue.count(class_of(held)) == 0
+    added(queue, job(2))
+    place = queue.place_of(held.job_id)
+    assert place is not None
+    assert (place.place, place.jobs, place.retry_ms, place.until_ms) == (1, 2, None, None)
+    assert "at most 2" in place.why
+    assert queue.remove(held.job_id) == held
+
+
+def test_members_of_an_array_keep_their_order_when_they_come_again() -> None:
+    queue = JobQueue()
+    members = [replace(job(n), spec=replace(job_spec(), place=n)) for n in range(3)]
+    job_class, *_ = added(queue, *members)
+    queue.remove(members[0].job_id)
+    added(queue, members[0])
+    assert order_of(queue, job_class) == [0, 1, 2]
+
+
 def test_a_demand_for_which_nobody_waits_any_more_is_not_blocked() -> None:
     queue = JobQueue()
     (job_class,) = added(queue, job(1))
