@@ -13,6 +13,7 @@ from node.cli.arrays import (
     fetch_array,
     is_array,
     members_of,
+    require_all,
     require_array,
     show_array,
     show_members,
@@ -39,9 +40,13 @@ COMMAND_WIDTH: Final = 40
 STEPS: Final = ("announce", "award", "start", "run", "return")
 
 
-def _reference(_context: click.Context, _argument: click.Parameter, job: str | None) -> str | None:
+def as_reference(job: str) -> str:
     """Return ID/INDEX as the API writes it: ID[INDEX]."""
-    return job and re.sub(r"/(\d+)$", r"[\1]", job)
+    return re.sub(r"/(\d+)$", r"[\1]", job)
+
+
+def _reference(_context: click.Context, _argument: click.Parameter, job: str | None) -> str | None:
+    return job and as_reference(job)
 
 
 job_argument = click.argument("job", callback=_reference)
@@ -223,16 +228,19 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     from node.cli.fetch import fetch_outputs
 
     view = node.get(f"/jobs/{quoted(job)}")
-    fetch = fetch_array if is_array(view) else fetch_outputs
-    fetched = fetch(node, view["id"], folder)
+    if is_array(view):
+        fetched, lost = fetch_array(node, view["id"], folder)
+    else:
+        fetched, lost = fetch_outputs(node, view["id"], folder), []
     if as_json:
         for output in fetched:
             show_json(output)
-    elif not fetched:
+    elif not fetched and not lost:
         say("the job has no output files")
     else:
         for output in fetched:
             click.echo(plain(str(folder / output["path"])))
+    require_all(lost)
 
 
 def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:

@@ -50,6 +50,10 @@ class ProgressDisplay(Protocol):
         """Show an additional line."""
         ...
 
+    def update(self, line: str) -> None:
+        """Show a line that the next one may replace."""
+        ...
+
     def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:
         """Clear the line while the job's own output is written, perhaps in another thread."""
         ...
@@ -72,6 +76,8 @@ class Silence:
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None: ...
 
     def note(self, line: str) -> None: ...
+
+    def update(self, line: str) -> None: ...
 
     def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
@@ -103,6 +109,9 @@ class Lines:
     def note(self, line: str) -> None:
         with self._lock:
             self._say(line)
+
+    def update(self, line: str) -> None:
+        self.note(line)
 
     @contextmanager
     def beside_output(self, chunk: bytes) -> Iterator[None]:
@@ -142,6 +151,10 @@ class LiveLine(Lines):
                 self._say(line)
             elif kind in ENDED:
                 self._end_live()
+
+    def update(self, line: str) -> None:
+        with self._lock:
+            self._show(line)
 
     @contextmanager
     def beside_output(self, chunk: bytes) -> Iterator[None]:

@@ -109,6 +109,19 @@ def test_the_place_in_the_queue_is_one_line_of_each_wait(capsys):
     assert [line == WAITS.format(3) for line in lines] == [True, False, True, False]
 
 
+def test_a_line_that_the_next_one_replaces(monkeypatch, capsys):
+    Lines(beside_log=False).update("1 of 3 done")
+    assert capsys.readouterr().err == "1 of 3 done\n"
+    Silence().update("1 of 3 done")
+    terminal = on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    progress.update("1 of 3 done")
+    assert str(progress._live.status) == "1 of 3 done"
+    progress.note("2: exit code 1")
+    assert progress._live is None
+    assert terminal.getvalue().endswith("2: exit code 1\n")
+
+
 def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)
