@@ -275,7 +275,7 @@ class RecordedService:
         start = next((n + 1 for n, job in enumerate(newest) if job.id == before), 0)
         return tuple(newest[start : start + limit])
 
-    async def get(self, reference: str) -> Any:
+    async def get(self, reference: str) -> JobView | ArrayView:
         if reference in self.arrays:
             return self._array(reference)
         found = [job for job in self.jobs_by_id.values() if job.id.startswith(reference)]
