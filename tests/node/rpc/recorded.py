@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import trio
 
