@@ -23,8 +23,8 @@ NESTING_MAX: Final = 3
 LAYERS: Final = ("values", "wire", "rules", "machines", "core")
 """The layers of the protocol: each may import itself and those before it."""
 PURE: Final = frozenset({
-    "collections", "dataclasses", "decimal", "difflib", "enum", "functools", "hashlib", "heapq",
-    "itertools", "math", "operator", "re", "types", "typing", "unicodedata",
+    "bisect", "collections", "dataclasses", "decimal", "difflib", "enum", "functools", "hashlib",
+    "heapq", "itertools", "math", "operator", "re", "types", "typing", "unicodedata",
 })  # fmt: skip
 """What of Python's library neither waits, nor reads a clock, nor rolls dice."""
 FOREIGN: Final = {

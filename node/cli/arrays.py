@@ -3,22 +3,26 @@
 Spec: specs/arrays.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from node.cli import exit_codes
+from node.cli.attach import cancel_and_wait
 from node.cli.connection import Connection
 from node.cli.failure import CliError
 from node.cli.fetch import fetch_outputs
-from node.cli.output import instant, plain, say, show_fields, show_json, show_table
+from node.cli.output import instant, plain, short_job, show_fields, show_json, show_table
+from node.cli.places import place_in_words
+from node.cli.progress import ProgressDisplay, choose_progress
 
-Tell = Callable[[str], None]
 STATES: Final = ("done", "failed", "running", "waiting", "cancelled")
 BAR: Final = 20
 """The characters of a progress bar."""
 PAGE: Final = 500
 INDICES_SHOWN: Final = 20
+LOST: Final = "blob-unavailable"
+"""The code of an error that concerns the outputs of one job alone."""
 
 
 def is_array(view: dict[str, Any]) -> bool:
@@ -55,31 +59,29 @@ def follow_array(
 ) -> int:
     """Print the ends of an array's members until all have ended, and fetch their outputs.
 
-    Returns 0 if each exited with 0, else 1. Ctrl-C cancels the whole.
+    Returns 0 if each exited with 0, else 1. Ctrl-C cancels the whole. Raises CliError if outputs
+    are lost.
     """
-    path = f"/jobs/{array['id']}"
-    tell: Tell = _ignore if as_json else say
+    progress = choose_progress(as_json=as_json)
     if not array["gang"]:
-        tell(f"array {array['id']}: {array['size']} jobs")
+        progress.note(f"array {array['id']}: {array['size']} jobs")
     try:
-        for event in node.events(f"{path}/events"):
-            if as_json:
-                show_json({"event": event.data})
-            for line in _lines_of(event.data["detail"]):
-                tell(line)
+        ended = watch_array(node, array["id"], progress, as_json=as_json)
     except KeyboardInterrupt:
-        ended = node.post(f"{path}/cancel")
-        tell(f"array {array['id']}: cancelling; {summary(ended)}")
+        cancelled = cancel_and_wait(node, array["id"], "array", progress)
+        if cancelled is not None:
+            show_end(cancelled, progress, as_json=as_json)
         return exit_codes.INTERRUPTED
-    ended = node.get(path)
-    if as_json:
-        show_json({"job": ended})
+    finally:
+        progress.end()
+    show_end(ended, progress, as_json=as_json)
+    if ended["done"] < ended["size"]:
+        progress.note(f"`mutirao retry {array['id']}` runs again what has failed")
     if output is not None:
-        tell(f"{len(fetch_array(node, array['id'], output))} files written to {output}")
-    if ended["done"] == ended["size"]:
-        return exit_codes.OK
-    tell(f"`mutirao retry {array['id']}` runs again what has failed")
-    return exit_codes.FAILURE
+        fetched, lost = fetch_array(node, array["id"], output)
+        progress.note(f"{len(fetched)} files written to {output}")
+        require_all(lost)
+    return exit_codes.OK if ended["done"] == ended["size"] else exit_codes.FAILURE
 
 
 def follow_gang(
@@ -91,23 +93,63 @@ def follow_gang(
     """
     from node.cli.attach import attach
 
-    tell: Tell = _ignore if as_json else say
-    tell(f"gang {gang['id']}: {gang['size']} members; this is the log of member 0")
+    heading = f"gang {gang['id']}: {gang['size']} members; this is the log of member 0"
+    choose_progress(as_json=as_json).note(heading)
     first = node.get(f"/jobs/{members_of(node, gang['id'])[0]['id']}")
     code = attach(node, first, None, as_json=as_json)
     return code or follow_array(node, gang, output, as_json=as_json)
 
 
-def fetch_array(node: Connection, array_id: str, folder: Path) -> list[dict[str, Any]]:
-    """Write the outputs of each member that has ended below the folder, by index."""
+def watch_array(
+    node: Connection, array_id: str, progress: ProgressDisplay, *, as_json: bool
+) -> dict[str, Any]:
+    """Show the ends of an array's members until all have ended; return the array as it is then."""
+    for event in node.events(f"/jobs/{array_id}/events"):
+        if as_json:
+            show_json({"event": event.data})
+        for member in event.data["detail"]["ended"]:
+            if member["phase"] != "done" or member["exit_code"]:
+                progress.note(f"{member['index']}: {_end_of(member)}")
+        progress.update(_progress_of(event.data["detail"]["array"]))
+    ended: dict[str, Any] = node.get(f"/jobs/{array_id}")
+    return ended
+
+
+def show_end(array: dict[str, Any], progress: ProgressDisplay, *, as_json: bool) -> None:
+    """Show how an array has ended."""
+    if as_json:
+        show_json({"job": array})
+    progress.note(f"array {short_job(array['id'])}: {array['phase']}: {summary(array)}")
+
+
+def fetch_array(
+    node: Connection, array_id: str, folder: Path
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the outputs of each member that has ended below the folder, by index.
+
+    Return what was fetched, and a line for each member whose outputs are lost.
+    """
     fetched: list[dict[str, Any]] = []
+    lost: list[str] = []
     for member in members_of(node, array_id):
         if member["phase"] != "done":
             continue
         index = str(member["index"])
-        files = fetch_outputs(node, member["id"], folder / index)
-        fetched += [{**each, "path": f"{index}/{each['path']}"} for each in files]
-    return fetched
+        try:
+            files = fetch_outputs(node, member["id"], folder / index)
+        except CliError as failure:
+            if failure.code != LOST:
+                raise
+            lost.append(f"{index}: {failure.detail}")
+        else:
+            fetched += [{**each, "path": f"{index}/{each['path']}"} for each in files]
+    return fetched, lost
+
+
+def require_all(lost: list[str]) -> None:
+    """Raise CliError if outputs of members are lost."""
+    if lost:
+        raise CliError(LOST, f"outputs are lost: {_some(lost)}", "the others were written")
 
 
 def show_array(array: dict[str, Any]) -> None:
@@ -117,6 +159,8 @@ def show_array(array: dict[str, Any]) -> None:
         ("name", array["name"] or None),
         ("phase", array["phase"]),
         ("jobs", f"{bar(array)} {summary(array)}"),
+        ("at once", f"at most {array['max_running']}" if array["max_running"] else None),
+        ("queue", place_in_words(array["queue"]) if array["queue"] else None),
         ("image", array["image"]),
         ("submitted", instant(array["submitted_ms"])),
         ("ended", instant(array["ended_ms"]) if array["ended_ms"] else None),
@@ -145,16 +189,11 @@ def require_array(view: dict[str, Any]) -> None:
         raise CliError("conflict", f"{view['id'][:12]} is one job, not an array")
 
 
-def _ignore(_: str) -> None:
-    """Print nothing: programs read stdout only."""
-
-
-def _lines_of(detail: dict[str, Any]) -> list[str]:
-    """Return the failures that an event of an array tells, and the progress."""
-    array = detail["array"]
-    failed = [each for each in detail["ended"] if each["phase"] != "done" or each["exit_code"]]
-    lines = [f"{each['index']}: {_end_of(each)}" for each in failed]
-    return [*lines, f"{bar(array)} {summary(array)}"]
+def _progress_of(array: dict[str, Any]) -> str:
+    """Return how far an array is, and if nothing runs, what its first member waits for."""
+    waits = array["queue"] and not array["running"]
+    place = f"; next is {place_in_words(array['queue'])}" if waits else ""
+    return f"{bar(array)} {summary(array)}{place}"
 
 
 def _end_of(member: dict[str, Any]) -> str:
@@ -163,7 +202,7 @@ def _end_of(member: dict[str, Any]) -> str:
     return plain(f"{member['phase']}: {member['why'] or member['reason']}")
 
 
-def _some(indices: list[int]) -> str:
-    shown = ", ".join(map(str, indices[:INDICES_SHOWN]))
-    more = len(indices) - INDICES_SHOWN
+def _some(items: Sequence[object]) -> str:
+    shown = ", ".join(map(str, items[:INDICES_SHOWN]))
+    more = len(items) - INDICES_SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

@@ -33,7 +33,11 @@ def attach(node: Connection, job: dict[str, Any], output: Path | None, *, as_jso
     try:
         ended = follow_job(node, job["id"], printer, progress)
     except KeyboardInterrupt:
-        return _cancel(node, job["id"], printer, progress, tell)
+        cancelled = cancel_and_wait(node, job["id"], "job", progress)
+        if cancelled is not None:
+            printer.write_object({"job": cancelled})
+            tell(f"job {short_job(job['id'])}: {summary(cancelled)}")
+        return exit_codes.INTERRUPTED
     except OSError:  # The reader of stdout has gone, or its disk is full.
         short = short_job(job["id"])
         tell(f"cannot write the output; the job continues: `mutirao logs -f {short}`")
@@ -64,26 +68,30 @@ def _ignore(_: str) -> None:
     """Print nothing: programs read stdout only."""
 
 
-def _cancel(
-    node: Connection, job_id: str, printer: LogPrinter, progress: ProgressDisplay, tell: Tell
-) -> int:
-    """Cancel the job and wait for its end; a second Ctrl-C ends the wait."""
-    path, short = f"/jobs/{job_id}", short_job(job_id)
+def cancel_and_wait(
+    node: Connection, job_id: str, kind: str, progress: ProgressDisplay
+) -> dict[str, Any] | None:
+    """Cancel a job or an array, as `kind` says, and return it once it has ended.
+
+    A second Ctrl-C ends the wait: then return None.
+    """
+    path = f"/jobs/{job_id}"
     try:
         node.post(f"{path}/cancel")  # Before any output: its reader may be slow.
         progress.end()
         _end_line()
-        tell("cancelling the job; its usage until now is paid (Ctrl-C again: exit at once)")
+        progress.note(
+            f"cancelling the {kind}; its usage until now is paid (Ctrl-C again: exit at once)"
+        )
         for _ in node.events(f"{path}/events"):
             continue  # The last event comes when the job has ended.
-        ended = node.get(path)
+        ended: dict[str, Any] = node.get(path)
     except KeyboardInterrupt:
         _end_line()
-        tell(f"exiting; the node continues to cancel the job: see `mutirao show {short}`")
-        return exit_codes.INTERRUPTED
-    printer.write_object({"job": ended})
-    tell(f"job {short}: {summary(ended)}")
-    return exit_codes.INTERRUPTED
+        see = f"see `mutirao show {short_job(job_id)}`"
+        progress.note(f"exiting; the node continues to cancel the {kind}: {see}")
+        return None
+    return ended
 
 
 def _end_line() -> None:

@@ -52,7 +52,8 @@ def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
                 _write(_content_of(members, output), folder, output)
     except tarfile.TarError as error:
         hint = "a file may be damaged on the node's disk: see its log"
-        raise CliError("failure", f"the node sent a broken archive: {error}", hint) from None
+        why = f"the node sent a broken archive: {error}"
+        raise CliError("blob-unavailable", why, hint) from None
 
 
 def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
@@ -60,7 +61,7 @@ def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
     member = members.next()
     content: IO[bytes] | None = members.extractfile(member) if member else None
     if content is None:
-        raise CliError("failure", f"{output['path']}: the node did not send it")
+        raise CliError("blob-unavailable", f"{output['path']}: the node did not send it")
     return content
 
 
@@ -77,7 +78,8 @@ def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != output["digest"]:
-            raise CliError("failure", f"{output['path']}: its bytes do not match its digest")
+            why = f"{output['path']}: its bytes do not match its digest"
+            raise CliError("blob-unavailable", why)
         if output["executable"]:
             partial.chmod(partial.stat().st_mode | 0o100)
         partial.replace(final)

@@ -13,6 +13,7 @@ from node.cli.arrays import (
     fetch_array,
     is_array,
     members_of,
+    require_all,
     require_array,
     show_array,
     show_members,
@@ -32,15 +33,20 @@ from node.cli.output import (
     show_json,
     show_table,
 )
+from node.cli.places import place_in_words
 
 COMMAND_WIDTH: Final = 40
 """The characters of a job's command that tables show."""
 STEPS: Final = ("announce", "award", "start", "run", "return")
 
 
-def _reference(_context: click.Context, _argument: click.Parameter, job: str | None) -> str | None:
+def as_reference(job: str) -> str:
     """Return ID/INDEX as the API writes it: ID[INDEX]."""
-    return job and re.sub(r"/(\d+)$", r"[\1]", job)
+    return re.sub(r"/(\d+)$", r"[\1]", job)
+
+
+def _reference(_context: click.Context, _argument: click.Parameter, job: str | None) -> str | None:
+    return job and as_reference(job)
 
 
 job_argument = click.argument("job", callback=_reference)
@@ -70,12 +76,13 @@ def jobs(
         for view in found:
             show_json(view)
         return
-    show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND"), [
+    show_table(("JOB", "NAME", "PHASE", "EXIT", "PROVIDER", "SUBMITTED", "COMMAND", "QUEUE"), [
         (
             short_job(view["id"]), view["name"] or "-",
             f"{view['phase']}: {summary(view)}" if is_array(view) else view["phase"],
             _or_dash(view.get("exit_code")), short_peer(view.get("provider")),
             instant(view["submitted_ms"]), _cut(_command(view)),
+            place_in_words(view["queue"]) if view["queue"] else "",
         )
         for view in found
     ])  # fmt: skip
@@ -223,33 +230,27 @@ def outputs(*, job: str, folder: Path, node: Connection, as_json: bool) -> None:
     from node.cli.fetch import fetch_outputs
 
     view = node.get(f"/jobs/{quoted(job)}")
-    fetch = fetch_array if is_array(view) else fetch_outputs
-    fetched = fetch(node, view["id"], folder)
+    if is_array(view):
+        fetched, lost = fetch_array(node, view["id"], folder)
+    else:
+        fetched, lost = fetch_outputs(node, view["id"], folder), []
     if as_json:
         for output in fetched:
             show_json(output)
-    elif not fetched:
+    elif not fetched and not lost:
         say("the job has no output files")
     else:
         for output in fetched:
             click.echo(plain(str(folder / output["path"])))
+    require_all(lost)
 
 
 def _queue(queue: dict[str, Any] | None, said: str | None) -> str | None:
-    """Return a job's place in the queue in words. `said`: what its reason already says."""
+    """Return a job's place in the queue, and when it gives up."""
     if queue is None:
         return None
-    import time
-
-    now_ms = int(time.time() * 1000)
-    why = f": {queue['why']}" if queue["why"] not in {"", said} else ""
-    again = queue["retry_ms"] and f"calls again in {duration(max(0, queue['retry_ms'] - now_ms))}"
-    parts = (
-        f"{queue['place']} of {queue['jobs']}{why}",
-        again,
-        f"until {instant(queue['until_ms'])}",
-    )
-    return "; ".join(filter(None, parts))
+    until = f"; until {instant(queue['until_ms'])}" if queue["until_ms"] is not None else ""
+    return f"{place_in_words(queue, said)}{until}"
 
 
 def _continued(number: int | None) -> str | None:

@@ -87,6 +87,20 @@ def _variables(value: Any) -> tuple[tuple[str, str], ...]:
     return tuple((name, _text(text)) for name, text in value.items())
 
 
+def _array(value: Any) -> str:
+    """Return the table [array], or text such as "0-99%20", as the text."""
+    if not isinstance(value, dict):
+        return _text(value)
+    for name in value:
+        if name not in ARRAY:
+            raise ValueError(f"{name}: unknown key{_nearest(name, ARRAY)}")
+    if "indices" not in value:
+        raise ValueError('indices is missing, such as indices = "0-99"')
+    limit = f"%{_number(value['max_running'])}" if "max_running" in value else ""
+    return _text(value["indices"]) + limit
+
+
+ARRAY: Final = ("indices", "max_running")
 TOP: Final[dict[str, _Key]] = {
     "name": _Key("name", _text),
     "image": _Key("image", _text),
@@ -106,7 +120,7 @@ TOP: Final[dict[str, _Key]] = {
     "where": _Key("where", _text),
     "checkpoint": _Key("checkpoint", _text),
     "checkpoint_every": _Key("checkpoint_ms", _duration),
-    "array": _Key("array", _text),
+    "array": _Key("array", _array),
     "nodes": _Key("nodes", _number),
     "env": _Key("env", _variables),
 }

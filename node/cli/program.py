@@ -31,6 +31,7 @@ HOMES: Final[dict[str, str]] = {
     "show": "job_commands",
     "explain": "explain_commands",
     "logs": "job_commands",
+    "wait": "wait_commands",
     "cancel": "job_commands",
     "retry": "job_commands",
     "outputs": "job_commands",

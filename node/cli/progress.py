@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 import click
 
 from node.cli.output import plain, say, short_peer
+from node.cli.places import place_in_words
 
 SAYING: Final[dict[str, str]] = {
     "queued": "waiting for capacity",
+    "place": "waiting for capacity",
     "announced": "announced, waiting for bids",
     "bids": "bids received",
     "awarded": "awarded",
@@ -35,6 +37,8 @@ LASTING: Final = frozenset({"announced", "awarded", "running", "preempted", "ret
 ENDED: Final = frozenset({"done", "failed", "cancelled"})
 UNTOLD: Final = ENDED | {"progress", "checkpoint"}
 """The kinds of events without a plain line: these repeat often."""
+WAITS: Final = ("queued", "place")
+"""After one of these kinds, a change of the place gets no plain line."""
 
 
 class ProgressDisplay(Protocol):
@@ -46,6 +50,10 @@ class ProgressDisplay(Protocol):
 
     def note(self, line: str) -> None:
         """Show an additional line."""
+        ...
+
+    def update(self, line: str) -> None:
+        """Show a line that the next one may replace."""
         ...
 
     def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:
@@ -71,6 +79,8 @@ class Silence:
 
     def note(self, line: str) -> None: ...
 
+    def update(self, line: str) -> None: ...
+
     def beside_output(self, chunk: bytes) -> AbstractContextManager[None]:  # noqa: ARG002
         return nullcontext()
 
@@ -89,15 +99,21 @@ class Lines:
         self._words = Words()
         self._beside_log = beside_log
         self._in_line = False
+        self._waits = False
 
     def reach(self, kind: str, detail: Mapping[str, Any]) -> None:
         line = self._words.line_of(kind, detail)
-        if kind not in UNTOLD:
+        is_known = kind == "place" and self._waits
+        self._waits = kind in WAITS
+        if kind not in UNTOLD and not is_known:
             self.note(line)
 
     def note(self, line: str) -> None:
         with self._lock:
             self._say(line)
+
+    def update(self, line: str) -> None:
+        self.note(line)
 
     @contextmanager
     def beside_output(self, chunk: bytes) -> Iterator[None]:
@@ -137,6 +153,10 @@ class LiveLine(Lines):
                 self._say(line)
             elif kind in ENDED:
                 self._end_live()
+
+    def update(self, line: str) -> None:
+        with self._lock:
+            self._show(line)
 
     @contextmanager
     def beside_output(self, chunk: bytes) -> Iterator[None]:
@@ -194,6 +214,8 @@ class Words:
             return f"{text} from {point} or a later one ({short_peer(detail['provider'])})"
         if kind == "fetching" and detail.get("resumes_from"):
             text += f" to continue from checkpoint {detail['resumes_from']}"
+        if kind == "place":
+            return f"{text}: {place_in_words(detail)}"
         if kind == "progress":
             text += f": {_share(detail)}"
         if peer := detail.get("provider"):

@@ -50,7 +50,7 @@ def _check_key(_context: click.Context, _option: click.Parameter, key: str | Non
 array_option = click.option(
     "--array", metavar="INDICES",
     help="Run the job once for each index, such as 0-99, 0-98:2 or 1,7; at most 10000. Each job"
-    " finds its own in MUTIRAO_ARRAY_INDEX.",
+    " finds its own in MUTIRAO_ARRAY_INDEX. With 0-99%20 at most 20 of them run at once.",
 )  # fmt: skip
 output_option = click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
@@ -264,6 +264,7 @@ def submit(
       timeout = "1h"
       max_price = "0.50"               # credits an hour
       retries = 2
+      array = "0-99%20"                # once for each index, at most 20 at once
 
     \b
       [env]
@@ -276,9 +277,9 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: array, nodes, queue_timeout, priority, retry_on_exit, checkpoint,
-    checkpoint_every, cap_percent, profile, region, drivers, hard_limits, where; [resources]
-    gpu_class, vram, output, log, processes.
+    Further keys: nodes, queue_timeout, priority, retry_on_exit, checkpoint, checkpoint_every,
+    cap_percent, profile, region, drivers, hard_limits, where; [resources] gpu_class, vram, output,
+    log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

@@ -13,7 +13,7 @@ import trio
 
 from node.data.images import Images
 from node.data.output_manifest import pin_listing, read_listing
-from node.driver.job_events import phase_of
+from node.driver.job_events import LAST, phase_of
 from node.messaging.announcer import SEQUENCE_FACT
 from node.provider.checkpoints import checkpoint_pins_of
 from node.provider.execution_context import ExecutionContext, pins_of
@@ -75,7 +75,9 @@ async def _states(journal: Journal, table: str, declared: Any) -> tuple[Any, ...
 
 
 async def _phase(journal: Journal, job: Job) -> str:
-    return phase_of(await journal.events(job.job_id))
+    """Return the phase of an open job; that of one which is to run again may be its last end."""
+    phase = phase_of(await journal.events(job.job_id))
+    return "queued" if phase in LAST else phase
 
 
 async def _tidy_runs(saved: Saved, context: ExecutionContext) -> None:

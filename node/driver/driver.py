@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -26,6 +27,9 @@ TOGETHER_MAX: Final = 64
 """The most inputs of one transaction ..."""
 TOGETHER_MS: Final = 5
 """... and for how long the core may process them: the first of them waits for the last."""
+
+ENCODED_HERE_MAX: Final = 500
+"""More effects, such as those of a large array, are encoded in a thread: others use the loop."""
 
 
 class Queue(Enum):
@@ -147,7 +151,9 @@ class Driver:
     async def _settle(self, perform: Perform, effects: Sequence[Effect]) -> None:
         """Commit the durable effects, then perform all in order."""
         rows: Iterator[int] = iter(())
-        commit = commit_of(effects, self.core.signer.peer_id, self._clock.now_ms())
+        encode = partial(commit_of, effects, self.core.signer.peer_id, self._clock.now_ms())
+        is_large = len(effects) > ENCODED_HERE_MAX
+        commit = await trio.to_thread.run_sync(encode) if is_large else encode()
         if commit is not None:
             rows = iter((await self._journal.commit(commit)).outbox_rows)
         for effect in effects:

@@ -40,7 +40,7 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         submitted_ms=job.submitted_ms,
     )
     happened = [event_view(row) for row in rows]
-    run, retries = _last_run(happened), 0
+    run, retries = _last_run(happened, job.submitted_ms), 0
     for event in run:
         view = dataclasses.replace(view, **_changes(event.kind, event.detail))
         retries += event.kind == "retry"
@@ -63,10 +63,13 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
     )  # fmt: skip
 
 
-def _last_run(happened: list[JobEventView]) -> list[JobEventView]:
-    """Return the events since the user had an ended job run again."""
-    ends = [place for place, event in enumerate(happened[:-1]) if event.kind in LAST]
-    return happened[ends[-1] + 1 :] if ends else happened
+def _last_run(happened: list[JobEventView], submitted_ms: int) -> list[JobEventView]:
+    """Return the events since the user had an ended job run again, which submits it anew."""
+    ends = [
+        place for place, event in enumerate(happened, 1)
+        if event.kind in LAST and (place < len(happened) or event.at_ms < submitted_ms)
+    ]  # fmt: skip
+    return happened[ends[-1] :] if ends else happened
 
 
 def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:

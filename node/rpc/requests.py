@@ -7,6 +7,7 @@ Spec: specs/rpc.md#job-request.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,6 +43,7 @@ OUT: Final = "/out/"
 OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs and log for a job with a large disk."""
 INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
+LIMIT: Final = re.compile(r"[1-9]\d{0,4}")
 FAULTS_MAX: Final = 10
 ARRAY_BYTES_MAX: Final = 64 * 2**20
 """Each job of an array is stored whole."""
@@ -105,7 +107,10 @@ class JobRequest(BaseModel):
         None, description="A file or folder below /out that the job continues from elsewhere."
     )
     checkpoint_ms: int | None = None
-    array: str | None = Field(None, description="Indices of many equal jobs: 0-99, 0-98:2, 1,7.")
+    array: str | None = Field(
+        None,
+        description="Indices of many equal jobs: 0-99, 0-98:2, 1,7. 0-99%20: at most 20 at once.",
+    )
     nodes: int | None = Field(None, description="The members of a gang: all run at once, or none.")
 
     @property
@@ -132,8 +137,9 @@ def array_specs_of(
     if not 0 < len(requests) <= ARRAY_MAX:
         raise InvalidRequest(f"{len(requests)} jobs; an array has 1 to {ARRAY_MAX}: split it")
     if len(requests) == 1 and requests[0].is_many:
-        indices = _indices_of(requests[0])
+        indices, max_running = _members_of(requests[0])
         spec = job_spec_of(requests[0], images[requests[0].image], key)
+        spec = replace(spec, max_running=max_running)
         if len(indices) * len(to_snapshot(spec)) > ARRAY_BYTES_MAX:
             raise InvalidRequest("the jobs of this array are too large; give long texts as inputs")
         _check(array_of([spec], bytes(ARRAY_ID_BYTES), indices[-1:])[0])
@@ -153,17 +159,28 @@ def array_specs_of(
     return specs, list(range(len(specs)))
 
 
-def _indices_of(request: JobRequest) -> list[int]:
-    """Return the indices of an array, or the ranks of a gang."""
+def _members_of(request: JobRequest) -> tuple[list[int], int]:
+    """Return the indices of an array and how many may run at once, or the ranks of a gang."""
     if request.array is None:
-        return list(range(min(request.nodes or 1, ARRAY_MAX)))
+        return list(range(min(request.nodes or 1, ARRAY_MAX))), 0
     if (request.nodes or 1) > 1:
         raise InvalidRequest("nodes: an array of gangs does not exist; give nodes or array")
-    return indices_of(request.array)
+    return array_of_text(request.array)
 
 
-def indices_of(text: str) -> list[int]:
-    """Return the indices in "0-99", "0-98:2" or "1,7", sorted; InvalidRequest if they are none."""
+def array_of_text(text: str) -> tuple[list[int], int]:
+    """Return the indices in "0-99", "0-98:2" or "1,7", sorted, and how many may run at once.
+
+    That number follows after %, as in "0-99%20"; without it, it is 0: any number. Raises
+    InvalidRequest.
+    """
+    given, percent, limit = text.partition("%")
+    if percent and not LIMIT.fullmatch(limit):
+        raise InvalidRequest(f"array: {limit[:40]!r} is no number of jobs to run at once")
+    return _indices_of(given), min(int(limit or 0), ARRAY_MAX)
+
+
+def _indices_of(text: str) -> list[int]:
     ranges = []
     for part in text.split(","):
         match = INDICES.fullmatch(part.strip())

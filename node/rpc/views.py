@@ -236,8 +236,8 @@ class QueueView:
     """Why it waits; empty if only for its turn."""
     retry_ms: int | None
     """When it calls for bids again; None: at its turn."""
-    until_ms: int
-    """When it gives up."""
+    until_ms: int | None
+    """When it gives up; None while it waits for other jobs of its array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class JobView:
     stops_ms: int | None = None
     """When the provider of the running job stops, if it has said so."""
     queue: QueueView | None = None
-    """Its place while it waits for capacity; only where one job is asked for."""
+    """Its place while it waits for capacity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +335,10 @@ class ArrayView:
     """The most frequent first, at most 20."""
     gang: bool = False
     """Whether its members run together, or not at all."""
+    queue: QueueView | None = None
+    """The place of the first member that waits for capacity."""
+    max_running: int = 0
+    """How many members may run at once; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +348,8 @@ class JobEventView:
     seq: int
     at_ms: int
     kind: str
-    """The phase that began, "starting", "retry", or "progress" (of the fetch)."""
+    """The phase that began, "starting", "retry", "progress" (of the fetch), or "place" (in the
+    queue)."""
     detail: Mapping[str, object]
 
 

@@ -3,8 +3,9 @@
 Spec: specs/arrays.md.
 """
 
+import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, replace
 from typing import Final
@@ -13,8 +14,10 @@ import trio
 
 from node.driver.clock import Clock
 from node.rpc.views import ArrayView, FailureView, JobEventView, MemberView
+from node.service.places import PLACE_POLL_S, queue_view
 from node.storage.journal import AttemptEnd, Journal
 from protocol.core.jobs import Job
+from protocol.core.queue import QueuePlace
 from protocol.values.errors import Conflict
 from protocol.values.ids import JobId
 from protocol.values.reasons import Failure
@@ -38,12 +41,14 @@ class Arrays:
         clock: Clock,
         is_open: AbstractSet[JobId],
         phases: Mapping[JobId, str],
+        place_of: Callable[..., QueuePlace | None],
     ) -> None:
-        """Take the open jobs and their phases, as they are at any time."""
+        """Take the open jobs and their phases, as they are at any time, and Core.place_of."""
         self._journal = journal
         self._clock = clock
         self._open = is_open
         self._phases = phases
+        self._place_of = place_of
         self.revision = 0
         """Counts the events of all jobs."""
 
@@ -58,19 +63,10 @@ class Arrays:
             raise Conflict("this idempotency key belongs to jobs with different content")
 
     async def members(self, array: bytes) -> tuple[MemberView, ...]:
-        bounds = bounds_of(array)
-        ids = await self._journal.states_between(*bounds)
-        phases = {
-            job_id: self._phases.get(job_id, "queued") for job_id in ids if job_id in self._open
-        }
-        return member_views(ids, phases, await self._journal.ends_between(*bounds))
+        return (await self._read(array))[1]
 
     async def view(self, array: bytes) -> ArrayView:
-        bounds = bounds_of(array)
-        (row,) = (await self._journal.find_jobs(array.hex(), 1))[:1]
-        ends = await self._journal.ends_between(*bounds)
-        last_ms = max((end.at_ms for end in ends), default=0)
-        return array_view(from_snapshot(Job, row.data), await self.members(array), last_ms)
+        return (await self._read(array))[0]
 
     async def events(self, array: bytes) -> AsyncIterator[JobEventView]:
         """Yield the array whenever it has changed, with the members that have ended since."""
@@ -78,7 +74,7 @@ class Arrays:
         shown = None
         while True:
             revision = self.revision
-            view, members = await self.view(array), await self.members(array)
+            view, members = await self._read(array)
             ended = [m for m in members if m.phase in ENDED and told.get(m.index) != m]
             told.update((member.index, member) for member in ended)
             if view != shown:
@@ -87,8 +83,22 @@ class Arrays:
                 yield JobEventView(len(told), self._clock.now_ms(), "members", detail)
             if view.phase in ENDED:
                 return
-            while revision == self.revision:  # noqa: ASYNC110 - any change of any job.
-                await trio.sleep(ARRAY_POLL_S)
+            with trio.move_on_after(PLACE_POLL_S if view.queue else math.inf):
+                while revision == self.revision:  # noqa: ASYNC110 - any change of any job.
+                    await trio.sleep(ARRAY_POLL_S)
+
+    async def _read(self, array: bytes) -> tuple[ArrayView, tuple[MemberView, ...]]:
+        bounds = bounds_of(array)
+        (row,) = await self._journal.find_jobs(array.hex(), 1)
+        ids = await self._journal.states_between(*bounds)
+        phases = {
+            job_id: self._phases.get(job_id, "queued") for job_id in ids if job_id in self._open
+        }
+        ends = await self._journal.ends_between(*bounds)
+        members = member_views(ids, phases, ends)
+        last_ms = max((end.at_ms for end in ends), default=0)
+        view = array_view(from_snapshot(Job, row.data), members, last_ms)
+        return replace(view, queue=queue_view(self._place_of(*phases))), members
 
 
 def is_same(saved: JobSpec, given: JobSpec) -> bool:
@@ -147,6 +157,7 @@ def array_view(first: Job, members: tuple[MemberView, ...], last_ms: int) -> Arr
         cost=credits_of_nano(cost) if cost else None,
         failures=tuple(FailureView(why, tuple(at)) for why, at in most[:FAILURES_MAX]),
         gang=bool(first.spec.gang),
+        max_running=first.spec.max_running,
     )
 
 

@@ -3,13 +3,19 @@
 Spec: specs/rpc.md#service.
 """
 
+import math
 import os
-import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
-from functools import partial
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +37,9 @@ from node.rpc.views import (
 )
 from node.service.arrays import ENDED, Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
-from node.storage.journal import JobRow, Journal
+from node.service.job_lookup import JobLookup, is_array
+from node.service.places import PLACE_POLL_S, queue_view
+from node.storage.journal import Journal
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress, Report
 from protocol.machines.inputs import ArraySubmitted, JobCancelled, JobSubmitted
@@ -39,18 +47,12 @@ from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import Digest, JobId
 from protocol.wire.job import (
     ARRAY_ID_BYTES,
-    ARRAY_INDEX_MAX,
     JobSpec,
     array_of,
     member_id,
 )
 from protocol.wire.snapshot import from_snapshot
 
-PREFIX_MIN: Final = 6
-FOUND_MAX: Final = 10
-"""The most jobs with the same prefix that are counted."""
-MEMBER: Final = re.compile(r"([0-9A-Fa-f]+)\[(\d{1,10})\]")
-"""A member of an array: 3f9a0c[17]."""
 LOG_POLL_S: Final = 0.05
 LOG_CHUNK: Final = 64 * 1024
 OUTPUTS_KEPT_MAX: Final = 2
@@ -80,8 +82,14 @@ class JobService:
         self._news: dict[JobId, trio.Event] = {}
         self._progress: dict[JobId, Progress] = {}
         self._outputs: dict[JobId, dict[str, OutputView]] = {}
+        self._reopened: dict[JobId, Ending] = {}
+        """How ended jobs that are to run again had ended, until they are saved as open."""
         self._submitting = trio.Lock()
-        self._arrays = Arrays(journal, clock, self._open, self._phases)
+        self._taken = trio.Event()
+        """Set unless the driver has yet to take the last submission."""
+        self._taken.set()
+        self._lookup = JobLookup(journal, self._open)
+        self._arrays = Arrays(journal, clock, self._open, self._phases, driver.core.place_of)
 
     def recover(
         self, jobs: Iterable[Job], phases: Mapping[JobId, str], counts: Mapping[str, int]
@@ -94,22 +102,16 @@ class JobService:
     # --- the API --------------------------------------------------------------------------
 
     async def submit(self, spec: JobSpec) -> JobView:
-        async with self._submitting:  # Two concurrent requests with one key make one job.
+        async with self._in_turn():
             known = await self._same_key(spec)
             if known is not None:
                 return await self._view(known)
             job_id = JobId(secrets.token_bytes(16))
-            whole = (await self._images.hold({job_id: spec}))[job_id]
-            try:
-                # The job is open once the driver has saved it: see `saved`.
-                await self._driver.take(JobSubmitted(job_id, whole))
-            finally:
-                if job_id not in self._open:
-                    self._images.release(job_id)
-        return await self._one(await self._find(job_id.hex()))
+            await self._start({job_id: spec})
+        return await self._one(await self._lookup.one(job_id.hex()))
 
     async def submit_array(self, specs: Sequence[JobSpec], indices: Sequence[int]) -> ArrayView:
-        async with self._submitting:
+        async with self._in_turn():
             row = await self._journal.job_of_key(specs[0].key)
             if row is not None:
                 known: Job = from_snapshot(Job, row.data)
@@ -121,34 +123,32 @@ class JobService:
         return await self._arrays.view(array)
 
     async def retry(self, reference: str) -> JobView | ArrayView:
-        job = await self._first(reference)
-        async with self._submitting:
+        job = await self._lookup.first(reference)
+        async with self._in_turn():
             ids = await self._failed_of(job, whole=is_array(reference, job))
-            rows = [await self._journal.jobs_between(job_id, job_id) for job_id in ids]
-            jobs: list[Job] = [from_snapshot(Job, row.data) for (row,) in rows]
+            rows = await self._journal.jobs_between(min(ids), max(ids)) if ids else ()
+            jobs: list[Job] = [from_snapshot(Job, row.data) for row in rows if row.job_id in ids]
+            self._reopened = {each.job_id: each.ending for each in jobs}
             await self._start({each.job_id: each.spec for each in jobs})
-            for each in jobs:
-                self._ended[each.ending.value] -= 1
-                self._outputs.pop(each.job_id, None)
         return await self.get(reference)
 
     async def members(self, reference: str, limit: int, after: int) -> tuple[MemberView, ...]:
-        job = await self._first(reference)
+        job = await self._lookup.first(reference)
         if not job.spec.array:
             raise Conflict(f"job {job.job_id.hex()[:12]} is no array")
         found = await self._arrays.members(job.spec.array)
         return tuple(member for member in found if member.index > after)[:limit]
 
     async def page(self, limit: int, before: str | None) -> tuple[JobView | ArrayView, ...]:
-        last = None if before is None else (await self._first(before)).job_id
-        found = await self._read(partial(self._journal.jobs, limit, last))
+        last = None if before is None else (await self._lookup.first(before)).job_id
+        found = await self._lookup.newest(limit, last)
         return tuple([
-            await (self._arrays.view(job.spec.array) if job.spec.array else self._view(job))
+            await (self._arrays.view(job.spec.array) if job.spec.array else self._one(job))
             for job in found
         ])  # fmt: skip
 
     async def get(self, reference: str) -> JobView | ArrayView:
-        job = await self._first(reference)
+        job = await self._lookup.first(reference)
         if is_array(reference, job):
             return await self._arrays.view(job.spec.array)
         return await self._one(job)
@@ -158,27 +158,29 @@ class JobService:
 
         A gang stands for its first member.
         """
-        job = await self._find(reference, gang=True)
+        job = await self._lookup.one(reference, gang=True)
         return job, await self._one(job)
 
     async def cancel(self, reference: str) -> JobView | ArrayView:
-        job = await self._first(reference)
+        job = await self._lookup.first(reference)
         ids = [job.job_id]
         if is_array(reference, job):
             members = await self._journal.states_between(*bounds_of(job.spec.array))
-            ids = [job_id for job_id in members if job_id in self._open]
+            # The last ones first: they may be held until the others have ended.
+            ids = [job_id for job_id in reversed([*members]) if job_id in self._open]
         # All at once, so that they share transactions.
         for taken in [await self._driver.put(JobCancelled(job_id)) for job_id in ids]:
             await taken.wait()
         return await self.get(reference)
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
-        job = await self._first(reference)
+        job = await self._lookup.first(reference)
         if is_array(reference, job):
             async for event in self._arrays.events(job.spec.array):
                 yield event
             return
         job_id, shown = job.job_id, None
+        place: QueueView | None = None
         while True:
             # Read before the events: all events of an ended job are on the disk.
             ended, news = self._has_ended(job_id), self._news_of(job_id)
@@ -192,10 +194,14 @@ class JobService:
                 shown = progress
                 detail = {"fetched": progress.fetched, "total": progress.total}
                 yield JobEventView(after, self._clock.now_ms(), "progress", detail)
-            await news.wait()
+            before, place = place, self._place(job_id)
+            if place is not None and place != before:
+                yield JobEventView(after, self._clock.now_ms(), "place", asdict(place))
+            with trio.move_on_after(PLACE_POLL_S if place else math.inf):
+                await news.wait()
 
     async def logs(self, reference: str, offset: int, follow: bool) -> AsyncIterator[bytes]:  # noqa: FBT001
-        job_id = (await self._find(reference, gang=True)).job_id
+        job_id = (await self._lookup.one(reference, gang=True)).job_id
         path = self._results.log_path(job_id)
         with self._results.reading(job_id):
             seen = 0
@@ -214,10 +220,10 @@ class JobService:
                     await trio.sleep(LOG_POLL_S)
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
-        return tuple((await self._left_by(await self._find(reference))).values())
+        return tuple((await self._left_by(await self._lookup.one(reference))).values())
 
     async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
-        found = (await self._left_by(await self._find(reference))).get(path)
+        found = (await self._left_by(await self._lookup.one(reference))).get(path)
         if found is None:
             raise NotFound(f"the job has no output {path!r}")
         place = self._results.output_path(found)
@@ -227,7 +233,8 @@ class JobService:
 
     def counts(self) -> PhaseCounts:
         """Return the number of jobs in each phase."""
-        return PhaseCounts(**(self._ended + Counter(self._phases.values())))
+        phases = Counter(self._phases.get(job_id, "queued") for job_id in self._open)
+        return PhaseCounts(**(self._ended + phases))
 
     # --- notices of the driver ------------------------------------------------------------
 
@@ -235,6 +242,9 @@ class JobService:
         """Record that a job is open, in its first or a later attempt, or has ended."""
         if job.ending is Ending.OPEN:
             self._open.add(job.job_id)
+            if job.job_id in self._reopened:
+                self._ended[self._reopened.pop(job.job_id).value] -= 1
+                self._outputs.pop(job.job_id, None)
             return
         self._open.discard(job.job_id)
         self._arrays.revision += 1
@@ -272,53 +282,31 @@ class JobService:
     def _has_ended(self, job_id: JobId) -> bool:
         return job_id not in self._open
 
-    async def _find(self, reference: str, *, gang: bool = False) -> Job:
-        """Return one job; Conflict if the reference is that of an array.
-
-        With `gang`, a gang stands for its first member.
-        """
-        job = await self._first(reference)
-        if is_array(reference, job) and not (gang and job.spec.gang):
-            raise Conflict(f"{reference} is an array: name one of its jobs, {reference}[INDEX]")
-        return job
-
-    async def _first(self, reference: str) -> Job:
-        """Return a job, or the first member of an array."""
-        named = MEMBER.fullmatch(reference)
-        if named is not None:
-            return await self._member_of(named[1], int(named[2]))
-        wanted = reference.lower()
-        found = await self._read(partial(self._journal.find_jobs, wanted, FOUND_MAX))
-        if len(wanted) < PREFIX_MIN or not found:
-            raise NotFound(f"no job {reference!r}; `mutirao jobs` lists them")
-        arrays = {job.spec.array or job.job_id for job in found}
-        if len(arrays) > 1 or (len(found) > 1 and not is_array(reference, found[0])):
-            raise NotFound(f"{len(found)} jobs begin with {reference!r}; give more digits")
-        return found[0]
-
-    async def _member_of(self, reference: str, index: int) -> Job:
-        array = (await self._first(reference)).spec.array
-        if array and index <= ARRAY_INDEX_MAX:
-            wanted = member_id(array, index)
-            found = await self._read(partial(self._journal.jobs_between, wanted, wanted))
-            if found:
-                return found[0]
-        raise NotFound(f"no job {reference}[{index}]; `mutirao jobs {reference}` lists the members")
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Let one request at a time open jobs: two with one key make one job."""
+        async with self._submitting:
+            await self._taken.wait()  # The caller of the last one may have left.
+            yield
 
     async def _start(self, jobs: Mapping[JobId, JobSpec]) -> None:
-        """Open jobs, all or none."""
+        """Open jobs, all or none. Once the driver has the input, it does not matter who waits."""
         if not jobs:
             return
         held = await self._images.hold(jobs)
+        events = tuple(JobSubmitted(*each) for each in held.items())
+        is_given = False
         try:
-            events = tuple(JobSubmitted(*each) for each in held.items())
-            await self._driver.take(ArraySubmitted(events))
+            event = ArraySubmitted(events) if len(events) > 1 else events[0]
+            self._taken = await self._driver.put(event)
+            is_given = True
         finally:
-            for job_id in jobs:
-                if job_id not in self._open:
+            if not is_given:
+                for job_id in jobs:
                     self._images.release(job_id)
+        await self._taken.wait()  # The jobs are open once the driver has saved them: see `saved`.
 
-    async def _failed_of(self, job: Job, *, whole: bool) -> list[JobId]:
+    async def _failed_of(self, job: Job, *, whole: bool) -> Collection[JobId]:
         """Return which jobs to run again: those that ended in another way than with code 0.
 
         With `whole`, of all jobs of the job's array. A gang runs again as a whole, or not.
@@ -331,17 +319,10 @@ class JobService:
             found = [m for m in members if outcome_of(m) in states]
             if found and job.spec.gang:
                 found = list(members) if all(m.phase in ENDED for m in members) else []
-            return [JobId(bytes.fromhex(member.id)) for member in found]
+            return {JobId(bytes.fromhex(member.id)) for member in found}
         if self._has_ended(job.job_id) and (await self._view(job)).exit_code != 0:
-            return [job.job_id]
-        return []
-
-    async def _read(self, rows_of: Callable[[], Awaitable[Sequence[JobRow]]]) -> list[Job]:
-        """Return the jobs of rows, read again until they agree with `saved`."""
-        while True:
-            rows = await rows_of()
-            if all((row.state == Ending.OPEN) == (row.job_id in self._open) for row in rows):
-                return [from_snapshot(Job, row.data) for row in rows]
+            return {job.job_id}
+        return ()
 
     async def _same_key(self, spec: JobSpec) -> Job | None:
         row = await self._journal.job_of_key(spec.key)
@@ -364,18 +345,19 @@ class JobService:
             self._outputs = dict([*self._outputs.items(), (job.job_id, found)][-OUTPUTS_KEPT_MAX:])
         return found
 
+    def _place(self, job_id: JobId) -> QueueView | None:
+        """Return the place of a job that does nothing but wait."""
+        if self._phases.get(job_id, "queued") != "queued":
+            return None
+        return queue_view(self._driver.core.place_of(job_id))
+
     async def _one(self, job: Job) -> JobView:
         """Return a job with its place in the queue."""
-        view, place = await self._view(job), self._driver.core.place_of(job.job_id)
-        return replace(view, queue=QueueView(*astuple(place)) if place else None)
+        view = await self._view(job)
+        return replace(view, queue=queue_view(self._driver.core.place_of(job.job_id)))
 
     async def _view(self, job: Job) -> JobView:
         return job_view(job, await self._journal.events(job.job_id))
-
-
-def is_array(reference: str, job: Job) -> bool:
-    """Return whether a reference that was found to be a job means its whole array."""
-    return bool(job.spec.array) and len(reference) <= 2 * ARRAY_ID_BYTES and "[" not in reference
 
 
 def _read_at(path: Path, offset: int) -> tuple[bytes, int]:

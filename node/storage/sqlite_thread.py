@@ -33,6 +33,7 @@ Unit = Callable[[sqlite3.Connection], T]
 BATCH_MAX: Final = 64
 """Maximum units per commit, which bounds how long the first waits for the others."""
 READERS: Final = 2
+ENDED: Final = "a unit of work must not end the transaction that it is in"
 SESSION: Final = (
     "PRAGMA busy_timeout=5000",
     "PRAGMA synchronous=FULL",  # NORMAL may lose the last commits when the power fails.
@@ -194,9 +195,19 @@ def _write_together(
 def _write(connection: sqlite3.Connection, batch: Sequence[Request]) -> list[outcome.Outcome[Any]]:
     """Run the units and commit; after an error that concerns them all, nothing is written."""
     connection.execute("BEGIN IMMEDIATE")
-    results = [_run_apart(connection, request.unit) for request in batch]
+    # The error of a lone unit undoes the transaction. In a savepoint, SQLite's time is quadratic in
+    # the pages that a unit changes: 25 s instead of 0.3 s for an array of 10,000 jobs.
+    run = _run_apart if len(batch) > 1 else _run_alone
+    results = [run(connection, request.unit) for request in batch]
     connection.execute("COMMIT")
     return results
+
+
+def _run_alone(connection: sqlite3.Connection, unit: Unit[T]) -> outcome.Outcome[T]:
+    """Run the only unit of a transaction."""
+    result = outcome.Value(unit(connection))
+    assert connection.in_transaction, ENDED
+    return result
 
 
 def _run_apart(connection: sqlite3.Connection, unit: Unit[T]) -> outcome.Outcome[T]:
@@ -207,7 +218,7 @@ def _run_apart(connection: sqlite3.Connection, unit: Unit[T]) -> outcome.Outcome
         if not connection.in_transaction:  # SQLite itself undid the whole batch: the disk is full.
             raise result.error
         connection.execute("ROLLBACK TO unit")
-    assert connection.in_transaction, "a unit of work must not end the transaction that it is in"
+    assert connection.in_transaction, ENDED
     connection.execute("RELEASE unit")
     return result
 

@@ -165,9 +165,9 @@ class Core:
         """Return the valid record of a peer; None if there is none."""
         return self.directory.get(peer, now_ms)
 
-    def place_of(self, job_id: JobId) -> QueuePlace | None:
-        """Return the place of a job in the queue; None if it does not wait."""
-        return self.requester.scheduler.queue.place_of(job_id)
+    def place_of(self, *job_ids: JobId) -> QueuePlace | None:
+        """Return the place in the queue of the first of some jobs; None if none of them waits."""
+        return self.requester.scheduler.queue.place_of(*job_ids)
 
     def advise(self, spec: JobSpec, avoid: tuple[PeerId, ...], now_ms: int) -> Advice:
         """Return how the known nodes relate to a job, submitted or not."""

@@ -31,7 +31,7 @@ class Members(Protocol):
         The provider `lost` will send no bill; empty if there is none.
         """
 
-    def note(self, job: Job, following: Job, failed: Failed) -> list[Effect]:
+    def note(self, job: Job, following: Job, failed: Failed, context: Context) -> list[Effect]:
         """Report the end of an attempt, and save the job."""
 
     def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
@@ -153,7 +153,7 @@ class Gangs:
             if job not in active:
                 following, failed = _follow(job, Failed(Failure.MEMBER_FAILED, ""), stop)
                 if following != job:
-                    effects += self._members.note(job, following, failed)
+                    effects += self._members.note(job, following, failed, context)
         is_lost = stop.failed.reason is Failure.PROVIDER_LOST
         lost = stop.failed.provider if is_lost else NO_PROVIDER
         for job in active:

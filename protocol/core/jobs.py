@@ -6,6 +6,7 @@ Spec: specs/core.md#jobs.
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from protocol.core.presence import addresses_of
@@ -13,12 +14,12 @@ from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report
 from protocol.machines.events import Done, Failed
 from protocol.rules.matching import Demand, demand_of_call
-from protocol.values.ids import JobId, PeerId
+from protocol.values.ids import Digest, JobId, PeerId
 from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIFT_CAP
 from protocol.values.reasons import Failure
 from protocol.values.units import RATE_MAX
 from protocol.wire.codec import encode
-from protocol.wire.job import QUICK, BlobRef, JobSpec, Workload
+from protocol.wire.job import QUICK, BlobRef, JobSpec, Resources, Terms, Workload
 from protocol.wire.messages import Call
 
 WORTH_RETRYING: Final = frozenset({
@@ -38,6 +39,8 @@ WORTH_RETRYING: Final = frozenset({
 """Failures of one provider, or of this node's absence: another attempt may succeed."""
 SUSPECT: Final = frozenset({Failure.PREPARE_FAILED, Failure.SANDBOX_FAILED})
 """Failures that a job may cause by itself: on a second node they are its own fault."""
+CLASSES_KEPT_MAX: Final = 256
+"""So many classes stay in memory: the jobs of an array need theirs again and again."""
 JOBS_FAULT: Final = "; another node failed in the same way: the job itself is at fault"
 
 
@@ -87,6 +90,8 @@ class Job:
     """Those of the attempts before this one. Older snapshots lack them."""
     resume: ResumePoint | None = None
     """None before its first checkpoint. Older snapshots lack it."""
+    held: bool = False
+    """Whether it waits until another job of its array has ended."""
 
     @property
     def waiting_since_ms(self) -> int:
@@ -133,33 +138,43 @@ class JobClass:
 
 def class_of(job: Job) -> JobClass:
     """Return the class of a job."""
-    workload, terms = job.spec.workload, job.spec.terms
+    workload = job.spec.workload
+    fetch_bytes = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
+    fetch = workload.image, fetch_bytes
+    return _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
+
+
+@lru_cache(maxsize=CLASSES_KEPT_MAX)
+def _class_of(
+    fetch: tuple[Digest, int], resources: Resources, timeout_ms: int, terms: Terms,
+    avoid: tuple[PeerId, ...],
+) -> JobClass:  # fmt: skip
     quick = terms.profile == QUICK
     call = Call(
         nonce=bytes(16),
         profile=terms.profile,
         issued_ms=0,
-        resources=workload.resources,
+        resources=resources,
         rate_max=terms.rate_max,
-        usage_ms_max=workload.timeout_ms,
+        usage_ms_max=timeout_ms,
         commit_ms=COMMIT_MS,
         reveal_ms=0 if quick else REVEAL_MS,
         hold_ms=HOLD_MS,
         shift_cap=0 if quick else SHIFT_CAP,
-        image=workload.image,
-        fetch_bytes=workload.image_bytes + sum(file.blob.size for file in workload.inputs),
+        image=fetch[0],
+        fetch_bytes=fetch[1],
         region=terms.region,
         drivers=terms.drivers,
         hard_limits=terms.hard_limits,
         reuse_ms=REUSE_MS,
         where=terms.where,
-        slots=terms.nodes if job.spec.gang else 1,
-        gang=bool(job.spec.gang),
+        slots=terms.nodes,
+        gang=terms.nodes > 1,
     )
     if terms.rate_max:
-        return JobClass(encode(call), job.avoid, call)
+        return JobClass(encode(call), avoid, call)
     key = encode(replace(call, rate_max=RATE_MAX)) + terms.cap_percent.to_bytes(2)
-    return JobClass(key, job.avoid, call)
+    return JobClass(key, avoid, call)
 
 
 def call_for(job_class: JobClass, slots: int, rate_max: int, serial: int, context: Context) -> Call:

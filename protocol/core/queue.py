@@ -5,6 +5,7 @@ Classes with the same demand share what their auctions learn: if nobody has capa
 calls for a while.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,8 +17,10 @@ from protocol.values.limits import PRIORITY_MS, STARVING_MS
 from protocol.values.reasons import Failure
 from protocol.wire.job import Resources
 
-ORDER_BITS: Final = 40
-"""The part of an order that tells jobs of the same millisecond apart."""
+PLACE_BITS: Final = 14
+"""The part of an order that puts members of an array, submitted at once, in their order ..."""
+ADDED_BITS: Final = 40
+"""... and the part that tells all other jobs of the same millisecond apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ class QueuePlace:
     """Why it waits; empty if only for its turn."""
     retry_ms: int | None
     """When it calls again; None if it does so at its turn."""
-    until_ms: int
-    """When it gives up."""
+    until_ms: int | None
+    """When it gives up; None while it waits for others of its array."""
 
 
 @dataclass(slots=True)
@@ -62,7 +65,8 @@ class _Waiting:
     job_class: JobClass
     order: int
     """Lower comes first."""
-    until_ms: int
+    until_ms: int | None
+    """None if it is held."""
     has_called: bool = False
 
 
@@ -84,6 +88,8 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: dict[JobId, _Waiting] = {}
+        self._orders: list[int] = []
+        """The orders of all waiting jobs, sorted: an order's index is the place of its job."""
         self._lines: dict[JobClass, _Line] = {}
         self._lines_of: dict[BlockKey, dict[JobClass, _Line]] = {}
         """The same lines by what may block them."""
@@ -102,10 +108,7 @@ class JobQueue:
 
     def add(self, job: Job, job_class: JobClass, until_ms: int) -> None:
         """Add a job of a class, which gives up at `until_ms`."""
-        self._added += 1
-        since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
-        order = (since_ms << ORDER_BITS) + self._added
-        self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
+        order = self._enter(job, job_class, until_ms)
         self._expiry.set(job.job_id, until_ms)
         if job_class not in self._lines:
             self._lines[job_class] = line = _Line(job_class)
@@ -114,9 +117,16 @@ class JobQueue:
         line.jobs.set(job.job_id, order)
         self._sort(line)
 
+    def hold(self, job: Job, job_class: JobClass) -> None:
+        """Let a job wait for others of its array: it has a place, but no deadline and no call."""
+        self._enter(job, job_class, None)
+
     def remove(self, job_id: JobId) -> Job:
-        """Remove and return a job: it has a slot, was cancelled, or gives up."""
+        """Remove and return a job: it has a slot, was cancelled, gives up, or is held no more."""
         left = self._waiting.pop(job_id)
+        del self._orders[bisect_left(self._orders, left.order)]
+        if left.until_ms is None:
+            return left.job
         line = self._lines[left.job_class]
         self._expiry.discard(job_id)
         line.jobs.discard(job_id)
@@ -231,8 +241,14 @@ class JobQueue:
 
     def hasten(self, job_id: JobId, until_ms: int) -> None:
         """Let a job wait no longer than this."""
-        if until_ms < self._waiting[job_id].until_ms:
+        if until_ms < self.until_of(job_id):
             self.postpone(job_id, until_ms)
+
+    def until_of(self, job_id: JobId) -> int:
+        """Return when a waiting job that is not held gives up."""
+        until_ms = self._waiting[job_id].until_ms
+        assert until_ms is not None
+        return until_ms
 
     def take_expired(self, now_ms: int) -> list[JobId]:
         """Return the jobs that give up now. The caller must remove each."""
@@ -263,18 +279,31 @@ class JobQueue:
         """Return the order of the first job of a class."""
         return self._order_of(self._lines[job_class])
 
-    def place_of(self, job_id: JobId) -> QueuePlace | None:
-        """Return the place of a job; None if it does not wait."""
-        if job_id not in self._waiting:
+    def place_of(self, *job_ids: JobId) -> QueuePlace | None:
+        """Return the place of the first of some jobs; None if none of them waits."""
+        waiting = (self._waiting[job_id] for job_id in job_ids if job_id in self._waiting)
+        own = min(waiting, key=lambda each: each.order, default=None)
+        if own is None:
             return None
-        own = self._waiting[job_id]
+        place = 1 + bisect_left(self._orders, own.order)
+        if own.until_ms is None:
+            why = f"its array runs at most {own.job.spec.max_running} of its jobs at once"
+            return QueuePlace(place, len(self), why, None, None)
         key = own.job_class.block_key
         known, pausing = self._blocks.get(key), self.block_of(key)
-        place = 1 + sum(other.order < own.order for other in self._waiting.values())
         return QueuePlace(
             place, len(self), known.why if known else "",
             pausing.until_ms if pausing else None, own.until_ms,
         )  # fmt: skip
+
+    def _enter(self, job: Job, job_class: JobClass, until_ms: int | None) -> int:
+        """Give a job its place, and return its order."""
+        self._added += 1
+        since_ms = job.submitted_ms - job.spec.terms.priority * PRIORITY_MS
+        order = (((since_ms << PLACE_BITS) + job.spec.place) << ADDED_BITS) + self._added
+        self._waiting[job.job_id] = _Waiting(job, job_class, order, until_ms)
+        insort(self._orders, order)
+        return order
 
     def _order_of(self, line: _Line) -> int:
         first = line.jobs.first()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from protocol.core.array_limits import ArrayLimits
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.gangs import Gangs
@@ -16,6 +17,7 @@ from protocol.core.jobs import (
     Job,
     ResumePoint,
     after_failure,
+    class_of,
     nodes_at_fault,
     workload_of,
 )
@@ -90,6 +92,7 @@ class Requester:
         self.scheduler = Scheduler(auctions, candidates, standings, illegal, owners)
         self._candidates = candidates
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
+        self._limits = ArrayLimits()
         self._standings = standings
         self._illegal = illegal
         self._lease_of: dict[JobId, LeaseId] = {}
@@ -199,24 +202,36 @@ class Requester:
             resumed, following = lease.resume(held, context)
             self._set_lease(resumed, context)
             effects += following
-        for job in list(self.jobs.values()):
-            if not job.spec.gang and not self.is_active(job.job_id):
-                effects += self.scheduler.enqueue(job, context)
+        # The held ones last: the others have the places of their arrays already.
+        for job in sorted(self.jobs.values(), key=lambda job: job.held):
+            if self.is_active(job.job_id):
+                self._limits.admit(job)
+            elif not job.spec.gang:
+                effects += self._enqueue(job, context)
         effects += self._gangs.recover(context)
         return [*effects, *self.scheduler.advance(context)]
 
     # --- jobs -----------------------------------------------------------------------------
 
     def _submit(self, jobs: list[Job], context: Context) -> list[Effect]:
-        effects: list[Effect] = []
         for job in jobs:
             assert job.job_id not in self.jobs
             self._add(job)
-            effects.append(Save("job", job.job_id, job))
-        for job in jobs:
-            if not job.spec.gang or job.spec.place == 0:  # The first member waits for all.
-                effects += self.scheduler.enqueue(job, context)
-        return effects
+        return [effect for job in jobs for effect in self._enqueue(job, context)]
+
+    def _enqueue(self, job: Job, context: Context) -> list[Effect]:
+        """Let a job wait for a slot, or first for another job of its array to end."""
+        if not self._limits.admit(job):
+            self.jobs[job.job_id] = held = replace(job, held=True)
+            self.scheduler.queue.hold(held, class_of(held))
+            return [Save("job", job.job_id, held)]
+        if job.held:  # Its time in the queue begins now.
+            job = replace(job, held=False, queued_ms=context.now_ms)
+        self.jobs[job.job_id] = job
+        save = Save("job", job.job_id, job)
+        if job.spec.gang and job.spec.place:  # The first member waits for all.
+            return [save]
+        return [save, *self.scheduler.enqueue(job, context)]
 
     def _add(self, job: Job) -> None:
         self.jobs[job.job_id] = job
@@ -231,32 +246,35 @@ class Requester:
         following, failed = joined or after_failure(job, failed, exit_class)
         if not joined and following.ending is Ending.OPEN:
             following = replace(following, queued_ms=context.now_ms)
-        effects = self.note(job, following, failed)
+        if following.ending is Ending.OPEN and not job.spec.gang:
+            return [_retrying(job, failed), *self._enqueue(following, context)]
+        effects = self.note(job, following, failed, context)
         if joined:
             return [*effects, *self._gangs.regroup(job, context)]
         if job.spec.gang:
             return [*effects, *self._gangs.stop(following, failed, context)]
-        if following.ending is Ending.OPEN:
-            effects += self.scheduler.enqueue(following, context)
         return effects
 
-    def note(self, job: Job, following: Job, failed: Failed) -> list[Effect]:
+    def note(self, job: Job, following: Job, failed: Failed, context: Context) -> list[Effect]:
         """Report how an attempt of a job ended, and save what follows."""
         if following.ending is not Ending.OPEN:
-            return [Report(job.job_id, failed), *self._end(job.job_id, following.ending)]
+            return [Report(job.job_id, failed), *self._end(job, following.ending, context)]
         if following.attempt == job.attempt:
             return []  # It only found no slot.
         self.jobs[job.job_id] = following
-        retrying = Retrying(
-            failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount
-        )
-        return [Report(job.job_id, retrying), Save("job", job.job_id, following)]
+        return [_retrying(job, failed), Save("job", job.job_id, following)]
 
-    def _end(self, job_id: JobId, ending: Ending) -> list[Effect]:
-        job = self.jobs.pop(job_id)
+    def _end(self, job: Job, ending: Ending, context: Context) -> list[Effect]:
+        """End a job; the next held one of its array may follow it."""
+        del self.jobs[job.job_id]
         if job.spec.gang:
             self._gangs.remove(job)
-        return [Save("job", job_id, replace(job, ending=ending, resume=None))]
+        ended = replace(job, ending=ending, resume=None)
+        effects: list[Effect] = [Save("job", job.job_id, ended)]
+        following = self._limits.leave(job)
+        if following is not None:
+            effects += self._enqueue(self.scheduler.queue.remove(following), context)
+        return effects
 
     def is_active(self, job_id: JobId) -> bool:
         """Return whether a job waits in the queue, or has an award or a lease."""
@@ -343,7 +361,7 @@ class Requester:
                     self._standings.strike(peer, BROKEN, context.now_ms)
                     self._standings.note_job(peer, context.now_ms, succeeded=False)
                 job = self.jobs[terms.job_id]
-                ended = [*effects, *self._end(terms.job_id, Ending.DONE)]
+                ended = [*effects, *self._end(job, Ending.DONE, context)]
                 return [*ended, *self._gangs.leave(job, ended, context)]
             case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._end_lease(terms)
@@ -398,3 +416,8 @@ class Requester:
     def _end_lease(self, terms: lease.Lease) -> None:
         del self.leases[terms.lease_id], self._lease_of[terms.job_id]
         self._reconciler.remove(terms.provider, terms.lease_id)
+
+
+def _retrying(job: Job, failed: Failed) -> Report:
+    told = Retrying(failed.reason, failed.why, failed.provider, failed.usage_ms, failed.amount)
+    return Report(job.job_id, told)

@@ -383,7 +383,5 @@ class Scheduler:
         return self._jobs.fail(job, Failed(reason, f"{why} (it waited for {waited_s} s)"), context)
 
     def _report_queued(self, job: Job, reason: Failure, why: str) -> list[Effect]:
-        place = self.queue.place_of(job.job_id)
-        assert place is not None
-        queued = Queued(job.attempt, reason, why, place.until_ms)
+        queued = Queued(job.attempt, reason, why, self.queue.until_of(job.job_id))
         return [Report(member.job_id, queued) for member in self._gangs.of(job)]

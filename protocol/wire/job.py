@@ -169,6 +169,8 @@ class JobSpec:
     index: Annotated[int, Key(6), Int(0, ARRAY_INDEX_MAX)] = 0
     place: Annotated[int, Key(7), Int(0, ARRAY_MAX - 1)] = 0
     """The member's place in its array, from 0: indices may have gaps. In a gang, its rank."""
+    max_running: Annotated[int, Key(8), Int(0, ARRAY_MAX)] = 0
+    """How many members of the array may have a slot at once; 0: any number."""
 
     @property
     def gang(self) -> bytes:

@@ -7,12 +7,27 @@ schema to maintain. A missing field takes its default, so older snapshots stay r
 import dataclasses
 import functools
 import types
+from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    NewType,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgpack
 
 T = TypeVar("T")
+
+Reader = Callable[[Any], Any]
+"""Makes a value of plain values, lists and maps."""
+PLAIN: Final = frozenset({int, str, bytes, bool, type(None)})
 
 
 def to_snapshot(value: Any) -> bytes:
@@ -27,53 +42,88 @@ def from_snapshot(declared: Any, data: bytes) -> Any:
     `declared` is a class or a union of classes.
     """
     try:
-        return _value(declared, msgpack.unpackb(data, raw=False, strict_map_key=False))
+        return _reader(declared)(msgpack.unpackb(data, raw=False, strict_map_key=False))
     except (msgpack.UnpackException, TypeError, LookupError, AttributeError) as error:
         raise ValueError(f"not a snapshot: {error}") from None
 
 
 def _plain(value: Any) -> Any:
+    kind: Any = type(value)
+    if kind in PLAIN:
+        return value
+    if kind is tuple:
+        return [_plain(item) for item in value]
     if isinstance(value, Enum):
         return value.value
-    if dataclasses.is_dataclass(value):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return [type(value).__name__, fields]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    assert value is None or isinstance(value, int | str | bytes), type(value)
-    return value
+    fields = {name: _plain(getattr(value, name)) for name in _names(kind)}
+    return [kind.__name__, fields]
 
 
-def _value(declared: Any, plain: Any) -> Any:
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields."""
+    assert dataclasses.is_dataclass(kind), kind
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+@functools.cache
+def _reader(declared: Any) -> Reader:
+    """Return the function that reads a value of a declared type."""
     declared = _bare(declared)
     if get_origin(declared) in {Union, types.UnionType}:
-        return _member(declared, plain)
+        return _union_reader(get_args(declared))
     if dataclasses.is_dataclass(declared):
-        name, fields = plain
-        if name != declared.__name__:  # type: ignore[union-attr]
-            raise ValueError(f"expected a {declared}, found a {name}")
-        hints: dict[str, Any] = _hints(declared)  # type: ignore[arg-type]
-        known = {key: _value(hints[key], item) for key, item in fields.items() if key in hints}
-        return declared(**known)  # type: ignore[operator]
+        return _record_reader(declared)
     if get_origin(declared) is tuple:
-        kinds = get_args(declared)
-        each = kinds[:1] * len(plain) if kinds[-1] is Ellipsis else kinds
-        return tuple(_value(kind, item) for kind, item in zip(each, plain, strict=True))
+        return _tuple_reader(get_args(declared))
     if isinstance(declared, type) and issubclass(declared, Enum):
-        return declared(plain)
-    if not isinstance(plain, declared):
-        raise ValueError(f"expected {declared}, found {type(plain).__name__}")  # noqa: TRY004
-    return plain
+        return declared
+
+    def read(plain: Any) -> Any:
+        if not isinstance(plain, declared):
+            raise ValueError(f"expected {declared}, found {type(plain).__name__}")  # noqa: TRY004
+        return plain
+
+    return read
 
 
-def _member(union: Any, plain: Any) -> Any:
-    members = [_bare(member) for member in get_args(union)]
-    if plain is None and type(None) in members:
-        return None
-    for member in members:
-        if dataclasses.is_dataclass(member) and plain[0] == member.__name__:  # type: ignore[union-attr]
-            return _value(member, plain)
-    raise ValueError(f"none of {union}")
+def _record_reader(declared: Any) -> Reader:
+    hints = get_type_hints(declared, include_extras=True)
+    readers = {name: _reader(_bare(hint)) for name, hint in hints.items()}
+
+    def read(plain: Any) -> Any:
+        name, fields = plain
+        if name != declared.__name__:
+            raise ValueError(f"expected a {declared}, found a {name}")
+        known = {key: readers[key](item) for key, item in fields.items() if key in readers}
+        return declared(**known)
+
+    return read
+
+
+def _tuple_reader(kinds: tuple[Any, ...]) -> Reader:
+    readers = [_reader(_bare(kind)) for kind in kinds if kind is not Ellipsis]
+    is_repeated = kinds[-1] is Ellipsis
+
+    def read(plain: Any) -> Any:
+        each = readers * len(plain) if is_repeated else readers
+        return tuple(reader(item) for reader, item in zip(each, plain, strict=True))
+
+    return read
+
+
+def _union_reader(members: tuple[Any, ...]) -> Reader:
+    bare: list[Any] = [_bare(member) for member in members]
+    readers = {each.__name__: _reader(each) for each in bare if each is not type(None)}
+
+    def read(plain: Any) -> Any:
+        if plain is None and type(None) in bare:
+            return None
+        if plain[0] in readers:
+            return readers[plain[0]](plain)
+        raise ValueError(f"none of {members}")
+
+    return read
 
 
 def _bare(declared: Any) -> Any:
@@ -81,8 +131,3 @@ def _bare(declared: Any) -> Any:
         is_new = isinstance(declared, NewType)
         declared = declared.__supertype__ if is_new else get_args(declared)[0]
     return declared
-
-
-@functools.cache
-def _hints(declared: Any) -> dict[str, Any]:
-    return get_type_hints(declared, include_extras=True)

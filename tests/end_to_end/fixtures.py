@@ -168,7 +168,9 @@ def count_sleeping(command: str) -> int:
     return len(_sleeping(command))
 
 
-def end_sleep(command: str, node: NodeProcess | None = None) -> int:
+def end_sleep(
+    command: str, node: NodeProcess | None = None, how: signal.Signals = signal.SIGTERM
+) -> int:
     """End this sleep in every container, or in those of one node; return how many there were."""
     found = [
         pid for pid in _sleeping(command)
@@ -176,7 +178,7 @@ def end_sleep(command: str, node: NodeProcess | None = None) -> int:
     ]  # fmt: skip
     for pid in found:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, how)
     return len(found)
 
 

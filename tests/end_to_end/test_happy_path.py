@@ -6,10 +6,12 @@ Spec: specs/overview.md#way-of-a-job.
 import hashlib
 import json
 import os
+import signal
 
 import pytest
 
 from tests.end_to_end.fixtures import (
+    end_sleep,
     job_of,
     lease_of,
     named,
@@ -18,6 +20,8 @@ from tests.end_to_end.fixtures import (
     owner_of,
     receipt_of,
     run,
+    sleep_command,
+    start,
     until,
 )
 
@@ -173,29 +177,28 @@ def test_json_is_one_object_a_line_and_ends_with_the_job(requester):
 
 
 def test_the_members_of_an_array_that_failed_run_again_on_a_retry(requester, tmp_path):
-    fail_5 = "if [ $MUTIRAO_ARRAY_INDEX = 5 ]; then exit 3; fi"
-    ran = run(
-        requester, "--array=0-7", f"--output={tmp_path}/result", "base", "--",
-        "sh", "-c", f"echo $MUTIRAO_ARRAY_INDEX >/out/index; {fail_5}", code=1,
-    )  # fmt: skip
-    array = newest(requester)
-    assert "mutirao retry" in ran.stderr
-    for index in (0, 1, 2, 3, 4, 6, 7):
-        assert (tmp_path / f"result/{index}/index").read_text() == f"{index}\n"
-    before = members_of(requester, array["id"])
+    command = sleep_command()
+    at_5 = f"if [ $MUTIRAO_ARRAY_INDEX = 5 ]; then {command}; [ $? = 137 ] || exit 3; fi"
+    script = f"echo $MUTIRAO_ARRAY_INDEX >/out/index; {at_5}"
+    array = start(requester, "--array=0-7%4", "base", "--", "sh", "-c", script)
+    until(lambda: end_sleep(command), "the member to sleep, and to be ended")
+    waited = requester.mutirao("wait", array)
+    assert waited.returncode == 1
+    assert "failed: 7 of 8 done, 1 failed" in waited.stderr
+    before = members_of(requester, array)
     assert [member["exit_code"] for member in before] == [0, 0, 0, 0, 0, 3, 0, 0]
 
-    assert requester.mutirao("retry", array["id"]).returncode == 0
-    until(
-        lambda: (
-            members_of(requester, array["id"])[5]["paid"] > before[5]["paid"]
-            and job_of(requester, array["id"])["phase"] == "failed"
-        ),
-        "the failed member to have run again",
-    )
-    after = members_of(requester, array["id"])
-    assert [member["exit_code"] for member in after] == [0, 0, 0, 0, 0, 3, 0, 0]
-    assert [a == b for a, b in zip(before, after, strict=True)].count(False) == 1
+    assert requester.mutirao("retry", array).returncode == 0
+    until(lambda: end_sleep(command, how=signal.SIGKILL), "it to sleep again, and to be killed")
+    waited = requester.mutirao("wait", array)
+    assert (waited.returncode, "done: 8 of 8 done" in waited.stderr) == (0, True)
+    after = members_of(requester, array)
+    assert [member["exit_code"] for member in after] == [0] * 8
+    assert [b["paid"] < a["paid"] for b, a in zip(before, after, strict=True)].count(True) == 1
+    fetched = requester.mutirao("outputs", array, str(tmp_path / "result"))
+    assert fetched.returncode == 0, fetched.stderr
+    for index in range(8):
+        assert (tmp_path / f"result/{index}/index").read_text() == f"{index}\n"
 
 
 def members_of(node, array):

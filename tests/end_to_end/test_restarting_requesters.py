@@ -1,4 +1,4 @@
-"""A requester that dies or stops while its job is somewhere: it comes back, and the job ends well.
+"""A requester that dies or stops while its jobs are somewhere: it comes back, and they end well.
 
 Spec: specs/core.md#recovery.
 """
@@ -9,12 +9,16 @@ from tests.end_to_end.fixtures import (
     count_sleeping,
     end_sleep,
     ended,
+    events_of,
+    job_of,
+    lease_of,
     log_of,
     named,
     network_of,
     offers_of,
     processes_with,
     reached,
+    receipt_of,
     run,
     sleep_command,
     start,
@@ -93,6 +97,37 @@ def test_a_job_is_not_lost_when_its_requester_dies_at_once(small):
     assert (view["phase"], view["exit_code"]) == ("done", 0)
     assert log_of(requester, job) == "begin\nend\n"
     until(lambda: not processes_with(command), "no container to be left")
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [("requester",), ("ana",), ("requester", "ana")],
+    ids=["requester", "provider", "both"],
+)
+def test_each_job_of_an_array_runs_and_is_delivered_once_whoever_dies(small, killed, tmp_path):
+    requester, size = named(small, "requester"), 12
+    script = "echo $MUTIRAO_ARRAY_INDEX >>/out/started; sleep 0.3"
+    array = start(requester, f"--array=0-{size - 1}", "base", "--", "sh", "-c", script)
+    until(lambda: 3 <= job_of(requester, array)["done"] < size, "a part of the array to be done")
+    for name in killed:
+        named(small, name).kill()
+    for name in killed:
+        restart(named(small, name))
+    waited = requester.mutirao("wait", array)
+    assert (waited.returncode, f"{size} of {size} done" in waited.stderr) == (0, True)
+
+    members = requester.api.get(f"/jobs/{array}/members")
+    for member in members:
+        kinds = [event["kind"] for event in events_of(requester, member["id"])]
+        assert kinds.count("done") == 1, kinds
+        assert kinds[-1] == "done", kinds
+    fetched = requester.mutirao("outputs", array, str(tmp_path))
+    assert fetched.returncode == 0, fetched.stderr
+    started = [(tmp_path / f"{index}/started").read_text() for index in range(size)]
+    assert started == [f"{index}\n" for index in range(size)], "each container starts once"
+    leases = [lease_of(requester, member["id"]) for member in members]
+    receipts = [receipt_of(requester, "requester", lease) for lease in leases]
+    assert [receipt.amount for receipt in receipts] == [member["paid"] for member in members]
 
 
 def test_a_bootstrap_node_that_comes_back_is_found_by_the_others(small):

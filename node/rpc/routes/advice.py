@@ -6,7 +6,7 @@ Spec: specs/rpc.md#routes.
 from fastapi import APIRouter
 
 from node.rpc.explain_views import ExplanationView
-from node.rpc.requests import JobRequest, indices_of, job_spec_of
+from node.rpc.requests import JobRequest, array_of_text, job_spec_of
 from node.rpc.service import AdviceApi, ImageApi
 
 
@@ -18,7 +18,7 @@ def advice_routes(advice: AdviceApi, images: ImageApi) -> APIRouter:
     async def dry_run(request: JobRequest) -> ExplanationView:
         """Return which known nodes could serve a job, without submitting it."""
         if request.array is not None:
-            indices_of(request.array)
+            array_of_text(request.array)
         image = await images.resolve(request.image)
         return advice.dry_run(job_spec_of(request, image, ""))
 

@@ -87,6 +87,7 @@ def test_the_place_in_the_queue(cli, daemon, job):
     why = "no bids: 4 providers are busy"
     place = QueueView(3, 20, why, soon_ms, until_ms)
     daemon.do(lambda: daemon.service.advance(job, "queued", reason="no-bids", why=why, queue=place))
+    assert f"3 of 20: {why}; calls again in " in cli("jobs").out
     text = cli("show", job).out
     assert "queue      3 of 20; calls again in " in text
     assert "; until 2027-01-15 08:00:00Z\n" in text

@@ -37,6 +37,18 @@ def test_the_least(tmp_path):
     assert read(tmp_path, 'image = "i"\ncommand = ["c"]\n') == Draft("i", ("c",))
 
 
+@pytest.mark.parametrize(
+    "text,array",
+    [
+        ('array = "0-9%2"', "0-9%2"),
+        ('[array]\nindices = "0-9"', "0-9"),
+        ('[array]\nindices = "0-9"\nmax_running = 2', "0-9%2"),
+    ],
+)
+def test_an_array_is_text_or_a_table(tmp_path, text, array):
+    assert read(tmp_path, f"{LEAST}{text}\n").array == array
+
+
 LEAST = 'image = "i"\ncommand = ["c"]\n'
 
 
@@ -52,6 +64,9 @@ LEAST = 'image = "i"\ncommand = ["c"]\n'
         (LEAST + "retries = 'x'\n", "job.toml:3: retries: give a whole number"),
         (LEAST + "timeout = 'soon'\n", "job.toml:3: timeout: 'soon' is not a duration"),
         (LEAST + "max_price = true\n", "job.toml:3: max_price: give credits"),
+        (LEAST + "[array]\nindcies = '0-9'\n", "job.toml:3: array: indcies: unknown key; did you"),
+        (LEAST + "[array]\nmax_running = 2\n", "job.toml:3: array: indices is missing"),
+        (LEAST + "[array]\nindices = '1'\nmax_running = '2'\n", "array: give a whole number"),
         (LEAST + "env = {A = 1}\n", "job.toml:3: env: give text"),
         (LEAST + "resources = 1\n", "job.toml:3: resources: give a table"),
         ('image = 3\ncommand = ["c"]\n', "job.toml:1: image: give text in quotes"),

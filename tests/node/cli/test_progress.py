@@ -104,6 +104,40 @@ def test_how_far_the_fetching_is_makes_no_lines(capsys):
     assert capsys.readouterr().err == ""
 
 
+PLACE = {"place": 3, "jobs": 20, "why": "4 are busy", "retry_ms": None, "until_ms": 0}
+WAITS = "waiting for capacity: {} of 20: 4 are busy"
+
+
+def test_the_place_in_the_queue_changes_the_live_line(monkeypatch):
+    on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    for place in (3, 2):
+        progress.reach("place", PLACE | {"place": place})
+        assert str(progress._live.status) == WAITS.format(place)
+    progress.end()
+
+
+def test_the_place_in_the_queue_is_one_line_of_each_wait(capsys):
+    progress = Lines(beside_log=False)
+    for kind in ("place", "place", "announced", "place", "queued", "place"):
+        progress.reach(kind, PLACE)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line == WAITS.format(3) for line in lines] == [True, False, True, False]
+
+
+def test_a_line_that_the_next_one_replaces(monkeypatch, capsys):
+    Lines(beside_log=False).update("1 of 3 done")
+    assert capsys.readouterr().err == "1 of 3 done\n"
+    Silence().update("1 of 3 done")
+    terminal = on_terminal(monkeypatch)
+    progress = LiveLine(beside_log=False)
+    progress.update("1 of 3 done")
+    assert str(progress._live.status) == "1 of 3 done"
+    progress.note("2: exit code 1")
+    assert progress._live is None
+    assert terminal.getvalue().endswith("2: exit code 1\n")
+
+
 def test_the_jobs_own_output_ends_the_live_line(monkeypatch):
     terminal = on_terminal(monkeypatch)
     progress = LiveLine(beside_log=False)

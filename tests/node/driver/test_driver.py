@@ -3,6 +3,7 @@
 Spec: specs/core.md#driver.
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import trio
 
 from node.driver import driver as module
 from node.driver.clock import Clock
+from node.driver.commits import commit_of
 from node.driver.driver import Driver, Queue
 from node.storage.journal import Commit, CommitResult, Journal, OutboxRow
 from protocol.core.core import Core
@@ -115,6 +117,33 @@ async def test_the_disk_comes_first_then_all_effects_in_order(
         await trio.testing.wait_all_tasks_blocked()
         assert performed.log == []
         journal.free.set()
+        await until(lambda: len(performed.log) == len(DONE))
+        nursery.cancel_scope.cancel()
+    assert performed.log == DONE
+
+
+async def test_others_use_the_loop_while_many_effects_are_encoded(
+    core: Scripted, performed: Performed, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ENCODED_HERE_MAX", len(ASKED) - 1)
+    encoding, others = threading.Event(), threading.Event()
+
+    def encode(wanted: Any, *more: Any) -> Any:
+        if wanted:
+            encoding.set()
+            assert others.wait(60), "nobody else had the loop"
+        return commit_of(wanted, *more)
+
+    monkeypatch.setattr(module, "commit_of", encode)
+    journal = SlowJournal(performed)
+    journal.free.set()
+    driver = Driver(core, journal, clock)
+    core.answer = lambda event: ASKED
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, performed, [])
+        nursery.start_soon(driver.take, PeerConnected(BEA.peer_id))
+        await until(encoding.is_set)
+        others.set()
         await until(lambda: len(performed.log) == len(DONE))
         nursery.cancel_scope.cancel()
     assert performed.log == DONE

@@ -4,11 +4,11 @@ It takes jobs on and lets the test say what happens to them. Spec: specs/rpc.md#
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -38,6 +38,7 @@ from node.rpc.views import (
     PeerView,
     PhaseCounts,
     ProviderView,
+    QueueView,
     ReceiptView,
     ResourcesView,
     StatusView,
@@ -113,6 +114,16 @@ class RecordedService:
             usage_ms=2500, receipt=receipt, output_digest="ee" * 32,
             steps=StepsView(500, 20, 180, 2500, 40),
         )  # fmt: skip
+
+    def end_member(self, array_id: str, index: int, exit_code: int = 0) -> None:
+        """Let a member of an array end; a negative code means that it is cancelled."""
+        phase = "cancelled" if exit_code < 0 else "done"
+        self.arrays[array_id] = tuple(
+            replace(each, phase=phase, exit_code=exit_code, why="by the test")
+            if each.index == index else each
+            for each in self.arrays[array_id]
+        )  # fmt: skip
+        self._wake()
 
     def whole_run(self, job_id: str, exit_code: int = 0) -> None:
         """Let a job do everything at once."""
@@ -234,18 +245,36 @@ class RecordedService:
         return tuple(each for each in self.arrays[reference] if each.index > after)[:limit]
 
     def _array(self, array_id: str) -> ArrayView:
-        size, spec = len(self.arrays[array_id]), self.specs[-1]
+        members, spec = self.arrays[array_id], self.specs[-1]
+        failed = sum(bool(each.exit_code) and each.phase == "done" for each in members)
+        phases = Counter(each.phase for each in members)
+        phase = "queued" if phases["queued"] else "failed" if failed else "done"
+        place = QueueView(3, 20, "all are busy", None, None) if phases["queued"] else None
         return ArrayView(
-            array_id, spec.name, "queued", spec.workload.image.hex(), spec.workload.command,
-            1_800_000_000_000, None, size, 0, 0, 0, 0, size, None, (),
+            array_id, spec.name, phase, spec.workload.image.hex(), spec.workload.command,
+            1_800_000_000_000, None, len(members), phases["done"] - failed, failed,
+            phases["cancelled"], 0, phases["queued"], None, (), queue=place,
         )  # fmt: skip
+
+    async def _array_events(self, array_id: str) -> AsyncIterator[JobEventView]:
+        told: set[int] = set()
+        while True:
+            changed = self.changed  # Before it looks: what comes while it yields is not missed.
+            ended = [m for m in self.arrays[array_id] if m.phase in ENDED and m.index not in told]
+            told |= {each.index for each in ended}
+            array = self._array(array_id)
+            detail = {"array": asdict(array), "ended": [asdict(each) for each in ended]}
+            yield JobEventView(len(told), 1_800_000_000_000, "members", detail)
+            if len(told) == array.size:
+                return
+            await changed.wait()
 
     async def page(self, limit: int, before: str | None) -> tuple[JobView, ...]:
         newest = list(reversed(self.jobs_by_id.values()))
         start = next((n + 1 for n, job in enumerate(newest) if job.id == before), 0)
         return tuple(newest[start : start + limit])
 
-    async def get(self, reference: str) -> Any:
+    async def get(self, reference: str) -> JobView | ArrayView:
         if reference in self.arrays:
             return self._array(reference)
         found = [job for job in self.jobs_by_id.values() if job.id.startswith(reference)]
@@ -255,12 +284,20 @@ class RecordedService:
 
     async def cancel(self, reference: str) -> JobView:
         job = await self.get(reference)
-        if job.phase not in ENDED:
+        if reference in self.arrays:
+            for each in self.arrays[reference]:
+                if each.phase not in ENDED:
+                    self.end_member(reference, each.index, -1)
+        elif job.phase not in ENDED:
             self.advance(job.id, "cancelled", reason="cancelled", why="cancelled by the user")
         return await self.get(reference)
 
     async def events(self, reference: str, after: int) -> AsyncIterator[JobEventView]:
         with self._open_stream():
+            if reference in self.arrays:
+                async for event in self._array_events(reference):
+                    yield event
+                return
             while True:
                 for event in self.happened[reference][after:]:
                     yield event

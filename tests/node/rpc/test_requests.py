@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from node.rpc.requests import JobRequest, array_specs_of, digest_of_hex, indices_of, job_spec_of
+from node.rpc.requests import JobRequest, array_of_text, array_specs_of, digest_of_hex, job_spec_of
 from protocol.values.errors import InvalidRequest
 from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, Resources, Workload
 
@@ -96,7 +96,7 @@ def test_json_of_another_form_is_refused(more):
     [("0-3", [0, 1, 2, 3]), ("0-8:4", [0, 4, 8]), ("7, 1,1-2", [1, 2, 7]), ("5", [5])],
 )
 def test_indices(text, indices):
-    assert indices_of(text) == indices
+    assert array_of_text(text) == (indices, 0)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,18 @@ def test_indices(text, indices):
 )
 def test_indices_that_are_none(text, why):
     with pytest.raises(InvalidRequest, match=re.escape(why)):
-        indices_of(text)
+        array_of_text(text)
+
+
+def test_how_many_of_an_array_may_run_at_once():
+    assert array_of_text("0-2%2") == ([0, 1, 2], 2)
+    assert array_of_text("0-2%99999") == ([0, 1, 2], 10_000)
+    request = JobRequest(**(LEAST | {"array": "0-2%2"}))
+    specs, _ = array_specs_of([request], {"base": IMAGE}, "")
+    assert [spec.max_running for spec in specs] == [2, 2, 2]
+    for wrong in ("0-2%0", "0-2%", "0-2%x", "0-2%-1", "0-2%2%2"):
+        with pytest.raises(InvalidRequest, match="is no number of jobs to run at once"):
+            array_of_text(wrong)
 
 
 def test_every_job_of_a_list_is_checked():

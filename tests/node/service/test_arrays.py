@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 
+from node.rpc.views import PhaseCounts
 from protocol.values.errors import Conflict, NotFound
 from protocol.wire.job import Terms
 from tests.node.fixtures import spec_of
@@ -34,6 +35,7 @@ async def test_one_id_for_the_whole(pair: LocalPair) -> None:
     assert [member.index for member in members] == [5, 9]
     job = await pair.jobs.get(f"{array.id}[5]")
     assert job.id == members[0].id
+    assert (array.queue.place, array.queue.jobs) == (1, 3)
     with pytest.raises(NotFound, match="lists the members"):
         await pair.jobs.get(f"{array.id}[4]")
     with pytest.raises(Conflict, match="name one of its jobs"):
@@ -76,6 +78,59 @@ async def test_cancel_of_the_whole(pair: LocalPair) -> None:
     array = await pair.jobs.submit_array([spec_of(huge)] * 3, [0, 1, 2])
     view = await pair.jobs.cancel(array.id)
     assert (view.phase, view.cancelled) == ("cancelled", 3)
+
+
+async def test_those_beyond_the_limit_wait_for_the_others_and_are_cancelled_first(
+    pair: LocalPair,
+) -> None:
+    spec = replace(spec_of(await pair.ada.node_folder.workload()), max_running=1)
+    array = await pair.jobs.submit_array([spec] * 3, [0, 1, 2])
+    assert (array.max_running, array.waiting) == (1, 3)
+    await pair.phase(f"{array.id}[0]", "running")
+    held = await pair.jobs.get(f"{array.id}[1]")
+    assert held.queue.why == "its array runs at most 1 of its jobs at once"
+    await pair.jobs.cancel(array.id)
+    _, view = await ended(pair, array.id)
+    assert (view.phase, view.cancelled) == ("cancelled", 3)
+    kinds = [[event.kind for event in await events_of(pair, array.id, n)] for n in (1, 2)]
+    assert kinds == [["failed"], ["failed"]], "neither was called for"
+
+
+async def test_a_member_that_succeeds_on_a_retry_is_done(pair: LocalPair) -> None:
+    spec = replace(spec_of(await pair.ada.node_folder.workload()), max_running=1)
+    array = (await pair.jobs.submit_array([spec] * 2, [0, 1])).id
+    for index, code in ((0, 0), (1, 3)):
+        await pair.phase(f"{array}[{index}]", "running")
+        await pair.finish(f"{array}[{index}]", code)
+    _, view = await ended(pair, array)
+    assert (view.phase, view.done, view.failed) == ("failed", 1, 1)
+    await pair.jobs.retry(array)
+    await pair.phase(f"{array}[1]", "running")
+    await pair.finish(f"{array}[1]", 0)
+    last, view = await ended(pair, array)
+    assert (view.phase, view.done, view.failed, view.failures) == ("done", 2, 0, ())
+    assert [member["index"] for member in last.detail["ended"]] == [0, 1]
+    assert pair.jobs.counts().done == 2
+
+
+async def test_a_held_job_that_is_to_run_again_is_queued_also_after_a_restart(
+    pair: LocalPair,
+) -> None:
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    spec = replace(spec_of(huge), max_running=1)
+    array = (await pair.jobs.submit_array([spec] * 2, [0, 1])).id
+    await pair.jobs.cancel(array)
+    await ended(pair, array)
+    await pair.jobs.retry(array)
+    held = await pair.jobs.get(f"{array}[1]")
+    assert (held.phase, held.ended_ms, held.queue.until_ms) == ("queued", None, None)
+    await pair.phase(f"{array}[0]", "queued")
+    assert pair.jobs.counts() == PhaseCounts(queued=2)
+    await pair.ada.crash()
+    await pair.network.start(pair.ada)
+    assert pair.jobs._phases[bytes.fromhex(held.id)] == "queued"
+    assert pair.jobs.counts().cancelled == 0
 
 
 async def test_a_retry_of_one_member_leaves_the_others(pair: LocalPair) -> None:

@@ -5,19 +5,20 @@ Spec: specs/rpc.md#service.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
+from node.driver.driver import Queue
 from node.provider import log_server
 from node.requester import log_follower
-from node.rpc.views import JobEventView
+from node.rpc.views import JobEventView, PhaseCounts
 from node.sandbox.driver import log_path
 from node.service import jobs as jobs_module
 from protocol.core.jobs import Ending, Job
 from protocol.machines.effects import Progress
+from protocol.machines.inputs import Input, JobSubmitted
 from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.values.ids import JobId
 from protocol.wire.job import Terms
@@ -126,6 +127,27 @@ async def test_a_job_that_waits_has_a_place(pair: LocalPair) -> None:
     views = [await pair.phase(job, "queued") for job in jobs]
     assert [(view.queue.place, view.queue.jobs) for view in views] == [(1, 2), (2, 2)]
     assert views[0].queue.until_ms == views[0].submitted_ms + Terms(1).queue_ms
+    assert [view.queue.place for view in await pair.jobs.page(10, None)] == [2, 1]
+
+
+async def test_followers_are_told_when_the_place_changes(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PLACE_POLL_S", 0.01)
+    workload = await pair.ada.node_folder.workload()
+    huge = replace(workload, resources=replace(workload.resources, cpus=99))
+    first, second = [(await pair.jobs.submit(spec_of(huge, key=key))).id for key in (b"a", b"b")]
+    places = []
+    with trio.fail_after(15):
+        async for event in pair.jobs.events(second, 0):
+            if event.kind != "place":
+                continue
+            places.append((event.detail["place"], event.detail["jobs"]))
+            if places[-1] == (2, 2):
+                await pair.jobs.cancel(first)
+            if places[-1] == (1, 1):
+                await pair.jobs.cancel(second)
+    assert places == [(2, 2), (1, 1)]
 
 
 async def test_cancelling(pair: LocalPair) -> None:
@@ -169,31 +191,70 @@ async def test_the_same_key_is_the_same_job(pair: LocalPair) -> None:
     assert (await pair.jobs.submit(spec)).id == views[0].id
 
 
-async def test_a_caller_that_leaves_while_submitting_leaves_no_ghost(pair: LocalPair) -> None:
+async def test_a_caller_that_leaves_before_the_driver_has_the_job_leaves_no_ghost(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = spec_of(await pair.ada.node_folder.workload(), key=b"key")
-    await pair.ada.crash()  # Nobody takes inputs now.
-    with trio.move_on_after(0.05):
+    with trio.CancelScope() as leaving:
+
+        async def put(_: Input) -> trio.Event:
+            leaving.cancel()
+            await trio.sleep_forever()
+            raise AssertionError
+
+        monkeypatch.setattr(pair.jobs._driver, "put", put)
         await pair.jobs.submit(spec)
     assert pair.jobs._open == set()
     assert pair.ada.node_folder.blobs._pins == {}
 
 
-# --- names --------------------------------------------------------------------------------
+async def test_a_job_whose_caller_left_after_it_was_given_to_the_driver_runs(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(await pair.ada.node_folder.workload(), key=b"key")
+    leave_after_put(pair, monkeypatch, leaving := trio.CancelScope())
+    with leaving:
+        await pair.jobs.submit(spec)
+    assert leaving.cancelled_caught
+    job = (await pair.jobs.submit(spec)).id
+    assert [view.id for view in await pair.jobs.page(10, None)] == [job], "the key is known"
+    assert pair.ada.node_folder.blobs._pins.keys() == {f"input {job}"}
+    await pair.finish(job)
 
 
-async def test_references(pair: LocalPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = iter([b"\xaa\xbb\xcc\xdd" + bytes(12), b"\xaa\xbb\xcc\xee" + bytes(12)])
-    chance = SimpleNamespace(token_bytes=lambda _: next(ids))
-    monkeypatch.setattr(jobs_module, "secrets", chance)
-    first, second = await pair.submit(), await pair.submit()
-    assert (await pair.jobs.get(first.upper())).id == first
-    assert (await pair.jobs.get("aabbccd")).id == first
-    assert (await pair.jobs.get("aabbcce")).id == second
-    with pytest.raises(NotFound, match="2 jobs begin"):
-        await pair.jobs.get("aabbcc")
-    for unknown in ("aabb", "ffffff", "", "no hex at all"):
-        with pytest.raises(NotFound, match="`mutirao jobs`"):
-            await pair.jobs.get(unknown)
+def leave_after_put(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch, leaving: trio.CancelScope
+) -> None:
+    """Let the caller that is in this scope leave as soon as the driver has its input."""
+    put = pair.jobs._driver.put
+
+    async def leave(event: Input, queue: Queue = Queue.MAIN) -> trio.Event:
+        taken = await put(event, queue)
+        if isinstance(event, JobSubmitted):
+            leaving.cancel()
+        return taken
+
+    monkeypatch.setattr(pair.jobs._driver, "put", leave)
+
+
+async def test_counts_are_right_if_the_caller_of_a_retry_leaves(
+    pair: LocalPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await pair.submit()
+    await pair.finish(job, 1)
+    assert pair.jobs.counts() == PhaseCounts(done=1)
+    with monkeypatch.context() as patched, trio.CancelScope() as leaving:
+        leave_after_put(pair, patched, leaving)
+        await pair.jobs.retry(job)
+    assert leaving.cancelled_caught
+    await pair.phase(job, "running")
+    assert pair.jobs.counts() == PhaseCounts(running=1)
+    view = await pair.finish(job)
+    assert (view.exit_code, view.phase) == (0, "done")
+    assert pair.jobs.counts() == PhaseCounts(done=1)
+
+
+# --- lists ------------------------------------------------------------------------------
 
 
 async def test_the_list_of_jobs_in_pages(pair: LocalPair) -> None:

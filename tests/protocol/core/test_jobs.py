@@ -27,7 +27,7 @@ from protocol.values.ids import JobId, PeerId, digest_of
 from protocol.values.limits import REUSE_MS
 from protocol.values.reasons import Failure
 from protocol.wire.codec import encode
-from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef
+from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, array_of
 from protocol.wire.messages import Call
 from tests.driven import START_MS
 from tests.simulated_network import job_spec
@@ -111,6 +111,16 @@ def test_who_failed_what_another_has_done_is_at_fault() -> None:
 
 def call_of(job: Job = JOB, slots: int = 1, serial: int = 0) -> Call:
     return call_for(class_of(job), slots, 7, serial, CONTEXT)
+
+
+def test_members_of_an_array_share_one_class() -> None:
+    specs = array_of([job_spec()] * 2, bytes(12), [0, 1])
+    first, second = (Job(JobId(bytes(16)), spec, START_MS) for spec in specs)
+    assert first.spec != second.spec
+    assert class_of(first) is class_of(second), "it is computed once"
+    assert class_of(replace(first, avoid=(PeerId("ben"),))) != class_of(first)
+    dearer = replace(first.spec, terms=replace(first.spec.terms, rate_max=7))
+    assert class_of(replace(first, spec=dearer)) != class_of(first)
 
 
 def test_a_call_says_what_everybody_may_know() -> None:

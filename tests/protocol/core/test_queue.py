@@ -161,6 +161,48 @@ def test_a_user_is_told_the_place_and_the_reason() -> None:
     assert queue.place_of(job(9).job_id) is None
 
 
+@given(st.permutations(range(6)), st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_places_follow_the_order_whoever_leaves(
+    arrived: list[int], gone: set[int], asked: set[int]
+) -> None:
+    queue = JobQueue()
+    added(queue, *(job(number, START_MS + number) for number in arrived))
+    for number in gone:
+        queue.remove(job(number).job_id)
+    left = [number for number in range(6) if number not in gone]
+    for place, number in enumerate(left, 1):
+        found = queue.place_of(job(number).job_id)
+        assert found is not None
+        assert (found.place, found.jobs) == (place, len(left))
+    first = queue.place_of(*(job(number).job_id for number in asked))
+    waiting = [number for number in left if number in asked]
+    assert (first and first.place) == (left.index(waiting[0]) + 1 if waiting else None)
+
+
+def test_a_job_that_is_held_has_a_place_but_no_deadline_and_no_call() -> None:
+    queue = JobQueue()
+    spec = replace(job_spec(), max_running=2)
+    held = replace(job(1), spec=spec)
+    queue.hold(held, class_of(held))
+    assert (queue.first_ready(), queue.next_deadline_ms(), len(queue)) == (None, None, 1)
+    assert queue.count(class_of(held)) == 0
+    added(queue, job(2))
+    place = queue.place_of(held.job_id)
+    assert place is not None
+    assert (place.place, place.jobs, place.retry_ms, place.until_ms) == (1, 2, None, None)
+    assert "at most 2" in place.why
+    assert queue.remove(held.job_id) == held
+
+
+def test_members_of_an_array_keep_their_order_when_they_come_again() -> None:
+    queue = JobQueue()
+    members = [replace(job(n), spec=replace(job_spec(), place=n)) for n in range(3)]
+    job_class, *_ = added(queue, *members)
+    queue.remove(members[0].job_id)
+    added(queue, members[0])
+    assert order_of(queue, job_class) == [0, 1, 2]
+
+
 def test_a_demand_for_which_nobody_waits_any_more_is_not_blocked() -> None:
     queue = JobQueue()
     (job_class,) = added(queue, job(1))
