@@ -5,14 +5,13 @@ Spec: specs/core.md#jobs. An open job is with the scheduler, or has one lease.
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from protocol.core.array_limits import ArrayLimits
 from protocol.core.auctions import Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.gangs import Gangs
 from protocol.core.jobs import (
-    WORTH_RETRYING,
     Ending,
     Job,
     ResumePoint,
@@ -21,17 +20,16 @@ from protocol.core.jobs import (
     nodes_at_fault,
     workload_of,
 )
-from protocol.core.reconciling import Reconciler
-from protocol.core.running import RunningStates, earliest
+from protocol.core.leases import Leases
+from protocol.core.running import earliest
 from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
-from protocol.machines.effects import Effect, KeepCheckpoint, Report, Save, Send
+from protocol.machines.effects import Effect, KeepCheckpoint, Report, Save
 from protocol.machines.events import NO_PROVIDER, Failed, Retrying
 from protocol.machines.inputs import (
     ArraySubmitted,
     DeadlineReached,
-    Isolated,
     JobCancelled,
     JobSubmitted,
     MembersHeld,
@@ -40,15 +38,12 @@ from protocol.machines.inputs import (
     PeerAnswered,
     PeerConnected,
     PeerDisconnected,
-    StateHeard,
 )
 from protocol.machines.requester import award, lease
 from protocol.machines.requester.auction import SoldSlot
-from protocol.machines.table import count_illegal, step
-from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import JobId, LeaseId, PeerId
-from protocol.values.reasons import Failure, Release
+from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
     AwardAccept,
@@ -58,20 +53,9 @@ from protocol.wire.messages import (
     BidReveal,
     CapabilityRecord,
     CapacityFree,
-    Heartbeat,
     LeaseActive,
-    LeaseEntry,
     LeaseRelease,
-    LeaseStates,
 )
-
-BROKEN_BY_PROVIDER: Final = frozenset({
-    Failure.PROVIDER_LOST, Failure.NOT_STARTED, Failure.OVERRUN, Failure.OUTPUTS_LOST
-})  # fmt: skip
-"""Failures that count as a broken promise of the provider. Stopping with notice does not; what the
-job may have caused counts when another node has done it."""
-FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED}
-"""Failures that lower its chance of further jobs: work is lost, with or without notice."""
 
 
 class Requester:
@@ -90,18 +74,10 @@ class Requester:
         self._gangs = Gangs(self.jobs, self)
         owners = self, self._gangs
         self.scheduler = Scheduler(auctions, candidates, standings, illegal, owners)
-        self._candidates = candidates
-        self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
+        self.leases = Leases(auctions, standings, connected, illegal, self)
         self._limits = ArrayLimits()
+        self._candidates = candidates
         self._standings = standings
-        self._illegal = illegal
-        self._lease_of: dict[JobId, LeaseId] = {}
-        self._slots: dict[LeaseId, SoldSlot] = {}
-        """The slot that each lease uses; none after a restart."""
-        self._connected = connected
-        self._reconciler = Reconciler(self.leases)
-        self._network_lost = False
-        """Whether no peer answered when one was probed."""
 
     def handle(self, event: Any, context: Context) -> list[Effect]:
         """Process a local input: a request of the user, a deadline, or the result of a transfer."""
@@ -119,11 +95,11 @@ class Requester:
                 effects = []
             case DeadlineReached():
                 effects = self.scheduler.reach_deadlines(event, context)
-                effects += self._reach_lease_deadlines(event, context)
+                effects += self.leases.reach_deadlines(event, context)
             case MembersHeld(lease_id):
                 effects = self.scheduler.step_award(lease_id, event, context)
             case _:
-                effects = self._step_lease(event.lease_id, event, context)
+                effects = self.leases.step(event.lease_id, event, context)
         return [*effects, *self.scheduler.advance(context)]
 
     def meet(self, peer: PeerId, record: CapabilityRecord, context: Context) -> list[Effect]:
@@ -134,7 +110,7 @@ class Requester:
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         """Process a message of a bidder or a provider."""
-        self._network_lost = False
+        self.leases.note_answer()
         match event.message:
             case BidCommit() | BidReveal() | BidRefusal():
                 effects = self.scheduler.hear_bidder(event, context)
@@ -145,40 +121,27 @@ class Requester:
                 effects = self.scheduler.step_award(lease_id, event, context)
             case LeaseRelease(lease_id) if lease_id in self.scheduler.awards.states:
                 effects = self.scheduler.step_award(lease_id, event, context)
-            case LeaseStates(entries):
-                effects = self._hear_states(entries, event.signer, context)
             case _:
-                effects = self._hear_provider(event, context)
+                effects = self.leases.hear(event, context)
         return [*effects, *self.scheduler.advance(context)]
 
     def watch(
         self, event: PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost, context: Context
     ) -> list[Effect]:
         """Process what the network says about the peers that we have leases with."""
-        if not isinstance(event, PeerDisconnected):
-            self._network_lost = isinstance(event, NetworkLost)
-        if isinstance(event, NetworkLost | PeerConnected):
-            return []
-        theirs = list(self._reconciler.leases_with(event.peer))
-        effects = [each for one in theirs for each in self._step_lease(one, event, context)]
-        return [*effects, *self.scheduler.advance(context)]
-
-    @property
-    def _is_isolated(self) -> bool:
-        return self._network_lost or not self._connected
+        return [*self.leases.watch(event, context), *self.scheduler.advance(context)]
 
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
-        each = (self.scheduler, self.leases, self._reconciler)
-        return earliest(*(kind.next_deadline_ms() for kind in each))
+        return earliest(self.scheduler.next_deadline_ms(), self.leases.next_deadline_ms())
 
     def has_lease_of(self, peer: PeerId) -> bool:
         """Return whether this node has a lease with a provider."""
-        return peer in self._reconciler
+        return self.leases.has_any_of(peer)
 
     def concerns(self, lease_id: LeaseId) -> bool:
         """Return whether this node is the requester of a lease."""
-        return lease_id in self.leases or lease_id in self.scheduler.awards.states
+        return lease_id in self.leases.states or lease_id in self.scheduler.awards.states
 
     def recover(
         self,
@@ -199,9 +162,7 @@ class Requester:
             self.scheduler.awards.recover(state, job, context)
         effects: list[Effect] = []
         for held in leases:
-            resumed, following = lease.resume(held, context)
-            self._set_lease(resumed, context)
-            effects += following
+            effects += self.leases.recover(held, context)
         # The held ones last: the others have the places of their arrays already.
         for job in sorted(self.jobs.values(), key=lambda job: job.held):
             if self.is_active(job.job_id):
@@ -278,16 +239,16 @@ class Requester:
 
     def is_active(self, job_id: JobId) -> bool:
         """Return whether a job waits in the queue, or has an award or a lease."""
-        return job_id in self.scheduler or job_id in self._lease_of
+        return job_id in self.scheduler or job_id in self.leases
 
     def stop(self, event: JobCancelled, lost: PeerId, context: Context) -> list[Effect]:
         """End the wait, the award or the lease of an active job; `lost` sends no bill."""
         if event.job_id in self.scheduler:
             return self.scheduler.cancel(event, context)
-        lease_id = self._lease_of[event.job_id]
-        if self.leases[lease_id].lease.provider == lost:
+        terms = self.leases.of_job(event.job_id).lease
+        if terms.provider == lost:
             event = replace(event, reason=Release.SILENT)
-        return self._step_lease(lease_id, event, context)
+        return self.leases.step(terms.lease_id, event, context)
 
     def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
         """Let a gang wait for slots; `because` says why it has found none."""
@@ -310,91 +271,37 @@ class Requester:
             job.spec.terms.retry_on_exit, job.exits_seen,
             job.resume.number if job.resume else 0,
         )  # fmt: skip
-        state, effects = lease.begin(terms, context)
-        self._set_lease(state, context)
-        if slot is not None:
-            self._slots[placement.lease_id] = slot
-        return list(effects)
+        return self.leases.begin(terms, slot, context)
 
-    def _hear_provider(self, event: Signed[Any], context: Context) -> list[Effect]:
-        state = self.leases.get(event.message.lease_id)
-        if state is None and isinstance(event.message, Heartbeat):
-            # The provider missed our release and may hold a paused container for an ended job.
-            # Sent once: the next heartbeat triggers it again.
-            over = LeaseRelease(event.message.lease_id, Release.FENCED, "the lease has ended")
-            return [Send(event.signer, context.signer.sign(over).envelope, 0)]
-        if state is None or state.lease.provider != event.signer:
-            return []
-        return self._step_lease(event.message.lease_id, event, context)
+    def finish(self, job_id: JobId, told: Collection[Effect], context: Context) -> list[Effect]:
+        """End a job that is done and paid; `told` are the effects of its last step."""
+        job = self.jobs[job_id]
+        for peer in nodes_at_fault(job, told):
+            self._standings.strike(peer, BROKEN, context.now_ms)
+            self._standings.note_job(peer, context.now_ms, succeeded=False)
+        ended = self._end(job, Ending.DONE, context)
+        return [*ended, *self._gangs.leave(job, told, context)]
 
-    def _reach_lease_deadlines(self, event: DeadlineReached, context: Context) -> list[Effect]:
-        effects: list[Effect] = []
-        for lease_id in self.leases.take_due(context.now_ms):
-            isolated = self._is_isolated and isinstance(self.leases[lease_id], lease.Watched)
-            due = Isolated(lease_id) if isolated else event
-            effects += self._step_lease(lease_id, due, context)
-        return [*effects, *self._reconciler.compare(context)]
-
-    def _hear_states(
-        self, entries: tuple[LeaseEntry, ...], provider: PeerId, context: Context
+    def break_off(
+        self, job_id: JobId, failed: Failed, exit_class: str, context: Context
     ) -> list[Effect]:
-        effects: list[Effect] = []
-        for entry in entries:
-            if entry.lease_id in self._reconciler.leases_with(provider):
-                heard = StateHeard(entry.lease_id, entry.state, entry.vouchers)
-                effects += self._step_lease(entry.lease_id, heard, context)
-        return effects
+        """End an attempt of a job whose lease has ended without a result."""
+        return self.fail(self.jobs[job_id], failed, context, exit_class)
 
-    def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:
-        if lease_id not in self.leases:
-            return []
-        before = self.leases[lease_id]
-        count_illegal(self._illegal, "requester-lease", lease.ILLEGAL, before, event)
-        state, effects = step(lease.TRANSITIONS, before, event, context)
-        if isinstance(state, lease.Fetched | lease.Closed) and lease_id in self._slots:
-            self.scheduler.auctions.release(self._slots.pop(lease_id))  # The container has exited.
-        match state:
-            case lease.Closed(terms):
-                self._end_lease(terms)
-                self._standings.note_job(terms.provider, context.now_ms, succeeded=True)
-                for peer in nodes_at_fault(self.jobs[terms.job_id], effects):
-                    self._standings.strike(peer, BROKEN, context.now_ms)
-                    self._standings.note_job(peer, context.now_ms, succeeded=False)
-                job = self.jobs[terms.job_id]
-                ended = [*effects, *self._end(job, Ending.DONE, context)]
-                return [*ended, *self._gangs.leave(job, ended, context)]
-            case lease.Broken(terms, reason, why, usage_ms, exit_class):
-                self._end_lease(terms)
-                slot = self._slots.pop(lease_id, None)
-                if slot is not None and reason in WORTH_RETRYING:  # A losing bid stands by.
-                    self.scheduler.auctions.replace(slot, context)
-                elif slot is not None:
-                    self.scheduler.auctions.release(slot)
-                if reason in BROKEN_BY_PROVIDER:
-                    self._standings.strike(terms.provider, BROKEN, context.now_ms)
-                if reason in FAILED_BY_PROVIDER:
-                    self._standings.note_job(terms.provider, context.now_ms, succeeded=False)
-                amount = amount_of(terms.rate, usage_ms)
-                failed = Failed(reason, why, terms.provider, usage_ms, amount)
-                job = self.jobs[terms.job_id]
-                return [*effects, *self.fail(job, failed, context, exit_class)]
-            case _:
-                self.leases[lease_id] = state
-                saves = self._note_resume_points(effects)
-                return [*effects, *saves, *self._start_gang(state, context)]
-
-    def _start_gang(self, state: lease.State, context: Context) -> list[Effect]:
-        """Start the members of a gang once the last one is ready."""
+    def go_on(self, state: lease.State, told: Iterable[Effect], context: Context) -> list[Effect]:
+        """Save what its next attempt would continue from; start a gang that is ready."""
+        saves = self._note_resume_points(told)
         if not isinstance(state, lease.Deploying) or not state.ready:
-            return []
-        job = self.jobs[state.lease.job_id]
-        held = [self._lease_of[each.job_id] for each in self._gangs.of(job)
-                if each.job_id in self._lease_of]  # fmt: skip
-        ready = [each for each in held if getattr(self.leases[each], "ready", False)]
-        if len(ready) < job.spec.terms.nodes:
-            return []
-        return [one for each in ready
-                for one in self._step_lease(each, MembersReady(each), context)]  # fmt: skip
+            return saves
+        members = self._gangs.of(self.jobs[state.lease.job_id])
+        held = [self.leases.of_job(one.job_id) for one in members if one.job_id in self.leases]
+        ready = [one for one in held if isinstance(one, lease.Deploying) and one.ready]
+        if len(ready) < members[0].spec.terms.nodes:
+            return saves
+        for one in ready:
+            lease_id = one.lease.lease_id
+            saves += self.leases.step(lease_id, MembersReady(lease_id), context)
+        return saves
 
     def _note_resume_points(self, effects: Iterable[Effect]) -> list[Effect]:
         """Save with its job that a checkpoint is kept, in the transaction that acknowledges it."""
@@ -406,16 +313,6 @@ class Requester:
                 job = self.jobs[effect.job_id] = replace(self.jobs[effect.job_id], resume=point)
                 saves.append(Save("job", job.job_id, job))
         return saves
-
-    def _set_lease(self, state: lease.State, context: Context) -> None:
-        terms = state.lease
-        self.leases[terms.lease_id] = state
-        self._lease_of[terms.job_id] = terms.lease_id
-        self._reconciler.add(terms.provider, terms.lease_id, context)
-
-    def _end_lease(self, terms: lease.Lease) -> None:
-        del self.leases[terms.lease_id], self._lease_of[terms.job_id]
-        self._reconciler.remove(terms.provider, terms.lease_id)
 
 
 def _retrying(job: Job, failed: Failed) -> Report:

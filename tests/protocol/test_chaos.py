@@ -174,8 +174,8 @@ def check_nothing_is_left(network: SimulatedNetwork) -> None:
     for node in network.nodes.values():
         core = node.core
         left = [
-            core.requester.scheduler.auctions.states, core.requester.leases, core.requester.jobs,
-            core.provider.leases, core.provider.biddings, node.containers, node.disk.outbox,
+            core.requester.scheduler.auctions.states, core.requester.leases.states,
+            core.requester.jobs, core.provider.leases, core.provider.biddings, node.containers, node.disk.outbox,
             node.in_memory,
         ]  # fmt: skip
         assert not any(left), f"{node.name} holds something for ever"

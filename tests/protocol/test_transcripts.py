@@ -147,7 +147,7 @@ class Interpreter:
             assert not len(core.requester.scheduler.auctions)
             assert not core.requester.scheduler.awards.states
             assert not core.requester.scheduler.queue
-            assert not core.requester.leases
+            assert not core.requester.leases.states
             assert core.provider.left(node.policy.capacity) == node.policy.capacity
             assert not [lease for lease, c in node.containers.items() if c.exited is None]
 

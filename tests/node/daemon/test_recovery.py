@@ -51,7 +51,7 @@ def halted(state: type) -> Halves:
         states = (
             *core.requester.scheduler.auctions.states.values(),
             *core.requester.scheduler.awards.states.values(),
-            *core.requester.leases.values(),
+            *core.requester.leases.states.values(),
             *bea.core.provider.leases.values(),
         )
         return any(isinstance(found, state) for found in states)
@@ -60,7 +60,7 @@ def halted(state: type) -> Halves:
         assert network.run_until(
             lambda: any(
                 isinstance(found, requester.lease.Executing)
-                for found in ada.core.requester.leases.values()
+                for found in ada.core.requester.leases.states.values()
             )
         )
         network.cancel(ada, job_id)
@@ -130,7 +130,10 @@ async def test_awards_and_leases_of_our_own(
     await write(ada_node, ada.journal)
     core, done = await resumed(ada, ada_node, Policy())
     assert kinds(done) == wanted
-    (found,) = (*core.requester.scheduler.awards.states.values(), *core.requester.leases.values())
+    (found,) = (
+        *core.requester.scheduler.awards.states.values(),
+        *core.requester.leases.states.values(),
+    )
     assert isinstance(found, state)
     assert len(core.requester.jobs) == 1
 

@@ -50,7 +50,7 @@ async def test_a_folder_of_an_earlier_version(
         own, others = core.requester, core.provider
         states = [
             *own.scheduler.awards.states.values(),
-            *own.leases.values(),
+            *own.leases.states.values(),
             *others.leases.values(),
         ]
         ours = role == "requester"

@@ -87,7 +87,7 @@ def submitted(count: int, limit: int, **terms: int) -> tuple[SimulatedNetwork, N
 
 def with_a_slot(node: Node) -> int:
     requester = node.core.requester
-    return len(requester.scheduler.awards.states) + len(requester.leases)
+    return len(requester.scheduler.awards.states) + len(requester.leases.states)
 
 
 def steps_until_all_ended(network: SimulatedNetwork, ann: Node, ids: list[JobId]) -> Iterator[int]:

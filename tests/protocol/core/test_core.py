@@ -121,10 +121,10 @@ def test_a_bid_that_is_opened_before_the_set_is_closed_is_counted() -> None:
 def test_an_answer_to_a_release_that_was_not_sent_is_counted() -> None:
     network, ann, ben = network_of_two()
     network.submit(ann)
-    network.run_until(lambda: bool(ann.core.requester.leases))
-    ((lease_id, state),) = ann.core.requester.leases.items()
+    network.run_until(lambda: bool(ann.core.requester.leases.states))
+    ((lease_id, state),) = ann.core.requester.leases.states.items()
     assert ann.core.handle(ben.signer.sign(Released(lease_id, 0, b"")), network.now_ms) == []
-    assert ann.core.requester.leases == {lease_id: state}
+    assert ann.core.requester.leases.states == {lease_id: state}
     assert ann.core.status(network.now_ms).illegal == {"requester-lease Deploying Released": 1}
 
 

@@ -57,7 +57,7 @@ class Gang:
 
     def check_nothing_is_held(self) -> None:
         requester = self.ann.core.requester
-        assert not requester.leases
+        assert not requester.leases.states
         assert not requester.jobs
         assert not requester.scheduler.awards.states
         for node in filter(lambda node: node.alive, self.providers):
@@ -80,7 +80,9 @@ def test_all_members_run_at_the_same_time_each_on_its_slot() -> None:
 def test_members_know_each_other_by_rank() -> None:
     gang = Gang()
     gang.until(Running)
-    leases = {held.lease.job_id: held.lease for held in gang.ann.core.requester.leases.values()}
+    leases = {
+        held.lease.job_id: held.lease for held in gang.ann.core.requester.leases.states.values()
+    }
     ranked = [leases[member] for member in gang.members]
     assert {held.workload.members for held in ranked} == {ranked[0].workload.members}
     assert [one.peer for one in ranked[0].workload.members] == [held.provider for held in ranked]
@@ -96,7 +98,7 @@ def test_nobody_starts_before_all_are_ready() -> None:
     )
     gang.network.run(20_000)
     assert launched(gang.providers) == 0
-    leases = gang.ann.core.requester.leases.values()
+    leases = gang.ann.core.requester.leases.states.values()
     assert all(isinstance(held, lease.Deploying) for held in leases)
     gang.network.drop = lambda sender, receiver, message: False
     gang.run()
@@ -284,7 +286,7 @@ def test_all_members_continue_from_their_checkpoints() -> None:
     gang.network.crash(victim, machine=True)
     gang.until(Retrying)
     assert gang.network.run_until(lambda: len(gang.events(0, Running)) == 2)
-    leases = gang.ann.core.requester.leases.values()
+    leases = gang.ann.core.requester.leases.states.values()
     assert [bool(held.lease.workload.resume) for held in leases] == [True] * 3
     assert all(len(held.lease.workload.members) == 3 for held in leases)
     gang.run()

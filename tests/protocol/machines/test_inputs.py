@@ -58,5 +58,5 @@ def test_any_unexpected_message_saves_nothing(message: Message, who: int) -> Non
     effects = core.handle(signed, START_MS)
     assert not any(isinstance(effect, Save) for effect in effects)
     assert not core.requester.scheduler.auctions.states
-    assert not core.requester.leases
+    assert not core.requester.leases.states
     assert not core.provider.leases
