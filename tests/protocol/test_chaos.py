@@ -175,8 +175,8 @@ def check_nothing_is_left(network: SimulatedNetwork) -> None:
         core = node.core
         left = [
             core.requester.scheduler.auctions.states, core.requester.leases.states,
-            core.requester.jobs, core.provider.leases, core.provider.biddings, node.containers, node.disk.outbox,
-            node.in_memory,
+            core.requester.jobs, core.provider.leases, core.provider.biddings, node.containers,
+            node.disk.outbox, node.in_memory,
         ]  # fmt: skip
         assert not any(left), f"{node.name} holds something for ever"
         assert {table for table, _ in node.disk.saved} <= {"job"}
