@@ -122,6 +122,7 @@ TOP: Final[dict[str, _Key]] = {
     "checkpoint_every": _Key("checkpoint_ms", _duration),
     "array": _Key("array", _array),
     "nodes": _Key("nodes", _number),
+    "same_region": _Key("same_region", _flag),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

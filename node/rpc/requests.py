@@ -56,6 +56,7 @@ TERMS: Final = (
     "cap_percent",
     "where",
     "nodes",
+    "same_region",
 )
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -112,6 +113,7 @@ class JobRequest(BaseModel):
         description="Indices of many equal jobs: 0-99, 0-98:2, 1,7. 0-99%20: at most 20 at once.",
     )
     nodes: int | None = Field(None, description="The members of a gang: all run at once, or none.")
+    same_region: bool | None = Field(None, description="All members of a gang in one region.")
 
     @property
     def is_many(self) -> bool:
@@ -200,6 +202,8 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
 
     Raises InvalidRequest, with every fault in one line, if the protocol does not allow the job.
     """
+    if request.same_region and not (request.nodes or 1) > 1:
+        raise InvalidRequest("same_region: only a gang has members to keep together; give nodes")
     terms = Terms(
         rate_max=_rate_max(request.max_price),
         profile=PROFILES[request.profile],

@@ -85,7 +85,8 @@ class Auctions:
         call = self._windows.fit(call, job_class.block_key, context.now_ms)
         self._called += 1
         known = job_class.block_key in self._supply
-        call = replace(call, lottery=_lottery(len(answering), 0 if known else eligible))
+        lottery = _lottery(len(answering), 0 if known else eligible)
+        call = replace(call, lottery=lottery, region=job.spec.terms.region)
         signed = context.signer.sign(call)
         call_id = CallId(signed.content_id)
         drawn = tuple(peer for peer in answering if is_drawn(call_id, peer, call.lottery))

@@ -5,15 +5,18 @@ examines a bounded number of them. Only the explanation of a missing bid examine
 cached for jobs with the same demand.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from typing import Final, TypeVar
 
 from protocol.core.directory import Directory
+from protocol.core.jobs import Job
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.advice import Advice, advise
-from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits
+from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits, slots_of
 from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.values.ids import PeerId
 from protocol.wire.job import JobSpec, Member
@@ -78,6 +81,28 @@ class Candidates:
         A record proves nothing: its node may not exist.
         """
         return _recent(self._answering, (demand_of_job(spec), avoid), self._find_answering, context)
+
+    def in_one_region(self, job: Job, failures: int, context: Context) -> Job | None:
+        """Return a job as it calls: a gang that wants one region names it; None if none will do.
+
+        The cheapest region that has enough slots is tried first; after each failure the next.
+        """
+        if not job.spec.terms.same_region:
+            return job
+        able, step = self._sample(job.spec, job.avoid, context)
+        wanted = job.spec.workload.resources
+        slots: Counter[str] = Counter()
+        lowest: dict[str, int] = {}
+        for one in able:
+            region, rate = one.record.region, list_rate(one.record.prices, wanted)
+            slots[region] += step * slots_of(one.record, wanted)
+            lowest[region] = min(rate, lowest.get(region, rate))
+        enough = [region for region in slots if region and slots[region] >= job.spec.terms.nodes]
+        if not enough:
+            return None
+        region = sorted(enough, key=lambda each: (lowest[each], each))[failures % len(enough)]
+        terms = replace(job.spec.terms, region=region)
+        return replace(job, spec=replace(job.spec, terms=terms))
 
     def members_at(self, peers: tuple[PeerId, ...], context: Context) -> tuple[Member, ...]:
         """Return the members of a gang on these nodes, with addresses where they are known."""

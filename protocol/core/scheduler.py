@@ -39,6 +39,7 @@ from protocol.wire.messages import CapabilityRecord
 
 RAISES_MAX = 3
 """A job that names no price raises its cap at most this often in a row: once for each step."""
+NO_REGION = "no known region has enough slots for all members"
 NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
 RAISED_KEPT_MAX = 256
 """So many classes keep a raised price until their next call: of some no job waits any more."""
@@ -214,7 +215,11 @@ class Scheduler:
         job = self.queue.first(job_class)
         assert job is not None
         _, above = self._raised.get(job_class, (0, 0))
-        cap = self._candidates.cap(job.spec, job.avoid, above, context)
+        failures = self.queue.failures(job_class.block_key)
+        placed = self._candidates.in_one_region(job, failures, context)
+        if placed is None:
+            return self._wait(job, job_class, (Failure.NO_MATCH, NO_REGION), context)
+        cap = self._candidates.cap(placed.spec, job.avoid, above, context)
         if cap is None:
             self._raised.pop(job_class, None)
             because = self._explain_no_bids(job, NO_PRICE, 0, context)
@@ -222,9 +227,9 @@ class Scheduler:
         supply = self.auctions.supply(job_class)
         slots = min(self.queue.count(job_class), max(1, supply - 1), SLOTS_MAX)
         self.queue.begin_call(job_class)
-        effects = self.auctions.open(job, job_class, slots, cap, context)
+        effects = self.auctions.open(placed, job_class, slots, cap, context)
         # The user knows why the job waits: that it calls again is no news.
-        again = self.queue.note_call(job.job_id) and self.queue.failures(job_class.block_key) > 0
+        again = self.queue.note_call(job.job_id) and failures > 0
         return [e for e in effects if not (again and isinstance(e, Report))]
 
     def _take_sale(

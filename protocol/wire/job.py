@@ -153,6 +153,8 @@ class Terms:
     """How often a job that ended with an error runs again, on another node."""
     nodes: Annotated[int, Key(12), Int(1, SLOTS_MAX)] = 1
     """The number of members of the gang that the job belongs to; 1 if it stands alone."""
+    same_region: Annotated[bool, Key(13), Flag()] = False
+    """Whether all members of the gang must be in one region."""
 
 
 @dataclass(frozen=True, slots=True)

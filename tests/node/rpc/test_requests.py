@@ -151,7 +151,8 @@ def test_a_gang_has_a_member_for_each_node():
 @pytest.mark.parametrize(
     "more, why",
     [({"nodes": 0}, "nodes"), ({"nodes": 65}, "nodes"), ({"nodes": 10**7}, "nodes"),
-     ({"nodes": 2, "array": "0-3"}, "an array of gangs does not exist")],
+     ({"nodes": 2, "array": "0-3"}, "an array of gangs does not exist"),
+     ({"same_region": True}, "same_region: only a gang")],
 )  # fmt: skip
 def test_gangs_that_are_none(more, why):
     request = JobRequest(**(LEAST | more))

@@ -291,3 +291,36 @@ def test_all_members_continue_from_their_checkpoints() -> None:
     assert all(len(held.lease.workload.members) == 3 for held in leases)
     gang.run()
     assert gang.endings() == {Ending.DONE}
+
+
+def test_all_members_are_in_the_cheapest_region_that_has_room() -> None:
+    network = SimulatedNetwork()
+    places = [("asia", 100), ("europe", 500), ("europe", 900), ("africa", 700), ("africa", 800)]
+    providers = [
+        network.add(f"p{number}", provider_policy(cpu=cpu, cpus=1, region=region))
+        for number, (region, cpu) in enumerate(places)
+    ]
+    ann = network.add("ann")
+    network.meet()
+    members = network.submit_gang(ann, job_spec(nodes=2, same_region=True))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert [len(node.launched) for node in providers] == [0, 1, 1, 0, 0]
+    large = network.submit_gang(ann, job_spec(nodes=3, same_region=True, queue_ms=0))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in large))
+    (failed,) = (one for one in ann.disk.events[large[0]] if isinstance(one, Failed))
+    assert failed.reason is Failure.NO_MATCH
+    assert "no known region has enough slots" in failed.why
+
+
+def test_a_region_that_is_busy_gives_way_to_the_next() -> None:
+    network = SimulatedNetwork(job_ms=JOB_MS)
+    places = [("europe", 500), ("europe", 500), ("africa", 700), ("africa", 800)]
+    providers = [
+        network.add(f"p{number}", provider_policy(cpu=cpu, cpus=1, region=region))
+        for number, (region, cpu) in enumerate(places)
+    ]
+    ann = network.add("ann")
+    network.meet()
+    for _ in range(2):
+        network.submit_gang(ann, job_spec(nodes=2, same_region=True))
+    assert network.run_until(lambda: launched(providers) == 4, JOB_MS)
