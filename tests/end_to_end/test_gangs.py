@@ -94,6 +94,6 @@ def test_a_gang_that_is_too_large_or_an_array_of_gangs_is_explained(requester):
     assert "they have 6 of the 9 slots that it needs at once" in ran.stderr
     refused(
         requester, "run", "--nodes=2", "--array=0-3", "base", "--", "true",
-        code=2, saying="an array of gangs does not exist",
+        code=5, saying="an array of gangs does not exist",
     )  # fmt: skip
     refused(requester, "run", "--nodes=100", "base", "--", "true", code=2, saying="--nodes")

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.core.jobs import Job
-from protocol.machines.inputs import JobCancelled
+from protocol.machines.inputs import JobCancelled, MembersHeld
 from protocol.machines.requester import award
 from protocol.machines.requester.auction import Decided
 from protocol.machines.requester.auction.deciding import decide
 from protocol.rules.standing import BROKEN, DECLINED
 from protocol.values.ids import JobId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import (
     Award,
@@ -43,14 +43,14 @@ class AwardMachine(Driven):
     union = award.State
     written_first = (Award, LeaseConfirm)
 
-    @initialize(ahead=st.integers(0, 1), binding=st.booleans())
-    def begin_award(self, ahead: int = 0, binding: bool = True) -> None:
+    @initialize(ahead=st.integers(0, 1), binding=st.booleans(), gang=st.booleans())
+    def begin_award(self, ahead: int = 0, binding: bool = True, gang: bool = False) -> None:
         decided, _ = decide(opening(10, 20, 30), CONTEXT)
         assert isinstance(decided, Decided)
-        self.binding, self.may_start = binding, False
+        self.binding, self.gang, self.may_start = binding, gang, False
         slot = replace(decided.sold[0], binding=binding)
         place = (JOB.job_id, JOB.attempt)
-        self.decided, state, effects = award.begin(decided, slot, place, self.context)
+        self.decided, state, effects = award.begin(decided, slot, place, self.context, gang=gang)
         self.begin(state, effects)
         self.may_start = True
         if ahead:
@@ -69,7 +69,16 @@ class AwardMachine(Driven):
         placement = self.state.placement
         accept = AwardAccept(placement.lease_id, placement.award if award else bytes(32))
         self.take(signed_by(PROVIDER if honest else STRANGER, accept))
-        assert hasattr(self.state, "contract") == (honest and award)
+        following = "accept" if self.gang else "contract"
+        assert hasattr(self.state, following) == (honest and award)
+
+    @precondition(lambda self: isinstance(self.state, award.Accepted))
+    @rule()
+    def all_are_held(self) -> None:
+        peers = (SIGNERS[PROVIDER].peer_id, SIGNERS[STRANGER].peer_id)
+        self.take(MembersHeld(self.state.placement.lease_id, peers))
+        assert isinstance(self.state, award.Confirming)
+        assert self.state.placement.members == peers
 
     @rule(honest=st.booleans(), award=st.booleans())
     def declines(self, honest: bool, award: bool) -> None:
@@ -140,6 +149,49 @@ def test_the_undisturbed_way() -> None:
     machine.activates(honest=True, contract=True)
     assert isinstance(machine.state, award.Won)
     assert machine.state.placement == placement
+
+
+def accepted() -> AwardMachine:
+    """Return the award of a member of a gang that its provider holds."""
+    machine = AwardMachine()
+    machine.begin_award(gang=True)
+    machine.accepts(honest=True, award=True)
+    assert not machine.sent_of(LeaseConfirm)
+    return machine
+
+
+def test_a_member_of_a_gang_is_confirmed_with_all_others() -> None:
+    machine = accepted()
+    assert machine.state.deadline_ms == machine.now_ms + GANG_HOLD_MS
+    machine.all_are_held()
+    machine.activates(honest=True, contract=True)
+    assert isinstance(machine.state, award.Won)
+
+
+def test_a_hold_for_a_gang_that_is_not_complete_is_given_back() -> None:
+    machine = accepted()
+    machine.deadline_is_reached(0)
+    assert machine.state == award.Missed(machine.state.placement, 0, is_final=True)
+    (release,) = machine.sent_of(LeaseRelease)
+    assert release.reason == Release.FENCED
+
+
+def test_a_hold_ends_with_its_gang_or_by_its_provider() -> None:
+    machine, other = accepted(), accepted()
+    machine.take(JobCancelled(JOB.job_id, Release.MEMBER_FAILED))
+    assert machine.state == award.Missed(machine.state.placement)
+    (release,) = machine.sent_of(LeaseRelease)
+    assert release.reason == Release.MEMBER_FAILED
+    other.gives_back(honest=True)
+    assert other.state == award.Missed(other.state.placement, DECLINED)
+
+
+def test_a_confirmed_member_that_fails_leaves_no_time_for_another() -> None:
+    for fails in (lambda one: one.deadline_is_reached(0), lambda one: one.gives_back(honest=True)):
+        machine = accepted()
+        machine.all_are_held()
+        fails(machine)
+        assert machine.state.is_final
 
 
 def test_in_a_slow_network_an_award_waits_as_long_as_its_auction_waited() -> None:
