@@ -1,6 +1,6 @@
 """A14: no honest requester is accused, whatever is lost, late or repeated.
 
-Spec: specs/fraud.md.
+Spec: specs/fraud.md#why-an-honest-requester-is-safe.
 """
 
 from collections.abc import Iterator
