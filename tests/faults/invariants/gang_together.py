@@ -1,6 +1,7 @@
 """G1: the members of a gang are confirmed together, and started together once all are ready.
 
-Spec: specs/gangs.md#award-in-two-phases. A message that is repeated after a comparison does not count.
+Spec: specs/gangs.md#award-in-two-phases. A message that is repeated
+after a comparison does not count.
 """
 
 from collections import Counter
