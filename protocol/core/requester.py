@@ -254,6 +254,9 @@ class Requester:
         """Let a gang wait for slots; `because` says why it has found none."""
         if because is None:
             return self.scheduler.enqueue(job, context)
+        stands_by = self.scheduler.auctions.can_take(class_of(job))
+        if job.spec.terms.queue_ms == 0 and not stands_by:  # It asks again in its next attempt.
+            return self.fail(job, because, context)
         return self.scheduler.requeue(job, (because.reason, because.why), context)
 
     # --- leases ---------------------------------------------------------------------------

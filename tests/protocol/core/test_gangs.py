@@ -157,6 +157,18 @@ def test_without_a_replacement_all_holds_are_released_within_their_time() -> Non
     assert not gang.events(0, Retrying), "no attempt has failed"
 
 
+def test_a_gang_that_does_not_wait_asks_again_in_each_attempt() -> None:
+    gang = Gang(queue_ms=0, retries=1)
+    lost = gang.providers[0]
+    gang.network.drop = lambda sender, receiver, message: (
+        sender == lost.name and isinstance(message, AwardAccept | AwardDecline)
+    )
+    gang.run()
+    assert gang.endings() == {Ending.FAILED}
+    assert [len(gang.events(rank, Retrying)) for rank in range(3)] == [1, 1, 1]
+    assert launched(gang.providers) == 0
+
+
 def test_a_member_that_vanishes_between_hold_and_confirmation() -> None:
     gang = Gang(providers=4)
     lost = gang.providers[2]
