@@ -89,15 +89,21 @@ def follow_gang(
 ) -> int:
     """Print the log of a gang's first member to its end, then what became of the others.
 
-    Returns 0 if each exited with 0. Ctrl-C cancels the whole.
+    Returns 0 if each exited with 0, else the code of member 0 or 1. Ctrl-C cancels the whole.
     """
     from node.cli.attach import attach
 
     heading = f"gang {gang['id']}: {gang['size']} members; this is the log of member 0"
     choose_progress(as_json=as_json).note(heading)
     first = node.get(f"/jobs/{members_of(node, gang['id'])[0]['id']}")
-    code = attach(node, first, None, as_json=as_json)
-    return code or follow_array(node, gang, output, as_json=as_json)
+    try:
+        code = attach(node, first, None, as_json=as_json)
+    except CliError:  # It has no exit code; the end of the gang says why.
+        code = exit_codes.OK
+    if code == exit_codes.INTERRUPTED:
+        return code
+    whole = follow_array(node, gang, output, as_json=as_json)
+    return code or whole
 
 
 def watch_array(

@@ -163,18 +163,12 @@ class Auctions:
 
     def take(self, job_class: JobClass) -> list[SoldSlot]:
         """Take the cheapest free slot of a class, or for a gang all of them; none if they lack."""
-        taken = self._choose(job_class)
-        if taken:
-            left = [slot for slot in self._free[job_class.key] if slot not in taken]
-            self._set_free(job_class.key, left)
-        return taken
+        return self._take(job_class, self._choose(job_class))
 
     def take_another(self, job_class: JobClass, call_id: CallId) -> list[SoldSlot]:
         """Take one more free slot of the auction that sold a gang its slots; none if it lacks."""
         usable = [slot for slot in self._usable(job_class) if slot.call_id == call_id]
-        for slot in usable[:1]:
-            self._free[job_class.key].remove(slot)
-        return usable[:1]
+        return self._take(job_class, usable[:1])
 
     def decided(self, slot: SoldSlot) -> Decided:
         """Return the auction that sold a free slot."""
@@ -186,9 +180,9 @@ class Auctions:
         """Keep an auction that has counted an award."""
         self.states[decided.auction.call_id] = decided
 
-    def release(self, slot: SoldSlot) -> None:
-        """Let a sold slot carry another job, unless its auction has lapsed."""
-        if isinstance(self.states.get(slot.call_id), Decided):
+    def release(self, slot: SoldSlot | None) -> None:
+        """Let a sold slot carry another job, unless its auction has lapsed or was forgotten."""
+        if slot is not None and isinstance(self.states.get(slot.call_id), Decided):
             self._add_free(replace(slot, binding=False))
 
     def _add_free(self, slot: SoldSlot) -> None:
@@ -267,6 +261,11 @@ class Auctions:
             slots[: job_class.nodes] for slots in of_call.values() if len(slots) >= job_class.nodes
         ]
         return min(enough, key=lambda slots: sum(s.price.rate for s in slots), default=[])
+
+    def _take(self, job_class: JobClass, slots: list[SoldSlot]) -> list[SoldSlot]:
+        left = [slot for slot in self._free.get(job_class.key, ()) if slot not in slots]
+        self._set_free(job_class.key, left)
+        return slots
 
     def _set_free(self, key: bytes, slots: list[SoldSlot]) -> None:
         if slots:

@@ -34,8 +34,8 @@ class Members(Protocol):
     def note(self, job: Job, following: Job, failed: Failed, context: Context) -> list[Effect]:
         """Report the end of an attempt, and save the job."""
 
-    def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
-        """Let a gang wait for slots; `because` says why it has found none."""
+    def wait(self, job: Job, because: Failed | None, rounds: int, context: Context) -> list[Effect]:
+        """Let a gang wait for slots; `because` says why it found none, so many rounds in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,14 @@ class _Stop:
     following: Job
     """The member that failed, after it: ended, or in its next attempt."""
     failed: Failed
-    release: Release = Release.MEMBER_FAILED
-    is_again: bool = False
-    """Whether it only found no slots: then the same attempt waits again."""
+    found_no_slot: bool = False
+    """Whether that is all: then the same attempt waits again."""
+
+    @property
+    def release(self) -> Release:
+        """What the providers of the other members are told."""
+        cancelled = self.following.ending is Ending.CANCELLED
+        return Release.CANCELLED if cancelled else Release.MEMBER_FAILED
 
 
 class Gangs:
@@ -61,6 +66,8 @@ class Gangs:
         """The open members of each gang by rank."""
         self._stops: dict[bytes, _Stop] = {}
         """The gangs that stop."""
+        self._rounds: dict[bytes, int] = {}
+        """How often in a row a gang has had awards, and not all its slots."""
 
     def add(self, job: Job) -> None:
         """Add an open member."""
@@ -73,6 +80,7 @@ class Gangs:
         if not self._of[gang]:
             del self._of[gang]
             self._stops.pop(gang, None)
+            self._rounds.pop(gang, None)
 
     def of(self, job: Job) -> list[Job]:
         """Return the open members of a job's gang by rank; the job alone if it has none."""
@@ -80,12 +88,19 @@ class Gangs:
             return [job]
         return [self._jobs[job_id] for _, job_id in sorted(self._of[job.spec.gang].items())]
 
-    def join(self, job: Job, failed: Failed) -> tuple[Job, Failed] | None:
+    def fate_of(self, job: Job, failed: Failed) -> tuple[Job, Failed] | None:
         """Return what follows for a member of a gang that stops; None if it does not stop."""
         stop = self._stops.get(job.spec.gang)
         if stop is None:
             return None
         return _follow(job, failed, stop)
+
+    def bound(self, following: Job, failed: Failed) -> tuple[Job, Failed]:
+        """Return what follows a failed attempt: the end, if another member has finished."""
+        is_whole = len(self.of(following)) == following.spec.terms.nodes
+        if following.ending is not Ending.OPEN or not following.spec.gang or is_whole:
+            return following, failed
+        return replace(following, ending=Ending.FAILED), replace(failed, why=failed.why + FINISHED)
 
     def stop(self, following: Job, failed: Failed, context: Context) -> list[Effect]:
         """Stop the other members of a gang after one has failed."""
@@ -93,21 +108,22 @@ class Gangs:
 
     def place_again(self, job: Job, because: Failed, context: Context) -> list[Effect]:
         """Let a gang wait that found no slot for one of its members: no attempt has failed."""
-        return self._stop(_Stop(job, because, is_again=True), context)
+        return self._stop(_Stop(job, because, found_no_slot=True), context)
 
     def cancel(self, job: Job, context: Context) -> list[Effect]:
         """Stop a gang for its user."""
         following = replace(job, ending=Ending.CANCELLED)
         failed = Failed(Failure.CANCELLED, CANCELLED)
-        return self._stop(_Stop(following, failed, Release.CANCELLED), context)
+        return self._stop(_Stop(following, failed), context)
 
-    def leave(self, job: Job, effects: Iterable[Effect], context: Context) -> list[Effect]:
+    def note_done(self, job: Job, effects: Iterable[Effect], context: Context) -> list[Effect]:
         """Stop the gang of a member that is done, if it has ended with an error."""
         if not job.spec.gang:
             return []
         events = [effect.event for effect in effects if isinstance(effect, Report)]
         codes = [event.exit_code for event in events if isinstance(event, Done)]
-        if not any(codes):
+        stop = self._stops.get(job.spec.gang)
+        if not any(codes) or (stop is not None and stop.following.ending is not Ending.OPEN):
             return self.regroup(job, context)
         failed = Failed(Failure.EXITED, f"it ended with exit code {codes[0]}")
         return self.stop(replace(job, ending=Ending.FAILED), failed, context)
@@ -121,12 +137,14 @@ class Gangs:
         del self._stops[gang]
         if not members or stop.following.ending is not Ending.OPEN:
             return []
-        if len(members) < job.spec.terms.nodes:
-            ended = replace(stop.following, ending=Ending.FAILED)
-            failed = replace(stop.failed, why=stop.failed.why + FINISHED)
-            return self.stop(ended, failed, context)
+        if len(members) < job.spec.terms.nodes:  # One has finished since it was told to stop.
+            return self.stop(*self.bound(stop.following, stop.failed), context)
         first = self._jobs[members[0]]
-        return self._members.wait(first, stop.failed if stop.is_again else None, context)
+        if not stop.found_no_slot:
+            self._rounds.pop(gang, None)
+            return self._members.wait(first, None, 0, context)
+        self._rounds[gang] = self._rounds.get(gang, 0) + 1
+        return self._members.wait(first, stop.failed, self._rounds[gang], context)
 
     def recover(self, context: Context) -> list[Effect]:
         """Continue the gangs after a restart: those that were stopping, or waiting for slots."""

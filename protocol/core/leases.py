@@ -113,7 +113,8 @@ class Leases:
         isolated = self._network_lost or not self._connected
         effects: list[Effect] = []
         for lease_id in self.states.take_due(context.now_ms):
-            waits = isolated and isinstance(self.states[lease_id], lease.Watched)
+            # A step may have ended further leases of the list: those of its gang.
+            waits = isolated and isinstance(self.states.get(lease_id), lease.Watched)
             effects += self.step(lease_id, Isolated(lease_id) if waits else event, context)
         return [*effects, *self._reconciler.compare(context)]
 
@@ -186,7 +187,7 @@ class Leases:
         slot = self._slots.pop(terms.lease_id, None)
         if slot is not None and reason in WORTH_RETRYING:  # A losing bid stands by.
             self._auctions.replace(slot, context)
-        elif slot is not None:
+        else:
             self._auctions.release(slot)
         if reason in BROKEN_BY_PROVIDER:
             self._standings.strike(terms.provider, BROKEN, context.now_ms)

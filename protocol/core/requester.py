@@ -203,8 +203,8 @@ class Requester:
         self, job: Job, failed: Failed, context: Context, exit_class: str = ""
     ) -> list[Effect]:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
-        joined = self._gangs.join(job, failed)
-        following, failed = joined or after_failure(job, failed, exit_class)
+        joined = self._gangs.fate_of(job, failed)
+        following, failed = joined or self._gangs.bound(*after_failure(job, failed, exit_class))
         if not joined and following.ending is Ending.OPEN:
             following = replace(following, queued_ms=context.now_ms)
         if following.ending is Ending.OPEN and not job.spec.gang:
@@ -250,14 +250,14 @@ class Requester:
             event = replace(event, reason=Release.SILENT)
         return self.leases.step(terms.lease_id, event, context)
 
-    def wait(self, job: Job, because: Failed | None, context: Context) -> list[Effect]:
-        """Let a gang wait for slots; `because` says why it has found none."""
+    def wait(self, job: Job, because: Failed | None, rounds: int, context: Context) -> list[Effect]:
+        """Let a gang wait for slots; `because` says why it found none, so many rounds in a row."""
         if because is None:
             return self.scheduler.enqueue(job, context)
         stands_by = self.scheduler.auctions.can_take(class_of(job))
         if job.spec.terms.queue_ms == 0 and not stands_by:  # It asks again in its next attempt.
             return self.fail(job, because, context)
-        return self.scheduler.requeue(job, (because.reason, because.why), context)
+        return self.scheduler.requeue(job, (because.reason, because.why), rounds, context)
 
     # --- leases ---------------------------------------------------------------------------
 
@@ -279,11 +279,12 @@ class Requester:
     def finish(self, job_id: JobId, told: Collection[Effect], context: Context) -> list[Effect]:
         """End a job that is done and paid; `told` are the effects of its last step."""
         job = self.jobs[job_id]
-        for peer in nodes_at_fault(job, told):
+        is_told = bool(job.spec.gang and job.spec.place)  # A gang blames once.
+        for peer in () if is_told else nodes_at_fault(job, told):
             self._standings.strike(peer, BROKEN, context.now_ms)
             self._standings.note_job(peer, context.now_ms, succeeded=False)
         ended = self._end(job, Ending.DONE, context)
-        return [*ended, *self._gangs.leave(job, told, context)]
+        return [*ended, *self._gangs.note_done(job, told, context)]
 
     def break_off(
         self, job_id: JobId, failed: Failed, exit_class: str, context: Context

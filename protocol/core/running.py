@@ -85,7 +85,7 @@ class RunningStates(UserDict[K, S]):
     def take_due(self, now_ms: int) -> list[K]:
         """Return the keys of states whose deadline has passed, earliest first.
 
-        The caller must set or delete each of these keys.
+        The caller must set or delete each of these keys; to delete one may delete others.
         """
         return self._deadlines.take_up_to(now_ms)
 

@@ -190,8 +190,7 @@ class Scheduler:
         if isinstance(state, award.Won):
             return [*effects, *self._jobs.begin_lease(placed.job, placed.slot, state, context)]
         if isinstance(event, JobCancelled):
-            if placed.slot is not None:
-                self.auctions.release(placed.slot)
+            self.auctions.release(placed.slot)
             failed = Failed(Failure.CANCELLED, CANCELLED)
             return [*effects, *self._jobs.fail(placed.job, failed, context)]
         # It may have declined because it has just accepted another award of ours.
@@ -342,6 +341,10 @@ class Scheduler:
     def _miss(self, placed: Placed, missed: award.Missed, context: Context) -> list[Effect]:
         """Give a job another slot after its award failed, or let it wait for one."""
         job, slot = placed.job, placed.slot
+        if missed.is_final and not missed.fault:  # It held its slot; others of the gang had none.
+            self.auctions.release(slot)
+            why = "not all members found a slot in time"
+            return self._gangs.place_again(job, Failed(Failure.EXHAUSTED, why), context)
         passed = self.auctions.replace(slot, context) if slot is not None else 1
         job_class = class_of(job)
         bidders = f"{passed} winning bidder{'s' if passed > 1 else ''}"
@@ -354,24 +357,28 @@ class Scheduler:
             return self._award([job], slots, context)
         if job.spec.terms.queue_ms == 0 and not self.auctions.can_take(job_class):
             return self._jobs.fail(job, Failed(*because), context)
-        return self.requeue(job, because, context)
+        return self.requeue(job, because, 0, context)
 
-    def requeue(self, job: Job, because: tuple[Failure, str], context: Context) -> list[Effect]:
-        """Let a job wait that found no slot; without standbys it does not call again at once."""
+    def requeue(
+        self, job: Job, because: tuple[Failure, str], rounds: int, context: Context
+    ) -> list[Effect]:
+        """Let a job wait that found no slot; a gang did so `rounds` times in a row."""
         effects, job_class = self.enqueue(job, context), class_of(job)
         if self.auctions.can_take(job_class):
             return effects
-        self._pause(job_class, because, BUSY_MS_MAX, context)
-        return [*effects, *self._report_queued(job, *because)]
+        self._pause(job_class, because, BUSY_MS_MAX, context, rounds)
+        return [*effects, *(self._report_queued(job, *because) if rounds <= 1 else [])]
 
     # --- waiting --------------------------------------------------------------------------
 
     def _pause(
-        self, job_class: JobClass, because: tuple[Failure, str], longest_ms: int, context: Context
-    ) -> None:
+        self, job_class: JobClass, because: tuple[Failure, str], longest_ms: int, context: Context,
+        rounds: int = 0,
+    ) -> None:  # fmt: skip
         """Let the jobs of a class wait, longer after each failure, with jitter."""
         key = job_class.block_key
-        pause_ms = min(BUSY_MS_MIN << min(self.queue.failures(key), 10), BUSY_MS_MAX, longest_ms)
+        failures = min(max(self.queue.failures(key), rounds), 10)
+        pause_ms = min(BUSY_MS_MIN << failures, BUSY_MS_MAX, longest_ms)
         seed = job_class.key + context.now_ms.to_bytes(8)
         jitter = context.signer.secret(b"pause", seed)[0]
         pause_ms = max(BUSY_MS_MIN, pause_ms * (192 + jitter // 2) // 256)

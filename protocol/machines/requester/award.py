@@ -191,6 +191,8 @@ def take_release(state: Open, event: Signed[LeaseRelease], context: Context) -> 
     """End the award: the provider gave the lease back, or its hold has expired."""
     if event.signer != state.placement.provider:
         return state, ()
+    if isinstance(state, Accepted) and event.message.reason == Release.EXPIRED:
+        return _miss(Missed(state.placement))  # It held its slot as long as it had to.
     return _miss(_declined(state.placement))
 
 

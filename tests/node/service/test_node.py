@@ -23,6 +23,8 @@ async def test_status_counts_also_after_a_restart(pair: LocalPair) -> None:
     await pair.phase(failed, "cancelled")
     await pair.running()
     for _ in range(2):
+        # An event is on the disk before it counts.
+        await until(lambda: pair.ada.node.service.status().jobs.running == 1)
         status = pair.ada.node.service.status()
         jobs = status.jobs
         assert (jobs.done, jobs.cancelled, jobs.running) == (1, 1, 1)

@@ -6,66 +6,27 @@ Spec: specs/gangs.md.
 import pytest
 
 from protocol.core.jobs import Ending
-from protocol.machines.events import Announced, Awarded, Done, Failed, Queued, Retrying, Running
+from protocol.machines.events import (
+    Announced,
+    Awarded,
+    Done,
+    Failed,
+    Queued,
+    Retrying,
+    Running,
+)
 from protocol.machines.requester import award, lease
 from protocol.values.ids import JobId
-from protocol.values.limits import CONFIRM_MS, GANG_HOLD_MS, HELD_MS, SUSPECT_MS
+from protocol.values.limits import GANG_HOLD_MS, HELD_MS
 from protocol.values.reasons import Failure
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
-    LeaseActive,
-    LeaseConfirm,
     Ready,
 )
+from tests.simulated_gang import JOB_MS, Gang, launched
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
 from tests.simulated_node import Node
-
-JOB_MS = 30_000
-
-
-class Gang:
-    """A gang of a requester among providers with one processor each."""
-
-    def __init__(self, nodes: int = 3, providers: int = 3, **terms: int) -> None:
-        self.network = SimulatedNetwork(job_ms=JOB_MS)
-        self.providers = [
-            self.network.add(f"p{number}", provider_policy(cpu=1_000 + number, cpus=1))
-            for number in range(providers)
-        ]
-        self.ann = self.network.add("ann")
-        self.network.meet()
-        self.members = self.network.submit_gang(self.ann, job_spec(nodes=nodes, **terms))
-
-    def events(self, rank: int, kind: type) -> list[object]:
-        happened = self.ann.disk.events.get(self.members[rank], [])
-        return [event for event in happened if isinstance(event, kind)]
-
-    def ended(self) -> bool:
-        return all(self.network.ended(self.ann, member) for member in self.members)
-
-    def endings(self) -> set[Ending]:
-        return {self.ann.job(member).ending for member in self.members}
-
-    def run(self, limit_ms: int = 120_000) -> None:
-        assert self.network.run_until(self.ended, limit_ms)
-        self.network.run(60_000)
-        self.check_nothing_is_held()
-
-    def until(self, kind: type, rank: int = 0) -> None:
-        assert self.network.run_until(lambda: bool(self.events(rank, kind)))
-
-    def check_nothing_is_held(self) -> None:
-        requester = self.ann.core.requester
-        assert not requester.leases.states
-        assert not requester.jobs
-        assert not requester.scheduler.awards.states
-        for node in filter(lambda node: node.alive, self.providers):
-            assert node.core.provider.left(node.policy.capacity) == node.policy.capacity
-
-
-def launched(nodes: list[Node]) -> int:
-    return sum(len(node.launched) for node in nodes)
 
 
 def test_all_members_run_at_the_same_time_each_on_its_slot() -> None:
@@ -169,57 +130,6 @@ def test_a_gang_that_does_not_wait_asks_again_in_each_attempt() -> None:
     assert launched(gang.providers) == 0
 
 
-def test_a_member_that_vanishes_between_hold_and_confirmation() -> None:
-    gang = Gang(providers=4)
-    lost = gang.providers[2]
-    gang.network.drop = lambda sender, receiver, message: (
-        lost.name in {sender, receiver} and isinstance(message, LeaseConfirm | LeaseActive)
-    )
-    gang.run()
-    assert gang.endings() == {Ending.DONE}
-    assert launched([lost]) == 0
-    assert launched(gang.providers) == 3
-
-
-def test_a_member_that_fails_stops_the_others_and_all_start_again() -> None:
-    gang = Gang(providers=4)
-    gang.until(Running)
-    victim = next(node for node in gang.providers if node.containers)
-    gang.network.crash(victim, machine=True)
-    gang.run()
-    assert gang.endings() == {Ending.DONE}
-    retries = [gang.events(rank, Retrying) for rank in range(3)]
-    assert [len(each) for each in retries] == [1, 1, 1]
-    reasons = sorted(each[0].reason for each in retries)
-    assert reasons == [Failure.MEMBER_FAILED, Failure.MEMBER_FAILED, Failure.PROVIDER_LOST]
-    assert all(gang.ann.job(member).attempt == 1 for member in gang.members)
-
-
-def test_without_retries_the_failure_of_one_is_the_failure_of_all() -> None:
-    gang = Gang(providers=4, retries=0)
-    gang.until(Running)
-    victim = next(node for node in gang.providers if node.containers)
-    gang.network.crash(victim, machine=True)
-    gang.run()
-    failures = [gang.events(rank, Failed)[0] for rank in range(3)]
-    reasons = sorted(each.reason for each in failures)
-    assert reasons == [Failure.MEMBER_FAILED, Failure.MEMBER_FAILED, Failure.PROVIDER_LOST]
-    assert all("silent" in each.why or "member" in each.why for each in failures)
-
-
-def test_a_gang_of_which_one_has_finished_cannot_start_again() -> None:
-    gang = Gang(providers=4)
-    gang.until(Running)
-    victim = next(node for node in gang.providers if node.containers)
-    gang.network.run(JOB_MS - 1_000)
-    gang.network.crash(victim, machine=True)
-    gang.run()
-    assert gang.endings() == {Ending.DONE, Ending.FAILED}
-    (failed,) = (one for rank in range(3) for one in gang.events(rank, Failed))
-    assert failed.reason is Failure.MEMBER_FAILED
-    assert "another member has finished" in failed.why
-
-
 def test_a_member_that_ends_with_an_error_ends_the_gang() -> None:
     gang = Gang()
     gang.network.exit_codes["p1"] = 3
@@ -247,17 +157,6 @@ def test_a_waiting_gang_is_cancelled() -> None:
     assert gang.endings() == {Ending.CANCELLED}
 
 
-@pytest.mark.parametrize("after_ms", range(0, 2_600, 130))
-def test_a_requester_that_crashes_at_any_time_runs_its_gang_once(after_ms: int) -> None:
-    gang = Gang()
-    gang.network.run(after_ms)
-    gang.network.crash(gang.ann)
-    gang.network.run(1_500)
-    gang.network.restart(gang.ann)
-    gang.run(300_000)
-    assert gang.endings() == {Ending.DONE}
-
-
 def test_two_gangs_that_want_the_same_nodes_both_run() -> None:
     network = SimulatedNetwork(seed=4, delay_ms=(5, 60))
     providers = [network.add(f"p{n}", provider_policy(cpus=1)) for n in range(4)]
@@ -273,36 +172,6 @@ def test_two_gangs_that_want_the_same_nodes_both_run() -> None:
 def test_a_gang_holds_for_less_time_than_its_providers() -> None:
     assert 0 < GANG_HOLD_MS < HELD_MS
     assert award.LONGEST_MS[award.Accepted] == GANG_HOLD_MS
-
-
-def test_the_bill_of_a_lost_provider_is_not_waited_for() -> None:
-    network = SimulatedNetwork(job_ms=JOB_MS)
-    providers = [network.add(name, provider_policy(cpus=2)) for name in ("ben", "cleo", "dan")]
-    ann = network.add("ann")
-    network.meet()
-    members = network.submit_gang(ann, job_spec(nodes=4))
-    assert network.run_until(lambda: launched(providers) == 4)
-    victim = next(node for node in providers if len(node.containers) == 2)
-    network.drop = lambda sender, receiver, message: victim.name in {sender, receiver}
-    at_ms = network.now_ms
-    assert network.run_until(lambda: launched(providers) == 8)
-    assert network.now_ms - at_ms < SUSPECT_MS + CONFIRM_MS + 3_000
-    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
-
-
-def test_all_members_continue_from_their_checkpoints() -> None:
-    gang = Gang(providers=4, checkpoint_ms=5_000)
-    gang.until(Running)
-    gang.network.run(12_000)
-    victim = next(node for node in gang.providers if node.containers)
-    gang.network.crash(victim, machine=True)
-    gang.until(Retrying)
-    assert gang.network.run_until(lambda: len(gang.events(0, Running)) == 2)
-    leases = gang.ann.core.requester.leases.states.values()
-    assert [bool(held.lease.workload.resume) for held in leases] == [True] * 3
-    assert all(len(held.lease.workload.members) == 3 for held in leases)
-    gang.run()
-    assert gang.endings() == {Ending.DONE}
 
 
 def test_all_members_are_in_the_cheapest_region_that_has_room() -> None:

@@ -41,9 +41,9 @@ def decide(state: Opening, context: Context) -> Step:
     auction = state.auction
     call = auction.call
     tie_break = state.commit_set if state.commitments else ContentId(auction.call_id)
-    # In Profile V the set was closed to others: whoever is in it may win.
+    # In Profile V whoever is in the closed set may win.
     bidders = state.offers if state.commitments else welcome(state.offers, context)
-    if call.gang and sum(offer.bid.slots for offer in bidders) < call.slots:
+    if call.gang and not shares_of(call, rank(call, tie_break, bidders)):
         bidders = state.offers
     ranking = rank(call, tie_break, bidders)
     unopened = max(0, len(state.commitments) - len(state.offers))

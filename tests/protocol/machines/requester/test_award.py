@@ -183,6 +183,10 @@ def test_a_hold_ends_with_its_gang_or_by_its_provider() -> None:
     (release,) = machine.sent_of(LeaseRelease)
     assert release.reason == Release.MEMBER_FAILED
     other.gives_back(honest=True)
+    assert other.state == award.Missed(other.state.placement), "it held its slot long enough"
+    other = accepted()
+    stopping = LeaseRelease(other.state.placement.lease_id, Release.STOPPING)
+    other.take(signed_by(PROVIDER, stopping))
     assert other.state == award.Missed(other.state.placement, DECLINED)
 
 
