@@ -167,7 +167,7 @@ class Core:
 
     def place_of(self, *job_ids: JobId) -> QueuePlace | None:
         """Return the place in the queue of the first of some jobs; None if none of them waits."""
-        return self.requester.scheduler.queue.place_of(*job_ids)
+        return self.requester.place_of(*job_ids)
 
     def advise(self, spec: JobSpec, avoid: tuple[PeerId, ...], now_ms: int) -> Advice:
         """Return how the known nodes relate to a job, submitted or not."""

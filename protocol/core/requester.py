@@ -1,6 +1,7 @@
 """The requester half of the core: the user's jobs, from the queue to their receipts.
 
-Spec: specs/core.md#jobs. An open job is with the scheduler, or has one lease.
+Spec: specs/core.md#jobs. An open job is with the scheduler, has one lease, or is a member of a gang
+whose first member waits for all.
 """
 
 from collections.abc import Collection, Iterable
@@ -21,6 +22,7 @@ from protocol.core.jobs import (
     workload_of,
 )
 from protocol.core.leases import Leases
+from protocol.core.queue import QueuePlace
 from protocol.core.running import earliest
 from protocol.core.scheduler import Scheduler
 from protocol.core.standings import Standings
@@ -139,6 +141,15 @@ class Requester:
         """Return whether this node has a lease with a provider."""
         return self.leases.has_any_of(peer)
 
+    def place_of(self, *job_ids: JobId) -> QueuePlace | None:
+        """Return the place in the queue of the first of some jobs; None if none of them waits.
+
+        The first member of a gang waits for all.
+        """
+        gangs = (self.jobs[one] for one in job_ids if one in self.jobs and self.jobs[one].spec.gang)
+        firsts = {self._gangs.of(member)[0].job_id for member in gangs}
+        return self.scheduler.queue.place_of(*job_ids, *firsts)
+
     def concerns(self, lease_id: LeaseId) -> bool:
         """Return whether this node is the requester of a lease."""
         return lease_id in self.leases.states or lease_id in self.scheduler.awards.states
@@ -152,7 +163,7 @@ class Requester:
     ) -> list[Effect]:
         """Continue from the saved state.
 
-        A job without award or lease waits in the queue: its auction binds nobody.
+        A job or gang without award or lease waits in the queue: its auction binds nobody.
         """
         for job in jobs:
             if job.ending is Ending.OPEN:

@@ -69,6 +69,8 @@ def test_nobody_starts_before_all_are_ready() -> None:
 def test_a_gang_larger_than_the_network_waits_and_says_so() -> None:
     gang = Gang(nodes=4, queue_ms=300_000)
     gang.network.run(10_000)
+    places = {gang.ann.core.place_of(member) for member in gang.members}
+    assert [place.place for place in places if place] == [1], "the first waits for all"
     for rank in range(4):
         (queued,) = gang.events(rank, Queued)
         assert queued.reason is Failure.NO_MATCH
