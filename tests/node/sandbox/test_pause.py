@@ -83,10 +83,12 @@ SELF_RESUMING = """
 import ctypes, signal, time
 signal.signal(signal.SIGCONT, lambda *_: None)  # What is ignored is not sent again.
 libc = ctypes.CDLL(None, use_errno=True)
-timer, event = ctypes.c_void_p(), (ctypes.c_int * 16)(0, 0, signal.SIGCONT, 0)
-assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
-every = (ctypes.c_long * 4)(0, 10_000_000, 0, 10_000_000)
-assert libc.timer_settime(timer, 0, every, None) == 0
+event = (ctypes.c_int * 16)(0, 0, signal.SIGCONT, 0)
+# Many timers: SIGSTOP discards a pending SIGCONT, and a timer whose signal was discarded is dead.
+for number in range(1, 200):
+    timer, once = ctypes.c_void_p(), (ctypes.c_long * 4)(0, 0, *divmod(number * 10**8, 10**9))
+    assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
+    assert libc.timer_settime(timer, 0, once, None) == 0
 print("ready", flush=True)
 while True: time.sleep(1)
 """
