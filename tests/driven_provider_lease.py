@@ -30,6 +30,7 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    SlotFreed,
     StateHeard,
     StopRequested,
 )
@@ -64,6 +65,7 @@ from tests.strategies import SIGNERS
 
 REQUESTER = SIGNERS[1]
 LEASE = LeaseId(digest_of(b"lease"))
+BEFORE = LeaseId(digest_of(b"the lease before it on its slot"))
 RATE = 3_333
 USAGE_MS_MAX = 60_000
 ATTEMPT = 2
@@ -87,22 +89,25 @@ class ServingMachine(Driven):
 
     silent_steps_max = 600  # 40 minutes of heartbeats while it is paused.
 
-    @initialize(ahead=st.integers(0, 6), saves=st.booleans())
-    def hold(self, ahead: int, saves: bool = False) -> None:
+    @initialize(ahead=st.integers(0, 7), saves=st.booleans(), follows=st.booleans())
+    def hold(self, ahead: int, saves: bool = False, follows: bool = False) -> None:
         """Take some steps of an undisturbed lease, so that all of its states are explored.
 
-        `saves`: the job has checkpoints.
+        `saves`: the job has checkpoints. `follows`: another lease uses its slot at first.
         """
         self.workload = SAVING if saves else WORKLOAD
         self.launches = self.said_before = 0
         self.unpaid_since_ms: int | None = None
         award = ContentId(digest_of(b"award"))
-        self.begin(*lease.hold_award(HOLD, award, 6_000, self.context))
+        hold = replace(HOLD, after=BEFORE) if follows else HOLD
+        self.begin(*lease.hold_award(hold, award, 6_000, self.context))
         undisturbed = [
             lambda: self.confirmed(True), lambda: self.deployed(2, 0),
             lambda: self.prepared(False, ""), lambda: self.told_to_start(ATTEMPT),
             self.container_starts, lambda: self.container_exits(0, 9_000, ""),
         ]  # fmt: skip
+        if follows:
+            undisturbed.insert(4, self.slot_is_freed)
         for step in undisturbed[:ahead]:
             self.time_passes(1_000)
             step()
@@ -167,6 +172,13 @@ class ServingMachine(Driven):
             lie = Receipt(LEASE, self.contract, *[SIGNERS[1].peer_id] * 2, 0, 0, 0, 0, b"")
             self.hear(proposed if own else lie)
             assert isinstance(self.state, Ended) == own
+
+    @rule()
+    def slot_is_freed(self) -> None:
+        if self.state.hold.after:
+            started = getattr(self.state, "told_to_start", False)
+            self.take(SlotFreed(LEASE))
+            assert isinstance(self.state, Serving) == started
 
     # Inputs of its own sandbox and owner, at any time.
 
@@ -314,7 +326,9 @@ class ServingMachine(Driven):
     def keeps_its_capacity_until_the_container_is_gone(self) -> None:
         if self.state is not None:
             free = isinstance(self.state, Settling | Ended)
-            assert (lease.reserved(self.state) is None) == free
+            not_yet = bool(self.state.hold.after)
+            assert (lease.reserved(self.state) is None) == (free or not_yet)
+            assert not not_yet or isinstance(self.state, lease.Unstarted | Ended)
 
 
 def listing_of(number: int) -> BlobRef:
@@ -322,7 +336,7 @@ def listing_of(number: int) -> BlobRef:
     return BlobRef(digest_of(b"checkpoint %d" % number), 64)
 
 
-def after(steps: int, *, saves: bool = False) -> ServingMachine:
+def after(steps: int, *, saves: bool = False, follows: bool = False) -> ServingMachine:
     machine = ServingMachine()
-    machine.hold(ahead=steps, saves=saves)
+    machine.hold(ahead=steps, saves=saves, follows=follows)
     return machine

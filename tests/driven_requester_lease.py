@@ -26,6 +26,7 @@ from protocol.machines.inputs import (
     OutputsLost,
     PeerAnswered,
     PeerDisconnected,
+    SlotFreed,
     StateHeard,
 )
 from protocol.machines.requester import lease
@@ -126,6 +127,13 @@ class LeaseMachine(Driven):
     @rule(reason=st.integers(1, 20))
     def given_back(self, reason: int) -> None:
         self.hear(LeaseRelease(LEASE, reason, ""))
+
+    @rule(ago_ms=st.integers(-5_000, 20_000))
+    def slot_is_freed(self, ago_ms: int) -> None:
+        before = getattr(self.state, "since_ms", 0)
+        self.take(SlotFreed(LEASE, self.now_ms - ago_ms))
+        after_ms = getattr(self.state, "since_ms", 0)
+        assert before <= after_ms <= max(before, self.now_ms)
 
     @rule(usage_ms=USAGES, signed=st.booleans())
     def released(self, usage_ms: int, signed: bool) -> None:

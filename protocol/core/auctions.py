@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from protocol.core.candidates import Candidates
 from protocol.core.jobs import BlockKey, Job, JobClass, call_for
-from protocol.core.running import RunningStates
+from protocol.core.running import RunningStates, keep_newest
+from protocol.core.slots_in_use import SlotsInUse
 from protocol.core.standings import Standings
 from protocol.core.windows import Windows
 from protocol.machines.context import Context
@@ -22,7 +23,7 @@ from protocol.machines.table import count_illegal, step
 from protocol.rules.pricing import Cap
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import BROKEN
-from protocol.values.ids import CallId, JobId, PeerId
+from protocol.values.ids import NO_LEASE, CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
@@ -59,6 +60,7 @@ class Auctions:
         """The auctions that take bids, with the job that each begins with."""
         self._free: dict[bytes, list[SoldSlot]] = {}
         """Sold slots that carry no job, by the key of their class."""
+        self._in_use = SlotsInUse()
         self._supply: dict[BlockKey, int] = {}
         self._windows = Windows()
         self._called = 0
@@ -140,9 +142,9 @@ class Auctions:
 
     # --- slots ----------------------------------------------------------------------------
 
-    def any_free(self) -> bool:
-        """Return whether any class has a free slot."""
-        return bool(self._free)
+    def any_slots(self) -> bool:
+        """Return whether any class has a slot for its next job, free or in use by a short one."""
+        return bool(self._free) or self._in_use.any_open()
 
     def can_take(self, job_class: JobClass) -> bool:
         """Return whether a class has slots for its next job."""
@@ -161,14 +163,39 @@ class Auctions:
         """Return how many slots bidders had left after the last auction for a demand."""
         return self._supply.get(job_class.block_key, 1)
 
-    def take(self, job_class: JobClass) -> list[SoldSlot]:
-        """Take the cheapest free slot of a class, or for a gang all of them; none if they lack."""
-        return self._take(job_class, self._choose(job_class))
+    def take(self, job_class: JobClass, *, ahead: bool = False) -> list[SoldSlot]:
+        """Take the cheapest free slot of a class, or for a gang all of them; none if they lack.
+
+        `ahead`: take one on which a short job still runs, if none is free.
+        """
+        free = self._take(job_class, self._choose(job_class))
+        return free or (self._take_ahead(job_class) if ahead else [])
 
     def take_another(self, job_class: JobClass, call_id: CallId) -> list[SoldSlot]:
         """Take one more free slot of the auction that sold a gang its slots; none if it lacks."""
         usable = [slot for slot in self._usable(job_class) if slot.call_id == call_id]
         return self._take(job_class, usable[:1])
+
+    def begin_use(self, lease_id: LeaseId, slot: SoldSlot) -> None:
+        """Note that a container runs on a slot."""
+        if slot.call_id in self._classes:
+            self._in_use.begin(self._classes[slot.call_id].key, lease_id, slot)
+
+    def end_use(self, lease_id: LeaseId, slot: SoldSlot, usage_ms: int) -> bool:
+        """Note that a lease no longer uses its slot; return whether a successor has it.
+
+        `usage_ms` is how long its job took; 0 if it did not run to its end.
+        """
+        if slot.call_id not in self._classes:
+            return False
+        key = self._classes[slot.call_id].key
+        if usage_ms:
+            self._in_use.note_length(key, usage_ms)
+        return self._in_use.end(key, lease_id)
+
+    def give_back(self, slot: SoldSlot) -> bool:
+        """Give up a slot that was taken ahead; return False if it is in use no more, and ours."""
+        return self._in_use.give_back(slot)
 
     def decided(self, slot: SoldSlot) -> Decided:
         """Return the auction that sold a free slot."""
@@ -182,8 +209,10 @@ class Auctions:
 
     def release(self, slot: SoldSlot | None) -> None:
         """Let a sold slot carry another job, unless its auction has lapsed or was forgotten."""
-        if slot is not None and isinstance(self.states.get(slot.call_id), Decided):
-            self._add_free(replace(slot, binding=False))
+        if slot is None or self.give_back(slot):
+            return
+        if isinstance(self.states.get(slot.call_id), Decided):
+            self._add_free(replace(slot, binding=False, after=NO_LEASE))
 
     def _add_free(self, slot: SoldSlot) -> None:
         self._free.setdefault(self._classes[slot.call_id].key, []).append(slot)
@@ -267,6 +296,20 @@ class Auctions:
         self._set_free(job_class.key, left)
         return slots
 
+    def _take_ahead(self, job_class: JobClass) -> list[SoldSlot]:
+        """Take the cheapest slot on which a short job of a class still runs.
+
+        The slots of a gang are free at the same time, or not at all.
+        """
+        while job_class.nodes == 1:
+            slot = self._in_use.take(job_class.key, job_class.avoid)
+            if slot is None:
+                break
+            if isinstance(self.states.get(slot.call_id), Decided):
+                return [slot]
+            self._in_use.give_back(slot)  # Its auction has lapsed.
+        return []
+
     def _set_free(self, key: bytes, slots: list[SoldSlot]) -> None:
         if slots:
             self._free[key] = slots
@@ -278,8 +321,7 @@ class Auctions:
         self._supply.pop(key, None)
         left = auction.supply_of(state) - len(state.sold) if isinstance(state, Decided) else 1
         self._supply[key] = left
-        if len(self._supply) > DEMANDS_REMEMBERED:
-            del self._supply[next(iter(self._supply))]
+        keep_newest(self._supply, DEMANDS_REMEMBERED)
 
     def _forget_class(self) -> None:
         """Forget the class of the oldest call that is over."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final
 
+from protocol.core.running import keep_newest
 from protocol.machines.context import Context
 from protocol.machines.provider import bidding
 from protocol.rules.fraud import Finding, Fraud
@@ -88,8 +89,7 @@ class BidHistory:
                 refused, ask=bid.ask, slots=bid.slots, result=BidResult.OPEN, refusal=None,
                 why="the auction has not ended",
             )  # fmt: skip
-        if len(self._answers) > ANSWERS_MAX:
-            del self._answers[next(iter(self._answers))]
+        keep_newest(self._answers, ANSWERS_MAX)
 
     def hear(self, event: Signed[CommitSet | Outcome | Cancel], own: PeerId) -> None:
         """Note how an auction ended, if its requester says so."""

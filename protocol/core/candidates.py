@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from protocol.core.directory import Directory
 from protocol.core.jobs import Job
+from protocol.core.running import keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.advice import Advice, advise
@@ -191,6 +192,5 @@ def _recent(
     if told is None or not told[0] <= context.now_ms < told[0] + EXPLANATION_MS:
         told = context.now_ms, find(*asked, context)
     answers[asked] = told
-    if len(answers) > EXPLANATIONS_MAX:
-        del answers[next(iter(answers))]
+    keep_newest(answers, EXPLANATIONS_MAX)
     return told[1]

@@ -196,6 +196,8 @@ def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, 
     `exit_class` says how the job ended, if it ended by itself.
     """
     reason, provider = failed.reason, failed.provider
+    if reason is Failure.SLOT_BUSY:  # Nothing failed: it waits for another slot.
+        return replace(job, attempt=job.attempt + 1), failed
     # A job that ended by itself has a budget of its own, to which its lease keeps.
     of_nodes = sum(one.reason is not Failure.EXITED for one in job.failures)
     spent = reason is not Failure.EXITED and of_nodes >= job.spec.terms.retries

@@ -21,6 +21,7 @@ from protocol.machines.inputs import (
     PeerAnswered,
     PeerConnected,
     PeerDisconnected,
+    SlotFreed,
     StateHeard,
 )
 from protocol.machines.requester import lease
@@ -29,6 +30,7 @@ from protocol.machines.table import count_illegal, step
 from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.limits import SUCCESSOR_MS
 from protocol.values.reasons import Failure, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import Heartbeat, LeaseEntry, LeaseRelease, LeaseStates
@@ -73,7 +75,9 @@ class Leases:
         self._jobs = jobs
         self._lease_of: dict[JobId, LeaseId] = {}
         self._slots: dict[LeaseId, SoldSlot] = {}
-        """The slot that each lease uses; none after a restart."""
+        """The slot that each lease uses, or will; none after a restart."""
+        self._successors: dict[LeaseId, LeaseId] = {}
+        """The lease that gets the slot of another one next, by the other."""
         self._reconciler = Reconciler(self.states)
         self._network_lost = False
         """Whether no peer answered when one was probed."""
@@ -154,8 +158,10 @@ class Leases:
         before = self.states[lease_id]
         count_illegal(self._illegal, "requester-lease", lease.ILLEGAL, before, event)
         state, effects = step(lease.TRANSITIONS, before, event, context)
-        if isinstance(state, lease.Fetched | lease.Closed) and lease_id in self._slots:
-            self._auctions.release(self._slots.pop(lease_id))  # The container has exited.
+        if isinstance(state, lease.Fetched) and isinstance(before, lease.MayRun):
+            effects = (*effects, *self._free_slot(state, context))
+        elif isinstance(before, lease.Launching) and isinstance(state, lease.Executing):
+            self._note_running(lease_id)
         match state:
             case lease.Closed(terms):
                 self._remove(terms)
@@ -182,13 +188,37 @@ class Leases:
                 effects += self.step(entry.lease_id, heard, context)
         return effects
 
-    def _give_up_slot(self, terms: lease.Lease, reason: Failure, context: Context) -> None:
-        """Replace the slot of a provider that failed, or let it carry another job."""
+    def _note_running(self, lease_id: LeaseId) -> None:
+        if lease_id in self._slots:
+            self._auctions.begin_use(lease_id, self._slots[lease_id])
+
+    def _free_slot(self, state: lease.Fetched, context: Context) -> list[Effect]:
+        """Let the slot of a container that has exited carry another job."""
+        terms, usage_ms = state.lease, state.completed.usage_ms
         slot = self._slots.pop(terms.lease_id, None)
-        if slot is not None and reason in WORTH_RETRYING:  # A losing bid stands by.
-            self._auctions.replace(slot, context)
-        else:
+        if slot is not None and not self._auctions.end_use(terms.lease_id, slot, usage_ms):
             self._auctions.release(slot)
+        following = self._successors.pop(terms.lease_id, None)
+        if following is None:
+            return []
+        # Its usage is counted after ours: no time of the slot is paid twice.
+        return self.step(following, SlotFreed(following, state.since_ms + usage_ms), context)
+
+    def _give_up_slot(self, terms: lease.Lease, reason: Failure, context: Context) -> None:
+        """Replace the slot of a provider that failed, or let it carry another job.
+
+        If another lease has it too, that lease decides: the one after it, or the one before it.
+        """
+        slot = self._slots.pop(terms.lease_id, None)
+        if slot is not None:
+            usage_ms = SUCCESSOR_MS if reason is Failure.SLOT_BUSY else 0
+            has_successor = self._auctions.end_use(terms.lease_id, slot, usage_ms)
+            if has_successor or self._auctions.give_back(slot):
+                pass
+            elif reason in WORTH_RETRYING:  # A losing bid stands by.
+                self._auctions.replace(slot, context)
+            else:
+                self._auctions.release(slot)
         if reason in BROKEN_BY_PROVIDER:
             self._standings.strike(terms.provider, BROKEN, context.now_ms)
         if reason in FAILED_BY_PROVIDER:
@@ -198,8 +228,11 @@ class Leases:
         terms = state.lease
         self.states[terms.lease_id] = state
         self._lease_of[terms.job_id] = terms.lease_id
+        if terms.after:
+            self._successors[terms.after] = terms.lease_id
         self._reconciler.add(terms.provider, terms.lease_id, context)
 
     def _remove(self, terms: lease.Lease) -> None:
         del self.states[terms.lease_id], self._lease_of[terms.job_id]
+        self._successors.pop(terms.after, None)
         self._reconciler.remove(terms.provider, terms.lease_id)

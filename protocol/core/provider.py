@@ -7,27 +7,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocol.core.bid_history import BidHistory
+from protocol.core.call_limits import CallLimits
 from protocol.core.presence import record_of
-from protocol.core.running import RunningStates, earliest
+from protocol.core.running import RunningStates, earliest, keep_newest
 from protocol.core.standings import Standings
 from protocol.core.unpaid import Unpaid
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Accuse, Effect, Learn, Send, Settle
-from protocol.machines.inputs import DeadlineReached, PauseDenied, StateHeard, StopRequested
+from protocol.machines.inputs import (
+    DeadlineReached,
+    PauseDenied,
+    SlotFreed,
+    StateHeard,
+    StopRequested,
+)
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
-from protocol.rules.bucket import Bucket, draw, full_bucket, refund
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, fits
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import is_refused
-from protocol.values.ids import CallId, LeaseId, PeerId, lease_id_of
+from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import (
-    ALL_CALLS_BURST,
-    ALL_CALLS_PER_MINUTE,
     BIDDINGS_MAX,
-    CALLS_BURST,
-    CALLS_PER_MINUTE,
     HINTED_MAX,
     HINTS_MAX,
 )
@@ -73,6 +75,8 @@ class Provider:
         """The total capacity and the free part of it, until a lease changes."""
         self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
         """Leases whose release arrived before their award: messages can overtake each other."""
+        self._successors: dict[LeaseId, LeaseId] = {}
+        """The lease that takes over the capacity of another one, by the other."""
         self._standing_by: dict[CallId, None] = {}
         """Auctions in which our bid no longer binds us, the oldest first."""
         self._awards: dict[CallId, set[int]] = {}
@@ -82,9 +86,7 @@ class Provider:
         """
         self._refused: dict[tuple[PeerId, Resources], CallId] = {}
         """The last call of each requester and demand that was refused as busy."""
-        self._buckets: dict[PeerId, Bucket] = {}
-        self._common: dict[bool, Bucket] = {}
-        """One bucket for all settled requesters, one for all strangers."""
+        self._calls = CallLimits()
 
     def left(self, total: Capacity) -> Capacity:
         """Return the capacity that no lease has reserved. An open bid reserves nothing."""
@@ -123,7 +125,7 @@ class Provider:
             # A later award finds no bid and is declined.
             self.biddings.clear()
             self._standing_by.clear()
-            for lease_id in list(self.leases):
+            for lease_id in reversed(list(self.leases)):  # Successors first: none takes over now.
                 effects += self._step_lease(lease_id, event, context)
         else:
             effects += self._step_lease(event.lease_id, event, context)
@@ -183,7 +185,7 @@ class Provider:
             return []
         if not fits(demand_of_call(event.message), own, record_of(context, 1)):
             return []
-        if not self._may_call(event.signer, context):
+        if not self._calls.admit(event.signer, context):
             return []
         free, denied = self._free(context), self._denial(event.signer, context)
         state, effects = (
@@ -197,8 +199,7 @@ class Provider:
             self.biddings[call_id] = state
         elif busy:
             self._refused[event.signer, event.message.resources] = call_id
-            if len(self._refused) > HINTS_MAX:
-                del self._refused[next(iter(self._refused))]
+            keep_newest(self._refused, HINTS_MAX)
         # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
@@ -235,23 +236,6 @@ class Provider:
         held = [lease.reserved(state) for state in self.leases.values()]
         return [item for item in held if item is not None]
 
-    def _may_call(self, requester: PeerId, context: Context) -> bool:
-        now_ms = context.now_ms
-        own = self._buckets.pop(requester, None)
-        if len(self._buckets) >= BIDDINGS_MAX:
-            del self._buckets[next(iter(self._buckets))]  # The least recent caller.
-        self._buckets[requester], allowed = draw(own or self._fresh_bucket(context), now_ms)
-        if not allowed:
-            return False
-        # Keys are free: all strangers share one bucket, and it is half of the total.
-        settled = context.standing_of(requester).settled
-        half = full_bucket(ALL_CALLS_BURST // 2, ALL_CALLS_PER_MINUTE // 2, now_ms)
-        self._common[settled], allowed = draw(self._common.get(settled, half), now_ms)
-        return allowed
-
-    def _fresh_bucket(self, context: Context) -> Bucket:
-        return full_bucket(CALLS_BURST, CALLS_PER_MINUTE, context.now_ms)
-
     def _take_award(self, event: Signed[Award], context: Context) -> list[Effect]:
         award = event.message
         place = (award.slot, award.attempt, award.offer)
@@ -275,21 +259,33 @@ class Provider:
         self.biddings[award.call_id] = opened
         bid = revealed.bidding
         # Several bids may be open for the same capacity: the first award gets it.
-        reservation = reserve(self._free(context), bid.call.resources)
+        wanted = bid.call.resources
+        before = self._predecessor(event, wanted)
+        reservation = before.reservation if before else reserve(self._free(context), wanted)
         if reservation is None or self._denial(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         self._note_award(award)
-        self._buckets[event.signer] = refund(
-            self._buckets.get(event.signer, self._fresh_bucket(context))
-        )
+        self._calls.refund(event.signer, context)
         hold = lease.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,
-            bid.call.usage_ms_max, bid.call.resources, reservation,
+            bid.call.usage_ms_max, wanted, reservation,
+            before.lease_id if before else NO_LEASE,
         )  # fmt: skip
         held, effects = lease.hold_award(hold, event.content_id, bid.call.hold_ms, context)
         self.unpaid.note(held, held, context, blameless=True)
         self._set(held)
         return list(effects)
+
+    def _predecessor(self, event: Signed[Award], wanted: Resources) -> lease.Hold | None:
+        """Return the lease whose capacity an award takes over; None if it needs capacity now.
+
+        Only leases of the same requester and size, and one award for each.
+        """
+        state, after = self.leases.get(event.message.after), event.message.after
+        if state is None or lease.reserved(state) is None or after in self._successors:
+            return None
+        hold = state.hold
+        return hold if (hold.requester, hold.resources) == (event.signer, wanted) else None
 
     def _note_award(self, award: Award) -> None:
         self.bids.award(award.call_id, award.rate)
@@ -304,8 +300,7 @@ class Provider:
         bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
         if any(state.bidding.requester == requester for state in bids):
             self._fenced[lease_id, requester] = None
-            if len(self._fenced) > BIDDINGS_MAX:
-                del self._fenced[next(iter(self._fenced))]
+            keep_newest(self._fenced, BIDDINGS_MAX)
 
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:
@@ -365,22 +360,34 @@ class Provider:
             self._forget(lease_id)
         else:
             self._set(state)
-        if self._refused and lease.reserved(state) is None and lease.reserved(before):
-            return [*effects, *self._tell_free(context)]
+        if lease.reserved(state) is None and lease.reserved(before):
+            return [*effects, *self._free_slot(lease_id, context)]
         return list(effects)
+
+    def _free_slot(self, lease_id: LeaseId, context: Context) -> list[Effect]:
+        """Let the successor of a lease take over its capacity, or tell others that it is free."""
+        following = self._successors.pop(lease_id, None)
+        if following is not None:
+            return self._step_lease(following, SlotFreed(following), context)
+        return self._tell_free(context) if self._refused else []
 
     def _set(self, state: lease.State) -> None:
         lease_id, requester = state.hold.lease_id, state.hold.requester
         self._left = None
         self.leases[lease_id] = state
         self._leases_of.setdefault(requester, {})[lease_id] = None
+        if state.hold.after:
+            self._successors[state.hold.after] = lease_id
         if isinstance(state, lease.Serving) and state.is_paused:
             self._paused[lease_id] = None
         else:
             self._paused.pop(lease_id, None)
 
     def _forget(self, lease_id: LeaseId) -> None:
-        requester = self.leases[lease_id].hold.requester
+        hold = self.leases[lease_id].hold
+        requester = hold.requester
+        if hold.after:
+            self._successors.pop(hold.after, None)
         self._left = None
         del self.leases[lease_id], self._leases_of[requester][lease_id]
         self._paused.pop(lease_id, None)

@@ -44,7 +44,7 @@ from protocol.machines.inputs import (
 from protocol.machines.requester import award, lease
 from protocol.machines.requester.auction import SoldSlot
 from protocol.rules.standing import BROKEN
-from protocol.values.ids import JobId, LeaseId, PeerId
+from protocol.values.ids import NO_LEASE, JobId, LeaseId, PeerId
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -283,7 +283,7 @@ class Requester:
             job.job_id, placement.lease_id, placement.provider, won.contract, placement.rate,
             placement.attempt, workload, placement.voucher_ms,
             job.spec.terms.retry_on_exit, job.exits_seen,
-            job.resume.number if job.resume else 0,
+            job.resume.number if job.resume else 0, slot.after if slot else NO_LEASE,
         )  # fmt: skip
         return self.leases.begin(terms, slot, context)
 

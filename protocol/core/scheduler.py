@@ -12,7 +12,7 @@ from protocol.core.candidates import Candidates
 from protocol.core.gangs import Gangs
 from protocol.core.jobs import Job, JobClass, class_of
 from protocol.core.queue import JobQueue
-from protocol.core.running import earliest
+from protocol.core.running import earliest, keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report
@@ -108,15 +108,14 @@ class Scheduler:
         if not self.queue:
             return effects
         starving = self.queue.starving(context.now_ms)
-        for job_class in self.queue.classes() if self.auctions.any_free() else ():
-            if not self.auctions.can_take(job_class):
-                continue
+        for job_class in self.queue.classes() if self.auctions.any_slots() else ():
             if starving and self.queue.order_of(job_class) > starving[1]:
-                self.auctions.give_up_free(job_class.key)
-                self.queue.wake(starving[0])
+                if self.auctions.can_take(job_class):
+                    self.auctions.give_up_free(job_class.key)
+                    self.queue.wake(starving[0])
                 continue
             while (job := self.queue.first(job_class)) is not None:
-                slots = self.auctions.take(job_class)
+                slots = self.auctions.take(job_class, ahead=job.spec.terms.queue_ms > 0)
                 if not slots:
                     break
                 self.queue.remove(job.job_id)
@@ -266,8 +265,7 @@ class Scheduler:
         job = first if job_id not in self.queue else self.queue.job(job_id)
         if raised < RAISES_MAX and self._may_raise(lost, job, context):
             self._raised[job_class] = raised + 1, lost.auction.call.rate_max
-            if len(self._raised) > RAISED_KEPT_MAX:
-                del self._raised[next(iter(self._raised))]
+            keep_newest(self._raised, RAISED_KEPT_MAX)
             return []  # It calls again at once.
         if reason is Failure.NO_BIDS:
             missing = sum(1 for _ in self.auctions.beyond_reach(lost.auction, context))
@@ -345,6 +343,8 @@ class Scheduler:
             self.auctions.release(slot)
             why = "not all members found a slot in time"
             return self._gangs.place_again(job, Failed(Failure.EXHAUSTED, why), context)
+        if slot is not None and self.auctions.give_back(slot):
+            return self.enqueue(job, context)
         passed = self.auctions.replace(slot, context) if slot is not None else 1
         job_class = class_of(job)
         bidders = f"{passed} winning bidder{'s' if passed > 1 else ''}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.core.running import keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.provider import lease
@@ -111,8 +112,12 @@ class Unpaid:
                 return _Open(requester, source, _uncovered_ms(state))
             case lease.Stopping():
                 return _Open(requester, source, earlier.at(now_ms) if earlier else 0)
+            case _ if state.hold.after:  # It reserves nothing yet.
+                return _Open(requester, source)
             case _:
-                return earlier or _Open(requester, source, since_ms=now_ms)
+                if earlier is None or earlier.since_ms is None:
+                    return _Open(requester, source, since_ms=now_ms)
+                return earlier
 
     def _keep(self, ended: _Open, now_ms: int) -> None:
         requester, amount_ms = ended.requester, ended.at(now_ms)
@@ -122,8 +127,7 @@ class Unpaid:
         self._past = _Past(self._past.at(now_ms) + beyond_ms, now_ms)
         past = self._past_of.pop(ended.source, _Past())
         self._past_of[ended.source] = _Past(past.at(now_ms) + beyond_ms, now_ms)
-        if len(self._past_of) > SOURCES_MAX:
-            del self._past_of[next(iter(self._past_of))]
+        keep_newest(self._past_of, SOURCES_MAX)
 
     def _common_ms(self, now_ms: int, source: str | None = None) -> int:
         """Return what is unpaid beyond the credit of each requester; of one source, or of all."""

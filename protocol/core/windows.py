@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol.core.jobs import BlockKey
+from protocol.core.running import keep_newest
 from protocol.values.ids import CallId
 from protocol.values.limits import WIDE_MS, WINDOW_MS_MAX
 from protocol.wire.messages import Call
@@ -38,8 +39,7 @@ class Windows:
     def lose(self, key: BlockKey, call_id: CallId) -> None:
         """Note a call without a bid: if one still comes, the windows were too short."""
         self._lost[call_id] = key
-        if len(self._lost) > LOST_MAX:
-            del self._lost[next(iter(self._lost))]
+        keep_newest(self._lost, LOST_MAX)
 
     def hear_late(self, call_id: CallId, now_ms: int) -> None:
         """Double the windows if nobody had come in time, once for each call."""
@@ -53,8 +53,7 @@ class Windows:
         doublings = 1 if before is None else min(before.doublings + 1, DOUBLINGS_MAX)
         self._widened.pop(key, None)
         self._widened[key] = _Widened(doublings, now_ms)
-        if len(self._widened) > DEMANDS_MAX:
-            del self._widened[next(iter(self._widened))]
+        keep_newest(self._widened, DEMANDS_MAX)
 
     def narrow(self, key: BlockKey, call: Call, now_ms: int) -> None:
         """Halve the windows of a demand if half would have done for the call, which has sold."""

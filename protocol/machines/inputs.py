@@ -98,6 +98,15 @@ class ContainerExtended:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotFreed:
+    """The container of the lease before this one on its slot has exited."""
+
+    lease_id: LeaseId
+    since_ms: int = 0
+    """When this lease's own job could have started at the earliest, as its requester sees it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PauseDenied:
     """Paused containers hold more memory than our owner allows; this one must end."""
 
@@ -241,5 +250,5 @@ Input = (
     | ContainerExtended | PauseDenied | CheckpointTaken | CheckpointFetched | CheckpointLost
     | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
-    | MembersHeld | MembersReady | PolicyChanged | StopRequested
+    | MembersHeld | MembersReady | SlotFreed | PolicyChanged | StopRequested
 )  # fmt: skip

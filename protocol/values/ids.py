@@ -23,6 +23,7 @@ BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 ED25519_MULTIHASH: Final = b"\x00\x24\x08\x01\x12\x20"
 """Identity multihash of a protobuf-encoded Ed25519 public key, up to the key itself."""
 LEASE_DOMAIN: Final = b"mutirao/lease/1\0"
+NO_LEASE: Final = LeaseId(b"")
 
 
 def peer_id_of(public_key: bytes) -> PeerId:

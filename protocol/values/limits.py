@@ -91,6 +91,10 @@ REUSE_MS: Final = 10 * 60_000
 """How long a sold slot may carry further equal jobs before a new auction."""
 REUSE_MS_MAX: Final = 3_600_000
 """No call may ask for a longer time."""
+SHORT_MS: Final = 5_000
+"""A slot whose jobs take no longer is awarded to the next one while one still runs."""
+SUCCESSOR_MS: Final = 20_000
+"""How long a job that was started waits at its provider for the one before it on its slot."""
 HELD_MS: Final = 6_000
 """How long capacity is held for an award that the requester does not confirm."""
 GANG_HOLD_MS: Final = HELD_MS - ACCEPT_MS

@@ -41,6 +41,7 @@ class Release(IntEnum):
     OUTPUTS_LOST = 12
     FORGOTTEN = 13
     MEMBER_FAILED = 14
+    SLOT_BUSY = 15
 
 
 class Failure(StrEnum):
@@ -62,6 +63,7 @@ class Failure(StrEnum):
     OUTPUTS_LOST = "outputs-lost"
     EXITED = "exited"
     MEMBER_FAILED = "member-failed"
+    SLOT_BUSY = "slot-busy"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
     CANCELLED = "cancelled"
@@ -98,11 +100,12 @@ FAILURE_OF: Final[dict[int, Failure]] = {
     Release.OUTPUTS_LOST: Failure.OUTPUTS_LOST,
     Release.FORGOTTEN: Failure.PROVIDER_LOST,
     Release.MEMBER_FAILED: Failure.MEMBER_FAILED,
+    Release.SLOT_BUSY: Failure.SLOT_BUSY,
 }
 """What the end of a lease means for its job."""
 FROM_PROVIDER: Final = frozenset({
     Release.PREPARE_FAILED, Release.SANDBOX_FAILED, Release.STOPPING, Release.EXPIRED,
-    Release.CONTRACT,
+    Release.CONTRACT, Release.SLOT_BUSY,
 })  # fmt: skip
 """The reasons that a provider may give."""
 

@@ -18,6 +18,7 @@ from protocol.machines.effects import Effect, Extend, Launch, Send
 from protocol.machines.events import Failed
 from protocol.machines.inputs import DeadlineReached, MembersReady
 from protocol.machines.provider import lease
+from protocol.values.ids import NO_LEASE
 from protocol.values.reasons import Release
 from protocol.wire.messages import (
     AwardAccept,
@@ -144,6 +145,15 @@ def _flag(name: str, value: Any) -> Callable[[FaultyNetwork], None]:
     return lambda network: setattr(network.rules, name, value)
 
 
+def _successor_early() -> AbstractContextManager[None]:
+    serve = lease.TRANSITIONS[lease.Waiting, Start]
+
+    def at_once(state: lease.Waiting, *rest: Any) -> Any:
+        return serve(replace(state, hold=replace(state.hold, after=NO_LEASE)), *rest)
+
+    return _rows(lease.TRANSITIONS, {(lease.Waiting, Start): at_once})
+
+
 def _no_tombstone() -> AbstractContextManager[None]:
     return _set(Provider, "_fence", lambda *_: None)
 
@@ -174,6 +184,8 @@ MUTANTS: Final = (
            patch=_gang_half),
     Mutant("gang-alone", "a member of a gang is started before the others are ready",
            patch=_gang_alone),
+    Mutant("successor-early", "a job is launched while the one before it on its slot runs",
+           patch=_successor_early),
     Mutant("checkpoint-early", "a checkpoint is acknowledged before the resume point is durable",
            drive=_early(CheckpointAck)),
     Mutant("resume-older", "an attempt resumes from where the one before began",

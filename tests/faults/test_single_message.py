@@ -23,7 +23,7 @@ FAULTS = {"lost": (), "repeated": (5, 40), "repeated late": (5, 4_000), "late": 
 FOR_EVER = "lost for ever"
 """Every transmission of one message is lost."""
 PROVIDERS = (("ben", 1_000), ("cleo", 2_000), ("dan", 3_000), ("eve", 4_000))
-PROVIDERS_OF = {"array": 2, "gang": 4}
+PROVIDERS_OF = {"array": 2, "gang": 4, "sweep": 2}
 Name = tuple[str, str, str, int]
 """Sender, receiver, type, and the number among the messages of this type between the two."""
 
@@ -59,7 +59,7 @@ class OneFault:
 
 def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     """Run a scenario; return how its jobs ended, and what was violated."""
-    network = FaultyNetwork(job_ms=12_000)
+    network = FaultyNetwork(job_ms=1_000 if scenario == "sweep" else 12_000)
     saves = scenario == "stopped"
     for name, price in PROVIDERS[: PROVIDERS_OF.get(scenario, 3)]:
         network.add(name, provider_policy(cpu=price, cpus=1))
@@ -69,7 +69,7 @@ def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     profile = QUICK if scenario == "quick" else VICKREY
     if scenario == "gang":
         network.submit_gang(node, job_spec(nodes=3))
-    for _ in range({"array": 3, "gang": 0}.get(scenario, 1)):
+    for _ in range({"array": 3, "gang": 0, "sweep": 6}.get(scenario, 1)):
         network.submit(node, job_spec(profile=profile, checkpoint_ms=saves and 5_000))
     if scenario == "cancelled":
         network.run(8_000)
@@ -97,10 +97,10 @@ def names_of(scenario: str) -> list[Name]:
 
 SCENARIOS: dict[str, Ending] = {
     "sealed": Ending.DONE, "quick": Ending.DONE, "cancelled": Ending.CANCELLED,
-    "array": Ending.DONE, "gang": Ending.DONE, "stopped": Ending.DONE,
+    "array": Ending.DONE, "sweep": Ending.DONE, "gang": Ending.DONE, "stopped": Ending.DONE,
 }  # fmt: skip
-"""How the jobs of each scenario end: one job; with `array` three for two slots; with `gang` three
-members, for which four nodes have a slot each."""
+"""How the jobs of each scenario end: one job; with `array` three for two slots; with `sweep` six
+short ones for two slots; with `gang` three members, for which four nodes have a slot each."""
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, FOR_EVER])

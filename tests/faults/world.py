@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from protocol.core.jobs import Ending
 from protocol.machines import effects, inputs
-from protocol.values.limits import NOTICE_MS
+from protocol.values.limits import NOTICE_MS, SHORT_MS
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import Message
 from tests.faults.mutants import Mutant
@@ -32,6 +32,8 @@ CRASHES_IN_HASTE: Final = 0.1
 """How often a node crashes between what a mutant does too early and its commit."""
 GANGS: Final = 0.15
 """How many of the jobs are gangs of two or three."""
+SWEEPS: Final = 0.25
+"""How often a requester has some equal jobs, if jobs are short: they follow each other."""
 QUEUE_MS: Final = (0, 30_000, 300_000)
 CHECKPOINTS_MS: Final = (0, 0, 5_000, 10_000)
 """How often checkpoints of a job are taken; 0: it has none."""
@@ -175,6 +177,8 @@ class World:
         for node in self.requesters:
             for _ in range(dice.choice([1, 1, 2, 3])):
                 network.after(dice.randint(0, 4_000), lambda node=node: self._submit(node))
+            if network.job_ms <= SHORT_MS and dice.random() < SWEEPS:
+                network.after(dice.randint(0, 4_000), lambda node=node: self._submit_sweep(node))
         for nodes, percent in (
             (self.requesters, DEAD_REQUESTERS_PERCENT),
             (self.providers, DEAD_PROVIDERS_PERCENT),
@@ -209,6 +213,12 @@ class World:
             job_id = self.network.submit(node, spec)
         if dice.randrange(100) < 15:
             self.network.after(dice.randint(0, 20_000), lambda: self.network.cancel(node, job_id))
+
+    def _submit_sweep(self, node: Node) -> None:
+        if node.alive:
+            spec = job_spec(profile=self.dice.choice([QUICK, VICKREY]), queue_ms=max(QUEUE_MS))
+            for _ in range(self.dice.randint(3, 6)):
+                self.network.submit(node, spec)
 
     def peace(self) -> None:
         """Heal the network: now every job must end, and nothing may be left."""

@@ -118,7 +118,7 @@ def begin(
     call, place = decided.auction.call, (decided.awards, attempt, slot.passed)
     award = context.signer.sign(
         Award(slot.call_id, decided.outcome, *place, slot.price.rate, slot.shift,
-              slot.price.evidence, slot.bid, slot.unit)
+              slot.price.evidence, slot.bid, slot.unit, slot.after)
     )  # fmt: skip
     lease_id = lease_id_of(slot.call_id, *place, slot.provider)
     placement = Placement(

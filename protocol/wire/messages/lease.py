@@ -7,7 +7,7 @@ content id of the LeaseConfirm identifies it.
 from dataclasses import dataclass
 from typing import Annotated
 
-from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
+from protocol.values.ids import NO_LEASE, CallId, ContentId, LeaseId, PeerId
 from protocol.values.limits import (
     LEASES_LISTED_MAX,
     NOTICE_MS_MAX,
@@ -61,6 +61,8 @@ class Award:
     """The content id of the reveal that is awarded."""
     unit: Annotated[int, Key(9), Int(0, SLOTS_MAX - 1)] = 0
     """Which of the winner's slots this is."""
+    after: Annotated[LeaseId, Key(11), Bytes(0, 32)] = NO_LEASE
+    """The lease that uses the slot now: the award takes over its capacity. Empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def test_sold_slots_carry_one_job_after_another_the_cheapest_first() -> None:
         (CLEO, 10, 0), (CLEO, 10, 1), (BEN, 30, 0),
     ]  # fmt: skip
     assert opened.take() is None
-    assert not opened.auctions.any_free()
+    assert not opened.auctions.any_slots()
     opened.auctions.release(slots[1])
     again = opened.take()
     assert again == replace(slots[1], binding=False), "the provider promised one award only"

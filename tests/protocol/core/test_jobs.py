@@ -65,7 +65,13 @@ def test_a_job_that_has_waited_for_all_its_time_is_not_tried_again() -> None:
     assert failed(JOB, Failure.EXHAUSTED, PeerId("")).ending is Ending.FAILED
 
 
-@pytest.mark.parametrize("reason", sorted(set(Failure) - WORTH_RETRYING))
+def test_a_job_whose_slot_stays_busy_waits_for_another_at_no_cost() -> None:
+    once = failed(IMPATIENT, Failure.SLOT_BUSY)
+    assert once == replace(IMPATIENT, attempt=1)
+    assert failed(once, Failure.SLOT_BUSY) == replace(IMPATIENT, attempt=2)
+
+
+@pytest.mark.parametrize("reason", sorted(set(Failure) - WORTH_RETRYING - {Failure.SLOT_BUSY}))
 def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
     expected = Ending.CANCELLED if reason is Failure.CANCELLED else Ending.FAILED
     assert failed(JOB, reason) == replace(JOB, ending=expected)

@@ -4,7 +4,6 @@ Spec: specs/auction.md#rate-limits.
 """
 
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import pytest
@@ -16,16 +15,12 @@ from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
 from protocol.rules.capacity import Capacity
 from protocol.rules.selection import is_drawn
-from protocol.rules.standing import Standing
 from protocol.values.ids import CallId, LeaseId, lease_id_of
 from protocol.values.limits import (
-    ALL_CALLS_BURST,
-    ALL_CALLS_PER_MINUTE,
     CALLS_BURST,
     EXPOSURE_MS,
 )
 from protocol.values.reasons import Decline, Refusal
-from protocol.wire.envelope import Signer
 from protocol.wire.job import VICKREY, Resources, Workload
 from protocol.wire.messages import (
     AwardAccept,
@@ -54,46 +49,6 @@ from tests.protocol.core.test_provider import (
 from tests.strategies import SIGNERS
 
 
-def test_a_requester_that_calls_too_often_is_ignored_for_a_while() -> None:
-    provider = fresh()
-    calls = [call(nonce=number.to_bytes(16), rate_max=3_000) for number in range(CALLS_BURST + 1)]
-    answers = [provider.hear(each, CONTEXT) for each in calls]
-    assert [bool(answer) for answer in answers] == [True] * CALLS_BURST + [False]
-    assert provider.hear(call(AMY), CONTEXT), "others are not hurt"
-    assert provider.hear(calls[-1], later(1_000))
-
-
-def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
-    """Forty a second once kept every honest requester from being answered."""
-    provider, customer, stranger = (
-        fresh(),
-        Signer(bytes([90]) * 32, "test"),
-        SIGNERS[7],
-    )
-    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == customer.peer_id))
-    answered = {"customer": 0, "stranger": 0, "fresh": 0}
-    keys = (Signer(number.to_bytes(32), "test") for number in count(1_000))
-    for second in range(40):
-        context = replace(known, now_ms=START_MS + 1_000 * second)
-        who = [("fresh", next(keys)) for _ in range(40)]
-        for name, signer in [*who, ("customer", customer), ("stranger", stranger)]:
-            asked = call(signer, nonce=second.to_bytes(16), rate_max=2_999)  # Refused: no bidding.
-            answered[name] += bool(provider.hear(asked, context))
-    assert answered["customer"] == 40
-    assert answered["stranger"] < 40
-    most = ALL_CALLS_BURST // 2 + 40 * ALL_CALLS_PER_MINUTE // 60 // 2
-    assert answered["fresh"] + answered["stranger"] <= most
-
-
-def test_known_requesters_together_are_bounded_too() -> None:
-    known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=True))
-    provider, asked = fresh(), 0
-    for number in range(ALL_CALLS_BURST // 2 + 1):
-        signer = Signer(number.to_bytes(32), "test")
-        asked += bool(provider.hear(call(signer, rate_max=2_999), known))
-    assert asked == ALL_CALLS_BURST // 2
-
-
 def test_a_provider_takes_part_in_so_many_auctions_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -102,17 +57,8 @@ def test_a_provider_takes_part_in_so_many_auctions_at_a_time(
     calls = [call(signer) for signer in SIGNERS[1:6]]
     assert [bool(provider.hear(each, CONTEXT)) for each in calls] == [True] * 3 + [False] * 2
     assert len(provider.biddings) == 3
-    assert len(provider._buckets) <= 3
     provider.hear(SIGNERS[1].sign(Cancel(CallId(calls[0].content_id))), CONTEXT)
     assert provider.hear(calls[3], CONTEXT), "there is a place again"
-
-
-def test_buckets_of_strangers_do_not_fill_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BIDDINGS_MAX", 3)
-    provider = fresh()
-    for signer in SIGNERS[1:8]:
-        provider.hear(call(signer, rate_max=2_999), CONTEXT)
-    assert list(provider._buckets) == [signer.peer_id for signer in SIGNERS[5:8]]
 
 
 def test_who_asks_without_buying_makes_a_provider_write_nothing() -> None:

@@ -152,8 +152,11 @@ def be_ready(state: Preparing, event: Prepared, context: Context) -> Step:
 
 
 def beat_waiting(state: Waiting, event: DeadlineReached, context: Context) -> Step:
-    """Send a heartbeat while other members of the gang may still fetch image and inputs."""
+    """Send a heartbeat while other members of the gang fetch, or the slot is in use."""
     if context.now_ms >= (state.until_ms or state.deadline_ms):
+        if state.told_to_start:
+            why = "the job before it on its slot still runs"
+            return release(state.hold, Release.SLOT_BUSY, why, context)
         return _expire(state.hold, context)
     beat = Heartbeat(state.hold.lease_id, state.beat, PREPARING, 0)
     deadline_ms = min(context.now_ms + HEARTBEAT_MS, state.until_ms)

@@ -5,6 +5,7 @@ what vouchers and the exposure limit cover.
 """
 
 from dataclasses import replace
+from typing import TypeVar
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Extend, Kill, Launch, Send
@@ -15,6 +16,7 @@ from protocol.machines.inputs import (
     ContainerStarted,
     DeadlineReached,
     PauseDenied,
+    SlotFreed,
 )
 from protocol.machines.provider.lease.billing import bill, settle_of
 from protocol.machines.provider.lease.checkpoints import look_if_due
@@ -24,12 +26,20 @@ from protocol.machines.provider.lease.states import (
     Step,
     Stopping,
     TakenCheckpoints,
+    Unstarted,
     Waiting,
 )
 from protocol.machines.provider.lease.usage import budget_ms, note_pause, note_usage, used_ms
 from protocol.machines.table import NOTHING
 from protocol.rules.metering import amount_of
-from protocol.values.limits import HEARTBEAT_MS, MESSAGE_MS, SETTLEMENT_MS, STOP_MS
+from protocol.values.ids import NO_LEASE
+from protocol.values.limits import (
+    HEARTBEAT_MS,
+    MESSAGE_MS,
+    SETTLEMENT_MS,
+    STOP_MS,
+    SUCCESSOR_MS,
+)
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -43,12 +53,41 @@ from protocol.wire.messages import (
 )
 from protocol.wire.schema import text_within
 
+U = TypeVar("U", bound=Unstarted)
+
 
 def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
+    """Launch the container, or wait for the lease before it on its slot."""
+    if event.message.attempt != state.hold.attempt or state.told_to_start:
+        return state, NOTHING
+    if not state.hold.after:
+        return _serve(state, context)
+    until_ms = context.now_ms + SUCCESSOR_MS
+    deadline_ms = min(context.now_ms + HEARTBEAT_MS, until_ms)
+    waiting = replace(state, told_to_start=True, deadline_ms=deadline_ms, until_ms=until_ms)
+    return waiting, (save(waiting),)
+
+
+def take_over(state: U, event: SlotFreed, context: Context) -> Step:
+    """Reserve the capacity of the lease before it on its slot."""
+    following = _taken_over(state)
+    return following, (save(following),)
+
+
+def serve_next(state: Waiting, event: SlotFreed, context: Context) -> Step:
+    """Launch the container if the requester has started it; else only reserve the capacity."""
+    if not state.told_to_start:
+        return take_over(state, event, context)
+    return _serve(_taken_over(state), context)
+
+
+def _taken_over(state: U) -> U:
+    return replace(state, hold=replace(state.hold, after=NO_LEASE))
+
+
+def _serve(state: Waiting, context: Context) -> Step:
     """Launch the container. The state is saved before the launch."""
     hold = state.hold
-    if event.message.attempt != hold.attempt:
-        return state, NOTHING
     following = Serving(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, state.workload,
         started_ms=context.now_ms, beat=0, paid_ms=0, vouchers=0, voucher=b"",

@@ -8,7 +8,7 @@ from typing import Final
 
 from protocol.machines.effects import Effect
 from protocol.rules.capacity import Reservation
-from protocol.values.ids import CallId, ContentId, LeaseId, PeerId
+from protocol.values.ids import NO_LEASE, CallId, ContentId, LeaseId, PeerId
 from protocol.wire.job import TIMEOUT_MS_MAX, Resources, Workload
 from protocol.wire.messages import Receipt
 
@@ -25,6 +25,9 @@ class Hold:
     usage_ms_max: int
     resources: Resources
     reservation: Reservation
+    after: LeaseId = NO_LEASE
+    """The lease that uses the reserved capacity until its container has exited. Older snapshots
+    lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ class Waiting:
     until_ms: int = 0
     """When it is too late. Older snapshots lack it: then it is the deadline."""
     beat: int = 0
+    told_to_start: bool = False
+    """Whether the requester has started it, and it waits for the lease before it on its slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,5 +194,6 @@ Step = tuple[State, tuple[Effect, ...]]
 
 
 def reserved(state: State) -> Reservation | None:
-    """Return the capacity that a state reserves, or None if it is free again."""
-    return None if isinstance(state, Settling | Ended) else state.hold.reservation
+    """Return the capacity that a state reserves, or None if it is free again, or not free yet."""
+    free = isinstance(state, Settling | Ended) or state.hold.after
+    return None if free else state.hold.reservation

@@ -16,6 +16,7 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    SlotFreed,
     StateHeard,
     StopRequested,
 )
@@ -55,6 +56,8 @@ from protocol.machines.provider.lease.running import (
     release_serving,
     say_started,
     serve,
+    serve_next,
+    take_over,
     take_voucher,
 )
 from protocol.machines.provider.lease.states import (
@@ -82,20 +85,24 @@ from protocol.wire.messages import (
 TRANSITIONS: Final[Transitions] = {
     (Held, LeaseConfirm): activate,
     (Held, LeaseRelease): release_unstarted,
+    (Held, SlotFreed): take_over,
     (Held, StopRequested): stop,
     (Held, DeadlineReached): expire,
     (Active, Deploy): prepare,
     (Active, LeaseRelease): release_unstarted,
+    (Active, SlotFreed): take_over,
     (Active, StopRequested): stop,
     (Active, DeadlineReached): expire,
     (Preparing, FetchProgressed): note_progress,
     (Preparing, Prepared): be_ready,
     (Preparing, PrepareFailed): fail_preparing,
     (Preparing, LeaseRelease): release_unstarted,
+    (Preparing, SlotFreed): take_over,
     (Preparing, StopRequested): stop,
     (Preparing, DeadlineReached): beat_preparing,
     (Waiting, Start): serve,
     (Waiting, LeaseRelease): release_unstarted,
+    (Waiting, SlotFreed): serve_next,
     (Waiting, StateHeard): repeat,
     (Waiting, StopRequested): stop,
     (Waiting, DeadlineReached): beat_waiting,
@@ -129,6 +136,7 @@ INPUTS: Final = (
     LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
     FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
     PauseDenied, CheckpointTaken, CheckpointAck, StateHeard, DeadlineReached, StopRequested,
+    SlotFreed,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
@@ -172,6 +180,7 @@ ILLEGAL: Final[Groups] = {
         {Held, Active, Preparing, Waiting},
         {ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed, CheckpointTaken},
     ),
+    "it has its capacity": pairs({Serving, Leaving, Stopping, Settling}, {SlotFreed}),
     "no container is paused": (
         pairs({Held, Active, Preparing, Waiting, Leaving, Stopping, Settling}, {PauseDenied})
     ),

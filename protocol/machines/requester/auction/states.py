@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from protocol.machines.effects import Effect
 from protocol.rules.selection import Offer, Price
-from protocol.values.ids import CallId, ContentId, JobId, PeerId
+from protocol.values.ids import NO_LEASE, CallId, ContentId, JobId, LeaseId, PeerId
 from protocol.values.reasons import Failure
 from protocol.values.units import PPM
 from protocol.wire.job import JobSpec
@@ -94,6 +94,8 @@ class SoldSlot:
     """The content id of the reveal that won it."""
     binding: bool = True
     """Whether the provider has promised to take its next award."""
+    after: LeaseId = NO_LEASE
+    """The lease that uses the slot until its container has exited."""
 
 
 @dataclass(frozen=True, slots=True)

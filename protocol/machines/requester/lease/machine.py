@@ -31,6 +31,7 @@ from protocol.machines.inputs import (
     MembersReady,
     OutputsFetched,
     OutputsLost,
+    SlotFreed,
     StateHeard,
 )
 from protocol.machines.requester.lease.ending import break_off, paid, save
@@ -149,6 +150,13 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
     )
 
 
+def count_from(state: MayRun, event: SlotFreed, context: Context) -> Step:
+    """Count usage from the exit of the container before this one on its slot, at most from now."""
+    since_ms = max(state.since_ms, min(event.since_ms, context.now_ms))
+    following = replace(state, since_ms=since_ms)
+    return following, (save(following),)
+
+
 def pay(state: Executing, event: Signed[Heartbeat], context: Context) -> Step:
     """Sign a voucher for most of the usage, in steps, at most for the time that we measured."""
     lease = state.lease
@@ -220,6 +228,8 @@ def lose_outputs(state: Fetched, event: OutputsLost, context: Context) -> Step:
 def take_release(state: Deploying | MayRun, event: Signed[LeaseRelease], context: Context) -> Step:
     """End a lease that its provider released."""
     reason = failure_told(event.message.reason)
+    if reason is Failure.SLOT_BUSY and not state.lease.after:
+        reason = Failure.PROVIDER_STOPPED
     why = event.message.detail or "the provider ended the lease"
     # An honest provider discards our vouchers now. Another may keep them: they bind us.
     broken = Broken(state.lease, reason, why, paid(state)[1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.machines.effects import Effect
-from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
+from protocol.values.ids import NO_LEASE, ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import VOUCHER_MS
 from protocol.values.reasons import Failure, Release
 from protocol.wire.job import Workload
@@ -32,6 +32,9 @@ class Lease:
     """How it ended on other nodes (`exit_class`)."""
     resumes_from: int = 0
     """The number of the checkpoint that the workload continues from; 0: it begins anew."""
+    after: LeaseId = NO_LEASE
+    """The lease that had its slot before, if its job still ran at the award. Older snapshots lack
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from protocol.machines.inputs import (
     OutputsLost,
     PeerAnswered,
     PeerDisconnected,
+    SlotFreed,
     StateHeard,
 )
 from protocol.machines.requester.lease.checkpoints import (
@@ -28,6 +29,7 @@ from protocol.machines.requester.lease.machine import (
     cancel,
     cancel_unstarted,
     compare_releasing,
+    count_from,
     finish,
     give_up_fetching,
     hear_preparing,
@@ -84,6 +86,7 @@ TRANSITIONS: Final[Transitions] = {
     (Deploying, JobCancelled): cancel_unstarted,
     (Launching, Started): run,
     (Launching, Heartbeat): hear_launching,
+    (Launching, SlotFreed): count_from,
     (Launching, Completed): take_result,
     (Launching, LeaseRelease): take_release,
     (Launching, DeadlineReached): suspect_or_fence,
@@ -93,6 +96,7 @@ TRANSITIONS: Final[Transitions] = {
     (Launching, Isolated): wait_isolated,
     (Launching, JobCancelled): cancel,
     (Executing, Heartbeat): pay,
+    (Executing, SlotFreed): count_from,
     (Executing, Checkpoint): hear_checkpoint,
     (Executing, CheckpointFetched): keep_checkpoint,
     (Executing, CheckpointLost): lose_checkpoint,
@@ -118,7 +122,7 @@ INPUTS: Final = (
     Heartbeat, Ready, Started, Checkpoint, PreemptNotice, Completed, LeaseRelease, Released,
     CheckpointFetched, CheckpointLost, OutputsFetched, OutputsLost,
     DeadlineReached, JobCancelled, MembersReady, PeerDisconnected, PeerAnswered, StateHeard,
-    Isolated,
+    Isolated, SlotFreed,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
@@ -136,6 +140,9 @@ IGNORED: Final[Groups] = {
         pairs({Launching}, {Checkpoint, PreemptNotice})
     ),
     "the job has run": pairs({Fetched}, {JobCancelled}),
+    "it has not started yet, or is over: no usage is counted": (
+        pairs({Deploying, Fetched, Releasing}, {SlotFreed})
+    ),
     "the job is being cancelled": pairs({Releasing}, {JobCancelled}),
     "the job has run, or is being stopped: only time and the outbox matter": (
         pairs({Fetched, Releasing}, {PeerDisconnected, PeerAnswered, Isolated})

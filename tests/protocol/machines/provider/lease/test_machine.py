@@ -10,11 +10,18 @@ from hypothesis import settings
 from protocol.machines.effects import Drop, Kill, Settle
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease import Ended, Serving, Settling, Waiting
-from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, STALL_MS
+from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, STALL_MS, SUCCESSOR_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released
 from protocol.wire.snapshot import from_snapshot, to_snapshot
-from tests.driven_provider_lease import ATTEMPT, LEASE, USAGE_MS_MAX, ServingMachine, after
+from tests.driven_provider_lease import (
+    ATTEMPT,
+    HOLD,
+    LEASE,
+    USAGE_MS_MAX,
+    ServingMachine,
+    after,
+)
 
 TestServing = ServingMachine.TestCase
 TestServing.settings = settings(max_examples=120, stateful_step_count=30)
@@ -246,6 +253,35 @@ def test_nothing_is_claimed_before_the_container_starts() -> None:
     machine.container_starts()
     machine.deadline_is_reached(0)
     assert [beat.usage_ms for beat in machine.sent_of(Heartbeat)] == [0, HEARTBEAT_MS]
+
+
+def test_a_successor_is_launched_when_the_lease_before_it_has_ended() -> None:
+    machine = after(4, follows=True)
+    assert isinstance(machine.state, lease.Waiting)
+    machine.told_to_start(ATTEMPT)  # Repeated.
+    machine.slot_is_freed()
+    assert isinstance(machine.state, Serving)
+    assert machine.launches == 1
+    assert lease.reserved(machine.state) == HOLD.reservation
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_successor_that_is_not_started_yet_has_capacity_of_its_own_in_time(steps: int) -> None:
+    machine = after(steps, follows=True)
+    before = type(machine.state)
+    assert lease.reserved(machine.state) is None
+    machine.slot_is_freed()
+    assert type(machine.state) is before
+    assert lease.reserved(machine.state) == HOLD.reservation
+
+
+def test_a_successor_does_not_wait_for_ever() -> None:
+    machine = after(4, follows=True)
+    for _ in range(SUCCESSOR_MS // HEARTBEAT_MS):
+        assert isinstance(machine.state, lease.Waiting)
+        machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Ended)
+    assert machine.sent_of(LeaseRelease)[-1].reason == Release.SLOT_BUSY
 
 
 def test_no_more_is_billed_than_the_contract_allows() -> None:

@@ -130,6 +130,28 @@ def test_a_user_may_cancel_before_anything_runs() -> None:
     assert isinstance(starting.state, Broken)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_time_of_a_successor_is_counted_from_the_end_of_the_job_before_it(steps: int) -> None:
+    machine = after(steps)
+    machine.time_passes(6_000)
+    machine.slot_is_freed(1_000)
+    machine.time_passes(2_000)
+    machine.completed(9_000, {})
+    machine.outputs(here=True)
+    assert not machine.sent_of(Receipt)
+    assert machine.sent_of(Voucher)[-1].usage_ms == usage_seen_max(3_000)
+
+
+def test_only_a_successor_may_find_its_slot_busy() -> None:
+    first, second = after(1), LeaseMachine()
+    first.given_back(Release.SLOT_BUSY)
+    second.begin(*lease.begin(replace(TERMS, after=LEASE), second.context))
+    second.started_ms = None
+    second.given_back(Release.SLOT_BUSY)
+    assert first.state.reason is Failure.PROVIDER_STOPPED
+    assert second.state.reason is Failure.SLOT_BUSY
+
+
 def test_unavailable_outputs_end_the_lease_with_a_reason() -> None:
     machine = after(4)
     machine.outputs(here=False)
