@@ -5,7 +5,6 @@ what vouchers and the exposure limit cover.
 """
 
 from dataclasses import replace
-from typing import TypeVar
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Extend, Kill, Launch, Send
@@ -22,11 +21,13 @@ from protocol.machines.provider.lease.billing import bill, settle_of
 from protocol.machines.provider.lease.checkpoints import look_if_due
 from protocol.machines.provider.lease.ending import DETAIL_BYTES, release, save
 from protocol.machines.provider.lease.states import (
+    Active,
+    Held,
+    Preparing,
     Serving,
     Step,
     Stopping,
     TakenCheckpoints,
-    Unstarted,
     Waiting,
 )
 from protocol.machines.provider.lease.usage import budget_ms, note_pause, note_usage, used_ms
@@ -53,8 +54,6 @@ from protocol.wire.messages import (
 )
 from protocol.wire.schema import text_within
 
-U = TypeVar("U", bound=Unstarted)
-
 
 def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
     """Launch the container, or wait for the lease before it on its slot."""
@@ -68,21 +67,16 @@ def serve(state: Waiting, event: Signed[Start], context: Context) -> Step:
     return waiting, (save(waiting),)
 
 
-def take_over(state: U, event: SlotFreed, context: Context) -> Step:
+def take_over(state: Held | Active | Preparing, event: SlotFreed, context: Context) -> Step:
     """Reserve the capacity of the lease before it on its slot."""
-    following = _taken_over(state)
+    following = replace(state, hold=replace(state.hold, after=NO_LEASE))
     return following, (save(following),)
 
 
 def serve_next(state: Waiting, event: SlotFreed, context: Context) -> Step:
     """Launch the container if the requester has started it; else only reserve the capacity."""
-    if not state.told_to_start:
-        return take_over(state, event, context)
-    return _serve(_taken_over(state), context)
-
-
-def _taken_over(state: U) -> U:
-    return replace(state, hold=replace(state.hold, after=NO_LEASE))
+    following = replace(state, hold=replace(state.hold, after=NO_LEASE))
+    return _serve(following, context) if state.told_to_start else (following, (save(following),))
 
 
 def _serve(state: Waiting, context: Context) -> Step:
