@@ -4,6 +4,7 @@ Spec: specs/identity.md.
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final, NewType
 
 PeerId = NewType("PeerId", str)
@@ -24,8 +25,11 @@ ED25519_MULTIHASH: Final = b"\x00\x24\x08\x01\x12\x20"
 """Identity multihash of a protobuf-encoded Ed25519 public key, up to the key itself."""
 LEASE_DOMAIN: Final = b"mutirao/lease/1\0"
 NO_LEASE: Final = LeaseId(b"")
+KEYS_REMEMBERED: Final = 4_096
+"""The conversion between key and peer id takes as long as the rest of a message's admission."""
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
 def peer_id_of(public_key: bytes) -> PeerId:
     """Return the peer id of an Ed25519 public key of 32 bytes (libp2p/specs, peer-ids)."""
     assert len(public_key) == 32
@@ -37,6 +41,7 @@ def peer_id_of(public_key: bytes) -> PeerId:
     return PeerId("1" + text)  # The leading zero byte of the multihash.
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
 def public_key_of(peer_id: PeerId) -> bytes:
     """Return the public key inside a peer id; ValueError if the text is no such peer id."""
     number = 0
