@@ -28,7 +28,7 @@ from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
 from protocol.rules.verdict import Verdict
 
 TOPIC_BYTES_MAX: Final = 128
-TOPICS_PER_PEER_MAX: Final = 64  # Far more than a node needs: one for records, four for calls.
+TOPICS_PER_PEER_MAX: Final = 64  # A node needs 21 at most: topics_of.
 RPC_ENTRIES_MAX: Final = 1024  # Messages, subscriptions, control messages and ids in them.
 STREAMS_PER_PEER_MAX: Final = 4  # One is enough; more while broken ones still exist.
 SEEN_S: Final = 120

@@ -15,11 +15,19 @@ CPU, GPU = "cpu", "gpu"
 
 def call_topic(call: Call) -> str:
     """Return the one topic that a call is published on."""
-    return f"call/{GPU if call.resources.gpus else CPU}/{call.region or ANYWHERE}"
+    wanted = call.resources
+    family = _family(wanted.gpu_class) if wanted.gpus else CPU
+    return f"call/{family}/{call.region or ANYWHERE}"
 
 
 def topics_of(record: CapabilityRecord) -> tuple[str, ...]:
     """Return the topics to which a node with this record subscribes."""
-    families = [CPU, *([GPU] if record.gpus else [])] if record.providing else []
+    classes = sorted({group.gpu_class for group in record.gpus})
+    gpus = [GPU, *map(_family, classes)] if classes else []
+    families = [CPU, *gpus] if record.providing else []
     regions = [ANYWHERE, *([record.region] if record.region else [])]
     return (RECORDS, *(f"call/{family}/{region}" for family in families for region in regions))
+
+
+def _family(gpu_class: str) -> str:
+    return f"{GPU}-{gpu_class}" if gpu_class else GPU
