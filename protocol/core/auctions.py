@@ -251,18 +251,18 @@ class Auctions:
         key = self._classes[call_id].block_key
         del self._open[call_id]
         self._note_supply(state)
-        if isinstance(state, Decided):
-            self._windows.narrow(key, state.auction.call, context.now_ms)
-        elif state.reason is Failure.EXHAUSTED:
-            self._windows.widen(key, context.now_ms)
-        elif state.reason is Failure.NO_BIDS:
-            self._windows.lose(key, call_id)
-        if isinstance(state, Decided):
-            decided = [call_id for call_id, s in self.states.items() if isinstance(s, Decided)]
-            if len(decided) > DECIDED_MAX:
-                self._lapse(decided[0])
-            for slot in state.sold:
-                self._add_free(slot)
+        if isinstance(state, auction.Lost):
+            if state.reason is Failure.EXHAUSTED:
+                self._windows.widen(key, context.now_ms)
+            elif state.reason is Failure.NO_BIDS:
+                self._windows.lose(key, call_id)
+            return
+        self._windows.narrow(key, state.auction.call, context.now_ms)
+        decided = [call_id for call_id, each in self.states.items() if isinstance(each, Decided)]
+        if len(decided) > DECIDED_MAX:
+            self._lapse(decided[0])
+        for slot in state.sold:
+            self._add_free(slot)
 
     def _lapse(self, call_id: CallId) -> None:
         """Forget a decided auction and its free slots."""
@@ -280,16 +280,17 @@ class Auctions:
 
         Those of a gang are from one auction: slots of two may be the same capacity.
         """
-        usable = sorted(self._usable(job_class), key=lambda slot: slot.price.rate)
+        usable = self._usable(job_class)
         if job_class.nodes == 1:
-            return usable[:1]
+            return [min(usable, key=_rate_of)] if usable else []
+        usable.sort(key=_rate_of)
         of_call: dict[CallId, list[SoldSlot]] = {}
         for slot in usable:
             of_call.setdefault(slot.call_id, []).append(slot)
         enough = [
             slots[: job_class.nodes] for slots in of_call.values() if len(slots) >= job_class.nodes
         ]
-        return min(enough, key=lambda slots: sum(s.price.rate for s in slots), default=[])
+        return min(enough, key=lambda slots: sum(map(_rate_of, slots)), default=[])
 
     def _take(self, job_class: JobClass, slots: list[SoldSlot]) -> list[SoldSlot]:
         left = [slot for slot in self._free.get(job_class.key, ()) if slot not in slots]
@@ -328,6 +329,10 @@ class Auctions:
         over = next((c for c in self._classes if c not in self.states), None)
         if over is not None:
             del self._classes[over]
+
+
+def _rate_of(slot: SoldSlot) -> int:
+    return slot.price.rate
 
 
 def _lottery(answering: int, recorded: int) -> int:
