@@ -151,7 +151,7 @@ class RecordedService:
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView(PEER, "/ip4/127.0.0.1/tcp/4789", "outbound", 61_000),)
 
-    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+    async def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         lost = AnsweredCallView(
             "ab" * 32,
             61_000,
