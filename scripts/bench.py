@@ -14,6 +14,7 @@ from scripts.bench_award import bench_award, show_award
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
+from scripts.bench_takeover import bench_takeover, show_takeover
 from scripts.devnet import DevnetFailed, exit_on_sigterm, show_json
 
 
@@ -41,7 +42,9 @@ def main() -> int:
     award = benches.add_parser("award", help="the time to an award, by the number of processes")
     award.add_argument("--processes", type=int, nargs="+", default=[5, 10, 20])
     award.add_argument("--rounds", type=int, default=20, help="jobs of each kind")
-    for bench in (job, core, market, award):
+    takeover = benches.add_parser("takeover", help="how soon a job of a dead provider runs again")
+    takeover.add_argument("--rounds", type=int, default=5, help="accidents of each kind")
+    for bench in (job, core, market, award, takeover):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -53,6 +56,8 @@ def main() -> int:
             show = show_market
         elif asked.bench == "award":
             found, show = bench_award(asked.processes, asked.rounds), show_award
+        elif asked.bench == "takeover":
+            found, show = bench_takeover(asked.rounds), show_takeover
         else:
             sizes = (asked.records, asked.jobs, asked.leases)
             found, show = bench_core(sizes, asked.ended, asked.rounds), show_core

@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#service.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from node.rpc.views import (
     PeerView,
     ProviderView,
     StatusView,
+    TrafficView,
 )
 from node.service.bids import answered_call_view
 from node.service.jobs import JobService
@@ -79,6 +80,7 @@ class NodeService:
             provider=self._provider(core),
             data_dir=str(self.data_dir),
             illegal=dict(core.illegal),
+            traffic=TrafficView(**asdict(network.traffic())),
         )
 
     def peers(self) -> tuple[PeerView, ...]:
