@@ -11,6 +11,7 @@ import sys
 
 from node.sandbox.drivers import DRIVERS
 from scripts.bench_award import bench_award, show_award
+from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
@@ -44,7 +45,11 @@ def main() -> int:
     award.add_argument("--rounds", type=int, default=20, help="jobs of each kind")
     takeover = benches.add_parser("takeover", help="how soon a job of a dead provider runs again")
     takeover.add_argument("--rounds", type=int, default=5, help="accidents of each kind")
-    for bench in (job, core, market, award, takeover):
+    bidders = benches.add_parser("bidders", help="an award among up to 10,000 providers, simulated")
+    bidders.add_argument("--providers", type=int, nargs="+", default=SIZES)
+    bidders.add_argument("--jobs", type=int, default=10, help="how many jobs, after three others")
+    bidders.add_argument("--seed", type=int, default=1, help="of delays and ids")
+    for bench in (job, core, market, award, takeover, bidders):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -56,6 +61,9 @@ def main() -> int:
             show = show_market
         elif asked.bench == "award":
             found, show = bench_award(asked.processes, asked.rounds), show_award
+        elif asked.bench == "bidders":
+            found = bench_bidders(asked.providers, asked.jobs, asked.seed)
+            show = show_bidders
         elif asked.bench == "takeover":
             found, show = bench_takeover(asked.rounds), show_takeover
         else:

@@ -16,8 +16,8 @@ from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet
 PROVIDERS: Final = 4
 ACCIDENTS: Final = {"frozen": signal.SIGSTOP, "killed": signal.SIGKILL}
 AIMS_MS: Final = {"frozen": 20_000, "killed": 5_000}
-"""The longest time until the loss is noticed. Of a frozen provider it counts from its last sign of
-life, which is at most HEARTBEAT_MS before the accident, from which the figures count."""
+"""The longest time until the job runs elsewhere. Of a frozen provider it counts from its last sign
+of life, which is at most HEARTBEAT_MS before the accident, from which the figures count."""
 POLL_S: Final = 0.02
 LIMIT_S: Final = 90.0
 
@@ -88,6 +88,6 @@ def show_takeover(found: dict[str, Any]) -> None:
     print(f"{found['rounds']} accidents of each kind; {load}, {found['processors']} processors")
     for kind, times in found["accidents"].items():
         noticed, running = times["noticed_ms"], times["running_ms"]
-        print(f"  {kind}: noticed after {noticed['p50']:,.0f} ms, at most {noticed['most']:,.0f}"
-              f" (aim: {AIMS_MS[kind]:,}); runs elsewhere after {running['p50']:,.0f} ms,"
-              f" at most {running['most']:,.0f}")  # fmt: skip
+        print(f"  {kind}: noticed after {noticed['p50']:,.0f} ms, at most {noticed['most']:,.0f};"
+              f" runs elsewhere after {running['p50']:,.0f} ms, at most {running['most']:,.0f}"
+              f" (aim: {AIMS_MS[kind]:,})")  # fmt: skip
