@@ -14,7 +14,7 @@ from protocol.machines import effects, inputs
 from protocol.machines.context import Context, Policy
 from protocol.rules.topics import topics_of
 from protocol.values.ids import JobId, LeaseId, PeerId, digest_of
-from protocol.values.limits import CLOCK_SKEW_MS, RETAIN_MS, UNPAID_MS_MAX
+from protocol.values.limits import CLOCK_SKEW_MS, RETAIN_MS
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec
 from protocol.wire.messages import Call, Carrier, Message
@@ -58,8 +58,6 @@ class FaultyNetwork(SimulatedNetwork):
         self.durable: dict[PeerId, dict[tuple[str, bytes], Any]] = {}
         """The states that each node has saved, by table and key."""
         self.rules = Rules()
-        self.unpaid_ms_max = UNPAID_MS_MAX
-        """The limit of the providers of this network."""
         self._thaw_ms: dict[PeerId, int] = {}
         self._due_ms: dict[PeerId, int | None] = {}
         self._event: Any = None

@@ -37,7 +37,7 @@ QUEUE_MS: Final = (0, 30_000, 300_000)
 CHECKPOINTS_MS: Final = (0, 0, 5_000, 10_000)
 """How often checkpoints of a job are taken; 0: it has none."""
 UNPAID_MS: Final = (UNPAID_MS_MAX, UNPAID_MS_MAX, UNPAID_MS_MAX, 2_000)
-"""How much usage a requester may owe a provider; usually it cannot owe as much in so short a time."""
+"""How much usage a requester may owe a provider: usually more than it can in so short a time."""
 REPLAYS: Final = 40
 DEAD_REQUESTERS_PERCENT: Final = 25
 DEAD_PROVIDERS_PERCENT: Final = 12
@@ -67,7 +67,7 @@ class World:
         dice = self.dice = random.Random(seed)
         self.network = FaultyNetwork(seed, job_ms=dice.choice([300, 3_000, 20_000, 60_000]))
         self.network.stop_ms = dice.choice([0, 0, 2_000, 15_000])
-        self.network.unpaid_ms_max = unpaid_ms_max(seed)
+        self.network.rules.unpaid_ms_max = unpaid_ms_max(seed)
         self.crashes = 0
         self.watch = Watch(self.network)
         self._loss = dice.choice([0.0, 0.08, 0.08, 0.2])

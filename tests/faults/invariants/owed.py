@@ -30,7 +30,7 @@ def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
             requester = new.hold.requester
             owed_ms = sum(_owed_ms(network, node, state) for state in states
                           if state.hold.requester == requester)  # fmt: skip
-            if owed_ms > _credit_ms(node, requester) + network.unpaid_ms_max:
+            if owed_ms > _credit_ms(node, requester) + network.rules.unpaid_ms_max:
                 yield f"{node.name} serves a requester that owes too much"
 
 
