@@ -3,82 +3,53 @@
 Why: a rule that is fair among many bidders may be unfair to one. Bids are ranked and priced by the
 functions that a node uses; only the rule of the cap, what records show, and who cheats differ.
 
-Spec: specs/decisions/0019-prices.md.
+Spec: specs/decisions/0019-prices.md; with --shift specs/decisions/0026-no-shift.md.
 """
 
 import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from statistics import fmean
 from typing import Final
 
-from protocol.rules.pricing import PERCENT, ask_of, cap_of
-from protocol.rules.selection import Offer, price_of, rank
-from protocol.values.ids import ContentId, PeerId
-from protocol.wire.job import QUICK, VICKREY, Resources
-from protocol.wire.messages import Bid, Call
-
-MEAN: Final = 10**6
-"""The mean cost of a slot."""
-USER_CAP: Final = 100 * MEAN
-"""What a user allows that does not know the market: 1.00 an hour where a slot costs 0.01."""
-PERCENT_MAX: Final = 200
-BIDDERS: Final = (1, 2, 5, 10, 20)
-ABSENT: Final = 0.25
-"""For each bidder there is another node with a record, this often, that does not bid."""
-LOADS: Final = (0, 0, 250_000, 500_000)
-COSTS: Final[dict[str, Callable[[random.Random], float]]] = {
-    "lognormal": lambda dice: dice.lognormvariate(0, 0.25),
-    "floor": lambda dice: 0.7 + 0.3 * dice.gammavariate(2, 0.5),
-}
-TRAINING: Final = 150
-"""A shill's place is the best of PLACES in at most so many other markets."""
-PLACES: Final = tuple(percent / 100 for percent in range(50, 205, 5))
-CALL: Final = Call(
-    bytes(16), VICKREY, 0, Resources(), USER_CAP, 600_000, 1_200, 900, 6_000, 1, bytes(32), 0
+from protocol.wire.job import QUICK, VICKREY
+from scripts.auction_market import (
+    COSTS,
+    LOWEST_LISTED,
+    MEAN,
+    RULES,
+    USER_CAP,
+    Node,
+    Rule,
+    Sale,
+    caps_of,
+    market,
+    private,
+    raised,
+    sell,
+    shaded,
+    shown,
 )
 
+BIDDERS: Final = (1, 2, 5, 10, 20)
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One known node that can serve the job."""
+SHIFT_BIDDERS: Final = (1, 2, 3, 5, 10, 20)
 
-    cost: int
-    listed: int
-    ask: int
-    """Its private ask: its cost when idle, more when other jobs hold a part of it."""
-    earlier: int
-    """What it asked when the requester bought from it before, under another load."""
-    bids: bool = True
+SHIFT_CAPS: Final = (0, 1, 2)
 
+LADDERS: Final = (1, 4, 8)
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What records show, what bidders ask, what the winner is paid, and the caps of the calls."""
+TRAINING: Final = 150
+"""A shill's place is the best of PLACES in at most so many other markets."""
 
-    name: str
-    profile: int
-    posted: Callable[[Node], int]
-    ask: Callable[[Node, int], int]
-    """Its ask, from the node and the cap."""
-    caps: Callable[[Sequence[int]], tuple[int, ...]]
-    """The caps of the first call and of those after calls without bids, from the posted prices."""
-    shift_cap: int = 1
+PLACES: Final = tuple(percent / 100 for percent in range(50, 205, 5))
 
-
-@dataclass(frozen=True, slots=True)
-class Sale:
-    """The result of one job's calls."""
-
-    rate: int
-    cap: int
-    ask: int
-    first: bool
-    """Whether the first call found a bid."""
+MISSES: Final = (0.002, 0.02)
+"""How many commitments of honest bidders stay closed: with usual windows, and with tight ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,133 +70,6 @@ class Cell:
     sold: float
     efficiency: float
     """The lowest ask, over the winner's."""
-
-
-def market(dice: random.Random, kind: str, bidders: int) -> tuple[Node, ...]:
-    """Return so many nodes that bid, and some that only have a record."""
-    absent = sum(dice.random() < ABSENT for _ in range(bidders))
-    return tuple(_node(dice, kind, bids=n < bidders) for n in range(bidders + absent))
-
-
-def _node(dice: random.Random, kind: str, *, bids: bool) -> Node:
-    listed = round(COSTS[kind](dice) * MEAN * dice.uniform(1.1, 2.0))
-    percent = round(PERCENT / dice.uniform(1.1, 2.0))
-    ask, earlier = (ask_of(listed, percent, dice.choice(LOADS)) for _ in range(2))
-    return Node(ask_of(listed, percent, 0), listed, ask, earlier, bids)
-
-
-# --- rules --------------------------------------------------------------------------------
-
-
-def raised(listed: Sequence[int]) -> tuple[int, ...]:
-    """Return the caps of a job that names no price, as a node computes them."""
-    return caps_of(listed, listed)
-
-
-def caps_of(listed: Sequence[int], answered: Sequence[int]) -> tuple[int, ...]:
-    """Return the caps of a job for which nobody bids."""
-    caps: list[int] = []
-    while cap := cap_of(listed, answered, caps[-1] if caps else 0, PERCENT_MAX):
-        caps.append(cap.rate)
-    return tuple(caps)
-
-
-def shaded(margin: float, node: Node, cap: int) -> int:
-    """Return the ask of one that is paid its ask: above its cost, by a part of what it may get."""
-    return node.ask + max(0, round((cap - node.ask) * margin))
-
-
-def user_cap(_: Sequence[int]) -> tuple[int, ...]:
-    """Return the cap of a user that does not know the market."""
-    return (USER_CAP,)
-
-
-def private(node: Node, _: int) -> int:
-    """Return the ask of one that is paid the second price."""
-    return node.ask
-
-
-def listed(node: Node, _: int = 0) -> int:
-    """Return the list price."""
-    return node.listed
-
-
-def shown(node: Node) -> int:
-    """Return the ask, which the record shows."""
-    return node.ask
-
-
-def half_more(posted: Sequence[int]) -> tuple[int, ...]:
-    """Return a cap of 1.5 x the lowest price."""
-    return (min(posted) * 3 // 2,)
-
-
-def second(posted: Sequence[int]) -> tuple[int, ...]:
-    """Return the second lowest price as cap; the only one, if there is one."""
-    return (sorted(posted)[:2][-1],)
-
-
-LOWEST_LISTED: Final = Rule("V, list, lowest, raised", VICKREY, listed, private, raised)
-RULES: Final = (
-    Rule("V, ask posted, user's cap", VICKREY, shown, private, user_cap),
-    Rule("V, ask posted, 1.5 x lowest", VICKREY, shown, private, half_more),
-    Rule("V, list, user's cap", VICKREY, listed, private, user_cap),
-    LOWEST_LISTED,
-    replace(LOWEST_LISTED, name="V, list, lowest, raised, no shift", shift_cap=0),
-    Rule("V, list, second lowest", VICKREY, listed, private, second),
-    Rule("Q, list posted and asked", QUICK, listed, listed, user_cap),
-    Rule("Q, list, lowest, raised", QUICK, listed, private, raised),
-)
-
-
-def priced(rule: Rule, markets: Sequence[Sequence[Node]]) -> Rule:
-    """Return a rule whose bidders, if they are paid their private asks, ask for more.
-
-    In equilibrium they ask for what the second price would give them: the revenue is the same.
-    """
-    if rule.profile != QUICK or rule.ask is not private:
-        return rule
-    sales = [sale for nodes in markets if (sale := honest(LOWEST_LISTED, nodes, 1))]
-    room = sum(sale.cap - sale.ask for sale in sales)
-    margin = sum(sale.rate - sale.ask for sale in sales) / room if room else 0
-    return replace(rule, ask=partial(shaded, margin))
-
-
-def sell(
-    rule: Rule,
-    nodes: Sequence[Node],
-    posted: Sequence[int],
-    *,
-    shills: Sequence[int] = (),
-    unopened: int = 0,
-) -> Sale | None:
-    """Hold the auctions of one job; return its sale, if any.
-
-    `shills`: the requester's own commitments; it opens those that win nothing.
-    """
-    for number, cap in enumerate(rule.caps(posted)):
-        call = replace(CALL, profile=rule.profile, rate_max=cap, shift_cap=rule.shift_cap)
-        asks = {
-            PeerId(str(place)): rule.ask(node, cap)
-            for place, node in enumerate(nodes) if node.bids
-        }  # fmt: skip
-        lowest = min(asks.values())
-        if lowest > cap:
-            continue
-        opened = [PeerId(f"shill {shill}") for shill in shills if shill > lowest]
-        asks |= {peer: int(peer.split()[1]) for peer in opened}
-        closed = unopened + len(shills) - len(opened)
-        ranking = rank(call, ContentId(bytes(32)), (_offer(*each) for each in asks.items()))
-        price = price_of(
-            call, ranking, {ranking[0].peer: 1}, (ranking[0], 0), min(closed, call.shift_cap)
-        )
-        winner = nodes[int(ranking[0].peer)]
-        return Sale(price.rate, cap, winner.ask, number == 0)
-    return None
-
-
-def _offer(peer: PeerId, ask: int) -> Offer:
-    return Offer(peer, Bid(ask, "embedded", 1, 10_000, 35_000, 0), b"")
 
 
 # --- strategies ---------------------------------------------------------------------------
@@ -250,10 +94,10 @@ def shill_by_memory(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | N
     return sell(rule, nodes, posted, shills=_above(_known(rule, nodes), place))
 
 
-def ladder(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
-    """Let it know the same, and make four commitments, 5 % apart."""
+def ladder(rule: Rule, nodes: Sequence[Node], place: float, rungs: int = 4) -> Sale | None:
+    """Let it know the same, and make four commitments, or so many, 5 % apart."""
     known = _known(rule, nodes)
-    shills = [bid for step in range(4) for bid in _above(known, place * (1 + step / 20))]
+    shills = [bid for step in range(rungs) for bid in _above(known, place * (1 + step / 20))]
     return sell(rule, nodes, [rule.posted(node) for node in nodes], shills=shills)
 
 
@@ -264,10 +108,14 @@ def _known(rule: Rule, nodes: Sequence[Node]) -> int:
 
 
 def sybil(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
-    """Let a bidder have a second identity that commits, does not open, and lists a high price."""
+    """Let a bidder have other identities that commit, do not open, and list a high price.
+
+    It has as many as count, and at least one.
+    """
     posted = [rule.posted(node) for node in nodes]
-    high = 3 * max(posted)
-    return sell(rule, nodes, [*posted, high], unopened=rule.profile == VICKREY)
+    more = max(1, rule.shift_cap)
+    unopened = more if rule.profile == VICKREY else 0
+    return sell(rule, nodes, [*posted, *[3 * max(posted)] * more], unopened=unopened)
 
 
 def ring(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
@@ -280,6 +128,16 @@ def ring(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
         for node in nodes
     )
     return sell(rule, acting, [rule.posted(node) for node in acting])
+
+
+def missed(rule: Rule, nodes: Sequence[Node], place: float, rate: float) -> Sale | None:
+    """Let nobody cheat, but some bidders miss the window in which bids are opened."""
+    dice = random.Random(f"{rate} {[node.cost for node in nodes]}")
+    acting = tuple(replace(node, bids=node.bids and dice.random() >= rate) for node in nodes)
+    unopened = sum(one.bids for one in nodes) - sum(one.bids for one in acting)
+    if unopened == sum(one.bids for one in nodes):
+        return None
+    return sell(rule, acting, [rule.posted(node) for node in nodes], unopened=unopened)
 
 
 def false_records(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
@@ -296,7 +154,12 @@ STRATEGIES: Final[dict[str, Act]] = {
     "honest": honest, "shill, records": shill_by_records, "shill, memory": shill_by_memory,
     "shill, ladder": ladder, "sybil": sybil, "ring": ring, "false records": false_records,
 }  # fmt: skip
-TRAINED: Final = (shill_by_records, shill_by_memory, ladder)
+LADDER_ACTS: Final = {f"ladder of {rungs}": partial(ladder, rungs=rungs) for rungs in LADDERS}
+SHIFT_STRATEGIES: Final[dict[str, Act]] = {
+    "honest": honest, **LADDER_ACTS, "sybil": sybil, "ring": ring,
+    **{f"{rate:.1%} missed": partial(missed, rate=rate) for rate in MISSES},
+}  # fmt: skip
+TRAINED: Final = (shill_by_records, shill_by_memory, ladder, *LADDER_ACTS.values())
 
 
 def _above(price: int, place: float) -> tuple[int, ...]:
@@ -313,20 +176,47 @@ def best_place(rule: Rule, act: Act, markets: Sequence[Sequence[Node]]) -> float
     return min(PLACES, key=paid)
 
 
+def priced(rule: Rule, markets: Sequence[Sequence[Node]]) -> Rule:
+    """Return a rule whose bidders, if they are paid their private asks, ask for more.
+
+    In equilibrium they ask for what the second price would give them: the revenue is the same.
+    """
+    if rule.profile != QUICK or rule.ask is not private:
+        return rule
+    sales = [sale for nodes in markets if (sale := honest(LOWEST_LISTED, nodes, 1))]
+    room = sum(sale.cap - sale.ask for sale in sales)
+    margin = sum(sale.rate - sale.ask for sale in sales) / room if room else 0
+    return replace(rule, ask=partial(shaded, margin))
+
+
 # --- figures ------------------------------------------------------------------------------
 
 
-def compare(seed: int, markets: int, bidders: Sequence[int] = BIDDERS) -> Iterator[Cell]:
+def compare_shifts(
+    seed: int, markets: int, bidders: Sequence[int] = SHIFT_BIDDERS
+) -> Iterator[Cell]:
+    """Yield the figures of each cap of the shift."""
+    rules = [replace(LOWEST_LISTED, name=f"shift cap {cap}", shift_cap=cap) for cap in SHIFT_CAPS]
+    return compare(seed, markets, bidders, rules, SHIFT_STRATEGIES)
+
+
+def compare(
+    seed: int,
+    markets: int,
+    bidders: Sequence[int] = BIDDERS,
+    rules: Sequence[Rule] = RULES,
+    strategies: Mapping[str, Act] = STRATEGIES,
+) -> Iterator[Cell]:
     """Yield the figures of each rule and strategy."""
     for kind in COSTS:
         for count in bidders:
             dice = random.Random(f"{seed} {kind} {count}")
             drawn = [market(dice, kind, count) for _ in range(markets)]
             training = [market(dice, kind, count) for _ in range(min(TRAINING, markets))]
-            for each in RULES:
+            for each in rules:
                 rule = priced(each, training)
                 plain = [honest(rule, nodes, 1) for nodes in drawn]
-                for name, act in STRATEGIES.items():
+                for name, act in strategies.items():
                     vain = act in TRAINED and rule.profile == QUICK
                     place = best_place(rule, act, training) if act in TRAINED and not vain else 1
                     sales = plain if vain else [act(rule, nodes, place) for nodes in drawn]
@@ -365,6 +255,7 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the markets (default 1)")
     parser.add_argument("--markets", type=int, default=400, help="of each kind (default 400)")
+    parser.add_argument("--shift", action="store_true", help="compare caps of the shift instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     given = parser.parse_args()
     if given.markets < 1:
@@ -374,7 +265,8 @@ def main() -> int:
     form = "{:35}{:16}{:11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>7}{:>11}"
     if not given.json:
         print(form.format(*head))
-    for cell in compare(given.seed, given.markets):
+    cells = (compare_shifts if given.shift else compare)(given.seed, given.markets)
+    for cell in cells:
         print(json.dumps(asdict(cell)) if given.json else form.format(*asdict(cell).values()))
     return 0
 

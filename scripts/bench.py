@@ -11,9 +11,11 @@ import sys
 
 from node.sandbox.drivers import DRIVERS
 from scripts.bench_award import bench_award, show_award
+from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
+from scripts.bench_takeover import bench_takeover, show_takeover
 from scripts.devnet import DevnetFailed, exit_on_sigterm, show_json
 
 
@@ -41,7 +43,13 @@ def main() -> int:
     award = benches.add_parser("award", help="the time to an award, by the number of processes")
     award.add_argument("--processes", type=int, nargs="+", default=[5, 10, 20])
     award.add_argument("--rounds", type=int, default=20, help="jobs of each kind")
-    for bench in (job, core, market, award):
+    takeover = benches.add_parser("takeover", help="how soon a job of a dead provider runs again")
+    takeover.add_argument("--rounds", type=int, default=5, help="accidents of each kind")
+    bidders = benches.add_parser("bidders", help="an award among up to 10,000 providers, simulated")
+    bidders.add_argument("--providers", type=int, nargs="+", default=SIZES)
+    bidders.add_argument("--jobs", type=int, default=10, help="how many jobs, after three others")
+    bidders.add_argument("--seed", type=int, default=1, help="of delays and ids")
+    for bench in (job, core, market, award, takeover, bidders):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -53,6 +61,11 @@ def main() -> int:
             show = show_market
         elif asked.bench == "award":
             found, show = bench_award(asked.processes, asked.rounds), show_award
+        elif asked.bench == "bidders":
+            found = bench_bidders(asked.providers, asked.jobs, asked.seed)
+            show = show_bidders
+        elif asked.bench == "takeover":
+            found, show = bench_takeover(asked.rounds), show_takeover
         else:
             sizes = (asked.records, asked.jobs, asked.leases)
             found, show = bench_core(sizes, asked.ended, asked.rounds), show_core

@@ -47,9 +47,11 @@ def bench_market(jobs: int, seconds: float, sandbox: str, *, peers: bool) -> dic
 def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str, Any]:
     requester, *providers = network.nodes
     before = [_cpu(node) for node in network.nodes]
+    carried = [_traffic(node) for node in network.nodes]
     array, memory = _run(requester, image, jobs, seconds)
     spent = [tuple(1000 * (now - was) / jobs for now, was in zip(_cpu(node), then, strict=True))
              for node, then in zip(network.nodes, before, strict=True)]  # fmt: skip
+    exchanged = [_grown(node, then) for node, then in zip(network.nodes, carried, strict=True)]
     ended = [requester.api.get(f"/jobs/{array}[{index}]") for index in range(jobs)]
     failed = [job for job in ended if job["phase"] != "done"]
     span_ms = max(job["ended_ms"] for job in ended) - min(job["submitted_ms"] for job in ended)
@@ -66,6 +68,10 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
             "requester": rounded(spent[0][0]),
             "providers": rounded(sum(own for own, _ in spent[1:])),
             "sandbox": rounded(sum(below for _, below in spent[1:])),
+        },
+        "traffic_per_job": {
+            "requester": _per_job(exchanged[:1], jobs),
+            "providers": _per_job(exchanged[1:], jobs),
         },
         "requester_mib": [rounded(each) for each in memory],
         "providers_mib": spread([memory_mib(node) for node in providers]),
@@ -87,6 +93,21 @@ def _run(requester: NodeProcess, image: str, jobs: int, seconds: float) -> tuple
         if time.monotonic() > news + STALL_S:
             raise DevnetFailed(f"{jobs - done} of {jobs} jobs do not end:\n{requester.tail()}")
     return array, memory[:: max(1, len(memory) // 10)]
+
+
+def _traffic(node: NodeProcess) -> dict[str, int]:
+    """Return what a node has exchanged with its peers so far: specs/network.md#traffic."""
+    counts: dict[str, int] = node.api.get("/status")["traffic"]
+    return counts
+
+
+def _grown(node: NodeProcess, since: dict[str, int]) -> dict[str, int]:
+    return {name: count - since[name] for name, count in _traffic(node).items()}
+
+
+def _per_job(exchanged: list[dict[str, int]], jobs: int) -> dict[str, float]:
+    """Return the traffic of some nodes together, per job."""
+    return {name: rounded(sum(one[name] for one in exchanged) / jobs) for name in exchanged[0]}
 
 
 def _cpu(node: NodeProcess) -> tuple[float, float]:
@@ -122,6 +143,12 @@ def show_market(found: dict[str, Any]) -> None:
           f" {found['attempts']} attempts")  # fmt: skip
     print(f"  processor per job: requester {spent['requester']} ms, providers"
           f" {spent['providers']} ms, sandbox {spent['sandbox']} ms")  # fmt: skip
+    for side, carried in found["traffic_per_job"].items():
+        sent, received = (carried[f"bytes_{way}"] / 1024 for way in ("sent", "received"))
+        print(f"  per job of the {side}: messages {carried['messages_sent']} sent,"
+              f" {carried['messages_received']} received; gossip {carried['gossip_sent']} sent,"
+              f" {carried['gossip_received']} received; {sent:.1f} KiB sent,"
+              f" {received:.1f} KiB received")  # fmt: skip
     print("  requester: " + ", ".join(f"{each:.0f}" for each in found["requester_mib"]) + " MiB")
     for name, peer in found["peers"].items():
         if "error" in peer:

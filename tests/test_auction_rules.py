@@ -1,6 +1,6 @@
 """The comparison of price rules: what its figures say of the rule that nodes use.
 
-Spec: specs/decisions/0019-prices.md.
+Spec: specs/decisions/0019-prices.md, specs/decisions/0026-no-shift.md.
 """
 
 import json
@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from scripts.auction_rules import LOWEST_LISTED, Cell, compare
+from scripts.auction_market import LOWEST_LISTED
+from scripts.auction_rules import Cell, compare, compare_shifts
 
-OURS, UNSHIFTED = LOWEST_LISTED.name, f"{LOWEST_LISTED.name}, no shift"
+OURS, SHIFTED = LOWEST_LISTED.name, f"{LOWEST_LISTED.name}, shift"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,20 @@ def test_false_records_delay_a_sale_and_do_not_prevent_it(found) -> None:
     assert (found[OURS, *false].sold_at_once, found[OURS, *false].sold) == (0, 1)
 
 
-def test_without_the_shift_a_second_identity_gains_nothing(found) -> None:
-    honest, sybil = (found[UNSHIFTED, act, "floor", 2] for act in ("honest", "sybil"))
+def test_a_second_identity_gains_by_the_shift_alone(found) -> None:
+    honest, sybil = (found[OURS, act, "floor", 2] for act in ("honest", "sybil"))
     assert sybil.over_ask == honest.over_ask
-    assert found[OURS, "sybil", "floor", 2].over_ask > honest.over_ask
+    assert found[SHIFTED, "sybil", "floor", 2].over_ask > honest.over_ask
+
+
+def test_the_shift_costs_more_than_it_saves() -> None:
+    cells = {(cell.rule, cell.strategy): cell.over_ask for cell in compare_shifts(1, 60, (5,))
+             if cell.costs == "lognormal"}  # fmt: skip
+    for cap in ("shift cap 1", "shift cap 2"):
+        costs = cells[cap, "sybil"] - cells["shift cap 0", "sybil"]
+        saves = cells[cap, "ladder of 4"] - cells["shift cap 0", "ladder of 4"]
+        assert costs > saves > 0
+        assert cells[cap, "2.0% missed"] >= cells["shift cap 0", "2.0% missed"]
 
 
 def test_the_cheapest_wins_and_nobody_is_paid_less_than_it_asks(found) -> None:

@@ -59,6 +59,7 @@ MACHINE: Final = re.compile(r"(?<![\w}.])/(work/(main|shared)|tmp/brief)")
 
 UNMIRRORED: Final = {
     "protocol/machines/requester/auction/states.py": "declarations; test_machine uses all",
+    "protocol/machines/answers.py": "declarations; test_bid_history and test_bid_log use all",
     "protocol/machines/context.py": "declarations alone",
     "node/rpc/explain_views.py": "declarations; test_views has all of them",
     "protocol/machines/effects.py": "declarations; tests/simulated_network.py performs each",

@@ -13,7 +13,7 @@ from node.cli.output import amount_of, instant, say, short_peer, show_json, show
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, help="The most to show.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, help="The most to show.")
 @reaches_node(LINES)
 def bids(*, limit: int, node: Connection, as_json: bool) -> None:
     """List the calls that this node answered as a provider, newest first, and how each ended.
@@ -26,7 +26,7 @@ def bids(*, limit: int, node: Connection, as_json: bool) -> None:
             show_json(answered)
         return
     if not found:
-        say("this node has answered no call for bids since it started")
+        say("this node has answered no call for bids yet")
         return
     head = ("AT", "REQUESTER", "FOR", "GPUS", "ASK/H", "SLOTS", "RESULT", "PRICE/H", "WHY")
     rows = [

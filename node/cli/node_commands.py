@@ -120,6 +120,7 @@ def status(*, node: Connection, as_json: bool) -> None:
         ("version", view["version"]),
         ("up for", duration(view["uptime_ms"])),
         ("peers", view["peers"]),
+        *_traffic_fields(view["traffic"]),
         *(("address", address) for address in view["addresses"]),
         ("own jobs", jobs or "none"),
         ("earned", f"{view['earned']} credits"),
@@ -130,6 +131,17 @@ def status(*, node: Connection, as_json: bool) -> None:
     ])  # fmt: skip
     if not view["peers"]:
         say(NO_PEERS)
+
+
+def _traffic_fields(traffic: dict[str, int]) -> list[tuple[str, Any]]:
+    told = "{messages_sent} sent, {messages_received} received"
+    gossip = "{gossip_sent} sent, {gossip_received} received"
+    sent, received = (traffic[f"bytes_{way}"] / 2**20 for way in ("sent", "received"))
+    return [
+        ("messages", told.format(**traffic)),
+        ("gossip", gossip.format(**traffic)),
+        ("traffic", f"{sent:,.1f} MiB sent, {received:,.1f} MiB received"),
+    ]
 
 
 def _undelivered(bids: int) -> list[tuple[str, Any]]:

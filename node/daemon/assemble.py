@@ -33,6 +33,7 @@ from node.messaging.record_lookup import look_up_records
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
 from node.network.interface import PeerEvents
+from node.provider.bid_log import BidLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
@@ -112,6 +113,7 @@ class Node:
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
         self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
+        self.bid_log = BidLog(journal)
         self.proofs = Proofs(private_dir(folder / "proofs"))
         # As a requester, for its owner.
         self.results = Results(
@@ -120,14 +122,15 @@ class Node:
         self.images = ImageService(blobs, images, folder)
         self.jobs = JobService(driver, journal, clock, self.images, self.results)
         self.service = NodeService(
-            core, network, journal, clock, self.jobs, undelivered, self.proofs, folder, ports.stop,
-            started_ms=clock.now_ms(), driver=ports.sandbox.name, driver_why=ports.sandbox.why,
+            core, network, journal, clock, self.jobs, undelivered, self.bid_log, self.proofs,
+            folder, ports.stop, started_ms=clock.now_ms(), driver=ports.sandbox.name,
+            driver_why=ports.sandbox.why,
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
-                self.executions, self.proofs, self.results, self.jobs, self.service,
+                self.executions, self.bid_log, self.proofs, self.results, self.jobs, self.service,
             )
         )  # fmt: skip
 
@@ -142,6 +145,7 @@ class Node:
         past = await recall(ports.journal, self.context, self.proofs, ports.clock.now_ms())
         self.jobs.recover(past.saved.jobs, past.phases, past.counts)
         await self.service.count()
+        await self.bid_log.recover()
         first = self._begin(past)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.context.image_cache.reconcile)
@@ -150,6 +154,7 @@ class Node:
             await nursery.start(self.outbox_sender.run, past.outbox)
             await nursery.start(self.prober.run)
             nursery.start_soon(self.driver.run, self.effects.perform, first)
+            nursery.start_soon(self.bid_log.run)
             nursery.start_soon(self.proofs.run)
             nursery.start_soon(self.announcer.run)
             nursery.start_soon(self.connector.run)
@@ -168,6 +173,7 @@ class Node:
         """
         await self.driver.take(StopRequested())
         await self.executions.wait_left()
+        await self.bid_log.write()
         with trio.move_on_after(deliver_s):
             await self.executions.wait_dropped()
             await self.announcer.wait_published()

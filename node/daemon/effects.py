@@ -13,6 +13,7 @@ from node.messaging.connector import Connector
 from node.messaging.outbox_sender import OutboxSender
 from node.messaging.prober import Prober
 from node.network.host import Network
+from node.provider.bid_log import BidLog
 from node.provider.executions import Executions
 from node.provider.proofs import Proofs
 from node.requester.results import Results
@@ -33,6 +34,7 @@ from protocol.machines.effects import (
     Kill,
     Launch,
     Learn,
+    Note,
     Prepare,
     ProbePeer,
     Progress,
@@ -57,6 +59,7 @@ class Performers:
     outbox_sender: OutboxSender
     prober: Prober
     executions: Executions
+    bid_log: BidLog
     proofs: Proofs
     results: Results
     jobs: JobService
@@ -89,6 +92,7 @@ class EffectTable:
             KeepCheckpoint: results.keep_checkpoint,
             FetchOutputs: results.fetch_outputs,
             # As a provider.
+            Note: performers.bid_log.note,
             Accuse: performers.proofs.keep,
             Prepare: executions.prepare,
             Launch: self._launch,

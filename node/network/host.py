@@ -6,7 +6,7 @@ Spec: specs/network.md.
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -43,6 +43,7 @@ from node.network.slots import Slots
 from node.network.stack import Stack, build_stack, run_stack
 from node.network.streams import ByteStream
 from node.network.swarm import Admission, host_of
+from node.network.traffic import Traffic
 from protocol.values.errors import InvalidRequest, PeerFault, PeerUnreachable, Stale, Unavailable
 from protocol.values.ids import PeerId
 
@@ -170,6 +171,10 @@ class Network:
                 found.append(address)
         self._book.learn_caller(peer, found)
 
+    def traffic(self) -> Traffic:
+        """Return what was exchanged with peers so far."""
+        return replace(self._stack.traffic)
+
     def peers(self) -> tuple[Peer, ...]:
         """Return the connected peers."""
         return self._connected.peers()
@@ -187,6 +192,7 @@ class Network:
         to those before. A peer that is not connected is dialled. Raises PeerUnreachable if no
         answer comes within tuning.request_timeout_ms; the request may still have arrived.
         """
+        self._stack.traffic.messages_sent += 1
         return await self._requests.request(peer, data)
 
     def on_request(self, handler: messages.Handler) -> None:
@@ -194,7 +200,12 @@ class Network:
 
         It accepts the requests of a stream one after the other, and several wait for their answers.
         """
-        answers = messages.Answers(handler, self._context.tuning)
+
+        async def counted(peer: PeerId, data: bytes) -> messages.Answer:
+            self._stack.traffic.messages_received += 1
+            return await handler(peer, data)
+
+        answers = messages.Answers(counted, self._context.tuning)
         per_source = STREAMS_PER_SOURCE_MAX * messages.STREAMS_PER_PEER_MAX
         self._serve_streams(messages.PROTOCOL, answers.serve, MESSAGE_STREAMS_MAX, per_source)
 
@@ -229,6 +240,7 @@ class Network:
         A peer that cannot be dialled is asked over a new stream of the connection that exists.
         """
         timeout_s = self._context.tuning.probe_timeout_ms / 1000
+        self._stack.traffic.messages_sent += 1
         with trio.move_on_after(timeout_s):
             await self._peering.reach_anew(peer)
         with trio.move_on_after(timeout_s):

@@ -25,6 +25,7 @@ from node.network.interface import SizeLimits
 from node.network.libp2p_errors import contained
 from node.network.rate_limits import RateLimits
 from node.network.rpc_stream import LARGE_AT_ONCE_MAX, RpcStream
+from node.network.traffic import Traffic
 from protocol.rules.verdict import Verdict
 
 TOPIC_BYTES_MAX: Final = 128
@@ -51,8 +52,11 @@ class RepairedPubsub(Pubsub):
     _accuse: Accuse
     _prefix: str
 
-    def __init__(self, *args: Any, source_of: Callable[[ID], str], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, source_of: Callable[[ID], str], traffic: Traffic, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._traffic = traffic
         self._streams: Counter[ID] = Counter()
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE_MAX)
         self._messages = RateLimits(BURST_MAX, RATE_PER_S, source_of)
@@ -112,6 +116,7 @@ class RepairedPubsub(Pubsub):
                 return  # The stream or its connection is closed.
             rpc = rpc_pb2.RPC()
             rpc.ParseFromString(data)
+            self._traffic.gossip_received += len(rpc.publish)
             # The peer waits for its tokens before it costs us anything else.
             entries = _entries_of(rpc)
             await trio.sleep(self._entries.owe(peer_id, RPC_ENTRIES + entries))
@@ -146,6 +151,10 @@ class RepairedPubsub(Pubsub):
         self._peer_subscription_count[peer_id] = count + 1
         await self._replay_recent_messages(peer_id, topic)
         await self.router.on_peer_subscribed(peer_id, topic)
+
+    async def write_msg(self, stream: INetStream, rpc_msg: rpc_pb2.RPC) -> bool:
+        self._traffic.gossip_sent += len(rpc_msg.publish)
+        return await super().write_msg(stream, rpc_msg)
 
     def greet_again(self) -> None:
         """Send all peers our topics again, which is harmless to those that know them."""

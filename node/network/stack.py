@@ -44,6 +44,7 @@ from node.network.pubsub import (
 )
 from node.network.records import RecordValidator
 from node.network.swarm import CONNECTIONS_PER_PEER_MAX, Admission, RepairedSwarm
+from node.network.traffic import Traffic
 from node.network.transport import ExclusiveListener, ExclusiveTCP
 
 NEGOTIATION_S: Final = 10.0
@@ -91,6 +92,7 @@ class Stack:
     gossipsub: RepairedGossipSub
     pubsub: RepairedPubsub
     transport: ExclusiveTCP
+    traffic: Traffic
     stopping: trio.Event
 
 
@@ -102,7 +104,8 @@ def build_stack(
     validator: RecordValidator,
 ) -> Stack:
     """Build the parts from the 32-byte seed of the node's key; nothing runs yet."""
-    transport = ExclusiveTCP()
+    traffic = Traffic()
+    transport = ExclusiveTCP(traffic)
     peerstore = BoundedPeerStore(create_new_key_pair(seed))
     muxer = Muxer(tuning, admission.is_known)
     swarm = _build_swarm(peerstore, tuning, transport, muxer)
@@ -115,6 +118,7 @@ def build_stack(
         host,
         gossipsub,
         source_of=source_of,
+        traffic=traffic,
         strict_signing=True,
         seen_ttl=SEEN_S,
         max_subscriptions_per_peer=TOPICS_PER_PEER_MAX,
@@ -122,7 +126,7 @@ def build_stack(
     dht = RepairedKademlia(host, validator, admission.is_known)
     table = dht.routing_table
     peerstore.guard(lambda peer: peer in swarm.connections or table.peer_in_table(peer))
-    return Stack(swarm, host, dht, gossipsub, pubsub, transport, trio.Event())
+    return Stack(swarm, host, dht, gossipsub, pubsub, transport, traffic, trio.Event())
 
 
 async def run_stack(

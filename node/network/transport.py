@@ -22,6 +22,7 @@ from libp2p.utils.multiaddr_utils import multiaddr_from_socket
 from multiaddr import Multiaddr
 
 from node.network.libp2p_errors import contained
+from node.network.traffic import Traffic
 
 BACKLOG: Final = 128
 RECEIVE_BYTES: Final = 64 * 1024
@@ -29,20 +30,20 @@ LOG: Final = logging.getLogger(__name__)
 
 
 class ExclusiveTCP(TCP):
-    """TCP whose listeners do not share their port."""
+    """TCP whose listeners do not share their port. It counts the bytes of its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, traffic: Traffic) -> None:
         super().__init__()
-        self._open: set[_Stream] = set()
+        self._open = _Connections(traffic)
 
     def create_listener(self, handler_function: THandler) -> TCPListener:
         return ExclusiveListener(handler_function, self._open)
 
     def abort(self) -> None:
         """Close all sockets that are still open, at once."""
-        for stream in tuple(self._open):
+        for stream in tuple(self._open.streams):
             stream.stream.socket.close()
-        self._open.clear()
+        self._open.streams.clear()
 
     async def _dial_resolved(
         self, maddr: Multiaddr, source: tuple[str, int] | None = None
@@ -55,38 +56,51 @@ class ExclusiveTCP(TCP):
         return RawConnection(_Stream(stream, self._open), initiator=True)
 
 
+class _Connections:
+    """The open connections, and what passes over them."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.streams: set[_Stream] = set()
+        self.traffic = traffic
+
+
 class _Stream(TrioTCPStream):
     """A connection that is listed as open until it is closed.
 
     It receives what has arrived at once: libp2p asks for two bytes, then for a few hundred.
     """
 
-    def __init__(self, stream: trio.SocketStream, open_ones: "set[_Stream]") -> None:
+    def __init__(self, stream: trio.SocketStream, connections: _Connections) -> None:
         super().__init__(stream)
         self._received = bytearray()
-        self._open_ones = open_ones
-        open_ones.add(self)
+        self._connections = connections
+        connections.streams.add(self)
 
     async def read(self, n: int | None = None) -> bytes:
         if n == 0:
             return b""
         if not self._received:
             self._received += await super().read(RECEIVE_BYTES)
+            self._connections.traffic.bytes_received += len(self._received)
         piece = bytes(self._received[:n])
         del self._received[:n]
         return piece
 
+    async def write(self, data: bytes) -> None:
+        self._connections.traffic.bytes_sent += len(data)
+        await super().write(data)
+
     async def close(self) -> None:
-        self._open_ones.discard(self)
+        self._connections.streams.discard(self)
         await super().close()
 
 
 class ExclusiveListener(TCPListener):
     """Listens on addresses of the form /ip4/…/tcp/… or /ip6/…/tcp/…."""
 
-    def __init__(self, handler_function: THandler, open_ones: set[_Stream]) -> None:
+    def __init__(self, handler_function: THandler, connections: _Connections) -> None:
         super().__init__(handler_function)
-        self._open_ones = open_ones
+        self._connections = connections
 
     async def listen(self, maddr: Multiaddr) -> None:
         """Listen on one more address; raises OSError if it is in use or not ours."""
@@ -118,7 +132,7 @@ class ExclusiveListener(TCPListener):
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         with contained("inbound connection"):
-            await self.handler(_Stream(stream, self._open_ones))
+            await self.handler(_Stream(stream, self._connections))
 
 
 def endpoint_of(address: Multiaddr) -> tuple[str, int]:

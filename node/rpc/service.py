@@ -118,7 +118,7 @@ class NodeApi(Protocol):
         """Return the known records: all, or the providers that a query selects; InvalidQuery."""
         ...
 
-    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+    async def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         """Return the last calls that this node answered, newest first."""
         ...
 

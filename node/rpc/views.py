@@ -65,6 +65,18 @@ class ProviderView:
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficView:
+    """What the node has exchanged with its peers since its start: specs/network.md#traffic."""
+
+    messages_sent: int
+    messages_received: int
+    gossip_sent: int
+    gossip_received: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """The node's identity and state."""
 
@@ -80,6 +92,7 @@ class StatusView:
     data_dir: str
     illegal: dict[str, int]
     """Illegal inputs since the start, by the names of machine, state and input."""
+    traffic: TrafficView
 
 
 @dataclass(frozen=True, slots=True)

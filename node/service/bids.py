@@ -5,7 +5,7 @@ Spec: specs/bids.md.
 
 from node.provider.proofs import name_of_proof
 from node.rpc.views import AnsweredCallView, ResourcesView
-from protocol.core.bid_history import AnsweredCall, BidResult
+from protocol.machines.answers import AnsweredCall, BidResult
 from protocol.values.units import hourly_of_rate
 
 

@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#service.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from node import VERSION
 from node.driver.clock import Clock
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
+from node.provider.bid_log import BidLog
 from node.provider.proofs import Proofs
 from node.rpc.views import (
     AnsweredCallView,
@@ -21,13 +22,13 @@ from node.rpc.views import (
     PeerView,
     ProviderView,
     StatusView,
+    TrafficView,
 )
 from node.service.bids import answered_call_view
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view, select
 from node.service.prices import paid_price_view, sale_of_call, sales_of_jobs
 from node.storage.journal import Journal, Totals
-from protocol.core.bid_history import ANSWERS_MAX
 from protocol.core.core import Core, Status
 from protocol.machines.effects import Settle
 from protocol.rules.paid_prices import paid_prices
@@ -37,6 +38,8 @@ from protocol.values.units import credits_of_nano
 from protocol.wire.messages import CapabilityRecord
 
 NOTHING: Final = Totals(0, 0)
+CALLS_PRICED: Final = 1_000
+"""The newest answered calls whose prices count as paid lately."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class NodeService:
     clock: Clock
     jobs: JobService
     undelivered: Undelivered
+    bid_log: BidLog
     proofs: Proofs
     data_dir: Path
     stop: trio.Event
@@ -76,6 +80,7 @@ class NodeService:
             provider=self._provider(core),
             data_dir=str(self.data_dir),
             illegal=dict(core.illegal),
+            traffic=TrafficView(**asdict(network.traffic())),
         )
 
     def peers(self) -> tuple[PeerView, ...]:
@@ -102,13 +107,13 @@ class NodeService:
         connected = peer in self.core.connected
         return tuple(subjects_of(peer, record, now_ms, settled=settled, connected=connected))
 
-    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
-        return tuple(map(answered_call_view, self.core.provider.bids.newest(limit)))
+    async def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+        return tuple(map(answered_call_view, await self.bid_log.newest(limit)))
 
     async def prices(self) -> tuple[PaidPriceView, ...]:
         seen = [
             sale_of_call(answered, self.network.peer_id, self._record_of)
-            for answered in self.core.provider.bids.newest(ANSWERS_MAX)
+            for answered in await self.bid_log.newest(CALLS_PRICED)
         ]
         paid = await sales_of_jobs(self.journal, self._record_of)
         return tuple(map(paid_price_view, paid_prices([*paid, *filter(None, seen)])))

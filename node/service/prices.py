@@ -9,8 +9,8 @@ from typing import Final
 from node.driver.job_events import event_view
 from node.rpc.views import PaidPriceView
 from node.storage.journal import JobEventRow, Journal
-from protocol.core.bid_history import AnsweredCall
 from protocol.core.jobs import Job
+from protocol.machines.answers import AnsweredCall
 from protocol.rules.paid_prices import PaidPrice, Sale
 from protocol.values.ids import PeerId
 from protocol.values.units import hourly_of_rate

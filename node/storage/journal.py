@@ -21,8 +21,10 @@ from protocol.values.ids import Digest, JobId, LeaseId, PeerId
 
 MACHINES: Final = ("award", "requester-lease", "provider-lease")
 HEX_DIGITS: Final = frozenset("0123456789abcdef")
-TABLES: Final = ("job", *MACHINES)
+TABLES: Final = ("job", "answer", *MACHINES)
 """The kinds of snapshots."""
+ANSWERS_KEPT: Final = 10_000
+"""The newest answers to calls that are kept: a few MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +171,25 @@ class Journal:
     def __init__(self, database: Database, clock_ms: Callable[[], int]) -> None:
         self._database = database
         self._clock_ms = clock_ms
+        self._notes: dict[bytes, Snapshot] = {}
+        """What the next commit writes too, by key."""
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Write a snapshot with the next commit, without waiting. A crash before loses it."""
+        self._notes[snapshot.key] = snapshot
+
+    async def write_notes(self) -> None:
+        """Write what no commit has written yet."""
+        if self._notes:
+            await self.commit(Commit())
 
     async def commit(self, commit: Commit) -> CommitResult:
-        """Write all parts of the commit in one transaction."""
+        """Write all parts of the commit, and what was noted, in one transaction."""
         now_ms = self._clock_ms()
+        notes, self._notes = self._notes, {}
 
         def unit(connection: sqlite3.Connection) -> CommitResult:
-            for snapshot in commit.snapshots:
+            for snapshot in (*commit.snapshots, *notes.values()):
                 _write_snapshot(connection, snapshot, now_ms)
             for receipt in commit.receipts:
                 connection.execute(sql.WRITE_RECEIPT, _values(receipt))
@@ -183,7 +197,21 @@ class Journal:
             rows = [_insert(connection, sql.ADD_MESSAGE, new) for new in commit.outbox]
             return CommitResult(outbox_rows=tuple(rows), event_seqs=tuple(events))
 
-        return await self._database.write(unit)
+        result = None
+        try:
+            result = await self._database.write(unit)
+        finally:
+            if result is None:
+                self._notes = notes | self._notes
+        return result
+
+    async def answers(self, limit: int) -> tuple[bytes, ...]:
+        """Return the newest answers to calls, the newest first; not those only noted."""
+        return tuple(row[0] for row in await self._read(sql.ANSWERS, limit))
+
+    async def answers_in(self, state: str) -> tuple[bytes, ...]:
+        """Return the answers to calls that are in one state, the oldest first."""
+        return tuple(row[0] for row in await self._read(sql.ANSWERS_IN, state))
 
     async def snapshots(self, table: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of one kind of machine, by key."""
@@ -327,6 +355,11 @@ def _write_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, now_ms: 
             known = _fetch(connection, sql.UPDATE_JOB, (state, data, key))
             if not known:
                 connection.execute(sql.ADD_JOB, (key, state, data, now_ms, job_key, place))
+        case "answer", _:
+            known = _fetch(connection, sql.UPDATE_ANSWER, (state, data, key))
+            if not known:
+                connection.execute(sql.ADD_ANSWER, (key, state, data))
+                connection.execute(sql.FORGET_ANSWERS, (ANSWERS_KEPT,))
         case _, None:
             connection.execute(sql.FORGET_MACHINE, (table, key))
         case _:

@@ -121,7 +121,18 @@ ARRAYS: Final[Migration] = (
     "CREATE INDEX jobs_listed ON jobs (number) WHERE place = 0",
 )
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS, ARRAYS)
+ANSWERS: Final[Migration] = (
+    # Without AUTOINCREMENT: the newest rows are never deleted, so their numbers have no gap.
+    """CREATE TABLE answers (
+        number INTEGER PRIMARY KEY,
+        call_id BLOB NOT NULL UNIQUE,
+        state TEXT NOT NULL,
+        data BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX answers_by_state ON answers (state)",
+)
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (FIRST, ROLES, HISTORY, AWARDS, ARRAYS, ANSWERS)
 """Step n (from 1) leads from version n-1 to version n."""
 
 

@@ -51,6 +51,12 @@ ENDS_BETWEEN: Final = (
 )
 FORGET_EVENTS: Final = "DELETE FROM job_events WHERE job_id = ?"
 
+ADD_ANSWER: Final = "INSERT INTO answers (call_id, state, data) VALUES (?, ?, ?)"
+UPDATE_ANSWER: Final = "UPDATE answers SET state = ?, data = ? WHERE call_id = ? RETURNING number"
+FORGET_ANSWERS: Final = "DELETE FROM answers WHERE number <= (SELECT max(number) FROM answers) - ?"
+ANSWERS: Final = "SELECT data FROM answers ORDER BY number DESC LIMIT ?"
+ANSWERS_IN: Final = "SELECT data FROM answers WHERE state = ? ORDER BY number"
+
 WRITE_MACHINE: Final = (
     "INSERT INTO machines (kind, key, state, data) VALUES (?, ?, ?, ?)"
     " ON CONFLICT (kind, key) DO UPDATE SET state = excluded.state, data = excluded.data"

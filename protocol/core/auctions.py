@@ -30,6 +30,8 @@ from protocol.wire.envelope import Signed
 from protocol.wire.messages import LOTTERY_ALL, BidRefusal
 
 FIRST_BIDDERS_WANTED: Final = 256
+ANSWERING_WANTED: Final = 8
+"""At least about so many nodes that answered before are drawn: an auction ends early with them."""
 """About so many providers may bid on the first call of a demand."""
 DECIDED_MAX: Final = 64
 """So many decided auctions keep their slots and bids."""
@@ -87,7 +89,7 @@ class Auctions:
         call = self._windows.fit(call, job_class.block_key, context.now_ms)
         self._called += 1
         known = job_class.block_key in self._supply
-        lottery = _lottery(len(answering), 0 if known else eligible)
+        lottery = _lottery(len(answering), eligible, is_first=not known)
         call = replace(call, lottery=lottery, region=job.spec.terms.region)
         signed = context.signer.sign(call)
         call_id = CallId(signed.content_id)
@@ -335,14 +337,15 @@ def _rate_of(slot: SoldSlot) -> int:
     return slot.price.rate
 
 
-def _lottery(answering: int, recorded: int) -> int:
+def _lottery(answering: int, recorded: int, *, is_first: bool) -> int:
     """Return which share of the providers may bid, in millionths.
 
-    `answering` is how many answered before and can serve the job. Only these count in the end: any
-    number of records may be fake. `recorded` is how many have a suitable record, for the first call
-    of a demand, when few are known to answer; 0 after it.
+    `answering` is how many answered before and can serve the job, `recorded` how many have a
+    suitable record. Any number of records may be fake, so enough of those that answer are drawn,
+    whatever the others are. `is_first` says that this is the first call of a demand.
     """
     if answering > BIDDERS_WANTED:
-        return max(1, LOTTERY_ALL * BIDDERS_WANTED // answering)
+        share = LOTTERY_ALL * BIDDERS_WANTED // max(answering, recorded)
+        return max(1, share, LOTTERY_ALL * ANSWERING_WANTED // answering)
     first = FIRST_BIDDERS_WANTED * LOTTERY_ALL // max(recorded, 1)
-    return max(1, min(first, LOTTERY_ALL)) if recorded else LOTTERY_ALL
+    return max(1, min(first, LOTTERY_ALL)) if is_first and recorded else LOTTERY_ALL

@@ -1,76 +1,41 @@
 """What this node answered to calls lately, and how each auction ended, for its owner.
 
-Spec: specs/bids.md. In memory and bounded: strangers cause bids, and unpaid work costs no disk.
+Spec: specs/bids.md. The newest answers are in memory, because their auctions may still end; the
+node stores what changes (the effect `Note`), and more of them.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from itertools import islice
+from dataclasses import replace
 from typing import Final
 
 from protocol.core.running import keep_newest
+from protocol.machines.answers import AnsweredCall, BidResult
 from protocol.machines.context import Context
+from protocol.machines.effects import Effect, Note
 from protocol.machines.provider import bidding
-from protocol.rules.fraud import Finding, Fraud
+from protocol.rules.fraud import Finding
 from protocol.rules.matching import sentence_of_own_refusal
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
 from protocol.values.units import hourly_of_rate
 from protocol.wire.envelope import Signed
-from protocol.wire.job import Resources
 from protocol.wire.messages import Call, Cancel, CommitSet, Outcome
 
 ANSWERS_MAX: Final = 1_000
 """About 0.5 MiB; at the rate of calls that a node answers at most, some minutes."""
 
 
-class BidResult(StrEnum):
-    """How an auction ended for this node."""
-
-    OPEN = "open"
-    REFUSED = "refused"
-    WON = "won"
-    LOST = "lost"
-    UNSOLD = "unsold"
-    CANCELLED = "cancelled"
-    SILENT = "silent"
-    CHEATED = "cheated"
-
-
-@dataclass(frozen=True, slots=True)
-class AnsweredCall:
-    """One call that this node answered. `ask` is 0 for a refusal; rates are for one slot."""
-
-    call_id: CallId
-    at_ms: int
-    requester: PeerId
-    resources: Resources
-    ask: int
-    result: BidResult
-    why: str
-    price: int = 0
-    """The rate that the first winner is paid, or what an award pays us; 0 if unknown."""
-    slots: int = 0
-    """The slots that this node offered; 0 for a refusal."""
-    refusal: Refusal | None = None
-    winner: PeerId | None = None
-    """The first winner, as the requester says; None if unknown."""
-    awards: int = 0
-    """The leases that this node got."""
-    fraud: Fraud | None = None
-    """The fraud of the requester that this node can prove."""
-
-
 class BidHistory:
     """The newest answers of this node to calls."""
 
     def __init__(self) -> None:
-        self._answers: dict[CallId, AnsweredCall] = {}
+        self.answers: dict[CallId, AnsweredCall] = {}
+        """By call, the newest last."""
+        self._changed: dict[CallId, None] = {}
 
-    def newest(self, limit: int) -> Iterable[AnsweredCall]:
-        """Yield at most so many answers, the newest first."""
-        return islice(reversed(self._answers.values()), limit)
+    def take_notes(self) -> list[Effect]:
+        """Return a note of each answer that is new or has changed since the last time."""
+        changed, self._changed = self._changed, {}
+        return [Note(self.answers[call_id]) for call_id in changed if call_id in self.answers]
 
     def answer(
         self, event: Signed[Call], state: bidding.State, reason: Refusal, context: Context
@@ -82,19 +47,20 @@ class BidHistory:
             sentence_of_own_refusal(reason), refusal=reason,
         )  # fmt: skip
         if isinstance(state, bidding.Over):
-            self._answers[call_id] = refused
+            self._set(refused)
         else:
             bid = state.bidding.bid
-            self._answers[call_id] = replace(
+            opened = replace(
                 refused, ask=bid.ask, slots=bid.slots, result=BidResult.OPEN, refusal=None,
                 why="the auction has not ended",
             )  # fmt: skip
-        keep_newest(self._answers, ANSWERS_MAX)
+            self._set(opened)
+        keep_newest(self.answers, ANSWERS_MAX)
 
     def hear(self, event: Signed[CommitSet | Outcome | Cancel], own: PeerId) -> None:
         """Note how an auction ended, if its requester says so."""
         message = event.message
-        known = self._answers.get(message.call_id)
+        known = self.answers.get(message.call_id)
         if known is None or known.result is not BidResult.OPEN or event.signer != known.requester:
             return
         match message:
@@ -110,27 +76,30 @@ class BidHistory:
 
     def award(self, call_id: CallId, rate: int) -> None:
         """Note that an award became a lease."""
-        if known := self._answers.get(call_id):
+        if known := self.answers.get(call_id):
             passed = known.result is not BidResult.WON and known.result is not BidResult.OPEN
             why = "an award passed on to us" if passed else "an award became a lease"
-            self._answers[call_id] = replace(
-                known, result=BidResult.WON, why=why, price=rate, awards=known.awards + 1
-            )
+            awards = known.awards + 1
+            self._set(replace(known, result=BidResult.WON, why=why, price=rate, awards=awards))
 
     def accuse(self, finding: Finding) -> None:
         """Note that we can prove a fraud of the requester."""
-        if known := self._answers.get(finding.call_id):
+        if known := self.answers.get(finding.call_id):
             known = replace(known, fraud=finding.fraud)
             self._end(known, BidResult.CHEATED, finding.why, known.price)
 
     def forget(self, call_id: CallId) -> None:
         """Note that we no longer wait for the end of an auction."""
-        known = self._answers.get(call_id)
+        known = self.answers.get(call_id)
         if known and known.result is BidResult.OPEN:
             self._end(known, BidResult.SILENT, "the requester did not say how it ended")
 
     def _end(self, known: AnsweredCall, result: BidResult, why: str, price: int = 0) -> None:
-        self._answers[known.call_id] = replace(known, result=result, why=why, price=price)
+        self._set(replace(known, result=result, why=why, price=price))
+
+    def _set(self, answered: AnsweredCall) -> None:
+        self.answers[answered.call_id] = answered
+        self._changed[answered.call_id] = None
 
 
 def _why(known: AnsweredCall, won: int, rate: int) -> str:

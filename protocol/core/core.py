@@ -125,6 +125,7 @@ class Core:
         if isinstance(event, PolicyChanged):
             self.policy = event.policy
         effects = self._take(event, self._context(now_ms))
+        effects += self.provider.bids.take_notes()
         for effect in effects:
             if isinstance(effect, Settle) and effect.countersign:
                 ours = effect.provider == self.signer.peer_id

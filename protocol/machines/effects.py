@@ -8,6 +8,7 @@ states and the exact bytes to send are written together, or not at all.
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.machines.answers import AnsweredCall
 from protocol.machines.events import JobEvent
 from protocol.rules.capacity import Reservation
 from protocol.rules.fraud import Finding
@@ -57,6 +58,13 @@ class Settle:
     proposal: bytes
     countersign: bytes
     voucher: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Store an answer to a call, together with what is written next. A crash may lose it."""
+
+    answered: AnsweredCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +250,7 @@ class KeepCheckpoint:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Accuse | Send | ProbePeer | Publish | Advertise | Learn
-    | Reach | Prepare | Launch | Extend | TakeCheckpoint | Terminate | Kill | Drop
+    Save | Report | Progress | Settle | Note | Accuse | Send | ProbePeer | Publish | Advertise
+    | Learn | Reach | Prepare | Launch | Extend | TakeCheckpoint | Terminate | Kill | Drop
     | FollowLog | FetchCheckpoint | KeepCheckpoint | FetchOutputs
 )  # fmt: skip

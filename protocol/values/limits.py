@@ -81,8 +81,8 @@ BARRED_MS: Final = 24 * 3_600_000
 """A provider refuses a requester whose fraud it can prove for this long."""
 WEIGHT_MAX: Final = 4_000_000
 """No bid is weighed by a larger factor, in millionths."""
-SHIFT_CAP: Final = 1
-"""The most ranks by which unopened commitments may raise the price."""
+SHIFT_CAP: Final = 0
+"""The most ranks by which unopened commitments may raise the price, in our own calls."""
 ACCEPT_MS: Final = 1_500
 """How long a winner may take to accept its award before the next bid is awarded."""
 HOLD_MS: Final = 15_000

@@ -115,10 +115,13 @@ def _tuple_reader(kinds: tuple[Any, ...]) -> Reader:
 def _union_reader(members: tuple[Any, ...]) -> Reader:
     bare: list[Any] = [_bare(member) for member in members]
     readers = {each.__name__: _reader(each) for each in bare if each is not type(None)}
+    only = next(iter(readers.values())) if len(readers) == 1 else None
 
     def read(plain: Any) -> Any:
         if plain is None and type(None) in bare:
             return None
+        if only is not None:  # It may be of any class, and not name it.
+            return only(plain)
         if plain[0] in readers:
             return readers[plain[0]](plain)
         raise ValueError(f"none of {members}")

@@ -242,16 +242,23 @@ class Entry(NamedTuple):
 
 def receipt_of(node: NodeProcess, role: str, lease: str) -> Entry | None:
     """What a node, as provider or requester, has written down about a lease."""
+    rows = rows_of(
+        node,
+        "SELECT usage_ms, amount, proposal, countersign FROM receipts"
+        " WHERE role = ? AND lease_id = ?",
+        role,
+        bytes.fromhex(lease),
+    )
+    return Entry(*rows[0]) if rows else None
+
+
+def rows_of(node: NodeProcess, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a query finds in the file of a node."""
     database = sqlite3.connect(f"file:{node.data / 'node.db'}?mode=ro", uri=True)
     try:
-        row = database.execute(
-            "SELECT usage_ms, amount, proposal, countersign FROM receipts"
-            " WHERE role = ? AND lease_id = ?",
-            (role, bytes.fromhex(lease)),
-        ).fetchone()
+        return database.execute(query, values).fetchall()
     finally:
         database.close()
-    return Entry(*row) if row else None
 
 
 def opened(envelope: bytes, signer: NodeProcess) -> Signed:

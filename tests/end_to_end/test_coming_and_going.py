@@ -3,6 +3,7 @@
 Spec: specs/discovery.md, specs/core.md#daemon.
 """
 
+import json
 import signal
 import time
 
@@ -80,3 +81,21 @@ def test_a_node_comes_back_as_who_it_was(network, newcomer):
     assert (newcomer.peer_id, newcomer.address) == (peer, address)
     until(lambda: others_know(network, newcomer), "all others to know it again", 30)
     run(named(network, "requester"), "--region=africa", "base", "--", "true")
+
+
+def test_a_killed_node_still_knows_its_bids(network, requester, newcomer):
+    until(lambda: newcomer.peer_id in offers_of(requester), "the requester to know it", 30)
+    run(requester, "--region=africa", "base", "--", "true")
+    (won,) = bids_of(newcomer)
+    assert (won["result"], won["requester"]) == ("won", requester.peer_id)
+    newcomer.kill()
+    newcomer.start()
+    newcomer.wait_ready()
+    assert bids_of(newcomer) == [won]
+    assert "won" in newcomer.mutirao("bids", "--limit", "1").stdout
+
+
+def bids_of(node):
+    told = node.mutirao("bids", "--json")
+    assert told.returncode == 0, told.stderr
+    return [json.loads(line) for line in told.stdout.splitlines()]

@@ -12,6 +12,7 @@ from typing import Any, Final
 from protocol.core import requester as core_requester
 from protocol.core.jobs import Job
 from protocol.core.provider import Provider
+from protocol.core.unpaid import Unpaid
 from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
@@ -50,7 +51,8 @@ class Mutant:
 
 
 @contextmanager
-def _set(owner: Any, name: str, value: Any) -> Iterator[None]:
+def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Change an attribute while in this context."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -118,7 +120,7 @@ def _same_attempt() -> AbstractContextManager[None]:
         following, told = after_failure(job, failed, exit_class)
         return replace(following, attempt=min(job.attempt, following.attempt)), told
 
-    return _set(core_requester, "after_failure", again)
+    return changed(core_requester, "after_failure", again)
 
 
 def _gang_alone() -> AbstractContextManager[None]:
@@ -138,7 +140,7 @@ def _gang_half() -> AbstractContextManager[None]:
 
 
 def _resume_older() -> AbstractContextManager[None]:
-    return _set(core_requester.Requester, "_note_resume_points", lambda *_: [])
+    return changed(core_requester.Requester, "_note_resume_points", lambda *_: [])
 
 
 def _flag(name: str, value: Any) -> Callable[[FaultyNetwork], None]:
@@ -155,7 +157,11 @@ def _successor_early() -> AbstractContextManager[None]:
 
 
 def _no_tombstone() -> AbstractContextManager[None]:
-    return _set(Provider, "_fence", lambda *_: None)
+    return changed(Provider, "_fence", lambda *_: None)
+
+
+def _unlimited() -> AbstractContextManager[None]:
+    return changed(Unpaid, "refusal", lambda *_: None)
 
 
 MUTANTS: Final = (
@@ -186,6 +192,7 @@ MUTANTS: Final = (
            patch=_gang_alone),
     Mutant("successor-early", "a job is launched while the one before it on its slot runs",
            patch=_successor_early),
+    Mutant("unlimited", "a requester gets leases whatever it owes", patch=_unlimited),
     Mutant("checkpoint-early", "a checkpoint is acknowledged before the resume point is durable",
            drive=_early(CheckpointAck)),
     Mutant("resume-older", "an attempt resumes from where the one before began",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from protocol.machines.effects import Effect
+from protocol.values.limits import UNPAID_MS_MAX
 from tests.simulated_node import Node
 
 
@@ -24,5 +25,7 @@ class Rules:
     enforces_budgets: bool = True
     launches_once: bool = True
     """Whether a lease has one container, however often it is launched."""
+    unpaid_ms_max: int = UNPAID_MS_MAX
+    """How much a requester may owe a provider beyond its credit."""
     reaps: bool = True
     """Whether a restart removes containers without a lease."""

@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from protocol.core import unpaid
 from protocol.core.jobs import Ending
 from protocol.machines import effects, inputs
-from protocol.values.limits import NOTICE_MS, SHORT_MS
+from protocol.values.limits import NOTICE_MS, SHORT_MS, UNPAID_MS_MAX
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import Message
-from tests.faults.mutants import Mutant
+from tests.faults.mutants import Mutant, changed
 from tests.faults.network import FaultyNetwork
 from tests.faults.watch import Violation, Watch
 from tests.simulated_network import START_MS, job_spec, provider_policy
@@ -37,6 +38,8 @@ SWEEPS: Final = 0.25
 QUEUE_MS: Final = (0, 30_000, 300_000)
 CHECKPOINTS_MS: Final = (0, 0, 5_000, 10_000)
 """How often checkpoints of a job are taken; 0: it has none."""
+UNPAID_MS: Final = (UNPAID_MS_MAX, UNPAID_MS_MAX, UNPAID_MS_MAX, 2_000)
+"""How much usage a requester may owe a provider: usually more than it can in so short a time."""
 REPLAYS: Final = 40
 DEAD_REQUESTERS_PERCENT: Final = 25
 DEAD_PROVIDERS_PERCENT: Final = 12
@@ -66,6 +69,7 @@ class World:
         dice = self.dice = random.Random(seed)
         self.network = FaultyNetwork(seed, job_ms=dice.choice([300, 3_000, 20_000, 60_000]))
         self.network.stop_ms = dice.choice([0, 0, 2_000, 15_000])
+        self.network.rules.unpaid_ms_max = unpaid_ms_max(seed)
         self.crashes = 0
         self.watch = Watch(self.network)
         self._loss = dice.choice([0.0, 0.08, 0.08, 0.2])
@@ -247,7 +251,7 @@ def run(seed: int, mutant: Mutant | None = None, *, trace: bool = False) -> Run:
     The trace is the run as text, and its digest is over all that happened.
     """
     broken: AbstractContextManager[Any] = mutant.patch() if mutant else nullcontext()
-    with broken:
+    with broken, changed(unpaid, "UNPAID_MS_MAX", unpaid_ms_max(seed)):
         world = World(seed)
         if mutant:
             mutant.drive(world.network)
@@ -258,6 +262,11 @@ def run(seed: int, mutant: Mutant | None = None, *, trace: bool = False) -> Run:
         except Exception as error:  # noqa: BLE001 (whatever the core raises is a finding)
             world.watch.note("no exception", [f"{type(error).__name__}: {error}"])
     return _outcome(seed, world, trace=trace)
+
+
+def unpaid_ms_max(seed: int) -> int:
+    """Return how much a requester may owe each provider in the world of a seed."""
+    return random.Random(f"unpaid {seed}").choice(UNPAID_MS)
 
 
 def _outcome(seed: int, world: World, *, trace: bool) -> Run:

@@ -19,6 +19,7 @@ from node.driver.clock import Clock
 from node.network.gossip import Rule, Screen
 from node.network.interface import Peer, PeerEvents
 from node.network.messages import Handler as RequestHandler
+from node.network.traffic import Traffic
 from node.sandbox.driver import Exit
 from node.service.jobs import JobService
 from node.storage.journal import Journal
@@ -55,6 +56,9 @@ class MemoryNetwork:
 
     def peers(self) -> tuple[Peer, ...]:
         return tuple(Peer(peer, "/ip4/127.0.0.1/tcp/2", "in", 5) for peer in self._reachable())
+
+    def traffic(self) -> Traffic:
+        return Traffic(messages_sent=3)
 
     def source_of(self, peer: PeerId) -> str:
         return f"home of {peer}"

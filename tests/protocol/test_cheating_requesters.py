@@ -133,9 +133,9 @@ def test_who_reads_bids_and_cancels_is_asked_for_more(monkeypatch: Patch) -> Non
 
     monkeypatch.setattr(machine, "decide", cancels)
     network.submit(ann, job_spec())
-    answers = ben.core.provider.bids
-    assert network.run_until(lambda: len(list(answers.newest(9))) == 9)
-    last, *_, first = (answered.ask for answered in answers.newest(9))
+    answers = ben.core.provider.bids.answers
+    assert network.run_until(lambda: len(answers) == 9)
+    first, *_, last = (answered.ask for answered in answers.values())
     assert (first, last) == (5_000, 5_500)
     assert not ben.disk.proofs, "an abort is no fraud"
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from node.rpc.service import NodeApi
 from node.rpc.views import AnsweredCallView, OfferView, PaidPriceView, PeerView, StatusView
 
-BIDS_MAX: Final = 1_000
+BIDS_MAX: Final = 10_000
 
 
 def about_routes(node: NodeApi) -> APIRouter:
@@ -40,7 +40,7 @@ def about_routes(node: NodeApi) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=BIDS_MAX)] = 50,
     ) -> tuple[AnsweredCallView, ...]:
         """Return the calls that this node answered as a provider, newest first."""
-        return node.bids(limit)
+        return await node.bids(limit)
 
     @router.get("/prices")
     async def prices() -> tuple[PaidPriceView, ...]:

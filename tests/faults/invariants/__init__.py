@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from tests.faults.invariants import (
+    all_or_nothing,
     amounts,
     books,
     capacity,
@@ -24,6 +25,7 @@ from tests.faults.invariants import (
     nothing_left,
     one_payee,
     one_start,
+    owed,
     price,
     reaped,
     replayed,
@@ -37,7 +39,8 @@ from tests.faults.invariants import (
 ALL: Final = (
     capacity, one_start, one_payee, nothing_left, reaped, same_bytes, hold, fallbacks,
     fenced_first, vouchers_grow, amounts, exposure, books, told_cost, legal, finished,
-    delivered_once, sealed, price, evidence, gang_together, innocent, resume, replayed,
+    delivered_once, sealed, price, evidence, all_or_nothing, gang_together, owed,
+    innocent, resume, replayed,
 )  # fmt: skip
 """`replayed` is the last: it gives the nodes further inputs."""
 AT_STEP: Final[Mapping[str, Callable[..., Iterable[str]]]] = {

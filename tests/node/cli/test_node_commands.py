@@ -49,6 +49,15 @@ def test_bids_that_reached_nobody(cli, daemon, monkeypatch):
     assert cli("status", "--json").json["provider"]["bids_undelivered"] == 3
 
 
+def test_traffic(cli):
+    told = cli("status").out
+    assert "messages  120 sent, 90 received\n" in told
+    assert "gossip    30 sent, 40 received\n" in told
+    assert "traffic   2.4 MiB sent, 0.1 MiB received\n" in told
+    traffic = cli("status", "--json").json["traffic"]
+    assert (traffic["messages_sent"], traffic["bytes_received"]) == (120, 61_000)
+
+
 def test_proofs_are_counted_if_there_are_any(cli, daemon, monkeypatch):
     status = daemon.service.status()
     assert "proofs" not in cli("status").out

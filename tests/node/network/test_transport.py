@@ -9,6 +9,7 @@ from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from node.network.traffic import Traffic
 from node.network.transport import ExclusiveTCP, endpoint_of
 
 ANY = Multiaddr("/ip4/127.0.0.1/tcp/0")
@@ -38,12 +39,12 @@ async def test_stock_shares_a_port():
 
 
 async def test_ours_does_not():
-    assert not await listen_twice(ExclusiveTCP())
+    assert not await listen_twice(ExclusiveTCP(Traffic()))
 
 
 async def test_a_listener_that_is_closing_has_no_address() -> None:
     """Dials go on while a node stops, and compare addresses with its own."""
-    listener = ExclusiveTCP().create_listener(nothing)
+    listener = ExclusiveTCP(Traffic()).create_listener(nothing)
     await listener.listen(ANY)
     assert len(listener.get_addrs()) == 1
     listener.listeners[0].socket.close()
@@ -52,7 +53,7 @@ async def test_a_listener_that_is_closing_has_no_address() -> None:
 
 
 async def test_abort_closes_both_ends():
-    transport = ExclusiveTCP()
+    transport = ExclusiveTCP(Traffic())
     listener = transport.create_listener(nothing)
     await listener.listen(ANY)
     dialled = await transport.dial(listener.get_addrs()[0])
@@ -63,7 +64,7 @@ async def test_abort_closes_both_ends():
 
 async def test_a_closed_port_is_an_error():
     with pytest.raises(OpenConnectionError):
-        await ExclusiveTCP().dial(Multiaddr("/ip4/127.0.0.1/tcp/1"))
+        await ExclusiveTCP(Traffic()).dial(Multiaddr("/ip4/127.0.0.1/tcp/1"))
 
 
 def test_endpoints():
@@ -74,7 +75,8 @@ def test_endpoints():
 
 async def test_the_kernel_is_asked_once_for_what_has_arrived(monkeypatch):
     """Noise asks for the two bytes of a length, then for the frame."""
-    transport, accepted, asked = ExclusiveTCP(), trio.open_memory_channel(1), []
+    traffic = Traffic()
+    transport, accepted, asked = ExclusiveTCP(traffic), trio.open_memory_channel(1), []
     receive_some = trio.SocketStream.receive_some
 
     async def noted(stream, size=None):
@@ -95,6 +97,9 @@ async def test_the_kernel_is_asked_once_for_what_has_arrived(monkeypatch):
         b"\0\3", b"abc", b"\0\1", b"d", b"",
     ]  # fmt: skip
     assert len(asked) == 1
+    await stream.write(b"thanks")
+    assert await dialled.read(6) == b"thanks"
+    assert traffic == Traffic(bytes_sent=14, bytes_received=14), "of both ends"
     transport.abort()
     assert await stream.read(1) == b""
     await listener.close()

@@ -113,7 +113,7 @@ async def test_a_whole_node_keeps_the_proof_of_a_cheat(
     assert (finding.requester, finding.bidder) == (ADA.peer_id, BEA.peer_id)
     service = pair.bea.node.service
     await until(lambda: service.status().provider.proofs == 1)
-    shown = next(each for each in service.bids(100) if each.proof)
+    shown = next(each for each in await service.bids(100) if each.proof)
     assert (shown.result, shown.proof) == ("cheated", path.name)
     await pair.bea.crash()
     await pair.network.start(pair.bea)

@@ -43,6 +43,7 @@ from node.rpc.views import (
     ResourcesView,
     StatusView,
     StepsView,
+    TrafficView,
 )
 from protocol.rules.query import parse
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
@@ -146,12 +147,13 @@ class RecordedService:
         return StatusView(
             PEER, "0.1.0", ("/ip4/127.0.0.1/tcp/4788",), 1, 61_000, PhaseCounts(running=1),
             "1.500000000", "0.000000000", provider, "/data", {},
+            TrafficView(120, 90, 30, 40, 2_500_000, 61_000),
         )  # fmt: skip
 
     def peers(self) -> tuple[PeerView, ...]:
         return (PeerView(PEER, "/ip4/127.0.0.1/tcp/4789", "outbound", 61_000),)
 
-    def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
+    async def bids(self, limit: int) -> tuple[AnsweredCallView, ...]:
         lost = AnsweredCallView(
             "ab" * 32,
             61_000,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from node.service.bids import answered_call_view
-from protocol.core.bid_history import AnsweredCall, BidResult
+from protocol.machines.answers import AnsweredCall, BidResult
 from protocol.rules.fraud import Fraud
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from node.service.prices import paid_price_view, sale_of_call
-from protocol.core.bid_history import AnsweredCall, BidResult
+from protocol.machines.answers import AnsweredCall, BidResult
 from protocol.rules.paid_prices import PaidPrice, Sale
 from protocol.values.ids import CallId, PeerId
 from protocol.wire.job import Resources

@@ -11,7 +11,7 @@ from node.storage import statements
 from node.storage.migrations import MIGRATIONS
 
 STATEMENTS = {name: text for name, text in vars(statements).items() if name.isupper()}
-WHOLE_TABLES = {"OUTBOX", "BLOBS", "TOTALS"}
+WHOLE_TABLES = {"OUTBOX", "BLOBS", "TOTALS", "ANSWERS"}
 """These walk along a primary key, from one end."""
 
 

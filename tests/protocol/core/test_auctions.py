@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from protocol.core.auctions import (
+    ANSWERING_WANTED,
     DECIDED_MAX,
     FIRST_BIDDERS_WANTED,
     Auctions,
@@ -187,13 +188,16 @@ def test_a_cancelled_auction_is_over() -> None:
     assert opened.auctions.step(call_id, DeadlineReached(), CONTEXT) == (None, [])
 
 
-@pytest.mark.parametrize("answering, recorded, wanted", [
-    (0, 0, LOTTERY_ALL),
-    (0, 100, LOTTERY_ALL),
-    (0, 10 * FIRST_BIDDERS_WANTED, LOTTERY_ALL // 10),
-    (BIDDERS_WANTED, 0, LOTTERY_ALL),
-    (4 * BIDDERS_WANTED, 10**6, LOTTERY_ALL // 4),
-    (0, 10**9, 1),
+@pytest.mark.parametrize("answering, recorded, first, later", [
+    (0, 0, LOTTERY_ALL, LOTTERY_ALL),
+    (0, 100, LOTTERY_ALL, LOTTERY_ALL),
+    (0, 10 * FIRST_BIDDERS_WANTED, LOTTERY_ALL // 10, LOTTERY_ALL),
+    (BIDDERS_WANTED, 0, LOTTERY_ALL, LOTTERY_ALL),
+    (4 * BIDDERS_WANTED, 0, LOTTERY_ALL // 4, LOTTERY_ALL // 4),
+    (2 * BIDDERS_WANTED, 4 * BIDDERS_WANTED, LOTTERY_ALL // 4, LOTTERY_ALL // 4),
+    (10 * ANSWERING_WANTED, 10**9, LOTTERY_ALL // 10, LOTTERY_ALL // 10),
+    (0, 10**9, 1, LOTTERY_ALL),
 ])  # fmt: skip
-def test_so_many_providers_may_bid(answering: int, recorded: int, wanted: int) -> None:
-    assert _lottery(answering, recorded) == wanted
+def test_so_many_providers_may_bid(answering: int, recorded: int, first: int, later: int) -> None:
+    assert _lottery(answering, recorded, is_first=True) == first
+    assert _lottery(answering, recorded, is_first=False) == later

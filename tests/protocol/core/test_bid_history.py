@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from protocol.core import bid_history as module
-from protocol.core.bid_history import AnsweredCall
+from protocol.core.core import Core
 from protocol.core.provider import Provider
-from protocol.machines.inputs import DeadlineReached
+from protocol.machines.answers import AnsweredCall
+from protocol.machines.effects import Note
+from protocol.machines.inputs import DeadlineReached, PolicyChanged
 from protocol.values.ids import CallId
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
@@ -26,7 +28,7 @@ def ended(called: Signed[Call], *winners: Winner, rate: int = 2_900, who: Any = 
 
 
 def only(provider: Provider) -> AnsweredCall:
-    (answered,) = provider.bids.newest(10)
+    (answered,) = provider.bids.answers.values()
     return answered
 
 
@@ -93,14 +95,14 @@ def test_refusals_and_their_reasons() -> None:
     busy = fresh()
     won(busy)
     busy.hear(call(nonce=b"2" * 16), CONTEXT)
-    newest = next(iter(busy.bids.newest(1)))
+    newest = list(busy.bids.answers.values())[-1]
     assert (newest.result, newest.why) == ("refused", "this node was busy with other jobs")
 
 
 def test_calls_that_get_no_answer_are_not_remembered() -> None:
     provider = fresh()
     provider.hear(call(resources=Resources(5)), CONTEXT)
-    assert list(provider.bids.newest(10)) == []
+    assert not provider.bids.answers
 
 
 def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +110,19 @@ def test_only_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = fresh()
     for number in range(3):
         provider.hear(call(nonce=bytes([number]) * 16), later(number))
-    times = [answered.at_ms for answered in provider.bids.newest(10)]
-    assert times == [later(2).now_ms, later(1).now_ms]
-    assert len(list(provider.bids.newest(1))) == 1
+    times = [answered.at_ms for answered in provider.bids.answers.values()]
+    assert times == [later(1).now_ms, later(2).now_ms]
+    noted = [note.answered.at_ms for note in provider.bids.take_notes() if isinstance(note, Note)]
+    assert noted == times, "nothing is noted of what was forgotten meanwhile"
+
+
+def test_each_change_is_noted_once() -> None:
+    core = Core(CONTEXT.signer, CONTEXT.policy)
+    core.handle(PolicyChanged(CONTEXT.policy), CONTEXT.now_ms)
+    called = call()
+    noted = [effect for effect in core.handle(called, CONTEXT.now_ms) if isinstance(effect, Note)]
+    assert [note.answered.result for note in noted] == ["open"]
+    told = core.handle(ended(called, Winner(OTHER, 1)), CONTEXT.now_ms)
+    noted = [effect for effect in told if isinstance(effect, Note)]
+    assert [note.answered.result for note in noted] == ["lost"]
+    assert core.provider.bids.take_notes() == []

@@ -55,7 +55,7 @@ def take_commitment(state: Calling, event: Signed[BidCommit], context: Context) 
     if event.signer in unwelcome or repeated:
         return state, NOTHING
     taken = Commitment(event.signer, event.message.commitment)
-    commitments = seated((*state.commitments, taken), state.auction.call_id, context)
+    commitments = seated((*state.commitments, taken), state.auction, context)
     return _close_early(replace(state, commitments=commitments), context)
 
 
@@ -94,7 +94,7 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
     else:
         weight = weight_of(context.standing_of(peer), context.now_ms)
     offer = Offer(peer, reveal.bid, event.envelope, weight, event.content_id)
-    offers = seated((*state.offers, offer), state.auction.call_id, context)
+    offers = seated((*state.offers, offer), state.auction, context)
     return _decide_early(replace(state, offers=offers), context)
 
 

@@ -9,28 +9,34 @@ from typing import Any, TypeVar
 
 from protocol.machines.context import Context
 from protocol.machines.inputs import DeadlineReached
-from protocol.machines.requester.auction.states import Calling, Commitment, Opening, State
+from protocol.machines.requester.auction.states import (
+    Auction,
+    Calling,
+    Commitment,
+    Opening,
+    State,
+)
 from protocol.rules.selection import Offer
 from protocol.rules.standing import LAST, place_of
-from protocol.values.ids import CallId, PeerId
+from protocol.values.ids import PeerId
 from protocol.values.limits import BIDS_MAX
 from protocol.wire.job import QUICK
 
 Bidder = TypeVar("Bidder", Commitment, Offer)
 
 
-def seated(bidders: tuple[Bidder, ...], call_id: CallId, context: Context) -> tuple[Bidder, ...]:
+def seated(bidders: tuple[Bidder, ...], auction: Auction, context: Context) -> tuple[Bidder, ...]:
     """Return the bidders that have a place: all, or the BIDS_MAX that go first.
 
     Peers that have served us come before strangers, and peers that broke a promise come last. Among
-    equals a lot decides that only we can draw.
+    equals those come first for which the auction waits; then a lot decides that only we can draw.
     """
     if len(bidders) <= BIDS_MAX:
         return bidders
 
-    def turn(bidder: Bidder) -> tuple[int, bytes]:
-        lot = context.signer.secret(b"lot", call_id + bidder.peer.encode())
-        return _place(bidder.peer, context), lot
+    def turn(bidder: Bidder) -> tuple[int, bool, bytes]:
+        lot = context.signer.secret(b"lot", auction.call_id + bidder.peer.encode())
+        return _place(bidder.peer, context), bidder.peer not in auction.expected, lot
 
     last = max(bidders, key=turn)
     return tuple(bidder for bidder in bidders if bidder is not last)

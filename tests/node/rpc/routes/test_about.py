@@ -44,4 +44,4 @@ async def test_stop(caller):
 async def test_bids(caller):
     found = (await caller.ask("GET", "/v1/bids?limit=1")).json
     assert [bid["result"] for bid in found] == ["lost"]
-    assert (await caller.ask("GET", "/v1/bids?limit=1001")).status == 422
+    assert (await caller.ask("GET", "/v1/bids?limit=10001")).status == 422

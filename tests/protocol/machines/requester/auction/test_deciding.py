@@ -6,6 +6,8 @@ Spec: specs/auction.md#deciding.
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from protocol.core.jobs import Job
 from protocol.machines.context import Context
 from protocol.machines.effects import Report, Send
@@ -38,8 +40,9 @@ SET = ContentId(bytes([5]) * 32)
 BEN, CLEO, DAN = SIGNERS[1:4]
 
 
-def opening(*asks: int, unopened: int = 0) -> Opening:
+def opening(*asks: int, unopened: int = 0, shift_cap: int = 0) -> Opening:
     """Return the state in which the first bidders have opened their bids, and others have not."""
+    auction = replace(AUCTION, call=replace(AUCTION.call, shift_cap=shift_cap))
     offers, commitments = [], []
     for number in range(len(asks) + unopened):
         signer = SIGNERS[number + 1]
@@ -49,7 +52,7 @@ def opening(*asks: int, unopened: int = 0) -> Opening:
         if number < len(asks):
             reveal = signer.sign(BidReveal(AUCTION.call_id, SET, bid, bytes(32)))
             offers.append(Offer(signer.peer_id, bid, reveal.envelope))
-    return Opening(AUCTION, START_MS, SET, tuple(commitments), (), tuple(offers))
+    return Opening(auction, START_MS, SET, tuple(commitments), (), tuple(offers))
 
 
 def said(effects: tuple[Any, ...], kind: type) -> list[tuple[str, Any]]:
@@ -61,8 +64,8 @@ def said(effects: tuple[Any, ...], kind: type) -> list[tuple[str, Any]]:
     return [(peer, message) for peer, message in opened if isinstance(message, kind)]
 
 
-def decided(*asks: int, unopened: int = 0, context: Context = CONTEXT) -> Decided:
-    state, _ = decide(opening(*asks, unopened=unopened), context)
+def decided(*asks: int, context: Context = CONTEXT, **more: int) -> Decided:
+    state, _ = decide(opening(*asks, **more), context)
     assert isinstance(state, Decided)
     return state
 
@@ -101,16 +104,24 @@ def test_several_slots_are_sold_to_the_cheapest() -> None:
     assert supply_of(following) == 3
 
 
-def test_an_unopened_commitment_moves_the_price_up_by_one_place() -> None:
-    (slot,) = decided(30, 50, 70, unopened=3).sold
-    assert (slot.price.rate, slot.shift) == (70, 1)
+@pytest.mark.parametrize("shift_cap, rate", [(0, 50), (1, 70), (2, 100)])
+def test_unopened_commitments_move_the_price_up_by_so_many_places(
+    shift_cap: int, rate: int
+) -> None:
+    (slot,) = decided(30, 50, 70, unopened=3, shift_cap=shift_cap).sold
+    assert (slot.price.rate, slot.shift) == (rate, shift_cap)
 
 
-def test_the_next_is_paid_by_those_who_are_left() -> None:
-    first = decided(30, 50, 70)
+def test_our_own_calls_let_nobody_move_the_price() -> None:
+    assert AUCTION.call.shift_cap == 0
+
+
+@pytest.mark.parametrize("shift_cap, rate", [(0, 70), (1, 100)])
+def test_the_next_is_paid_by_those_who_are_left(shift_cap: int, rate: int) -> None:
+    first = decided(30, 50, 70, shift_cap=shift_cap)
     second, slot = replacement(first, BEN.peer_id, CONTEXT)
     assert slot is not None
-    assert (slot.provider, slot.price.rate, slot.passed) == (CLEO.peer_id, 100, 1)
+    assert (slot.provider, slot.price.rate, slot.passed) == (CLEO.peer_id, rate, 1)
     third, slot = replacement(second, CLEO.peer_id, CONTEXT)
     assert slot is not None
     assert slot.provider == DAN.peer_id
@@ -126,10 +137,10 @@ def test_after_a_failure_settled_peers_come_first_and_are_paid_at_least_their_as
     assert (slot.provider, slot.price.rate) == (BEN.peer_id, 50), "it goes by price alone"
     second, following = replacement(first, BEN.peer_id, served)
     assert following is not None
-    assert (following.provider, following.price.rate) == (DAN.peer_id, 100), "the shift is one"
+    assert (following.provider, following.price.rate) == (DAN.peer_id, 80)
     _, last = replacement(second, DAN.peer_id, served)
     assert last is not None
-    assert (last.provider, last.price.rate) == (CLEO.peer_id, 100)
+    assert (last.provider, last.price.rate) == (CLEO.peer_id, 80)
 
 
 def test_a_bid_that_no_longer_binds_may_still_be_awarded() -> None:

@@ -5,6 +5,7 @@ Spec: specs/standing.md.
 
 from dataclasses import replace
 
+from protocol.core.jobs import Job
 from protocol.machines.context import Context
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction.places import in_places, seated, unopened, welcome
@@ -15,7 +16,8 @@ from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDS_MAX
 from protocol.wire.messages import Bid
 from tests.driven import POLICY, START_MS
-from tests.protocol.machines.requester.auction.test_machine import after
+from tests.protocol.machines.requester.auction.test_machine import after, auction_of
+from tests.simulated_network import job_spec
 from tests.strategies import SIGNERS
 
 CALL = CallId(bytes(32))
@@ -24,17 +26,19 @@ STANDINGS = {SERVED: Standing(settled=True), BROKE: Standing(strikes=BROKEN, str
 CONTEXT = Context(
     START_MS, SIGNERS[0], POLICY, lambda peer: STANDINGS.get(peer, Standing())
 )  # fmt: skip
+AUCTION = auction_of(Job(JobId(bytes(16)), job_spec(), START_MS), 1, (), CONTEXT)
 
 
 def commitment(name: str) -> Commitment:
     return Commitment(PeerId(name), bytes(32))
 
 
-def places(*names: str, call_id: CallId = CALL) -> set[str]:
+def places(*names: str, call_id: CallId = CALL, expected: tuple[PeerId, ...] = ()) -> set[str]:
     """Return who has a place if all these commit, one after another."""
     taken: tuple[Commitment, ...] = ()
+    auction = replace(AUCTION, call_id=call_id, expected=expected)
     for name in names:
-        taken = seated((*taken, commitment(name)), call_id, CONTEXT)
+        taken = seated((*taken, commitment(name)), auction, CONTEXT)
         assert len(taken) <= BIDS_MAX
     return {bidder.peer for bidder in taken}
 
@@ -50,6 +54,15 @@ def test_the_order_of_arrival_does_not_matter() -> None:
     assert taken == places(*reversed(names))
     assert taken != set(names[:BIDS_MAX])
     assert taken != places(*names, call_id=CallId(bytes([1]) * 32)), "each call draws anew"
+
+
+def test_who_is_waited_for_has_a_place_before_others_unless_it_broke_its_word() -> None:
+    """Otherwise a crowd of strangers would make an auction wait to the end of its window."""
+    names = [f"peer{number}" for number in range(3 * BIDS_MAX)]
+    expected = tuple(PeerId(name) for name in names[::6])
+    assert places(*names, expected=expected) >= set(expected)
+    assert BROKE not in places(*names, BROKE, expected=(*expected, BROKE))
+    assert SERVED in places(*names, SERVED, expected=expected)
 
 
 def test_who_served_us_has_a_place_before_others_and_who_broke_its_word_after_them() -> None:
