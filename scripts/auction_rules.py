@@ -3,7 +3,7 @@
 Why: a rule that is fair among many bidders may be unfair to one. Bids are ranked and priced by the
 functions that a node uses; only the rule of the cap, what records show, and who cheats differ.
 
-Spec: specs/decisions/0019-prices.md; with --shift specs/decisions/0026-no-shift.md.
+Spec: specs/decisions/0019-prices.md; with --shift specs/decisions/0027-no-shift.md.
 """
 
 import argparse
