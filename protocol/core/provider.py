@@ -6,7 +6,9 @@ Spec: specs/core.md#provider. Free capacity is computed from the leases, not cou
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocol.core.audits import Audits
 from protocol.core.bid_history import BidHistory
+from protocol.core.candidates import Candidates
 from protocol.core.presence import record_of
 from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
@@ -49,6 +51,7 @@ from protocol.wire.messages import (
     LeaseRelease,
     LeaseStates,
     Outcome,
+    SetCheck,
     Start,
 )
 
@@ -57,14 +60,22 @@ class Provider:
     """The open biddings by call, and the leases by id."""
 
     def __init__(
-        self, standings: Standings, sources: Mapping[PeerId, str], illegal: dict[str, int]
+        self,
+        candidates: Candidates,
+        standings: Standings,
+        sources: Mapping[PeerId, str],
+        illegal: dict[str, int],
     ) -> None:
-        """Take the standings, the source of each connected peer, and counts of illegal inputs."""
+        """Take what the core knows of peers, and counts of illegal inputs.
+
+        `sources` is the source of each connected peer.
+        """
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
         self.unpaid = Unpaid(standings, sources)
         self.bids = BidHistory()
+        self._audits = Audits(candidates, sources.keys())
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases of each requester."""
@@ -136,6 +147,8 @@ class Provider:
                 return self._answer(event, context)
             case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
                 self.bids.hear(event, context.signer.peer_id)
+                return self._step_bidding(call_id, event, context)
+            case SetCheck(call_id):
                 return self._step_bidding(call_id, event, context)
             case Award():
                 return self._take_award(event, context)
@@ -320,6 +333,8 @@ class Provider:
             self._forget_bid(call_id)
         else:
             self.biddings[call_id] = state
+        if isinstance(before, bidding.Committed) and isinstance(state, bidding.Revealed):
+            return [*effects, *self._audits.begin(state.bid, context)]
         if isinstance(state, bidding.StandingBy):
             self._standing_by[call_id] = None
             if len(self._standing_by) > BIDDINGS_MAX:

@@ -86,6 +86,23 @@ def set_fault(commit_set: CommitSet) -> str:
     return ""
 
 
+def shown_set(call: Signed[Call], envelope: bytes, network: bytes) -> Signed[CommitSet] | None:
+    """Return a set of the call's requester that another peer shows; None if it is not one.
+
+    `network` is the network's id.
+    """
+    try:
+        told = open_envelope(envelope, network, call.signer)
+    except PeerFault:
+        return None
+    message = told.message
+    if not isinstance(message, CommitSet) or told.signer != call.signer:
+        return None
+    if message.call_id != CallId(call.content_id):
+        return None
+    return Signed(told.signer, message, told.envelope, told.content_id)
+
+
 def loss_fault(bid: OpenedBid, outcome: Outcome) -> str:
     """Return why a bid should have won, as the outcome itself shows; empty if it rightly lost.
 
