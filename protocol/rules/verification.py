@@ -225,10 +225,10 @@ def _evidence_fault(
         if _commitment_in(setter) not in bid.commit_set.message.commitments:
             return "the bid that set the price has no commitment in the set"
         slots_left = setter.message.bid.slots - won.get(setter.signer, 0)
-        opened_to = setter.message.call_id, setter.message.commit_set
-        if opened_to != (bid.call.content_id, bid.commit_set.content_id):
+        if setter.message.commit_set != bid.commit_set.content_id:
             return "the bid that set the price was opened to another set"
-        if slots_left <= 0 or bid.score_of(setter) < bid.score:
+        is_of_call = setter.message.call_id == CallId(bid.call.content_id)
+        if not is_of_call or slots_left <= 0 or bid.score_of(setter) < bid.score:
             return "the evidence is no losing bid of this auction"
     return ""
 

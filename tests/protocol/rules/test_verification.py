@@ -85,6 +85,11 @@ LONE = SignedAuction([(30, 1)])
 SETTERS = tuple(reveal.envelope for reveal in THREE.reveals[1:])
 
 
+OPENED_ELSEWHERE = (
+    SIGNERS[2].sign(replace(THREE.reveals[1].message, commit_set=THREE.call.content_id)).envelope
+)
+
+
 def fault_of(auction: SignedAuction, told: dict[str, Any], **given: Any) -> str:
     """Return what the winner says of an award that is changed, and of an outcome that is."""
     bid, award = auction.awards()[0]
@@ -111,6 +116,7 @@ PRICES: list[tuple[SignedAuction, dict[str, Any], str]] = [
     (THREE, {"evidence": (b"noise",)}, "not canonical msgpack"),
     (THREE, {"evidence": (THREE.reveals[0].envelope,)}, "the evidence is no bid of another"),
     (THREE, {"evidence": (THREE.call.envelope,)}, "the evidence is no bid of another"),
+    (THREE, {"evidence": (OPENED_ELSEWHERE,)}, "the bid that set the price was opened to another"),
     (LONE, {}, ""),
     (LONE, {"rate": 99}, "the price has no evidence"),
     (LONE, {"evidence": SETTERS[:1]}, "the bid that set the price has no commitment"),
