@@ -28,7 +28,6 @@ USER_CAP: Final = 100 * MEAN
 """What a user allows that does not know the market: 1.00 an hour where a slot costs 0.01."""
 PERCENT_MAX: Final = 200
 BIDDERS: Final = (1, 2, 5, 10, 20)
-AUDITED_BIDDERS: Final = (2, 5, 10, 30)
 ABSENT: Final = 0.25
 """For each bidder there is another node with a record, this often, that does not bid."""
 LOADS: Final = (0, 0, 250_000, 500_000)
@@ -200,12 +199,10 @@ def sell(
     *,
     shills: Sequence[int] = (),
     unopened: int = 0,
-    denied: bool = False,
 ) -> Sale | None:
     """Hold the auctions of one job; return its sale, if any.
 
-    `shills`: the requester's own commitments; it opens those that win nothing. With `denied` it
-    says that it has opened the others, too.
+    `shills`: the requester's own commitments; it opens those that win nothing.
     """
     for number, cap in enumerate(rule.caps(posted)):
         call = replace(CALL, profile=rule.profile, rate_max=cap, shift_cap=rule.shift_cap)
@@ -218,7 +215,7 @@ def sell(
             continue
         opened = [PeerId(f"shill {shill}") for shill in shills if shill > lowest]
         asks |= {peer: int(peer.split()[1]) for peer in opened}
-        closed = unopened + (0 if denied else len(shills) - len(opened))
+        closed = unopened + len(shills) - len(opened)
         ranking = rank(call, ContentId(bytes(32)), (_offer(*each) for each in asks.items()))
         price = price_of(
             call, ranking, {ranking[0].peer: 1}, (ranking[0], 0), min(closed, call.shift_cap)
@@ -245,47 +242,25 @@ def honest(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
 def shill_by_records(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
     """Let the requester commit to one bid, at the best multiple of the lowest posted price."""
     posted = [rule.posted(node) for node in nodes]
-    return sell(rule, nodes, posted, shills=_above(min(posted), place))
+    return sell(rule, nodes, posted, shills=above(min(posted), place))
 
 
 def shill_by_memory(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
     """Let it know, too, who will bid, and what each asked before."""
     posted = [rule.posted(node) for node in nodes]
-    return sell(rule, nodes, posted, shills=_above(_known(rule, nodes), place))
+    return sell(rule, nodes, posted, shills=above(known_ask(rule, nodes), place))
 
 
 def ladder(
-    rule: Rule, nodes: Sequence[Node], place: float, rungs: int = 4, *, denied: bool = False
+    rule: Rule, nodes: Sequence[Node], place: float, rungs: int = 4, width: float = 0.2
 ) -> Sale | None:
-    """Let it know the same, and make four commitments, 5 % apart; more are closer to each other.
-
-    With `denied` it calls those open that it must leave closed.
-    """
-    known, apart = _known(rule, nodes), 0.2 / rungs if rungs < 16 else 0.8 / rungs
-    shills = [bid for step in range(rungs) for bid in _above(known, place * (1 + step * apart))]
-    return sell(rule, nodes, [rule.posted(node) for node in nodes], shills=shills, denied=denied)
+    """Let it know the same, and make four commitments, 5 % apart."""
+    known, apart = known_ask(rule, nodes), width / rungs
+    shills = [bid for rung in range(rungs) for bid in above(known, place * (1 + rung * apart))]
+    return sell(rule, nodes, [rule.posted(node) for node in nodes], shills=shills)
 
 
-def another_set(
-    rule: Rule, nodes: Sequence[Node], place: float, *, mixed: bool = False
-) -> Sale | None:
-    """Let it show one bidder, the cheapest before, another set: with a bid below all others'.
-
-    All others have opened their bids by then. If its own bid is too low, it buys from the others;
-    with `mixed` the bid that was opened to the other set sets a price in theirs.
-    """
-    posted = [rule.posted(node) for node in nodes]
-    victim = min((node for node in nodes if node.bids), key=lambda node: node.earlier)
-    others = [replace(node, bids=node.bids and node is not victim) for node in nodes]
-    if not any(node.bids for node in others) or not (theirs := sell(rule, others, posted)):
-        return sell(rule, nodes, posted)
-    shill = min(*_above(theirs.ask, place), theirs.cap)
-    sale = sell(rule, nodes, posted) if mixed else theirs
-    assert sale is not None, "there are bids"
-    return replace(sale, rate=shill, ask=victim.ask) if victim.ask <= shill < sale.rate else sale
-
-
-def _known(rule: Rule, nodes: Sequence[Node]) -> int:
+def known_ask(rule: Rule, nodes: Sequence[Node]) -> int:
     """Return the lowest ask that the requester knows of the bidders."""
     bidders = [node for node in nodes if node.bids]
     return min(node.ask if rule.posted is shown else node.earlier for node in bidders)
@@ -325,18 +300,10 @@ STRATEGIES: Final[dict[str, Act]] = {
     "shill, ladder": ladder, "sybil": sybil, "ring": ring, "false records": false_records,
 }  # fmt: skip
 TRAINED: Final = (shill_by_records, shill_by_memory, ladder)
-RUNGS: Final = (1, 4, 16, 48)
-AUDITED: Final[dict[str, Act]] = {
-    "honest": honest,
-    **{f"{rungs} shills": partial(ladder, rungs=rungs) for rungs in RUNGS},
-    **{f"{rungs} called open": partial(ladder, rungs=rungs, denied=True) for rungs in RUNGS},
-    "another set": another_set,
-    "sets mixed": partial(another_set, mixed=True),
-}
-"""What an audit of the openings, or of the sets, would find."""
 
 
-def _above(price: int, place: float) -> tuple[int, ...]:
+def above(price: int, place: float) -> tuple[int, ...]:
+    """Return one bid, at a multiple of a price."""
     return (round(price * place) + 1,)
 
 
@@ -368,23 +335,6 @@ def compare(seed: int, markets: int, bidders: Sequence[int] = BIDDERS) -> Iterat
                     place = best_place(rule, act, training) if act in TRAINED and not vain else 1
                     sales = plain if vain else [act(rule, nodes, place) for nodes in drawn]
                     yield _cell((rule.name, name, kind, count), drawn, sales, plain)
-
-
-def compare_audited(
-    seed: int, markets: int, bidders: Sequence[int] = AUDITED_BIDDERS
-) -> Iterator[Cell]:
-    """Yield what a requester gains by what an audit could find."""
-    for kind in COSTS:
-        for count in bidders:
-            dice = random.Random(f"{seed} {kind} {count}")
-            drawn = [market(dice, kind, count) for _ in range(markets)]
-            training = [market(dice, kind, count) for _ in range(min(TRAINING, markets))]
-            rule = LOWEST_LISTED
-            plain = [honest(rule, nodes, 1) for nodes in drawn]
-            for name, act in AUDITED.items():
-                place = best_place(rule, act, training)
-                sales = [act(rule, nodes, place) for nodes in drawn]
-                yield _cell((rule.name, name, kind, count), drawn, sales, plain)
 
 
 def _cell(
@@ -419,7 +369,6 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the markets (default 1)")
     parser.add_argument("--markets", type=int, default=400, help="of each kind (default 400)")
-    parser.add_argument("--audited", action="store_true", help="compare what an audit could find")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     given = parser.parse_args()
     if given.markets < 1:
@@ -429,7 +378,7 @@ def main() -> int:
     form = "{:35}{:16}{:11}{:>8}{:>9}{:>9}{:>9}{:>9}{:>7}{:>11}"
     if not given.json:
         print(form.format(*head))
-    for cell in (compare_audited if given.audited else compare)(given.seed, given.markets):
+    for cell in compare(given.seed, given.markets):
         print(json.dumps(asdict(cell)) if given.json else form.format(*asdict(cell).values()))
     return 0
 

@@ -60,16 +60,10 @@ class Provider:
     """The open biddings by call, and the leases by id."""
 
     def __init__(
-        self,
-        candidates: Candidates,
-        standings: Standings,
-        sources: Mapping[PeerId, str],
+        self, candidates: Candidates, standings: Standings, sources: Mapping[PeerId, str],
         illegal: dict[str, int],
-    ) -> None:
-        """Take what the core knows of peers, and counts of illegal inputs.
-
-        `sources` is the source of each connected peer.
-        """
+    ) -> None:  # fmt: skip
+        """Take what is known of peers, the source of each connected one, and illegal inputs."""
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
@@ -145,10 +139,8 @@ class Provider:
         match event.message:
             case Call():
                 return self._answer(event, context)
-            case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
+            case CommitSet(call_id) | SetCheck(call_id) | Outcome(call_id) | Cancel(call_id):
                 self.bids.hear(event, context.signer.peer_id)
-                return self._step_bidding(call_id, event, context)
-            case SetCheck(call_id):
                 return self._step_bidding(call_id, event, context)
             case Award():
                 return self._take_award(event, context)

@@ -130,7 +130,7 @@ def test_the_run_holds_every_message_of_a_lease() -> None:
     kinds = {kind for scenario in SCENARIOS for _, _, kind, _ in names_of(scenario)}
     assert kinds >= {
         "Call", "BidCommit", "CommitSet", "SetCheck", "BidReveal", "Outcome", "Award",
-        "AwardAccept", "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started", "Heartbeat",
-        "Voucher", "Completed", "Receipt", "LeaseRelease", "Released", "PreemptNotice",
-        "Checkpoint", "CheckpointAck",
+        "AwardAccept", "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started",
+        "Heartbeat", "Voucher", "Completed", "Receipt", "LeaseRelease", "Released",
+        "PreemptNotice", "Checkpoint", "CheckpointAck",
     }  # fmt: skip

@@ -169,10 +169,10 @@ def test_a_bidder_that_was_shown_the_set_of_another_does_not_open_its_bid_to_a_s
     monkeypatch: Patch,
 ) -> None:
     network, ann = network_of("ben", "dan", audit_percent=100)
-    dan = next(node for node in network.nodes.values() if node.name == "dan")
+    ben, dan, _ = network.nodes.values()
     staggers(monkeypatch, network, dan, late_ms=500)
     network.submit(ann, job_spec())
-    assert network.run_until(lambda: bool(dan.disk.proofs), 3_000)
+    assert network.run_until(lambda: bool(dan.disk.proofs and ben.disk.proofs), 3_000)
     said = [line for _, line in network.log]
     assert "ben -> dan: SetCheck" in said
     assert "dan -> ben: SetCheck" in said, "ben learns of it, too"

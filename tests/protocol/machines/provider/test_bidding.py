@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from protocol.machines.context import Context
-from protocol.machines.effects import Accuse, Send
+from protocol.machines.effects import Accuse
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import bidding
 from protocol.machines.provider.bidding import (
@@ -32,7 +32,7 @@ from protocol.rules.standing import Standing, aborted
 from protocol.values.ids import CallId
 from protocol.values.limits import ABORT_MS
 from protocol.values.reasons import Refusal
-from protocol.wire.envelope import Signed, open_envelope
+from protocol.wire.envelope import open_envelope
 from protocol.wire.job import QUICK, VICKREY, Resources
 from protocol.wire.messages import (
     NO_ID,
@@ -85,17 +85,13 @@ class BiddingMachine(Driven):
                 self.held_sets.append(closed.content_id)
             self.take(closed)
 
-    @rule(who=PEERS, author=PEERS, ours=st.booleans(), others=OTHERS, elsewhere=st.integers(0, 5))
-    def set_is_shown(
-        self, who: int, author: int, ours: bool, others: list[bytes], elsewhere: int
-    ) -> None:
+    @rule(who=PEERS, author=PEERS, ours=st.booleans(), others=OTHERS)
+    def set_is_shown(self, who: int, author: int, ours: bool, others: list[bytes]) -> None:
         own = [commit.commitment for commit in self.sent_of(BidCommit)]
-        digests = tuple(sorted({*others, *(own if ours else [])}))
-        call_id = CallId(bytes(32)) if elsewhere == 0 else self.call_id
-        if digests:
-            told = signed_by(author, CommitSet(call_id, digests)).envelope
+        if digests := tuple(sorted({*others, *(own if ours else [])})):
+            told = signed_by(author, CommitSet(self.call_id, digests)).envelope
             effects = self.take(signed_by(who, SetCheck(self.call_id, told)))
-            assert not effects or (author == REQUESTER and elsewhere and self.over)
+            assert not effects or (author == REQUESTER and self.over)
 
     @rule(who=PEERS, winner=st.sampled_from([0, 3, None]))
     def outcome_is_told(self, who: int, winner: int | None) -> None:
@@ -291,93 +287,6 @@ def test_in_profile_q_a_set_means_nothing() -> None:
     assert heard(state, closed) == (state, ())
     check = SetCheck(state.bidding.call_id, closed.envelope)
     assert heard(state, signed_by(2, check)) == (state, ())
-
-
-# What other bidders show.
-
-
-def check_of(auction: SignedAuction, closed: Signed[CommitSet], who: int = 3) -> Signed[SetCheck]:
-    return SIGNERS[who].sign(SetCheck(auction.call_id, closed.envelope))
-
-
-def sets_of(auction: SignedAuction) -> tuple[Signed[CommitSet], Signed[CommitSet]]:
-    """Return the set of an auction, and another one that the requester has signed."""
-    assert auction.commit_set is not None
-    return auction.commit_set, auction.told(replace(auction.commit_set.message, weights=()))
-
-
-def committed_in(auction: SignedAuction) -> Committed:
-    """Return the state of the second bidder before it has its set."""
-    _, state = opened()
-    return Committed(state.bidding, state.deadline_ms)
-
-
-BIDDER = replace(CONTEXT, signer=SIGNERS[2])
-"""The second bidder of an auction."""
-
-
-def told_of(state: Any, event: Any) -> tuple[Any, tuple[Any, ...]]:
-    return step(bidding.TRANSITIONS, state, event, BIDDER)
-
-
-def assert_accused(effects: tuple[Any, ...], ours: Signed[CommitSet], who: int = 3) -> None:
-    """Two sets are proven, and who has the other one is shown ours."""
-    accusation, shown = effects
-    assert accused((accusation,)) == [Fraud.EQUIVOCATION]
-    assert accusation.finding.requester == SIGNERS[0].peer_id
-    said = SIGNERS[2].sign(SetCheck(ours.message.call_id, ours.envelope))
-    assert shown == Send(SIGNERS[who].peer_id, said.envelope, 0)
-
-
-@pytest.mark.parametrize("until", [Revealed, StandingBy])
-def test_a_bidder_that_is_shown_another_set_accuses_and_shows_its_own(until: type) -> None:
-    auction, state = opened(until=until)
-    ours, other = sets_of(auction)
-    assert told_of(state, check_of(auction, ours)) == (state, ())
-    following, effects = told_of(state, check_of(auction, other))
-    assert following == Over()
-    assert_accused(effects, ours)
-
-
-def test_a_bidder_does_not_open_its_bid_to_another_set_than_it_was_shown() -> None:
-    auction, _ = opened()
-    ours, other = sets_of(auction)
-    warned, effects = told_of(committed_in(auction), check_of(auction, other))
-    assert (warned.shown.peer, warned.shown.commit_set) == (SIGNERS[3].peer_id, other)
-    assert effects == ()
-    following, effects = told_of(warned, ours)
-    assert following == Over()
-    assert_accused(effects, ours)
-
-
-def test_a_bidder_opens_its_bid_to_the_set_that_it_was_shown() -> None:
-    auction, _ = opened()
-    ours, _ = sets_of(auction)
-    warned, _ = told_of(committed_in(auction), check_of(auction, ours))
-    assert told_of(warned, check_of(auction, ours, 4)) == (warned, ())
-    following, (send,) = told_of(warned, ours)
-    assert isinstance(following, Revealed)
-    assert send.peer == SIGNERS[0].peer_id
-
-
-def test_a_bidder_without_a_set_that_is_shown_two_accuses() -> None:
-    auction, _ = opened()
-    ours, other = sets_of(auction)
-    warned, _ = told_of(committed_in(auction), check_of(auction, ours))
-    following, effects = told_of(warned, check_of(auction, other, 4))
-    assert following == Over()
-    assert_accused(effects, ours, 4)
-
-
-@pytest.mark.parametrize("until", [Revealed, StandingBy, Committed])
-def test_what_its_requester_has_not_signed_for_this_auction_is_ignored(until: type) -> None:
-    auction, state = opened() if until is Committed else opened(until=until)
-    state = committed_in(auction) if until is Committed else state
-    _, other = sets_of(auction)
-    elsewhere = replace(other.message, call_id=CallId(bytes(32)))
-    torn = replace(other, envelope=other.envelope[:-1])
-    for shown in (signed_by(3, other.message), auction.told(elsewhere), auction.outcome, torn):
-        assert told_of(state, check_of(auction, shown)) == (state, ())
 
 
 @pytest.mark.parametrize("until", [Revealed, StandingBy])
