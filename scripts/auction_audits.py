@@ -3,7 +3,7 @@
 Why: an audit costs messages, and is worth them only if the cheat gains more than others that no
 audit finds. Prices are those of a node's own rules in the markets of `scripts/auction_rules`.
 
-Spec: specs/decisions/0026-audits.md.
+Spec: specs/decisions/0027-no-opening-audit.md.
 """
 
 import argparse
@@ -122,7 +122,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.markets < 1:
         parser.error("--markets: give 1 or more")
-    form = "{:32}{:11}{:>8}{:>8}{:>8}"
+    form = "{:34}{:11}{:>8}{:>8}{:>8}"
     if not given.json:
         print(form.format("cheat", "costs", "bidders", "/ask", "taken"))
     for figure in compare(given.seed, given.markets):

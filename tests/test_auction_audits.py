@@ -1,6 +1,6 @@
 """What cheats gain that audits might find: the figures that decided which audits there are.
 
-Spec: specs/decisions/0026-audits.md.
+Spec: specs/decisions/0027-no-opening-audit.md.
 """
 
 import json

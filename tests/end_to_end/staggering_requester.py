@@ -1,6 +1,8 @@
 """`python -m tests.end_to_end.staggering_requester` is the program of a requester that cheats.
 
 It shows every bidder another set: each holds one more commitment, that of a bid of its own.
+
+Spec: specs/auction.md#audits.
 """
 
 from dataclasses import replace

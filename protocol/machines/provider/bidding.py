@@ -152,7 +152,7 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
 
 
 def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step:
-    """Open our bid if the requester has signed a set that contains our commitment."""
+    """Open our bid if the requester's set contains our commitment, unless it has signed two."""
     bidding = state.bidding
     own = commitment_of(bidding.call_id, context.signer.peer_id, bidding.bid, bidding.nonce)
     if event.signer != bidding.requester:
