@@ -112,17 +112,20 @@ def loss_fault(bid: OpenedBid, outcome: Outcome) -> str:
         return ""
     if outcome.commit_set != bid.commit_set.content_id:
         return "the outcome is of another set than the bid was opened to"
-    offered = bid.reveal.message.bid
+    call, offered = bid.call.message, bid.reveal.message.bid
     won = sum(share.slots for share in outcome.winners if share.peer == bid.bidder)
-    payable = offered.ask <= bid.call.message.rate_max
+    payable = offered.ask <= call.rate_max
     if bid.position not in outcome.opened or won >= offered.slots or not payable:
         return ""
     if outcome.losing_score == NO_LOSER:
         return "the bid counts and has slots left, but the outcome says that no bid has lost"
-    if bid.score >= outcome.losing_score:
-        return ""
-    told = f"the outcome says that no bid below {outcome.losing_score} has lost"
-    return f"the bid counts, has slots left and scores {bid.score}, but {told}"
+    if bid.score < outcome.losing_score:
+        told = f"the outcome says that no bid below {outcome.losing_score} has lost"
+        return f"the bid counts, has slots left and scores {bid.score}, but {told}"
+    unsold = call.slots - sum(share.slots for share in outcome.winners)
+    if unsold > 0 and offered.slots - won >= (unsold if call.gang else 1):
+        return "the bid counts and has slots left, but the outcome leaves slots unsold"
+    return ""
 
 
 def award_fault(bid: OpenedBid, award: Award, network: bytes) -> str:

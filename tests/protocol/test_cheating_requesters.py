@@ -82,12 +82,24 @@ def tells_losers_another_outcome(patch: Patch) -> None:
     patch.setattr(machine, "decide", twofold)
 
 
+def says_that_nobody_won(patch: Patch, **more: Any) -> None:
+    """It could call again for just less than the best bid."""
+    fair = deciding.Outcome
+
+    def none(call_id: Any, commit_set: Any, shares: Any, rate: int, opened: Any, _: int) -> Any:
+        told = fair(call_id, commit_set, (), 0, opened, 1_000)
+        return replace(told, **more)
+
+    patch.setattr(deciding, "Outcome", none)
+
+
 CHEATS: list[tuple[Callable[[Patch], None], dict[str, Fraud]]] = [
     (favours_the_dearest, {"dan": Fraud.WRONG_PRICE}),
     (favours_the_dearest_and_denies_it, {"ben": Fraud.WRONGLY_LOST, "cleo": Fraud.WRONGLY_LOST}),
     (pays_less, {"ben": Fraud.WRONG_PRICE}),
     (pays_the_ask, {"ben": Fraud.WRONG_PRICE}),
     (tells_losers_another_outcome, {"ben": Fraud.EQUIVOCATION}),
+    (says_that_nobody_won, dict.fromkeys(("ben", "cleo", "dan"), Fraud.WRONGLY_LOST)),
 ]
 
 
@@ -248,6 +260,16 @@ def test_who_reads_bids_and_cancels_is_asked_for_more(monkeypatch: Patch) -> Non
     last, *_, first = (answered.ask for answered in answers.newest(9))
     assert (first, last) == (5_000, 5_500)
     assert not ben.disk.proofs, "an abort is no fraud"
+
+
+def test_who_reads_bids_and_says_that_nobody_opened_one_has_aborted(monkeypatch: Patch) -> None:
+    network, ann = network_of("ben", "cleo")
+    ben = next(node for node in network.nodes.values() if node.name == "ben")
+    says_that_nobody_won(monkeypatch, opened=(), losing_score=NO_LOSER)
+    network.submit(ann, job_spec())
+    standing = ben.core.standings.of
+    assert network.run_until(lambda: bool(standing(ann.peer_id).aborts), 3_000)
+    assert not ben.disk.proofs, "it may have come too late"
 
 
 @pytest.mark.parametrize("crashes", range(4))

@@ -232,7 +232,8 @@ def check_award(
 def aborted_by(before: State, event: Any) -> PeerId | None:
     """Return the requester that may have read our bid and ends its auction without an outcome.
 
-    Only in Profile V: in a quick auction, an outcome goes only to those whose bids have arrived.
+    An outcome in which nobody won is none unless it counts our bid: then it can be verified. Only
+    in Profile V: in a quick auction, an outcome goes only to those whose bids have arrived.
     """
     if not isinstance(before, Revealed) or before.outcome or before.bid.commit_set is None:
         return None
@@ -242,6 +243,8 @@ def aborted_by(before: State, event: Any) -> PeerId | None:
             return requester
         case Signed(signer, Cancel()) if signer == requester:
             return requester
+        case Signed(signer, Outcome(winners=(), opened=opened)) if signer == requester:
+            return None if before.bid.position in opened else requester
     return None
 
 

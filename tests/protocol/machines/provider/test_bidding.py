@@ -281,14 +281,6 @@ def test_who_signs_two_sets_is_accused(until: type) -> None:
     assert (following, accused(effects)) == (Over(), [Fraud.EQUIVOCATION])
 
 
-def test_in_profile_q_a_set_means_nothing() -> None:
-    state = bidder(QUICK).state
-    closed = signed_by(REQUESTER, CommitSet(state.bidding.call_id, (bytes(32),)))
-    assert heard(state, closed) == (state, ())
-    check = SetCheck(state.bidding.call_id, closed.envelope)
-    assert heard(state, signed_by(2, check)) == (state, ())
-
-
 @pytest.mark.parametrize("until", [Revealed, StandingBy])
 def test_who_signs_two_outcomes_is_accused(until: type) -> None:
     auction, state = opened(until=until)
@@ -347,12 +339,16 @@ def test_an_auction_is_aborted_if_it_has_no_outcome_after_the_bid_was_opened() -
     requester = SIGNERS[0].peer_id
     cancel = Cancel(auction.call_id)
     told, _ = heard(state, auction.outcome)
+    told_none = replace(auction.outcome.message, winners=(), opened=())
     committed = Committed(state.bidding, state.deadline_ms)
     for before, event, expected in [
         (state, DeadlineReached(), requester),
         (state, auction.told(cancel), requester),
         (state, signed_by(2, cancel), None),
         (state, auction.outcome, None),
+        (state, auction.told(replace(told_none, opened=(state.bid.position,))), None),
+        (state, auction.told(told_none), requester),
+        (state, signed_by(2, told_none), None),
         (told, DeadlineReached(), None),
         (told, auction.told(cancel), None),
         (committed, DeadlineReached(), None),

@@ -7,17 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocol.machines.effects import Send
+from protocol.machines.effects import Accuse, Send
 from protocol.machines.provider import bidding
 from protocol.machines.provider.bidding import Committed, Over, Revealed, StandingBy
 from protocol.machines.table import step
 from protocol.rules.fraud import Fraud
 from protocol.values.ids import CallId
+from protocol.values.units import PPM
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import CommitSet, SetCheck
-from tests.driven import signed_by
-from tests.protocol.machines.provider.test_bidding import CONTEXT, accused, opened
+from protocol.wire.job import QUICK
+from protocol.wire.messages import Cancel, CommitSet, SetCheck
+from tests.driven import START_MS, signed_by
+from tests.protocol.machines.provider.test_bidding import (
+    CONTEXT,
+    REQUESTER,
+    accused,
+    bidder,
+    opened,
+)
 from tests.signed_auction import SignedAuction
 from tests.strategies import SIGNERS
 
@@ -104,3 +114,32 @@ def test_what_its_requester_has_not_signed_for_this_auction_is_ignored(until: ty
     torn = replace(other, envelope=other.envelope[:-1])
     for shown in (signed_by(3, other.message), auction.told(elsewhere), auction.outcome, torn):
         assert heard(state, check_of(auction, shown)) == (state, ())
+
+
+def test_in_profile_q_a_set_means_nothing() -> None:
+    state = bidder(QUICK).state
+    closed = signed_by(REQUESTER, CommitSet(state.bidding.call_id, (bytes(32),)))
+    assert heard(state, closed) == (state, ())
+    check = SetCheck(state.bidding.call_id, closed.envelope)
+    assert heard(state, signed_by(2, check)) == (state, ())
+
+
+@given(st.data())
+def test_an_honest_requester_is_not_accused_whatever_its_bidders_show(data: st.DataObject) -> None:
+    """Checks of all bidders and noise come in any order, before the set, after it and again."""
+    auction = SignedAuction([(30, 1), (50, 1), (70, 1)], weights=[PPM, 2 * PPM])
+    assert auction.commit_set is not None
+    bid = auction.bid(2)
+    held = bidding.Bidding(auction.call, bid.reveal.message.bid, bid.reveal.message.nonce)
+    state: Any = Committed(held, START_MS + 1_000)
+    noise = auction.told(Cancel(CallId(bytes(32))))
+    events = [
+        auction.commit_set, auction.outcome,
+        *(check_of(auction, shown, who) for shown in (auction.commit_set, noise)
+          for who in (1, 3, 4)),
+    ]  # fmt: skip
+    for event in data.draw(st.lists(st.sampled_from(events), max_size=12)):
+        state, effects = heard(state, event)
+        assert not any(isinstance(effect, Accuse) for effect in effects)
+        assert all(effect.peer == SIGNERS[0].peer_id for effect in effects)
+    assert not isinstance(state, Over)
