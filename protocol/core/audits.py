@@ -34,20 +34,21 @@ class Audits:
         """Show the set to which our bid was opened to one that may bid, too, or to nobody."""
         assert bid.commit_set is not None
         secret = context.signer.secret(b"audit", bid.commit_set.content_id)
-        if int.from_bytes(secret[:8]) * 100 >= context.policy.audit_percent << 64:
+        whether, start, which = (int.from_bytes(secret[at : at + 8]) for at in (0, 8, 16))
+        if whether * 100 >= context.policy.audit_percent << 64:
             return []
-        peer = self._choose(bid, int.from_bytes(secret[8:16]), context)
+        peer = self._choose(bid, start, which, context)
         if peer is None:
             return []
         self._bucket, allowed = draw(self._bucket, context.now_ms)
         return [bidding.show(bid.commit_set, peer, context)] if allowed else []
 
-    def _choose(self, bid: OpenedBid, number: int, context: Context) -> PeerId | None:
+    def _choose(self, bid: OpenedBid, start: int, which: int, context: Context) -> PeerId | None:
         """Return another node that may bid, one that is connected if possible.
 
         A record proves nothing: its node may not exist.
         """
-        known = self._candidates.rivals(bid.call, number, context)
+        known = self._candidates.rivals(bid.call, start, context)
         found = list(islice(known, CHOSEN_AMONG))
         near = [peer for peer in found if peer in self._connected] or found
-        return near[number % len(near)] if near else None
+        return near[which % len(near)] if near else None

@@ -105,6 +105,12 @@ def test_whom_it_asks_depends_on_a_secret_and_not_on_the_set_alone() -> None:
     assert max(Counter(chosen[0]).values()) < 25
 
 
+@pytest.mark.parametrize("count", range(1, 7))
+def test_each_of_a_few_has_its_turn(count: int) -> None:
+    bidder = Auditing(*OTHERS[:count])
+    assert {asked(bidder.begin(nonce)) for nonce in range(60)} == set(OTHERS[:count])
+
+
 def test_it_asks_who_is_connected_first_because_a_record_proves_nothing() -> None:
     bidder = Auditing(*OTHERS, connected=(OTHERS[4], REQUESTER, OWN))
     assert {asked(bidder.begin(nonce)) for nonce in range(30)} == {OTHERS[4]}
