@@ -137,12 +137,13 @@ def second(posted: Sequence[int]) -> tuple[int, ...]:
 
 
 LOWEST_LISTED: Final = Rule("V, list, lowest, raised", VICKREY, listed, private, raised)
+SHIFTED: Final = replace(LOWEST_LISTED, name="V, list, lowest, raised, shift", shift_cap=1)
 RULES: Final = (
     Rule("V, ask posted, user's cap", VICKREY, shown, private, user_cap),
     Rule("V, ask posted, 1.5 x lowest", VICKREY, shown, private, half_more),
     Rule("V, list, user's cap", VICKREY, listed, private, user_cap),
     LOWEST_LISTED,
-    replace(LOWEST_LISTED, name="V, list, lowest, raised, shift", shift_cap=1),
+    SHIFTED,
     Rule("V, list, second lowest", VICKREY, listed, private, second),
     Rule("Q, list posted and asked", QUICK, listed, listed, user_cap),
     Rule("Q, list, lowest, raised", QUICK, listed, private, raised),

@@ -85,23 +85,25 @@ def honest(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
 def shill_by_records(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
     """Let the requester commit to one bid, at the best multiple of the lowest posted price."""
     posted = [rule.posted(node) for node in nodes]
-    return sell(rule, nodes, posted, shills=_above(min(posted), place))
+    return sell(rule, nodes, posted, shills=above(min(posted), place))
 
 
 def shill_by_memory(rule: Rule, nodes: Sequence[Node], place: float) -> Sale | None:
     """Let it know, too, who will bid, and what each asked before."""
     posted = [rule.posted(node) for node in nodes]
-    return sell(rule, nodes, posted, shills=_above(_known(rule, nodes), place))
+    return sell(rule, nodes, posted, shills=above(known_ask(rule, nodes), place))
 
 
-def ladder(rule: Rule, nodes: Sequence[Node], place: float, rungs: int = 4) -> Sale | None:
+def ladder(
+    rule: Rule, nodes: Sequence[Node], place: float, rungs: int = 4, apart: float = 0.05
+) -> Sale | None:
     """Let it know the same, and make four commitments, or so many, 5 % apart."""
-    known = _known(rule, nodes)
-    shills = [bid for step in range(rungs) for bid in _above(known, place * (1 + step / 20))]
+    known = known_ask(rule, nodes)
+    shills = [bid for rung in range(rungs) for bid in above(known, place * (1 + rung * apart))]
     return sell(rule, nodes, [rule.posted(node) for node in nodes], shills=shills)
 
 
-def _known(rule: Rule, nodes: Sequence[Node]) -> int:
+def known_ask(rule: Rule, nodes: Sequence[Node]) -> int:
     """Return the lowest ask that the requester knows of the bidders."""
     bidders = [node for node in nodes if node.bids]
     return min(node.ask if rule.posted is shown else node.earlier for node in bidders)
@@ -162,7 +164,8 @@ SHIFT_STRATEGIES: Final[dict[str, Act]] = {
 TRAINED: Final = (shill_by_records, shill_by_memory, ladder, *LADDER_ACTS.values())
 
 
-def _above(price: int, place: float) -> tuple[int, ...]:
+def above(price: int, place: float) -> tuple[int, ...]:
+    """Return one bid, at a multiple of a price."""
     return (round(price * place) + 1,)
 
 

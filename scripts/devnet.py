@@ -42,6 +42,8 @@ class NodeProcess:
     data: Path
     environment: Mapping[str, str]
     arguments: Sequence[str]
+    module: str = "node"
+    """The program; another than `node` for one that breaks the rules."""
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
     peer_id: str = ""
@@ -61,7 +63,7 @@ class NodeProcess:
         place = ["--data", str(self.data), "--listen", listen]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node", "up", *place, *self.arguments],
+                [sys.executable, "-m", self.module, "up", *place, *self.arguments],
                 env={**os.environ, **self.environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -145,7 +147,9 @@ class Devnet:
     folder: Path
     nodes: list[NodeProcess] = field(default_factory=list)
 
-    def add(self, name: str, settings: Mapping[str, str] | None = None) -> NodeProcess:
+    def add(
+        self, name: str, settings: Mapping[str, str] | None = None, module: str = "node"
+    ) -> NodeProcess:
         """Start one more node. Settings are as in the configuration: {"price.cpu_hour": "0.02"}.
 
         A node asks its list price unless the settings give it a floor: then asks can be predicted.
@@ -155,7 +159,7 @@ class Devnet:
             "MUTIRAO_" + key.upper().replace(".", "__"): value for key, value in given.items()
         }
         arguments = ["--bootstrap", self.nodes[0].address] if self.nodes else []
-        node = NodeProcess(name, self.folder / name, environment, arguments)
+        node = NodeProcess(name, self.folder / name, environment, arguments, module)
         self.nodes.append(node)
         node.start()
         if len(self.nodes) == 1:  # The others need its address.

@@ -49,7 +49,7 @@ LENDS_NOTHING: Final = Policy()
 
 def provider_policy(cpu: int = 1000, cpus: int = 4, memory_mib: int = 4096, **more: Any) -> Policy:
     capacity = Capacity(cpus, memory_mib, 50_000)
-    more = {"pause_memory_mib": memory_mib // 2} | more
+    more = {"pause_memory_mib": memory_mib // 2, "audit_percent": 0} | more
     return Policy(True, capacity, Prices(cpu=cpu), driver="embedded", **more)
 
 

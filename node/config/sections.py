@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, NewType, get_args
 from node.paths import data_home
 from node.sandbox.drivers import AUTO, DRIVERS
 from protocol.values.errors import InvalidRequest
-from protocol.values.limits import LEASE_ABSENCE_MS, NOTICE_MS, NOTICE_MS_MAX
+from protocol.values.limits import AUDIT_PERCENT, LEASE_ABSENCE_MS, NOTICE_MS, NOTICE_MS_MAX
 
 Credits = NewType("Credits", str)
 """An amount of credits as text: "0.50". protocol/values/units.py converts it."""
@@ -114,6 +114,14 @@ class ProviderSettings:
             most=NOTICE_MS_MAX // 1000,
         ),
     ] = NOTICE_MS // 1000
+    audit_percent: Annotated[
+        int,
+        About(
+            "how many of the auctions in which this node bids it compares with another bidder, in"
+            " percent: a requester may show them different sets of bids",
+            most=100,
+        ),
+    ] = AUDIT_PERCENT
     pause_memory_mib: Annotated[
         int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None

@@ -38,6 +38,7 @@ def policy_of(
         bare, providing=True, capacity=capacity, prices=prices, driver=driver, isolation=isolation,
         floor_percent=floor_drawn if floor is None else floor, jobs_max=config.provider.jobs_max,
         pause_ms=config.provider.pause_s * 1000, notice_ms=config.provider.notice_s * 1000,
+        audit_percent=config.provider.audit_percent,
         pause_memory_mib=_pause_memory_mib(config, capacity),
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
 from protocol.values.units import hourly_of_rate
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import Call, Cancel, CommitSet, Outcome
+from protocol.wire.messages import Call, Cancel, CommitSet, Outcome, SetCheck
 
 ANSWERS_MAX: Final = 1_000
 """About 0.5 MiB; at the rate of calls that a node answers at most, some minutes."""
@@ -57,7 +57,7 @@ class BidHistory:
             self._set(opened)
         keep_newest(self.answers, ANSWERS_MAX)
 
-    def hear(self, event: Signed[CommitSet | Outcome | Cancel], own: PeerId) -> None:
+    def hear(self, event: Signed[CommitSet | SetCheck | Outcome | Cancel], own: PeerId) -> None:
         """Note how an auction ended, if its requester says so."""
         message = event.message
         known = self.answers.get(message.call_id)

@@ -17,16 +17,28 @@ from protocol.core.running import keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.advice import Advice, advise
-from protocol.rules.matching import Demand, Explanation, demand_of_job, explain, fits, slots_of
+from protocol.rules.matching import (
+    Demand,
+    Explanation,
+    demand_of_call,
+    demand_of_job,
+    explain,
+    fits,
+    slots_of,
+)
 from protocol.rules.pricing import Cap, cap_of, list_rate
-from protocol.values.ids import PeerId
+from protocol.rules.selection import is_drawn
+from protocol.values.ids import CallId, PeerId
+from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec, Member
-from protocol.wire.messages import Listing
+from protocol.wire.messages import Call, Listing
 
 T = TypeVar("T")
 
 LOOKED_AT_MAX: Final = 512
 """A call examines at most this many records, an even sample of a larger directory."""
+RIVALS_AMONG: Final = 2_048
+"""The search for one that may bid in the same auction examines at most this many records."""
 EXPLANATION_MS: Final = 1_000
 """How long an answer about a demand is reused."""
 EXPLANATIONS_MAX: Final = 64
@@ -115,13 +127,17 @@ class Candidates:
     ) -> Iterator[PeerId]:
         """Yield nodes that can serve a job; of a large directory, those from `start` on."""
         demand = demand_of_job(spec)
-        known = self._directory.count_providers()
-        start = start % known if known > LOOKED_AT_MAX else 0
-        ring = chain(
-            self._others(avoid, context, start), islice(self._others(avoid, context), start)
-        )
-        others = islice(ring, LOOKED_AT_MAX)
+        start = start if self._directory.count_providers() > LOOKED_AT_MAX else 0
+        others = self._ring(avoid, start, LOOKED_AT_MAX, context)
         return (one.peer for one in others if fits(demand, one.peer, one.record))
+
+    def rivals(self, called: Signed[Call], start: int, context: Context) -> Iterator[PeerId]:
+        """Yield nodes that may bid in the auction of another requester, from `start` on."""
+        demand, lottery = demand_of_call(called.message), called.message.lottery
+        for one in self._ring((called.signer,), start, RIVALS_AMONG, context):
+            drawn = is_drawn(CallId(called.content_id), one.peer, lottery)
+            if drawn and fits(demand, one.peer, one.record):
+                yield one.peer
 
     def explanation(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context
@@ -170,6 +186,14 @@ class Candidates:
         unwelcome = {context.signer.peer_id, *avoid}
         providers = self._directory.providers(context.now_ms, start, step)
         return (one for one in providers if one.peer not in unwelcome)
+
+    def _ring(
+        self, avoid: tuple[PeerId, ...], start: int, most: int, context: Context
+    ) -> Iterator[Listing]:
+        """Yield at most so many others, from number `start` on and then those before it."""
+        start %= self._directory.count_providers() or 1
+        first, rest = self._others(avoid, context, start), self._others(avoid, context)
+        return islice(chain(first, islice(rest, start)), most)
 
     def _count_others(self, context: Context) -> int:
         known = len(self._directory)

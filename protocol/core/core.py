@@ -118,7 +118,7 @@ class Core:
         self.requester = Requester(
             self.candidates, self.standings, self.connected.keys(), self.illegal
         )
-        self.provider = Provider(self.standings, self.connected, self.illegal)
+        self.provider = Provider(self.candidates, self.standings, self.connected, self.illegal)
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input. Return the effects in the order in which to perform them."""

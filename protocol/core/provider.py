@@ -6,8 +6,11 @@ Spec: specs/core.md#provider. Free capacity is computed from the leases, not cou
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from protocol.core.audits import Audits
 from protocol.core.bid_history import BidHistory
 from protocol.core.call_limits import CallLimits
+from protocol.core.candidates import Candidates
+from protocol.core.capacity_hints import CapacityHints
 from protocol.core.presence import record_of
 from protocol.core.running import RunningStates, earliest, keep_newest
 from protocol.core.standings import Standings
@@ -30,8 +33,6 @@ from protocol.rules.standing import is_refused
 from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import (
     BIDDINGS_MAX,
-    HINTED_MAX,
-    HINTS_MAX,
 )
 from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed
@@ -42,7 +43,6 @@ from protocol.wire.messages import (
     AwardDecline,
     Call,
     Cancel,
-    CapacityFree,
     CommitSet,
     Deploy,
     LeaseConfirm,
@@ -51,6 +51,7 @@ from protocol.wire.messages import (
     LeaseRelease,
     LeaseStates,
     Outcome,
+    SetCheck,
     Start,
 )
 
@@ -59,14 +60,16 @@ class Provider:
     """The open biddings by call, and the leases by id."""
 
     def __init__(
-        self, standings: Standings, sources: Mapping[PeerId, str], illegal: dict[str, int]
-    ) -> None:
-        """Take the standings, the source of each connected peer, and counts of illegal inputs."""
+        self, candidates: Candidates, standings: Standings, sources: Mapping[PeerId, str],
+        illegal: dict[str, int],
+    ) -> None:  # fmt: skip
+        """Take what is known of peers, the source of each connected one, and illegal inputs."""
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
         self.leases: RunningStates[LeaseId, lease.State] = RunningStates()
         self._standings = standings
         self.unpaid = Unpaid(standings, sources)
         self.bids = BidHistory()
+        self._audits = Audits(candidates, sources.keys())
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
         """The leases of each requester."""
@@ -84,8 +87,7 @@ class Provider:
 
         A late copy of an award, or of a call and its award, makes no second lease.
         """
-        self._refused: dict[tuple[PeerId, Resources], CallId] = {}
-        """The last call of each requester and demand that was refused as busy."""
+        self._hints = CapacityHints()
         self._calls = CallLimits()
 
     def left(self, total: Capacity) -> Capacity:
@@ -136,7 +138,7 @@ class Provider:
         match event.message:
             case Call():
                 return self._answer(event, context)
-            case CommitSet(call_id) | Outcome(call_id) | Cancel(call_id):
+            case CommitSet(call_id) | SetCheck(call_id) | Outcome(call_id) | Cancel(call_id):
                 self.bids.hear(event, context.signer.peer_id)
                 return self._step_bidding(call_id, event, context)
             case Award():
@@ -198,8 +200,7 @@ class Provider:
         if not over:
             self.biddings[call_id] = state
         elif busy:
-            self._refused[event.signer, event.message.resources] = call_id
-            keep_newest(self._refused, HINTS_MAX)
+            self._hints.refuse(event.signer, event.message.resources, call_id)
         # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
@@ -220,17 +221,6 @@ class Provider:
         running = [s for s in self.leases.values() if isinstance(s, lease.Serving)]
         lefts = [s.hold.usage_ms_max - lease.used_ms(s, context) for s in running]
         return max(1, min(lefts)) if lefts else 0
-
-    def _tell_free(self, context: Context) -> list[Effect]:
-        """Tell requesters that were refused as busy that there is capacity for them now."""
-        effects: list[Effect] = []
-        free = self._free(context)
-        for (requester, wanted), call_id in list(self._refused.items()):
-            if len(effects) < HINTED_MAX and reserve(free, wanted) is not None:
-                del self._refused[requester, wanted]
-                hint = context.signer.sign(CapacityFree(call_id))
-                effects.append(Send(requester, hint.envelope, 0))
-        return effects
 
     def _leased(self) -> list[Reservation]:
         held = [lease.reserved(state) for state in self.leases.values()]
@@ -315,6 +305,8 @@ class Provider:
             self._forget_bid(call_id)
         else:
             self.biddings[call_id] = state
+        if isinstance(before, bidding.Committed) and isinstance(state, bidding.Revealed):
+            return [*effects, *self._audits.begin(state.bid, context)]
         if isinstance(state, bidding.StandingBy):
             self._standing_by[call_id] = None
             if len(self._standing_by) > BIDDINGS_MAX:
@@ -369,7 +361,7 @@ class Provider:
         following = self._successors.pop(lease_id, None)
         if following is not None:
             return self._step_lease(following, SlotFreed(following), context)
-        return self._tell_free(context) if self._refused else []
+        return self._hints.tell(self._free(context), context)
 
     def _set(self, state: lease.State) -> None:
         lease_id, requester = state.hold.lease_id, state.hold.requester

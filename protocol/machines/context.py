@@ -10,7 +10,7 @@ from typing import Final
 from protocol.rules.capacity import Capacity
 from protocol.rules.standing import STRANGER, Standing
 from protocol.values.ids import PeerId
-from protocol.values.limits import LEASE_ABSENCE_MS, NOTICE_MS
+from protocol.values.limits import AUDIT_PERCENT, LEASE_ABSENCE_MS, NOTICE_MS
 from protocol.wire.envelope import Signer
 from protocol.wire.messages import Prices
 
@@ -40,6 +40,8 @@ class Policy:
     stopped."""
     notice_ms: int = NOTICE_MS
     """How long before a stop of the node a job with a checkpoint is told."""
+    audit_percent: int = AUDIT_PERCENT
+    """How many of its commit sets this node compares with another bidder, in percent."""
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""

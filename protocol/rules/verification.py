@@ -86,6 +86,23 @@ def set_fault(commit_set: CommitSet) -> str:
     return ""
 
 
+def shown_set(call: Signed[Call], envelope: bytes, network: bytes) -> Signed[CommitSet] | None:
+    """Return a set of the call's requester that another peer shows; None if it is not one.
+
+    `network` is the network's id.
+    """
+    try:
+        told = open_envelope(envelope, network, call.signer)
+    except PeerFault:
+        return None
+    message = told.message
+    if not isinstance(message, CommitSet) or told.signer != call.signer:
+        return None
+    if message.call_id != CallId(call.content_id):
+        return None
+    return Signed(told.signer, message, told.envelope, told.content_id)
+
+
 def loss_fault(bid: OpenedBid, outcome: Outcome) -> str:
     """Return why a bid should have won, as the outcome itself shows; empty if it rightly lost.
 
@@ -95,17 +112,20 @@ def loss_fault(bid: OpenedBid, outcome: Outcome) -> str:
         return ""
     if outcome.commit_set != bid.commit_set.content_id:
         return "the outcome is of another set than the bid was opened to"
-    offered = bid.reveal.message.bid
+    call, offered = bid.call.message, bid.reveal.message.bid
     won = sum(share.slots for share in outcome.winners if share.peer == bid.bidder)
-    payable = offered.ask <= bid.call.message.rate_max
+    payable = offered.ask <= call.rate_max
     if bid.position not in outcome.opened or won >= offered.slots or not payable:
         return ""
     if outcome.losing_score == NO_LOSER:
         return "the bid counts and has slots left, but the outcome says that no bid has lost"
-    if bid.score >= outcome.losing_score:
-        return ""
-    told = f"the outcome says that no bid below {outcome.losing_score} has lost"
-    return f"the bid counts, has slots left and scores {bid.score}, but {told}"
+    if bid.score < outcome.losing_score:
+        told = f"the outcome says that no bid below {outcome.losing_score} has lost"
+        return f"the bid counts, has slots left and scores {bid.score}, but {told}"
+    unsold = call.slots - sum(share.slots for share in outcome.winners)
+    if unsold > 0 and offered.slots - won >= (unsold if call.gang else 1):
+        return "the bid counts and has slots left, but the outcome leaves slots unsold"
+    return ""
 
 
 def award_fault(bid: OpenedBid, award: Award, network: bytes) -> str:
@@ -208,6 +228,8 @@ def _evidence_fault(
         if _commitment_in(setter) not in bid.commit_set.message.commitments:
             return "the bid that set the price has no commitment in the set"
         slots_left = setter.message.bid.slots - won.get(setter.signer, 0)
+        if setter.message.commit_set != bid.commit_set.content_id:
+            return "the bid that set the price was opened to another set"
         is_of_call = setter.message.call_id == CallId(bid.call.content_id)
         if not is_of_call or slots_left <= 0 or bid.score_of(setter) < bid.score:
             return "the evidence is no losing bid of this auction"

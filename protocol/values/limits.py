@@ -63,6 +63,8 @@ SLOTS_MAX: Final = 64
 """An auction sells at most this many slots."""
 SETTERS_MAX: Final = 8
 """At most this many bids prove the price of an award."""
+SET_MAX: Final = 4_096
+"""No envelope of a CommitSet has more bytes than this."""
 OUTCOME_MAX: Final = 6_000
 """No envelope of an Outcome has more bytes than this."""
 ABORT_MS: Final = 3_600_000
@@ -116,6 +118,12 @@ CALLS_PER_MINUTE: Final = 120
 ALL_CALLS_BURST: Final = 1_200
 """All requesters together may send this many calls at once, strangers half of that ..."""
 ALL_CALLS_PER_MINUTE: Final = 1_200
+"""... and this many a minute in the long run."""
+AUDIT_PERCENT: Final = 25
+"""A bidder shows so many of its sets to another one, unless its owner sets another share."""
+CHECKS_BURST: Final = 60
+"""A bidder shows its sets to others so many times at once ..."""
+CHECKS_PER_MINUTE: Final = 60
 """... and this many a minute in the long run."""
 BIDDINGS_MAX: Final = 1_024
 """A provider takes part in this many auctions at a time."""

@@ -62,7 +62,7 @@ def run(fate: OneFault, scenario: str) -> tuple[set[Ending], Watch]:
     network = FaultyNetwork(job_ms=1_000 if scenario == "sweep" else 12_000)
     saves = scenario == "stopped"
     for name, price in PROVIDERS[: PROVIDERS_OF.get(scenario, 3)]:
-        network.add(name, provider_policy(cpu=price, cpus=1))
+        network.add(name, provider_policy(cpu=price, cpus=1, audit_percent=100))
     node = network.add("ann")
     network.meet()
     network.fate, watch = fate, Watch(network)
@@ -129,8 +129,8 @@ def _has_finished(scenario: str, fault: str, endings: set[Ending]) -> bool:
 def test_the_run_holds_every_message_of_a_lease() -> None:
     kinds = {kind for scenario in SCENARIOS for _, _, kind, _ in names_of(scenario)}
     assert kinds >= {
-        "Call", "BidCommit", "CommitSet", "BidReveal", "Outcome", "Award", "AwardAccept",
-        "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started", "Heartbeat",
-        "Voucher", "Completed", "Receipt", "LeaseRelease", "Released", "PreemptNotice",
-        "Checkpoint", "CheckpointAck",
+        "Call", "BidCommit", "CommitSet", "SetCheck", "BidReveal", "Outcome", "Award",
+        "AwardAccept", "LeaseConfirm", "LeaseActive", "Deploy", "Ready", "Start", "Started",
+        "Heartbeat", "Voucher", "Completed", "Receipt", "LeaseRelease", "Released",
+        "PreemptNotice", "Checkpoint", "CheckpointAck",
     }  # fmt: skip

@@ -83,7 +83,10 @@ class World:
         network = self.network
         self.providers = [
             network.add(
-                name, provider_policy(cpu=dice.randint(1, 5_000), cpus=dice.choice([1, 1, 2]))
+                name,
+                provider_policy(
+                    cpu=dice.randint(1, 5_000), cpus=dice.choice([1, 1, 2]), audit_percent=100
+                ),
             )
             for name in PROVIDERS[: dice.randint(3, 4)]
         ]

@@ -51,8 +51,11 @@ class Interpreter:
     def requester(self, name: str) -> None:
         self._nodes[name] = self._network.add(name)
 
-    def provider(self, name: str, cpu: str = "1000", cpus: str = "4") -> None:
-        self._nodes[name] = self._network.add(name, provider_policy(int(cpu), int(cpus)))
+    def provider(
+        self, name: str, cpu: str = "1000", cpus: str = "4", audit_percent: str = "0"
+    ) -> None:
+        policy = provider_policy(int(cpu), int(cpus), audit_percent=int(audit_percent))
+        self._nodes[name] = self._network.add(name, policy)
 
     def meet(self) -> None:
         self._network.meet()

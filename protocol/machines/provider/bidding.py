@@ -19,7 +19,13 @@ from protocol.rules.commitment import commitment_of
 from protocol.rules.fraud import Fraud, prove
 from protocol.rules.pricing import ask_of, list_rate, load_of, raised_ask
 from protocol.rules.standing import is_suspect
-from protocol.rules.verification import OpenedBid, award_fault, loss_fault, set_fault
+from protocol.rules.verification import (
+    OpenedBid,
+    award_fault,
+    loss_fault,
+    set_fault,
+    shown_set,
+)
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
@@ -36,6 +42,7 @@ from protocol.wire.messages import (
     Cancel,
     CommitSet,
     Outcome,
+    SetCheck,
 )
 
 NETWORK_SLACK_MS: Final = 2_000
@@ -67,11 +74,21 @@ class Bidding:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A set of our requester, as another bidder shows it."""
+
+    peer: PeerId
+    commit_set: Signed[CommitSet]
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """Our commitment is sent; nobody has seen our bid yet."""
 
     bidding: Bidding
     deadline_ms: int
+    shown: Shown | None = None
+    """The first set that another bidder has shown us; None until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +152,38 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
 
 
 def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step:
-    """Open our bid if the requester has signed a set that contains our commitment."""
+    """Open our bid if the requester's set contains our commitment, unless it has signed two."""
     bidding = state.bidding
     own = commitment_of(bidding.call_id, context.signer.peer_id, bidding.bid, bidding.nonce)
-    if event.signer != bidding.requester or own not in event.message.commitments:
+    if event.signer != bidding.requester:
         return state, NOTHING
-    if set_fault(event.message):
+    if state.shown and state.shown.commit_set.content_id != event.content_id:
+        return _leave(bidding.called, event, state.shown, context)
+    if own not in event.message.commitments or set_fault(event.message):
         return state, NOTHING
     return _reveal(bidding, event, context)
+
+
+def note_shown(state: Committed, event: Signed[SetCheck], context: Context) -> Step:
+    """Remember the set that another bidder shows us: the requester must send us the same."""
+    called = state.bidding.called
+    shown = _shown(event, called, context)
+    if shown is None or state.shown is None:
+        return replace(state, shown=shown or state.shown), NOTHING
+    if shown.commit_set.content_id == state.shown.commit_set.content_id:
+        return state, NOTHING
+    return _leave(called, state.shown.commit_set, shown, context)
+
+
+def compare_shown(state: Opened, event: Signed[SetCheck], context: Context) -> Step:
+    """Accuse a requester that has sent another bidder another set, and show that bidder ours."""
+    call, held = state.bid.call, state.bid.commit_set
+    if held is None or event.message.commit_set == held.envelope:
+        return state, NOTHING
+    shown = _shown(event, call, context)
+    if shown is None or shown.commit_set.content_id == held.content_id:
+        return state, NOTHING
+    return _leave(call, held, shown, context)
 
 
 def compare_set(state: Opened, event: Signed[CommitSet], context: Context) -> Step:
@@ -191,7 +232,8 @@ def check_award(
 def aborted_by(before: State, event: Any) -> PeerId | None:
     """Return the requester that may have read our bid and ends its auction without an outcome.
 
-    Only in Profile V: in a quick auction, an outcome goes only to those whose bids have arrived.
+    An outcome in which nobody won is none unless it counts our bid: then it can be verified. Only
+    in Profile V: in a quick auction, an outcome goes only to those whose bids have arrived.
     """
     if not isinstance(before, Revealed) or before.outcome or before.bid.commit_set is None:
         return None
@@ -201,6 +243,8 @@ def aborted_by(before: State, event: Any) -> PeerId | None:
             return requester
         case Signed(signer, Cancel()) if signer == requester:
             return requester
+        case Signed(signer, Outcome(winners=(), opened=opened)) if signer == requester:
+            return None if before.bid.position in opened else requester
     return None
 
 
@@ -226,17 +270,20 @@ def forget(state: Committed | StandingBy, event: DeadlineReached, context: Conte
 
 TRANSITIONS: Final[Transitions] = {
     (Committed, CommitSet): reveal,
+    (Committed, SetCheck): note_shown,
     (Committed, Cancel): withdraw,
     (Committed, DeadlineReached): forget,
     (Revealed, CommitSet): compare_set,
+    (Revealed, SetCheck): compare_shown,
     (Revealed, Outcome): hear_outcome,
     (Revealed, Cancel): withdraw,
     (Revealed, DeadlineReached): stand_by,
     (StandingBy, CommitSet): compare_set,
+    (StandingBy, SetCheck): compare_shown,
     (StandingBy, Outcome): hear_outcome,
     (StandingBy, DeadlineReached): forget,
 }
-INPUTS: Final = (CommitSet, Outcome, Cancel, DeadlineReached)
+INPUTS: Final = (CommitSet, SetCheck, Outcome, Cancel, DeadlineReached)
 IGNORED: Final[Groups] = {
     "late: our bid binds us no longer anyway": pairs({StandingBy}, {Cancel}),
     "the set was lost, or we had opened our bid, crashed, and heard the call again": (
@@ -252,6 +299,25 @@ def awardable(state: State, event: Signed[Award]) -> Opened | None:
     if not isinstance(state, Opened) or event.signer != state.bidding.requester:
         return None
     return state if event.message.bid == state.bid.reveal.content_id else None
+
+
+def show(commit_set: Signed[CommitSet], peer: PeerId, context: Context) -> Send:
+    """Return the message that shows another bidder the set of an auction, sent once."""
+    check = SetCheck(commit_set.message.call_id, commit_set.envelope)
+    return Send(peer, context.signer.sign(check).envelope, 0)
+
+
+def _shown(event: Signed[SetCheck], call: Signed[Call], context: Context) -> Shown | None:
+    """Return the set that another bidder shows; None if our requester has not signed it."""
+    signed = shown_set(call, event.message.commit_set, context.signer.network_id)
+    return None if signed is None else Shown(event.signer, signed)
+
+
+def _leave(call: Signed[Call], held: Signed[CommitSet], shown: Shown, context: Context) -> Step:
+    """Leave an auction that has two different sets, and show who has the other one ours."""
+    both = held.envelope, shown.commit_set.envelope
+    accusation = _accuse(Fraud.EQUIVOCATION, context, call.envelope, *both)
+    return Over(), (*accusation, show(held, shown.peer, context))
 
 
 def _accuse(fraud: Fraud, context: Context, *messages: bytes) -> tuple[Effect, ...]:

@@ -7,7 +7,12 @@ in RETIRED. Messages contain durations, not instants, except those that limit re
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from protocol.values.limits import ENVELOPE_BYTES_MAX, GOSSIP_BYTES_MAX, OUTCOME_MAX
+from protocol.values.limits import (
+    ENVELOPE_BYTES_MAX,
+    GOSSIP_BYTES_MAX,
+    OUTCOME_MAX,
+    SET_MAX,
+)
 from protocol.wire.messages.auction import (
     LOTTERY_ALL,
     NO_ID,
@@ -21,6 +26,7 @@ from protocol.wire.messages.auction import (
     CapacityFree,
     CommitSet,
     Outcome,
+    SetCheck,
     Winner,
 )
 from protocol.wire.messages.lease import (
@@ -58,8 +64,8 @@ from protocol.wire.messages.lease import (
 from protocol.wire.messages.record import CapabilityRecord, GpuGroup, Listing, Prices
 
 Message = (
-    CapabilityRecord | Call | BidCommit | CommitSet | BidReveal | Outcome | Cancel | BidRefusal
-    | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
+    CapabilityRecord | Call | BidCommit | CommitSet | SetCheck | BidReveal | Outcome | Cancel
+    | BidRefusal | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
     | LeaseRelease | Released | Deploy | Ready | Start | Started | Heartbeat | Voucher
     | PreemptNotice | Checkpoint | CheckpointAck | Completed | Receipt | LeaseQuery | LeaseStates
 )  # fmt: skip
@@ -101,7 +107,8 @@ WIRE: Final = (
     Route(0x01, CapabilityRecord, NODE, BOTH, GOSSIP_BYTES_MAX, "discovery.md#capability-record"),
     Route(0x10, Call,             PROVIDER,  GOSSIP, GOSSIP_BYTES_MAX, "auction-messages.md#call"),
     Route(0x12, BidCommit,        REQUESTER, STREAM, 256, "auction-messages.md#bid-commit"),
-    Route(0x13, CommitSet,        PROVIDER,  STREAM, 4_096, "auction-messages.md#commit-set"),
+    Route(0x13, CommitSet,        PROVIDER,  STREAM, SET_MAX, "auction-messages.md#commit-set"),
+    Route(0x14, SetCheck,         PROVIDER,  STREAM, 4_352, "auction-messages.md#set-check"),
     Route(0x15, BidReveal,        REQUESTER, STREAM, 512, "auction-messages.md#bid-reveal"),
     Route(0x17, Outcome,          PROVIDER,  STREAM, OUTCOME_MAX, "auction-messages.md#outcome"),
     Route(0x18, Cancel,           PROVIDER,  STREAM, 256, "auction-messages.md#cancel"),
@@ -140,6 +147,6 @@ __all__ = [
     "Call", "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "Checkpoint", "CheckpointAck",
     "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm",
     "LeaseEntry", "LeaseQuery", "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome",
-    "PreemptNotice", "Prices", "Ready", "Receipt", "Released", "Role", "Route", "Start", "Started",
-    "Voucher", "Winner",
+    "PreemptNotice", "Prices", "Ready", "Receipt", "Released", "Role", "Route", "SetCheck", "Start",
+    "Started", "Voucher", "Winner",
 ]  # fmt: skip

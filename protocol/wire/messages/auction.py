@@ -12,6 +12,7 @@ from protocol.values.limits import (
     QUERY_BYTES_MAX,
     RETAIN_MS,
     REUSE_MS_MAX,
+    SET_MAX,
     SLOTS_MAX,
     WEIGHT_MAX,
     WINDOW_MS_MAX,
@@ -106,6 +107,15 @@ class CommitSet:
     commitments: Annotated[tuple[bytes, ...], Key(2), Many(DIGEST, BIDS_MAX, 1)]
     weights: Annotated[tuple[int, ...], Key(3), Many(Int(PPM, WEIGHT_MAX), BIDS_MAX)] = ()
     """A factor for each commitment, in millionths, by which its ask is weighed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetCheck:
+    """A bidder shows another one the set that the requester sent it: theirs must be equal."""
+
+    call_id: Annotated[CallId, Key(1), DIGEST]
+    commit_set: Annotated[bytes, Key(2), Bytes(1, SET_MAX)]
+    """The envelope of the CommitSet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ def test_how_long_before_a_stop_a_job_is_told(tmp_path: Path) -> None:
     assert policy_of(config(tmp_path, notice_s=0), MACHINE, "embedded", 1, 70).notice_ms == 0
 
 
+@pytest.mark.parametrize("percent", [0, 25, 100])
+def test_how_often_sets_are_compared(tmp_path: Path, percent: int) -> None:
+    chosen = {} if percent == 25 else {"audit_percent": percent}
+    policy = policy_of(config(tmp_path, **chosen), MACHINE, "embedded", 1, 70)
+    assert policy.audit_percent == percent
+
+
 def test_the_owner_may_lend_less(tmp_path: Path) -> None:
     policy = policy_of(
         config(tmp_path, cpus=2, memory_mib=512, disk_mib=64), MACHINE, "docker", 1, 70

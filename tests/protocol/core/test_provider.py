@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from protocol.core.candidates import Candidates
+from protocol.core.directory import Directory
 from protocol.core.provider import Provider
 from protocol.core.standings import Standings
 from protocol.machines.context import Context, Policy
@@ -56,7 +58,8 @@ WON = (Winner(SIGNERS[0].peer_id, 1),)
 
 def fresh() -> Provider:
     """Return a provider that has dealt with nobody."""
-    return Provider(Standings(), {}, {})
+    standings = Standings()
+    return Provider(Candidates(Directory(), standings), standings, {}, {})
 
 
 def later(ms: int) -> Context:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from protocol.core.candidates import Candidates
 from protocol.core.core import Core, Saved
+from protocol.core.directory import Directory
 from protocol.core.provider import Provider
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
@@ -51,7 +53,8 @@ class Auctioned:
 
     def __init__(self, number: int = 0) -> None:
         self.standings = Standings()
-        self.provider = Provider(self.standings, {}, {})
+        candidates = Candidates(Directory(), self.standings)
+        self.provider = Provider(candidates, self.standings, {}, {})
         self.open(number)
 
     def open(self, number: int, ms: int = 0) -> None:

@@ -20,7 +20,7 @@ from protocol.values.limits import (
     CALLS_BURST,
     EXPOSURE_MS,
 )
-from protocol.values.reasons import Decline, Refusal
+from protocol.values.reasons import Decline
 from protocol.wire.job import VICKREY, Resources, Workload
 from protocol.wire.messages import (
     AwardAccept,
@@ -28,7 +28,6 @@ from protocol.wire.messages import (
     BidRefusal,
     BidReveal,
     Cancel,
-    CapacityFree,
     CommitSet,
     LeaseRelease,
 )
@@ -205,27 +204,6 @@ def test_a_lottery_lets_only_those_bid_that_it_draws() -> None:
 
 
 # Hints.
-
-
-def test_who_was_refused_as_busy_is_told_once_when_there_is_capacity(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    provider = fresh()
-    lease_id = won(provider)  # 3 of 4 processors.
-    calls = [call(AMY, nonce=bytes([number]) * 16) for number in range(2)]
-    for each in (*calls, call(EVE, resources=Resources(4), rate_max=9_000)):
-        (refusal,) = said(provider.hear(each, CONTEXT))
-        assert isinstance(refusal, BidRefusal)
-        assert refusal.reason == Refusal.BUSY
-    monkeypatch.setattr(module, "HINTED_MAX", 1)
-    told = provider.hear(ANN.sign(LeaseRelease(lease_id, 1)), CONTEXT)
-    assert said(told)[-1] == CapacityFree(CallId(calls[1].content_id)), "about the last call"
-    assert [effect.peer for effect in told if isinstance(effect, Send)].count(AMY.peer_id) == 1
-    second = won(provider, nonce=bytes([9]) * 16)
-    told = provider.hear(ANN.sign(LeaseRelease(second, 1)), CONTEXT)
-    assert EVE.peer_id in [effect.peer for effect in told if isinstance(effect, Send)]
-    third = won(provider, nonce=bytes([8]) * 16)
-    assert len(said(provider.hear(ANN.sign(LeaseRelease(third, 1)), CONTEXT))) == 1, "nobody waits"
 
 
 def test_a_refusal_says_when_a_running_job_ends_at_the_latest() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.core.candidates import Candidates
+from protocol.core.directory import Directory
 from protocol.core.provider import Provider
 from protocol.core.standings import Standings
 from protocol.core.unpaid import GROWTH, SOURCE_SHARE
@@ -48,7 +50,8 @@ class Provided:
 
     def __init__(self) -> None:
         self.standings, self.sources = Standings(), dict[PeerId, str]()
-        self.half = Provider(self.standings, self.sources, {})
+        candidates = Candidates(Directory(), self.standings)
+        self.half = Provider(candidates, self.standings, self.sources, {})
 
     def context(self, at_ms: int = 0) -> Context:
         return replace(CONTEXT, now_ms=START_MS + at_ms, standing_of=self.standings.of)

@@ -64,6 +64,7 @@ def raw(text: str) -> bytes:
 
 CHEAP = replace(AWARD, rate=29)
 PASSED_OVER = replace(OUTCOME, winners=(Winner(SIGNERS[2].peer_id, 1),))
+ELSEWHERE = SIGNERS[2].sign(replace(THREE.reveals[1].message, commit_set=NONCE)).envelope
 OTHER_SET = replace(BID.commit_set.message, weights=())
 PROVEN: list[tuple[Fraud, tuple[bytes, ...], str | None, str]] = [
     (Fraud.EQUIVOCATION, (CALL, SET, told(OTHER_SET)), None,
@@ -74,6 +75,8 @@ PROVEN: list[tuple[Fraud, tuple[bytes, ...], str | None, str]] = [
      "the outcome names another price"),
     (Fraud.WRONG_PRICE, (CALL, SET, REVEAL, told(replace(AWARD, outcome=b"noise"))), BEN,
      "not canonical msgpack"),
+    (Fraud.WRONG_PRICE, (CALL, SET, REVEAL, told(replace(AWARD, evidence=(ELSEWHERE,)))), BEN,
+     "the bid that set the price was opened to another set"),
     (Fraud.WRONGLY_LOST, (CALL, SET, REVEAL, told(PASSED_OVER)), BEN,
      "the bid counts, has slots left and scores 30, but the outcome says that no bid below 50"),
     (Fraud.WRONGLY_LOST, (CALL, SET, REVEAL, told(replace(OUTCOME, commit_set=NONCE))), BEN,

@@ -27,12 +27,22 @@ NETWORK = REQUESTER.network_id
 OTHER_CALL = CallId(bytes([1]) * 32)
 
 
-@given(BIDS, st.integers(1, 12), st.integers(0, 2), WEIGHTS, st.sampled_from([QUICK, VICKREY]))
+@given(
+    BIDS, st.integers(1, 12), st.integers(0, 2), WEIGHTS, st.sampled_from([QUICK, VICKREY]),
+    st.booleans(),
+)  # fmt: skip
 def test_nothing_is_wrong_with_an_honest_auction(
-    bids: list[tuple[int, int]], slots: int, unopened: int, weights: list[int], profile: int
+    bids: list[tuple[int, int]],
+    slots: int,
+    unopened: int,
+    weights: list[int],
+    profile: int,
+    gang: bool,
 ) -> None:
     closed = min(unopened, len(bids) - 1) if profile == VICKREY else 0
-    auction = SignedAuction(bids, slots=slots, unopened=closed, weights=weights, profile=profile)
+    auction = SignedAuction(
+        bids, slots=slots, unopened=closed, weights=weights, profile=profile, gang=gang
+    )
     if auction.commit_set:
         assert set_fault(auction.commit_set.message) == ""
     for number in range(1, len(bids) + 1):
@@ -85,6 +95,11 @@ LONE = SignedAuction([(30, 1)])
 SETTERS = tuple(reveal.envelope for reveal in THREE.reveals[1:])
 
 
+OPENED_ELSEWHERE = (
+    SIGNERS[2].sign(replace(THREE.reveals[1].message, commit_set=THREE.call.content_id)).envelope
+)
+
+
 def fault_of(auction: SignedAuction, told: dict[str, Any], **given: Any) -> str:
     """Return what the winner says of an award that is changed, and of an outcome that is."""
     bid, award = auction.awards()[0]
@@ -111,6 +126,7 @@ PRICES: list[tuple[SignedAuction, dict[str, Any], str]] = [
     (THREE, {"evidence": (b"noise",)}, "not canonical msgpack"),
     (THREE, {"evidence": (THREE.reveals[0].envelope,)}, "the evidence is no bid of another"),
     (THREE, {"evidence": (THREE.call.envelope,)}, "the evidence is no bid of another"),
+    (THREE, {"evidence": (OPENED_ELSEWHERE,)}, "the bid that set the price was opened to another"),
     (LONE, {}, ""),
     (LONE, {"rate": 99}, "the price has no evidence"),
     (LONE, {"evidence": SETTERS[:1]}, "the bid that set the price has no commitment"),
@@ -217,7 +233,8 @@ def test_in_profile_q_each_winner_is_paid_its_ask(given: dict[str, Any], fault: 
     ({}, ""),
     ({"losing_score": 51}, "the bid counts, has slots left and scores 50, but the outcome says"),
     ({"losing_score": NO_LOSER}, "the bid counts and has slots left, but the outcome says that"),
-    ({"winners": (), "losing_score": 50}, ""),
+    ({"winners": (), "losing_score": 50}, "the bid counts and has slots left, but the outcome le"),
+    ({"winners": (), "losing_score": 50, "opened": positions(THREE, 1, 3)}, ""),
     ({"winners": TO_ANOTHER["winners"], "losing_score": 51}, ""),
     ({"opened": positions(THREE, 1, 3), "losing_score": 70}, ""),
     ({"commit_set": NO_ID}, "the outcome is of another set than the bid was opened to"),
@@ -226,6 +243,31 @@ def test_a_loser_sees_that_an_outcome_contradicts_its_bid(told: dict[str, Any], 
     found = loss_fault(THREE.bid(2), replace(THREE.outcome.message, **told))
     assert found.startswith(fault)
     assert bool(found) == bool(fault)
+
+
+@pytest.mark.parametrize("supply, fault", [
+    ([1, 1], ""), ([2, 1], ""), ([3, 1], "the bid counts and has slots left, but the outcome le"),
+])  # fmt: skip
+def test_a_gang_buys_nothing_unless_a_bid_alone_would_have_sufficed(
+    supply: list[int], fault: str
+) -> None:
+    auction = SignedAuction([(30, slots) for slots in supply], slots=3, gang=True)
+    told = replace(auction.outcome.message, winners=(), losing_score=30)
+    found = loss_fault(auction.bid(1), told)
+    assert found.startswith(fault)
+    assert bool(found) == bool(fault)
+
+
+@given(BIDS, st.integers(1, 12), WEIGHTS)
+def test_nobody_won_is_said_in_vain_if_any_bid_counts_that_the_call_can_pay(
+    bids: list[tuple[int, int]], slots: int, weights: list[int]
+) -> None:
+    auction = SignedAuction(bids, slots=slots, weights=weights)
+    for losing in {auction.bid(number).score for number in range(1, len(bids) + 1)} | {NO_LOSER}:
+        told = replace(auction.outcome.message, winners=(), losing_score=losing)
+        found = [loss_fault(auction.bid(number), told) for number in range(1, len(bids) + 1)]
+        assert all(found) == all(ask <= 100 for ask, _ in bids)
+        assert any(found) == any(ask <= 100 for ask, _ in bids)
 
 
 def test_a_bid_above_the_highest_rate_rightly_loses() -> None:

@@ -44,6 +44,7 @@ from protocol.wire.messages import (
     Cancel,
     CommitSet,
     Outcome,
+    SetCheck,
     Winner,
 )
 from tests.driven import POLICY, START_MS, Driven, signed_by
@@ -84,6 +85,14 @@ class BiddingMachine(Driven):
                 self.held_sets.append(closed.content_id)
             self.take(closed)
 
+    @rule(who=PEERS, author=PEERS, ours=st.booleans(), others=OTHERS)
+    def set_is_shown(self, who: int, author: int, ours: bool, others: list[bytes]) -> None:
+        own = [commit.commitment for commit in self.sent_of(BidCommit)]
+        if digests := tuple(sorted({*others, *(own if ours else [])})):
+            told = signed_by(author, CommitSet(self.call_id, digests)).envelope
+            effects = self.take(signed_by(who, SetCheck(self.call_id, told)))
+            assert not effects or (author == REQUESTER and self.over)
+
     @rule(who=PEERS, winner=st.sampled_from([0, 3, None]))
     def outcome_is_told(self, who: int, winner: int | None) -> None:
         won = () if winner is None else (Winner(SIGNERS[winner].peer_id, 1),)
@@ -119,7 +128,10 @@ class BiddingMachine(Driven):
 
     @invariant()
     def speaks_to_its_requester_only(self) -> None:
-        assert {peer for peer, _ in self.sent} <= {SIGNERS[REQUESTER].peer_id}
+        """To others it shows a set, if it has accused the requester of two."""
+        told = [(peer, message) for peer, message in self.sent if type(message) is not SetCheck]
+        assert {peer for peer, _ in told} <= {SIGNERS[REQUESTER].peer_id}
+        assert len(told) == len(self.sent) or self.over
 
 
 TestBidding = BiddingMachine.TestCase
@@ -269,12 +281,6 @@ def test_who_signs_two_sets_is_accused(until: type) -> None:
     assert (following, accused(effects)) == (Over(), [Fraud.EQUIVOCATION])
 
 
-def test_in_profile_q_a_set_means_nothing() -> None:
-    state = bidder(QUICK).state
-    closed = signed_by(REQUESTER, CommitSet(state.bidding.call_id, (bytes(32),)))
-    assert heard(state, closed) == (state, ())
-
-
 @pytest.mark.parametrize("until", [Revealed, StandingBy])
 def test_who_signs_two_outcomes_is_accused(until: type) -> None:
     auction, state = opened(until=until)
@@ -333,12 +339,16 @@ def test_an_auction_is_aborted_if_it_has_no_outcome_after_the_bid_was_opened() -
     requester = SIGNERS[0].peer_id
     cancel = Cancel(auction.call_id)
     told, _ = heard(state, auction.outcome)
+    told_none = replace(auction.outcome.message, winners=(), opened=())
     committed = Committed(state.bidding, state.deadline_ms)
     for before, event, expected in [
         (state, DeadlineReached(), requester),
         (state, auction.told(cancel), requester),
         (state, signed_by(2, cancel), None),
         (state, auction.outcome, None),
+        (state, auction.told(replace(told_none, opened=(state.bid.position,))), None),
+        (state, auction.told(told_none), requester),
+        (state, signed_by(2, told_none), None),
         (told, DeadlineReached(), None),
         (told, auction.told(cancel), None),
         (committed, DeadlineReached(), None),
