@@ -123,6 +123,7 @@ TOP: Final[dict[str, _Key]] = {
     "array": _Key("array", _array),
     "nodes": _Key("nodes", _number),
     "same_region": _Key("same_region", _flag),
+    "spread_regions": _Key("spread_regions", _flag),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

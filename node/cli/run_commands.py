@@ -198,6 +198,12 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     default=None,
     help="With --nodes: all members in one region, the cheapest that has room.",
 )
+@click.option(
+    "--spread-regions",
+    is_flag=True,
+    default=None,
+    help="With --nodes: each member in a region of its own.",
+)
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
@@ -283,9 +289,9 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: nodes, same_region, queue_timeout, priority, retry_on_exit, checkpoint,
-    checkpoint_every, cap_percent, profile, region, drivers, hard_limits, where; [resources]
-    gpu_class, vram, output, log, processes.
+    Further keys: nodes, same_region, spread_regions, queue_timeout, priority, retry_on_exit,
+    checkpoint, checkpoint_every, cap_percent, profile, region, drivers, hard_limits, where;
+    [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

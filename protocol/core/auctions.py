@@ -249,7 +249,8 @@ class Auctions:
     def _choose(self, job_class: JobClass) -> list[SoldSlot]:
         """Return the free slots for the next job of a class; none if there are too few.
 
-        Those of a gang are from one auction: slots of two may be the same capacity.
+        Those of a gang are from one auction: slots of two may be the same capacity. They are apart
+        or near as it wants.
         """
         usable = sorted(self._usable(job_class), key=lambda slot: slot.price.rate)
         if job_class.nodes == 1:
@@ -257,10 +258,20 @@ class Auctions:
         of_call: dict[CallId, list[SoldSlot]] = {}
         for slot in usable:
             of_call.setdefault(slot.call_id, []).append(slot)
-        enough = [
-            slots[: job_class.nodes] for slots in of_call.values() if len(slots) >= job_class.nodes
-        ]
+        found = (self._together(slots, job_class) for slots in of_call.values())
+        enough = [slots for slots in found if len(slots) == job_class.nodes]
         return min(enough, key=lambda slots: sum(s.price.rate for s in slots), default=[])
+
+    def _together(self, slots: list[SoldSlot], job_class: JobClass) -> list[SoldSlot]:
+        """Return the first slots that may carry the members of one gang together."""
+        chosen: list[SoldSlot] = []
+        for slot in slots:
+            regions = {one.region for one in chosen}
+            if len(chosen) < job_class.nodes and not (
+                job_class.call.spread and slot.region in regions
+            ):
+                chosen.append(slot)
+        return chosen
 
     def _take(self, job_class: JobClass, slots: list[SoldSlot]) -> list[SoldSlot]:
         left = [slot for slot in self._free.get(job_class.key, ()) if slot not in slots]

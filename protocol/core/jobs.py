@@ -170,6 +170,7 @@ def _class_of(
         where=terms.where,
         slots=terms.nodes,
         gang=terms.nodes > 1,
+        spread=terms.spread_regions,
     )
     if terms.rate_max:
         return JobClass(encode(call), avoid, call)

@@ -154,6 +154,8 @@ def outcome_fault(bid: OpenedBid, award: Award, outcome: Outcome) -> str:
         return "the outcome sells more slots than the call"
     if call.gang and won and sum(won.values()) < call.slots:
         return "the outcome sells only a part of the slots that a gang needs"
+    if call.spread and any(slots > 1 for slots in won.values()):
+        return "the outcome sells several slots of one bidder, but each is in a region of its own"
     if award.offer == 0 and award.unit >= won.get(bid.bidder, 0):
         return "the outcome names another winner"
     is_first = award.offer == award.unit == 0 and outcome.winners[0].peer == bid.bidder
@@ -182,7 +184,7 @@ def price_fault(
         return "the price has no evidence"
     if found is not None and award.rate != rate_at(found, bid.weight, call):
         return "the evidence gives another price"
-    if award.offer:  # The losers are fewer than at the decision.
+    if award.offer or call.spread:  # The losers are fewer than at the decision, or in each region.
         return ""
     if outcome.losing_score < bid.score:
         return "the outcome says that a better bid has lost"

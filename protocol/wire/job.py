@@ -155,6 +155,8 @@ class Terms:
     """The number of members of the gang that the job belongs to; 1 if it stands alone."""
     same_region: Annotated[bool, Key(13), Flag()] = False
     """Whether all members of the gang must be in one region."""
+    spread_regions: Annotated[bool, Key(14), Flag()] = False
+    """Whether each member of the gang must be in a region of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,50 @@ def test_all_members_are_in_the_cheapest_region_that_has_room() -> None:
     assert "no known region has enough slots" in failed.why
 
 
+PLACES = [("asia", 100), ("asia", 200), ("europe", 500), ("", 50), ("africa", 700), ("asia", 90)]
+
+
+def spread_network(job_ms: int = 2_000) -> tuple[SimulatedNetwork, Node, list[Node]]:
+    """Return nodes of one processor in three regions, and one that states none."""
+    network = SimulatedNetwork(job_ms=job_ms)
+    providers = [
+        network.add(f"p{number}", provider_policy(cpu=cpu, cpus=1, region=region))
+        for number, (region, cpu) in enumerate(PLACES)
+    ]
+    ann = network.add("ann")
+    network.meet()
+    return network, ann, providers
+
+
+def test_each_member_is_in_a_region_of_its_own() -> None:
+    network, ann, providers = spread_network()
+    members = network.submit_gang(ann, job_spec(nodes=3, spread_regions=True))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert {ann.job(member).ending for member in members} == {Ending.DONE}
+    assert [len(node.launched) for node in providers] == [0, 0, 1, 0, 1, 1]
+
+
+def test_fewer_regions_than_members_are_told_at_once() -> None:
+    network, ann, _ = spread_network()
+    large = network.submit_gang(ann, job_spec(nodes=4, spread_regions=True, queue_ms=0))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in large), 10_000)
+    (failed,) = (one for one in ann.disk.events[large[0]] if isinstance(one, Failed))
+    assert failed.reason is Failure.NO_MATCH
+    assert "they are in 3 of the 4 regions that it needs; 1 states no region" in failed.why
+
+
+def test_a_member_that_declines_is_replaced_in_a_region_that_is_left() -> None:
+    network, ann, providers = spread_network()
+    lost = providers[5]
+    network.drop = lambda sender, receiver, message: (
+        sender == lost.name and isinstance(message, AwardAccept | AwardDecline)
+    )
+    members = network.submit_gang(ann, job_spec(nodes=3, spread_regions=True))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert [len(node.launched) for node in providers] == [1, 0, 1, 0, 1, 0]
+    assert sum(isinstance(one, Announced) for one in ann.disk.events[members[0]]) == 1
+
+
 def test_a_region_that_is_busy_gives_way_to_the_next() -> None:
     network = SimulatedNetwork(job_ms=JOB_MS)
     places = [("europe", 500), ("europe", 500), ("africa", 700), ("africa", 800)]
