@@ -58,6 +58,7 @@ TERMS: Final = (
     "nodes",
     "same_region",
     "spread_regions",
+    "max_round_trip_us",
 )
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -117,6 +118,9 @@ class JobRequest(BaseModel):
     same_region: bool | None = Field(None, description="All members of a gang in one region.")
     spread_regions: bool | None = Field(
         None, description="Each member of a gang in a region of its own."
+    )
+    max_round_trip_us: int | None = Field(
+        None, description="The longest measured round trip between members of a gang; 0: any."
     )
 
     @property
@@ -224,6 +228,8 @@ def _check_gang(request: JobRequest) -> None:
     is_gang = (request.nodes or 1) > 1
     if request.same_region and not is_gang:
         raise InvalidRequest("same_region: only a gang has members to keep together; give nodes")
+    if request.max_round_trip_us and not is_gang:
+        raise InvalidRequest("max_round_trip_us: a job alone has no other members; give nodes")
     if not request.spread_regions:
         return
     if not is_gang:

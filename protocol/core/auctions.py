@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from protocol.core.candidates import Candidates
+from protocol.core.distances import Distances
 from protocol.core.jobs import BlockKey, Job, JobClass, call_for
 from protocol.core.running import RunningStates
 from protocol.core.standings import Standings
@@ -26,7 +27,7 @@ from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import LOTTERY_ALL, BidRefusal
+from protocol.wire.messages import LOTTERY_ALL, BidRefusal, Call
 
 FIRST_BIDDERS_WANTED: Final = 256
 """About so many providers may bid on the first call of a demand."""
@@ -52,6 +53,7 @@ class Auctions:
         self._candidates = candidates
         self._standings = standings
         self._connected = connected
+        self.distances = Distances()
         self._illegal = illegal
         self._classes: dict[CallId, JobClass] = {}
         """The classes of recent calls, also of those that are over."""
@@ -266,12 +268,17 @@ class Auctions:
         """Return the first slots that may carry the members of one gang together."""
         chosen: list[SoldSlot] = []
         for slot in slots:
-            regions = {one.region for one in chosen}
-            if len(chosen) < job_class.nodes and not (
-                job_class.call.spread and slot.region in regions
-            ):
+            if len(chosen) < job_class.nodes and self._goes_with(slot, chosen, job_class.call):
                 chosen.append(slot)
         return chosen
+
+    def _goes_with(self, slot: SoldSlot, others: list[SoldSlot], call: Call) -> bool:
+        """Return whether a slot is as far from others, and as near to them, as a call wants."""
+        providers = (one.provider for one in others)
+        is_apart = not call.spread or all(one.region != slot.region for one in others)
+        return is_apart and not self.distances.are_far(
+            slot.provider, providers, call.max_round_trip_us
+        )
 
     def _take(self, job_class: JobClass, slots: list[SoldSlot]) -> list[SoldSlot]:
         left = [slot for slot in self._free.get(job_class.key, ()) if slot not in slots]

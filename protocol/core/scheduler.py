@@ -4,6 +4,7 @@ Spec: specs/queue.md. A job enters with `enqueue`. It leaves with an active leas
 waiting does not mend, or at its deadline.
 """
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 from protocol.core.auctions import Auctions
@@ -40,6 +41,10 @@ from protocol.wire.messages import CapabilityRecord
 RAISES_MAX = 3
 """A job that names no price raises its cap at most this often in a row: once for each step."""
 NO_REGION = "no known region has enough slots for all members"
+NO_NEIGHBOURS = (
+    "too few known nodes are near enough to each other: others of them have just measured longer"
+    " round trips than the job wants"
+)
 NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
 RAISED_KEPT_MAX = 256
 """So many classes keep a raised price until their next call: of some no job waits any more."""
@@ -72,7 +77,7 @@ class Scheduler:
         """Take what the core knows of peers, and what follows an award or a failure."""
         self.queue = JobQueue()
         self.auctions = auctions
-        self.awards = Awards(illegal)
+        self.awards = Awards(auctions.distances, illegal)
         self._candidates = candidates
         self._standings = standings
         self._jobs, self._gangs = owners
@@ -107,6 +112,7 @@ class Scheduler:
         effects: list[Effect] = []
         if not self.queue:
             return effects
+        self.auctions.distances.expire(context.now_ms)
         starving = self.queue.starving(context.now_ms)
         for job_class in self.queue.classes() if self.auctions.any_free() else ():
             if not self.auctions.can_take(job_class):
@@ -215,10 +221,13 @@ class Scheduler:
         assert job is not None
         _, above = self._raised.get(job_class, (0, 0))
         failures = self.queue.failures(job_class.block_key)
-        placed = self._candidates.in_one_region(job, failures, context)
+        near = self._without_far(job, context)
+        if near is None:
+            return self._wait(job, job_class, (Failure.TOO_FAR, NO_NEIGHBOURS), context)
+        placed = self._candidates.in_one_region(near, failures, context)
         if placed is None:
             return self._wait(job, job_class, (Failure.NO_MATCH, NO_REGION), context)
-        cap = self._candidates.cap(placed.spec, job.avoid, above, context)
+        cap = self._candidates.cap(placed.spec, placed.avoid, above, context)
         if cap is None:
             self._raised.pop(job_class, None)
             because = self._explain_no_bids(job, NO_PRICE, 0, context)
@@ -230,6 +239,22 @@ class Scheduler:
         # The user knows why the job waits: that it calls again is no news.
         again = self.queue.note_call(job.job_id) and failures > 0
         return [e for e in effects if not (again and isinstance(e, Report))]
+
+    def _without_far(self, job: Job, context: Context) -> Job | None:
+        """Return a job as it calls: without nodes that are too far from others; None if too few.
+
+        If too few nodes can serve it anyway, it calls without them, too, and is told why.
+        """
+        limit_us = job.spec.terms.max_round_trip_us
+        far = self.auctions.distances.to_avoid(limit_us, context.now_ms.to_bytes(8))
+        if not far:
+            return job
+        avoid = tuple(dict.fromkeys((*job.avoid, *far)))
+        slots = self._candidates.explanation(job.spec, avoid, context).slots
+        all_slots = self._candidates.explanation(job.spec, job.avoid, context).slots
+        if slots < job.spec.terms.nodes <= all_slots:
+            return None
+        return replace(job, avoid=avoid)
 
     def _take_sale(
         self, sale: auction.Decided | auction.Lost | None, effects: list[Effect], context: Context
@@ -343,8 +368,9 @@ class Scheduler:
         job, slot = placed.job, placed.slot
         if missed.is_final and not missed.fault:  # It held its slot; others of the gang had none.
             self.auctions.release(slot)
-            why = "not all members found a slot in time"
-            return self._gangs.place_again(job, Failed(Failure.EXHAUSTED, why), context)
+            reason = Failure.TOO_FAR if missed.far else Failure.EXHAUSTED
+            why = missed.far or "not all members found a slot in time"
+            return self._gangs.place_again(job, Failed(reason, why), context)
         passed = self.auctions.replace(slot, context) if slot is not None else 1
         job_class = class_of(job)
         bidders = f"{passed} winning bidder{'s' if passed > 1 else ''}"

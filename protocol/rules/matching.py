@@ -37,6 +37,8 @@ class Demand:
     """How many slots the job needs at the same time."""
     spread: bool = False
     """Whether each of them must be in a region of its own."""
+    max_round_trip_us: int = 0
+    """The longest round trip between them; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def demand_of_call(call: Call) -> Demand:
     """Return the demand of a call."""
     return Demand(
         call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where,
-        call.slots if call.gang else 1, call.spread,
+        call.slots if call.gang else 1, call.spread, call.max_round_trip_us,
     )  # fmt: skip
 
 
@@ -73,7 +75,7 @@ def demand_of_job(spec: JobSpec) -> Demand:
     wanted = spec.workload.resources
     return Demand(
         wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where,
-        terms.nodes, terms.spread_regions,
+        terms.nodes, terms.spread_regions, terms.max_round_trip_us,
     )  # fmt: skip
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from protocol.core import requester as core_requester
+from protocol.core.auctions import Auctions
 from protocol.core.jobs import Job
 from protocol.core.provider import Provider
 from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
 from protocol.machines.events import Failed
-from protocol.machines.inputs import DeadlineReached, MembersReady
+from protocol.machines.inputs import DeadlineReached, MembersHeld, MembersReady
 from protocol.machines.provider import lease
+from protocol.rules import selection
 from protocol.values.reasons import Release
 from protocol.wire.messages import (
     AwardAccept,
@@ -136,6 +138,24 @@ def _gang_half() -> AbstractContextManager[None]:
     return _rows(table, {pair: alone})
 
 
+def _gang_unmeasured() -> AbstractContextManager[None]:
+    table, pair = requester.award.TRANSITIONS, (requester.award.Accepted, MembersHeld)
+    join = table[pair]
+
+    def anywhere(state: Any, *rest: Any) -> tuple[Any, tuple[Effect, ...]]:
+        placement = replace(state.placement, max_round_trip_us=0)
+        return join(replace(state, placement=placement), *rest)
+
+    return _rows(table, {pair: anywhere})
+
+
+@contextmanager
+def _gang_crowded() -> Iterator[None]:
+    anywhere = lambda *_: True  # noqa: E731 (it is one value)
+    with _set(selection, "is_open", anywhere), _set(Auctions, "_goes_with", anywhere):
+        yield
+
+
 def _resume_older() -> AbstractContextManager[None]:
     return _set(core_requester.Requester, "_note_resume_points", lambda *_: [])
 
@@ -174,6 +194,10 @@ MUTANTS: Final = (
            patch=_gang_half),
     Mutant("gang-alone", "a member of a gang is started before the others are ready",
            patch=_gang_alone),
+    Mutant("gang-unmeasured", "a gang is confirmed before its members have measured",
+           patch=_gang_unmeasured),
+    Mutant("gang-crowded", "a gang that is to be spread has two members in a region",
+           patch=_gang_crowded),
     Mutant("checkpoint-early", "a checkpoint is acknowledged before the resume point is durable",
            drive=_early(CheckpointAck)),
     Mutant("resume-older", "an attempt resumes from where the one before began",

@@ -12,6 +12,7 @@ from protocol.values.limits import (
     QUERY_BYTES_MAX,
     RETAIN_MS,
     REUSE_MS_MAX,
+    ROUND_TRIP_US_MAX,
     SLOTS_MAX,
     WEIGHT_MAX,
     WINDOW_MS_MAX,
@@ -59,6 +60,8 @@ class Call:
     """Whether the slots carry the members of one job: all are sold, or none."""
     spread: Annotated[bool, Key(23), Flag()] = False
     """Whether each slot is in a region of its own: a bid counts as one slot, in its region."""
+    max_round_trip_us: Annotated[int, Key(24), Int(0, ROUND_TRIP_US_MAX)] = 0
+    """The longest round trip between the winners, who will be asked to measure it; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tests.faults.invariants import (
     fallbacks,
     fenced_first,
     finished,
+    gang_places,
     gang_together,
     hold,
     innocent,
@@ -37,7 +38,8 @@ from tests.faults.invariants import (
 ALL: Final = (
     capacity, one_start, one_payee, nothing_left, reaped, same_bytes, hold, fallbacks,
     fenced_first, vouchers_grow, amounts, exposure, books, told_cost, legal, finished,
-    delivered_once, sealed, price, evidence, gang_together, innocent, resume, replayed,
+    delivered_once, sealed, price, evidence, gang_together, gang_places, innocent, resume,
+    replayed,
 )  # fmt: skip
 """`replayed` is the last: it gives the nodes further inputs."""
 AT_STEP: Final[Mapping[str, Callable[..., Iterable[str]]]] = {
