@@ -50,6 +50,8 @@ class Explanation:
     slots: int
     """How many slots the eligible nodes have, if none is taken; one in each region if the job
     spreads over regions."""
+    too_few: str
+    """One line if the slots are too few for a gang; empty if they suffice, or there are none."""
     reasons: tuple[tuple[Mismatch, int], ...]
     """The number of nodes with each mismatch, most frequent first; a node may have several."""
     sentences: tuple[str, ...]
@@ -173,23 +175,16 @@ def explain_lacks(
         _counted(count, _sentence(reason, demand, records)) for reason, count in reasons
     )
     slots = places_of(demand, (one for one, lack in zip(records, lacks, strict=True) if not lack))
-    too_few = sentence_of_too_few(demand, slots)
+    too_few = _sentence_of_too_few(demand, slots) if eligible and slots < demand.nodes else ""
     parts = [
-        *([too_few] if eligible and slots < demand.nodes else []),
+        *([too_few] if too_few else []),
         *([f"{avoided} failed it before"] if avoided else []),
         *sentences,
     ]
     nodes = len(known) + avoided
     why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
-    return Explanation(nodes, eligible, slots, reasons, sentences, line)
-
-
-def sentence_of_too_few(demand: Demand, slots: int) -> str:
-    """Return one line about nodes that have so many slots, fewer than a gang needs."""
-    if demand.spread:
-        return f"they are in {slots} of the {demand.nodes} regions that it needs"
-    return f"they have {slots} of the {demand.nodes} slots that it needs at once"
+    return Explanation(nodes, eligible, slots, too_few, reasons, sentences, line)
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:
@@ -210,6 +205,13 @@ def sentence_of_unreachable(count: int) -> str:
         f"{count} of these {are} known but unreachable: there is no connection, and none could be"
         " established (if both sides are behind a NAT or firewall, one must open its port)"
     )
+
+
+def _sentence_of_too_few(demand: Demand, slots: int) -> str:
+    """Return one line about nodes that have so many slots, fewer than a gang needs."""
+    if demand.spread:
+        return f"they are in {slots} of the {demand.nodes} regions that it needs"
+    return f"they have {slots} of the {demand.nodes} slots that it needs at once"
 
 
 _REFUSALS: Final[dict[int, str]] = {
