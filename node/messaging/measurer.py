@@ -22,12 +22,16 @@ from protocol.wire.messages import NOT_MEASURED
 LOG: Final = logging.getLogger(__name__)
 PAUSE_S: Final = 0.3
 AT_A_TIME: Final = 8
-"""The peers that are measured at the same time: more would delay each other's answers."""
+"""The connected peers that are measured at once: more would delay each other's answers."""
 KNOWN_MAX: Final = 1_024
 
 
 class MeasuredNetwork(Protocol):
     """What a measurer needs of the network."""
+
+    async def reach(self, peer: PeerId) -> None:
+        """Connect with a peer if it is not connected; or raise PeerUnreachable."""
+        ...
 
     async def round_trip_us(self, peer: PeerId) -> int:
         """Return a round trip to a peer in microseconds; or raise PeerUnreachable."""
@@ -75,6 +79,7 @@ class Measurer:
             if known_us != NOT_MEASURED and self._clock.now_ms() - at_ms < MEASURED_MS:
                 return known_us
             try:
+                await self._network.reach(peer)
                 async with self._slots:
                     took_us = await self._network.round_trip_us(peer)
             except PeerUnreachable as error:

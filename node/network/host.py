@@ -245,12 +245,11 @@ class Network:
         return False
 
     async def round_trip_us(self, peer: PeerId) -> int:
-        """Return the time of a round trip to a peer, in microseconds; connect with it if need be.
+        """Return the time of a round trip to a peer, in microseconds.
 
-        Raises PeerUnreachable if it cannot be reached, or does not answer within
-        tuning.probe_timeout_ms.
+        Raises PeerUnreachable if it does not answer within tuning.probe_timeout_ms; that is little
+        for a peer that is not connected.
         """
-        await self.reach(peer)
         with trio.move_on_after(self._context.tuning.probe_timeout_ms / 1000):
             stream = await self.open_stream(peer, ping.PROTOCOL)
             try:

@@ -34,16 +34,17 @@ class _Network:
     busy: int = 0
     most: int = 0
 
-    async def round_trip_us(self, peer: PeerId) -> int:
+    async def reach(self, peer: PeerId) -> None:
         self.asked.append(peer)
+        if peer not in self.far_us:
+            await trio.sleep(0.5)
+            raise PeerUnreachable("nobody there")
+
+    async def round_trip_us(self, peer: PeerId) -> int:
         self.busy += 1
         self.most = max(self.busy, self.most)
-        try:
-            await trio.sleep(self.far_us.get(peer, 0) / 1_000_000)
-        finally:
-            self.busy -= 1
-        if peer not in self.far_us:
-            raise PeerUnreachable("nobody there")
+        await trio.sleep(self.far_us[peer] / 1_000_000)
+        self.busy -= 1
         return self.far_us[peer]
 
 
@@ -103,6 +104,15 @@ async def test_nothing_is_measured_twice_within_a_minute(autojump_clock: object)
         await trio.sleep(2)
     assert [found.round_trips_us for found in inbox.events] == [(7_000,), (7_000,), (83_000,)]
     assert len(network.asked) == 2
+
+
+async def test_those_who_cannot_be_reached_delay_nobody(autojump_clock: object) -> None:
+    lost = [PeerId(f"lost {number}") for number in range(20)]
+    network = _Network({BEA.peer_id: 7_000})
+    async with measuring(network) as (measurer, inbox):
+        measurer.measure(wanted(*lost, BEA.peer_id))
+        found = await inbox.wait_for(RoundTripsMeasured)
+    assert found == RoundTripsMeasured(LEASE, (*(0,) * 20, 7_000))
 
 
 async def test_few_are_measured_at_the_same_time(autojump_clock: object) -> None:
