@@ -46,6 +46,8 @@ NO_NEIGHBOURS = (
     " round trips than the job wants"
 )
 NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
+FAR_ROUNDS = 16
+"""So many times in a row members of a gang may be too far from each other before pauses grow."""
 RAISED_KEPT_MAX = 256
 """So many classes keep a raised price until their next call: of some no job waits any more."""
 WOKEN_MAX = 64
@@ -392,7 +394,9 @@ class Scheduler:
         effects, job_class = self.enqueue(job, context), class_of(job)
         if self.auctions.can_take(job_class):
             return effects
-        self._pause(job_class, because, BUSY_MS_MAX, context, rounds)
+        # With what its members have measured it calls for others: nobody need end before.
+        waited = max(0, rounds - FAR_ROUNDS) if because[0] is Failure.TOO_FAR else rounds
+        self._pause(job_class, because, BUSY_MS_MAX, context, waited)
         return [*effects, *(self._report_queued(job, *because) if rounds <= 1 else [])]
 
     # --- waiting --------------------------------------------------------------------------

@@ -101,10 +101,10 @@ MEASURED_MS: Final = 60_000
 """A provider does not measure a round trip again within this time."""
 ROUND_TRIP_US_MAX: Final = 60_000_000
 """No limit of a round trip is longer."""
-FAR_MS: Final = 5 * 60_000
-"""Providers whose round trip was too long for a gang are not tried together again for this long."""
-FAR_MAX: Final = 4_096
-"""A requester remembers this many pairs of such providers."""
+DISTANCE_MS: Final = 10 * 60_000
+"""A requester remembers for this long what two providers measured for a gang ..."""
+DISTANCES_MAX: Final = 4_096
+"""... and the newest of so many pairs."""
 ACTIVE_MS: Final = 2_500
 """How long a provider may take to answer the confirmation of its lease."""
 FALLBACKS_MAX: Final = 8

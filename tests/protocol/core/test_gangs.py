@@ -17,7 +17,7 @@ from protocol.machines.events import (
 )
 from protocol.machines.requester import award, lease
 from protocol.values.ids import JobId
-from protocol.values.limits import ACCEPT_MS, FAR_MS, GANG_HOLD_MS, HELD_MS, MEASURE_MS
+from protocol.values.limits import ACCEPT_MS, DISTANCE_MS, GANG_HOLD_MS, HELD_MS, MEASURE_MS
 from protocol.values.reasons import Failure
 from protocol.wire.messages import (
     AwardAccept,
@@ -272,12 +272,24 @@ def test_a_gang_that_nobody_is_near_enough_for_waits_and_tries_again_in_minutes(
     gang.network.run(60_000)
     assert launched(gang.providers) == 0
     asked = gang.asked
-    gang.network.run(FAR_MS // 2)
+    gang.network.run(DISTANCE_MS // 2)
     assert gang.asked == asked, "remembered"
     assert gang.endings() == {Ending.OPEN}
     gang.far.clear()
-    gang.run(FAR_MS)
+    gang.run(DISTANCE_MS)
     assert gang.endings() == {Ending.DONE}
+
+
+def test_a_gang_finds_the_cluster_that_is_large_enough() -> None:
+    """Four clusters; the first nodes, one of each, are the cheapest."""
+    gang = Measured(nodes=4, providers=13, queue_ms=300_000)
+    cluster = {node.name: number % 4 for number, node in enumerate(gang.providers)}
+    gang.network.round_trip_us = lambda one, other: (
+        7_000 if cluster[one] == cluster[other] else 83_000
+    )
+    gang.run(60_000)
+    assert gang.endings() == {Ending.DONE}
+    assert {cluster[node.name] for node in gang.providers if node.launched} == {0}
 
 
 def test_a_member_that_never_says_what_it_measured_is_replaced() -> None:
