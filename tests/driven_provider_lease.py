@@ -30,6 +30,7 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    RoundTripsMeasured,
     SlotFreed,
     StateHeard,
     StopRequested,
@@ -56,6 +57,7 @@ from protocol.wire.messages import (
     Ready,
     Receipt,
     Released,
+    RoundTripQuery,
     Start,
     Voucher,
 )
@@ -127,6 +129,20 @@ class ServingMachine(Driven):
     def confirmed(self, right: bool, more: int = 0) -> None:
         accept = getattr(self.state, "accept", bytes(32)) if right else bytes(32)
         self.hear(LeaseConfirm(LEASE, accept, amount_of(RATE, USAGE_MS_MAX) + more))
+
+    @rule()
+    def asked_for_round_trips(self) -> None:
+        before = self.state
+        effects = self.hear(RoundTripQuery(LEASE, (SIGNERS[2].peer_id, SIGNERS[3].peer_id)))
+        is_news = isinstance(before, lease.Held) and not before.others
+        assert bool(effects) == is_news, "it is held longer only once"
+
+    @precondition(lambda self: getattr(self.state, "others", ()))
+    @rule(took_us=st.integers(0, 90_000))
+    def round_trips_are_measured(self, took_us: int) -> None:
+        before = self.state
+        self.take(RoundTripsMeasured(LEASE, (took_us, took_us)))
+        assert self.state == before
 
     @rule(cpus=st.sampled_from([2, 2, 2, 3]), longer_ms=st.sampled_from([0, 0, 1]))
     def deployed(self, cpus: int, longer_ms: int) -> None:

@@ -43,16 +43,24 @@ class SignedAuction:
     def __init__(
         self, bids: Sequence[tuple[int, int]], *, slots: int = 1, unopened: int = 0,
         weights: Sequence[int] = (), profile: int = VICKREY, nonce: int = 0, gang: bool = False,
+        regions: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        """The last `unopened` of the bidders only commit."""
+        """The last `unopened` of the bidders only commit.
+
+        With `regions`, those of the bidders, each slot is in a region of its own.
+        """
         quick = profile == QUICK
         windows = (100, 0 if quick else 100)
         self.call: Signed[Call] = REQUESTER.sign(Call(
             bytes([nonce]) * 16, profile, START_MS, Resources(), 100, 600_000, *windows, 15_000,
             0 if quick else 1, bytes(32), 0, slots=slots, gang=gang,
+            spread=bool(regions),
         ))  # fmt: skip
         self.call_id = CallId(self.call.content_id)
-        self._bids = [Bid(ask, "embedded", 1, 10_000, 35_000, 0, many) for ask, many in bids]
+        self._bids = [
+            Bid(ask, "embedded", 1, 10_000, 35_000, 0, many, region)
+            for (ask, many), region in zip(bids, regions or [""] * len(bids), strict=True)
+        ]
         self._weights = [*weights, *[PPM] * len(bids)][: len(bids)]
         self.commit_set: Signed[CommitSet] | None = None if quick else self._closed()
         self.reveals = [self._reveal(number) for number in range(len(bids))]

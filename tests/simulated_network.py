@@ -80,6 +80,8 @@ class SimulatedNetwork(SimulatedSandboxes):
         )
         """The number of effects after which a node crashes; all its writes are on the disk."""
         self.prepare_fails: set[str] = set()
+        self.round_trip_us: Callable[[str, str], int] = lambda one, other: 10_000
+        """What a node measures to another, in microseconds; 0 if it cannot reach it."""
         self.serves_no_blobs: set[str] = set()
         """Requesters that serve no blobs and report no error."""
         self.exit_codes: dict[str, int] = {}
@@ -255,6 +257,9 @@ class SimulatedNetwork(SimulatedSandboxes):
                 self._transmit(node, row)
             case effects.ProbePeer(peer, envelope, until_ms):
                 self._probe(node, peer, envelope, until_ms)
+            case effects.MeasureRoundTrips(lease_id, peers):
+                took = tuple(self.round_trip_us(node.name, self.name_of(peer)) for peer in peers)
+                self._later(30, node, inputs.RoundTripsMeasured(lease_id, took))
             case effects.Publish(topic, envelope):
                 self._gossip(node, topic, envelope)
             case effects.Prepare(_, requester) if self.name_of(requester) in self.serves_no_blobs:

@@ -35,6 +35,8 @@ def of_message(message: Message, name_of: Naming) -> str:
             return f"{name} {won or 'nobody'} clearing={message.clearing}"
         case wire.Award():
             return f"{name} slot={message.slot} offer={message.offer} rate={message.rate}"
+        case wire.RoundTrips():
+            return f"{name} {', '.join(f'{us / 1000:g} ms' for us in message.round_trips_us)}"
         case wire.Heartbeat():
             state = {wire.PREPARING: "preparing", wire.RUNNING: "running"}
             return f"{name} {state[message.state]} usage_ms={message.usage_ms}"

@@ -44,13 +44,16 @@ class Draft:
     array: str | None = None
     nodes: int | None = None
     same_region: bool | None = None
+    spread_regions: bool | None = None
+    max_round_trip_us: int | None = None
 
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
-    "checkpoint", "checkpoint_ms", "array", "nodes", "same_region",
+    "checkpoint", "checkpoint_ms", "array", "nodes", "same_region", "spread_regions",
+    "max_round_trip_us",
 )  # fmt: skip
 
 

@@ -57,9 +57,8 @@ def explain(*, job: str, node: Connection, as_json: bool) -> None:
 def show_explanation(view: Mapping[str, Any], words: Mapping[str, str]) -> None:
     """Print how the known nodes relate to a job. `words`: the user's name of each field."""
     click.echo(f"{view['eligible']} of {view['nodes']} known nodes can serve this job")
-    if view["slots"] < view["nodes_wanted"] and view["eligible"]:
-        wanted = view["nodes_wanted"]
-        click.echo(f"  they have {view['slots']} of the {wanted} slots that it needs at once")
+    if view["too_few"]:
+        click.echo(f"  {view['too_few']}")
     if view["failed_before"]:
         click.echo(f"  {view['failed_before']} failed it before")
     for each in view["mismatches"]:

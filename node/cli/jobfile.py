@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from node.cli.draft import Draft
 from node.cli.failure import CliError
-from protocol.values.quantities import mib_of, ms_of
+from protocol.values.quantities import mib_of, ms_of, us_of
 
 
 def read_job_file(path: Path) -> Draft:
@@ -67,6 +67,10 @@ def _size(value: Any) -> int:
 
 def _duration(value: Any) -> int:
     return ms_of(str(value))
+
+
+def _round_trip(value: Any) -> int:
+    return us_of(str(value))
 
 
 def _price(value: Any) -> str:
@@ -123,6 +127,8 @@ TOP: Final[dict[str, _Key]] = {
     "array": _Key("array", _array),
     "nodes": _Key("nodes", _number),
     "same_region": _Key("same_region", _flag),
+    "spread_regions": _Key("spread_regions", _flag),
+    "max_round_trip": _Key("max_round_trip_us", _round_trip),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from protocol.values.quantities import mib_of, ms_of
+from protocol.values.quantities import mib_of, ms_of, us_of
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
@@ -30,6 +30,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return ms_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class RoundTrip(click.ParamType):  # type: ignore[type-arg]
+    """An option's value in microseconds."""
+
+    name = "ms"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return us_of(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

@@ -16,7 +16,7 @@ from node.cli.draft import Draft, request_of
 from node.cli.failure import CliError
 from node.cli.options import effective_config, reaches_node
 from node.cli.output import show_json
-from node.cli.quantities import Duration, HourlyPrice, Size
+from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
 
 if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
     from node.cli.inputs import Found
@@ -198,6 +198,19 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     default=None,
     help="With --nodes: all members in one region, the cheapest that has room.",
 )
+@click.option(
+    "--spread-regions",
+    is_flag=True,
+    default=None,
+    help="With --nodes: each member in a region of its own.",
+)
+@click.option(
+    "--max-round-trip",
+    "max_round_trip_us",
+    type=RoundTrip(),
+    help="With --nodes: the longest round trip between any two members, such as 20ms or 500us. They"
+    " measure it before the job starts.",
+)
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
@@ -283,9 +296,9 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: nodes, same_region, queue_timeout, priority, retry_on_exit, checkpoint,
-    checkpoint_every, cap_percent, profile, region, drivers, hard_limits, where; [resources]
-    gpu_class, vram, output, log, processes.
+    Further keys: nodes, same_region, spread_regions, max_round_trip, queue_timeout, priority,
+    retry_on_exit, checkpoint, checkpoint_every, cap_percent, profile, region, drivers,
+    hard_limits, where; [resources] gpu_class, vram, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file

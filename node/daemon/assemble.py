@@ -26,6 +26,7 @@ from node.identity import private_dir
 from node.messaging.announcer import Announcer
 from node.messaging.connectivity_log import log_connectivity
 from node.messaging.connector import Connector
+from node.messaging.measurer import Measurer
 from node.messaging.outbox_sender import OutboxSender
 from node.messaging.prober import Prober
 from node.messaging.receiver import Receiver
@@ -105,6 +106,7 @@ class Node:
         undelivered = Undelivered(core.signer, clock)
         self.outbox_sender = OutboxSender(network.request, journal, clock, undelivered.missed)
         self.prober = Prober(network, clock, driver)
+        self.measurer = Measurer(network, clock, driver)
         self.announcer = Announcer(network, journal)
         self.connector = Connector(network.reach)
         # As a provider, for other peers.
@@ -130,7 +132,8 @@ class Node:
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
-                self.executions, self.bid_log, self.proofs, self.results, self.jobs, self.service,
+                self.measurer, self.executions, self.bid_log, self.proofs, self.results, self.jobs,
+                self.service,
             )
         )  # fmt: skip
 
@@ -153,6 +156,7 @@ class Node:
             await nursery.start(self.results.run)
             await nursery.start(self.outbox_sender.run, past.outbox)
             await nursery.start(self.prober.run)
+            await nursery.start(self.measurer.run)
             nursery.start_soon(self.driver.run, self.effects.perform, first)
             nursery.start_soon(self.bid_log.run)
             nursery.start_soon(self.proofs.run)

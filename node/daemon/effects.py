@@ -10,6 +10,7 @@ from typing import Any
 from node.daemon.job_log import JobLog
 from node.messaging.announcer import Announcer
 from node.messaging.connector import Connector
+from node.messaging.measurer import Measurer
 from node.messaging.outbox_sender import OutboxSender
 from node.messaging.prober import Prober
 from node.network.host import Network
@@ -34,6 +35,7 @@ from protocol.machines.effects import (
     Kill,
     Launch,
     Learn,
+    MeasureRoundTrips,
     Note,
     Prepare,
     ProbePeer,
@@ -58,6 +60,7 @@ class Performers:
     announcer: Announcer
     outbox_sender: OutboxSender
     prober: Prober
+    measurer: Measurer
     executions: Executions
     bid_log: BidLog
     proofs: Proofs
@@ -77,6 +80,7 @@ class EffectTable:
             # These are committed already. A Send has become a row of the outbox.
             OutboxRow: performers.outbox_sender.send,
             ProbePeer: performers.prober.probe,
+            MeasureRoundTrips: performers.measurer.measure,
             Save: self._saved,
             Report: self._reported,
             Settle: performers.node.settled,

@@ -16,7 +16,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from node.network import messages, repairs
+from node.network import messages, ping, repairs
 from node.network.addresses import (
     AddressBook,
     Kind,
@@ -255,6 +255,20 @@ class Network:
                 await stream.reset()
                 return True
         return False
+
+    async def round_trip_us(self, peer: PeerId) -> int:
+        """Return the time of a round trip to a peer, in microseconds.
+
+        Raises PeerUnreachable if it does not answer within tuning.probe_timeout_ms; that is little
+        for a peer that is not connected.
+        """
+        with trio.move_on_after(self._context.tuning.probe_timeout_ms / 1000):
+            stream = await self.open_stream(peer, ping.PROTOCOL)
+            try:
+                return await ping.round_trip_us(stream)
+            finally:
+                await stream.reset()
+        raise PeerUnreachable(f"{peer} does not answer a ping")
 
     async def _open_existing(self, peer: PeerId) -> ByteStream | None:
         """Open a stream over the newest connection; None if there is none or it fails."""

@@ -98,5 +98,7 @@ class ExplanationView:
     """How many slots the eligible nodes have, if none is taken."""
     nodes_wanted: int = 1
     """How many slots the job needs at the same time."""
+    too_few: str = ""
+    """One line if the slots are too few for a gang; empty if they suffice, or there are none."""
     job: JobView | None = None
     waits: tuple[WaitView, ...] = ()

@@ -57,6 +57,8 @@ TERMS: Final = (
     "where",
     "nodes",
     "same_region",
+    "spread_regions",
+    "max_round_trip_us",
 )
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -114,6 +116,12 @@ class JobRequest(BaseModel):
     )
     nodes: int | None = Field(None, description="The members of a gang: all run at once, or none.")
     same_region: bool | None = Field(None, description="All members of a gang in one region.")
+    spread_regions: bool | None = Field(
+        None, description="Each member of a gang in a region of its own."
+    )
+    max_round_trip_us: int | None = Field(
+        None, description="The longest measured round trip between members of a gang; 0: any."
+    )
 
     @property
     def is_many(self) -> bool:
@@ -202,8 +210,7 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
 
     Raises InvalidRequest, with every fault in one line, if the protocol does not allow the job.
     """
-    if request.same_region and not (request.nodes or 1) > 1:
-        raise InvalidRequest("same_region: only a gang has members to keep together; give nodes")
+    _check_gang(request)
     terms = Terms(
         rate_max=_rate_max(request.max_price),
         profile=PROFILES[request.profile],
@@ -214,6 +221,22 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
     spec = JobSpec(request.name, _workload(request, image), terms, key.encode())
     _check(spec)
     return spec
+
+
+def _check_gang(request: JobRequest) -> None:
+    """Raise InvalidRequest if the request says what only a gang can have, or contradicts itself."""
+    is_gang = (request.nodes or 1) > 1
+    if request.same_region and not is_gang:
+        raise InvalidRequest("same_region: only a gang has members to keep together; give nodes")
+    if request.max_round_trip_us and not is_gang:
+        raise InvalidRequest("max_round_trip_us: a job alone has no other members; give nodes")
+    if not request.spread_regions:
+        return
+    if not is_gang:
+        raise InvalidRequest("spread_regions: only a gang has members to spread; give nodes")
+    for field in ("same_region", "region"):
+        if getattr(request, field):
+            raise InvalidRequest(f"spread_regions: it contradicts {field}; give one of them")
 
 
 def _rate_max(max_price: str | None) -> int:

@@ -79,6 +79,7 @@ class AdviceService:
                 _in(outlook.retry_ms, now_ms), None,
             ),
             slots=told.slots, nodes_wanted=spec.terms.nodes,
+            too_few=told.too_few,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from protocol.core.candidates import Candidates
+from protocol.core.distances import Distances
 from protocol.core.jobs import BlockKey, Job, JobClass, call_for
 from protocol.core.running import RunningStates, keep_newest
 from protocol.core.slots_in_use import SlotsInUse
@@ -27,12 +28,12 @@ from protocol.values.ids import NO_LEASE, CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import LOTTERY_ALL, BidRefusal
+from protocol.wire.messages import LOTTERY_ALL, BidRefusal, Call
 
 FIRST_BIDDERS_WANTED: Final = 256
+"""About so many providers may bid on the first call of a demand."""
 ANSWERING_WANTED: Final = 8
 """At least about so many nodes that answered before are drawn: an auction ends early with them."""
-"""About so many providers may bid on the first call of a demand."""
 DECIDED_MAX: Final = 64
 """So many decided auctions keep their slots and bids."""
 DEMANDS_REMEMBERED: Final = 256
@@ -55,6 +56,7 @@ class Auctions:
         self._candidates = candidates
         self._standings = standings
         self._connected = connected
+        self.distances = Distances()
         self._illegal = illegal
         self._classes: dict[CallId, JobClass] = {}
         """The classes of recent calls, also of those that are over."""
@@ -280,7 +282,8 @@ class Auctions:
     def _choose(self, job_class: JobClass) -> list[SoldSlot]:
         """Return the free slots for the next job of a class; none if there are too few.
 
-        Those of a gang are from one auction: slots of two may be the same capacity.
+        Those of a gang are from one auction: slots of two may be the same capacity. They are apart
+        or near as it wants.
         """
         usable = self._usable(job_class)
         if job_class.nodes == 1:
@@ -289,10 +292,25 @@ class Auctions:
         of_call: dict[CallId, list[SoldSlot]] = {}
         for slot in usable:
             of_call.setdefault(slot.call_id, []).append(slot)
-        enough = [
-            slots[: job_class.nodes] for slots in of_call.values() if len(slots) >= job_class.nodes
-        ]
+        found = (self._together(slots, job_class) for slots in of_call.values())
+        enough = [slots for slots in found if len(slots) == job_class.nodes]
         return min(enough, key=lambda slots: sum(map(_rate_of, slots)), default=[])
+
+    def _together(self, slots: list[SoldSlot], job_class: JobClass) -> list[SoldSlot]:
+        """Return the first slots that may carry the members of one gang together."""
+        chosen: list[SoldSlot] = []
+        for slot in slots:
+            if len(chosen) < job_class.nodes and self._goes_with(slot, chosen, job_class.call):
+                chosen.append(slot)
+        return chosen
+
+    def _goes_with(self, slot: SoldSlot, others: list[SoldSlot], call: Call) -> bool:
+        """Return whether a slot is as far from others, and as near to them, as a call wants."""
+        providers = (one.provider for one in others)
+        is_apart = not call.spread or all(one.region != slot.region for one in others)
+        return is_apart and not self.distances.are_far(
+            slot.provider, providers, call.max_round_trip_us
+        )
 
     def _take(self, job_class: JobClass, slots: list[SoldSlot]) -> list[SoldSlot]:
         left = [slot for slot in self._free.get(job_class.key, ()) if slot not in slots]

@@ -1,17 +1,18 @@
 """The open awards of a requester, and the jobs and slots that they are for.
 
 Spec: specs/auction.md#awards. The members of a gang have their awards together: none is confirmed
-before all providers hold their slots.
+before all providers hold their slots and, if it matters, are known to be near each other.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.core.distances import Distances
 from protocol.core.jobs import Job
 from protocol.core.running import RunningStates
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect
-from protocol.machines.inputs import MembersHeld
+from protocol.machines.inputs import MembersFar, MembersHeld, MembersNear
 from protocol.machines.requester import award
 from protocol.machines.requester.auction import Decided, SoldSlot
 from protocol.machines.table import count_illegal, step
@@ -37,9 +38,10 @@ class EndedAward:
 class Awards:
     """The open awards by lease."""
 
-    def __init__(self, illegal: dict[str, int]) -> None:
-        """Take the counts of illegal inputs."""
+    def __init__(self, distances: Distances, illegal: dict[str, int]) -> None:
+        """Take what is known of distances, and the counts of illegal inputs."""
         self.states: RunningStates[LeaseId, award.State] = RunningStates()
+        self._distances = distances
         self._illegal = illegal
         self._placed: dict[LeaseId, Placed] = {}
         self._lease_of: dict[JobId, LeaseId] = {}
@@ -83,23 +85,35 @@ class Awards:
         state, effects = step(award.TRANSITIONS, before, event, context)
         if isinstance(state, award.Open):
             self.states[lease_id] = state
-            return None, [*effects, *self._confirm_gang(self._placed[lease_id].job, context)]
+            ended, following = self._go_on(lease_id, context)
+            return ended, [*effects, *following]
         return EndedAward(self._remove(lease_id), state), list(effects)
 
-    def _confirm_gang(self, job: Job, context: Context) -> list[Effect]:
-        """Confirm the awards of a gang once all its slots are held."""
+    def _go_on(self, lease_id: LeaseId, context: Context) -> tuple[EndedAward | None, list[Effect]]:
+        """Let a gang go on once its last award has come as far as the others.
+
+        When all slots are held, its providers measure the round trips between them, or are
+        confirmed at once; when all have measured, they are confirmed, or this award ends.
+        """
+        job = self._placed[lease_id].job
         leases = self._gangs.get(job.spec.gang, set())
-        states = [self.states[lease_id] for lease_id in leases]
+        if not leases or len(leases) < job.spec.terms.nodes:
+            return None, []
+        states = [self.states[one] for one in leases]
         held = [state for state in states if isinstance(state, award.Accepted)]
-        if not leases or len(held) < job.spec.terms.nodes:
-            return []
-        by_rank = sorted(held, key=lambda state: state.placement.job_id)
-        providers = tuple(state.placement.provider for state in by_rank)
+        measured = [s for s in states if isinstance(s, award.Measuring) and s.round_trips_us]
+        by_rank = sorted(leases, key=lambda one: self.states[one].placement.job_id)
         effects: list[Effect] = []
-        for state in by_rank:
-            lease_id = state.placement.lease_id
-            effects += self.step(lease_id, MembersHeld(lease_id, providers), context)[1]
-        return effects
+        if len(held) == len(states):
+            providers = tuple(self.states[one].placement.provider for one in by_rank)
+            for one in by_rank:
+                effects += self.step(one, MembersHeld(one, providers), context)[1]
+        elif len(measured) == len(states):
+            if why := self._distances.note(measured, context.now_ms):
+                return self.step(lease_id, MembersFar(lease_id, why), context)
+            for one in by_rank:
+                effects += self.step(one, MembersNear(one), context)[1]
+        return None, effects
 
     def _add(self, placed: Placed, state: award.State) -> None:
         lease_id, job = state.placement.lease_id, placed.job

@@ -117,6 +117,20 @@ class Candidates:
         terms = replace(job.spec.terms, region=region)
         return replace(job, spec=replace(job.spec, terms=terms))
 
+    def without(self, job: Job, others: tuple[PeerId, ...], context: Context) -> Job | None:
+        """Return a job as it calls: without some nodes; None if only they make them too few.
+
+        If too few nodes can serve it anyway, it calls without them, too, and is told why.
+        """
+        if not others:
+            return job
+        avoid = tuple(dict.fromkeys((*job.avoid, *others)))
+        slots = self.explanation(job.spec, avoid, context).slots
+        all_slots = self.explanation(job.spec, job.avoid, context).slots
+        if slots < job.spec.terms.nodes <= all_slots:
+            return None
+        return replace(job, avoid=avoid)
+
     def members_at(self, peers: tuple[PeerId, ...], context: Context) -> tuple[Member, ...]:
         """Return the members of a gang on these nodes, with addresses where they are known."""
         records = ((peer, self._directory.get(peer, context.now_ms)) for peer in peers)

@@ -29,7 +29,9 @@ from protocol.machines.inputs import (
     Isolated,
     JobCancelled,
     JobSubmitted,
+    MembersFar,
     MembersHeld,
+    MembersNear,
     MembersReady,
     NetworkLost,
     OutputsFetched,
@@ -215,7 +217,7 @@ class Core:
             case (
                 JobSubmitted() | ArraySubmitted() | JobCancelled() | CheckpointFetched()
                 | CheckpointLost() | OutputsFetched() | OutputsLost() | StateHeard() | Isolated()
-                | MembersHeld() | MembersReady()
+                | MembersHeld() | MembersNear() | MembersFar() | MembersReady()
             ):  # fmt: skip
                 return self.requester.handle(event, context)
             case _:

@@ -24,6 +24,7 @@ from protocol.wire.messages import Call
 
 WORTH_RETRYING: Final = frozenset({
     Failure.EXHAUSTED,
+    Failure.TOO_FAR,
     Failure.PREPARE_FAILED,
     Failure.SANDBOX_FAILED,
     Failure.PROVIDER_LOST,
@@ -170,6 +171,8 @@ def _class_of(
         where=terms.where,
         slots=terms.nodes,
         gang=terms.nodes > 1,
+        spread=terms.spread_regions,
+        max_round_trip_us=terms.max_round_trip_us,
     )
     if terms.rate_max:
         return JobClass(encode(call), avoid, call)
@@ -202,7 +205,7 @@ def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, 
     of_nodes = sum(one.reason is not Failure.EXITED for one in job.failures)
     spent = reason is not Failure.EXITED and of_nodes >= job.spec.terms.retries
     # Only a job that does not wait asks again at once: the others have waited for all their time.
-    spent |= reason is Failure.EXHAUSTED and job.spec.terms.queue_ms > 0
+    spent |= reason in {Failure.EXHAUSTED, Failure.TOO_FAR} and job.spec.terms.queue_ms > 0
     others = [one for one in job.failures if one.provider != provider]
     is_jobs_fault = reason in SUSPECT and any(one.reason is reason for one in others)
     if is_jobs_fault:

@@ -51,6 +51,7 @@ from protocol.wire.messages import (
     LeaseRelease,
     LeaseStates,
     Outcome,
+    RoundTripQuery,
     SetCheck,
     Start,
 )
@@ -149,7 +150,9 @@ class Provider:
         state = self.leases.get(lease_id)
         if state is not None and state.hold.requester == event.signer:
             return self._step_lease(lease_id, event, context)
-        if state is None and isinstance(event.message, LeaseConfirm | Deploy | Start):
+        if state is None and isinstance(
+            event.message, RoundTripQuery | LeaseConfirm | Deploy | Start
+        ):
             # The hold has expired: the requester must not wait.
             # Sent once and not stored: strangers must not make this node write.
             gone = context.signer.sign(

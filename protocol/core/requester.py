@@ -34,7 +34,9 @@ from protocol.machines.inputs import (
     DeadlineReached,
     JobCancelled,
     JobSubmitted,
+    MembersFar,
     MembersHeld,
+    MembersNear,
     MembersReady,
     NetworkLost,
     PeerAnswered,
@@ -57,6 +59,7 @@ from protocol.wire.messages import (
     CapacityFree,
     LeaseActive,
     LeaseRelease,
+    RoundTrips,
 )
 
 
@@ -98,7 +101,7 @@ class Requester:
             case DeadlineReached():
                 effects = self.scheduler.reach_deadlines(event, context)
                 effects += self.leases.reach_deadlines(event, context)
-            case MembersHeld(lease_id):
+            case MembersHeld(lease_id) | MembersNear(lease_id) | MembersFar(lease_id):
                 effects = self.scheduler.step_award(lease_id, event, context)
             case _:
                 effects = self.leases.step(event.lease_id, event, context)
@@ -119,7 +122,10 @@ class Requester:
             case CapacityFree():
                 self.scheduler.hear_hint(event)
                 effects = []
-            case AwardAccept(lease_id) | AwardDecline(lease_id) | LeaseActive(lease_id):
+            case (
+                AwardAccept(lease_id) | AwardDecline(lease_id) | RoundTrips(lease_id)
+                | LeaseActive(lease_id)
+            ):  # fmt: skip
                 effects = self.scheduler.step_award(lease_id, event, context)
             case LeaseRelease(lease_id) if lease_id in self.scheduler.awards.states:
                 effects = self.scheduler.step_award(lease_id, event, context)

@@ -12,7 +12,8 @@ from protocol.core.candidates import Candidates
 from protocol.core.gangs import Gangs
 from protocol.core.jobs import Job, JobClass, class_of
 from protocol.core.queue import JobQueue
-from protocol.core.running import earliest, keep_newest
+from protocol.core.raised_caps import RaisedCaps
+from protocol.core.running import earliest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report
@@ -32,17 +33,19 @@ from protocol.values.limits import (
     SLOTS_MAX,
     WINDOW_MS_MAX,
 )
-from protocol.values.reasons import Failure, Refusal
+from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
 from protocol.wire.job import QUEUE_MS_MAX
 from protocol.wire.messages import CapabilityRecord
 
-RAISES_MAX = 3
-"""A job that names no price raises its cap at most this often in a row: once for each step."""
 NO_REGION = "no known region has enough slots for all members"
+NO_NEIGHBOURS = (
+    "too few known nodes are near enough to each other: others of them have just measured longer"
+    " round trips than the job wants"
+)
 NO_PRICE = "a job that names no highest price takes it from nodes that can run it"
-RAISED_KEPT_MAX = 256
-"""So many classes keep a raised price until their next call: of some no job waits any more."""
+FAR_ROUNDS = 16
+"""So many times in a row members of a gang may be too far from each other before pauses grow."""
 WOKEN_MAX = 64
 """A new record wakes waiting jobs if they have at most this many demands; else they wait longer."""
 
@@ -72,12 +75,11 @@ class Scheduler:
         """Take what the core knows of peers, and what follows an award or a failure."""
         self.queue = JobQueue()
         self.auctions = auctions
-        self.awards = Awards(illegal)
+        self.awards = Awards(auctions.distances, illegal)
         self._candidates = candidates
         self._standings = standings
         self._jobs, self._gangs = owners
-        self._raised: dict[JobClass, tuple[int, int]] = {}
-        """How often each class that names no price raised its cap, and the one that failed."""
+        self._raised = RaisedCaps(candidates)
         self._hinted: set[JobClass] = set()
         """Classes for which a provider reported capacity while their auction was open."""
 
@@ -107,6 +109,7 @@ class Scheduler:
         effects: list[Effect] = []
         if not self.queue:
             return effects
+        self.auctions.distances.expire(context.now_ms)
         starving = self.queue.starving(context.now_ms)
         for job_class in self.queue.classes() if self.auctions.any_slots() else ():
             if starving and self.queue.order_of(job_class) > starving[1]:
@@ -212,14 +215,19 @@ class Scheduler:
         """
         job = self.queue.first(job_class)
         assert job is not None
-        _, above = self._raised.get(job_class, (0, 0))
+        above = self._raised.above(job_class)
         failures = self.queue.failures(job_class.block_key)
-        placed = self._candidates.in_one_region(job, failures, context)
+        limit_us = job.spec.terms.max_round_trip_us
+        far = self.auctions.distances.to_avoid(limit_us, context.now_ms.to_bytes(8))
+        near = self._candidates.without(job, far, context)
+        if near is None:
+            return self._wait(job, job_class, (Failure.TOO_FAR, NO_NEIGHBOURS), context)
+        placed = self._candidates.in_one_region(near, failures, context)
         if placed is None:
             return self._wait(job, job_class, (Failure.NO_MATCH, NO_REGION), context)
-        cap = self._candidates.cap(placed.spec, job.avoid, above, context)
+        cap = self._candidates.cap(placed.spec, placed.avoid, above, context)
         if cap is None:
-            self._raised.pop(job_class, None)
+            self._raised.forget(job_class)
             because = self._explain_no_bids(job, NO_PRICE, 0, context)
             return self._wait(job, job_class, because, context)
         supply = self.auctions.supply(job_class)
@@ -247,7 +255,7 @@ class Scheduler:
         if lost is not None:
             effects += self._lose(lost, job_class, context)
         else:
-            self._raised.pop(job_class, None)
+            self._raised.forget(job_class)
             self.queue.forget_block(job_class.block_key)
             if self.auctions.supply(job_class) == 0:
                 because = Failure.NO_BIDS, "all capacity that was offered is in use"
@@ -259,13 +267,11 @@ class Scheduler:
         """Let the jobs of a class wait after an auction without a sale, or end the first one."""
         reason, why, job_id = lost.reason, lost.why, lost.auction.job_id
         first = self.queue.first(job_class)
-        raised, _ = self._raised.pop(job_class, (0, 0))
         if reason is Failure.CANCELLED or first is None:
+            self._raised.forget(job_class)
             return []
         job = first if job_id not in self.queue else self.queue.job(job_id)
-        if raised < RAISES_MAX and self._may_raise(lost, job, context):
-            self._raised[job_class] = raised + 1, lost.auction.call.rate_max
-            keep_newest(self._raised, RAISED_KEPT_MAX)
+        if self._raised.raise_after(lost, job, job_class, context):
             return []  # It calls again at once.
         if reason is Failure.NO_BIDS:
             missing = sum(1 for _ in self.auctions.beyond_reach(lost.auction, context))
@@ -275,14 +281,6 @@ class Scheduler:
         if job_class in self._hinted:  # One of them had capacity while others were asked.
             self.queue.wake(job_class.block_key)
         return effects
-
-    def _may_raise(self, lost: auction.Lost, job: Job, context: Context) -> bool:
-        """Return whether nobody bid for its price, and the next call may pay more."""
-        busy = bool(lost.refused) and all(item.reason == Refusal.BUSY for item in lost.refused)
-        if busy or lost.reason not in {Failure.NO_BIDS, Failure.NO_MATCH}:
-            return False
-        above = lost.auction.call.rate_max
-        return self._candidates.cap(job.spec, job.avoid, above, context) is not None
 
     def _wait(
         self, job: Job, job_class: JobClass, because: tuple[Failure, str], context: Context,
@@ -341,8 +339,9 @@ class Scheduler:
         job, slot = placed.job, placed.slot
         if missed.is_final and not missed.fault:  # It held its slot; others of the gang had none.
             self.auctions.release(slot)
-            why = "not all members found a slot in time"
-            return self._gangs.place_again(job, Failed(Failure.EXHAUSTED, why), context)
+            reason = Failure.TOO_FAR if missed.far else Failure.EXHAUSTED
+            why = missed.far or "not all members found a slot in time"
+            return self._gangs.place_again(job, Failed(reason, why), context)
         if slot is not None and self.auctions.give_back(slot):
             return self.enqueue(job, context)
         passed = self.auctions.replace(slot, context) if slot is not None else 1
@@ -366,7 +365,9 @@ class Scheduler:
         effects, job_class = self.enqueue(job, context), class_of(job)
         if self.auctions.can_take(job_class):
             return effects
-        self._pause(job_class, because, BUSY_MS_MAX, context, rounds)
+        # With what its members have measured it calls for others: nobody need end before.
+        waited = max(0, rounds - FAR_ROUNDS) if because[0] is Failure.TOO_FAR else rounds
+        self._pause(job_class, because, BUSY_MS_MAX, context, waited)
         return [*effects, *(self._report_queued(job, *because) if rounds <= 1 else [])]
 
     # --- waiting --------------------------------------------------------------------------

@@ -106,6 +106,15 @@ class ProbePeer:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureRoundTrips:
+    """Measure the round trips to peers; those that are not measured in time have none."""
+
+    lease_id: LeaseId
+    peers: tuple[PeerId, ...]
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Gossip an envelope on a topic. It may be lost."""
 
@@ -250,7 +259,7 @@ class KeepCheckpoint:
 
 
 Effect = (
-    Save | Report | Progress | Settle | Note | Accuse | Send | ProbePeer | Publish | Advertise
-    | Learn | Reach | Prepare | Launch | Extend | TakeCheckpoint | Terminate | Kill | Drop
-    | FollowLog | FetchCheckpoint | KeepCheckpoint | FetchOutputs
+    Save | Report | Progress | Settle | Note | Accuse | Send | ProbePeer | MeasureRoundTrips
+    | Publish | Advertise | Learn | Reach | Prepare | Launch | Extend | TakeCheckpoint | Terminate
+    | Kill | Drop | FollowLog | FetchCheckpoint | KeepCheckpoint | FetchOutputs
 )  # fmt: skip

@@ -51,6 +51,32 @@ class MembersHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersNear:
+    """All round trips between the members of a gang are short enough."""
+
+    lease_id: LeaseId
+
+
+@dataclass(frozen=True, slots=True)
+class MembersFar:
+    """A round trip between two members of a gang is too long, or could not be measured."""
+
+    lease_id: LeaseId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTripsMeasured:
+    """The round trips to the other providers of a gang are measured, in microseconds.
+
+    NOT_MEASURED stands for a peer that could not be reached in time.
+    """
+
+    lease_id: LeaseId
+    round_trips_us: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MembersReady:
     """All members of a gang have image and inputs."""
 
@@ -250,5 +276,6 @@ Input = (
     | ContainerExtended | PauseDenied | CheckpointTaken | CheckpointFetched | CheckpointLost
     | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
-    | MembersHeld | MembersReady | SlotFreed | PolicyChanged | StopRequested
+    | MembersHeld | MembersNear | MembersFar | RoundTripsMeasured | MembersReady | SlotFreed
+    | PolicyChanged | StopRequested
 )  # fmt: skip

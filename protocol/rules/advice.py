@@ -173,7 +173,9 @@ def _changes(demand: Demand, missed: list[tuple[Listing, Mismatch]]) -> tuple[Ch
         elif amounts:
             found += _steps(measure, amounts)
         elif has:
-            found.append(Change(measure.field, None, len(has)))
+            is_spread = reason is Mismatch.REGION and demand.spread
+            field = "spread_regions" if is_spread else measure.field
+            found.append(Change(field, None, len(has)))
     return tuple(sorted(found, key=lambda change: -change.nodes))
 
 
@@ -239,7 +241,9 @@ _MEASURES: Final[dict[Mismatch, _Measure]] = {
         "max_price", lambda d: d.rate_max, lambda wanted, r: list_rate(r.prices, wanted),
         hourly_of_rate, _price_not_below, less_is_better=True,
     ),
-    Mismatch.REGION: _Measure("region", lambda d: d.region, lambda _, r: r.region or NONE),
+    Mismatch.REGION: _Measure(
+        "region", lambda d: d.region or "a region", lambda _, r: r.region or NONE
+    ),
     Mismatch.DRIVER: _Measure(
         "drivers", lambda d: ", ".join(d.drivers), lambda _, r: ", ".join(r.drivers) or NONE
     ),

@@ -35,6 +35,10 @@ class Demand:
     """A query, specs/query.md#in-a-job."""
     nodes: int = 1
     """How many slots the job needs at the same time."""
+    spread: bool = False
+    """Whether each of them must be in a region of its own."""
+    max_round_trip_us: int = 0
+    """The longest round trip between them; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ class Explanation:
     nodes: int
     eligible: int
     slots: int
-    """How many slots the eligible nodes have, if none is taken."""
+    """How many slots the eligible nodes have, if none is taken; one in each region if the job
+    spreads over regions."""
+    too_few: str
+    """One line if the slots are too few for a gang; empty if they suffice, or there are none."""
     reasons: tuple[tuple[Mismatch, int], ...]
     """The number of nodes with each mismatch, most frequent first; a node may have several."""
     sentences: tuple[str, ...]
@@ -60,7 +67,7 @@ def demand_of_call(call: Call) -> Demand:
     """Return the demand of a call."""
     return Demand(
         call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where,
-        call.slots if call.gang else 1,
+        call.slots if call.gang else 1, call.spread, call.max_round_trip_us,
     )  # fmt: skip
 
 
@@ -70,7 +77,7 @@ def demand_of_job(spec: JobSpec) -> Demand:
     wanted = spec.workload.resources
     return Demand(
         wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where,
-        terms.nodes,
+        terms.nodes, terms.spread_regions, terms.max_round_trip_us,
     )  # fmt: skip
 
 
@@ -98,7 +105,7 @@ def _mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> Itera
         yield Mismatch.MEMORY
     if wanted.disk_mib > record.disk_mib:
         yield Mismatch.DISK
-    if demand.region not in {"", record.region}:
+    if demand.region not in {"", record.region} or (demand.spread and not record.region):
         yield Mismatch.REGION
     if demand.drivers and not set(demand.drivers) & set(record.drivers):
         yield Mismatch.DRIVER
@@ -139,6 +146,13 @@ def slots_of(record: CapabilityRecord, wanted: Resources) -> int:
     return min(slots, sum(g.count for g in record.gpus if suits(wanted, g)) // wanted.gpus)
 
 
+def places_of(demand: Demand, records: Iterable[CapabilityRecord]) -> int:
+    """Return how many members of a gang fit on nodes that can serve it, if no slot is taken."""
+    if demand.spread:
+        return len({record.region for record in records if record.region})
+    return sum(slots_of(record, demand.resources) for record in records)
+
+
 def explain(demand: Demand, listings: Iterable[Listing], avoided: int = 0) -> Explanation:
     """Count the nodes that fail each constraint, and describe the counts in one line.
 
@@ -160,18 +174,17 @@ def explain_lacks(
     sentences = tuple(
         _counted(count, _sentence(reason, demand, records)) for reason, count in reasons
     )
-    slots = sum(slots_of(one, demand.resources)
-                for one, lack in zip(records, lacks, strict=True) if not lack)  # fmt: skip
-    too_few = f"they have {slots} of the {demand.nodes} slots that it needs at once"
+    slots = places_of(demand, (one for one, lack in zip(records, lacks, strict=True) if not lack))
+    too_few = _sentence_of_too_few(demand, slots) if eligible and slots < demand.nodes else ""
     parts = [
-        *([too_few] if eligible and slots < demand.nodes else []),
+        *([too_few] if too_few else []),
         *([f"{avoided} failed it before"] if avoided else []),
         *sentences,
     ]
     nodes = len(known) + avoided
     why = f"{eligible} of {nodes} known nodes can serve this job" if nodes else KNOWS_NOBODY
     line = ": ".join([why, "; ".join(parts)][: 1 + bool(parts)])
-    return Explanation(nodes, eligible, slots, reasons, sentences, line)
+    return Explanation(nodes, eligible, slots, too_few, reasons, sentences, line)
 
 
 def sentence_of_refusals(reasons: list[int]) -> str:
@@ -192,6 +205,13 @@ def sentence_of_unreachable(count: int) -> str:
         f"{count} of these {are} known but unreachable: there is no connection, and none could be"
         " established (if both sides are behind a NAT or firewall, one must open its port)"
     )
+
+
+def _sentence_of_too_few(demand: Demand, slots: int) -> str:
+    """Return one line about nodes that have so many slots, fewer than a gang needs."""
+    if demand.spread:
+        return f"they are in {slots} of the {demand.nodes} regions that it needs"
+    return f"they have {slots} of the {demand.nodes} slots that it needs at once"
 
 
 _REFUSALS: Final[dict[int, str]] = {
@@ -264,7 +284,8 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.GPUS: f"have too few GPUs (asked {wanted.gpus}, most {best})",
         Mismatch.GPU_CLASS: f"have no GPU of class {wanted.gpu_class}",
         Mismatch.VRAM: f"have too little VRAM {_sizes(wanted.vram_mib, best)}",
-        Mismatch.REGION: f"are not in region {demand.region}",
+        Mismatch.REGION: "state no region" if demand.spread
+                         else f"are not in region {demand.region}",
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
         Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
         Mismatch.WHERE: f"are not selected by {demand.where!r}",

@@ -6,7 +6,7 @@ rule); Profile Q pays the bid. All values are integers; the order of arrival has
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from protocol.values.ids import CallId, ContentId, PeerId
@@ -83,21 +83,37 @@ def shares_of(call: Call, ranking: Iterable[Offer]) -> tuple[Winner, ...]:
     If the offers do not suffice for all, a gang gets none.
     """
     shares, left = [], call.slots
+    regions: set[str] = set()
     for offer in ranking:
-        if left:
-            taken = min(left, offer.bid.slots)
+        if left and is_open(call, offer, regions):
+            taken = 1 if call.spread else min(left, offer.bid.slots)
             shares.append(Winner(offer.peer, taken))
+            regions.add(offer.bid.region)
             left -= taken
     return () if call.gang and left else tuple(shares)
 
 
-def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -> list[Offer]:
-    """Return the offers of others that have slots left and score no less, best first.
+def is_open(call: Call, offer: Offer, regions: Collection[str]) -> bool:
+    """Return whether an offer may have a slot beside those sold in some regions."""
+    return not call.spread or (offer.bid.region != "" and offer.bid.region not in regions)
 
-    `sold` is how many slots each bidder has won. Of equal scores, the one with more slots left
-    comes first. A better bid than the winner's was passed over, for the bad standing of its bidder,
-    and sets no price.
+
+def regions_of(offers: Iterable[Offer], sold: Mapping[PeerId, int]) -> set[str]:
+    """Return the regions in which slots are sold; `sold` is how many each bidder has won."""
+    return {offer.bid.region for offer in offers if sold.get(offer.peer, 0)}
+
+
+def losers(
+    call: Call, offers: Sequence[Offer], sold: Mapping[PeerId, int], winner: Offer
+) -> list[Offer]:
+    """Return the offers of others that would have a winner's slot without it, best first.
+
+    These have slots left and score no less; if the call spreads its slots, none is in the region of
+    another winner. `sold` is how many slots each bidder has won. Of equal scores, the one with more
+    slots left comes first. A better bid than the winner's was passed over, for the bad standing of
+    its bidder, and sets no price.
     """
+    others = regions_of(offers, sold) - {winner.bid.region}
 
     def left(offer: Offer) -> int:
         return offer.bid.slots - sold.get(offer.peer, 0)
@@ -105,7 +121,10 @@ def losers(offers: Iterable[Offer], sold: Mapping[PeerId, int], winner: Offer) -
     losing = [
         offer
         for offer in offers
-        if offer.peer != winner.peer and offer.score >= winner.score and left(offer) > 0
+        if offer.peer != winner.peer
+        and offer.score >= winner.score
+        and left(offer) > 0
+        and is_open(call, offer, others)
     ]
     return sorted(losing, key=lambda offer: (offer.score, -left(offer)))
 
@@ -120,7 +139,7 @@ def losing_score(offers: Iterable[Offer], sold: Mapping[PeerId, int]) -> int:
 
 
 def price_of(
-    call: Call, offers: Iterable[Offer], sold: Mapping[PeerId, int], place: tuple[Offer, int],
+    call: Call, offers: Sequence[Offer], sold: Mapping[PeerId, int], place: tuple[Offer, int],
     shift: int,
 ) -> Price:  # fmt: skip
     """Return the price of one slot of a winner when `shift` commitments failed.
@@ -133,7 +152,7 @@ def price_of(
     winner, unit = place
     if call.profile == QUICK:
         return Price(winner.bid.ask)
-    setters = losers(offers, sold, winner)
+    setters = losers(call, offers, sold, winner)
     left = [(offer.score, offer.bid.slots - sold.get(offer.peer, 0)) for offer in setters]
     score = score_at(left, unit, shift)
     if score is None:

@@ -123,7 +123,8 @@ def loss_fault(bid: OpenedBid, outcome: Outcome) -> str:
         told = f"the outcome says that no bid below {outcome.losing_score} has lost"
         return f"the bid counts, has slots left and scores {bid.score}, but {told}"
     unsold = call.slots - sum(share.slots for share in outcome.winners)
-    if unsold > 0 and offered.slots - won >= (unsold if call.gang else 1):
+    enough = unsold if call.gang else 1  # No bid alone is enough for slots in several regions.
+    if unsold > 0 and offered.slots - won >= enough and not call.spread:
         return "the bid counts and has slots left, but the outcome leaves slots unsold"
     return ""
 
@@ -174,6 +175,8 @@ def outcome_fault(bid: OpenedBid, award: Award, outcome: Outcome) -> str:
         return "the outcome sells more slots than the call"
     if call.gang and won and sum(won.values()) < call.slots:
         return "the outcome sells only a part of the slots that a gang needs"
+    if call.spread and any(slots > 1 for slots in won.values()):
+        return "the outcome sells several slots of one bidder, but each is in a region of its own"
     if award.offer == 0 and award.unit >= won.get(bid.bidder, 0):
         return "the outcome names another winner"
     is_first = award.offer == award.unit == 0 and outcome.winners[0].peer == bid.bidder
@@ -202,7 +205,7 @@ def price_fault(
         return "the price has no evidence"
     if found is not None and award.rate != rate_at(found, bid.weight, call):
         return "the evidence gives another price"
-    if award.offer:  # The losers are fewer than at the decision.
+    if award.offer or call.spread:  # The losers are fewer than at the decision, or in each region.
         return ""
     if outcome.losing_score < bid.score:
         return "the outcome says that a better bid has lost"

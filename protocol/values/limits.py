@@ -101,6 +101,16 @@ HELD_MS: Final = 6_000
 """How long capacity is held for an award that the requester does not confirm."""
 GANG_HOLD_MS: Final = HELD_MS - ACCEPT_MS
 """How long a member of a gang whose award is accepted waits for the others."""
+MEASURE_MS: Final = 6_000
+"""How long the providers of a gang may take to measure the round trips between them."""
+MEASURED_MS: Final = 60_000
+"""A provider does not measure a round trip again within this time."""
+ROUND_TRIP_US_MAX: Final = 60_000_000
+"""No limit of a round trip is longer."""
+DISTANCE_MS: Final = 10 * 60_000
+"""A requester remembers for this long what two providers measured for a gang ..."""
+DISTANCES_MAX: Final = 4_096
+"""... and the newest of so many pairs."""
 ACTIVE_MS: Final = 2_500
 """How long a provider may take to answer the confirmation of its lease."""
 FALLBACKS_MAX: Final = 8

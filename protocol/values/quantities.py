@@ -9,6 +9,7 @@ from typing import Final
 
 MIB_OF_UNIT: Final = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 MS_OF_UNIT: Final = {"": 1000, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+US_OF_UNIT: Final = {"": 1_000, "us": 1, "ms": 1_000, "s": 1_000_000}
 _QUANTITY: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", re.ASCII)
 
 
@@ -27,6 +28,14 @@ def ms_of(text: str) -> int:
     if unit not in MS_OF_UNIT:
         raise ValueError(f"{text!r} is not a duration such as 90s, 10m or 1h")
     return _whole(number * MS_OF_UNIT[unit], f"{text!r} is not a whole number of milliseconds")
+
+
+def us_of(text: str) -> int:
+    """Return microseconds from "20ms", "500us", "0.1s" or milliseconds; ValueError if none."""
+    number, unit = _parts(text, "a round trip such as 20ms or 500us")
+    if unit not in US_OF_UNIT:
+        raise ValueError(f"{text!r} is not a round trip such as 20ms or 500us")
+    return _whole(number * US_OF_UNIT[unit], f"{text!r} is not a whole number of microseconds")
 
 
 def _parts(text: str, wanted: str) -> tuple[Decimal, str]:

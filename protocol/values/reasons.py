@@ -51,6 +51,7 @@ class Failure(StrEnum):
     NO_MATCH = "no-match"
     NO_BIDS = "no-bids"
     EXHAUSTED = "bids-exhausted"
+    TOO_FAR = "too-far"
     PREPARE_FAILED = "prepare-failed"
     SANDBOX_FAILED = "sandbox-failed"
     PROVIDER_LOST = "provider-lost"

@@ -14,6 +14,7 @@ from protocol.values.limits import (
     CHECKPOINT_MS_MIN,
     ENVELOPE_BYTES_MAX,
     QUERY_BYTES_MAX,
+    ROUND_TRIP_US_MAX,
     SLOTS_MAX,
 )
 from protocol.wire.codec import encode
@@ -155,6 +156,10 @@ class Terms:
     """The number of members of the gang that the job belongs to; 1 if it stands alone."""
     same_region: Annotated[bool, Key(13), Flag()] = False
     """Whether all members of the gang must be in one region."""
+    spread_regions: Annotated[bool, Key(14), Flag()] = False
+    """Whether each member of the gang must be in a region of its own."""
+    max_round_trip_us: Annotated[int, Key(15), Int(0, ROUND_TRIP_US_MAX)] = 0
+    """The longest measured round trip between the members of the gang; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from protocol.core import requester as core_requester
+from protocol.core.auctions import Auctions
 from protocol.core.jobs import Job
 from protocol.core.provider import Provider
 from protocol.core.unpaid import Unpaid
@@ -17,8 +18,9 @@ from protocol.machines import requester
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Extend, Launch, Send
 from protocol.machines.events import Failed
-from protocol.machines.inputs import DeadlineReached, MembersReady
+from protocol.machines.inputs import DeadlineReached, MembersHeld, MembersReady
 from protocol.machines.provider import lease
+from protocol.rules import selection
 from protocol.values.ids import NO_LEASE
 from protocol.values.reasons import Release
 from protocol.wire.messages import (
@@ -139,6 +141,24 @@ def _gang_half() -> AbstractContextManager[None]:
     return _rows(table, {pair: alone})
 
 
+def _gang_unmeasured() -> AbstractContextManager[None]:
+    table, pair = requester.award.TRANSITIONS, (requester.award.Accepted, MembersHeld)
+    join = table[pair]
+
+    def anywhere(state: Any, *rest: Any) -> tuple[Any, tuple[Effect, ...]]:
+        placement = replace(state.placement, max_round_trip_us=0)
+        return join(replace(state, placement=placement), *rest)
+
+    return _rows(table, {pair: anywhere})
+
+
+@contextmanager
+def _gang_crowded() -> Iterator[None]:
+    anywhere = lambda *_: True  # noqa: E731 (it is one value)
+    with changed(selection, "is_open", anywhere), changed(Auctions, "_goes_with", anywhere):
+        yield
+
+
 def _resume_older() -> AbstractContextManager[None]:
     return changed(core_requester.Requester, "_note_resume_points", lambda *_: [])
 
@@ -190,6 +210,10 @@ MUTANTS: Final = (
            patch=_gang_half),
     Mutant("gang-alone", "a member of a gang is started before the others are ready",
            patch=_gang_alone),
+    Mutant("gang-unmeasured", "a gang is confirmed before its members have measured",
+           patch=_gang_unmeasured),
+    Mutant("gang-crowded", "a gang that is to be spread has two members in a region",
+           patch=_gang_crowded),
     Mutant("successor-early", "a job is launched while the one before it on its slot runs",
            patch=_successor_early),
     Mutant("unlimited", "a requester gets leases whatever it owes", patch=_unlimited),

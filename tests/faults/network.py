@@ -17,7 +17,7 @@ from protocol.values.ids import JobId, LeaseId, PeerId, digest_of
 from protocol.values.limits import CLOCK_SKEW_MS, RETAIN_MS
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec
-from protocol.wire.messages import Call, Carrier, Message
+from protocol.wire.messages import NOT_MEASURED, Call, Carrier, Message
 from protocol.wire.snapshot import to_snapshot
 from tests.faults.history import History, Launched, Noted, Sent
 from tests.faults.rules import Rules
@@ -231,8 +231,16 @@ class FaultyNetwork(SimulatedNetwork):
             case effects.FetchCheckpoint(_, lease_id, provider, _, checkpoint):
                 here = inputs.CheckpointFetched(lease_id, checkpoint.sequence)
                 self._transfer(node, provider, lambda: here)
+            case effects.MeasureRoundTrips(lease_id, peers):
+                took = tuple(self._measure(node, self.nodes[peer]) for peer in peers)
+                self._later(TRANSFER_MS, node, inputs.RoundTripsMeasured(lease_id, took))
             case _:
                 super()._do(node, effect, row)
+
+    def _measure(self, node: Node, other: Node) -> int:
+        """Return a round trip in microseconds."""
+        there = self._reaches(node, other)
+        return self.round_trip_us(node.name, other.name) if there else NOT_MEASURED
 
     def _fetch(
         self, provider: PeerId, lease_id: LeaseId

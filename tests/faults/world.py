@@ -35,6 +35,9 @@ GANGS: Final = 0.15
 """How many of the jobs are gangs of two or three."""
 SWEEPS: Final = 0.25
 """How often a requester has some equal jobs, if jobs are short: they follow each other."""
+REGIONS: Final = ("africa", "europe", "oceania", "")
+NEAR_US, LIMIT_US, FAR_US = 7_000, 20_000, 83_000
+"""A round trip within a cluster of nodes, what gangs want at most, and one between clusters."""
 QUEUE_MS: Final = (0, 30_000, 300_000)
 CHECKPOINTS_MS: Final = (0, 0, 5_000, 10_000)
 """How often checkpoints of a job are taken; 0: it has none."""
@@ -85,7 +88,10 @@ class World:
             network.add(
                 name,
                 provider_policy(
-                    cpu=dice.randint(1, 5_000), cpus=dice.choice([1, 1, 2]), audit_percent=100
+                    cpu=dice.randint(1, 5_000),
+                    cpus=dice.choice([1, 1, 2]),
+                    region=dice.choice(REGIONS),
+                    audit_percent=100,
                 ),
             )
             for name in PROVIDERS[: dice.randint(3, 4)]
@@ -95,6 +101,10 @@ class World:
             network.add(name, *([provider_policy(cpus=1)] if dice.random() < 0.2 else []))
             for name in REQUESTERS[: dice.randint(2, 3)]
         ]
+        clusters = {node.name: dice.choice([0, 0, 1]) for node in network.nodes.values()}
+        network.round_trip_us = lambda one, other: (
+            NEAR_US if clusters[one] == clusters[other] else FAR_US
+        )
         network.meet()
         network.fate = self._fate
         network.drop = lambda sender, receiver, message: (sender, receiver) in self._parted
@@ -214,7 +224,11 @@ class World:
             queue_ms=dice.choice(QUEUE_MS), checkpoint_ms=dice.choice(CHECKPOINTS_MS),
         )  # fmt: skip
         if dice.random() < GANGS:
-            gang = replace(spec, terms=replace(spec.terms, nodes=dice.choice([2, 3])))
+            terms = replace(
+                spec.terms, nodes=dice.choice([2, 3]), spread_regions=dice.random() < 0.3,
+                max_round_trip_us=dice.choice([0, LIMIT_US]),
+            )  # fmt: skip
+            gang = replace(spec, terms=terms)
             job_id = self.network.submit_gang(node, gang)[0]
         else:
             job_id = self.network.submit(node, spec)

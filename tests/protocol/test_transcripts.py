@@ -89,6 +89,10 @@ class Interpreter:
     def delay(self, low_ms: str, high_ms: str) -> None:
         self._network.delay_ms = (int(low_ms), int(high_ms))
 
+    def far_away(self, name: str) -> None:
+        """Let a node be 83 ms from all others, and these 7 ms from each other."""
+        self._network.round_trip_us = lambda *names: 83_000 if name in names else 7_000
+
     def double(self) -> None:
         self._network.doubled = 1.0
 

@@ -139,7 +139,10 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
         return refuse(event, Refusal.BUSY, context, free_ms)
     if ask > call.rate_max:
         return refuse(event, Refusal.PRICE, context)
-    bid = Bid(ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots)
+    bid = Bid(
+        ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots,
+        policy.region if call.spread else "",
+    )  # fmt: skip
     nonce = context.signer.secret(b"bid", call_id)
     bidding = Bidding(event, bid, nonce)
     if call.profile == QUICK:

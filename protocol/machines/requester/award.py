@@ -2,7 +2,8 @@
 
 Spec: specs/auction.md#awards. An award gives one slot one attempt of one job. Nothing can start
 before the lease is active, so an award that fails costs nothing: its provider is fenced and the job
-gets another slot. The awards of a gang are confirmed together, once all are accepted.
+gets another slot. The awards of a gang are confirmed together, once all are accepted and, if their
+distance matters, the round trips between them are measured.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,19 @@ from typing import Final
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Report, Save, Send
 from protocol.machines.events import Awarded
-from protocol.machines.inputs import DeadlineReached, JobCancelled, MembersHeld
+from protocol.machines.inputs import (
+    DeadlineReached,
+    JobCancelled,
+    MembersFar,
+    MembersHeld,
+    MembersNear,
+)
 from protocol.machines.requester.auction.states import Decided, SoldSlot
 from protocol.machines.table import Groups, Transitions, no_later, pairs
 from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN, DECLINED
 from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS, MESSAGE_MS
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS, MEASURE_MS, MESSAGE_MS
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -28,6 +35,8 @@ from protocol.wire.messages import (
     LeaseActive,
     LeaseConfirm,
     LeaseRelease,
+    RoundTripQuery,
+    RoundTrips,
 )
 
 
@@ -53,6 +62,13 @@ class Placement:
     """Whether the job is a member of a gang. Older snapshots lack this and the next."""
     members: tuple[PeerId, ...] = ()
     """The providers of a gang by rank, once all have accepted."""
+    max_round_trip_us: int = 0
+    """The longest round trip between the members of a gang; 0: any. Older snapshots lack it."""
+
+    @property
+    def others(self) -> tuple[PeerId, ...]:
+        """The providers of the other members, each once."""
+        return tuple(dict.fromkeys(peer for peer in self.members if peer != self.provider))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,17 @@ class Accepted:
     placement: Placement
     deadline_ms: int
     accept: ContentId
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """The provider holds its slot, and measures the round trips to the others of the gang."""
+
+    placement: Placement
+    deadline_ms: int
+    accept: ContentId
+    round_trips_us: tuple[int, ...] = ()
+    """Those to `placement.others`, in microseconds; empty before its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +125,12 @@ class Missed:
     """What it counts against the provider, in thousandths of a strike."""
     is_final: bool = False
     """Whether the other members of the gang no longer wait for another slot."""
+    far: str = ""
+    """Which members of the gang are too far from each other; empty if that is not why."""
 
 
-Open = Awarding | Accepted | Confirming
-State = Awarding | Accepted | Confirming | Won | Missed
+Open = Awarding | Accepted | Measuring | Confirming
+State = Awarding | Accepted | Measuring | Confirming | Won | Missed
 Step = tuple[State, tuple[Effect, ...]]
 
 
@@ -124,6 +153,7 @@ def begin(
     placement = Placement(
         job_id, attempt, slot.call_id, slot.provider, lease_id, award.content_id,
         slot.price.rate, call.usage_ms_max, slot.voucher_ms, slot.binding, call.commit_ms, gang,
+        max_round_trip_us=call.max_round_trip_us,
     )  # fmt: skip
     state = Awarding(placement, context.now_ms + max(ACCEPT_MS, placement.answer_ms))
     told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
@@ -145,9 +175,41 @@ def take_accept(state: Awarding, event: Signed[AwardAccept], context: Context) -
     return held, (_save(held),)
 
 
-def confirm(state: Accepted, event: MembersHeld, context: Context) -> Step:
-    """Confirm the contract of a member: the providers of all others hold their slots too."""
-    return _confirm(replace(state.placement, members=event.providers), state.accept, context)
+def join(state: Accepted, event: MembersHeld, context: Context) -> Step:
+    """Confirm the contract of a member: the providers of all others hold their slots too.
+
+    If their distance matters, ask the provider to measure it first.
+    """
+    placement = replace(state.placement, members=event.providers)
+    if not placement.max_round_trip_us or not placement.others:
+        return _confirm(placement, state.accept, context)
+    following = Measuring(placement, context.now_ms + MEASURE_MS + ACCEPT_MS, state.accept)
+    query = context.signer.sign(RoundTripQuery(placement.lease_id, placement.others))
+    send = Send(placement.provider, query.envelope, following.deadline_ms)
+    return following, (_save(following), send)
+
+
+def take_round_trips(state: Measuring, event: Signed[RoundTrips], context: Context) -> Step:
+    """Store what a member has measured. It waits a little longer than those that are silent."""
+    placement, measured = state.placement, event.message.round_trips_us
+    is_answer = event.signer == placement.provider and len(measured) == len(placement.others)
+    if state.round_trips_us or not is_answer:
+        return state, ()
+    following = replace(
+        state, round_trips_us=measured, deadline_ms=state.deadline_ms + ACCEPT_MS
+    )  # fmt: skip
+    return following, (_save(following),)
+
+
+def confirm(state: Measuring, event: MembersNear, context: Context) -> Step:
+    """Confirm the contract of a member: all of the gang are near each other."""
+    return _confirm(state.placement, state.accept, context)
+
+
+def part(state: Measuring, event: MembersFar, context: Context) -> Step:
+    """Release a provider: two members of the gang are too far from each other."""
+    missed = Missed(state.placement, is_final=True, far=event.why)
+    return _miss(missed, _fence(state, Release.FENCED, context))
 
 
 def _confirm(placement: Placement, accept: ContentId, context: Context) -> Step:
@@ -173,6 +235,12 @@ def pass_over(state: Awarding | Confirming, event: DeadlineReached, context: Con
     return _miss(missed, _fence(state, Release.FENCED, context))
 
 
+def give_up_measuring(state: Measuring, event: DeadlineReached, context: Context) -> Step:
+    """Release a provider: it, or another member of the gang, did not say what it measured."""
+    missed = Missed(state.placement, 0 if state.round_trips_us else BROKEN, is_final=True)
+    return _miss(missed, _fence(state, Release.FENCED, context))
+
+
 def give_back(state: Accepted, event: DeadlineReached, context: Context) -> Step:
     """Release a provider that held its slot for a gang which found no other slots."""
     missed = Missed(state.placement, is_final=True)
@@ -191,8 +259,9 @@ def take_release(state: Open, event: Signed[LeaseRelease], context: Context) -> 
     """End the award: the provider gave the lease back, or its hold has expired."""
     if event.signer != state.placement.provider:
         return state, ()
-    if isinstance(state, Accepted) and event.message.reason == Release.EXPIRED:
-        return _miss(Missed(state.placement))  # It held its slot as long as it had to.
+    if isinstance(state, Accepted | Measuring) and event.message.reason == Release.EXPIRED:
+        # It held its slot as long as it had to.
+        return _miss(Missed(state.placement, is_final=bool(state.placement.members)))
     return _miss(_declined(state.placement))
 
 
@@ -207,34 +276,51 @@ TRANSITIONS: Final[Transitions] = {
     (Awarding, LeaseRelease): take_release,
     (Awarding, DeadlineReached): pass_over,
     (Awarding, JobCancelled): cancel,
-    (Accepted, MembersHeld): confirm,
+    (Accepted, MembersHeld): join,
     (Accepted, LeaseRelease): take_release,
     (Accepted, DeadlineReached): give_back,
     (Accepted, JobCancelled): cancel,
+    (Measuring, RoundTrips): take_round_trips,
+    (Measuring, MembersNear): confirm,
+    (Measuring, MembersFar): part,
+    (Measuring, LeaseRelease): take_release,
+    (Measuring, DeadlineReached): give_up_measuring,
+    (Measuring, JobCancelled): cancel,
     (Confirming, LeaseActive): win,
     (Confirming, LeaseRelease): take_release,
     (Confirming, DeadlineReached): pass_over,
     (Confirming, JobCancelled): cancel,
 }
 INPUTS: Final = (
-    AwardAccept, AwardDecline, LeaseActive, LeaseRelease, MembersHeld, DeadlineReached,
-    JobCancelled,
+    AwardAccept, AwardDecline, LeaseActive, LeaseRelease, MembersHeld, RoundTrips, MembersNear,
+    MembersFar, DeadlineReached, JobCancelled,
 )  # fmt: skip
 IGNORED: Final[Groups] = {
-    "repeated: the award has moved on": pairs({Accepted, Confirming}, {AwardAccept}),
+    "repeated: the award has moved on": (
+        pairs({Accepted, Measuring, Confirming}, {AwardAccept}) | pairs({Confirming}, {RoundTrips})
+    ),
     "the provider gave its lease back, and then had the award again: its release comes too": (
-        pairs({Accepted, Confirming}, {AwardDecline})
+        pairs({Accepted, Measuring, Confirming}, {AwardDecline})
     ),
     "the award has ended": pairs({Won, Missed}, INPUTS),
 }
 ILLEGAL: Final[Groups] = {
-    "no lease is active before it is confirmed": pairs({Awarding, Accepted}, {LeaseActive}),
-    "only accepted awards of a gang are complete": pairs({Awarding, Confirming}, {MembersHeld}),
+    "no lease is active before it is confirmed": (
+        pairs({Awarding, Accepted, Measuring}, {LeaseActive})
+    ),
+    "only accepted awards of a gang are complete": (
+        pairs({Awarding, Measuring, Confirming}, {MembersHeld})
+    ),
+    "nobody measures before all slots are held": pairs({Awarding, Accepted}, {RoundTrips}),
+    "only measured members are near or far": (
+        pairs({Awarding, Accepted, Confirming}, {MembersNear, MembersFar})
+    ),
 }
 
 
 LONGEST_MS: Final[Mapping[type, int]] = {
-    Awarding: ACCEPT_MS, Accepted: GANG_HOLD_MS, Confirming: ACTIVE_MS,
+    Awarding: ACCEPT_MS, Accepted: GANG_HOLD_MS, Measuring: MEASURE_MS + 2 * ACCEPT_MS,
+    Confirming: ACTIVE_MS,
 }  # fmt: skip
 """The longest time that a state waits."""
 

@@ -35,6 +35,7 @@ from protocol.wire.messages.lease import (
     FETCHED,
     GONE,
     LAUNCHING,
+    NOT_MEASURED,
     PREPARING,
     RUNNING,
     SERVING,
@@ -57,6 +58,8 @@ from protocol.wire.messages.lease import (
     Ready,
     Receipt,
     Released,
+    RoundTripQuery,
+    RoundTrips,
     Start,
     Started,
     Voucher,
@@ -68,6 +71,7 @@ Message = (
     | BidRefusal | CapacityFree | Award | AwardAccept | AwardDecline | LeaseConfirm | LeaseActive
     | LeaseRelease | Released | Deploy | Ready | Start | Started | Heartbeat | Voucher
     | PreemptNotice | Checkpoint | CheckpointAck | Completed | Receipt | LeaseQuery | LeaseStates
+    | RoundTripQuery | RoundTrips
 )  # fmt: skip
 
 
@@ -123,6 +127,8 @@ WIRE: Final = (
     Route(0x26, Released,         REQUESTER, STREAM, 2_048, "lease.md#released"),
     Route(0x27, LeaseQuery,       PROVIDER,  STREAM, 4_096, "survival.md#lease-query"),
     Route(0x28, LeaseStates,      REQUESTER, STREAM, 4_096, "survival.md#lease-states"),
+    Route(0x29, RoundTripQuery,   PROVIDER,  STREAM, 5_120, "gangs.md#round-trip-query"),
+    Route(0x2A, RoundTrips,       REQUESTER, STREAM, 1_024, "gangs.md#measured-round-trips"),
     Route(0x30, Deploy,           PROVIDER,  STREAM, ENVELOPE_BYTES_MAX, "lease.md#deploy"),
     Route(0x31, Ready,            REQUESTER, STREAM, 256, "lease.md#ready"),
     Route(0x32, Start,            PROVIDER,  STREAM, 256, "lease.md#start"),
@@ -141,12 +147,13 @@ NUMBER_OF: Final[dict[type, int]] = {route.message: route.number for route in WI
 ROLE_OF: Final[dict[type, Role]] = {route.message: route.role for route in WIRE}
 
 __all__ = [
-    "ACTIVE", "BY_NUMBER", "DEPLOYING", "FETCHED", "GONE", "LAUNCHING", "LOTTERY_ALL", "NO_ID",
-    "NO_LOSER", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF", "RUNNING", "SERVING", "WAITING",
-    "WIRE", "Award", "AwardAccept", "AwardDecline", "Bid", "BidCommit", "BidRefusal", "BidReveal",
-    "Call", "Cancel", "CapabilityRecord", "CapacityFree", "Carrier", "Checkpoint", "CheckpointAck",
-    "CommitSet", "Completed", "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm",
-    "LeaseEntry", "LeaseQuery", "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome",
-    "PreemptNotice", "Prices", "Ready", "Receipt", "Released", "Role", "Route", "SetCheck", "Start",
-    "Started", "Voucher", "Winner",
+    "ACTIVE", "BY_NUMBER", "DEPLOYING", "FETCHED", "GONE", "LAUNCHING", "LOTTERY_ALL",
+    "NOT_MEASURED", "NO_ID", "NO_LOSER", "NUMBER_OF", "PREPARING", "RETIRED", "ROLE_OF",
+    "RUNNING", "SERVING", "WAITING", "WIRE", "Award", "AwardAccept", "AwardDecline", "Bid",
+    "BidCommit", "BidRefusal", "BidReveal", "Call", "Cancel", "CapabilityRecord",
+    "CapacityFree", "Carrier", "Checkpoint", "CheckpointAck", "CommitSet", "Completed",
+    "Deploy", "GpuGroup", "Heartbeat", "LeaseActive", "LeaseConfirm", "LeaseEntry",
+    "LeaseQuery", "LeaseRelease", "LeaseStates", "Listing", "Message", "Outcome",
+    "PreemptNotice", "Prices", "Ready", "Receipt", "Released", "Role", "RoundTripQuery",
+    "RoundTrips", "Route", "SetCheck", "Start", "Started", "Voucher", "Winner",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from protocol.values.limits import (
     QUERY_BYTES_MAX,
     RETAIN_MS,
     REUSE_MS_MAX,
+    ROUND_TRIP_US_MAX,
     SET_MAX,
     SLOTS_MAX,
     WEIGHT_MAX,
@@ -58,6 +59,10 @@ class Call:
     """A query that a provider must fit."""
     gang: Annotated[bool, Key(22), Flag()] = False
     """Whether the slots carry the members of one job: all are sold, or none."""
+    spread: Annotated[bool, Key(23), Flag()] = False
+    """Whether each slot is in a region of its own: a bid counts as one slot, in its region."""
+    max_round_trip_us: Annotated[int, Key(24), Int(0, ROUND_TRIP_US_MAX)] = 0
+    """The longest round trip between the winners, who will be asked to measure it; 0: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Bid:
     retain_ms: Annotated[int, Key(6), Int(0, RETAIN_MS)]
     slots: Annotated[int, Key(7), Int(1, SLOTS_MAX)] = 1
     """How many slots the provider can serve at the same time."""
+    region: Annotated[str, Key(8), Text(32)] = ""
+    """The region of the provider, if the call spreads its slots over regions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ content id of the LeaseConfirm identifies it.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from protocol.values.ids import NO_LEASE, CallId, ContentId, LeaseId, PeerId
 from protocol.values.limits import (
@@ -35,6 +35,8 @@ PREPARING, RUNNING = 1, 3
 """The states that a heartbeat reports. The number between is not used."""
 GONE = 0
 """The state of a lease that a side does not have."""
+NOT_MEASURED: Final = 0
+"""The round trip to a peer that could not be reached in time."""
 DEPLOYING, LAUNCHING, FETCHED = 1, 2, 4
 """Some of the states in which a requester has a lease."""
 ACTIVE, WAITING, SERVING = 2, 4, 5
@@ -116,6 +118,26 @@ class Released:
     usage_ms: Annotated[int, Key(2), MILLIS]
     receipt: Annotated[bytes, Key(3), Bytes(0, 1_024)]
     """The envelope of the provider's Receipt; empty if nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTripQuery:
+    """The requester names the providers of the other members of a gang, all of which hold slots."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    others: Annotated[tuple[PeerId, ...], Key(2), Many(PEER, SLOTS_MAX - 1, 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrips:
+    """The provider has measured the round trips to them."""
+
+    lease_id: Annotated[LeaseId, Key(1), DIGEST]
+    round_trips_us: Annotated[
+        tuple[int, ...], Key(2), Many(Int(NOT_MEASURED, 2**32), SLOTS_MAX - 1, 1)
+    ]
+    """One for each peer of the query, in its order, in microseconds; 0 if it could not be reached.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tests.faults.invariants import (
     fallbacks,
     fenced_first,
     finished,
+    gang_places,
     gang_together,
     hold,
     innocent,
@@ -39,7 +40,7 @@ from tests.faults.invariants import (
 ALL: Final = (
     capacity, one_start, one_payee, nothing_left, reaped, same_bytes, hold, fallbacks,
     fenced_first, vouchers_grow, amounts, exposure, books, told_cost, legal, finished,
-    delivered_once, sealed, price, evidence, all_or_nothing, gang_together, owed,
+    delivered_once, sealed, price, evidence, all_or_nothing, gang_together, gang_places, owed,
     innocent, resume, replayed,
 )  # fmt: skip
 """`replayed` is the last: it gives the nodes further inputs."""

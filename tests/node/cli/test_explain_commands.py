@@ -42,12 +42,12 @@ def test_a_dry_run_of_a_job_that_nobody_could_run(cli, daemon, monkeypatch):
 
 
 def test_a_dry_run_of_a_gang_that_is_too_large(cli, daemon, monkeypatch):
-    monkeypatch.setattr(
-        daemon.service, "dry_run", lambda _: replace(EXPLANATION, slots=4, nodes_wanted=6)
-    )
+    why = "they have 4 of the 6 slots that it needs at once"
+    large = replace(EXPLANATION, slots=4, nodes_wanted=6, too_few=why)
+    monkeypatch.setattr(daemon.service, "dry_run", lambda _: large)
     told = cli("run", "--dry-run", "--nodes", "6", "base", "true")
     assert told.code == 6
-    assert "  they have 4 of the 6 slots that it needs at once\n" in told.out
+    assert f"  {why}\n" in told.out
 
 
 def test_a_dry_run_is_refused_in_the_users_words(cli):

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from node.cli.quantities import Duration, HourlyPrice, Size
+from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
 
 
 def test_sizes_and_durations():
@@ -12,6 +12,15 @@ def test_sizes_and_durations():
     for option in (Size(), Duration()):
         with pytest.raises(click.BadParameter, match="'1X' is not a"):
             option.convert("1X", None, None)
+
+
+def test_round_trips():
+    assert [RoundTrip().convert(text, None, None) for text in ("20ms", "20", "500us", "0.5ms")] == [
+        20_000, 20_000, 500, 500,
+    ]  # fmt: skip
+    for text in ("20m", "near", "-1ms", "0.5us"):
+        with pytest.raises(click.BadParameter):
+            RoundTrip().convert(text, None, None)
 
 
 def test_prices():

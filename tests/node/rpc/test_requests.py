@@ -152,7 +152,12 @@ def test_a_gang_has_a_member_for_each_node():
     "more, why",
     [({"nodes": 0}, "nodes"), ({"nodes": 65}, "nodes"), ({"nodes": 10**7}, "nodes"),
      ({"nodes": 2, "array": "0-3"}, "an array of gangs does not exist"),
-     ({"same_region": True}, "same_region: only a gang")],
+     ({"same_region": True}, "same_region: only a gang"),
+     ({"max_round_trip_us": 20_000}, "max_round_trip_us: a job alone"),
+     ({"max_round_trip_us": 60_000_001, "nodes": 2}, "max_round_trip_us: expected an integer"),
+     ({"spread_regions": True}, "spread_regions: only a gang"),
+     ({"spread_regions": True, "nodes": 2, "same_region": True}, "it contradicts same_region"),
+     ({"spread_regions": True, "nodes": 2, "region": "eu"}, "it contradicts region")],
 )  # fmt: skip
 def test_gangs_that_are_none(more, why):
     request = JobRequest(**(LEAST | more))

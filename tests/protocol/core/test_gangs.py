@@ -17,12 +17,13 @@ from protocol.machines.events import (
 )
 from protocol.machines.requester import award, lease
 from protocol.values.ids import JobId
-from protocol.values.limits import GANG_HOLD_MS, HELD_MS
+from protocol.values.limits import ACCEPT_MS, DISTANCE_MS, GANG_HOLD_MS, HELD_MS, MEASURE_MS
 from protocol.values.reasons import Failure
 from protocol.wire.messages import (
     AwardAccept,
     AwardDecline,
     Ready,
+    RoundTrips,
 )
 from tests.simulated_gang import JOB_MS, Gang, launched
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
@@ -193,6 +194,189 @@ def test_all_members_are_in_the_cheapest_region_that_has_room() -> None:
     (failed,) = (one for one in ann.disk.events[large[0]] if isinstance(one, Failed))
     assert failed.reason is Failure.NO_MATCH
     assert "no known region has enough slots" in failed.why
+
+
+class Measured(Gang):
+    """A gang whose members must be near each other; "far" nodes are far from all others."""
+
+    def __init__(self, nodes: int = 3, providers: int = 4, far: str = "", **terms: int) -> None:
+        super().__init__(nodes, providers, **({"max_round_trip_us": 20_000} | terms))
+        self.asked = 0
+        self.network.round_trip_us = self._measure
+        self.far = set(far.split())
+
+    def _measure(self, one: str, other: str) -> int:
+        self.asked += 1
+        return 83_000 if self.far & {one, other} else 7_000
+
+
+def test_members_near_each_other_run() -> None:
+    gang = Measured()
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert gang.asked == 6, "each of three measured both others"
+    assert len(gang.events(0, Announced)) == 1
+
+
+def test_without_a_limit_nobody_measures() -> None:
+    gang = Measured(max_round_trip_us=0)
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert gang.asked == 0
+
+
+def test_who_is_too_far_from_the_others_is_left_out_of_the_next_call() -> None:
+    gang = Measured(far="p0")
+    gang.run()
+    assert gang.endings() == {Ending.DONE}
+    assert [len(node.launched) for node in gang.providers] == [0, 1, 1, 1]
+    (queued,) = gang.events(0, Queued)
+    assert queued.reason is Failure.TOO_FAR
+    assert "is 83.000 ms; the job wants at most 20 ms (2 pairs are too far)" in queued.why
+    assert not gang.events(0, Retrying), "no attempt has failed"
+    assert len(gang.events(0, Awarded)) == 2, "the second time they are near"
+
+
+def test_one_end_of_a_pair_is_enough_to_be_too_far() -> None:
+    """A member that lies about its distance does not make the other's measurement shorter."""
+    gang = Measured(nodes=2, providers=2, queue_ms=0, retries=0)
+    gang.network.round_trip_us = lambda one, other: 83_000 if one == "p0" else 1
+    gang.run()
+    (failed,) = gang.events(0, Failed)
+    assert failed.reason is Failure.TOO_FAR
+    assert "is 83.000 ms" in failed.why
+
+
+def test_a_pair_that_cannot_be_measured_is_too_far() -> None:
+    gang = Measured(nodes=2, providers=2, queue_ms=0, retries=0)
+    gang.network.round_trip_us = lambda one, other: 0 if one == "p0" else 1
+    gang.run()
+    (failed,) = gang.events(0, Failed)
+    assert failed.reason is Failure.TOO_FAR
+    assert "could not be measured" in failed.why
+
+
+def test_members_on_one_node_have_nothing_to_measure() -> None:
+    network = SimulatedNetwork()
+    network.add("big", provider_policy(cpus=3))
+    ann = network.add("ann")
+    network.meet()
+    network.round_trip_us = lambda one, other: 0
+    members = network.submit_gang(ann, job_spec(nodes=3, max_round_trip_us=1))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert {ann.job(member).ending for member in members} == {Ending.DONE}
+
+
+def test_a_gang_that_nobody_is_near_enough_for_waits_and_tries_again_in_minutes() -> None:
+    gang = Measured(far="p0 p1", queue_ms=3_600_000)
+    gang.network.run(60_000)
+    assert launched(gang.providers) == 0
+    asked = gang.asked
+    gang.network.run(DISTANCE_MS // 2)
+    assert gang.asked == asked, "remembered"
+    assert gang.endings() == {Ending.OPEN}
+    gang.far.clear()
+    gang.run(DISTANCE_MS)
+    assert gang.endings() == {Ending.DONE}
+
+
+def test_a_gang_finds_the_cluster_that_is_large_enough() -> None:
+    """Four clusters; the first nodes, one of each, are the cheapest."""
+    gang = Measured(nodes=4, providers=13, queue_ms=300_000)
+    cluster = {node.name: number % 4 for number, node in enumerate(gang.providers)}
+    gang.network.round_trip_us = lambda one, other: (
+        7_000 if cluster[one] == cluster[other] else 83_000
+    )
+    gang.run(60_000)
+    assert gang.endings() == {Ending.DONE}
+    assert {cluster[node.name] for node in gang.providers if node.launched} == {0}
+
+
+def test_a_member_that_never_says_what_it_measured_is_replaced() -> None:
+    gang = Measured(queue_ms=300_000)
+    silent = gang.providers[0]
+    gang.network.drop = lambda sender, receiver, message: (
+        sender == silent.name and isinstance(message, RoundTrips)
+    )
+    gang.until(Awarded)
+    limit_ms = ACCEPT_MS + MEASURE_MS + 2 * ACCEPT_MS
+    gang.network.run(limit_ms)
+    assert not any(
+        isinstance(state, award.Measuring)
+        for state in gang.ann.core.requester.scheduler.awards.states.values()
+        if state.placement.provider == silent.peer_id
+    )
+    gang.run(300_000)
+    assert gang.endings() == {Ending.DONE}
+    assert launched([silent]) == 0
+
+
+def test_the_capacity_is_held_longer_for_a_measurement_and_then_released() -> None:
+    gang = Measured(providers=3, queue_ms=300_000)
+    gang.network.drop = lambda sender, receiver, message: isinstance(message, RoundTrips)
+    held = lambda: [node for node in gang.providers if node.core.provider.leases]  # noqa: E731
+    assert gang.network.run_until(lambda: len(held()) == 3)
+    gang.network.drop = lambda sender, receiver, message: sender == "ann" or receiver == "ann"
+    assert gang.network.run_until(lambda: not held(), MEASURE_MS + HELD_MS)
+
+
+@pytest.mark.parametrize("node", ["p1", "ann"])
+def test_a_node_that_restarts_while_it_measures_delays_the_gang_at_most(node: str) -> None:
+    gang = Measured(providers=3, queue_ms=300_000)
+    victim = next(one for one in gang.network.nodes.values() if one.name == node)
+    states = gang.ann.core.requester.scheduler.awards.states
+    assert gang.network.run_until(
+        lambda: any(isinstance(state, award.Measuring) for state in states.values())
+    )
+    gang.network.crash(victim)
+    gang.network.run(500)
+    gang.network.restart(victim)
+    gang.run(300_000)
+    assert gang.endings() == {Ending.DONE}
+
+
+PLACES = [("asia", 100), ("asia", 200), ("europe", 500), ("", 50), ("africa", 700), ("asia", 90)]
+
+
+def spread_network(job_ms: int = 2_000) -> tuple[SimulatedNetwork, Node, list[Node]]:
+    """Return nodes of one processor in three regions, and one that states none."""
+    network = SimulatedNetwork(job_ms=job_ms)
+    providers = [
+        network.add(f"p{number}", provider_policy(cpu=cpu, cpus=1, region=region))
+        for number, (region, cpu) in enumerate(PLACES)
+    ]
+    ann = network.add("ann")
+    network.meet()
+    return network, ann, providers
+
+
+def test_each_member_is_in_a_region_of_its_own() -> None:
+    network, ann, providers = spread_network()
+    members = network.submit_gang(ann, job_spec(nodes=3, spread_regions=True))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert {ann.job(member).ending for member in members} == {Ending.DONE}
+    assert [len(node.launched) for node in providers] == [0, 0, 1, 0, 1, 1]
+
+
+def test_fewer_regions_than_members_are_told_at_once() -> None:
+    network, ann, _ = spread_network()
+    large = network.submit_gang(ann, job_spec(nodes=4, spread_regions=True, queue_ms=0))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in large), 10_000)
+    (failed,) = (one for one in ann.disk.events[large[0]] if isinstance(one, Failed))
+    assert failed.reason is Failure.NO_MATCH
+    assert "they are in 3 of the 4 regions that it needs; 1 states no region" in failed.why
+
+
+def test_a_member_that_declines_is_replaced_in_a_region_that_is_left() -> None:
+    network, ann, providers = spread_network()
+    lost = providers[5]
+    network.drop = lambda sender, receiver, message: (
+        sender == lost.name and isinstance(message, AwardAccept | AwardDecline)
+    )
+    members = network.submit_gang(ann, job_spec(nodes=3, spread_regions=True))
+    assert network.run_until(lambda: all(network.ended(ann, member) for member in members))
+    assert [len(node.launched) for node in providers] == [1, 0, 1, 0, 1, 0]
+    assert sum(isinstance(one, Announced) for one in ann.disk.events[members[0]]) == 1
 
 
 def test_a_region_that_is_busy_gives_way_to_the_next() -> None:

@@ -16,7 +16,7 @@ from protocol.machines.inputs import JobCancelled
 from protocol.values.ids import JobId
 from protocol.values.limits import AUCTIONS_MAX, OTHERS_WAIT_MS, STARVING_MS
 from protocol.values.reasons import Failure
-from protocol.wire.messages import AwardAccept, BidCommit, CapacityFree
+from protocol.wire.messages import AwardAccept, CapacityFree
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
 from tests.simulated_node import Node
 
@@ -105,53 +105,6 @@ def test_what_no_node_can_serve_waits_for_one_that_can(queue_ms: int, rate_max: 
     network.add("cleo", provider_policy(cpus=8))
     network.meet()
     assert all_done(network, ann, [job], 10_000), "its record wakes the job"
-
-
-def caps(node: Node) -> list[int]:
-    return [event.rate_max for event in events(node, Announced)]
-
-
-def test_a_job_without_a_price_raises_its_cap_by_steps_and_begins_again_after_a_pause() -> None:
-    network = SimulatedNetwork()
-    ann = network.add("ann")
-    for name, cpu in (("ben", 1_000), ("cleo", 2_000), ("dan", 3_000)):
-        network.add(name, provider_policy(cpu))
-    network.meet()
-    network.drop = lambda sender, receiver, message: isinstance(message, BidCommit)
-    network.submit(ann, job_spec(0))
-    called: list[int] = []
-
-    def note_calls() -> bool:
-        open_calls = ann.core.requester.scheduler.auctions.states.values()
-        rates = [state.auction.call.rate_max for state in open_calls]
-        called.extend(rate for rate in rates if called[-1:] != [rate])
-        return len(called) == 4
-
-    assert network.run_until(note_calls)
-    assert called == [1_000, 2_000, 3_000, 1_000]
-    assert caps(ann) == [1_000, 2_000, 3_000], "that it begins again is no news"
-    first, second, *_ = events(ann, Announced)
-    assert first.why.startswith("the lowest list price of the 3 nodes")
-    assert "nobody bid for less" in second.why
-
-
-def test_nodes_that_are_busy_do_not_raise_a_cap() -> None:
-    network, ann = network_of(4, 4, job_ms=HOUR_MS)
-    for _ in range(2):
-        network.submit(ann, job_spec(20_000, cpus=4))
-    assert network.run_until(lambda: len(events(ann, Running)) == 2)
-    network.submit(ann, job_spec(0))
-    network.run(20_000)
-    assert set(caps(ann)) == {20_000, 1_000}, "the other lists 1,001"
-
-
-def test_a_free_node_that_lists_more_serves_while_the_cheap_one_is_busy() -> None:
-    network, ann = network_of(4, 4, job_ms=HOUR_MS)
-    network.submit(ann, job_spec(4_000, cpus=4))
-    assert network.run_until(lambda: len(events(ann, Running)) == 1)
-    network.submit(ann, job_spec(0))
-    assert network.run_until(lambda: len(events(ann, Running)) == 2)
-    assert caps(ann)[-2:] == [1_000, 1_001]
 
 
 def test_a_job_that_all_have_failed_waits_a_minute_for_another_node() -> None:

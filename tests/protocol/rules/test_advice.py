@@ -132,6 +132,13 @@ def test_a_change_of_gpus_is_enough(
         assert fits(replace(GPU, resources=changed), node.peer, node.record)
 
 
+def test_a_node_without_a_region_could_serve_a_gang_that_is_not_spread() -> None:
+    demand = replace(DEMAND, nodes=2, spread=True)
+    assert changes_of(demand, {"region": ""}) == [("spread_regions", None, 1)]
+    (near,) = advise(demand, listings({"region": ""}), 0, (), None).near
+    assert (near.wanted, near.has) == ("a region", "none")
+
+
 def test_a_node_without_gpus_cannot_serve_with_fewer() -> None:
     assert changes_of(replace(GPU, resources=Resources(gpus=2)), {}) == []
     assert changes_of(DEMAND, {"providing": False}) == []

@@ -178,6 +178,18 @@ def test_any_demand_and_records_are_explained(spec: JobSpec, known: list[Capabil
     assert not known or told.why.startswith(f"{told.eligible} of {told.nodes} known nodes")
 
 
+def test_a_gang_that_is_spread_needs_a_region_for_each_member() -> None:
+    demand = replace(DEMAND, nodes=3, spread=True)
+    known = [replace(RECORD, region=region) for region in ("eu", "eu", "us", "")]
+    found = explained(demand, known)
+    assert (found.eligible, found.slots) == (3, 2)
+    assert found.why == (
+        "3 of 4 known nodes can serve this job: they are in 2 of the 3 regions that it needs;"
+        " 1 states no region"
+    )
+    assert explained(demand, [*known, replace(RECORD, region="asia")]).slots == 3
+
+
 def test_refusals_are_counted_by_reason() -> None:
     told = sentence_of_refusals([Refusal.BUSY, 99, Refusal.BUSY])
     assert told == "2 refused: busy with other jobs; 1 refused: reason 99"

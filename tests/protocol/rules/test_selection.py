@@ -157,6 +157,68 @@ def rates(asks: Sequence[int], **more: int) -> list[int]:
     return [rate for each in sale(ones(asks), **more).values() for rate in each]
 
 
+SPREAD = st.lists(
+    st.tuples(st.integers(0, 120), st.integers(0, 3)), min_size=1, max_size=len(SIGNERS)
+)
+"""Asks, each with the number of a region; region 0 is none."""
+
+
+def spread_sale(bids: Sequence[tuple[int, int]], slots: int, shift: int = 0) -> dict[PeerId, int]:
+    """Return what the winners are paid when each slot is in a region of its own."""
+    call = replace(CALL, slots=slots, gang=slots > 1, spread=True)
+    placed = [
+        replace(offer, bid=replace(offer.bid, region=f"r{region}" if region else ""))
+        for offer, (_, region) in zip(offers([(ask, 2) for ask, _ in bids]), bids, strict=True)
+    ]
+    ranking = rank(call, TIE_BREAK, placed)
+    won = {share.peer: share.slots for share in shares_of(call, ranking)}
+    assert set(won.values()) <= {1}
+    return {
+        offer.peer: price_of(call, ranking, won, (offer, 0), shift).rate
+        for offer in ranking if offer.peer in won
+    }  # fmt: skip
+
+
+@given(SPREAD, st.integers(1, 4), SHIFTS)
+def test_the_cheapest_of_the_cheapest_regions_win(
+    bids: list[tuple[int, int]], slots: int, shift: int
+) -> None:
+    lowest: dict[int, int] = {}
+    for ask, region in bids:
+        if region and ask <= CALL.rate_max:
+            lowest[region] = min(ask, lowest.get(region, ask))
+    bid_of = {signer.peer_id: each for signer, each in zip(SIGNERS, bids, strict=False)}
+    sold = spread_sale(bids, slots, shift)
+    asks = sorted(bid_of[peer][0] for peer in sold)
+    wanted = sorted(lowest.values())[:slots]
+    assert asks == (wanted if slots == 1 or len(wanted) == slots else [])
+    assert len({bid_of[peer][1] for peer in sold}) == len(sold), "no region twice"
+    assert all(bid_of[peer][0] <= rate <= CALL.rate_max for peer, rate in sold.items())
+
+
+@given(SPREAD, st.integers(1, 3), st.integers(0, len(SIGNERS) - 1), st.integers(0, 130))
+def test_no_lie_pays_when_slots_are_spread(
+    bids: list[tuple[int, int]], slots: int, place: int, lie: int
+) -> None:
+    """Without a lie about its region: that is public in its record."""
+    place %= len(bids)
+    own, (cost, region) = SIGNERS[place].peer_id, bids[place]
+    lied = [*bids[:place], (lie, region), *bids[place + 1:]]  # fmt: skip
+    honest = spread_sale(bids, slots).get(own, cost) - cost
+    assert spread_sale(lied, slots).get(own, cost) - cost <= honest
+    assert honest >= 0
+
+
+def test_prices_of_slots_in_several_regions() -> None:
+    first, second, third, fourth = (signer.peer_id for signer in SIGNERS[:4])
+    bids = [(10, 1), (20, 1), (30, 2), (70, 2)]
+    assert spread_sale(bids, 2) == {first: 20, third: 70}, "each displaces one of its region"
+    assert spread_sale([*bids, (40, 3)], 2) == {first: 20, third: 40}, "or one of another region"
+    assert spread_sale(bids, 3) == {}
+    assert spread_sale([(10, 1), (20, 0)], 2) == {}, "a bid without a region does not count"
+    assert {second, fourth}.isdisjoint(spread_sale([*bids, (90, 3)], 3))
+
+
 def test_prices_of_a_small_auction() -> None:
     assert rates([30, 50, 70]) == [50]
     assert rates([30, 50, 70], shift=1) == [70]

@@ -193,6 +193,26 @@ def test_a_gang_wins_all_its_slots_or_none() -> None:
     assert [loss_fault(unsold.bid(number), unsold.outcome.message) for number in (1, 2)] == ["", ""]
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.integers(1, 3)), min_size=2, max_size=6), st.data()
+)
+def test_nobody_finds_a_fault_when_slots_are_spread(
+    bids: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    regions = data.draw(st.lists(st.sampled_from("abc"), min_size=len(bids), max_size=len(bids)))
+    auction = SignedAuction(bids, slots=2, gang=True, regions=regions)
+    for bid, award in auction.awards():
+        assert award_fault(bid, award.message, NETWORK) == ""
+    for number in range(1, len(bids) + 1):
+        assert loss_fault(auction.bid(number), auction.outcome.message) == ""
+
+
+def test_a_bidder_wins_one_slot_of_those_that_are_spread() -> None:
+    spread = SignedAuction([(30, 2), (50, 1)], slots=2, gang=True, regions=["eu", "us"])
+    found = fault_of(spread, {"winners": (Winner(SIGNERS[1].peer_id, 2),)})
+    assert found.startswith("the outcome sells several slots of one bidder")
+
+
 @pytest.mark.parametrize("signer, message", [
     (SIGNERS[3], THREE.outcome.message), (REQUESTER, Start(bytes(32), 0)),
 ])  # fmt: skip

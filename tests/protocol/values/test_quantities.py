@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.values.quantities import mib_of, ms_of
+from protocol.values.quantities import mib_of, ms_of, us_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,17 @@ def test_what_is_no_size(text):
 def test_what_is_no_duration(text):
     with pytest.raises(ValueError, match="is not a"):
         ms_of(text)
+
+
+@pytest.mark.parametrize(
+    "text,us",
+    [("20", 20_000), ("20ms", 20_000), ("1.5 ms", 1_500), ("500us", 500), ("0.1s", 100_000)],
+)
+def test_round_trips(text, us):
+    assert us_of(text) == us
+
+
+@pytest.mark.parametrize("text", ["", "20m", "far", "0.1us", "-5ms", "1h"])
+def test_what_is_no_round_trip(text):
+    with pytest.raises(ValueError, match="is not a"):
+        us_of(text)

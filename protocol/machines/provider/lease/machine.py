@@ -11,6 +11,7 @@ from protocol.machines.context import Context
 from protocol.machines.effects import (
     Drop,
     Kill,
+    MeasureRoundTrips,
     Prepare,
     Send,
 )
@@ -21,6 +22,7 @@ from protocol.machines.inputs import (
     FetchProgressed,
     Prepared,
     PrepareFailed,
+    RoundTripsMeasured,
     StopRequested,
 )
 from protocol.machines.provider.lease.billing import bill, promised, settle_of
@@ -48,10 +50,12 @@ from protocol.machines.table import NOTHING, no_later
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
+    ACCEPT_MS,
     DEPLOY_WAIT_MS,
     GANG_WAIT_MS,
     HEARTBEAT_MS,
     HELD_MS,
+    MEASURE_MS,
     PREPARE_MS,
     RETAIN_MS,
     SETTLEMENT_MS,
@@ -73,6 +77,8 @@ from protocol.wire.messages import (
     Ready,
     Receipt,
     Released,
+    RoundTripQuery,
+    RoundTrips,
     Voucher,
 )
 
@@ -82,6 +88,25 @@ def hold_award(hold: Hold, award: ContentId, hold_ms: int, context: Context) -> 
     accept = context.signer.sign(AwardAccept(hold.lease_id, award))
     state = Held(hold, context.now_ms + min(hold_ms, HELD_MS), accept.content_id)
     return state, (save(state), Send(hold.requester, accept.envelope, state.deadline_ms))
+
+
+def measure(state: Held, event: Signed[RoundTripQuery], context: Context) -> Step:
+    """Hold the capacity a little longer, once, and measure how far the others of the gang are."""
+    if state.others:
+        return state, NOTHING
+    asked = replace(state, others=event.message.others, deadline_ms=context.now_ms + MEASURING_MS)
+    return asked, (save(asked), _measurement(asked, context))
+
+
+def _measurement(state: Held, context: Context) -> MeasureRoundTrips:
+    return MeasureRoundTrips(state.hold.lease_id, state.others, context.now_ms + MEASURE_MS)
+
+
+def say_measured(state: Held, event: RoundTripsMeasured, context: Context) -> Step:
+    """Tell the requester how far the others of the gang are."""
+    hold = state.hold
+    said = context.signer.sign(RoundTrips(hold.lease_id, event.round_trips_us))
+    return state, (Send(hold.requester, said.envelope, state.deadline_ms),)
 
 
 def activate(state: Held, event: Signed[LeaseConfirm], context: Context) -> Step:
@@ -235,6 +260,8 @@ def _expire(hold: Hold, context: Context) -> Step:
     return release(hold, Release.EXPIRED, "the requester fell silent", context)
 
 
+MEASURING_MS: Final = MEASURE_MS + 2 * ACCEPT_MS
+"""How long capacity is held for a gang whose providers measure, from the query on."""
 LONGEST_MS: Final[Mapping[type, int]] = {
     Held: HELD_MS, Active: DEPLOY_WAIT_MS, Settling: RETAIN_MS,
 }  # fmt: skip
@@ -244,6 +271,9 @@ LONGEST_MS: Final[Mapping[type, int]] = {
 def resume(state: State, context: Context) -> Step:
     """Resume a lease after a restart; take over a container that still runs."""
     match state:
+        case Held(others=others) if others:
+            held: Held = no_later(state, MEASURING_MS, context)
+            return held, (_measurement(held, context),)
         case Preparing(hold, _, _, workload):
             anew = replace(
                 no_later(state, HEARTBEAT_MS, context), fetched=0, fetched_ms=context.now_ms,

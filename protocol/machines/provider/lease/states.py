@@ -37,6 +37,9 @@ class Held:
     hold: Hold
     deadline_ms: int
     accept: ContentId
+    others: tuple[PeerId, ...] = ()
+    """The other providers of a gang, once the requester asks how far they are. Older snapshots lack
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from protocol.machines.inputs import (
     PauseDenied,
     Prepared,
     PrepareFailed,
+    RoundTripsMeasured,
     SlotFreed,
     StateHeard,
     StopRequested,
@@ -39,9 +40,11 @@ from protocol.machines.provider.lease.machine import (
     give_up_settling,
     give_up_stopping,
     keep_voucher,
+    measure,
     note_progress,
     prepare,
     release_unstarted,
+    say_measured,
     say_stopped,
     settle,
     stop,
@@ -78,11 +81,14 @@ from protocol.wire.messages import (
     LeaseConfirm,
     LeaseRelease,
     Receipt,
+    RoundTripQuery,
     Start,
     Voucher,
 )
 
 TRANSITIONS: Final[Transitions] = {
+    (Held, RoundTripQuery): measure,
+    (Held, RoundTripsMeasured): say_measured,
     (Held, LeaseConfirm): activate,
     (Held, LeaseRelease): release_unstarted,
     (Held, SlotFreed): take_over,
@@ -136,8 +142,9 @@ INPUTS: Final = (
     LeaseConfirm, Deploy, Start, Voucher, LeaseRelease, Receipt, Prepared, PrepareFailed,
     FetchProgressed, ContainerStarted, ContainerExtended, ContainerExited, ContainerFailed,
     PauseDenied, CheckpointTaken, CheckpointAck, StateHeard, DeadlineReached, StopRequested,
-    SlotFreed,
+    SlotFreed, RoundTripQuery, RoundTripsMeasured,
 )  # fmt: skip
+CONFIRMED: Final = frozenset({Active, Preparing, Waiting, Serving, Leaving, Stopping, Settling})
 IGNORED: Final[Groups] = {
     "late or repeated: the lease has moved on": (
         pairs({Active}, {LeaseConfirm})
@@ -147,7 +154,9 @@ IGNORED: Final[Groups] = {
         | pairs({Leaving}, {LeaseConfirm, Deploy, Start})
         | pairs({Stopping}, {CheckpointAck})
         | pairs({Settling}, {LeaseConfirm, Deploy, Start, LeaseRelease, CheckpointAck})
+        | pairs(CONFIRMED, {RoundTripQuery})
     ),
+    "measured twice, because the node restarted meanwhile": pairs(CONFIRMED, {RoundTripsMeasured}),
     "a late word of the sandbox: the container is told to stop, or is gone": (
         pairs({Leaving}, {ContainerStarted, ContainerExtended})
         | pairs({Stopping}, {ContainerStarted, ContainerExtended, CheckpointTaken})

@@ -23,11 +23,13 @@ from protocol.machines.requester.auction.states import (
 from protocol.rules.matching import sentence_of_refusals
 from protocol.rules.selection import (
     Offer,
+    is_open,
     losers,
     losing_score,
     price_of,
     rank,
     rate_at,
+    regions_of,
     shares_of,
 )
 from protocol.values.ids import ContentId, PeerId
@@ -55,8 +57,8 @@ def decide(state: Opening, context: Context) -> Step:
     )
     won = {share.peer: share.slots for share in shares}
     sold = tuple(
-        _slot(decided, offer, unit, won) for offer in ranking[: len(shares)]
-        for unit in range(won[offer.peer])
+        _slot(decided, offer, unit, won) for offer in ranking
+        for unit in range(won.get(offer.peer, 0))
     )  # fmt: skip
     rate = sold[0].price.rate if sold else 0
     losing = losing_score(ranking, won)
@@ -82,10 +84,12 @@ def replacement(
     """
     without = replace(state, failed=(*state.failed, failed))
     sold = Counter(slot.provider for slot in state.sold)
+    alive = [offer for offer in state.offers if offer.peer not in without.failed]
+    regions = regions_of(alive, sold)
     left = [
         offer
-        for offer in state.offers
-        if offer.peer not in without.failed and offer.bid.slots > sold[offer.peer]
+        for offer in alive
+        if offer.bid.slots > sold[offer.peer] and is_open(state.auction.call, offer, regions)
     ]
     if not left or len(without.failed) >= FALLBACKS_MAX:
         return without, None
@@ -121,11 +125,11 @@ def _slot(state: Decided, offer: Offer, unit: int, sold: Mapping[PeerId, int]) -
     alive = [offer for offer in state.offers if offer.peer not in state.failed]
     shift = min(state.unopened + passed, call.shift_cap)
     price = price_of(call, alive, sold, (offer, unit), shift)
-    best = next(iter(losers(alive, sold, offer)), None)
+    best = next(iter(losers(call, alive, sold, offer)), None)
     return SoldSlot(
         state.auction.call_id, offer.peer, offer.bid.ask, offer.bid.voucher_ms, unit, price,
         rate_at(best.score, offer.weight, call) if best else call.rate_max, shift, passed,
-        offer.reveal_id,
+        offer.reveal_id, region=offer.bid.region,
     )  # fmt: skip
 
 
@@ -150,8 +154,13 @@ def _lose_unsold(state: Opening) -> Lost:
     if not count:
         return lose_without_bids(auction, state.refused)
     call = auction.call
-    offered = sum(o.bid.slots for o in state.offers if o.bid.ask <= call.rate_max)
-    if call.gang and offered:
+    payable = [o.bid for o in state.offers if o.bid.ask <= call.rate_max]
+    if call.spread and payable:
+        regions = len({bid.region for bid in payable})
+        why = f"bids came from {regions} of the {call.slots} regions that it needs"
+        return Lost(auction, Failure.NO_BIDS, why, state.refused)
+    if call.gang and payable:
+        offered = sum(bid.slots for bid in payable)
         why = f"{offered} of the {call.slots} slots that it needs at once were offered"
         return Lost(auction, Failure.NO_BIDS, why, state.refused)
     who = f"all {count} bids ask" if count > 1 else "the only bid asks"

@@ -92,6 +92,8 @@ class SoldSlot:
     """The number of slots sold before it that were not taken."""
     bid: ContentId
     """The content id of the reveal that won it."""
+    region: str = ""
+    """Where it is, if the call spreads its slots over regions."""
     binding: bool = True
     """Whether the provider has promised to take its next award."""
     after: LeaseId = NO_LEASE

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from protocol.core.jobs import Job
-from protocol.machines.inputs import JobCancelled, MembersHeld
+from protocol.machines.inputs import JobCancelled, MembersFar, MembersHeld, MembersNear
 from protocol.machines.requester import award
 from protocol.machines.requester.auction import Decided
 from protocol.machines.requester.auction.deciding import decide
 from protocol.rules.standing import BROKEN, DECLINED
 from protocol.values.ids import JobId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS
+from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS, MEASURE_MS
 from protocol.values.reasons import Release
 from protocol.wire.messages import (
     Award,
@@ -26,6 +26,8 @@ from protocol.wire.messages import (
     LeaseActive,
     LeaseConfirm,
     LeaseRelease,
+    RoundTripQuery,
+    RoundTrips,
 )
 from tests.driven import START_MS, Driven, signed_by
 from tests.protocol.machines.requester.auction.test_deciding import CONTEXT, opening
@@ -41,12 +43,20 @@ class AwardMachine(Driven):
 
     table = award.TRANSITIONS
     union = award.State
-    written_first = (Award, LeaseConfirm)
+    written_first = (Award, RoundTripQuery, LeaseConfirm)
 
-    @initialize(ahead=st.integers(0, 1), binding=st.booleans(), gang=st.booleans())
-    def begin_award(self, ahead: int = 0, binding: bool = True, gang: bool = False) -> None:
+    @initialize(
+        ahead=st.integers(0, 1), binding=st.booleans(), gang=st.booleans(),
+        limit_us=st.sampled_from([0, 20_000]),
+    )  # fmt: skip
+    def begin_award(
+        self, ahead: int = 0, binding: bool = True, gang: bool = False, limit_us: int = 0
+    ) -> None:
         decided, _ = decide(opening(10, 20, 30), CONTEXT)
         assert isinstance(decided, Decided)
+        if gang and limit_us:
+            call = replace(decided.auction.call, max_round_trip_us=limit_us)
+            decided = replace(decided, auction=replace(decided.auction, call=call))
         self.binding, self.gang, self.may_start = binding, gang, False
         slot = replace(decided.sold[0], binding=binding)
         place = (JOB.job_id, JOB.attempt)
@@ -77,8 +87,26 @@ class AwardMachine(Driven):
     def all_are_held(self) -> None:
         peers = (SIGNERS[PROVIDER].peer_id, SIGNERS[STRANGER].peer_id)
         self.take(MembersHeld(self.state.placement.lease_id, peers))
-        assert isinstance(self.state, award.Confirming)
+        has_limit = self.state.placement.max_round_trip_us > 0
+        assert isinstance(self.state, award.Measuring if has_limit else award.Confirming)
         assert self.state.placement.members == peers
+
+    @precondition(lambda self: isinstance(self.state, award.Measuring))
+    @rule(honest=st.booleans(), count=st.integers(1, 2), took_us=st.integers(0, 50_000))
+    def measures(self, honest: bool = True, count: int = 1, took_us: int = 7_000) -> None:
+        before = self.state
+        said = RoundTrips(before.placement.lease_id, (took_us,) * count)
+        self.take(signed_by(PROVIDER if honest else STRANGER, said))
+        is_news = honest and count == 1 and not before.round_trips_us
+        assert (self.state is not before) == is_news
+        assert not is_news or self.state.round_trips_us == (took_us,)
+
+    @precondition(lambda self: getattr(self.state, "round_trips_us", ()))
+    @rule(near=st.booleans())
+    def all_have_measured(self, near: bool = True) -> None:
+        lease_id = self.state.placement.lease_id
+        self.take(MembersNear(lease_id) if near else MembersFar(lease_id, "far"))
+        assert isinstance(self.state, award.Confirming if near else award.Missed)
 
     @rule(honest=st.booleans(), award=st.booleans())
     def declines(self, honest: bool, award: bool) -> None:
@@ -166,6 +194,61 @@ def test_a_member_of_a_gang_is_confirmed_with_all_others() -> None:
     machine.all_are_held()
     machine.activates(honest=True, contract=True)
     assert isinstance(machine.state, award.Won)
+
+
+def measuring() -> AwardMachine:
+    """Return the award of a member of a gang whose provider was asked how far the others are."""
+    machine = AwardMachine()
+    machine.begin_award(gang=True, limit_us=20_000)
+    machine.accepts(honest=True, award=True)
+    machine.all_are_held()
+    (query,) = machine.sent_of(RoundTripQuery)
+    assert query.others == (SIGNERS[STRANGER].peer_id,)
+    assert not machine.sent_of(LeaseConfirm)
+    return machine
+
+
+def test_a_member_of_a_gang_is_confirmed_when_all_have_measured_and_are_near() -> None:
+    machine = measuring()
+    assert machine.state.deadline_ms == machine.now_ms + MEASURE_MS + ACCEPT_MS
+    machine.measures()
+    assert not machine.sent_of(LeaseConfirm)
+    machine.all_have_measured()
+    machine.activates(honest=True, contract=True)
+    assert isinstance(machine.state, award.Won)
+
+
+def test_a_member_that_is_too_far_is_released_without_fault() -> None:
+    machine = measuring()
+    machine.measures()
+    machine.all_have_measured(near=False)
+    assert machine.state == award.Missed(machine.state.placement, is_final=True, far="far")
+    (release,) = machine.sent_of(LeaseRelease)
+    assert release.reason == Release.FENCED
+
+
+def test_only_who_does_not_say_what_it_measured_has_broken_its_promise() -> None:
+    silent, other = measuring(), measuring()
+    other.measures()
+    assert other.state.deadline_ms > silent.state.deadline_ms, "the silent one ends the gang"
+    for machine, fault in ((silent, BROKEN), (other, 0)):
+        machine.deadline_is_reached(0)
+        assert machine.state == award.Missed(machine.state.placement, fault, is_final=True)
+
+
+def test_a_provider_whose_hold_ends_while_it_measures_is_not_at_fault() -> None:
+    machine = measuring()
+    machine.gives_back(honest=True)
+    assert machine.state == award.Missed(machine.state.placement, is_final=True)
+
+
+def test_a_gang_on_one_node_has_nothing_to_measure() -> None:
+    machine = AwardMachine()
+    machine.begin_award(gang=True, limit_us=20_000)
+    machine.accepts(honest=True, award=True)
+    peers = (SIGNERS[PROVIDER].peer_id,) * 2
+    machine.take(MembersHeld(machine.state.placement.lease_id, peers))
+    assert isinstance(machine.state, award.Confirming)
 
 
 def test_a_hold_for_a_gang_that_is_not_complete_is_given_back() -> None:

@@ -7,12 +7,21 @@ import msgpack
 import pytest
 from hypothesis import settings
 
-from protocol.machines.effects import Drop, Kill, Settle
+from protocol.machines.effects import Drop, Kill, MeasureRoundTrips, Settle
+from protocol.machines.inputs import RoundTripsMeasured
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease import Ended, Serving, Settling, Waiting
-from protocol.values.limits import HEARTBEAT_MS, PREPARE_MS, STALL_MS, SUCCESSOR_MS
+from protocol.values.limits import (
+    ACCEPT_MS,
+    HEARTBEAT_MS,
+    HELD_MS,
+    MEASURE_MS,
+    PREPARE_MS,
+    STALL_MS,
+    SUCCESSOR_MS,
+)
 from protocol.values.reasons import Release
-from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released
+from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released, RoundTrips
 from protocol.wire.snapshot import from_snapshot, to_snapshot
 from tests.driven_provider_lease import (
     ATTEMPT,
@@ -36,6 +45,36 @@ def test_the_undisturbed_way() -> None:
     assert states == [*way, Settling]
     assert not after(4).state.started
     assert after(5).state.started
+
+
+def test_a_hold_is_a_little_longer_once_while_it_measures() -> None:
+    machine = after(0)
+    machine.time_passes(HELD_MS - 1)
+    machine.asked_for_round_trips()
+    until_ms = machine.now_ms + MEASURE_MS + 2 * ACCEPT_MS
+    assert machine.state.deadline_ms == until_ms
+    (wanted,) = machine.effects_of(MeasureRoundTrips)
+    assert isinstance(wanted, MeasureRoundTrips)
+    assert (wanted.peers, wanted.until_ms) == (machine.state.others, machine.now_ms + MEASURE_MS)
+    machine.time_passes(1_000)
+    machine.asked_for_round_trips()
+    assert machine.state.deadline_ms == until_ms
+    machine.round_trips_are_measured(12_345)
+    (said,) = machine.sent_of(RoundTrips)
+    assert said.round_trips_us == (12_345, 12_345)
+    machine.confirmed(True)
+    assert isinstance(machine.state, lease.Active)
+
+
+def test_a_node_that_restarts_measures_again() -> None:
+    machine = after(0)
+    machine.asked_for_round_trips()
+    state, effects = lease.resume(machine.state, machine.context)
+    assert state == machine.state
+    assert effects == tuple(machine.effects_of(MeasureRoundTrips))
+    machine.state, _ = lease.resume(after(1).state, machine.context)
+    machine.take(RoundTripsMeasured(LEASE, (1, 2)))
+    assert isinstance(machine.state, lease.Active), "confirmed by an answer before the restart"
 
 
 def test_a_wrong_message_changes_nothing() -> None:
