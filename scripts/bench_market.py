@@ -34,7 +34,7 @@ def bench_market(jobs: int, seconds: float, sandbox: str, *, peers: bool) -> dic
             network.add(f"provider-{number}", settings)
         network.wait_acquainted()
         image = requester.api.post("/images/base", timeout_s=120)["digest"]
-        _run(requester, image, 2 * SLOTS, 1.0)  # Now every provider has the image.
+        run_array(requester, image, 2 * SLOTS, 1.0)  # Now every provider has the image.
         found = _measure(network, image, jobs, seconds)
         load["end"] = os.getloadavg()[0]
     found["peers"] = bench_peers(jobs, seconds, PROVIDERS, CPUS) if peers else {}
@@ -48,7 +48,7 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
     requester, *providers = network.nodes
     before = [_cpu(node) for node in network.nodes]
     carried = [_traffic(node) for node in network.nodes]
-    array, memory = _run(requester, image, jobs, seconds)
+    array, memory = run_array(requester, image, jobs, seconds)
     spent = [tuple(1000 * (now - was) / jobs for now, was in zip(_cpu(node), then, strict=True))
              for node, then in zip(network.nodes, before, strict=True)]  # fmt: skip
     exchanged = [_grown(node, then) for node, then in zip(network.nodes, carried, strict=True)]
@@ -78,7 +78,9 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
     }
 
 
-def _run(requester: NodeProcess, image: str, jobs: int, seconds: float) -> tuple[str, list[float]]:
+def run_array(
+    requester: NodeProcess, image: str, jobs: int, seconds: float
+) -> tuple[str, list[float]]:
     """Submit an array and wait for its end; return its id, and the memory over time, in MiB."""
     body = {"image": image, "command": ["sleep", f"{seconds:g}"], "max_price": "1.0",
             "memory_mib": 64, "array": f"0-{jobs - 1}"}  # fmt: skip

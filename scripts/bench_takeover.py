@@ -11,6 +11,7 @@ import time
 from typing import Any, Final
 
 from scripts.bench_figures import spread
+from scripts.bench_market import run_array
 from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet
 
 PROVIDERS: Final = 4
@@ -33,6 +34,7 @@ def bench_takeover(rounds: int) -> dict[str, Any]:
             network.add(f"provider-{number}", settings)
         network.wait_acquainted()
         image = requester.api.post("/images/base", timeout_s=120)["digest"]
+        run_array(requester, image, 4 * PROVIDERS, 1.0)  # Now every provider has the image.
         found = {}
         for kind, accident in ACCIDENTS.items():
             runs = [_measure(network, image, accident) for _ in range(rounds)]

@@ -68,6 +68,11 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     return click.option(flag, field, type=Size(), help=text)
 
 
+def _flag(name: str, text: str) -> Callable[[Any], Any]:
+    """Return an option without a value."""
+    return click.option(name, is_flag=True, default=None, help=text)
+
+
 @click.command("run")
 @click.argument("image")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -164,11 +169,9 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     type=Duration(),
     help="How often it is taken if it has changed, 5s to 1d; default 1m.",
 )
-@click.option(
+@_flag(
     "--hard-limits",
-    is_flag=True,
-    default=None,
-    help="Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",
+    "Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",
 )
 @click.option(
     "--input",
@@ -192,18 +195,8 @@ def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
     help="Run a gang: N members at the same time, each with these resources, or none. Each finds"
     " its MUTIRAO_RANK and all MUTIRAO_MEMBERS.",
 )
-@click.option(
-    "--same-region",
-    is_flag=True,
-    default=None,
-    help="With --nodes: all members in one region, the cheapest that has room.",
-)
-@click.option(
-    "--spread-regions",
-    is_flag=True,
-    default=None,
-    help="With --nodes: each member in a region of its own.",
-)
+@_flag("--same-region", "With --nodes: all members in one region, the cheapest that has room.")
+@_flag("--spread-regions", "With --nodes: each member in a region of its own.")
 @click.option(
     "--max-round-trip",
     "max_round_trip_us",

@@ -117,14 +117,19 @@ class Distances:
     def _far_pairs(self, limit_us: int) -> Iterator[Pair]:
         """Yield the pairs that measured a long round trip, and those that would."""
         for (one, other), distance in self._known.items():
-            if not distance.is_over(limit_us):
-                continue
-            yield one, other
-            for end, third in ((one, other), (other, one)):
-                for peer, to_peer in self._from[third].items():
-                    is_beyond = distance.beyond_us(to_peer) > limit_us
-                    if peer != end and is_beyond and _pair(end, peer) not in self._known:
-                        yield end, peer
+            if distance.is_over(limit_us):
+                yield one, other
+                for end, third in ((one, other), (other, one)):
+                    near = self._near(third, distance, limit_us)
+                    yield from ((end, peer) for peer in near if self._is_unmeasured(end, peer))
+
+    def _near(self, third: PeerId, distance: _Distance, limit_us: int) -> Iterator[PeerId]:
+        """Yield peers so near to a third one that they are too far from who is so far from it."""
+        measured = self._from[third].items()
+        return (peer for peer, each in measured if distance.beyond_us(each) > limit_us)
+
+    def _is_unmeasured(self, one: PeerId, other: PeerId) -> bool:
+        return one != other and _pair(one, other) not in self._known
 
     def _remember(self, pair: Pair, distance: _Distance) -> None:
         if pair in self._known:

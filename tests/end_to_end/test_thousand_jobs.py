@@ -1,6 +1,6 @@
 """A thousand small jobs in one call: all end well, each runs once and is delivered once.
 
-Spec: specs/arrays.md, specs/queue.md. About 50 s on two processors that have nothing else to do.
+Spec: specs/arrays.md, specs/queue.md. Measured: 1 min 50 s on two busy processors.
 """
 
 import re

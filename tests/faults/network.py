@@ -138,6 +138,8 @@ class FaultyNetwork(SimulatedNetwork):
         """Add a line to the trace."""
         self.history.facts.append(Noted(self.now_ms, line))
 
+    _say = say
+
     # Views of a run.
 
     def states(self, node: Node, table: str) -> list[Any]:
@@ -239,12 +241,10 @@ class FaultyNetwork(SimulatedNetwork):
 
     def _measure(self, node: Node, other: Node) -> int:
         """Return a round trip in microseconds."""
-        there = self._reaches(node, other)
-        return self.round_trip_us(node.name, other.name) if there else NOT_MEASURED
+        took_us = self.round_trip_us(node.name, other.name)
+        return took_us if self._reaches(node, other) else NOT_MEASURED
 
-    def _fetch(
-        self, provider: PeerId, lease_id: LeaseId
-    ) -> inputs.OutputsFetched | inputs.OutputsLost:
+    def _fetch(self, provider: PeerId, lease_id: LeaseId) -> inputs.Input:
         if ("provider-lease", lease_id) in self.durable[provider]:
             return inputs.OutputsFetched(lease_id)
         return inputs.OutputsLost(lease_id, "the provider has dropped them")
@@ -255,11 +255,8 @@ class FaultyNetwork(SimulatedNetwork):
         if self._reaches(node, other):
             self._later(TRANSFER_MS, node, result())
         elif peer not in self.dead:
-            generation = node.generation
-            again = lambda: self._transfer(node, peer, result)  # noqa: E731 (it is one action)
-            self.after(
-                RETRY_TRANSFER_MS, lambda: again() if node.generation == generation else None
-            )
+            now, again = node.generation, lambda: self._transfer(node, peer, result)
+            self.after(RETRY_TRANSFER_MS, lambda: node.generation == now and again())
 
     def _launch(self, node: Node, launch: effects.Launch) -> None:
         lease_id = launch.lease_id
@@ -383,9 +380,6 @@ class FaultyNetwork(SimulatedNetwork):
         return self._opened[envelope]
 
     # Time.
-
-    def _say(self, line: str) -> None:
-        self.say(line)
 
     def _is_frozen(self, node: Node) -> bool:
         return self._thaw_ms.get(node.peer_id, 0) > self.now_ms
