@@ -379,8 +379,6 @@ class FaultyNetwork(SimulatedNetwork):
     def _open(self, sender: Node, envelope: bytes, carrier: Carrier) -> Signed[Any]:
         return self._opened[envelope]
 
-    # Time.
-
     def _is_frozen(self, node: Node) -> bool:
         return self._thaw_ms.get(node.peer_id, 0) > self.now_ms
 
