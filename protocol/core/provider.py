@@ -88,6 +88,8 @@ class Provider:
 
         A late copy of an award, or of a call and its award, makes no second lease.
         """
+        self._recovered_ms = 0
+        """When this node has started: it does not know to which earlier calls it had answered."""
         self._hints = CapacityHints()
         self._calls = CallLimits()
 
@@ -107,6 +109,7 @@ class Provider:
 
     def recover(self, states: Iterable[lease.State], context: Context) -> list[Effect]:
         """Continue the saved leases."""
+        self._recovered_ms = context.now_ms
         effects: list[Effect] = []
         for state in states:
             resumed, following = lease.resume(state, context)
@@ -185,6 +188,8 @@ class Provider:
         call_id, own = CallId(event.content_id), context.signer.peer_id
         full = len(self.biddings) - len(self._standing_by) >= BIDDINGS_MAX
         if event.signer == own or full or call_id in self.biddings or call_id in self._awards:
+            return []
+        if event.message.issued_ms < self._recovered_ms:
             return []
         if not is_drawn(call_id, own, event.message.lottery):
             return []

@@ -138,6 +138,14 @@ def test_a_call_that_our_record_rules_out_gets_no_answer(
     assert fresh().hear(called, replace(CONTEXT, policy=policy)) == []
 
 
+def test_a_node_that_has_started_answers_no_call_from_before() -> None:
+    """It may have bid, won and run the job: late copies of all messages would repeat it."""
+    provider = fresh()
+    provider.recover((), later(10))
+    assert provider.hear(call(issued_ms=START_MS + 9), later(20)) == []
+    assert provider.hear(call(issued_ms=START_MS + 10), later(20))
+
+
 def test_whom_we_answer_we_can_reach() -> None:
     told = ("/ip4/192.0.2.1/tcp/1",)
     learnt = [effect for effect in fresh().hear(call(addresses=told), CONTEXT)
