@@ -51,8 +51,9 @@ REVEAL_MS: Final = 900
 """How long providers may open their bids, unless all are open."""
 WINDOW_MS_MAX: Final = 5_000
 """No window of a call may be longer."""
-WIDE_MS: Final = 10 * 60_000
-"""Windows that were widened for slow answers are as usual again after this."""
+WIDE_MS: Final = 24 * 3_600_000
+"""Windows that were widened for slow answers are as usual again after this: a provider whose bid
+came too late counts an abort, and some in a day are too many."""
 SILENT_MS: Final = 10 * 60_000
 """A peer that left a call unanswered is not waited for in this time, unless it is punctual."""
 BIDS_MAX: Final = 64
