@@ -41,12 +41,13 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 @pytest.fixture
 def commits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the transactions that write."""
+    """Count the transactions that have written."""
     seen, write = [], journal._database.write
 
     async def counted(unit: Any) -> Any:
+        result = await write(unit)
         seen.append(1)
-        return await write(unit)
+        return result
 
     monkeypatch.setattr(journal._database, "write", counted)
     return seen
