@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from node.provider import bid_log
 from node.provider.bid_log import BidLog
 from node.storage import journal as module
 from node.storage.journal import Commit, Journal, NewMessage, open_journal
@@ -75,8 +76,9 @@ async def test_notes_share_the_commit_of_others(journal: Journal, commits: list[
 
 
 async def test_notes_that_no_commit_writes_are_written_together(
-    journal: Journal, commits: list[int], autojump_clock: trio.testing.MockClock
+    journal: Journal, commits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bid_log, "WRITE_S", 0.01)
     log = BidLog(journal)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.run)
