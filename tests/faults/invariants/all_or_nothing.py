@@ -37,13 +37,14 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
 
 
 def _note(step: Committed, network: FaultyNetwork, ready: dict[LeaseId, JobId]) -> None:
-    """Note which leases are ready, as their requesters know."""
-    places = network.history.places
-    if isinstance(step.event, Signed) and isinstance(step.event.message, Ready):
-        lease_id = step.event.message.lease_id
-        if lease_id in places and places[lease_id].requester == step.node:
-            ready[lease_id] = places[lease_id].job_id
-    for lease_id in _about(step, LeaseRelease):
+    """Note which leases are ready, as their requesters know: a provider may release one unheard."""
+    own = {lease_id: place.job_id for lease_id, place in network.history.places.items()
+           if place.requester == step.node}  # fmt: skip
+    heard = step.event.message if isinstance(step.event, Signed) else None
+    if isinstance(heard, Ready) and heard.lease_id in own:
+        ready[heard.lease_id] = own[heard.lease_id]
+    over = [heard.lease_id] if isinstance(heard, LeaseRelease) else []
+    for lease_id in own.keys() & {*over, *_about(step, LeaseRelease)}:
         ready.pop(lease_id, None)
 
 
