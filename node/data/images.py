@@ -37,6 +37,7 @@ from node.data.manifest import (
 )
 from node.data.tags import check_name, load_tags, save_tags
 from node.data.unpack import unpack
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.values.ids import Digest
 
@@ -271,8 +272,7 @@ class Images:
             data = await self._blobs.read(digest, DOCUMENT_MAX)
         if len(data) <= CACHED_BYTES_MAX:
             self._documents[digest] = data
-            if len(self._documents) > CACHED_MAX:
-                del self._documents[next(iter(self._documents))]
+            keep_newest(self._documents, CACHED_MAX)
         return data
 
     def _path(self, ref: BlobRef) -> Path:

@@ -14,6 +14,7 @@ from node.driver.clock import Clock
 from node.driver.driver import Inbox
 from protocol.machines.effects import MeasureRoundTrips
 from protocol.machines.inputs import RoundTripsMeasured
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 from protocol.values.limits import MEASURED_MS
@@ -93,5 +94,4 @@ class Measurer:
     def _remember(self, peer: PeerId, took_us: int) -> None:
         self._known.pop(peer, None)
         self._known[peer] = took_us, self._clock.now_ms()
-        if len(self._known) > KNOWN_MAX:
-            del self._known[next(iter(self._known))]
+        keep_newest(self._known, KNOWN_MAX)

@@ -8,6 +8,7 @@ import logging
 from typing import Final
 
 from node.driver.clock import Clock
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import PeerFault
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer, open_envelope
@@ -43,8 +44,7 @@ class Undelivered:
             self.bids += 1
             self._warn(peer)
         self._last[peer] = message.call_id
-        if len(self._last) > REQUESTERS_MAX:
-            del self._last[next(iter(self._last))]
+        keep_newest(self._last, REQUESTERS_MAX)
 
     def _warn(self, peer: PeerId) -> None:
         now_ms = self._clock.now_ms()

@@ -17,6 +17,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from node.network.libp2p_errors import contained
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import PeerId, public_key_of
 
@@ -87,8 +88,7 @@ class AddressBook:
         if new:
             self._callers.pop(peer, None)
             self._callers[peer] = new
-        if len(self._callers) > CALLERS_MAX:
-            del self._callers[next(iter(self._callers))]
+        keep_newest(self._callers, CALLERS_MAX)
 
     def learn_bootstrap(self, peer: PeerId, address: Multiaddr) -> None:
         """Remember a bootstrap peer: it is never forgotten, and always tried again."""

@@ -14,6 +14,7 @@ from multiaddr import Multiaddr
 
 from node.network.addresses import Kind, kind_of, source_of
 from node.network.rate_limits import TokenBucket
+from protocol.values.bounded import keep_newest
 
 PER_ENDPOINT: Final = (4, 0.1)
 PER_SOURCE: Final = (16, 0.5)
@@ -63,6 +64,5 @@ class Dials:
     def _bucket(self, target: str, burst: int, per_s: float) -> TokenBucket:
         bucket = self._targets.pop(target, None) or TokenBucket(burst, per_s)
         self._targets[target] = bucket
-        if len(self._targets) > TARGETS_MAX:
-            del self._targets[next(iter(self._targets))]
+        keep_newest(self._targets, TARGETS_MAX)
         return bucket

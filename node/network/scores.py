@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import PeerFault
 from protocol.values.ids import PeerId
 
@@ -64,5 +65,4 @@ class Scores:
         return 0 if memory is None else memory.healed(self._clock()) // 1000
 
     def _forget(self) -> None:
-        while len(self._memories) > PEERS_MAX:
-            del self._memories[next(iter(self._memories))]
+        keep_newest(self._memories, PEERS_MAX)

@@ -35,6 +35,7 @@ from node.network.interface import Tuning
 from node.network.libp2p_errors import contained
 from node.network.muxer import RepairedYamux
 from node.network.slots import SlotClaim, Slots
+from protocol.values.bounded import keep_newest
 
 LOG: Final = logging.getLogger(__name__)
 CONNECTIONS_PER_PEER_MAX: Final = 4  # Two result from simultaneous dials, two from a restart.
@@ -244,15 +245,13 @@ class RepairedSwarm(Swarm):
             self.dials.succeeded(address, is_asked=targets.is_asked)
         self._proven.pop(peer_id, None)
         self._proven[peer_id] = address
-        if len(self._proven) > PROVEN_MAX:
-            del self._proven[next(iter(self._proven))]
+        keep_newest(self._proven, PROVEN_MAX)
 
     def _note(self, peer_id: ID, *, failed: bool) -> None:
         self._failed.pop(peer_id, None)
         if failed:
             self._failed[peer_id] = time.monotonic() + FAILED_S
-        while len(self._failed) > FAILED_MAX:
-            del self._failed[next(iter(self._failed))]
+        keep_newest(self._failed, FAILED_MAX)
 
 
 def host_of(muxed_conn: IMuxedConn) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from protocol.core.candidates import Candidates
 from protocol.core.distances import Distances
 from protocol.core.jobs import BlockKey, Job, JobClass, call_for
-from protocol.core.running import RunningStates, keep_newest
+from protocol.core.running import RunningStates
 from protocol.core.slots_in_use import SlotsInUse
 from protocol.core.standings import Standings
 from protocol.core.windows import Windows
@@ -24,6 +24,7 @@ from protocol.machines.table import count_illegal, step
 from protocol.rules.pricing import Cap
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import BROKEN
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
 from protocol.values.reasons import Failure

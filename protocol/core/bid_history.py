@@ -7,13 +7,13 @@ node stores what changes (the effect `Note`), and more of them.
 from dataclasses import replace
 from typing import Final
 
-from protocol.core.running import keep_newest
 from protocol.machines.answers import AnsweredCall, BidResult
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Note
 from protocol.machines.provider import bidding
 from protocol.rules.fraud import Finding
 from protocol.rules.matching import sentence_of_own_refusal
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import CallId, PeerId
 from protocol.values.reasons import Refusal
 from protocol.values.units import hourly_of_rate

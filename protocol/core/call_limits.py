@@ -5,6 +5,7 @@ Spec: specs/auction.md#rate-limits.
 
 from protocol.machines.context import Context
 from protocol.rules.bucket import Bucket, draw, full_bucket, refund
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import PeerId
 from protocol.values.limits import (
     ALL_CALLS_BURST,
@@ -27,9 +28,8 @@ class CallLimits:
         """Count a call; return whether it may be answered."""
         now_ms = context.now_ms
         own = self._buckets.pop(requester, None)
-        if len(self._buckets) >= BIDDINGS_MAX:
-            del self._buckets[next(iter(self._buckets))]  # The least recent caller.
         self._buckets[requester], allowed = draw(own or _fresh_bucket(context), now_ms)
+        keep_newest(self._buckets, BIDDINGS_MAX)
         if not allowed:
             return False
         # Keys are free: all strangers share one bucket, and it is half of the total.

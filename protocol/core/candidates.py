@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 from protocol.core.directory import Directory
 from protocol.core.jobs import Job
-from protocol.core.running import keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.rules.advice import Advice, advise
@@ -28,6 +27,7 @@ from protocol.rules.matching import (
 )
 from protocol.rules.pricing import Cap, cap_of, list_rate
 from protocol.rules.selection import is_drawn
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import CallId, PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec, Member

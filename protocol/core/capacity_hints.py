@@ -3,10 +3,10 @@
 Spec: specs/auction-messages.md#capacity-free.
 """
 
-from protocol.core.running import keep_newest
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Send
 from protocol.rules.capacity import Capacity, reserve
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import HINTED_MAX, HINTS_MAX
 from protocol.wire.job import Resources

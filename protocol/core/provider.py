@@ -12,7 +12,7 @@ from protocol.core.call_limits import CallLimits
 from protocol.core.candidates import Candidates
 from protocol.core.capacity_hints import CapacityHints
 from protocol.core.presence import record_of
-from protocol.core.running import RunningStates, earliest, keep_newest
+from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.core.unpaid import Unpaid
 from protocol.machines.context import NO_CAPACITY, Context
@@ -30,10 +30,9 @@ from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, fits
 from protocol.rules.selection import is_drawn
 from protocol.rules.standing import is_refused
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import (
-    BIDDINGS_MAX,
-)
+from protocol.values.limits import BIDDINGS_MAX
 from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed
 from protocol.wire.job import Resources

@@ -5,9 +5,9 @@ Spec: specs/pricing.md#cap.
 
 from protocol.core.candidates import Candidates
 from protocol.core.jobs import Job, JobClass
-from protocol.core.running import keep_newest
 from protocol.machines.context import Context
 from protocol.machines.requester.auction import Lost
+from protocol.values.bounded import keep_newest
 from protocol.values.reasons import Failure, Refusal
 
 RAISES_MAX = 3

@@ -98,9 +98,3 @@ def _deadline_of(state: Any) -> int:
 def earliest(*deadlines_ms: int | None) -> int | None:
     """Return the earliest of some deadlines; None if there is none."""
     return min((one for one in deadlines_ms if one is not None), default=None)
-
-
-def keep_newest(entries: dict[Any, Any], most: int) -> None:
-    """Drop the oldest entries of a dict that has more than so many."""
-    while len(entries) > most:
-        del entries[next(iter(entries))]

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
-from protocol.core.running import keep_newest
 from protocol.machines.requester.auction import SoldSlot
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import LeaseId, PeerId
 from protocol.values.limits import SHORT_MS
 

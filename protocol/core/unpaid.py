@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.core.running import keep_newest
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
 from protocol.machines.provider import lease
 from protocol.rules.standing import Standing, credit_of, unpaid_of
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import LeaseId, PeerId
 from protocol.values.limits import (
     RECEIPT_UNPAID_MS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol.core.jobs import BlockKey
-from protocol.core.running import keep_newest
+from protocol.values.bounded import keep_newest
 from protocol.values.ids import CallId
 from protocol.values.limits import WIDE_MS, WINDOW_MS_MAX
 from protocol.wire.messages import Call

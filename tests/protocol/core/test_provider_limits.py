@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from protocol.core import call_limits
 from protocol.core import provider as module
 from protocol.core.provider import Provider
 from protocol.machines.effects import Kill, Learn, Send
@@ -51,11 +52,13 @@ from tests.strategies import SIGNERS
 def test_a_provider_takes_part_in_so_many_auctions_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BIDDINGS_MAX", 3)
+    for each in (module, call_limits):
+        monkeypatch.setattr(each, "BIDDINGS_MAX", 3)
     provider = fresh()
     calls = [call(signer) for signer in SIGNERS[1:6]]
     assert [bool(provider.hear(each, CONTEXT)) for each in calls] == [True] * 3 + [False] * 2
     assert len(provider.biddings) == 3
+    assert len(provider._calls._buckets) <= 3
     provider.hear(SIGNERS[1].sign(Cancel(CallId(calls[0].content_id))), CONTEXT)
     assert provider.hear(calls[3], CONTEXT), "there is a place again"
 
