@@ -323,10 +323,9 @@ class Auctions:
 
         The slots of a gang are free at the same time, or not at all.
         """
-        while job_class.nodes == 1:
-            slot = self._in_use.take(job_class.key, job_class.avoid)
-            if slot is None:
-                break
+        if job_class.nodes > 1:
+            return []
+        while (slot := self._in_use.take(job_class.key, job_class.avoid)) is not None:
             if isinstance(self.states.get(slot.call_id), Decided):
                 return [slot]
             self._in_use.give_back(slot)  # Its auction has lapsed.

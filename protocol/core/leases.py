@@ -170,6 +170,7 @@ class Leases:
             case lease.Broken(terms, reason, why, usage_ms, exit_class):
                 self._remove(terms)
                 self._give_up_slot(terms, reason, context)
+                self._blame(terms.provider, reason, context)
                 amount = amount_of(terms.rate, usage_ms)
                 failed = Failed(reason, why, terms.provider, usage_ms, amount)
                 after = self._jobs.break_off(terms.job_id, failed, exit_class, context)
@@ -210,19 +211,22 @@ class Leases:
         If another lease has it too, that lease decides: the one after it, or the one before it.
         """
         slot = self._slots.pop(terms.lease_id, None)
-        if slot is not None:
-            usage_ms = SUCCESSOR_MS if reason is Failure.SLOT_BUSY else 0
-            has_successor = self._auctions.end_use(terms.lease_id, slot, usage_ms)
-            if has_successor or self._auctions.give_back(slot):
-                pass
-            elif reason in WORTH_RETRYING:  # A losing bid stands by.
-                self._auctions.replace(slot, context)
-            else:
-                self._auctions.release(slot)
+        if slot is None:
+            return
+        usage_ms = SUCCESSOR_MS if reason is Failure.SLOT_BUSY else 0
+        if self._auctions.end_use(terms.lease_id, slot, usage_ms) or self._auctions.give_back(slot):
+            return
+        if reason in WORTH_RETRYING:  # A losing bid stands by.
+            self._auctions.replace(slot, context)
+        else:
+            self._auctions.release(slot)
+
+    def _blame(self, provider: PeerId, reason: Failure, context: Context) -> None:
+        """Note a failed job of a provider, and a broken promise if it is one."""
         if reason in BROKEN_BY_PROVIDER:
-            self._standings.strike(terms.provider, BROKEN, context.now_ms)
+            self._standings.strike(provider, BROKEN, context.now_ms)
         if reason in FAILED_BY_PROVIDER:
-            self._standings.note_job(terms.provider, context.now_ms, succeeded=False)
+            self._standings.note_job(provider, context.now_ms, succeeded=False)
 
     def _add(self, state: lease.State, context: Context) -> None:
         terms = state.lease

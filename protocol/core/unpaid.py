@@ -114,10 +114,10 @@ class Unpaid:
                 return _Open(requester, source, earlier.at(now_ms) if earlier else 0)
             case _ if state.hold.after:  # It reserves nothing yet.
                 return _Open(requester, source)
-            case _:
-                if earlier is None or earlier.since_ms is None:
-                    return _Open(requester, source, since_ms=now_ms)
+            case _ if earlier is not None and earlier.since_ms is not None:
                 return earlier
+            case _:
+                return _Open(requester, source, since_ms=now_ms)
 
     def _keep(self, ended: _Open, now_ms: int) -> None:
         requester, amount_ms = ended.requester, ended.at(now_ms)

@@ -104,6 +104,8 @@ GANG_HOLD_MS: Final = HELD_MS - ACCEPT_MS
 """How long a member of a gang whose award is accepted waits for the others."""
 MEASURE_MS: Final = 6_000
 """How long the providers of a gang may take to measure the round trips between them."""
+MEASURING_MS: Final = MEASURE_MS + 2 * ACCEPT_MS
+"""How long capacity is held for a gang whose providers measure, from the query on."""
 MEASURED_MS: Final = 60_000
 """A provider does not measure a round trip again within this time."""
 ROUND_TRIP_US_MAX: Final = 60_000_000

@@ -25,7 +25,14 @@ from protocol.machines.table import Groups, Transitions, no_later, pairs
 from protocol.rules.metering import amount_of
 from protocol.rules.standing import BROKEN, DECLINED
 from protocol.values.ids import CallId, ContentId, JobId, LeaseId, PeerId, lease_id_of
-from protocol.values.limits import ACCEPT_MS, ACTIVE_MS, GANG_HOLD_MS, MEASURE_MS, MESSAGE_MS
+from protocol.values.limits import (
+    ACCEPT_MS,
+    ACTIVE_MS,
+    GANG_HOLD_MS,
+    MEASURE_MS,
+    MEASURING_MS,
+    MESSAGE_MS,
+)
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -195,9 +202,8 @@ def take_round_trips(state: Measuring, event: Signed[RoundTrips], context: Conte
     is_answer = event.signer == placement.provider and len(measured) == len(placement.others)
     if state.round_trips_us or not is_answer:
         return state, ()
-    following = replace(
-        state, round_trips_us=measured, deadline_ms=state.deadline_ms + ACCEPT_MS
-    )  # fmt: skip
+    deadline_ms = state.deadline_ms + ACCEPT_MS
+    following = replace(state, round_trips_us=measured, deadline_ms=deadline_ms)
     return following, (_save(following),)
 
 
@@ -319,7 +325,7 @@ ILLEGAL: Final[Groups] = {
 
 
 LONGEST_MS: Final[Mapping[type, int]] = {
-    Awarding: ACCEPT_MS, Accepted: GANG_HOLD_MS, Measuring: MEASURE_MS + 2 * ACCEPT_MS,
+    Awarding: ACCEPT_MS, Accepted: GANG_HOLD_MS, Measuring: MEASURING_MS,
     Confirming: ACTIVE_MS,
 }  # fmt: skip
 """The longest time that a state waits."""

@@ -9,12 +9,11 @@ from typing import Final
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
 from protocol.values.limits import (
-    ACCEPT_MS,
     DEPLOY_WAIT_MS,
     GANG_WAIT_MS,
     HEARTBEAT_MS,
     HELD_MS,
-    MEASURE_MS,
+    MEASURING_MS,
 )
 from tests.faults.history import Committed
 from tests.faults.network import FaultyNetwork
@@ -36,7 +35,7 @@ def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
         if longest_ms is None:
             continue
         if isinstance(state, lease.Held) and state.others:
-            longest_ms = MEASURE_MS + 2 * ACCEPT_MS
+            longest_ms = MEASURING_MS
         until_ms = state.until_ms if isinstance(state, lease.Waiting) else 0
         if state.deadline_ms > now_ms + longest_ms or until_ms > now_ms + GANG_WAIT_MS:
             yield f"{node.name} holds {type(state).__name__} too long"

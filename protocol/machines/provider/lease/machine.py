@@ -50,12 +50,12 @@ from protocol.machines.table import NOTHING, no_later
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
-    ACCEPT_MS,
     DEPLOY_WAIT_MS,
     GANG_WAIT_MS,
     HEARTBEAT_MS,
     HELD_MS,
     MEASURE_MS,
+    MEASURING_MS,
     PREPARE_MS,
     RETAIN_MS,
     SETTLEMENT_MS,
@@ -260,8 +260,6 @@ def _expire(hold: Hold, context: Context) -> Step:
     return release(hold, Release.EXPIRED, "the requester fell silent", context)
 
 
-MEASURING_MS: Final = MEASURE_MS + 2 * ACCEPT_MS
-"""How long capacity is held for a gang whose providers measure, from the query on."""
 LONGEST_MS: Final[Mapping[type, int]] = {
     Held: HELD_MS, Active: DEPLOY_WAIT_MS, Settling: RETAIN_MS,
 }  # fmt: skip
