@@ -36,18 +36,12 @@ from scripts.auction_market import (
 )
 
 BIDDERS: Final = (1, 2, 5, 10, 20)
-
 SHIFT_BIDDERS: Final = (1, 2, 3, 5, 10, 20)
-
 SHIFT_CAPS: Final = (0, 1, 2)
-
 LADDERS: Final = (1, 4, 8)
-
 TRAINING: Final = 150
 """A shill's place is the best of PLACES in at most so many other markets."""
-
 PLACES: Final = tuple(percent / 100 for percent in range(50, 205, 5))
-
 MISSES: Final = (0.002, 0.02)
 """How many commitments of honest bidders stay closed: with usual windows, and with tight ones."""
 

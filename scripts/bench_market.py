@@ -7,6 +7,8 @@ Spec: specs/overview.md#bench.
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,16 +27,8 @@ SLOTS: Final = PROVIDERS * CPUS
 
 def bench_market(jobs: int, seconds: float, sandbox: str, *, peers: bool) -> dict[str, Any]:
     """Run so many jobs that sleep so long; return the figures. `peers`: on Ray and Dask, too."""
-    with devnet("mutirao-market-") as network:
-        load = {"start": os.getloadavg()[0]}
-        requester = network.add("requester", {"provider.enabled": "false"})
-        for number in range(PROVIDERS):
-            settings = {"price.cpu_hour": f"0.0{number + 1}", "provider.sandbox": sandbox,
-                        "provider.cpus": str(CPUS)}  # fmt: skip
-            network.add(f"provider-{number}", settings)
-        network.wait_acquainted()
-        image = requester.api.post("/images/base", timeout_s=120)["digest"]
-        run_array(requester, image, 2 * SLOTS, 1.0)  # Now every provider has the image.
+    load = {"start": os.getloadavg()[0]}
+    with market("mutirao-market-", sandbox) as (network, image):
         found = _measure(network, image, jobs, seconds)
         load["end"] = os.getloadavg()[0]
     found["peers"] = bench_peers(jobs, seconds, PROVIDERS, CPUS) if peers else {}
@@ -44,11 +38,26 @@ def bench_market(jobs: int, seconds: float, sandbox: str, *, peers: bool) -> dic
     }  # fmt: skip
 
 
+@contextmanager
+def market(prefix: str, sandbox: str) -> Iterator[tuple[Devnet, str]]:
+    """Yield a requester, PROVIDERS that lend CPUS processors each, and an image that all have."""
+    with devnet(prefix) as network:
+        requester = network.add("requester", {"provider.enabled": "false"})
+        for number in range(PROVIDERS):
+            settings = {"price.cpu_hour": f"0.0{number + 1}", "provider.sandbox": sandbox,
+                        "provider.cpus": str(CPUS)}  # fmt: skip
+            network.add(f"provider-{number}", settings)
+        network.wait_acquainted()
+        image = requester.api.post("/images/base", timeout_s=120)["digest"]
+        _run_array(requester, image, 2 * SLOTS, 1.0)  # Now every provider has the image.
+        yield network, image
+
+
 def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str, Any]:
     requester, *providers = network.nodes
     before = [_cpu(node) for node in network.nodes]
     carried = [_traffic(node) for node in network.nodes]
-    array, memory = run_array(requester, image, jobs, seconds)
+    array, memory = _run_array(requester, image, jobs, seconds)
     spent = [tuple(1000 * (now - was) / jobs for now, was in zip(_cpu(node), then, strict=True))
              for node, then in zip(network.nodes, before, strict=True)]  # fmt: skip
     exchanged = [_grown(node, then) for node, then in zip(network.nodes, carried, strict=True)]
@@ -78,7 +87,7 @@ def _measure(network: Devnet, image: str, jobs: int, seconds: float) -> dict[str
     }
 
 
-def run_array(
+def _run_array(
     requester: NodeProcess, image: str, jobs: int, seconds: float
 ) -> tuple[str, list[float]]:
     """Submit an array and wait for its end; return its id, and the memory over time, in MiB."""

@@ -11,10 +11,9 @@ import time
 from typing import Any, Final
 
 from scripts.bench_figures import spread
-from scripts.bench_market import run_array
-from scripts.devnet import Devnet, DevnetFailed, NodeProcess, devnet
+from scripts.bench_market import market
+from scripts.devnet import Devnet, DevnetFailed, NodeProcess
 
-PROVIDERS: Final = 4
 ACCIDENTS: Final = {"frozen": signal.SIGSTOP, "killed": signal.SIGKILL}
 AIMS_MS: Final = {"frozen": 20_000, "killed": 5_000}
 """The longest time until the job runs elsewhere. Of a frozen provider it counts from its last sign
@@ -26,15 +25,7 @@ LIMIT_S: Final = 90.0
 def bench_takeover(rounds: int) -> dict[str, Any]:
     """Let providers freeze and die under jobs; return the times by kind of accident."""
     load = {"start": os.getloadavg()[0]}
-    with devnet("mutirao-takeover-") as network:
-        requester = network.add("requester", {"provider.enabled": "false"})
-        for number in range(PROVIDERS):
-            settings = {"price.cpu_hour": f"0.0{number + 1}", "provider.sandbox": "embedded",
-                        "provider.cpus": "2"}  # fmt: skip
-            network.add(f"provider-{number}", settings)
-        network.wait_acquainted()
-        image = requester.api.post("/images/base", timeout_s=120)["digest"]
-        run_array(requester, image, 4 * PROVIDERS, 1.0)  # Now every provider has the image.
+    with market("mutirao-takeover-", "embedded") as (network, image):
         found = {}
         for kind, accident in ACCIDENTS.items():
             runs = [_measure(network, image, accident) for _ in range(rounds)]

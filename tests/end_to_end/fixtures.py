@@ -27,8 +27,10 @@ OPEN_NETWORKS: list[Devnet] = []
 
 
 @contextmanager
-def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Iterator[Devnet]:
-    """A network of a node called requester and of providers with these settings.
+def network_of(
+    providers: Mapping[str, Mapping[str, str]], image: Path, program: str = "node"
+) -> Iterator[Devnet]:
+    """A network of a node called requester, which runs a program, and of providers with settings.
 
     The sandbox is the one that every machine has, so that the tests are the same everywhere. The
     network must end as it should: no node may have written a traceback.
@@ -37,7 +39,7 @@ def network_of(providers: Mapping[str, Mapping[str, str]], image: Path) -> Itera
         OPEN_NETWORKS.append(network)
         try:
             give_image(network.folder / "requester", image)
-            network.add("requester", {"provider.enabled": "false"})
+            network.add("requester", {"provider.enabled": "false"}, program)
             for name, settings in providers.items():
                 network.add(name, {"provider.sandbox": "embedded", **settings})
             network.wait_acquainted()

@@ -8,16 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.devnet import Devnet, devnet
-from tests.end_to_end.fixtures import (
-    OPEN_NETWORKS,
-    assert_honest,
-    assert_quiet_logs,
-    give_image,
-    named,
-    start,
-    until,
-)
+from scripts.devnet import Devnet
+from tests.end_to_end.fixtures import named, network_of, start, until
 
 CHEAT = "tests.end_to_end.staggering_requester"
 PROVIDERS = ("ana", "bruno", "carla")
@@ -25,21 +17,9 @@ PROVIDERS = ("ana", "bruno", "carla")
 
 @pytest.fixture
 def cheated(image: Path) -> Iterator[Devnet]:
-    with devnet("mutirao-e2e-") as network:
-        OPEN_NETWORKS.append(network)
-        try:
-            give_image(network.folder / "requester", image)
-            network.add("requester", {"provider.enabled": "false"}, CHEAT)
-            for name in PROVIDERS:
-                settings = {"provider.sandbox": "embedded", "provider.audit_percent": "100"}
-                network.add(name, settings)
-            network.wait_acquainted()
-            yield network
-            assert_honest(network)
-            network.stop()
-            assert_quiet_logs(network)
-        finally:
-            OPEN_NETWORKS.remove(network)
+    settings = {name: {"provider.audit_percent": "100"} for name in PROVIDERS}
+    with network_of(settings, image, CHEAT) as network:
+        yield network
 
 
 def test_who_shows_each_bidder_another_set_is_exposed_and_refused(cheated, tmp_path):

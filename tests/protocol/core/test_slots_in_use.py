@@ -122,6 +122,13 @@ class Sweep:
         waiting = [s for s in leases.values() if isinstance(s, Waiting) and s.told_to_start]
         return waiting[0].hold.lease_id if waiting else None
 
+    def await_successor(self) -> LeaseId:
+        """Let time pass until a successor waits; return its lease."""
+        self.until(lambda: self.successor() is not None)
+        found = self.successor()
+        assert found is not None
+        return found
+
     def all_end(self) -> None:
         ann, network = self.ann, self.network
         self.until(lambda: all(network.ended(ann, job_id) for job_id in self.jobs))
@@ -162,7 +169,7 @@ def test_long_jobs_have_no_successors() -> None:
 @pytest.mark.parametrize("who", ["ann", "ben"])
 def test_a_crash_while_a_successor_waits_runs_nothing_twice(who: str) -> None:
     sweep = Sweep()
-    sweep.until(lambda: sweep.successor() is not None)
+    sweep.await_successor()
     node = sweep.ann if who == "ann" else sweep.providers[0]
     sweep.network.crash(node)
     sweep.network.restart(node)
@@ -175,9 +182,7 @@ def test_a_crash_while_a_successor_waits_runs_nothing_twice(who: str) -> None:
 def test_a_successor_that_is_cancelled_frees_nothing() -> None:
     sweep = Sweep()
     (ben,) = sweep.providers
-    sweep.until(lambda: sweep.successor() is not None)
-    lease_id = sweep.successor()
-    assert lease_id is not None
+    lease_id = sweep.await_successor()
     job_id = sweep.ann.core.requester.leases.states[lease_id].lease.job_id
     sweep.network.cancel(sweep.ann, job_id)
     sweep.all_end()
@@ -189,9 +194,7 @@ def test_a_successor_that_is_cancelled_frees_nothing() -> None:
 def test_a_job_that_is_cancelled_lets_its_successor_run() -> None:
     sweep = Sweep()
     (ben,) = sweep.providers
-    sweep.until(lambda: sweep.successor() is not None)
-    following = sweep.successor()
-    assert following is not None
+    following = sweep.await_successor()
     first = sweep.ann.core.requester.leases.states[following].lease.after
     job_id = sweep.ann.core.requester.leases.states[first].lease.job_id
     sweep.network.cancel(sweep.ann, job_id)
@@ -206,7 +209,7 @@ def test_the_successor_of_a_slow_job_goes_elsewhere_at_no_cost() -> None:
     (ben,) = sweep.providers
     sweep.until(lambda: sweep.done() == 1)
     sweep.network.job_ms = 60_000
-    sweep.until(lambda: sweep.successor() is not None)
+    sweep.await_successor()
     sweep.until(lambda: any(sweep.story(job_id, Retrying) for job_id in sweep.jobs))
     told = [event for job_id in sweep.jobs for event in sweep.story(job_id, Retrying)]
     assert [(event.reason, event.amount) for event in told] == [(Failure.SLOT_BUSY, 0)]  # type: ignore[attr-defined]
@@ -218,7 +221,7 @@ def test_the_successor_of_a_slow_job_goes_elsewhere_at_no_cost() -> None:
 
 def test_a_provider_that_is_lost_with_a_successor_loses_both_and_others_take_over() -> None:
     sweep = Sweep(providers=2, jobs=10)
-    sweep.until(lambda: sweep.successor() is not None)
+    sweep.await_successor()
     sweep.network.crash(sweep.providers[0], machine=True)
     sweep.all_end()
     assert sweep.done() == 10
@@ -237,9 +240,7 @@ def test_no_time_of_a_slot_is_paid_twice() -> None:
         return False
 
     network.drop = note
-    sweep.until(lambda: sweep.successor() is not None)
-    following = sweep.successor()
-    assert following is not None
+    following = sweep.await_successor()
     sweep.until(lambda: following in ben.launched)
     network.run(50)
     state = sweep.ann.core.requester.leases.states[following]
@@ -257,7 +258,7 @@ def test_only_one_award_takes_over_a_slot_and_only_of_its_own_requester() -> Non
     network.drop = lambda _s, _r, message: bool(
         isinstance(message, Award) and awards.append(message)
     )
-    sweep.until(lambda: sweep.successor() is not None)
+    sweep.await_successor()
     used = len(ben.core.provider.leases)
     after = awards[-1].after
     assert after in ben.core.provider.leases
