@@ -3,6 +3,7 @@
 Spec: specs/rpc.md#quantities.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,40 +11,38 @@ import click
 from protocol.values.quantities import mib_of, ms_of, us_of
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]
+class _Quantity(click.ParamType):  # type: ignore[type-arg]
+    """An option's value as an integer."""
+
+    read: Callable[[str], int]
+    """Reads it; raises ValueError, with what is wrong."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return self.read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(_Quantity):
     """An option's value in MiB."""
 
     name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return mib_of(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    read = staticmethod(mib_of)
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]
+class Duration(_Quantity):
     """An option's value in milliseconds."""
 
     name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return ms_of(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    read = staticmethod(ms_of)
 
 
-class RoundTrip(click.ParamType):  # type: ignore[type-arg]
+class RoundTrip(_Quantity):
     """An option's value in microseconds."""
 
     name = "ms"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return us_of(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    read = staticmethod(us_of)
 
 
 class HourlyPrice(click.ParamType):  # type: ignore[type-arg]
