@@ -1,11 +1,15 @@
 """How long an award takes, and what it costs, by the number of processes.
 
 Why: every bidder of every auction costs its requester and itself processor time, so a market must
-not become slower as it grows. Each job is of a class of its own: no auction is shared.
+not become slower as it grows. Each job is of a class of its own: no auction is shared. What the
+nodes spend when they do nothing is subtracted; what one bidder more costs is the slope over the
+sizes, for a job costs its requester and its winner something whoever else bids.
 Spec: specs/overview.md#bench.
 """
 
 import os
+import statistics
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,14 +25,20 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
 WARM_UPS: Final = 6
 """By then streams stand, and it is known who answers."""
 HOUR_MS: Final = 3_600_000
+ENDS: Final = ("requester", "providers")
+IDLE_S: Final = 15.0
+"""How long the nodes are watched while they do nothing."""
 
 
 def bench_award(sizes: Sequence[int], rounds: int) -> dict[str, Any]:
     """Measure networks of so many processes; return the figures by size and kind of job."""
     load = {"start": os.getloadavg()[0]}
-    found = {str(size): _measure(size, rounds) for size in sizes}
+    found = {size: _measure(size, rounds) for size in sizes}
     load["end"] = os.getloadavg()[0]
-    return {"rounds": rounds, "load": load, "processors": os.cpu_count(), "processes": found}
+    return {
+        "rounds": rounds, "load": load, "processors": os.cpu_count(), "processes": found,
+        "cpu_ms_per_bidder": _per_bidder(found) if len(found) > 1 else {},
+    }  # fmt: skip
 
 
 def _measure(size: int, rounds: int) -> dict[str, Any]:
@@ -41,19 +51,34 @@ def _measure(size: int, rounds: int) -> dict[str, Any]:
         network.wait_acquainted()
         image = requester.api.post("/images/base", timeout_s=120)["digest"]
         classes = iter(range(10**6))
-        found = {}
-        for kind, terms in KINDS.items():
+        for terms in KINDS.values():
             for _ in range(WARM_UPS):
                 _run_one(requester, image, terms, next(classes))
-            before = _cpu(network)
+        idle = _idle(network)
+        found = {"idle_cpu_ms_per_s": dict(zip(ENDS, map(rounded, idle), strict=True)), "kinds": {}}
+        for kind, terms in KINDS.items():
+            before, began = _cpu_ms(network), time.monotonic()
             runs = [_run_one(requester, image, terms, next(classes)) for _ in range(rounds)]
-            spent = [1000 * (now - was) for now, was in zip(_cpu(network), before, strict=True)]
-            found[kind] = {
-                "award_ms": spread(runs),
-                "requester_cpu_ms_per_bidder": rounded(spent[0] / rounds / (size - 1)),
-                "provider_cpu_ms_per_bid": rounded(sum(spent[1:]) / rounds / (size - 1)),
-            }
+            took_s = time.monotonic() - began
+            spent = zip(_cpu_ms(network), before, idle, strict=True)
+            costs = [(now - was - took_s * rest) / rounds for now, was, rest in spent]
+            cpu = dict(zip(ENDS, map(rounded, costs), strict=True))
+            found["kinds"][kind] = {"award_ms": spread(runs), "cpu_ms_per_job": cpu}
         return found
+
+
+def _per_bidder(found: dict[int, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return what one bidder more costs either end, by kind: the slope over the sizes."""
+    slopes: dict[str, dict[str, float]] = {}
+    for kind in KINDS:
+        costs = [each["kinds"][kind]["cpu_ms_per_job"] for each in found.values()]
+        slopes[kind] = {
+            end: rounded(
+                statistics.linear_regression(list(found), [cost[end] for cost in costs]).slope
+            )
+            for end in ENDS
+        }
+    return slopes
 
 
 def _run_one(requester: NodeProcess, image: str, terms: dict[str, Any], number: int) -> float:
@@ -76,19 +101,34 @@ def _contract_ms(requester: NodeProcess, job: str) -> float:
     return float(next(event["at_ms"] for event in events if event["kind"] == "fetching"))
 
 
-def _cpu(network: Devnet) -> list[float]:
-    return [cpu_seconds(node) for node in network.nodes]
+def _idle(network: Devnet) -> tuple[float, float]:
+    """Return the processor time that doing nothing costs either end, in milliseconds a second."""
+    before, began = _cpu_ms(network), time.monotonic()
+    time.sleep(IDLE_S)
+    took_s = time.monotonic() - began
+    requester, providers = _cpu_ms(network)
+    return (requester - before[0]) / took_s, (providers - before[1]) / took_s
+
+
+def _cpu_ms(network: Devnet) -> tuple[float, float]:
+    """Return the processor time of the requester and of all providers, in milliseconds."""
+    requester, *providers = (1000 * cpu_seconds(node) for node in network.nodes)
+    return requester, sum(providers)
 
 
 def show_award(found: dict[str, Any]) -> None:
     """Print the figures for people."""
     load = "load {start:.1f} at the start, {end:.1f} at the end".format(**found["load"])
-    print(f"{found['rounds']} jobs of each kind; {load}, {found['processors']} processors\n")
+    print(f"{found['rounds']} jobs of each kind; {load}, {found['processors']} processors")
+    print("processor time in milliseconds per job, without what idle nodes use\n")
     print(f"{'processes':>9}  {'job':10}{'submit to contract, ms':>24}{'p95':>8}"
-          f"{'requester, ms a bidder':>24}{'provider, ms a bid':>20}")  # fmt: skip
-    for size, kinds in found["processes"].items():
-        for kind, each in kinds.items():
-            print(
-                f"{size:>9}  {kind:10}{each['award_ms']['p50']:24}{each['award_ms']['p95']:8}"
-                f"{each['requester_cpu_ms_per_bidder']:24}{each['provider_cpu_ms_per_bid']:20}"
-            )
+          f"{'requester':>12}{'all providers':>15}")  # fmt: skip
+    for size, measured in found["processes"].items():
+        for kind, each in measured["kinds"].items():
+            award, cpu = each["award_ms"], each["cpu_ms_per_job"]
+            print(f"{size:>9}  {kind:10}{award['p50']:24}{award['p95']:8}"
+                  f"{cpu['requester']:12}{cpu['providers']:15}")  # fmt: skip
+    for kind, slope in found["cpu_ms_per_bidder"].items():
+        print(
+            f"one bidder more costs, {kind:10}{'':21}{slope['requester']:12}{slope['providers']:15}"
+        )
