@@ -37,7 +37,7 @@ from protocol.machines.provider import lease
 from protocol.rules.capacity import Capacity, Reservation
 from protocol.values.ids import CallId, ContentId, Digest, JobId, LeaseId, PeerId
 from protocol.values.limits import RECORD_TTL_MS
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import KeySigner, Signed, Signer
 from protocol.wire.job import JobSpec, Resources, Terms, Workload
 from protocol.wire.messages import CapabilityRecord, Prices
 from scripts.bench_figures import memory_mib, spread, timed_command
@@ -74,7 +74,7 @@ def bench_core(sizes: tuple[int, int, int], ended: int, rounds: int) -> dict[str
 
     `sizes` are the records, open jobs and leases of the large core.
     """
-    signer = Signer(bytes(32), NETWORK)
+    signer = KeySigner(bytes(32), NETWORK)
     cores = {"small": _Known(signer, *SMALL), "large": _Known(signer, *sizes)}
     figures: dict[str, dict[str, list[float]]] = {}
     for number in range(rounds):

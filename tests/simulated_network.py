@@ -21,7 +21,7 @@ from protocol.rules.capacity import Capacity
 from protocol.rules.topics import topics_of
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import JobId, PeerId, digest_of
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import KeySigner, Signed
 from protocol.wire.job import (
     ARRAY_ID_BYTES,
     JobSpec,
@@ -96,7 +96,7 @@ class SimulatedNetwork(SimulatedSandboxes):
     # Actions of a test.
 
     def add(self, name: str, policy: Policy = LENDS_NOTHING) -> Node:
-        signer = Signer(digest_of(name.encode()), NETWORK)
+        signer = KeySigner(digest_of(name.encode()), NETWORK)
         node = Node(name, signer, policy, Core(signer, policy))
         self.nodes[node.peer_id] = node
         self._give(node, inputs.PolicyChanged(policy))

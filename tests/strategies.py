@@ -11,12 +11,12 @@ from typing import Annotated, Any, NewType, Union, get_args, get_origin, get_typ
 from hypothesis import strategies as st
 
 from protocol.values.ids import peer_id_of
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.messages import WIRE, Message
 from protocol.wire.schema import Bytes, Flag, Int, Many, Record, Text, slots_of
 
 NETWORK = "test"
-SIGNERS = tuple(Signer(bytes([number]) * 32, NETWORK) for number in range(1, 9))
+SIGNERS = tuple(KeySigner(bytes([number]) * 32, NETWORK) for number in range(1, 9))
 PLAIN_TEXT = st.characters(exclude_categories=["Cc", "Cs"])
 LINES_TEXT = st.one_of(PLAIN_TEXT, st.sampled_from("\t\n\r"))
 

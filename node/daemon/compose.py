@@ -32,7 +32,7 @@ from node.telemetry import logging_to
 from protocol.machines.context import Policy
 from protocol.rules.pricing import floor_percent_of
 from protocol.values.errors import InvalidRequest, NodeError, SandboxUnavailable
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner, Signer
 
 LOG: Final = logging.getLogger(__name__)
 SANDBOX_FACT: Final = "sandbox"
@@ -76,7 +76,7 @@ async def _run(config: Config) -> None:
             stop = trio.Event()
             await nursery.start(_listen_for_signals, stop, nursery.cancel_scope)
             sandbox = await _open_sandbox(config, journal)
-            signer = Signer(seed, config.network.name)
+            signer = KeySigner(seed, config.network.name)
             policy = await _policy(config, sandbox, signer)
             opener = partial(_open_network, config, seed)
             ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop)

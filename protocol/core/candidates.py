@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import Final, TypeVar
 
-from protocol.core.directory import Directory
+from protocol.core.directory import DirectoryView
 from protocol.core.jobs import Job
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
@@ -47,7 +47,7 @@ EXPLANATIONS_MAX: Final = 64
 class Candidates:
     """The nodes of a directory that can serve jobs."""
 
-    def __init__(self, directory: Directory, standings: Standings) -> None:
+    def __init__(self, directory: DirectoryView, standings: Standings) -> None:
         self._directory = directory
         self._standings = standings
         self._answering: _Answers[tuple[PeerId, ...]] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from protocol.core.candidates import Candidates
-from protocol.core.directory import Directory
+from protocol.core.directory import Directory, DirectoryView
 from protocol.core.jobs import Job
 from protocol.core.presence import Presence
 from protocol.core.provider import Provider
@@ -106,11 +106,13 @@ class Outlook:
 class Core:
     """The only mutable object of the protocol."""
 
-    def __init__(self, signer: Signer, policy: Policy) -> None:
-        """Create a core for a key and its owner's policy."""
+    def __init__(
+        self, signer: Signer, policy: Policy, directory: DirectoryView | None = None
+    ) -> None:
+        """Create a core for a key and its owner's policy; its directory is its own by default."""
         self.signer = signer
         self.policy = policy
-        self.directory = Directory()
+        self.directory = Directory() if directory is None else directory
         self.standings = Standings()
         self.candidates = Candidates(self.directory, self.standings)
         self.presence = Presence()

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from protocol.core.running import LazyHeap
 from protocol.values.ids import PeerId
@@ -22,6 +22,28 @@ PROTECTED: Final = "protected"
 """The share of protected peers' records."""
 UNKNOWN: Final = "unknown"
 """The source of a peer that was protected and is not connected."""
+
+
+class DirectoryView(Protocol):
+    """What a core asks about the records of other nodes. Simulated nodes may share one answer."""
+
+    def __len__(self) -> int: ...
+
+    def add(self, peer: PeerId, record: CapabilityRecord, source: str, now_ms: int) -> bool: ...
+
+    def protect(self, peer: PeerId) -> None: ...
+
+    def expose(self, peer: PeerId, source: str) -> None: ...
+
+    def get(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None: ...
+
+    def listings(self, now_ms: int) -> tuple[Listing, ...]: ...
+
+    def providers(self, now_ms: int, start: int = 0, step: int = 1) -> Iterator[Listing]: ...
+
+    def count_providers(self) -> int: ...
+
+    def expire(self, now_ms: int) -> None: ...
 
 
 @dataclass(slots=True)

@@ -6,14 +6,14 @@ Spec: specs/faults.md#model.
 import hashlib
 from typing import Any, Final
 
-from protocol.wire.envelope import M, Signed, Signer
+from protocol.wire.envelope import KeySigner, M, Signed
 from protocol.wire.messages import BidReveal, Outcome, Receipt
 
 CARRIED: Final = BidReveal | Outcome | Receipt
 """Messages that travel inside others."""
 
 
-class RecordingSigner(Signer):
+class RecordingSigner(KeySigner):
     """A signer that records what it has signed, so that no receiver verifies it again.
 
     The core itself verifies only what other messages carry: that has real signatures.

@@ -43,12 +43,12 @@ from protocol.values.errors import (
     SandboxUnavailable,
 )
 from protocol.values.ids import Digest, JobId, LeaseId, PeerId, digest_of
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.job import BlobRef, FileRef, JobSpec, Resources, Terms, Workload
 from tests.node.memory_stream import MemoryStreams
 
 NETWORK = "test"
-ADA, BEA, EVE = (Signer(digest_of(name), NETWORK) for name in (b"ada", b"bea", b"eve"))
+ADA, BEA, EVE = (KeySigner(digest_of(name), NETWORK) for name in (b"ada", b"bea", b"eve"))
 """The requester, the provider, and a third peer."""
 LEASE = LeaseId(b"L" * 32)
 JOB = JobId(b"J" * 16)

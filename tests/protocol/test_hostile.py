@@ -23,7 +23,7 @@ from protocol.values.limits import (
     STRIKE_HALF_LIFE_MS,
     UNPAID_MS_MAX,
 )
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import KeySigner, Signed
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import (
     Award,
@@ -210,9 +210,10 @@ def window_ms(network: SimulatedNetwork, node: Node) -> int:
 
 def fake_records(count: int, network: SimulatedNetwork) -> list[Signed[CapabilityRecord]]:
     """Return records of the best node there is, under fresh keys, that last as long as they may."""
-    best = record_of(Context(network.now_ms, Signer(bytes(32), NETWORK), provider_policy(cpu=1)), 1)
+    context = Context(network.now_ms, KeySigner(bytes(32), NETWORK), provider_policy(cpu=1))
+    best = record_of(context, 1)
     record = replace(best, ttl_ms=RECORD_TTL_MS_MAX)
-    return [Signer(number.to_bytes(32), NETWORK).sign(record) for number in range(count)]
+    return [KeySigner(number.to_bytes(32), NETWORK).sign(record) for number in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 200])

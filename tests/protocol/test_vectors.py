@@ -15,7 +15,7 @@ import pytest
 from protocol.rules.commitment import commitment_of
 from protocol.values.ids import lease_id_of, public_key_of
 from protocol.wire.codec import decode, encode
-from protocol.wire.envelope import Signer, network_id, open_envelope
+from protocol.wire.envelope import KeySigner, network_id, open_envelope
 from protocol.wire.messages import BY_NUMBER, WIRE, Bid
 from protocol.wire.schema import Bytes, Many, Record, slots_of
 
@@ -61,7 +61,7 @@ def test_fields_give_the_body(vector: dict[str, Any]) -> None:
 def test_the_signer_gives_the_envelope(vector: dict[str, Any]) -> None:
     signer = FILE["signers"][vector["signer"]]
     message = record(BY_NUMBER[vector["number"]].message, vector["fields"])
-    signed = Signer(raw(signer["seed"]), FILE["network"]).sign(message)
+    signed = KeySigner(raw(signer["seed"]), FILE["network"]).sign(message)
     assert signed.envelope == raw(vector["envelope"])
     assert signed.content_id == raw(vector["content_id"])
     assert signed.signer == signer["peer_id"]

@@ -22,7 +22,7 @@ from protocol.machines.context import Policy
 from protocol.rules.topics import RECORDS
 from protocol.values.ids import PeerId
 from protocol.values.limits import RECORD_TTL_MS
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.messages import CapabilityRecord
 from tests.node.network.fixtures import (
     LOOPBACK,
@@ -44,7 +44,7 @@ HONEST = 12
 
 def record_of(name: str) -> tuple[PeerId, bytes]:
     """Return an honest node that lends, and its record."""
-    signer, now_ms = Signer(seed(name), NETWORK), time.time_ns() // 10**6
+    signer, now_ms = KeySigner(seed(name), NETWORK), time.time_ns() // 10**6
     record = CapabilityRecord(1, now_ms, RECORD_TTL_MS, (), True, cpus=4)
     return signer.peer_id, signer.sign(record).envelope
 
@@ -56,7 +56,7 @@ async def test_invented_records_leave_the_honest_ones(
     honest = dict(record_of(f"before {number}") for number in range(HONEST))
     late = dict(record_of(f"after {number}") for number in range(HONEST // 2))
     config = load_config(environment={}, flags={"data_dir": tmp_path, "network.name": NETWORK})
-    own, signer = seed("target"), Signer(seed("target"), NETWORK)
+    own, signer = seed("target"), KeySigner(seed("target"), NETWORK)
 
     def opener(peers, receiver):
         return open_network(NetworkConfig((LOOPBACK,), (), NETWORK), own, peers, receiver, PATIENT)

@@ -29,7 +29,7 @@ from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerFault, Stale
 from protocol.values.ids import PeerId, digest_of
 from protocol.values.limits import CLOCK_SKEW_MS
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import KeySigner, Signed, Signer
 from protocol.wire.job import Resources
 from protocol.wire.messages import Call, Heartbeat
 from tests.node.fixtures import ADA, BEA, EVE, LEASE, NETWORK
@@ -159,7 +159,7 @@ def call(clock: Clock, signer: Signer = EVE, number: int = 0) -> Signed:
 
 
 def stranger(number: int) -> Signer:
-    return Signer(digest_of(b"stranger %d" % number), NETWORK)
+    return KeySigner(digest_of(b"stranger %d" % number), NETWORK)
 
 
 def passed(receiver: Receiver, forwarder: PeerId, messages: Iterable[Signed]) -> int:

@@ -11,7 +11,7 @@ from node.driver.clock import Clock
 from node.messaging import undelivered as module
 from node.messaging.undelivered import Undelivered
 from protocol.values.ids import CallId, PeerId
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.messages import BidCommit, BidRefusal
 from tests.node.fixtures import ADA, BEA
 
@@ -40,7 +40,7 @@ def test_only_bids_count(undelivered: Undelivered) -> None:
 
 
 def test_what_was_said_in_another_network_does_no_harm(undelivered: Undelivered) -> None:
-    elsewhere = Signer(bytes(32), "another")
+    elsewhere = KeySigner(bytes(32), "another")
     other = elsewhere.sign(BidCommit(CallId(bytes(32)), bytes(32)))
     undelivered.missed(ADA.peer_id, other.envelope)
     assert undelivered.bids == 0

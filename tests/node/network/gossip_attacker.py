@@ -20,7 +20,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from protocol.values.limits import RECORD_TTL_MS
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.messages import CapabilityRecord
 
 NETWORK = "mutirao"
@@ -124,7 +124,7 @@ async def many_records(host, peer):
     rpcs = []
     for number in range(110):
         record = CapabilityRecord(1, now_ms, RECORD_TTL_MS, (), True, cpus=64)
-        envelope = Signer(os.urandom(32), NETWORK).sign(record).envelope
+        envelope = KeySigner(os.urandom(32), NETWORK).sign(record).envelope
         rpcs.append(rpc_pb2.RPC(publish=list(signed(host, [number], RECORDS_TOPIC, envelope))))
     await flood(host, peer, rpcs)
 

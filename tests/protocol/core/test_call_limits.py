@@ -11,7 +11,7 @@ import pytest
 from protocol.core import call_limits
 from protocol.rules.standing import Standing
 from protocol.values.limits import ALL_CALLS_BURST, ALL_CALLS_PER_MINUTE, CALLS_BURST
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from tests.driven import START_MS
 from tests.protocol.core.test_provider import AMY, CONTEXT, call, fresh, later
 from tests.strategies import SIGNERS
@@ -30,12 +30,12 @@ def test_fresh_keys_silence_a_provider_for_strangers_alone() -> None:
     """Forty a second once kept every honest requester from being answered."""
     provider, customer, stranger = (
         fresh(),
-        Signer(bytes([90]) * 32, "test"),
+        KeySigner(bytes([90]) * 32, "test"),
         SIGNERS[7],
     )
     known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=peer == customer.peer_id))
     answered = {"customer": 0, "stranger": 0, "fresh": 0}
-    keys = (Signer(number.to_bytes(32), "test") for number in count(1_000))
+    keys = (KeySigner(number.to_bytes(32), "test") for number in count(1_000))
     for second in range(40):
         context = replace(known, now_ms=START_MS + 1_000 * second)
         who = [("fresh", next(keys)) for _ in range(40)]
@@ -52,7 +52,7 @@ def test_known_requesters_together_are_bounded_too() -> None:
     known = replace(CONTEXT, standing_of=lambda peer: Standing(settled=True))
     provider, asked = fresh(), 0
     for number in range(ALL_CALLS_BURST // 2 + 1):
-        signer = Signer(number.to_bytes(32), "test")
+        signer = KeySigner(number.to_bytes(32), "test")
         asked += bool(provider.hear(call(signer, rate_max=2_999), known))
     assert asked == ALL_CALLS_BURST // 2
 

@@ -29,7 +29,7 @@ from protocol.values.limits import (
     UNPAID_MS_MAX,
 )
 from protocol.values.reasons import Refusal
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.job import Resources, Workload
 from protocol.wire.messages import (
     AwardAccept,
@@ -87,7 +87,7 @@ class Provided:
 
 
 def strangers() -> Any:
-    return (Signer(number.to_bytes(32), "test") for number in count(5_000))
+    return (KeySigner(number.to_bytes(32), "test") for number in count(5_000))
 
 
 # One requester.
@@ -245,7 +245,7 @@ def test_the_common_budget_grows_with_what_was_paid() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, UNPAID_MS_MAX), st.booleans())))
 @settings(max_examples=25)
 def test_who_has_paid_is_never_locked_out_by_others(steps: list[tuple[int, int, bool]]) -> None:
-    provider, keys = Provided(), [Signer(bytes([200 + n]) * 32, "test") for n in range(3)]
+    provider, keys = Provided(), [KeySigner(bytes([200 + n]) * 32, "test") for n in range(3)]
     provider.standings.settle(ANN.peer_id, CREDIT_DIVISOR * 1_000)
     for who, usage_ms, signs in steps:
         if provider.answer(keys[who]) is not None:

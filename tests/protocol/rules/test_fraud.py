@@ -17,7 +17,7 @@ from protocol.rules.fraud import Fraud, FraudProof, prove, verify
 from protocol.values.errors import InvalidProof, NothingProven
 from protocol.values.limits import ENVELOPE_BYTES_MAX, PROOF_BYTES_MAX
 from protocol.wire.codec import encode
-from protocol.wire.envelope import Signed, Signer
+from protocol.wire.envelope import KeySigner, Signed
 from protocol.wire.job import QUICK
 from protocol.wire.messages import (
     BY_NUMBER,
@@ -228,7 +228,7 @@ def test_the_largest_proof_has_room() -> None:
 
 
 def test_another_network_is_another_auction() -> None:
-    abroad = Signer(bytes([1]) * 32, "abroad")
+    abroad = KeySigner(bytes([1]) * 32, "abroad")
     signed = tuple(
         abroad.sign(each).envelope for each in (THREE.call.message, OUTCOME, PASSED_OVER)
     )

@@ -10,7 +10,7 @@ import pytest
 from protocol.machines.requester.receipts import Bill, countersign
 from protocol.rules.metering import amount_of
 from protocol.values.ids import ContentId, LeaseId, digest_of
-from protocol.wire.envelope import Signer, open_envelope
+from protocol.wire.envelope import KeySigner, open_envelope
 from protocol.wire.messages import Ready, Receipt
 from tests.strategies import NETWORK, SIGNERS
 
@@ -73,7 +73,7 @@ def test_more_usage_than_time_has_passed_is_disputed() -> None:
         b"\xff" * 100,
         STRANGER.sign(RIGHT).envelope,
         PROVIDER.sign(Ready(LEASE)).envelope,
-        Signer(bytes([2]) * 32, NETWORK + "2").sign(RIGHT).envelope,
+        KeySigner(bytes([2]) * 32, NETWORK + "2").sign(RIGHT).envelope,
     ],
     ids=["nothing", "noise", "another signer", "another message", "another network"],
 )

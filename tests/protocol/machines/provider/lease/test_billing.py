@@ -12,7 +12,7 @@ from protocol.machines.provider.lease.billing import promised, receipt_of, settl
 from protocol.rules.capacity import Reservation
 from protocol.rules.metering import amount_of
 from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
-from protocol.wire.envelope import Signer
+from protocol.wire.envelope import KeySigner
 from protocol.wire.job import Resources
 from protocol.wire.messages import Voucher
 from tests.driven import POLICY, START_MS
@@ -47,6 +47,7 @@ def test_what_is_kept_says_who_owes_whom_and_proves_it() -> None:
 
 def test_a_kept_voucher_is_read_again_also_on_another_network() -> None:
     """An owner may move the node to another network while a lease settles."""
-    voucher = Signer(bytes(32), "another").sign(Voucher(LEASE, CONTRACT, 1, 2_000, 6_666)).envelope
+    signer = KeySigner(bytes(32), "another")
+    voucher = signer.sign(Voucher(LEASE, CONTRACT, 1, 2_000, 6_666)).envelope
     assert promised(voucher) == 6_666
     assert promised(b"") == 0
