@@ -48,8 +48,15 @@ def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
 
     It only limits the load: a requester can try nonces.
     """
-    lot = int.from_bytes(hashlib.sha256(b"mutirao/lot/1\0" + call_id + peer.encode()).digest()[:8])
-    return lot * LOTTERY_ALL < lottery << 64
+    return bool(drawn_among(call_id, (peer.encode(),), lottery))
+
+
+def drawn_among(call_id: CallId, peers: Iterable[bytes], lottery: int) -> list[int]:
+    """Return the places of those encoded peer ids that a call's lottery lets bid."""
+    head, bound = b"mutirao/lot/1\0" + call_id, (-(-(lottery << 64) // LOTTERY_ALL)).to_bytes(9)
+    sha256 = hashlib.sha256
+    lots = (b"\0" + sha256(head + peer).digest()[:8] for peer in peers)
+    return [place for place, lot in enumerate(lots) if lot < bound]
 
 
 def score_of(ask: int, weight: int) -> int:

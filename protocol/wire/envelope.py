@@ -55,7 +55,13 @@ class ByReference(bytes):
     Only simulations make them. Bytes that came from a peer never are of this class.
     """
 
-    signed: Signed[Message]
+    signer: PeerId
+    message: Message
+    content_id: ContentId
+
+    @property
+    def signed(self) -> Signed[Message]:
+        return Signed(self.signer, self.message, self, self.content_id)
 
 
 class Signer(Protocol):
@@ -138,7 +144,7 @@ def reopen(data: bytes) -> Message:
     Its network may differ from ours: the owner may have moved the node to another network since.
     """
     if isinstance(data, ByReference):
-        return data.signed.message
+        return data.message
     number, _, body, _ = _parts(unpack(data))
     return decode(BY_NUMBER[number].message, body)
 

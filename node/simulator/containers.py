@@ -1,0 +1,143 @@
+"""The sandboxes of simulated nodes: containers that run, pause and end in virtual time.
+
+A job's command is `work` and how many milliseconds of usage it needs.
+Spec: specs/lease.md#exposure.
+"""
+
+from typing import Any, Final, Protocol
+
+from node.simulator.node import Container, SimulatedNode
+from protocol.machines import effects, inputs
+from protocol.values.ids import LeaseId, digest_of
+from protocol.wire.job import BlobRef, Workload
+
+WORK: Final = "work"
+NOTICED_MS: Final = 1
+"""How long a node needs to notice what happened to a container."""
+SAVING_MS: Final = 500
+"""How long a job needs to save its state when it is told to end."""
+KILLED: Final = 137
+TERMINATED: Final = 143
+
+
+class World(Protocol):
+    """What the sandboxes need of the network that they are in."""
+
+    @property
+    def now_ms(self) -> int: ...
+
+    def later(self, delay_ms: int, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+        """Call something after a while, unless the node has gone meanwhile."""
+
+    def give(self, node: SimulatedNode, event: inputs.Input) -> None:
+        """Give a node an input."""
+
+
+class Containers:
+    """Performs the effects that concern containers."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._done_ms: dict[bytes, int] = {}
+        """The work that each checkpoint holds, by its digest."""
+
+    def launch(self, node: SimulatedNode, wanted: effects.Launch) -> None:
+        """Start the container of a lease."""
+        work_ms = work_of(wanted.workload)
+        work_ms -= sum(self._done_ms.get(each.digest, 0) for each in wanted.workload.resume)
+        container = Container(work_ms, wanted.budget_ms, wanted.pause_ms, self._world.now_ms)
+        node.containers[wanted.lease_id] = container
+        self._tell(node, inputs.ContainerStarted(wanted.lease_id, 0))
+        self._go_on(node, wanted.lease_id, container)
+
+    def extend(self, node: SimulatedNode, wanted: effects.Extend) -> None:
+        """Raise a container's budget; one that waited for it goes on."""
+        container = node.containers.get(wanted.lease_id)
+        if container is None or container.exited:
+            return
+        container.budget_ms = max(container.budget_ms, wanted.budget_ms)
+        now_ms, since_ms = self._world.now_ms, container.paused_since_ms
+        if since_ms is not None and container.used_ms(now_ms) < container.budget_ms:
+            container.paused_ms += now_ms - since_ms
+            container.paused_since_ms = None
+            self._go_on(node, wanted.lease_id, container)
+        used_ms = container.used_ms(now_ms)
+        self._tell(node, inputs.ContainerExtended(wanted.lease_id, used_ms))
+
+    def take_checkpoint(self, node: SimulatedNode, wanted: effects.TakeCheckpoint) -> None:
+        """Store what a job has done until now."""
+        container = node.containers.get(wanted.lease_id)
+        if container is not None and not (container.exited and wanted.mark):
+            self._take_checkpoint(node, wanted.lease_id, wanted.workload, container)
+
+    def terminate(self, node: SimulatedNode, wanted: effects.Terminate) -> None:
+        """Let a job save its state and end."""
+        self._world.later(SAVING_MS, node, self._terminate, node, wanted)
+
+    def kill(self, node: SimulatedNode, wanted: effects.Kill) -> None:
+        """Stop a container; what it has used until now counts."""
+        self._exit(node, wanted.lease_id, KILLED, "killed")
+
+    def drop(self, node: SimulatedNode, wanted: effects.Drop) -> None:
+        """Forget a container."""
+        node.containers.pop(wanted.lease_id, None)
+
+    def _go_on(self, node: SimulatedNode, lease_id: LeaseId, container: Container) -> None:
+        until_ms = min(container.work_ms, container.budget_ms)
+        left_ms = max(0, until_ms - container.used_ms(self._world.now_ms))
+        self._world.later(left_ms, node, self._reach_end, node, lease_id, container)
+
+    def _reach_end(self, node: SimulatedNode, lease_id: LeaseId, container: Container) -> None:
+        """End a container whose work is done, or pause it at the end of its budget."""
+        is_there = node.containers.get(lease_id) is container
+        if not is_there or container.exited or container.paused_since_ms is not None:
+            return
+        used_ms = container.used_ms(self._world.now_ms)
+        if used_ms >= container.work_ms:
+            self._exit(node, lease_id, 0, "exited")
+        elif used_ms >= container.budget_ms:
+            container.paused_since_ms = since_ms = self._world.now_ms
+            self._world.later(
+                container.pause_ms, node, self._give_up, node, lease_id, container, since_ms
+            )
+        else:
+            self._go_on(node, lease_id, container)
+
+    def _give_up(
+        self, node: SimulatedNode, lease_id: LeaseId, container: Container, since_ms: int
+    ) -> None:
+        if node.containers.get(lease_id) is container and container.paused_since_ms == since_ms:
+            self._exit(node, lease_id, KILLED, "budget")
+
+    def _terminate(self, node: SimulatedNode, wanted: effects.Terminate) -> None:
+        container = node.containers.get(wanted.lease_id)
+        if container is not None and container.exited is None:
+            self._take_checkpoint(node, wanted.lease_id, wanted.workload, container)
+            self._exit(node, wanted.lease_id, TERMINATED, "exited")
+
+    def _take_checkpoint(
+        self, node: SimulatedNode, lease_id: LeaseId, workload: Workload, container: Container
+    ) -> None:
+        done_ms = work_of(workload) - container.work_ms + container.used_ms(self._world.now_ms)
+        listing = BlobRef(digest_of(b"checkpoint %d of " % done_ms + lease_id), 64)
+        self._done_ms[listing.digest] = done_ms
+        self._tell(node, inputs.CheckpointTaken(lease_id, b"%d" % done_ms, listing, done_ms))
+
+    def _exit(self, node: SimulatedNode, lease_id: LeaseId, code: int, why: str) -> None:
+        container = node.containers.get(lease_id)
+        if container is None or container.exited is not None:
+            return
+        usage_ms = container.used_ms(self._world.now_ms)
+        outputs = BlobRef(digest_of(lease_id), 64)
+        container.exited = inputs.ContainerExited(lease_id, code, why, "", usage_ms, outputs)
+        self._tell(node, container.exited)
+
+    def _tell(self, node: SimulatedNode, event: inputs.Input) -> None:
+        self._world.later(NOTICED_MS, node, self._world.give, node, event)
+
+
+def work_of(workload: Workload) -> int:
+    """Return how many milliseconds of usage a simulated job needs."""
+    name, amount = workload.command
+    assert name == WORK
+    return int(amount)

@@ -1,0 +1,98 @@
+"""What simulated nodes know of each other's records: one table that all of them share.
+
+A directory of its own for each of a million nodes would hold 10¹² records. Here a record is known
+to all as soon as its node comes, and until it expires after its node has gone, as if its last
+refresh had just come. Each node sees the table in an order of its own, as if it had met the others
+at random. Spec: specs/simulation.md#directory.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from node.simulator.identities import Identities
+from protocol.values.ids import PeerId
+from protocol.values.limits import RECORD_TTL_MS
+from protocol.wire.messages import CapabilityRecord, Listing
+
+LISTINGS_KEPT_MAX: Final = 100_000
+
+
+class Records:
+    """The records of all nodes that lend, by number."""
+
+    def __init__(
+        self, identities: Identities, providers: Sequence[int],
+        record_of: Callable[[int], CapabilityRecord], gone_ms: Mapping[int, int],
+    ) -> None:  # fmt: skip
+        """Take the numbers of the nodes that lend, their records, and since when some are gone."""
+        self.identities = identities
+        self.providers = providers
+        self._record_of = record_of
+        self._gone_ms = gone_ms
+        self._known: dict[int, CapabilityRecord] = {}
+
+    def listing(self, number: int, now_ms: int) -> Listing | None:
+        """Return the record of a node with its peer; None if it has expired."""
+        gone_ms = self._gone_ms.get(number)
+        expires_ms = (now_ms if gone_ms is None else gone_ms) + RECORD_TTL_MS
+        if expires_ms <= now_ms:
+            return None
+        record = self._known.get(number)
+        if record is None:
+            if len(self._known) >= LISTINGS_KEPT_MAX:
+                self._known.clear()
+            record = self._known[number] = self._record_of(number)
+        return Listing(self.identities.peer_of(number), record, expires_ms)
+
+
+class SharedDirectory:
+    """The view that one node has of the records: its own order, and nothing to store."""
+
+    def __init__(self, records: Records, draw: int) -> None:
+        """Take the records and a random number: it decides the order."""
+        self._records = records
+        count = len(records.providers)
+        self._first = draw % count if count else 0
+        self._stride = _coprime(draw // (count or 1), count)
+
+    def __len__(self) -> int:
+        return len(self._records.providers)
+
+    def add(self, peer: PeerId, record: CapabilityRecord, source: str, now_ms: int) -> bool:
+        return False
+
+    def protect(self, peer: PeerId) -> None:
+        """Do nothing: no record is evicted."""
+
+    def expose(self, peer: PeerId, source: str) -> None:
+        """Do nothing."""
+
+    def get(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
+        listing = self._records.listing(self._records.identities.number_of(peer), now_ms)
+        return listing.record if listing else None
+
+    def listings(self, now_ms: int) -> tuple[Listing, ...]:
+        return tuple(self.providers(now_ms))
+
+    def providers(self, now_ms: int, start: int = 0, step: int = 1) -> Iterator[Listing]:
+        providers, count = self._records.providers, len(self._records.providers)
+        for place in range(start, count, step):
+            number = providers[(self._first + place * self._stride) % count]
+            listing = self._records.listing(number, now_ms)
+            if listing is not None:
+                yield listing
+
+    def count_providers(self) -> int:
+        return len(self._records.providers)
+
+    def expire(self, now_ms: int) -> None:
+        """Do nothing: what has expired is not listed."""
+
+
+def _coprime(draw: int, count: int) -> int:
+    """Return a stride that visits each of so many places once."""
+    stride = draw % count if count > 1 else 1
+    while math.gcd(stride, count) != 1:
+        stride += 1
+    return stride

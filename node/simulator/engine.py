@@ -1,0 +1,78 @@
+"""Virtual time: what happens, in one order, without a clock.
+
+Time is counted in ticks of 100 µs. Events of one tick wait in a list, in the order in which they
+were scheduled; only distinct ticks are in a heap. So an event costs an append, and no two events
+are ever compared (Brown 1988, calendar queues; measured in specs/simulation.md#engine).
+
+Spec: specs/simulation.md#engine.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, Final
+
+TICKS_PER_MS: Final = 10
+NEVER: Final = 1 << 62
+
+
+class Engine:
+    """The queue of events and the present."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        """The present tick."""
+        self.events = 0
+        """How many events have happened."""
+        self._at: dict[int, list[tuple[Any, ...]]] = {}
+        self._ticks: list[int] = []
+        self._done = 0
+        """How many events of the earliest tick have happened, if a run ended among them."""
+
+    def at(self, tick: int, call: Callable[..., object], *arguments: Any) -> None:
+        """Schedule a call; one in the past happens now, after all that was scheduled before."""
+        tick = max(tick, self.now)
+        events = self._at.get(tick)
+        if events is None:
+            self._at[tick] = [(call, arguments)]
+            heappush(self._ticks, tick)
+        else:
+            events.append((call, arguments))
+
+    def after(self, ticks: int, call: Callable[..., object], *arguments: Any) -> None:
+        """Schedule a call so many ticks from now."""
+        self.at(self.now + ticks, call, *arguments)
+
+    def next_tick(self) -> int:
+        """Return the tick of the next event; NEVER if there is none."""
+        return self._ticks[0] if self._ticks else NEVER
+
+    def run(self, until: int) -> None:
+        """Let everything happen before a tick, and go there."""
+        self.run_until(None, until)
+
+    def run_until(self, condition: Callable[[], bool] | None, until: int) -> bool:
+        """Let things happen until a condition holds or a tick is reached; say whether it holds.
+
+        The condition is tested before each event. Without one, only the tick counts.
+        """
+        while self._ticks and self._ticks[0] < until:
+            tick = self._ticks[0]
+            events, number = self._at[tick], self._done
+            try:
+                while number < len(events):  # Some are appended meanwhile.
+                    if condition is not None and condition():
+                        return True
+                    self.now = tick
+                    call, arguments = events[number]
+                    number += 1
+                    call(*arguments)
+            finally:
+                self.events += number - self._done
+                self._done = number
+            heappop(self._ticks)
+            del self._at[tick]
+            self._done = 0
+        if condition is not None and condition():
+            return True
+        self.now = max(self.now, until)
+        return False

@@ -1,0 +1,217 @@
+"""Gossip in two fidelities: computed at once (flow), or message by message.
+
+Both bring a call to the nodes that its lottery draws; the others would ignore it, so no core is
+asked. Where nothing is lost and nobody cheats, both give the same times to the tick.
+Spec: specs/simulation.md#gossip.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.simulator.engine import Engine
+from node.simulator.node import SimulatedNode
+from node.simulator.overlay import UNREACHED, Delays, Overlay, make_overlay
+from node.simulator.population import Population
+from node.simulator.seeds import bits, stream
+from protocol.rules.selection import drawn_among
+from protocol.values.ids import CallId
+from protocol.wire.envelope import Signed
+from protocol.wire.messages import Call
+
+HEARTBEAT_TICKS: Final = 10_000
+"""How often a node tells others what it has: once a second."""
+MILLION: Final = 10**6
+Deliver = Callable[[int, Signed[Any], int], None]
+"""Gives a node a message; the last argument is its author."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What gossip cost."""
+
+    published: int = 0
+    transmissions: int = 0
+    duplicates: int = 0
+    """Copies that their receiver had already."""
+
+
+@dataclass(slots=True)
+class _Topic:
+    overlay: Overlay
+    degrees: NDArray[np.int64]
+    encoded: list[bytes]
+    """The peer ids of the members, as lotteries take them."""
+    numbers: list[int]
+    rows: list[tuple[list[int], list[int]]] | None = None
+    """Neighbours and ticks as lists, for the fidelity that needs them."""
+
+
+class TopicGossip(ABC):
+    """What both fidelities have in common: overlays, lotteries, and the author's own messages."""
+
+    def __init__(
+        self, engine: Engine, population: Population, deliver: Deliver, degree: int, seed: int
+    ) -> None:
+        self._engine = engine
+        self._population = population
+        self._deliver = deliver
+        self._degree = degree
+        self._seed = seed
+        self._topics: dict[str, _Topic] = {}
+        self.connections = min(64, len(population.providers))
+        """With how many nodes that lend an author is connected: it sends to all of them."""
+        self.traffic = Traffic()
+
+    def publish(self, author: SimulatedNode, topic: str, envelope: bytes) -> None:
+        """Bring a call to those that may bid. Records are known to all: see the directory."""
+        signed = self._population.identities.open(envelope, author.peer_id)
+        if not isinstance(signed.message, Call):
+            return
+        known = self._topic(topic)
+        if len(known.overlay.members) == 0:
+            return
+        self.traffic.published += 1
+        call_id, lottery = CallId(signed.content_id), signed.message.lottery
+        drawn = drawn_among(call_id, known.encoded, lottery)
+        self._spread(author.number, signed, known, np.array(drawn, np.intp))
+
+    @abstractmethod
+    def _spread(
+        self, author: int, signed: Signed[Any], topic: _Topic, drawn: NDArray[np.intp]
+    ) -> None:
+        """Bring a message to all members of a topic; those drawn get it delivered."""
+
+    def _firsts(self, author: int, overlay: Overlay) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """Return the places to which an author sends, and when they get it."""
+        members = overlay.members
+        drawn = bits(self._seed, f"connections/{author}", self.connections)
+        places = np.unique((drawn % np.uint64(len(members))).astype(np.intp))
+        places = places[self._population.online[members[places]]]
+        authors = np.full(len(places), author, np.int64)
+        arrivals = self._engine.now + self._delays(authors, members[places]).astype(np.int64)
+        return places, arrivals
+
+    def _topic(self, name: str) -> _Topic:
+        found = self._topics.get(name)
+        if found is None:
+            members = self._population.subscribers(name)
+            overlay = make_overlay(members, self._degree, self._delays, self._seed, name)
+            peer_of = self._population.identities.peer_of
+            numbers = members.tolist()
+            encoded = [peer_of(number).encode() for number in numbers]
+            found = _Topic(overlay, overlay.degrees(), encoded, numbers)
+            self._topics[name] = found
+        return found
+
+    @property
+    def _delays(self) -> Delays:
+        return self._population.links.ticks
+
+
+class FlowGossip(TopicGossip):
+    """Computes when a message arrives everywhere; exact if nothing is lost."""
+
+    def _spread(
+        self, author: int, signed: Signed[Any], topic: _Topic, drawn: NDArray[np.intp]
+    ) -> None:
+        overlay = topic.overlay
+        online = self._population.online[overlay.members]
+        places, arrivals = self._firsts(author, overlay)
+        first = np.full(len(overlay.members), UNREACHED)
+        first[places] = arrivals
+        first = overlay.flood(first, None if online.all() else online)
+        reached = first < UNREACHED
+        # All send to their neighbours, but not back to the one from which they have it.
+        have, from_author = int(reached.sum()), int((first[places] == arrivals).sum())
+        sent = int(topic.degrees[reached].sum()) - (have - from_author) + len(places)
+        self.traffic.transmissions += sent
+        self.traffic.duplicates += sent - have
+        drawn = drawn[reached[drawn]]
+        order = np.argsort(first[drawn], kind="stable")
+        numbers = overlay.members[drawn[order]].tolist()
+        for tick, number in zip(first[drawn[order]].tolist(), numbers, strict=True):
+            self._engine.at(tick, self._deliver, number, signed, author)
+
+
+class MessageGossip(TopicGossip):
+    """Forwards message by message: some are lost, some nodes do not forward, and others ask.
+
+    As in GossipSub 1.1 a node forwards the first copy to its mesh at once, and tells a few others
+    at its next heartbeat what it has; those that miss it ask for it (IHAVE, IWANT).
+    """
+
+    loss_ppm = 0
+    lazy = 6
+    """How many nodes hear at a heartbeat what one has."""
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._chance = stream(self._seed, "gossip/loss")
+        self.silent: frozenset[int] = frozenset()
+        """The numbers of nodes that forward nothing."""
+
+    def _spread(
+        self, author: int, signed: Signed[Any], topic: _Topic, drawn: NDArray[np.intp]
+    ) -> None:
+        count = len(topic.overlay.members)
+        wanted = bytearray(count)
+        for place in drawn.tolist():
+            wanted[place] = 1
+        if topic.rows is None:
+            topic.rows = topic.overlay.rows()
+        message = _Spreading(signed, author, topic.numbers, topic.rows, bytearray(count), wanted)
+        places, arrivals = self._firsts(author, topic.overlay)
+        for place, tick in zip(places.tolist(), arrivals.tolist(), strict=True):
+            self._engine.at(tick, self._receive, message, place, -1)
+        self.traffic.transmissions += len(places)
+
+    def _receive(self, message: "_Spreading", place: int, sender: int) -> None:
+        if message.seen[place]:
+            self.traffic.duplicates += 1
+            return
+        number = message.numbers[place]
+        if not self._population.online[number]:
+            return
+        message.seen[place] = 1
+        if message.wanted[place]:
+            self._deliver(number, message.signed, message.author)
+        if number in self.silent:
+            return
+        now, at = self._engine.now, self._engine.at
+        neighbours, delays = message.rows[place]
+        for neighbour, delay in zip(neighbours, delays, strict=True):
+            if neighbour != sender and not self._loses():
+                at(now + delay, self._receive, message, neighbour, place)
+        self.traffic.transmissions += len(neighbours) - (sender in neighbours)
+        if self.loss_ppm or self.silent:
+            beat = now - now % HEARTBEAT_TICKS + HEARTBEAT_TICKS
+            at(beat + place % HEARTBEAT_TICKS, self._tell, message, place)
+
+    def _tell(self, message: "_Spreading", place: int) -> None:
+        """Tell some others at a heartbeat; one that misses the message asks for it."""
+        for _ in range(self.lazy):
+            other = self._chance.randrange(len(message.seen))
+            if not message.seen[other] and not self._loses():
+                pair = np.array([message.numbers[place]]), np.array([message.numbers[other]])
+                delay = 3 * int(self._delays(*pair)[0])
+                self._engine.after(delay, self._receive, message, other, place)
+
+    def _loses(self) -> bool:
+        return self.loss_ppm > 0 and self._chance.randrange(MILLION) < self.loss_ppm
+
+
+@dataclass(slots=True)
+class _Spreading:
+    """A message on its way through an overlay; all lists are by place."""
+
+    signed: Signed[Any]
+    author: int
+    numbers: list[int]
+    rows: list[tuple[list[int], list[int]]]
+    seen: bytearray
+    wanted: bytearray

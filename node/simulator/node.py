@@ -1,0 +1,92 @@
+"""One node of a simulated network: its core, its disk, its sandbox.
+
+Spec: specs/simulation.md#nodes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from protocol.core.core import Core, Saved
+from protocol.core.jobs import Job
+from protocol.machines import inputs
+from protocol.machines.context import Policy
+from protocol.values.ids import JobId, LeaseId, PeerId
+
+NEVER_MS: Final = 1 << 62
+TABLES: Final = ("job", "award", "requester-lease", "provider-lease")
+
+
+@dataclass(slots=True)
+class Disk:
+    """What a node has saved. States never change, so they are kept as they are."""
+
+    saved: dict[tuple[str, bytes], Any] = field(default_factory=dict)
+    outbox: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
+    images: set[bytes] = field(default_factory=set)
+    """The digests of images that it has fetched."""
+    settled: list[tuple[PeerId, int]] = field(default_factory=list)
+    """Peers with which this node has settled, and for how much usage each paid it, in ms."""
+
+    def states(self, table: str) -> tuple[Any, ...]:
+        return tuple(state for (name, _), state in self.saved.items() if name == table)
+
+    def read(self, sequence: int) -> Saved:
+        """Return what the core continues with after a restart."""
+        jobs, awards, leases, provided = map(self.states, TABLES)
+        return Saved(jobs, awards, leases, provided, sequence, tuple(reversed(self.settled)))
+
+
+@dataclass(slots=True)
+class Container:
+    """The container of one lease."""
+
+    work_ms: int
+    """How much usage its job needs, less what it continues from."""
+    budget_ms: int
+    pause_ms: int
+    started_ms: int
+    exited: inputs.ContainerExited | None = None
+    paused_ms: int = 0
+    """The total time of its pauses, up to the last resume."""
+    paused_since_ms: int | None = None
+
+    def used_ms(self, now_ms: int) -> int:
+        """Return its usage: the time since its start, less pauses."""
+        if self.exited is not None:
+            return self.exited.usage_ms
+        until_ms = now_ms if self.paused_since_ms is None else self.paused_since_ms
+        return until_ms - self.started_ms - self.paused_ms
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedNode:
+    """One node. Its containers end with it: a simulated machine goes as a whole."""
+
+    number: int
+    policy: Policy
+    core: Core
+    disk: Disk = field(default_factory=Disk)
+    online: bool = True
+    generation: int = 0
+    """How often it has gone."""
+    armed_ms: int = NEVER_MS
+    """When it will be woken."""
+    rows: int = 0
+    """How many messages it has sent with retries."""
+    in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
+    """Messages that it sends again without having saved them."""
+    containers: dict[LeaseId, Container] = field(default_factory=dict)
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self.core.signer.peer_id
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield the jobs that it has saved."""
+        yield from self.disk.states("job")
+
+    def job(self, job_id: JobId) -> Job:
+        """Return a job as it is saved."""
+        found: Job = self.disk.saved["job", job_id]
+        return found

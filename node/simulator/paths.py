@@ -1,0 +1,35 @@
+"""Streams between two nodes: messages take half a round trip, transfers their bandwidth too.
+
+Spec: specs/simulation.md#latency.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from node.simulator.engine import TICKS_PER_MS
+from node.simulator.world.latency import Links
+
+BYTES_PER_TICK = 1_250
+"""100 Mbit/s."""
+PAIRS_KEPT_MAX = 1 << 16
+
+
+class Paths:
+    """The paths of one world."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self.delay = lru_cache(PAIRS_KEPT_MAX)(self._delay)
+
+    def _delay(self, sender: int, receiver: int) -> int:
+        """Return the ticks that one message takes."""
+        return int(self._links.ticks(np.array([sender]), np.array([receiver]))[0])
+
+    def transfer(self, sender: int, receiver: int, size: int) -> int:
+        """Return the ticks that so many bytes take: a round trip, and their time on the line."""
+        return 2 * self.delay(sender, receiver) + size // BYTES_PER_TICK
+
+    def round_trip_us(self, one: int, other: int) -> int:
+        """Return the round trip between two nodes, in microseconds."""
+        return 2 * self.delay(one, other) * 1000 // TICKS_PER_MS

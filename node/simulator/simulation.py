@@ -1,0 +1,148 @@
+"""One run: a world made from models and a seed, and what happens in it.
+
+Spec: specs/simulation.md#runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from node.simulator.directory import Records, SharedDirectory
+from node.simulator.engine import TICKS_PER_MS
+from node.simulator.gossip import FlowGossip, MessageGossip, TopicGossip
+from node.simulator.identities import Keys, Numbers
+from node.simulator.network import START_MS, Network
+from node.simulator.node import SimulatedNode
+from node.simulator.paths import Paths
+from node.simulator.population import populate
+from node.simulator.seeds import stream
+from node.simulator.world.churn import Change, Churn, Steady
+from node.simulator.world.demand import Arrival, Demand, Poisson
+from node.simulator.world.latency import Latency, Regions
+from node.simulator.world.supply import Mix, Supply
+from protocol.core.core import Core
+from protocol.machines import inputs
+from protocol.values.ids import JobId
+from protocol.wire.envelope import Signed
+
+FLOW, MESSAGE = "flow", "message"
+GOSSIP: Final[dict[str, type[TopicGossip]]] = {FLOW: FlowGossip, MESSAGE: MessageGossip}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The models of a world and its size."""
+
+    nodes: int = 1_000
+    requesters: int = 10
+    degree: int = 8
+    """How many neighbours a node has in the mesh of a topic."""
+    latency: Latency = field(default_factory=Regions)
+    supply: Supply = field(default_factory=Mix)
+    demand: Demand = field(default_factory=Poisson)
+    churn: Churn = field(default_factory=Steady)
+    crypto: bool = False
+
+
+class Simulation:
+    """A world in motion."""
+
+    def __init__(self, world: World, tier: str, seed: int) -> None:
+        identities = Keys(seed) if world.crypto else Numbers(seed)
+        links = world.latency.links(world.nodes, seed)
+        sizes = world.nodes, world.requesters
+        self.world = world
+        self.seed = seed
+        self.population = populate(identities, links, world.supply, sizes, seed)
+        self.network = Network(identities, Paths(links), self._make)
+        self.engine = self.network.engine
+        self._gone_ms: dict[int, int] = {}
+        self._records = Records(
+            identities, self.population.providers,
+            lambda number: self.population.record(number, START_MS), self._gone_ms,
+        )  # fmt: skip
+        deliver = self._deliver
+        self.gossip = GOSSIP[tier](self.engine, self.population, deliver, world.degree, seed)
+        self.network.gossip = self.gossip
+        self._ids = stream(seed, "jobs")
+
+    def run(self, horizon_ms: int) -> None:
+        """Let the demand come and everything happen, up to the horizon."""
+        self.start(horizon_ms)
+        self.advance(horizon_ms)
+
+    def start(self, horizon_ms: int) -> None:
+        """Make the requesters, and schedule the demand and the churn."""
+        for number in range(self.world.requesters):
+            self._meet(number)
+        arrivals = self.world.demand.arrivals(horizon_ms, self.world.requesters, self.seed)
+        self._await(arrivals)
+        if not isinstance(self.world.churn, Steady):
+            for number in self.population.providers:
+                self._await_change(number, self.world.churn.changes(number, self.seed))
+
+    def advance(self, until_ms: int) -> None:
+        """Let everything happen up to a time, in milliseconds since the start."""
+        self.engine.run(until_ms * TICKS_PER_MS)
+
+    # --- nodes ----------------------------------------------------------------------------
+
+    def _make(self, number: int) -> SimulatedNode | None:
+        if not self.population.online[number]:
+            return None
+        return SimulatedNode(number, self.population.policy(number), self._core(number))
+
+    def _core(self, number: int) -> Core:
+        draw = stream(self.seed, f"directory/{number}").getrandbits(62)
+        signer = self.population.identities.signer(number)
+        return Core(signer, self.population.policy(number), SharedDirectory(self._records, draw))
+
+    def _meet(self, number: int) -> None:
+        """Connect a requester with some nodes that lend."""
+        node = self.network.node(number)
+        assert node is not None
+        providers = self.population.providers
+        chance = stream(self.seed, f"neighbours/{number}")
+        for other in chance.sample(providers, min(self.gossip.connections, len(providers))):
+            peer = self.population.identities.peer_of(other)
+            self.network.give(node, inputs.PeerConnected(peer))
+
+    def _deliver(self, number: int, signed: Signed[Any], author: int) -> None:
+        if self.population.online[number]:
+            node = self.network.node(number)
+            assert node is not None
+            self.network.hear(node, signed, author)
+
+    # --- demand ---------------------------------------------------------------------------
+
+    def _await(self, arrivals: Iterator[Arrival]) -> None:
+        arrival = next(arrivals, None)
+        if arrival is not None:
+            self.engine.at(arrival.at_ms * TICKS_PER_MS, self._submit, arrival, arrivals)
+
+    def _submit(self, arrival: Arrival, arrivals: Iterator[Arrival]) -> None:
+        node = self.network.nodes[arrival.requester]
+        job_id = JobId(self._ids.randbytes(16))
+        self.network.submit(node, inputs.JobSubmitted(job_id, arrival.spec))
+        self._await(arrivals)
+
+    # --- churn ----------------------------------------------------------------------------
+
+    def _await_change(self, number: int, changes: Iterator[Change]) -> None:
+        change = next(changes, None)
+        if change is not None:
+            ticks = change.after_ms * TICKS_PER_MS
+            self.engine.after(ticks, self._change, number, change, changes)
+
+    def _change(self, number: int, change: Change, changes: Iterator[Change]) -> None:
+        self.population.online[number] = change.online
+        node = self.network.nodes.get(number)
+        if change.online:
+            self._gone_ms.pop(number, None)
+        else:
+            self._gone_ms[number] = self.network.now_ms
+        if node is not None and change.online:
+            self.network.come_back(node, self._core(number))
+        elif node is not None:
+            self.network.go(node)
+        self._await_change(number, changes)

@@ -1,0 +1,114 @@
+"""Which jobs come, when, and from whom.
+
+Spec: specs/simulation.md#demand.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Final, Protocol
+
+from node.simulator.containers import WORK
+from node.simulator.seeds import stream
+from node.simulator.world.quantities import About, Duration
+from protocol.values.ids import digest_of
+from protocol.wire.job import JobSpec, Resources, Terms, Workload
+
+IMAGE: Final = digest_of(b"an image")
+IMAGE_BYTES: Final = 100 * 1024**2
+TIMEOUT_FACTOR: Final = 4
+"""A job may take so many times its work."""
+SHORTEST_MS: Final = 1_000
+DAY_MS: Final = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A job of a user."""
+
+    at_ms: int
+    requester: int
+    spec: JobSpec
+
+
+class Demand(Protocol):
+    """A model of demand."""
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        """Yield the jobs in the order of their times."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the jobs of a model are like."""
+
+    work: Annotated[Duration, About("the mean usage; its distribution is exponential")] = Duration(
+        60_000
+    )
+    cpus: Annotated[int, About("processors", 1, 4096)] = 1
+    gpus: Annotated[int, About("GPUs", 0, 64)] = 0
+    gpu_class: Annotated[str, About("their class; empty: any")] = ""
+    image_mib: Annotated[int, About("the size of the image", 0)] = 100
+    nodes: Annotated[int, About("members, if it is a gang", 1, 64)] = 1
+    queue: Annotated[Duration, About("how long a job waits for a slot at most")] = Duration(
+        3_600_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson(Job):
+    """Jobs come independently of each other, at one rate."""
+
+    per_minute: Annotated[float, About("how many jobs come a minute, in all", 0)] = 60.0
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        chance = stream(seed, "demand")
+        at_ms = 0.0
+        while self.per_minute:
+            at_ms += chance.expovariate(self.per_minute / 60_000)
+            if at_ms >= horizon_ms:
+                return
+            yield Arrival(int(at_ms), chance.randrange(requesters), spec_of(self, chance.random()))
+
+
+@dataclass(frozen=True, slots=True)
+class Diurnal(Poisson):
+    """The rate follows the day: a sine with the mean `per_minute`."""
+
+    swing: Annotated[
+        float, About("how far the rate is from its mean at most, as a share", 0, 1)
+    ] = 0.8
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        chance = stream(seed, "demand/thinning")
+        faster = replace(self, per_minute=self.per_minute * (1 + self.swing))
+        for arrival in Poisson.arrivals(faster, horizon_ms, requesters, seed):
+            phase = math.sin(2 * math.pi * arrival.at_ms / DAY_MS)
+            if chance.random() * (1 + self.swing) < 1 + self.swing * phase:
+                yield arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Burst(Job):
+    """All jobs come at once."""
+
+    jobs: Annotated[int, About("how many", 1)] = 100
+    at: Annotated[Duration, About("when")] = Duration(0)
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        chance = stream(seed, "demand")
+        for number in range(self.jobs if self.at < horizon_ms else 0):
+            yield Arrival(self.at, number % requesters, spec_of(self, chance.random()))
+
+
+def spec_of(job: Job, drawn: float) -> JobSpec:
+    """Return a job; `drawn` is a random number from 0 to 1 that decides how much work it is."""
+    work_ms = max(1, round(-math.log(1 - drawn) * job.work))
+    longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)
+    wanted = Resources(cpus=job.cpus, gpus=job.gpus, gpu_class=job.gpu_class)
+    workload = Workload(
+        IMAGE, (WORK, str(min(work_ms, longest_ms))), resources=wanted, timeout_ms=longest_ms,
+        image_bytes=job.image_mib * 1024**2,
+    )  # fmt: skip
+    return JobSpec("", workload, Terms(0, nodes=job.nodes, queue_ms=job.queue))

@@ -1,0 +1,112 @@
+"""What the nodes of a world lend, and for how much.
+
+Spec: specs/simulation.md#supply.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.simulator.seeds import between, bits, choose
+from node.simulator.world.quantities import About
+from protocol.values.units import GIB, rate_of_hourly
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Machines that are alike. Prices are in credits per hour."""
+
+    share: int
+    """How many of a thousand nodes are of this kind."""
+    cpus: int
+    memory_gib: int
+    cpu_hour: str
+    gpus: int = 0
+    gpu_class: str = ""
+    vram_gib: int = 0
+    gpu_hour: str = "0"
+
+    @property
+    def cpu_rate(self) -> int:
+        return rate_of_hourly(self.cpu_hour)
+
+    @property
+    def gpu_rate(self) -> int:
+        return rate_of_hourly(Decimal(self.gpu_hour))
+
+    @property
+    def memory_mib(self) -> int:
+        return self.memory_gib * GIB
+
+
+MIX: Final = (
+    Kind(300, 8, 16, "0.010"),
+    Kind(60, 64, 256, "0.008"),
+    Kind(180, 8, 16, "0.010", 1, "rtx3060", 12, "0.06"),
+    Kind(170, 12, 32, "0.010", 1, "rtx3090", 24, "0.15"),
+    Kind(200, 16, 64, "0.010", 1, "rtx4090", 24, "0.30"),
+    Kind(50, 32, 128, "0.010", 4, "a100", 80, "0.90"),
+    Kind(40, 64, 512, "0.010", 8, "h100", 80, "1.90"),
+)
+"""Home machines for the most part; lists of what consumer markets offer (markets.md in spirit,
+specs/simulation.md#supply for the sources)."""
+
+
+class Supply(Protocol):
+    """A model of what nodes lend."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]: ...
+
+    def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        """Return the kind of each node, as an index."""
+        ...
+
+    def price_percent(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        """Return the list price of each node, in percent of its kind's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Seven kinds of machines, from a home computer without a GPU to eight H100."""
+
+    least_percent: Annotated[int, About("the lowest list price, in percent of the kind's", 1)] = 60
+    most_percent: Annotated[int, About("the highest list price, in the same way", 1)] = 160
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return MIX
+
+    def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        shares = [kind.share for kind in self.kinds]
+        return choose(bits(seed, "supply/kinds", nodes), shares)
+
+    def price_percent(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        return between(bits(seed, "supply/prices", nodes), self.least_percent, self.most_percent)
+
+
+@dataclass(frozen=True, slots=True)
+class Equal:
+    """All nodes are alike but for their prices."""
+
+    cpus: Annotated[int, About("processors", 1, 4096)] = 4
+    memory_gib: Annotated[int, About("memory", 1, 2**20)] = 8
+    cpu_hour: Annotated[str, About("the middle list price, in credits per hour and processor")] = (
+        "0.010"
+    )
+    spread_percent: Annotated[int, About("how far prices are from it at most", 0, 99)] = 50
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return (Kind(1, self.cpus, self.memory_gib, self.cpu_hour),)
+
+    def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        return np.zeros(nodes, np.int64)
+
+    def price_percent(self, nodes: int, seed: int) -> NDArray[np.int64]:
+        drawn = bits(seed, "supply/prices", nodes)
+        return between(drawn, 100 - self.spread_percent, 100 + self.spread_percent)
