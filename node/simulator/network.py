@@ -16,7 +16,7 @@ from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS, Engine
 from node.simulator.identities import Identities
 from node.simulator.node import NEVER_MS, SimulatedNode
-from protocol.core.core import Core
+from node.simulator.world.adversaries import AnyCore
 from protocol.machines import effects, inputs
 from protocol.machines.effects import Effect
 from protocol.machines.events import JobEvent
@@ -167,7 +167,7 @@ class Network:
                 delay = max(0, self.links.delay(node.number, other.number))
                 self._at(delay, other, self.give, other, inputs.PeerDisconnected(node.peer_id))
 
-    def come_back(self, node: SimulatedNode, core: Core) -> None:
+    def come_back(self, node: SimulatedNode, core: AnyCore) -> None:
         """Let a node continue with a fresh core from what it had saved."""
         saved = node.disk.read(node.core.presence.sequence)
         node.core, node.online = core, True

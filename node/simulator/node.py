@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from protocol.core.core import Core, Saved
+from node.simulator.world.adversaries import AnyCore
+from protocol.core.core import Saved
 from protocol.core.jobs import Job
 from protocol.machines import inputs
 from protocol.machines.context import Policy
@@ -65,7 +66,7 @@ class SimulatedNode:
 
     number: int
     policy: Policy
-    core: Core
+    core: AnyCore
     disk: Disk = field(default_factory=Disk)
     online: bool = True
     generation: int = 0

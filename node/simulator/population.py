@@ -4,12 +4,14 @@ A node gets a core when it first has something to decide. Until then it is a num
 bytes. Spec: specs/simulation.md#nodes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from node.simulator.identities import Identities
+from node.simulator.world.adversaries import Adversaries
 from node.simulator.world.latency import Links
 from node.simulator.world.supply import Kind, Supply
 from protocol.core.presence import record_of
@@ -35,6 +37,8 @@ class Population:
     kind: NDArray[np.int64]
     price_percent: NDArray[np.int64]
     online: NDArray[np.bool_]
+    adversaries: Mapping[int, Adversaries] = field(default_factory=dict)
+    """The nodes that break the rules, and how."""
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -46,6 +50,11 @@ class Population:
 
     def policy(self, number: int) -> Policy:
         """Return what a node's owner allows."""
+        deviates = self.adversaries.get(number)
+        honest = self._honest_policy(number)
+        return deviates.policy(honest) if deviates else honest
+
+    def _honest_policy(self, number: int) -> Policy:
         region = self.links.regions[self.links.region[number]]
         if number < self.requesters:
             return Policy(region=region)

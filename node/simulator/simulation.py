@@ -16,6 +16,7 @@ from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
 from node.simulator.population import populate
 from node.simulator.seeds import stream
+from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.churn import Change, Churn, Steady
 from node.simulator.world.demand import Arrival, Demand, Poisson
 from node.simulator.world.latency import Latency, Regions
@@ -42,6 +43,7 @@ class World:
     demand: Demand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
     crypto: bool = False
+    adversaries: tuple[Adversaries, ...] = ()
 
 
 class Simulation:
@@ -54,6 +56,7 @@ class Simulation:
         self.world = world
         self.seed = seed
         self.population = populate(identities, links, world.supply, sizes, seed)
+        self.population.adversaries = self._adversaries()
         self.network = Network(identities, Paths(links), self._make)
         self.engine = self.network.engine
         self._gone_ms: dict[int, int] = {}
@@ -92,10 +95,25 @@ class Simulation:
             return None
         return SimulatedNode(number, self.population.policy(number), self._core(number))
 
-    def _core(self, number: int) -> Core:
+    def _core(self, number: int) -> AnyCore:
         draw = stream(self.seed, f"directory/{number}").getrandbits(62)
         signer = self.population.identities.signer(number)
-        return Core(signer, self.population.policy(number), SharedDirectory(self._records, draw))
+        directory = SharedDirectory(self._records, draw)
+        honest = Core(signer, self.population.policy(number), directory)
+        deviates = self.population.adversaries.get(number)
+        return deviates.corrupt(honest) if deviates else honest
+
+    def _adversaries(self) -> dict[int, Adversaries]:
+        """Choose who deviates, by the kinds in their order; nobody in two ways."""
+        found: dict[int, Adversaries] = {}
+        for place, kind in enumerate(self.world.adversaries):
+            requesters = range(self.world.requesters)
+            could = self.population.providers if kind.who == LENDERS else requesters
+            count = round(len(could) * kind.share_percent / 100)
+            left = [number for number in could if number not in found]
+            chance = stream(self.seed, f"adversaries/{place}")
+            found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
+        return found
 
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""

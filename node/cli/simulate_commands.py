@@ -1,0 +1,352 @@
+"""The commands of the laboratory: they need no daemon, but the packages of the extra `lab`.
+
+Spec: specs/simulation.md#command-line.
+"""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from node.cli.failure import CliError
+from node.cli.options import LINES, OBJECT, json_option
+from node.cli.output import say, show_fields, show_json, show_table
+from node.cli.simulation_progress import run_progress, sweep_progress
+
+if TYPE_CHECKING:  # The laboratory's packages take a second to import.
+    from node.simulator.scenario import Scenario
+
+INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
+FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
+TEMPLATE: Final = """\
+# What is simulated. `mutirao simulate list` shows all models and their parameters.
+name = "{name}"
+seed = 1                # Decides all chance: the same seed gives the same run, event by event.
+tier = "flow"           # How faithful: "flow" computes gossip at once, "message" hop by hop.
+horizon = "10m"         # How much virtual time passes.
+repetitions = 3         # Runs with other seeds: results get intervals.
+nodes = 1000
+requesters = 10         # Nodes that submit jobs and lend nothing.
+
+[latency]
+model = "regions"
+
+[supply]
+model = "mix"
+
+[demand]
+model = "poisson"
+per_minute = 60
+work = "1m"
+
+[churn]
+model = "weibull"
+session = "1h"
+
+# Each combination of these values is a point of a sweep.
+[sweep]
+nodes = [100, 1000]
+"churn.session" = ["10m", "1h"]
+"""
+
+
+def in_laboratory(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command tell what is wrong in one line, also if the laboratory is not installed."""
+
+    @wraps(command)
+    def guarded(**options: Any) -> None:
+        from protocol.values.errors import NodeError
+
+        try:
+            command(**options)
+        except ModuleNotFoundError as error:
+            raise CliError("lab-missing", f"the simulator needs {error.name}", INSTALL) from None
+        except NodeError as error:
+            raise CliError(error.code, str(error)) from None
+
+    return guarded
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def simulate(context: click.Context) -> None:
+    """Simulate networks of many nodes, with the code that the node runs.
+
+    \b
+    Example:
+      mutirao simulate new churn.toml
+      mutirao simulate run churn.toml
+      mutirao simulate sweep churn.toml --jobs 2
+      mutirao simulate plot churn.results
+    """  # noqa: D301 - \b is click's mark for lines to be kept.
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+set_option = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Change a value of the scenario, such as nodes=5000 or demand.per_minute=30.",
+)  # fmt: skip
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The folder for the results; NAME.results by default.",
+)
+
+
+@simulate.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@in_laboratory
+def new(*, file: Path) -> None:
+    """Write an example of a scenario, with comments.
+
+    Example: mutirao simulate new churn.toml
+    """
+    from node.simulator.scenario import Scenario
+
+    text = TEMPLATE.format(name=file.stem.replace('"', "'"))
+    Scenario.parse(text)
+    try:
+        with file.open("x") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise CliError("invalid-request", f"cannot write {file}: {error.strerror}") from None
+    say(f"{file} is written; run it with: mutirao simulate run {file}")
+
+
+@simulate.command("list")
+@json_option(LINES)
+@in_laboratory
+def list_models(*, as_json: bool) -> None:
+    """List the models of a world, ours and those of installed packages, with their parameters.
+
+    Example: mutirao simulate list
+    """
+    from node.simulator.world.models import catalogue
+
+    rows = catalogue()
+    if as_json:
+        for row in rows:
+            show_json(row)
+        return
+    for row in rows:
+        click.echo(f'\n[{row["aspect"]}] model = "{row["model"]}": {row["text"]}')
+        for each in row["parameters"]:
+            click.echo(f"    {each['name']:<16}{each['default']!s:<12}{each['text']}")
+
+
+@simulate.command()
+@click.argument("file", type=FILE)
+@set_option
+@click.option("--repetition", type=click.IntRange(0), default=0, help="Which repetition to run.")
+@out_option
+@json_option(OBJECT)
+@in_laboratory
+def run(
+    *, file: Path, changes: tuple[str, ...], repetition: int, out: Path | None, as_json: bool
+) -> None:
+    """Run a scenario once, and write its tables and its manifest.
+
+    After Ctrl-C the results up to then are written.
+
+    Example: mutirao simulate run churn.toml --set nodes=5000
+    """
+    from node.simulator.results import write
+    from node.simulator.runs import run as run_once
+
+    scenario = next(_scenario(file, changes).points())
+    folder = _folder(scenario, out) / scenario.digest[:12] / str(repetition)
+    with run_progress(as_json=as_json) as progress:
+        results = run_once(scenario, repetition, progress)
+    write(results, folder)
+    _show_summary(results.summary, folder, as_json=as_json)
+    if not results.manifest["complete"]:
+        raise CliError("interrupted", f"interrupted; the results up to then are in {folder}")
+
+
+@simulate.command()
+@click.argument("file", type=FILE)
+@set_option
+@out_option
+@click.option("--jobs", type=click.IntRange(1), help="Runs at a time; all processors by default.")
+@click.option(
+    "--backend", type=click.Choice(["processes", "dask", "ray"]), default="processes",
+    help="What distributes the runs; Dask and Ray also over a cluster.",
+)  # fmt: skip
+@click.option("--address", default="", help="The address of a running Dask or Ray cluster.")
+@json_option(OBJECT)
+@in_laboratory
+def sweep(  # noqa: PLR0913 - one parameter for each option.
+    *, file: Path, changes: tuple[str, ...], out: Path | None, jobs: int | None, backend: str,
+    address: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Run every point of a scenario's sweep, and every repetition; those that are done stay.
+
+    After Ctrl-C the same command goes on where it was.
+
+    Example: mutirao simulate sweep churn.toml --jobs 2
+    """
+    from node.simulator.sweeps import sweep as run_all
+    from node.simulator.sweeps import tasks_of
+
+    scenario = _scenario(file, changes)
+    folder = _folder(scenario, out)
+    tasks = tasks_of(scenario, folder)
+    missing = [task for task in tasks if not task.is_done()]
+    count = min(jobs or os.cpu_count() or 1, max(1, len(missing)))
+    with sweep_progress(len(tasks), len(tasks) - len(missing), as_json=as_json) as advance:
+        for _ in run_all(missing, count, backend, address) if missing else ():
+            advance()
+    found = {"folder": str(folder), "runs": len(tasks), "run_now": len(missing)}
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{len(tasks)} runs are in {folder}; see them with: mutirao simulate plot {folder}")
+
+
+@simulate.command()
+@click.argument("folder", type=FOLDER)
+@json_option(OBJECT)
+@in_laboratory
+def replay(*, folder: Path, as_json: bool) -> None:
+    """Run again what a folder of results says, and compare every event by the digest.
+
+    The exit code is 0 if both runs did the same.
+
+    Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
+    """
+    from node.simulator.results import load, scenario_of
+    from node.simulator.runs import run as run_once
+
+    manifest = load(folder).manifest
+    with run_progress(as_json=as_json) as progress:
+        again = run_once(scenario_of(manifest), manifest["repetition"], progress).manifest
+    same = again["digest"] == manifest["digest"]
+    if as_json:
+        show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
+    else:
+        show_fields([("digest", manifest["digest"]), ("again", again["digest"])])
+    if not same:
+        differing = [
+            f"{key} {manifest[key]} and {again[key]}"
+            for key in ("code", "python", "numpy") if manifest[key] != again[key]
+        ]  # fmt: skip
+        why = "; ".join(differing) or "the versions are the same: please report it"
+        raise CliError("not-replayed", "the two runs differ", why)
+
+
+@simulate.command()
+@click.argument("file", type=FILE)
+@set_option
+@click.option("--repetition", type=click.IntRange(0), default=0, help="Which repetition to run.")
+@json_option(OBJECT)
+@in_laboratory
+def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: bool) -> None:
+    """Run a scenario in each tier, on the same world, and show where they differ.
+
+    Example: mutirao simulate compare churn.toml
+    """
+    from node.simulator.runs import run as run_once
+    from node.simulator.scenario import TIERS
+
+    found = {}
+    for tier in TIERS:
+        scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
+        with run_progress(as_json=as_json) as progress:
+            found[tier] = run_once(scenario, repetition, progress).summary
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            name,
+            *(found[tier][name] for tier in TIERS),
+            _difference(*(found[tier][name] for tier in TIERS)),
+        )
+        for name in found[TIERS[0]]
+    ]
+    show_table(("metric", *TIERS, "difference"), rows)
+
+
+@simulate.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--figure", "figures", multiple=True, help="One of the figures; all by default.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["png", "svg"]),
+    multiple=True,
+    default=("png", "svg"),
+    help="The kind of files; both by default.",
+)
+@out_option
+@in_laboratory
+def plot(
+    *, folder: Path, figures: tuple[str, ...], formats: tuple[str, ...], out: Path | None
+) -> None:
+    """Draw the standard figures of all runs below a folder.
+
+    Example: mutirao simulate plot churn.results --figure award-time
+    """
+    from node.simulator import plots
+    from node.simulator.sweeps import load_all
+
+    results = load_all(folder)
+    target = out or folder / "figures"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in figures or plots.figures():
+        for kind in formats:
+            path = target / f"{name}.{kind}"
+            plots.plot(results, name, path)
+            click.echo(path)
+
+
+def _scenario(file: Path, changes: tuple[str, ...]) -> "Scenario":
+    """Return the scenario in a file, with the changes of the command line."""
+    import tomllib
+
+    from node.simulator.scenario import Scenario
+
+    scenario = Scenario.read(file)
+    values = {}
+    for change in changes:
+        key, mark, text = change.partition("=")
+        if not mark:
+            raise CliError("usage", f"--set {change}: write KEY=VALUE")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()  # A text needs no quotes here.
+    return scenario.changed(values)
+
+
+def _folder(scenario: "Scenario", out: Path | None) -> Path:
+    return out or Path(f"{scenario.settings.name.replace('/', '-')}.results")
+
+
+def _show_summary(summary: dict[str, Any], folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        show_json({"folder": str(folder), **summary})
+        return
+    show_fields([(name, _shown(value)) for name, value in summary.items()])
+    say(f"the tables are in {folder}")
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _difference(one: Any, other: Any) -> str:
+    if one == other:
+        return "none"
+    if isinstance(one, int | float) and isinstance(other, int | float) and one:
+        return f"{100 * (other - one) / one:+.1f} %"
+    return "differs"
+
+
+COMMANDS: Final = {"simulate": simulate}

@@ -1,0 +1,116 @@
+"""Many runs: every point of a sweep, every repetition, on the processors of one machine or of many.
+
+Runs are independent of each other, so they are the same wherever they run. Each leaves a folder
+when it has ended; a sweep that is started again runs those that are missing.
+Spec: specs/simulation.md#sweeps.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import joblib
+
+from node.simulator.results import load, manifest_in, write
+from node.simulator.runs import run
+from node.simulator.scenario import Scenario
+from protocol.values.errors import InvalidRequest
+
+BACKENDS: Final = ("processes", "dask", "ray")
+INSTALL: Final = {"dask": "distributed", "ray": "ray"}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of a sweep."""
+
+    scenario: Scenario
+    repetition: int
+    folder: Path
+
+    def is_done(self) -> bool:
+        """Return whether its results are there, of just this scenario."""
+        manifest = manifest_in(self.folder)
+        return manifest is not None and manifest["scenario_sha256"] == self.scenario.digest
+
+
+def tasks_of(scenario: Scenario, folder: Path) -> list[Task]:
+    """Return all runs of a scenario; each has a folder of its own within the given one."""
+    return [
+        Task(point, repetition, folder / point.digest[:12] / str(repetition))
+        for point in scenario.points()
+        for repetition in range(scenario.settings.repetitions)
+    ]
+
+
+def sweep(
+    tasks: list[Task], jobs: int, backend: str = BACKENDS[0], address: str = ""
+) -> Iterator[Task]:
+    """Run tasks, so many at a time; yield each when its results are written.
+
+    `address` is that of a running Dask or Ray cluster; without it one is started here.
+    InvalidRequest if the back-end is not installed.
+    """
+    with _cluster(backend, jobs, address) as name:
+        parallel = joblib.Parallel(n_jobs=jobs, backend=name, return_as="generator_unordered")
+        places = parallel(joblib.delayed(_run)(place, task) for place, task in enumerate(tasks))
+        for place in places:
+            yield tasks[place]
+
+
+def _run(place: int, task: Task) -> int:
+    write(run(task.scenario, task.repetition), task.folder)
+    return place
+
+
+class _Cluster:
+    """A back-end of joblib, and what must be closed after its use."""
+
+    def __init__(self, name: str, close: Callable[[], object]) -> None:
+        self._name = name
+        self._close = close
+
+    def __enter__(self) -> str:
+        return self._name
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+
+def _cluster(backend: str, jobs: int, address: str) -> _Cluster:
+    try:
+        match backend:
+            case "dask":
+                return _dask(jobs, address)
+            case "ray":
+                return _ray(jobs, address)
+    except ImportError:
+        raise InvalidRequest(
+            f"the back-end {backend} is not installed: pip install {INSTALL[backend]}"
+        ) from None
+    return _Cluster("loky", lambda: None)
+
+
+def _dask(jobs: int, address: str) -> _Cluster:
+    from distributed import Client  # noqa: PLC0415 - Only who uses it has it.
+
+    client: Any = Client(address) if address else Client(n_workers=jobs, threads_per_worker=1)
+    return _Cluster("dask", client.close)
+
+
+def _ray(jobs: int, address: str) -> _Cluster:
+    import ray  # noqa: PLC0415 - Only who uses it has it.
+    from ray.util.joblib import register_ray  # noqa: PLC0415
+
+    ray.init(address=address or None, num_cpus=None if address else jobs, log_to_driver=False)
+    register_ray()
+    return _Cluster("ray", ray.shutdown)
+
+
+def load_all(folder: Path) -> list[Any]:
+    """Return the results of all runs below a folder, in the order of their names."""
+    found = sorted(each.parent for each in folder.rglob("manifest.json"))
+    if not found:
+        raise InvalidRequest(f"{folder}: there are no results")
+    return [load(each) for each in found]

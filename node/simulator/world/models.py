@@ -1,0 +1,114 @@
+"""The models of each aspect of a world: ours, and those of other packages.
+
+Another package offers a model through an entry point of the group `mutirao.simulate`, with the name
+`aspect.model` and a class as its value: see scripts/lab_plugin.
+Spec: specs/simulation.md#plug-ins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+from node.config.convert import nearest
+from node.simulator.world import adversaries, churn, demand, latency, supply
+from node.simulator.world.quantities import About
+from protocol.values.errors import InvalidRequest
+
+GROUP: Final = "mutirao.simulate"
+ADVERSARIES: Final = "adversaries"
+OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
+    {
+        "latency": {
+            "regions": latency.Regions,
+            "uniform": latency.Uniform,
+            "matrix": latency.Matrix,
+        },
+        "supply": {"mix": supply.Mix, "equal": supply.Equal},
+        "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
+        "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
+        ADVERSARIES: adversaries.OURS,
+    }
+)
+"""Our models by aspect and name; the first of each is the default. A world has one model of each
+aspect, and any number of adversaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a model."""
+
+    name: str
+    kind: Any
+    about: About
+
+
+def aspects() -> tuple[str, ...]:
+    """Return what has models."""
+    return tuple(OURS)
+
+
+def names(aspect: str) -> tuple[str, ...]:
+    """Return the models of an aspect, ours first."""
+    return (*OURS[aspect], *(each for each in _others(aspect) if each not in OURS[aspect]))
+
+
+def find(aspect: str, name: str) -> type:
+    """Return a model's class; InvalidRequest if there is none, or it cannot be imported."""
+    if name in OURS[aspect]:
+        return OURS[aspect][name]
+    others = _others(aspect)
+    if name not in others:
+        known = ", ".join(names(aspect))
+        raise InvalidRequest(
+            f"no {aspect} model is called {name!r}{nearest(name, names(aspect))}; there are {known}"
+        )
+    try:
+        found = others[name].load()
+    except Exception as error:  # Whatever a foreign module raises at its import.
+        raise InvalidRequest(f"the {aspect} model {name!r} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        raise InvalidRequest(f"the {aspect} model {name!r} is not a class")
+    return found
+
+
+def parameters(model: type) -> dict[str, Parameter]:
+    """Return the parameters of a model by name: the annotated fields of its class."""
+    hints = get_type_hints(model, include_extras=True)
+    found = {}
+    for each in fields(model):
+        hint = hints[each.name]
+        if get_origin(hint) is Annotated:
+            kind, about = get_args(hint)[:2]
+            found[each.name] = Parameter(each.name, kind, about)
+    return found
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return all models with their parameters, for people and programs."""
+    return [
+        {
+            "aspect": aspect,
+            "model": name,
+            "text": (model.__doc__ or "").strip().splitlines()[0],
+            "parameters": [
+                {"name": each.name, "text": each.about.text, "default": _default(model, each.name)}
+                for each in parameters(model).values()
+            ],
+        }
+        for aspect in aspects()
+        for name in names(aspect)
+        for model in [find(aspect, name)]
+    ]
+
+
+def _default(model: type, name: str) -> Any:
+    (default,) = (each.default for each in fields(model) if each.name == name)
+    return None if default is MISSING else default
+
+
+def _others(aspect: str) -> dict[str, Any]:
+    head = f"{aspect}."
+    found = entry_points(group=GROUP)
+    return {each.name[len(head) :]: each for each in found if each.name.startswith(head)}
