@@ -25,6 +25,7 @@ from protocol.core.core import Core
 from protocol.machines import inputs
 from protocol.values.ids import JobId
 from protocol.wire.envelope import Signed
+from protocol.wire.job import JobSpec
 
 FLOW, MESSAGE = "flow", "message"
 GOSSIP: Final[dict[str, type[TopicGossip]]] = {FLOW: FlowGossip, MESSAGE: MessageGossip}
@@ -84,6 +85,13 @@ class Simulation:
             for number in self.population.providers:
                 self._await_change(number, self.world.churn.changes(number, self.seed))
 
+    def submit(self, requester: int, spec: JobSpec) -> JobId:
+        """Let the user of a requester submit a job now."""
+        job_id = JobId(self._ids.randbytes(16))
+        node = self.network.nodes[requester]
+        self.network.submit(node, inputs.JobSubmitted(job_id, spec))
+        return job_id
+
     def advance(self, until_ms: int) -> None:
         """Let everything happen up to a time, in milliseconds since the start."""
         self.engine.run(until_ms * TICKS_PER_MS)
@@ -139,9 +147,7 @@ class Simulation:
             self.engine.at(arrival.at_ms * TICKS_PER_MS, self._submit, arrival, arrivals)
 
     def _submit(self, arrival: Arrival, arrivals: Iterator[Arrival]) -> None:
-        node = self.network.nodes[arrival.requester]
-        job_id = JobId(self._ids.randbytes(16))
-        self.network.submit(node, inputs.JobSubmitted(job_id, arrival.spec))
+        self.submit(arrival.requester, arrival.spec)
         self._await(arrivals)
 
     # --- churn ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from protocol.core.jobs import BlockKey, Job, JobClass, call_for
 from protocol.core.running import RunningStates
 from protocol.core.slots_in_use import SlotsInUse
 from protocol.core.standings import Standings
+from protocol.core.turnout import Turnout, invitations
 from protocol.core.windows import Windows
 from protocol.machines.context import Context
 from protocol.machines.effects import Effect, Reach, Report
@@ -22,19 +23,16 @@ from protocol.machines.requester import auction
 from protocol.machines.requester.auction import Auction, Decided, SoldSlot
 from protocol.machines.table import count_illegal, step
 from protocol.rules.pricing import Cap
-from protocol.rules.selection import is_drawn
+from protocol.rules.selection import may_bid
 from protocol.rules.standing import BROKEN
 from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, JobId, LeaseId, PeerId
-from protocol.values.limits import BIDDERS_WANTED, BIDS_MAX
+from protocol.values.limits import BIDS_MAX
 from protocol.values.reasons import Failure
 from protocol.wire.envelope import Signed
-from protocol.wire.messages import LOTTERY_ALL, BidRefusal, Call
+from protocol.wire.job import QUICK
+from protocol.wire.messages import BidCommit, BidRefusal, Call
 
-FIRST_BIDDERS_WANTED: Final = 256
-"""About so many providers may bid on the first call of a demand."""
-ANSWERING_WANTED: Final = 8
-"""At least about so many nodes that answered before are drawn: an auction ends early with them."""
 DECIDED_MAX: Final = 64
 """So many decided auctions keep their slots and bids."""
 DEMANDS_REMEMBERED: Final = 256
@@ -68,6 +66,7 @@ class Auctions:
         self._in_use = SlotsInUse()
         self._supply: dict[BlockKey, int] = {}
         self._windows = Windows()
+        self._turnout = Turnout()
         self._called = 0
 
     def __len__(self) -> int:
@@ -91,13 +90,16 @@ class Auctions:
         call = call_for(job_class, slots, cap.rate, self._called, context)
         call = self._windows.fit(call, job_class.block_key, context.now_ms)
         self._called += 1
-        known = job_class.block_key in self._supply
-        lottery = _lottery(len(answering), eligible, is_first=not known)
+        key = job_class.block_key
+        known = key in self._supply
+        lottery = self._turnout.lottery(key, len(answering), eligible, is_first=not known)
         call = replace(call, lottery=lottery, region=job.spec.terms.region)
+        call = replace(call, invited=invitations(call, answering))
         signed = context.signer.sign(call)
         call_id = CallId(signed.content_id)
-        drawn = tuple(peer for peer in answering if is_drawn(call_id, peer, call.lottery))
-        expected = drawn if len(drawn) <= BIDS_MAX else ()
+        self._turnout.note_call(key, call_id, call)
+        allowed = tuple(peer for peer in answering if may_bid(call_id, call, peer))
+        expected = allowed if len(allowed) <= BIDS_MAX else ()
         called = Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
         state, effects = auction.open_auction(called, context)
         self.states[call_id] = state
@@ -140,10 +142,18 @@ class Auctions:
         """Pass a bidder's message to its auction; return as `step`."""
         state = self.states.get(call_id)
         in_time = state is not None and auction.in_time(state)
+        self._note_turnout(call_id, event)
         if not isinstance(event.message, BidRefusal):
             self._windows.hear_late(call_id, context.now_ms)
         self._standings.hear_answer(event.signer, context.now_ms, in_time=in_time)
         return self.step(call_id, event, context)
+
+    def _note_turnout(self, call_id: CallId, event: Signed[Any]) -> None:
+        job_class = self._classes.get(call_id)
+        # In Profile V a reveal is a bidder's second message.
+        is_first = isinstance(event.message, BidCommit | BidRefusal)
+        if job_class and (is_first or job_class.call.profile == QUICK):
+            self._turnout.hear(job_class.block_key, call_id, event.signer)
 
     # --- slots ----------------------------------------------------------------------------
 
@@ -241,13 +251,13 @@ class Auctions:
         self._free.pop(key, None)
 
     def beyond_reach(self, called: Auction, context: Context) -> Iterable[PeerId]:
-        """Yield nodes that can serve a job, are drawn, and are not connected."""
+        """Yield nodes that can serve a job, may bid, and are not connected."""
         start = int.from_bytes(called.call_id[:4])
         able = self._candidates.able(called.spec, called.avoid, start, context)
         return (
             peer for peer in able
             if peer not in self._connected
-            and is_drawn(called.call_id, peer, called.call.lottery)
+            and may_bid(called.call_id, called.call, peer)
         )  # fmt: skip
 
     def _close(self, state: Decided | auction.Lost, context: Context) -> None:
@@ -353,17 +363,3 @@ class Auctions:
 
 def _rate_of(slot: SoldSlot) -> int:
     return slot.price.rate
-
-
-def _lottery(answering: int, recorded: int, *, is_first: bool) -> int:
-    """Return which share of the providers may bid, in millionths.
-
-    `answering` is how many answered before and can serve the job, `recorded` how many have a
-    suitable record. Any number of records may be fake, so enough of those that answer are drawn,
-    whatever the others are. `is_first` says that this is the first call of a demand.
-    """
-    if answering > BIDDERS_WANTED:
-        share = LOTTERY_ALL * BIDDERS_WANTED // max(answering, recorded)
-        return max(1, share, LOTTERY_ALL * ANSWERING_WANTED // answering)
-    first = FIRST_BIDDERS_WANTED * LOTTERY_ALL // max(recorded, 1)
-    return max(1, min(first, LOTTERY_ALL)) if is_first and recorded else LOTTERY_ALL

@@ -26,7 +26,7 @@ from protocol.rules.matching import (
     slots_of,
 )
 from protocol.rules.pricing import Cap, cap_of, list_rate
-from protocol.rules.selection import is_drawn
+from protocol.rules.selection import may_bid
 from protocol.values.bounded import keep_newest
 from protocol.values.ids import CallId, PeerId
 from protocol.wire.envelope import Signed
@@ -147,10 +147,10 @@ class Candidates:
 
     def rivals(self, called: Signed[Call], start: int, context: Context) -> Iterator[PeerId]:
         """Yield nodes that may bid in the auction of another requester, from `start` on."""
-        demand, lottery = demand_of_call(called.message), called.message.lottery
+        demand = demand_of_call(called.message)
         for one in self._ring((called.signer,), start, RIVALS_AMONG, context):
-            drawn = is_drawn(CallId(called.content_id), one.peer, lottery)
-            if drawn and fits(demand, one.peer, one.record):
+            allowed = may_bid(CallId(called.content_id), called.message, one.peer)
+            if allowed and fits(demand, one.peer, one.record):
                 yield one.peer
 
     def explanation(

@@ -28,7 +28,7 @@ from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, fits
-from protocol.rules.selection import is_drawn
+from protocol.rules.selection import may_bid
 from protocol.rules.standing import is_refused
 from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
@@ -190,7 +190,7 @@ class Provider:
             return []
         if event.message.issued_ms < self._recovered_ms:
             return []
-        if not is_drawn(call_id, own, event.message.lottery):
+        if not may_bid(call_id, event.message, own):
             return []
         if not fits(demand_of_call(event.message), own, record_of(context, 1)):
             return []

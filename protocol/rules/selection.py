@@ -17,6 +17,7 @@ from protocol.wire.job import QUICK
 from protocol.wire.messages import LOTTERY_ALL, NO_ID, NO_LOSER, Bid, Call, CommitSet, Winner
 
 LOT_DOMAIN: Final = b"mutirao/lot/1\0"
+INVITATION_DOMAIN: Final = b"mutirao/invitation/1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,21 @@ def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
     """
     lot = int.from_bytes(hashlib.sha256(LOT_DOMAIN + call_id + peer.encode()).digest()[:8])
     return lot * LOTTERY_ALL < lottery << 64
+
+
+def invitation_of(nonce: bytes, peer: PeerId) -> bytes:
+    """Return the 8 bytes by which a call with this nonce names a peer that it invites."""
+    return hashlib.sha256(INVITATION_DOMAIN + nonce + peer.encode()).digest()[:8]
+
+
+def is_invited(call: Call, peer: PeerId) -> bool:
+    """Return whether a call invites a provider by name."""
+    return bool(call.invited) and invitation_of(call.nonce, peer) in call.invited
+
+
+def may_bid(call_id: CallId, call: Call, peer: PeerId) -> bool:
+    """Return whether a call invites a provider or its lottery draws it."""
+    return is_drawn(call_id, peer, call.lottery) or is_invited(call, peer)
 
 
 def drawn_among(call_id: CallId, peers: Iterable[bytes], lottery: int) -> list[int]:

@@ -60,6 +60,8 @@ BIDS_MAX: Final = 64
 """An auction takes this many commitments; if more arrive, standing and a lot choose."""
 BIDDERS_WANTED: Final = 32
 """A call to many nodes draws lots, so that about this many answer."""
+INVITED_MAX: Final = 32
+"""A call invites at most this many providers by name."""
 SLOTS_MAX: Final = 64
 """An auction sells at most this many slots."""
 SETTERS_MAX: Final = 8

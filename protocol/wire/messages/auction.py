@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
 from protocol.values.limits import (
     BIDS_MAX,
+    INVITED_MAX,
     QUERY_BYTES_MAX,
     RETAIN_MS,
     REUSE_MS_MAX,
@@ -63,6 +64,8 @@ class Call:
     """Whether each slot is in a region of its own: a bid counts as one slot, in its region."""
     max_round_trip_us: Annotated[int, Key(24), Int(0, ROUND_TRIP_US_MAX)] = 0
     """The longest round trip between the winners, who will be asked to measure it; 0: any."""
+    invited: Annotated[tuple[bytes, ...], Key(25), Many(Bytes(8, 8), INVITED_MAX)] = ()
+    """Providers that may bid whatever the lottery says."""
 
 
 @dataclass(frozen=True, slots=True)

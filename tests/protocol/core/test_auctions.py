@@ -6,15 +6,7 @@ Spec: specs/queue.md#auctions.
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
-from protocol.core.auctions import (
-    ANSWERING_WANTED,
-    DECIDED_MAX,
-    FIRST_BIDDERS_WANTED,
-    Auctions,
-    _lottery,
-)
+from protocol.core.auctions import DECIDED_MAX, Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
 from protocol.core.jobs import Job, JobClass, class_of
@@ -23,10 +15,10 @@ from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction import Decided, Lost
 from protocol.rules.pricing import Cap
 from protocol.values.ids import CallId, JobId
-from protocol.values.limits import BIDDERS_WANTED, COMMIT_MS, REVEAL_MS
+from protocol.values.limits import COMMIT_MS, REVEAL_MS
 from protocol.values.reasons import Failure, Refusal
 from protocol.wire.job import QUICK
-from protocol.wire.messages import LOTTERY_ALL, NO_ID, Bid, BidCommit, BidRefusal, BidReveal
+from protocol.wire.messages import NO_ID, Bid, BidCommit, BidRefusal, BidReveal
 from tests.driven import START_MS
 from tests.protocol.machines.requester.auction.test_deciding import CONTEXT
 from tests.simulated_network import job_spec
@@ -186,18 +178,3 @@ def test_a_cancelled_auction_is_over() -> None:
     assert isinstance(sale, Lost)
     assert not opened.auctions.states
     assert opened.auctions.step(call_id, DeadlineReached(), CONTEXT) == (None, [])
-
-
-@pytest.mark.parametrize("answering, recorded, first, later", [
-    (0, 0, LOTTERY_ALL, LOTTERY_ALL),
-    (0, 100, LOTTERY_ALL, LOTTERY_ALL),
-    (0, 10 * FIRST_BIDDERS_WANTED, LOTTERY_ALL // 10, LOTTERY_ALL),
-    (BIDDERS_WANTED, 0, LOTTERY_ALL, LOTTERY_ALL),
-    (4 * BIDDERS_WANTED, 0, LOTTERY_ALL // 4, LOTTERY_ALL // 4),
-    (2 * BIDDERS_WANTED, 4 * BIDDERS_WANTED, LOTTERY_ALL // 4, LOTTERY_ALL // 4),
-    (10 * ANSWERING_WANTED, 10**9, LOTTERY_ALL // 10, LOTTERY_ALL // 10),
-    (0, 10**9, 1, LOTTERY_ALL),
-])  # fmt: skip
-def test_so_many_providers_may_bid(answering: int, recorded: int, first: int, later: int) -> None:
-    assert _lottery(answering, recorded, is_first=True) == first
-    assert _lottery(answering, recorded, is_first=False) == later

@@ -15,7 +15,7 @@ from protocol.machines.effects import Kill, Learn, Send
 from protocol.machines.inputs import DeadlineReached
 from protocol.machines.provider import lease
 from protocol.rules.capacity import Capacity
-from protocol.rules.selection import is_drawn
+from protocol.rules.selection import invitation_of, is_drawn
 from protocol.values.ids import CallId, LeaseId, lease_id_of
 from protocol.values.limits import (
     CALLS_BURST,
@@ -204,6 +204,15 @@ def test_a_lottery_lets_only_those_bid_that_it_draws() -> None:
     drawn = [is_drawn(CallId(each.content_id), SIGNERS[0].peer_id, 500_000) for each in calls]
     assert answered == drawn
     assert 0 < sum(drawn) < 40
+
+
+def test_a_call_lets_those_bid_that_it_invites() -> None:
+    provider, own = fresh(), SIGNERS[0].peer_id
+    nonces = [number.to_bytes(16) for number in range(40)]
+    calls = [reusing(nonce=each, lottery=1, invited=(invitation_of(each, own),)) for each in nonces]
+    assert all(provider.hear(each, CONTEXT) for each in calls)
+    another = reusing(nonce=bytes(16), lottery=1, invited=(invitation_of(bytes(15) + b"x", own),))
+    assert not provider.hear(another, CONTEXT), "an invitation holds for the nonce of its call"
 
 
 # Hints.
