@@ -20,14 +20,14 @@ def read_value(value: object, parameter: Parameter, folder: Path) -> Any:
     kind, about = parameter.kind, parameter.about
     if kind is Duration:
         return Duration(_duration(value))
-    read = _number(value) if kind is float else convert(value, kind)
     if kind is Path:
-        return folder / read if str(value).startswith(("/", "~")) is False else read
+        return folder / Path(convert(value, str)).expanduser()
+    read = _number(value) if kind is float else convert(value, kind)
     if isinstance(read, int | float) and not isinstance(read, bool):
         if read < about.least:
-            raise Unfit(f"{about.least:g} or more")
+            raise Unfit(f"{about.least:,} or more")
         if about.most is not None and read > about.most:
-            raise Unfit(f"{about.most:g} or less")
+            raise Unfit(f"{about.most:,} or less")
     return read
 
 
