@@ -8,12 +8,15 @@ rule); Profile Q pays the bid. All values are integers; the order of arrival has
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.values.ids import CallId, ContentId, PeerId
 from protocol.values.limits import SETTERS_MAX
 from protocol.values.units import PPM
 from protocol.wire.job import QUICK
 from protocol.wire.messages import LOTTERY_ALL, NO_ID, NO_LOSER, Bid, Call, CommitSet, Winner
+
+LOT_DOMAIN: Final = b"mutirao/lot/1\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,20 @@ def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
 
     It only limits the load: a requester can try nonces.
     """
-    return bool(drawn_among(call_id, (peer.encode(),), lottery))
+    lot = hashlib.sha256(LOT_DOMAIN + call_id + peer.encode()).digest()
+    return lot <= _last_lot(lottery)
 
 
 def drawn_among(call_id: CallId, peers: Iterable[bytes], lottery: int) -> list[int]:
     """Return the places of those encoded peer ids that a call's lottery lets bid."""
-    head, bound = b"mutirao/lot/1\0" + call_id, (-(-(lottery << 64) // LOTTERY_ALL)).to_bytes(9)
-    sha256 = hashlib.sha256
-    lots = (b"\0" + sha256(head + peer).digest()[:8] for peer in peers)
-    return [place for place, lot in enumerate(lots) if lot < bound]
+    head, last, sha256 = LOT_DOMAIN + call_id, _last_lot(lottery), hashlib.sha256
+    lots = (sha256(head + peer).digest() for peer in peers)
+    return [place for place, lot in enumerate(lots) if lot <= last]
+
+
+def _last_lot(lottery: int) -> bytes:
+    """Return the highest lot that a lottery draws: its first 8 bytes decide."""
+    return (-(-(lottery << 64) // LOTTERY_ALL) - 1).to_bytes(8) + b"\xff" * 24
 
 
 def score_of(ask: int, weight: int) -> int:
