@@ -6,7 +6,7 @@ Spec: specs/lease.md#exposure.
 
 from typing import Any, Final, Protocol
 
-from node.simulator.node import Container, SimulatedNode
+from node.simulator.node import SimulatedContainer, SimulatedNode
 from protocol.machines import effects, inputs
 from protocol.values.ids import LeaseId, digest_of
 from protocol.wire.job import BlobRef, Workload
@@ -20,7 +20,7 @@ KILLED: Final = 137
 TERMINATED: Final = 143
 
 
-class World(Protocol):
+class ContainerHost(Protocol):
     """What the sandboxes need of the network that they are in."""
 
     @property
@@ -36,18 +36,25 @@ class World(Protocol):
 class Containers:
     """Performs the effects that concern containers."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ContainerHost) -> None:
         self._world = world
         self._done_ms: dict[bytes, int] = {}
         """The work that each checkpoint holds, by its digest."""
 
     def launch(self, node: SimulatedNode, wanted: effects.Launch) -> None:
-        """Start the container of a lease."""
+        """Start the container of a lease; one that went with its machine is not started again."""
+        if wanted.lease_id in node.disk.launched:
+            why = "the container went with its machine"
+            self._tell(node, inputs.ContainerFailed(wanted.lease_id, why))
+            return
+        node.disk.launched.add(wanted.lease_id)
         work_ms = work_of(wanted.workload)
         work_ms -= sum(self._done_ms.get(each.digest, 0) for each in wanted.workload.resume)
-        container = Container(work_ms, wanted.budget_ms, wanted.pause_ms, self._world.now_ms)
+        container = SimulatedContainer(
+            work_ms, wanted.budget_ms, wanted.pause_ms, self._world.now_ms
+        )
         node.containers[wanted.lease_id] = container
-        self._tell(node, inputs.ContainerStarted(wanted.lease_id, 0))
+        self._tell(node, inputs.ContainerStarted(wanted.lease_id, self._used_ms(container)))
         self._go_on(node, wanted.lease_id, container)
 
     def extend(self, node: SimulatedNode, wanted: effects.Extend) -> None:
@@ -61,8 +68,7 @@ class Containers:
             container.paused_ms += now_ms - since_ms
             container.paused_since_ms = None
             self._go_on(node, wanted.lease_id, container)
-        used_ms = container.used_ms(now_ms)
-        self._tell(node, inputs.ContainerExtended(wanted.lease_id, used_ms))
+        self._tell(node, inputs.ContainerExtended(wanted.lease_id, self._used_ms(container)))
 
     def take_checkpoint(self, node: SimulatedNode, wanted: effects.TakeCheckpoint) -> None:
         """Store what a job has done until now."""
@@ -80,14 +86,21 @@ class Containers:
 
     def drop(self, node: SimulatedNode, wanted: effects.Drop) -> None:
         """Forget a container."""
+        node.disk.launched.discard(wanted.lease_id)
         node.containers.pop(wanted.lease_id, None)
 
-    def _go_on(self, node: SimulatedNode, lease_id: LeaseId, container: Container) -> None:
+    def _used_ms(self, container: SimulatedContainer) -> int:
+        """Return its usage when the node hears of it."""
+        return min(container.budget_ms, container.used_ms(self._world.now_ms + NOTICED_MS))
+
+    def _go_on(self, node: SimulatedNode, lease_id: LeaseId, container: SimulatedContainer) -> None:
         until_ms = min(container.work_ms, container.budget_ms)
         left_ms = max(0, until_ms - container.used_ms(self._world.now_ms))
         self._world.later(left_ms, node, self._reach_end, node, lease_id, container)
 
-    def _reach_end(self, node: SimulatedNode, lease_id: LeaseId, container: Container) -> None:
+    def _reach_end(
+        self, node: SimulatedNode, lease_id: LeaseId, container: SimulatedContainer
+    ) -> None:
         """End a container whose work is done, or pause it at the end of its budget."""
         is_there = node.containers.get(lease_id) is container
         if not is_there or container.exited or container.paused_since_ms is not None:
@@ -104,7 +117,7 @@ class Containers:
             self._go_on(node, lease_id, container)
 
     def _give_up(
-        self, node: SimulatedNode, lease_id: LeaseId, container: Container, since_ms: int
+        self, node: SimulatedNode, lease_id: LeaseId, container: SimulatedContainer, since_ms: int
     ) -> None:
         if node.containers.get(lease_id) is container and container.paused_since_ms == since_ms:
             self._exit(node, lease_id, KILLED, "budget")
@@ -116,7 +129,11 @@ class Containers:
             self._exit(node, wanted.lease_id, TERMINATED, "exited")
 
     def _take_checkpoint(
-        self, node: SimulatedNode, lease_id: LeaseId, workload: Workload, container: Container
+        self,
+        node: SimulatedNode,
+        lease_id: LeaseId,
+        workload: Workload,
+        container: SimulatedContainer,
     ) -> None:
         done_ms = work_of(workload) - container.work_ms + container.used_ms(self._world.now_ms)
         listing = BlobRef(digest_of(b"checkpoint %d of " % done_ms + lease_id), 64)

@@ -12,14 +12,14 @@ from typing import Final
 
 from node.simulator.identities import Identities
 from protocol.values.ids import PeerId
-from protocol.values.limits import RECORD_TTL_MS
+from protocol.values.limits import RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, Listing
 
 LISTINGS_KEPT_MAX: Final = 100_000
 
 
 class Records:
-    """The records of all nodes that lend, by number."""
+    """The records of all nodes that lend, by number. What has been listed is kept for a while."""
 
     def __init__(
         self, identities: Identities, providers: Sequence[int],
@@ -30,7 +30,7 @@ class Records:
         self.providers = providers
         self._record_of = record_of
         self._gone_ms = gone_ms
-        self._known: dict[int, CapabilityRecord] = {}
+        self._listed: dict[int, Listing] = {}
 
     def listing(self, number: int, now_ms: int) -> Listing | None:
         """Return the record of a node with its peer; None if it has expired."""
@@ -38,12 +38,19 @@ class Records:
         expires_ms = (now_ms if gone_ms is None else gone_ms) + RECORD_TTL_MS
         if expires_ms <= now_ms:
             return None
-        record = self._known.get(number)
-        if record is None:
-            if len(self._known) >= LISTINGS_KEPT_MAX:
-                self._known.clear()
-            record = self._known[number] = self._record_of(number)
-        return Listing(self.identities.peer_of(number), record, expires_ms)
+        listed = self._listed.get(number)
+        age_ms = expires_ms - listed.expires_ms if listed else -1
+        if 0 <= age_ms <= (RECORD_REFRESH_MS if gone_ms is None else 0):
+            return listed
+        return self._list(number, expires_ms)
+
+    def _list(self, number: int, expires_ms: int) -> Listing:
+        listed = self._listed.get(number)
+        record = listed.record if listed else self._record_of(number)
+        if len(self._listed) >= LISTINGS_KEPT_MAX:
+            self._listed.clear()
+        listed = self._listed[number] = Listing(self.identities.peer_of(number), record, expires_ms)
+        return listed
 
 
 class SharedDirectory:
@@ -69,7 +76,8 @@ class SharedDirectory:
         """Do nothing."""
 
     def get(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
-        listing = self._records.listing(self._records.identities.number_of(peer), now_ms)
+        number = self._records.identities.number_of(peer)
+        listing = self._records.listing(number, now_ms) if self._lends(number) else None
         return listing.record if listing else None
 
     def listings(self, now_ms: int) -> tuple[Listing, ...]:
@@ -88,6 +96,9 @@ class SharedDirectory:
 
     def expire(self, now_ms: int) -> None:
         """Do nothing: what has expired is not listed."""
+
+    def _lends(self, number: int) -> bool:
+        return number in self._records.providers
 
 
 def _coprime(draw: int, count: int) -> int:

@@ -2,13 +2,15 @@
 
 Time is counted in ticks of 100 µs. Events of one tick wait in a list, in the order in which they
 were scheduled; only distinct ticks are in a heap. So an event costs an append, and no two events
-are ever compared (Brown 1988, calendar queues; measured in specs/simulation.md#engine).
+are ever compared (Brown 1988, calendar queues; measured in specs/simulation.md#engine). Those whose
+order must not depend on when they were scheduled come last in their tick, in an order of their own.
 
 Spec: specs/simulation.md#engine.
 """
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Any, Final
 
 TICKS_PER_MS: Final = 10
@@ -24,6 +26,8 @@ class Engine:
         self.events = 0
         """How many events have happened."""
         self._at: dict[int, list[tuple[Any, ...]]] = {}
+        self._last: dict[int, list[tuple[Any, ...]]] = {}
+        """Those that come after all others of their tick, each with its place among them first."""
         self._ticks: list[int] = []
         self._done = 0
         """How many events of the earliest tick have happened, if a run ended among them."""
@@ -42,6 +46,19 @@ class Engine:
         """Schedule a call so many ticks from now."""
         self.at(self.now + ticks, call, *arguments)
 
+    def last(
+        self, tick: int, place: tuple[int, ...], call: Callable[..., object], *arguments: Any
+    ) -> None:
+        """Schedule a call after all others of a tick, by its place among those that come last.
+
+        No two of a tick have the same place.
+        """
+        tick = max(tick, self.now)
+        if tick not in self._at:
+            self._at[tick] = []
+            heappush(self._ticks, tick)
+        self._last.setdefault(tick, []).append((place, call, arguments))
+
     def next_tick(self) -> int:
         """Return the tick of the next event; NEVER if there is none."""
         return self._ticks[0] if self._ticks else NEVER
@@ -59,7 +76,7 @@ class Engine:
             tick = self._ticks[0]
             events, number = self._at[tick], self._done
             try:
-                while number < len(events):  # Some are appended meanwhile.
+                while number < len(events) or self._close(tick):  # Some are appended meanwhile.
                     if condition is not None and condition():
                         return True
                     self.now = tick
@@ -76,3 +93,12 @@ class Engine:
             return True
         self.now = max(self.now, until)
         return False
+
+    def _close(self, tick: int) -> bool:
+        """Append those that come last to the events of a tick; say whether there are any."""
+        last = self._last.pop(tick, None)
+        if last is None:
+            return False
+        last.sort(key=itemgetter(0))
+        self._at[tick] += [(call, arguments) for _, call, arguments in last]
+        return True

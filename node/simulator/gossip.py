@@ -1,12 +1,14 @@
 """Gossip in two fidelities: computed at once (flow), or message by message.
 
 Both bring a call to the nodes that its lottery draws; the others would ignore it, so no core is
-asked. Where nothing is lost and nobody cheats, both give the same times to the tick.
+asked. Where nothing is lost, nobody cheats and nobody goes while a call spreads, both do the same:
+each call reaches each node in the same tick, and the calls of one tick are delivered after all else
+that happens in it, in the order of the nodes' numbers.
 Spec: specs/simulation.md#gossip.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from node.simulator.node import SimulatedNode
 from node.simulator.overlay import UNREACHED, Delays, Overlay, make_overlay
 from node.simulator.population import Population
 from node.simulator.seeds import bits, stream
-from protocol.rules.selection import drawn_among
+from protocol.rules.selection import drawn_among, is_invited
 from protocol.values.ids import CallId
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import Call
@@ -31,11 +33,12 @@ Deliver = Callable[[int, Signed[Any], int], None]
 
 
 @dataclass(slots=True)
-class Traffic:
+class GossipTraffic:
     """What gossip cost."""
 
     published: int = 0
     transmissions: int = 0
+    """Copies that were sent, also to nodes that are gone."""
     duplicates: int = 0
     """Copies that their receiver had already."""
 
@@ -57,6 +60,7 @@ class TopicGossip(ABC):
     def __init__(
         self, engine: Engine, population: Population, deliver: Deliver, degree: int, seed: int
     ) -> None:
+        self._awake: Collection[int] = ()
         self._engine = engine
         self._population = population
         self._deliver = deliver
@@ -65,7 +69,11 @@ class TopicGossip(ABC):
         self._topics: dict[str, _Topic] = {}
         self.connections = min(64, len(population.providers))
         """With how many nodes that lend an author is connected: it sends to all of them."""
-        self.traffic = Traffic()
+        self.traffic = GossipTraffic()
+
+    def watch(self, awake: Collection[int]) -> None:
+        """Take the numbers of the nodes that have a core, as they are at any time."""
+        self._awake = awake
 
     def publish(self, author: SimulatedNode, topic: str, envelope: bytes) -> None:
         """Bring a call to those that may bid. Records are known to all: see the directory."""
@@ -77,8 +85,20 @@ class TopicGossip(ABC):
             return
         self.traffic.published += 1
         call_id, lottery = CallId(signed.content_id), signed.message.lottery
-        drawn = drawn_among(call_id, known.encoded, lottery)
-        self._spread(author.number, signed, known, np.array(drawn, np.intp))
+        drawn = drawn_among(call_id, known.encoded, lottery) + self._invited(signed.message, known)
+        self._spread(author.number, signed, known, np.unique(np.array(drawn, np.intp)))
+
+    def _invited(self, call: Call, topic: _Topic) -> list[int]:
+        """Return the places of the members that a call invites: they have answered, so are awake."""
+        if not call.invited:
+            return []
+        peer_of, members = self._population.identities.peer_of, topic.overlay.members
+        invited = np.array([each for each in self._awake if is_invited(call, peer_of(each))])
+        places = np.searchsorted(members, invited)
+        return [
+            place for place, number in zip(places.tolist(), invited.tolist(), strict=True)
+            if place < len(members) and members[place] == number
+        ]  # fmt: skip
 
     @abstractmethod
     def _spread(
@@ -129,13 +149,14 @@ class FlowGossip(TopicGossip):
         # All send to their neighbours, but not back to the one from which they have it.
         have, from_author = int(reached.sum()), int((first[places] == arrivals).sum())
         sent = int(topic.degrees[reached].sum()) - (have - from_author) + len(places)
+        in_vain = 0 if online.all() else overlay.count_links(reached, ~online)
         self.traffic.transmissions += sent
-        self.traffic.duplicates += sent - have
+        self.traffic.duplicates += sent - have - in_vain
         drawn = drawn[reached[drawn]]
-        order = np.argsort(first[drawn], kind="stable")
-        numbers = overlay.members[drawn[order]].tolist()
-        for tick, number in zip(first[drawn[order]].tolist(), numbers, strict=True):
-            self._engine.at(tick, self._deliver, number, signed, author)
+        numbers = overlay.members[drawn].tolist()
+        serial, last, deliver = self.traffic.published, self._engine.last, self._deliver
+        for tick, number in zip(first[drawn].tolist(), numbers, strict=True):
+            last(tick, (number, serial), deliver, number, signed, author)
 
 
 class MessageGossip(TopicGossip):
@@ -164,10 +185,12 @@ class MessageGossip(TopicGossip):
             wanted[place] = 1
         if topic.rows is None:
             topic.rows = topic.overlay.rows()
-        message = _Spreading(signed, author, topic.numbers, topic.rows, bytearray(count), wanted)
+        told = signed, author, self.traffic.published
+        message = _Spreading(told, topic.numbers, topic.rows, bytearray(count), wanted)
         places, arrivals = self._firsts(author, topic.overlay)
         for place, tick in zip(places.tolist(), arrivals.tolist(), strict=True):
-            self._engine.at(tick, self._receive, message, place, -1)
+            if not self._loses():
+                self._engine.at(tick, self._receive, message, place, -1)
         self.traffic.transmissions += len(places)
 
     def _receive(self, message: "_Spreading", place: int, sender: int) -> None:
@@ -178,28 +201,36 @@ class MessageGossip(TopicGossip):
         if not self._population.online[number]:
             return
         message.seen[place] = 1
+        now, at = self._engine.now, self._engine.at
         if message.wanted[place]:
-            self._deliver(number, message.signed, message.author)
+            signed, author, serial = message.told
+            self._engine.last(now, (number, serial), self._deliver, number, signed, author)
         if number in self.silent:
             return
-        now, at = self._engine.now, self._engine.at
         neighbours, delays = message.rows[place]
         for neighbour, delay in zip(neighbours, delays, strict=True):
             if neighbour != sender and not self._loses():
                 at(now + delay, self._receive, message, neighbour, place)
         self.traffic.transmissions += len(neighbours) - (sender in neighbours)
         if self.loss_ppm or self.silent:
-            beat = now - now % HEARTBEAT_TICKS + HEARTBEAT_TICKS
-            at(beat + place % HEARTBEAT_TICKS, self._tell, message, place)
+            at(now + 1 + (place - now - 1) % HEARTBEAT_TICKS, self._tell, message, place)
 
     def _tell(self, message: "_Spreading", place: int) -> None:
-        """Tell some others at a heartbeat; one that misses the message asks for it."""
+        """Tell some others at a heartbeat; one that misses the message then asks for it."""
+        if not self._population.online[message.numbers[place]]:
+            return
         for _ in range(self.lazy):
             other = self._chance.randrange(len(message.seen))
             if not message.seen[other] and not self._loses():
                 pair = np.array([message.numbers[place]]), np.array([message.numbers[other]])
-                delay = 3 * int(self._delays(*pair)[0])
-                self._engine.after(delay, self._receive, message, other, place)
+                delay = int(self._delays(*pair)[0])
+                self._engine.after(delay, self._ask, message, other, place, delay)
+
+    def _ask(self, message: "_Spreading", place: int, other: int, delay: int) -> None:
+        if not message.seen[place]:
+            self.traffic.transmissions += 1
+            if not self._loses():
+                self._engine.after(2 * delay, self._receive, message, place, other)
 
     def _loses(self) -> bool:
         return self.loss_ppm > 0 and self._chance.randrange(MILLION) < self.loss_ppm
@@ -209,8 +240,8 @@ class MessageGossip(TopicGossip):
 class _Spreading:
     """A message on its way through an overlay; all lists are by place."""
 
-    signed: Signed[Any]
-    author: int
+    told: tuple[Signed[Any], int, int]
+    """The message, its author, and how many were published before and with it."""
     numbers: list[int]
     rows: list[tuple[list[int], list[int]]]
     seen: bytearray

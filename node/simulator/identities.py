@@ -47,7 +47,9 @@ class Numbers:
     """Identities without keys. What a signer derives follows from the seed of the run."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
+        self._secret = hashlib.sha256(f"{seed}/identities".encode()).digest()
+        self._signed: dict[int, int] = {}
+        """How many messages each node has signed: no two have the same content id."""
 
     def peer_of(self, number: int) -> PeerId:
         high, low = divmod(number, PAIR)
@@ -58,7 +60,7 @@ class Numbers:
         return high * PAIR + PLACE_OF[peer[-2:]]
 
     def signer(self, number: int) -> Signer:
-        return _NumberSigner(self.peer_of(number), number, self._seed)
+        return _NumberSigner(self.peer_of(number), number, self._secret, self._signed)
 
     def open(self, envelope: bytes, sender: PeerId) -> Signed[Any]:
         assert isinstance(envelope, ByReference)
@@ -70,21 +72,21 @@ class Keys:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._peers: dict[int, PeerId] = {}
+        self._signers: dict[int, KeySigner] = {}
         self._numbers: dict[PeerId, int] = {}
 
     def peer_of(self, number: int) -> PeerId:
-        if number not in self._peers:
-            self.signer(number)
-        return self._peers[number]
+        return self.signer(number).peer_id
 
     def number_of(self, peer: PeerId) -> int:
         return self._numbers[peer]
 
-    def signer(self, number: int) -> Signer:
-        key = hashlib.sha256(f"{self._seed}/key {number}".encode()).digest()
-        signer = KeySigner(key, NETWORK)
-        self._peers[number], self._numbers[signer.peer_id] = signer.peer_id, number
+    def signer(self, number: int) -> KeySigner:
+        signer = self._signers.get(number)
+        if signer is None:
+            key = hashlib.sha256(f"{self._seed}/key {number}".encode()).digest()
+            signer = self._signers[number] = KeySigner(key, NETWORK)
+            self._numbers[signer.peer_id] = number
         return signer
 
     def open(self, envelope: bytes, sender: PeerId) -> Signed[Any]:
@@ -94,17 +96,18 @@ class Keys:
 class _NumberSigner:
     network_id = NETWORK_ID
 
-    def __init__(self, peer: PeerId, number: int, seed: int) -> None:
+    def __init__(self, peer: PeerId, number: int, secret: bytes, signed: dict[int, int]) -> None:
         self.peer_id = peer
+        self._number = number
         self._head = number.to_bytes(4)
-        self._secret = seed.to_bytes(8) + self._head
-        self._signed = 0
+        self._secret = secret + self._head
+        self._signed = signed
 
     def sign(self, message: M) -> Signed[M]:
-        self._signed += 1
-        envelope = ByReference(self._head + self._signed.to_bytes(5))
+        count = self._signed[self._number] = self._signed.get(self._number, 0) + 1
+        envelope = ByReference(self._head + count.to_bytes(5))
         envelope.signer, envelope.message = self.peer_id, message
-        envelope.content_id = ContentId(hashlib.sha256(envelope).digest())
+        envelope.content_id = ContentId(hashlib.sha256(self._secret + envelope).digest())
         return Signed(self.peer_id, message, envelope, envelope.content_id)
 
     def secret(self, purpose: bytes, context: bytes) -> bytes:

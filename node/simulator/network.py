@@ -15,7 +15,9 @@ from node.simulator.containers import Containers
 from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS, Engine
 from node.simulator.identities import Identities
-from node.simulator.node import NEVER_MS, SimulatedNode
+from node.simulator.node import SimulatedNode
+from node.simulator.outboxes import Outboxes, StreamPaths
+from node.simulator.transfers import Transfers
 from node.simulator.world.adversaries import AnyCore
 from protocol.machines import effects, inputs
 from protocol.machines.effects import Effect
@@ -26,34 +28,11 @@ from protocol.wire.messages import NOT_MEASURED, NUMBER_OF
 
 START_MS: Final = 1_800_000_000_000
 """The time at tick 0."""
-LOST: Final = -1
-RESEND_MS: Final = 600
-"""How long a sender waits before it sends a message again that did not arrive."""
-RESEND_MS_MAX: Final = 20_000
-TRANSFER_RETRY_MS: Final = 2_000
-TRANSFER_TRIES: Final = 300
-"""How often a transfer from a node that is away is tried before it is given up."""
 DEADLINE, SUBMISSION = 254, 255
 """Kinds of events in the digest, besides the numbers of messages."""
 
 
-class Links(Protocol):
-    """How long what one node sends another takes."""
-
-    def delay(self, sender: int, receiver: int) -> int:
-        """Return the ticks that one message takes; LOST if it does not arrive."""
-        ...
-
-    def transfer(self, sender: int, receiver: int, size: int) -> int:
-        """Return the ticks that so many bytes take."""
-        ...
-
-    def round_trip_us(self, one: int, other: int) -> int:
-        """Return the usual round trip between two nodes, in microseconds."""
-        ...
-
-
-class Gossip(Protocol):
+class GossipModel(Protocol):
     """Brings announcements to the nodes that may want them."""
 
     def publish(self, author: SimulatedNode, topic: str, envelope: bytes) -> None: ...
@@ -66,35 +45,36 @@ Witness = Callable[[SimulatedNode, JobId, JobEvent], None]
 class Network:
     """The nodes that have a core, and what happens between them."""
 
-    def __init__(self, identities: Identities, links: Links, make: Make) -> None:
+    def __init__(self, identities: Identities, links: StreamPaths, make: Make) -> None:
         """Take how nodes are named and linked, and what makes a node when it is first needed."""
         self.engine = Engine()
         self.digest = Digest()
         self.identities = identities
         self.links = links
-        self.gossip: Gossip | None = None
+        self.gossip: GossipModel | None = None
         self.containers = Containers(self)
+        self.outboxes = Outboxes(self)
         self.witnesses: list[Witness] = []
         """Are told of each event of a job."""
         self.settled: list[Callable[[effects.Settle], None]] = []
         """Are told of each receipt."""
-        self.sent: Counter[str] = Counter()
-        """How many messages were sent over streams, by class."""
         self.nodes: dict[int, SimulatedNode] = {}
         """Those that have been needed, by number."""
         self._make = make
+        transfers = Transfers(self)
         self._perform: dict[type, Callable[[SimulatedNode, Any], None]] = {
             effects.Save: self._save,
             effects.Report: self._report,
             effects.Settle: self._settle,
-            effects.Send: self._send,
-            effects.ProbePeer: self._probe,
+            effects.Accuse: self._accuse,
+            effects.Send: self.outboxes.send,
+            effects.ProbePeer: self.outboxes.probe,
             effects.MeasureRoundTrips: self._measure,
             effects.Publish: self._publish,
             effects.Reach: self._reach,
-            effects.Prepare: self._prepare,
-            effects.FetchOutputs: self._fetch_outputs,
-            effects.FetchCheckpoint: self._fetch_checkpoint,
+            effects.Prepare: transfers.prepare,
+            effects.FetchOutputs: transfers.fetch_outputs,
+            effects.FetchCheckpoint: transfers.fetch_checkpoint,
             effects.Launch: self.containers.launch,
             effects.Extend: self.containers.extend,
             effects.TakeCheckpoint: self.containers.take_checkpoint,
@@ -108,6 +88,11 @@ class Network:
     def now_ms(self) -> int:
         """The time that nodes read from their clocks."""
         return START_MS + self.engine.now // TICKS_PER_MS
+
+    @property
+    def sent(self) -> Counter[str]:
+        """How many messages were sent over streams, by class."""
+        return self.outboxes.sent
 
     def node(self, number: int) -> SimulatedNode | None:
         """Return a node; None if it has gone and did nothing before."""
@@ -147,59 +132,65 @@ class Network:
         self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
     ) -> None:
         """Call something after a while, unless the node has gone meanwhile."""
-        self._at(delay_ms * TICKS_PER_MS, node, call, *arguments)
+        self.at(delay_ms * TICKS_PER_MS, node, call, *arguments)
+
+    def at(
+        self, ticks: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
+    ) -> None:
+        """Call something so many ticks from now, unless the node has gone meanwhile."""
+        self.engine.after(ticks, _unless_gone, node, node.generation, call, arguments)
 
     def connect(self, one: SimulatedNode, other: SimulatedNode) -> None:
-        """Connect two nodes."""
+        """Connect two nodes that are not connected."""
         if one.online and other.online:
-            self.give(one, inputs.PeerConnected(other.peer_id, source_of(other.number)))
-            self.give(other, inputs.PeerConnected(one.peer_id, source_of(one.number)))
+            self._meet(one, other)
+            self._meet(other, one)
 
     def go(self, node: SimulatedNode) -> None:
         """Let a node's machine go, without a word; those that were connected notice it."""
-        node.online, node.armed_ms = False, NEVER_MS
+        node.online = False
         node.generation += 1
+        node.wakes.clear()
         node.in_memory.clear()
         node.containers.clear()
         for peer in tuple(node.core.connected):
             other = self.peer(peer)
             if other is not None:
                 delay = max(0, self.links.delay(node.number, other.number))
-                self._at(delay, other, self.give, other, inputs.PeerDisconnected(node.peer_id))
+                self.at(delay, other, self.give, other, inputs.PeerDisconnected(node.peer_id))
 
     def come_back(self, node: SimulatedNode, core: AnyCore) -> None:
         """Let a node continue with a fresh core from what it had saved."""
+        assert not node.online
         saved = node.disk.read(node.core.presence.sequence)
         node.core, node.online = core, True
-        for row in tuple(node.disk.outbox):
-            self._transmit(node, row, RESEND_MS)
+        self.outboxes.resume(node)
         self._do_all(node, core.recover(saved, node.policy, self.now_ms))
+
+    def _meet(self, node: SimulatedNode, other: SimulatedNode) -> None:
+        if other.peer_id not in node.core.connected:
+            self.give(node, inputs.PeerConnected(other.peer_id, source_of(other.number)))
 
     # --- time -----------------------------------------------------------------------------
 
-    def _at(
-        self, ticks: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
-    ) -> None:
-        self.engine.after(ticks, _unless_gone, node, node.generation, call, arguments)
-
     def _arm(self, node: SimulatedNode) -> None:
-        """Schedule the wake-up of a node, unless an earlier one will do it."""
+        """Schedule the wake-up of a node, unless an earlier one will come to it."""
         deadline_ms = node.core.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms < node.armed_ms:
-            node.armed_ms = deadline_ms
-            tick = (deadline_ms - START_MS) * TICKS_PER_MS
-            self.engine.at(tick, self._wake, node, deadline_ms)
+        if deadline_ms is None:
+            return
+        wakes, at_ms = node.wakes, max(deadline_ms, self.now_ms)
+        if not wakes or at_ms < wakes[-1]:
+            wakes.append(at_ms)
+            tick = (at_ms - START_MS) * TICKS_PER_MS
+            self.engine.at(tick, _unless_gone, node, node.generation, self._wake, (node,))
 
-    def _wake(self, node: SimulatedNode, armed_ms: int) -> None:
-        if node.armed_ms != armed_ms or not node.online:
-            return  # An earlier one has taken its place, or the node has gone.
-        node.armed_ms = NEVER_MS
+    def _wake(self, node: SimulatedNode) -> None:
+        node.wakes.pop()
         deadline_ms = node.core.next_deadline_ms()
         if deadline_ms is not None and deadline_ms <= self.now_ms:
             self.digest.note(self.engine.now, DEADLINE, node.number, -1)
             self.give(node, inputs.DeadlineReached())
-            deadline_ms = node.core.next_deadline_ms()
-            assert deadline_ms is None or deadline_ms > self.now_ms, f"{node.peer_id} never sleeps"
+            assert not node.wakes or node.wakes[-1] > self.now_ms, f"{node.peer_id} never sleeps"
         else:
             self._arm(node)
 
@@ -236,64 +227,8 @@ class Network:
             for settled in self.settled:
                 settled(effect)
 
-    def _send(self, node: SimulatedNode, effect: effects.Send) -> None:
-        if effect.until_ms == 0:
-            self._deliver(node, effect.peer, effect.envelope)
-            return
-        node.rows += 1
-        outbox = node.disk.outbox if effect.durable else node.in_memory
-        outbox[node.rows] = (effect.peer, effect.envelope, effect.until_ms)
-        self._transmit(node, node.rows, RESEND_MS)
-
-    def _transmit(self, node: SimulatedNode, row: int, pause_ms: int) -> None:
-        """Send a stored message; again after a pause as long as it does not arrive."""
-        outbox = node.disk.outbox if row in node.disk.outbox else node.in_memory
-        if row not in outbox:
-            return
-        peer, envelope, until_ms = outbox[row]
-        if self.now_ms > until_ms:
-            del outbox[row]
-        elif self._deliver(node, peer, envelope, outbox, row):
-            return
-        else:
-            self.later(pause_ms, node, self._transmit, node, row, min(2 * pause_ms, RESEND_MS_MAX))
-
-    def _deliver(
-        self, node: SimulatedNode, peer: PeerId, envelope: bytes,
-        outbox: dict[int, Any] | None = None, row: int = 0,
-    ) -> bool:  # fmt: skip
-        """Send a message; return whether it will arrive, unless its receiver goes meanwhile."""
-        receiver = self.peer(peer)
-        if receiver is None:
-            return True  # Nobody will ever take it.
-        signed = self.identities.open(envelope, node.peer_id)
-        self.sent[type(signed.message).__name__] += 1
-        delay = self.links.delay(node.number, receiver.number)
-        if delay == LOST or not receiver.online:
-            return False
-        self.engine.after(delay, self._arrive, node, receiver, signed, outbox, row)
-        return True
-
-    def _arrive(
-        self, node: SimulatedNode, receiver: SimulatedNode, signed: Signed[Any],
-        outbox: dict[int, Any] | None, row: int,
-    ) -> None:  # fmt: skip
-        """Give the receiver a message, and acknowledge it."""
-        if receiver.online:
-            self.hear(receiver, signed, node.number)
-            if outbox is not None:
-                outbox.pop(row, None)
-        elif outbox is not None and row in outbox:
-            self.later(RESEND_MS, node, self._transmit, node, row, 2 * RESEND_MS)
-
-    def _probe(self, node: SimulatedNode, effect: effects.ProbePeer) -> None:
-        other = self.peer(effect.peer)
-        if other is not None and other.online:
-            there_and_back = 2 * max(0, self.links.delay(node.number, other.number))
-            self._deliver(node, effect.peer, effect.envelope)
-            self._at(there_and_back, node, self.give, node, inputs.PeerAnswered(effect.peer))
-        elif self.now_ms + RESEND_MS < effect.until_ms:
-            self.later(RESEND_MS, node, self._probe, node, effect)
+    def _accuse(self, node: SimulatedNode, effect: effects.Accuse) -> None:
+        node.disk.proven.append(effect.finding)
 
     def _measure(self, node: SimulatedNode, effect: effects.MeasureRoundTrips) -> None:
         took = []
@@ -317,44 +252,7 @@ class Network:
             other = self.peer(peer)
             if other is not None and other.online and peer not in node.core.connected:
                 delay = 3 * max(0, self.links.delay(node.number, other.number))
-                self._at(delay, node, self.connect, node, other)
-
-    # --- transfers ------------------------------------------------------------------------
-
-    def _prepare(self, node: SimulatedNode, effect: effects.Prepare) -> None:
-        lease_id, workload = effect.lease_id, effect.workload
-        size = sum(each.blob.size for each in workload.inputs)
-        if workload.image not in node.disk.images:
-            size += workload.image_bytes
-            node.disk.images.add(workload.image)
-        failed = inputs.PrepareFailed(lease_id, "the requester is away")
-        self._fetch(node, (effect.requester, size), inputs.Prepared(lease_id), failed)
-
-    def _fetch_outputs(self, node: SimulatedNode, effect: effects.FetchOutputs) -> None:
-        lost = inputs.OutputsLost(effect.lease_id, "the provider is away")
-        there = inputs.OutputsFetched(effect.lease_id)
-        self._fetch(node, (effect.provider, effect.outputs.size), there, lost)
-
-    def _fetch_checkpoint(self, node: SimulatedNode, effect: effects.FetchCheckpoint) -> None:
-        lease_id, sequence = effect.lease_id, effect.checkpoint.sequence
-        lost = inputs.CheckpointLost(lease_id, sequence)
-        there = inputs.CheckpointFetched(lease_id, sequence)
-        self._fetch(node, (effect.provider, effect.checkpoint.size), there, lost)
-
-    def _fetch(
-        self, node: SimulatedNode, what: tuple[PeerId, int], there: Any, lost: Any,
-        tries: int = TRANSFER_TRIES,
-    ) -> None:  # fmt: skip
-        """Give a node the result of a transfer; one that is away is asked again for a while."""
-        peer, size = what
-        other = self.peer(peer)
-        if other is not None and other.online:
-            ticks = self.links.transfer(other.number, node.number, size)
-            self._at(ticks, node, self.give, node, there)
-        elif tries:
-            self.later(TRANSFER_RETRY_MS, node, self._fetch, node, what, there, lost, tries - 1)
-        else:
-            self.give(node, lost)
+                self.at(delay, node, self.connect, node, other)
 
 
 def _unless_gone(

@@ -12,9 +12,9 @@ from protocol.core.core import Saved
 from protocol.core.jobs import Job
 from protocol.machines import inputs
 from protocol.machines.context import Policy
+from protocol.rules.fraud import Finding
 from protocol.values.ids import JobId, LeaseId, PeerId
 
-NEVER_MS: Final = 1 << 62
 TABLES: Final = ("job", "award", "requester-lease", "provider-lease")
 
 
@@ -28,6 +28,10 @@ class Disk:
     """The digests of images that it has fetched."""
     settled: list[tuple[PeerId, int]] = field(default_factory=list)
     """Peers with which this node has settled, and for how much usage each paid it, in ms."""
+    proven: list[Finding] = field(default_factory=list)
+    """The frauds of requesters that it can prove."""
+    launched: set[LeaseId] = field(default_factory=set)
+    """The leases whose container was started and not discarded; the container may be gone."""
 
     def states(self, table: str) -> tuple[Any, ...]:
         return tuple(state for (name, _), state in self.saved.items() if name == table)
@@ -35,11 +39,12 @@ class Disk:
     def read(self, sequence: int) -> Saved:
         """Return what the core continues with after a restart."""
         jobs, awards, leases, provided = map(self.states, TABLES)
-        return Saved(jobs, awards, leases, provided, sequence, tuple(reversed(self.settled)))
+        settled = tuple(reversed(self.settled))
+        return Saved(jobs, awards, leases, provided, sequence, settled, tuple(self.proven))
 
 
 @dataclass(slots=True)
-class Container:
+class SimulatedContainer:
     """The container of one lease."""
 
     work_ms: int
@@ -71,13 +76,13 @@ class SimulatedNode:
     online: bool = True
     generation: int = 0
     """How often it has gone."""
-    armed_ms: int = NEVER_MS
-    """When it will be woken."""
+    wakes: list[int] = field(default_factory=list)
+    """When it will be woken, the earliest last: another one is scheduled only if it is earlier."""
     rows: int = 0
     """How many messages it has sent with retries."""
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     """Messages that it sends again without having saved them."""
-    containers: dict[LeaseId, Container] = field(default_factory=dict)
+    containers: dict[LeaseId, SimulatedContainer] = field(default_factory=dict)
 
     @property
     def peer_id(self) -> PeerId:

@@ -39,6 +39,12 @@ class Overlay:
         counts: NDArray[np.int64] = (self.neighbours != own[:, np.newaxis]).sum(axis=1)
         return counts
 
+    def count_links(self, places: NDArray[np.bool_], others: NDArray[np.bool_]) -> int:
+        """Return how many links lead from some places to others."""
+        own = np.flatnonzero(places)
+        targets = self.neighbours[own]
+        return int((others[targets] & (targets != own[:, np.newaxis])).sum())
+
     def rows(self) -> list[tuple[list[int], list[int]]]:
         """Return the neighbours of each member and the ticks to them, as lists."""
         pairs = zip(self.neighbours.tolist(), self.delays.tolist(), strict=True)
@@ -85,6 +91,8 @@ class Overlay:
 
 def make_overlay(members: Numbers, degree: int, delays: Delays, seed: int, name: str) -> Overlay:
     """Return a random mesh in which each member has up to `degree` neighbours; degree is even."""
+    assert degree > 0
+    assert degree % 2 == 0
     count = len(members)
     own = np.arange(count, dtype=np.int32)
     neighbours = np.empty((count, degree), np.int32)

@@ -5,7 +5,7 @@ bytes. Spec: specs/simulation.md#nodes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from node.simulator.identities import Identities
 from node.simulator.world.adversaries import Adversaries
 from node.simulator.world.latency import Links
-from node.simulator.world.supply import Kind, Supply
+from node.simulator.world.supply import MachineKind, Supply
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.rules.capacity import Capacity, Device
@@ -33,12 +33,15 @@ class Population:
     identities: Identities
     links: Links
     requesters: int
-    kinds: tuple[Kind, ...]
+    kinds: tuple[MachineKind, ...]
     kind: NDArray[np.int64]
     price_percent: NDArray[np.int64]
     online: NDArray[np.bool_]
     adversaries: Mapping[int, Adversaries] = field(default_factory=dict)
     """The nodes that break the rules, and how."""
+    _policies: dict[tuple[int, int, int], Policy] = field(default_factory=dict)
+    """Those of nodes that lend, by kind, price and region, without what is the node's own."""
+    _records: dict[tuple[int, int, int], CapabilityRecord] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -55,24 +58,22 @@ class Population:
         return deviates.policy(honest) if deviates else honest
 
     def _honest_policy(self, number: int) -> Policy:
-        region = self.links.regions[self.links.region[number]]
         if number < self.requesters:
-            return Policy(region=region)
-        kind, percent = self.kinds[self.kind[number]], int(self.price_percent[number])
-        devices = tuple(
-            Device(f"GPU-{place}", kind.gpu_class, kind.vram_gib * GIB)
-            for place in range(kind.gpus)
-        )
-        prices = Prices(kind.cpu_rate * percent // PERCENT, 0, kind.gpu_rate * percent // PERCENT)
+            return Policy(region=self.links.regions[self.links.region[number]])
         secret = self.identities.signer(number).secret(b"floor", b"")
-        return Policy(
-            True, Capacity(kind.cpus, kind.memory_mib, DISK_MIB, devices), prices,
-            floor_percent_of(secret), region, DRIVER, pause_memory_mib=kind.memory_mib // 2,
-        )  # fmt: skip
+        return replace(self._policy(self._alike(number)), floor_percent=floor_percent_of(secret))
 
     def record(self, number: int, now_ms: int) -> CapabilityRecord:
-        """Return a node's record."""
-        return record_of(self._context(number, now_ms), 1)
+        """Return the record of a node that lends, as of a time. Nodes that are alike share one."""
+        if number in self.adversaries:
+            context = Context(now_ms, self.identities.signer(number), self.policy(number))
+            return record_of(context, 1)
+        kind = self._alike(number)
+        known = self._records.get(kind)
+        if known is None or known.issued_ms != now_ms:
+            context = Context(now_ms, self.identities.signer(number), self._policy(kind))
+            known = self._records[kind] = record_of(context, 1)
+        return known
 
     def subscribers(self, topic: str) -> NDArray[np.int64]:
         """Return the numbers of the nodes that subscribe to a topic."""
@@ -87,8 +88,29 @@ class Population:
         chosen: NDArray[np.bool_] = subscribe[self.kind, self.links.region] & lends
         return np.flatnonzero(chosen)
 
-    def _context(self, number: int, now_ms: int) -> Context:
-        return Context(now_ms, self.identities.signer(number), self.policy(number))
+    def _alike(self, number: int) -> tuple[int, int, int]:
+        return (
+            int(self.kind[number]), int(self.price_percent[number]), int(self.links.region[number])
+        )  # fmt: skip
+
+    def _policy(self, alike: tuple[int, int, int]) -> Policy:
+        known = self._policies.get(alike)
+        if known is None:
+            known = self._policies[alike] = self._policy_of(*alike)
+        return known
+
+    def _policy_of(self, kind_number: int, percent: int, region: int) -> Policy:
+        kind = self.kinds[kind_number]
+        devices = tuple(
+            Device(f"GPU-{place}", kind.gpu_class, kind.vram_gib * GIB)
+            for place in range(kind.gpus)
+        )
+        prices = Prices(kind.cpu_rate * percent // PERCENT, 0, kind.gpu_rate * percent // PERCENT)
+        capacity = Capacity(kind.cpus, kind.memory_mib, DISK_MIB, devices)
+        return Policy(
+            True, capacity, prices, region=self.links.regions[region], driver=DRIVER,
+            pause_memory_mib=kind.memory_mib // 2,
+        )  # fmt: skip
 
 
 def populate(

@@ -41,11 +41,11 @@ def between(drawn: Bits, least: int, most: int) -> NDArray[np.int64]:
     return (drawn % span).astype(np.int64) + least
 
 
-def pair_hash(one: NDArray[np.int64], other: NDArray[np.int64], salt: int) -> Bits:
+def pair_hash(one: NDArray[np.int64], other: NDArray[np.int64], key: int) -> Bits:
     """Return a number for each unordered pair of nodes that looks random (SplitMix64)."""
     low, high = np.minimum(one, other), np.maximum(one, other)
     mixed = (low.astype(np.uint64) << np.uint64(32)) ^ high.astype(np.uint64)
-    mixed = (mixed + np.uint64(salt)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed + np.uint64(key)) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(30)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(27)

@@ -67,6 +67,7 @@ class Simulation:
         )  # fmt: skip
         deliver = self._deliver
         self.gossip = GOSSIP[tier](self.engine, self.population, deliver, world.degree, seed)
+        self.gossip.watch(self.network.nodes.keys())
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
 

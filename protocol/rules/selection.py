@@ -52,8 +52,8 @@ def is_drawn(call_id: CallId, peer: PeerId, lottery: int) -> bool:
 
     It only limits the load: a requester can try nonces.
     """
-    lot = int.from_bytes(hashlib.sha256(LOT_DOMAIN + call_id + peer.encode()).digest()[:8])
-    return lot * LOTTERY_ALL < lottery << 64
+    lot = hashlib.sha256(LOT_DOMAIN + call_id + peer.encode()).digest()
+    return lot <= _last_lot(lottery)
 
 
 def invitation_of(nonce: bytes, peer: PeerId) -> bytes:
@@ -73,10 +73,14 @@ def may_bid(call_id: CallId, call: Call, peer: PeerId) -> bool:
 
 def drawn_among(call_id: CallId, peers: Iterable[bytes], lottery: int) -> list[int]:
     """Return the places of those encoded peer ids that a call's lottery lets bid."""
-    head, bound = LOT_DOMAIN + call_id, (-(-(lottery << 64) // LOTTERY_ALL)).to_bytes(9)
-    sha256 = hashlib.sha256
-    lots = (b"\0" + sha256(head + peer).digest()[:8] for peer in peers)
-    return [place for place, lot in enumerate(lots) if lot < bound]
+    head, last, sha256 = LOT_DOMAIN + call_id, _last_lot(lottery), hashlib.sha256
+    lots = (sha256(head + peer).digest() for peer in peers)
+    return [place for place, lot in enumerate(lots) if lot <= last]
+
+
+def _last_lot(lottery: int) -> bytes:
+    """Return the highest lot that a lottery draws: its first 8 bytes decide."""
+    return (-(-(lottery << 64) // LOTTERY_ALL) - 1).to_bytes(8) + b"\xff" * 24
 
 
 def score_of(ask: int, weight: int) -> int:

@@ -6,12 +6,16 @@ Spec: specs/simulation.md#churn.
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Final, Protocol
 
 from node.simulator.seeds import stream
 from node.simulator.world.quantities import About, Duration
 from protocol.values.errors import InvalidRequest
+
+FILES_KEPT_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,18 @@ class Weibull:
 
     def changes(self, number: int, seed: int) -> Iterator[Change]:
         chance = stream(seed, f"churn/{number}")
-        # At the start a session is under way: what is left of it is uniform in its length.
-        stays_ms = chance.weibullvariate(self.session, self.shape) * chance.random()
-        while True:
+        # At the start a session is under way, the likelier the longer it is: so its length to the
+        # power of the shape is gamma distributed. What is left of it is uniform in its length.
+        power = chance.gammavariate(1 + 1 / self.shape, 1)
+        stays_ms = self.session * power ** (1 / self.shape) * chance.random()
+        for session in count(1):
             yield Change(round(stays_ms) + 1, online=False)
-            yield Change(round(chance.expovariate(1 / max(1, self.away))) + 1, online=True)
+            # A generator is 3 kB: one for each of many nodes is not kept while they wait.
+            chance = stream(seed, f"churn/{number}/{session}")
             stays_ms = chance.weibullvariate(self.session, self.shape)
+            away_ms = chance.expovariate(1 / max(1, self.away))
+            del chance
+            yield Change(round(away_ms) + 1, online=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +78,34 @@ class Trace:
     file: Annotated[Path, About("the file, in the order of time for each node")]
 
     def changes(self, number: int, seed: int) -> Iterator[Change]:
-        before_ms = 0
-        for line, row in enumerate(self._rows(), 1):
-            try:
-                node, at_ms, online = map(int, row)
-            except ValueError:
-                raise InvalidRequest(
-                    f"churn: {self.file}, line {line}: node, milliseconds, 0 or 1"
-                ) from None
-            if node == number:
-                yield Change(at_ms - before_ms, bool(online))
-                before_ms = at_ms
-
-    def _rows(self) -> list[list[str]]:
         try:
-            return list(csv.reader(self.file.read_text().splitlines()))
+            modified_ns = self.file.stat().st_mtime_ns
+            changes = _read(self.file, modified_ns)
         except OSError as error:
             raise InvalidRequest(f"churn: {self.file}: {error.strerror}") from None
+        before_ms = 0
+        for at_ms, online in changes.get(number, ()):
+            yield Change(at_ms - before_ms, online)
+            before_ms = at_ms
+
+
+@lru_cache(FILES_KEPT_MAX)
+def _read(file: Path, modified_ns: int) -> dict[int, list[tuple[int, bool]]]:
+    """Return the changes of each node in a file; a node that is there does not come again."""
+    found: dict[int, list[tuple[int, bool]]] = {}
+    for line, row in enumerate(csv.reader(file.read_text().splitlines()), 1):
+        try:
+            node, at_ms, online = map(int, row)
+        except ValueError:
+            raise InvalidRequest(
+                f"churn: {file}, line {line}: node, milliseconds, 0 or 1"
+            ) from None
+        of_node = found.setdefault(node, [])
+        before_ms, was_online = of_node[-1] if of_node else (0, True)
+        if at_ms < before_ms or online not in {0, 1}:
+            raise InvalidRequest(
+                f"churn: {file}, line {line}: times of a node only grow, and the last is 0 or 1"
+            )
+        if bool(online) != was_online:
+            of_node.append((at_ms, bool(online)))
+    return found

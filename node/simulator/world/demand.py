@@ -40,7 +40,7 @@ class Demand(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobModel:
     """What the jobs of a model are like."""
 
     work: Annotated[Duration, About("the mean usage; its distribution is exponential")] = Duration(
@@ -57,7 +57,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Poisson(Job):
+class Poisson(JobModel):
     """Jobs come independently of each other, at one rate."""
 
     per_minute: Annotated[float, About("how many jobs come a minute, in all", 0)] = 60.0
@@ -90,7 +90,7 @@ class Diurnal(Poisson):
 
 
 @dataclass(frozen=True, slots=True)
-class Burst(Job):
+class Burst(JobModel):
     """All jobs come at once."""
 
     jobs: Annotated[int, About("how many", 1)] = 100
@@ -102,7 +102,7 @@ class Burst(Job):
             yield Arrival(self.at, number % requesters, spec_of(self, chance.random()))
 
 
-def spec_of(job: Job, drawn: float) -> JobSpec:
+def spec_of(job: JobModel, drawn: float) -> JobSpec:
     """Return a job; `drawn` is a random number from 0 to 1 that decides how much work it is."""
     work_ms = max(1, round(-math.log(1 - drawn) * job.work))
     longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)

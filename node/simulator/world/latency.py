@@ -35,6 +35,7 @@ MS_PER_KM: Final = 0.0165
 """A round trip takes ROUND_TRIP_MS + MS_PER_KM for each km: fitted to 5,255 pairs of countries of
 RIPE Atlas, with a residual of SPREAD (specs/simulation.md#latency)."""
 SPREAD: Final = 0.46
+ROUND_TRIP_MS_MAX: Final = 100_000
 EARTH_KM: Final = 6371.0
 STEPS: Final = 1024
 NEAR_KM: Final = 400.0
@@ -73,7 +74,7 @@ class Regions:
         weights = [share for _, _, share in REGIONS.values()]
         region = choose(bits(seed, "latency/regions", nodes), weights)
         base = np.array([[_half_ticks(one, other) for other in REGIONS] for one in REGIONS])
-        return _Matrix(tuple(REGIONS), region, base, _quantiles(self.spread), seed)
+        return _Matrix(tuple(REGIONS), region, base, _quantiles(self.spread), _key(seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +90,45 @@ class Uniform:
         middle = (self.least_ms + self.most_ms) / 2
         factors = np.linspace(self.least_ms, self.most_ms, STEPS) / middle * STEPS
         base = np.array([[round(middle * TICKS_PER_MS)]])
-        return _Matrix(("",), np.zeros(nodes, np.int64), base, factors.astype(np.int64), seed)
+        region = np.zeros(nodes, np.int64)
+        return _Matrix(("",), region, base, np.rint(factors).astype(np.int64), _key(seed))
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Round trips between regions from a CSV file: names in the first row, then a row for each."""
+    """Round trips between regions from a CSV file: names in the first row, then a row for each.
+
+    If those of two regions differ by direction, their mean counts.
+    """
 
     file: Annotated[Path, About("the file: region names, then milliseconds")]
     spread: Annotated[float, About("the residual, as for regions", most=2)] = 0.0
 
     def links(self, nodes: int, seed: int) -> Links:
+        names, round_trips = self._read()
+        region = choose(bits(seed, "latency/regions", nodes), [1] * len(names))
+        base = np.rint((round_trips + round_trips.T) * TICKS_PER_MS / 4).astype(np.int64)
+        return _Matrix(names, region, base, _quantiles(self.spread), _key(seed))
+
+    def _read(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return the names and the round trips; raise InvalidRequest if the file is unusable."""
         try:
-            names, *rows = csv.reader(self.file.read_text().splitlines())
-            round_trips = np.array([[float(cell) for cell in row] for row in rows])
-        except (OSError, ValueError) as error:
+            read = [row for row in csv.reader(self.file.read_text().splitlines()) if row]
+            names = tuple(read[0]) if read else ()
+            round_trips = np.array([[float(cell) for cell in row] for row in read[1:]])
+        except OSError as error:
+            raise InvalidRequest(f"latency: {self.file}: {error.strerror}") from None
+        except ValueError as error:
             raise InvalidRequest(f"latency: {self.file}: {error}") from None
-        if round_trips.shape != (len(names), len(names)) or not (round_trips > 0).all():
+        if not names or round_trips.shape != (len(names), len(names)):
             raise InvalidRequest(
                 f"latency: {self.file}: {len(names)} names need as many rows of as many round trips"
             )
-        region = choose(bits(seed, "latency/regions", nodes), [1] * len(names))
-        base = np.rint(round_trips * TICKS_PER_MS / 2).astype(np.int64)
-        return _Matrix(tuple(names), region, base, _quantiles(self.spread), seed)
+        if not ((round_trips > 0) & (round_trips <= ROUND_TRIP_MS_MAX)).all():
+            raise InvalidRequest(
+                f"latency: {self.file}: a round trip takes from 0 to {ROUND_TRIP_MS_MAX} ms"
+            )
+        return names, round_trips
 
 
 @dataclass(slots=True)
@@ -123,13 +140,18 @@ class _Matrix:
     base: NDArray[np.int64]
     factors: NDArray[np.int64]
     """In units of 1/STEPS, all equally likely."""
-    salt: int
+    key: int
+    """Of the draw of the factors."""
 
     def ticks(self, one: Numbers, other: Numbers) -> Ticks:
-        drawn = pair_hash(one, other, self.salt) % np.uint64(len(self.factors))
+        drawn = pair_hash(one, other, self.key) % np.uint64(len(self.factors))
         base = self.base[self.region[one], self.region[other]]
         ticks: Ticks = (base * self.factors[drawn.astype(np.intp)] // STEPS).astype(np.int32)
         return np.maximum(ticks, 1)
+
+
+def _key(seed: int) -> int:
+    return int(bits(seed, "latency/pairs", 1)[0])
 
 
 def _half_ticks(one: str, other: str) -> int:

@@ -16,7 +16,7 @@ from protocol.values.units import GIB, rate_of_hourly
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class MachineKind:
     """Machines that are alike. Prices are in credits per hour."""
 
     share: int
@@ -43,13 +43,13 @@ class Kind:
 
 
 MIX: Final = (
-    Kind(300, 8, 16, "0.010"),
-    Kind(60, 64, 256, "0.008"),
-    Kind(180, 8, 16, "0.010", 1, "rtx3060", 12, "0.06"),
-    Kind(170, 12, 32, "0.010", 1, "rtx3090", 24, "0.15"),
-    Kind(200, 16, 64, "0.010", 1, "rtx4090", 24, "0.30"),
-    Kind(50, 32, 128, "0.010", 4, "a100", 80, "0.90"),
-    Kind(40, 64, 512, "0.010", 8, "h100", 80, "1.90"),
+    MachineKind(300, 8, 16, "0.010"),
+    MachineKind(60, 64, 256, "0.008"),
+    MachineKind(180, 8, 16, "0.010", 1, "rtx3060", 12, "0.06"),
+    MachineKind(170, 12, 32, "0.010", 1, "rtx3090", 24, "0.15"),
+    MachineKind(200, 16, 64, "0.010", 1, "rtx4090", 24, "0.30"),
+    MachineKind(50, 32, 128, "0.010", 4, "a100", 80, "0.90"),
+    MachineKind(40, 64, 512, "0.010", 8, "h100", 80, "1.90"),
 )
 """Home machines for the most part; lists of what consumer markets offer (markets.md in spirit,
 specs/simulation.md#supply for the sources)."""
@@ -59,7 +59,7 @@ class Supply(Protocol):
     """A model of what nodes lend."""
 
     @property
-    def kinds(self) -> tuple[Kind, ...]: ...
+    def kinds(self) -> tuple[MachineKind, ...]: ...
 
     def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
         """Return the kind of each node, as an index."""
@@ -78,7 +78,7 @@ class Mix:
     most_percent: Annotated[int, About("the highest list price, in the same way", 1)] = 160
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[MachineKind, ...]:
         return MIX
 
     def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
@@ -101,8 +101,8 @@ class Equal:
     spread_percent: Annotated[int, About("how far prices are from it at most", 0, 99)] = 50
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
-        return (Kind(1, self.cpus, self.memory_gib, self.cpu_hour),)
+    def kinds(self) -> tuple[MachineKind, ...]:
+        return (MachineKind(1, self.cpus, self.memory_gib, self.cpu_hour),)
 
     def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
         return np.zeros(nodes, np.int64)

@@ -1,0 +1,173 @@
+"""The messages between two simulated nodes: each takes its time, and is sent until it arrives.
+
+What a node must not lose waits on its disk and is sent again after it has come back. A message that
+does not arrive is sent again after a pause that doubles; every message has its own, where a real
+node has one for each peer. A message connects its two nodes if they are not.
+Spec: specs/core.md#outbox.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from node.simulator.engine import Engine
+from node.simulator.identities import Identities
+from node.simulator.node import SimulatedNode
+from protocol.machines import effects, inputs
+from protocol.values.ids import PeerId
+from protocol.wire.envelope import Signed
+
+LOST: Final = -1
+RESEND_MS: Final = 600
+"""How long a sender waits before it sends a message again that did not arrive."""
+RESEND_MS_MAX: Final = 20_000
+
+
+class StreamPaths(Protocol):
+    """How long what one node sends another takes."""
+
+    def delay(self, sender: int, receiver: int) -> int:
+        """Return the ticks that one message takes; LOST if it does not arrive."""
+        ...
+
+    def transfer(self, sender: int, receiver: int, size: int) -> int:
+        """Return the ticks that so many bytes take."""
+        ...
+
+    def round_trip_us(self, one: int, other: int) -> int:
+        """Return the usual round trip between two nodes, in microseconds."""
+        ...
+
+
+class MessageNetwork(Protocol):
+    """What outboxes need of the network that they are in."""
+
+    engine: Engine
+    identities: Identities
+    links: StreamPaths
+
+    @property
+    def now_ms(self) -> int: ...
+
+    def peer(self, peer: PeerId) -> SimulatedNode | None:
+        """Return a node by its id; None if it has gone and did nothing before."""
+
+    def connect(self, one: SimulatedNode, other: SimulatedNode) -> None:
+        """Connect two nodes that are not connected."""
+
+    def hear(self, node: SimulatedNode, signed: Signed[Any], sender: int) -> None:
+        """Give a node a message."""
+
+    def give(self, node: SimulatedNode, event: inputs.Input) -> None:
+        """Give a node an input."""
+
+    def at(
+        self, ticks: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
+    ) -> None:
+        """Call something so many ticks from now, unless the node has gone meanwhile."""
+
+    def later(
+        self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
+    ) -> None:
+        """Call something after a while, unless the node has gone meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A message on its way. What is to happen when it has arrived or not happens to its sender."""
+
+    sender: SimulatedNode
+    generation: int
+    """How often the sender had gone before."""
+    arrived: Callable[[], object] | None = None
+    failed: Callable[[], object] | None = None
+
+
+class Outboxes:
+    """Sends the messages of all nodes."""
+
+    def __init__(self, network: MessageNetwork) -> None:
+        self._network = network
+        self.sent: Counter[str] = Counter()
+        """How many messages were sent, by class; a repeated one counts again."""
+
+    def send(self, node: SimulatedNode, effect: effects.Send) -> None:
+        """Send a message once, or until it arrives."""
+        if effect.until_ms == 0:
+            self._fly(_Flight(node, node.generation), effect.peer, effect.envelope)
+            return
+        node.rows += 1
+        outbox = node.disk.outbox if effect.durable else node.in_memory
+        outbox[node.rows] = (effect.peer, effect.envelope, effect.until_ms)
+        self._transmit(node, node.rows, RESEND_MS)
+
+    def resume(self, node: SimulatedNode) -> None:
+        """Send all again that a node has on its disk."""
+        for row in tuple(node.disk.outbox):
+            self._transmit(node, row, RESEND_MS)
+
+    def probe(self, node: SimulatedNode, effect: effects.ProbePeer) -> None:
+        """Ask a peer whether it is there, until it answers."""
+        network = self._network
+
+        def answer() -> None:
+            other = network.peer(effect.peer)
+            assert other is not None
+            back = network.links.delay(other.number, node.number)
+            if back != LOST:
+                network.at(back, node, network.give, node, inputs.PeerAnswered(effect.peer))
+
+        def ask_again() -> None:
+            if network.now_ms + RESEND_MS < effect.until_ms:
+                network.later(RESEND_MS, node, self.probe, node, effect)
+
+        flight = _Flight(node, node.generation, answer, ask_again)
+        self._fly(flight, effect.peer, effect.envelope)
+
+    def _transmit(self, node: SimulatedNode, row: int, pause_ms: int) -> None:
+        """Send a stored message; again after a pause as long as it does not arrive."""
+        outbox = node.disk.outbox if row in node.disk.outbox else node.in_memory
+        if row not in outbox:
+            return
+        peer, envelope, until_ms = outbox[row]
+        if self._network.now_ms > until_ms:
+            del outbox[row]
+            return
+
+        def repeat() -> None:
+            following_ms = min(2 * pause_ms, RESEND_MS_MAX)
+            self._network.later(pause_ms, node, self._transmit, node, row, following_ms)
+
+        flight = _Flight(node, node.generation, lambda: outbox.pop(row, None), repeat)
+        self._fly(flight, peer, envelope)
+
+    def _fly(self, flight: _Flight, peer: PeerId, envelope: bytes) -> None:
+        sender, receiver = flight.sender, self._network.peer(peer)
+        if receiver is None or not receiver.online:
+            _happen(flight, flight.failed)
+            return
+        signed = self._network.identities.open(envelope, sender.peer_id)
+        self.sent[type(signed.message).__name__] += 1
+        delay = self._network.links.delay(sender.number, receiver.number)
+        if delay == LOST:
+            _happen(flight, flight.failed)
+        else:
+            self._network.engine.after(delay, self._land, flight, receiver, signed)
+
+    def _land(self, flight: _Flight, receiver: SimulatedNode, signed: Signed[Any]) -> None:
+        """Give the receiver a message, and acknowledge it."""
+        if not receiver.online:
+            _happen(flight, flight.failed)
+            return
+        sender = flight.sender
+        if sender.peer_id not in receiver.core.connected:
+            self._network.connect(sender, receiver)
+        self._network.hear(receiver, signed, sender.number)
+        _happen(flight, flight.arrived)
+
+
+def _happen(flight: _Flight, call: Callable[[], object] | None) -> None:
+    """Let something happen to a sender, unless it has gone since it sent the message."""
+    if call is not None and flight.sender.generation == flight.generation:
+        call()
