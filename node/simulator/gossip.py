@@ -129,8 +129,9 @@ class FlowGossip(TopicGossip):
         # All send to their neighbours, but not back to the one from which they have it.
         have, from_author = int(reached.sum()), int((first[places] == arrivals).sum())
         sent = int(topic.degrees[reached].sum()) - (have - from_author) + len(places)
+        lost = 0 if online.all() else int((~online[overlay.neighbours[reached]]).sum())
         self.traffic.transmissions += sent
-        self.traffic.duplicates += sent - have
+        self.traffic.duplicates += sent - have - lost
         drawn = drawn[reached[drawn]]
         order = np.argsort(first[drawn], kind="stable")
         numbers = overlay.members[drawn[order]].tolist()
