@@ -78,6 +78,8 @@ class Network:
         """Are told of each event of a job."""
         self.settled: list[Callable[[effects.Settle], None]] = []
         """Are told of each receipt."""
+        self.submitted: list[Callable[[SimulatedNode, inputs.JobSubmitted], None]] = []
+        """Are told of each job that a user submits."""
         self.sent: Counter[str] = Counter()
         """How many messages were sent over streams, by class."""
         self.nodes: dict[int, SimulatedNode] = {}
@@ -141,6 +143,9 @@ class Network:
     ) -> None:
         """Let the user of a node submit jobs."""
         self.digest.note(self.engine.now, SUBMISSION, node.number, -1)
+        for job in event.jobs if isinstance(event, inputs.ArraySubmitted) else (event,):
+            for submitted in self.submitted:
+                submitted(node, job)
         self.give(node, event)
 
     def later(
