@@ -261,5 +261,3 @@ def _windows(trades: Iterable[Trade]) -> Iterator[list[Trade]]:
             window = []
     if window:
         yield window
-
-

@@ -81,20 +81,16 @@ def load(folder: Path) -> Results:
 def write(folder: Path, tables: Readable, run: RunDone) -> Results:
     """Write a run into a folder that does not exist, all of it or nothing, and open it.
 
-    Conflict if the folder exists; StorageFull if the disk is full; Unavailable if it cannot be
-    written for another reason.
+    Conflict if the folder exists; StorageFull and Unavailable as `whole`.
     """
     if folder.exists():
         raise Conflict(f"{folder} exists: a run is never overwritten")
-    partial = folder.with_name(f".{folder.name}{PARTIAL}")
-    with _told(folder), _removed_at_the_end(partial):
-        shutil.rmtree(partial, ignore_errors=True)  # Of a run that was killed.
+    with whole(folder) as partial:
         partial.mkdir(parents=True)
         for name in tables:
             with (partial / f"{name}{SUFFIX}").open("wb") as file:
                 pq.write_table(arrow(name, tables[name]), file, compression="zstd")
         (partial / manifests.FILE).write_bytes(manifests.encode(manifest_of(run)))
-        partial.rename(folder)
     return Results(folder)
 
 
@@ -129,26 +125,31 @@ def concatenate(runs: Sequence[Results], name: str) -> Any:
 def write_csv(table: Any, path: Path) -> None:
     """Write a pyarrow.Table as CSV, with a header; lists become numbers with spaces between.
 
-    StorageFull if the disk is full; Unavailable if it cannot be written for another reason.
+    StorageFull and Unavailable as `whole`.
     """
     for place, column in enumerate(table.schema):
         if pa.types.is_list(column.type):
             texts = [" ".join(map(str, each)) for each in table.column(place).to_pylist()]
             table = table.set_column(place, column.name, pa.array(texts, pa.string()))
-    partial = path.with_name(f".{path.name}{PARTIAL}")
-    with _told(path), _removed_at_the_end(partial):
-        with partial.open("wb") as file:
-            pa_csv.write_csv(table, file)
-        partial.rename(path)
+    with whole(path) as partial, partial.open("wb") as file:
+        pa_csv.write_csv(table, file)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Tell of a failure to write in one line."""
+def whole(path: Path) -> Iterator[Path]:
+    """Yield where to write what is to be at `path`: it comes there as a whole, or not at all.
+
+    StorageFull if the disk is full; Unavailable if it cannot be written for another reason.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        yield
+        _remove(partial)  # Of a run that was killed.
+        yield partial
+        partial.rename(path)
     except OSError as error:
         raise _unwritten(path, error) from None
+    finally:
+        _remove(partial)
 
 
 def _unwritten(path: Path, error: OSError) -> NodeError:
@@ -157,13 +158,8 @@ def _unwritten(path: Path, error: OSError) -> NodeError:
     return Unavailable(f"{path}: {error.strerror or error}; nothing was written there")
 
 
-@contextmanager
-def _removed_at_the_end(partial: Path) -> Iterator[None]:
-    """Leave nothing half-written, whatever happens; what was renamed has gone from here."""
-    try:
-        yield
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
