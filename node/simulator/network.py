@@ -58,6 +58,8 @@ class Network:
         """Are told of each event of a job."""
         self.settled: list[Callable[[effects.Settle], None]] = []
         """Are told of each receipt."""
+        self.submitted: list[Callable[[SimulatedNode, inputs.JobSubmitted], None]] = []
+        """Are told of each job that a user submits."""
         self.nodes: dict[int, SimulatedNode] = {}
         """Those that have been needed, by number."""
         self._make = make
@@ -126,6 +128,9 @@ class Network:
     ) -> None:
         """Let the user of a node submit jobs."""
         self.digest.note(self.engine.now, SUBMISSION, node.number, -1)
+        for job in event.jobs if isinstance(event, inputs.ArraySubmitted) else (event,):
+            for submitted in self.submitted:
+                submitted(node, job)
         self.give(node, event)
 
     def later(

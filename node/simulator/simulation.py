@@ -3,7 +3,7 @@
 Spec: specs/simulation.md#runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,6 +70,8 @@ class Simulation:
         self.gossip.watch(self.network.nodes.keys())
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
+        self.changed: list[Callable[[int, bool], None]] = []
+        """Are told of each node that goes or comes back, before it does."""
 
     def run(self, horizon_ms: int) -> None:
         """Let the demand come and everything happen, up to the horizon."""
@@ -160,6 +162,8 @@ class Simulation:
             self.engine.after(ticks, self._change, number, change, changes)
 
     def _change(self, number: int, change: Change, changes: Iterator[Change]) -> None:
+        for changed in self.changed:
+            changed(number, change.online)
         self.population.online[number] = change.online
         node = self.network.nodes.get(number)
         if change.online:

@@ -1,0 +1,292 @@
+"""The standard figures of one run, of repetitions, or of a sweep.
+
+Runs that differ in their seed alone are repetitions: a figure shows their mean, and the interval
+that Student's t gives over seeds. Figures are objects; nothing global changes, no window opens.
+Spec: specs/simulation-results.md#plots.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from node.simulator.metrics import gini, jain, lorenz, provided, times
+from node.simulator.results import Results, whole
+from protocol.values.errors import InvalidRequest
+
+CONFIDENCE: Final = 0.95
+SHARES: Final = np.linspace(0, 1, 201)
+"""Where curves of several runs are compared."""
+POINTS_MAX: Final = 5_000
+FORMATS: Final = {".png": {"Software": None}, ".svg": {"Date": None}}
+"""The endings that a figure may have, and the metadata that is left out."""
+STYLE: Final[dict[Any, Any]] = {
+    "svg.hashsalt": "mutirao", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3,
+    "savefig.dpi": 144,
+}  # fmt: skip
+Reals = NDArray[np.float64]
+Group = tuple[Any, list[Results]]
+"""Where runs stand on the axis of their sweep, and the runs."""
+Draw = Callable[[Axes, "Sample"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The runs of a figure, by their place on the axis of their sweep."""
+
+    axis: str
+    """The parameter that differs between them; empty if none does."""
+    groups: list[Group]
+
+    @property
+    def runs(self) -> list[Results]:
+        return [run for _, runs in self.groups for run in runs]
+
+    def label(self, place: Any) -> str:
+        """Return what a legend says of a group; empty if there is only one."""
+        return f"{self.axis} = {place}" if self.axis else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One standard figure."""
+
+    title: str
+    draw: Draw
+
+
+def figures() -> list[str]:
+    """Return the names of the standard figures."""
+    return list(KINDS)
+
+
+def plot(results: Sequence[Results], name: str, path: Path) -> None:
+    """Draw a standard figure of runs into a PNG or SVG file.
+
+    InvalidRequest if there are no runs, no such figure or no such format; StorageFull and
+    Unavailable as `whole`.
+    """
+    if path.suffix not in FORMATS:
+        raise InvalidRequest(f"{path}: a figure is {' or '.join(FORMATS)}")
+    drawn = figure(results, name)
+    with mpl.rc_context(STYLE), whole(path) as partial:
+        drawn.savefig(partial, format=path.suffix[1:], metadata=FORMATS[path.suffix])
+
+
+def figure(results: Sequence[Results], name: str) -> Figure:
+    """Return a standard figure of runs; errors as `plot`."""
+    if name not in KINDS:
+        raise InvalidRequest(f"there is no figure {name}: {', '.join(KINDS)}")
+    if not results:
+        raise InvalidRequest("there is no run to draw")
+    kind, sample = KINDS[name], sample_of(results)
+    with mpl.rc_context(STYLE):
+        drawn = Figure(figsize=(6.4, 4.0), layout="constrained")
+        axes = drawn.add_subplot()
+        kind.draw(axes, sample)
+        axes.set_title(f"{kind.title} ({_counted(sample)})", fontsize="medium")
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize="small")
+    return drawn
+
+
+def sample_of(results: Sequence[Results]) -> Sample:
+    """Sort runs by the one parameter in which they differ.
+
+    InvalidRequest if they differ in several: a figure has one axis.
+    """
+    values: dict[str, list[Any]] = {}
+    for run in results:
+        for name in run.parameters:
+            values[name] = [each.parameters.get(name) for each in results]
+    varied = [name for name, each in values.items() if any(one != each[0] for one in each)]
+    if len(varied) > 1:
+        raise InvalidRequest(f"these runs differ in {' and '.join(varied)}: choose along one")
+    if not varied:
+        return Sample("", [("", list(results))])
+    groups: dict[Any, list[Results]] = {}
+    for place, run in zip(values[varied[0]], results, strict=True):
+        groups.setdefault(place, []).append(run)
+    if all(_is_number(place) for place in groups):
+        return Sample(varied[0], [(place, groups[place]) for place in sorted(groups)])
+    return Sample(varied[0], list(groups.items()))
+
+
+def interval(samples: Sequence[Reals] | Reals) -> tuple[Reals, Reals]:
+    """Return the mean over runs, and the half-width of its confidence interval; 0 of one run.
+
+    Student's t with n - 1 degrees of freedom: runs are independent, their seeds differ.
+    """
+    values = np.asarray(samples, np.float64)
+    middle: Reals = values.mean(axis=0)
+    count = len(values)
+    if count < 2:
+        return middle, np.zeros_like(middle)
+    quantile = student.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return middle, quantile * values.std(axis=0, ddof=1) / np.sqrt(count)
+
+
+# --- curves ---------------------------------------------------------------------------------
+
+
+def _award_cdf(axes: Axes, sample: Sample) -> None:
+    """Draw shares of all jobs: those that get nowhere keep the curves below 1."""
+    jobs = {place: [run.columns("jobs") for run in runs] for place, runs in sample.groups}
+    longest = max(max(times(each, "running_ms"), default=1) for of in jobs.values() for each in of)
+    instants = np.concatenate([[0.0], np.geomspace(1, max(longest, 10), 400)])
+    for place, tables in jobs.items():
+        for until, style in (("awarded_ms", "-"), ("running_ms", "--")):
+            curves = [_shares(times(each, until), len(each["job"]), instants) for each in tables]
+            label = f"{sample.label(place)} {until.removesuffix('_ms')}".strip()
+            _band(axes, (instants / 1000, *interval(curves)), style, label)
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set(xlabel="time since submission, s", ylabel="share of jobs", ylim=(0, 1.02))
+
+
+def _shares(took: Sequence[int], jobs: int, instants: Reals) -> Reals:
+    """Return which share of so many jobs took no longer than each instant."""
+    return np.searchsorted(np.sort(took), instants, side="right") / max(1, jobs)
+
+
+def _band(axes: Axes, curve: tuple[Reals, Reals, Reals], style: str, label: str) -> None:
+    """Draw a curve with its interval: places, means and half-widths."""
+    places, middle, half = curve
+    (line,) = axes.plot(places, middle, style, label=label)
+    if half.any():
+        axes.fill_between(places, middle - half, middle + half, color=line.get_color(), alpha=0.2)
+
+
+def _fairness(axes: Axes, sample: Sample) -> None:
+    for place, runs in sample.groups:
+        earned = [provided(run.columns("nodes"), "earned") for run in runs]
+        earned = [each for each in earned if sum(each)]
+        if not earned:
+            continue
+        curves = [np.interp(SHARES, *lorenz(each)) for each in earned]
+        indices = np.array([(gini(each) or 0.0, jain(each) or 0.0) for each in earned])
+        said = "Gini {:.2f}, Jain {:.2f}".format(*indices.mean(axis=0))
+        _band(axes, (SHARES, *interval(curves)), "-", f"{sample.label(place)} {said}".strip())
+    axes.plot([0, 1], [0, 1], ":", color="grey", label="all earn the same")
+    axes.set(xlabel="share of providers, poorest first", ylabel="share of earnings", ylim=(0, 1.02))
+
+
+def _price(axes: Axes, sample: Sample) -> None:
+    """Each award, if the runs are alike; otherwise the ratios along the axis."""
+    if sample.axis:
+        _measured("rate over cost", {
+            "price_over_optimum": "the lowest cost", "price_ratio": "the winner's cost",
+        })(axes, sample)  # fmt: skip
+        return
+    pairs = [
+        (lowest, rate)
+        for run in sample.runs
+        for lowest, rate in zip(*_columns(run, "auctions", "lowest", "rate"), strict=True)
+        if lowest and rate
+    ]
+    step = max(1, -(-len(pairs) // POINTS_MAX))
+    points = np.array(pairs[::step] or [(1, 1)], np.float64) * 3600 / 1e9
+    (middle,), (half,) = _along(sample, "price_over_optimum", 1)
+    label = f"an award; rate over lowest cost: {middle:.2f}" + (f" ± {half:.2f}" if half else "")
+    axes.loglog(points[:, 0], points[:, 1], ".", alpha=0.4, label=label)
+    ends = [points.min(), points.max()]
+    axes.plot(ends, ends, ":", color="grey", label="rate = lowest cost")
+    axes.set(xlabel="lowest cost, credits an hour", ylabel="rate, credits an hour")
+
+
+# --- metrics --------------------------------------------------------------------------------
+
+
+def _measured(quantity: str, names: Mapping[str, str], scale: float = 1.0) -> Draw:
+    """Return what draws metrics of the summaries: along the axis, or next to each other."""
+
+    def draw(axes: Axes, sample: Sample) -> None:
+        lines = {name: _along(sample, name, scale) for name in names}
+        if not sample.axis:
+            _bars(axes, {names[name]: each for name, each in lines.items()})
+            axes.set_ylabel(quantity)
+            return
+        places = [place for place, _ in sample.groups]
+        ticks: Sequence[Any] = places
+        if not all(map(_is_number, places)):
+            ticks = range(len(places))
+            axes.set_xticks(ticks, [str(place) for place in places])
+        for name, (middle, half) in lines.items():
+            axes.errorbar(ticks, middle, half, marker="o", capsize=3, label=names[name])
+        if _spans_decades(places):
+            axes.set_xscale("log")
+        axes.set(xlabel=sample.axis, ylabel=quantity)
+
+    return draw
+
+
+def _bars(axes: Axes, lines: Mapping[str, tuple[Reals, Reals]]) -> None:
+    middles = [float(middle[0]) for middle, _ in lines.values()]
+    halves = [float(half[0]) for _, half in lines.values()]
+    drawn = axes.bar(list(lines), middles, yerr=halves if any(halves) else None, capsize=4)
+    axes.bar_label(drawn, fmt="%.3g", fontsize="small")
+
+
+def _along(sample: Sample, name: str, scale: float) -> tuple[Reals, Reals]:
+    """Return the mean of a metric and its half-width for each group; nan where none has it."""
+    found = []
+    for _, runs in sample.groups:
+        values = [run.summary()[name] for run in runs]
+        known = np.array([value * scale for value in values if value is not None], np.float64)
+        found.append(interval(known) if known.size else (np.float64("nan"), np.float64(0)))
+    return np.array([one for one, _ in found]), np.array([half for _, half in found])
+
+
+def _columns(run: Results, table: str, *names: str) -> list[list[Any]]:
+    columns = run.columns(table)
+    return [columns[name] for name in names]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _spans_decades(places: Sequence[Any]) -> bool:
+    return all(map(_is_number, places)) and min(places) > 0 and max(places) >= 30 * min(places)
+
+
+def _counted(sample: Sample) -> str:
+    """Return how many runs a figure shows."""
+    count = len(sample.runs)
+    if count == 1:
+        return "one run"
+    if len(sample.groups) == count:
+        return f"{count} runs, one at each point"
+    return f"{count} runs, mean and {CONFIDENCE:.0%} interval over seeds"
+
+
+KINDS: Final = {
+    "award-cdf": _Kind("Jobs awarded and running", _award_cdf),
+    "time-to-award": _Kind("Time to award", _measured("s", {
+        "award_ms_p50": "median", "award_ms_p95": "p95", "award_ms_p99": "p99",
+    }, 1e-3)),
+    "price": _Kind("Price against optimum", _price),
+    "utilisation": _Kind("Utilisation of providers", _measured("share of online time", {
+        "utilisation": "busy", "load": "used",
+    })),
+    "welfare": _Kind("Welfare", _measured("credits", {
+        "welfare": "all", "requester_surplus": "requesters", "provider_surplus": "providers",
+    }, 1e-9)),
+    "efficiency": _Kind("Allocation against optimum", _measured("ratio", {
+        "efficiency": "allocative efficiency", "decentralisation": "price of decentralisation",
+    })),
+    "fairness": _Kind("Fairness of earnings", _fairness),
+    "messages": _Kind("Messages per job", _measured("messages", {
+        "messages_per_job": "over streams", "transmissions_per_job": "gossip",
+    })),
+    "resilience": _Kind("What becomes of jobs", _measured("share of jobs", {
+        "served": "done", "unserved": "failed", "unfinished": "open at the end",
+    })),
+}  # fmt: skip
+"""The standard figures by name."""
