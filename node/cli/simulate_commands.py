@@ -3,6 +3,7 @@
 Spec: specs/simulation.md#command-line.
 """
 
+import json
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -17,6 +18,7 @@ from node.cli.output import say, show_fields, show_json, show_table
 from node.cli.simulation_progress import run_progress, sweep_progress
 
 if TYPE_CHECKING:  # The laboratory's packages take a second to import.
+    from node.simulator.results import Results
     from node.simulator.scenario import Scenario
 
 INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
@@ -156,17 +158,25 @@ def run(
 
     Example: mutirao simulate run churn.toml --set nodes=5000
     """
-    from node.simulator.results import write
     from node.simulator.runs import run as run_once
+    from node.simulator.sweeps import Task, clear
 
     scenario = next(_scenario(file, changes).points())
-    folder = _folder(scenario, out) / scenario.digest[:12] / str(repetition)
-    with run_progress(as_json=as_json) as progress:
-        results = run_once(scenario, repetition, progress)
-    write(results, folder)
-    _show_summary(results.summary, folder, as_json=as_json)
+    task = Task(
+        scenario, repetition, _folder(scenario, out) / scenario.digest[:12] / str(repetition)
+    )
+    if not task.is_done():
+        clear(task.folder)
+        with run_progress(as_json=as_json) as progress:
+            run_once(scenario, task.folder, repetition, progress)
+    results = _results(task.folder)
+    if as_json:
+        show_json({"folder": str(task.folder), **results.summary()})
+    else:
+        show_fields([(name, _shown(value)) for name, value in results.summary().items()])
+        say(f"the tables are in {task.folder}")
     if not results.manifest["complete"]:
-        raise CliError("interrupted", f"interrupted; the results up to then are in {folder}")
+        raise CliError("interrupted", f"interrupted; {task.folder} has the results up to then")
 
 
 @simulate.command()
@@ -220,12 +230,17 @@ def replay(*, folder: Path, as_json: bool) -> None:
 
     Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
     """
-    from node.simulator.results import load, scenario_of
-    from node.simulator.runs import run as run_once
+    import tempfile
 
-    manifest = load(folder).manifest
-    with run_progress(as_json=as_json) as progress:
-        again = run_once(scenario_of(manifest), manifest["repetition"], progress).manifest
+    from node.simulator.runs import run as run_once
+    from node.simulator.scenario import Scenario
+
+    manifest = _results(folder).manifest
+    if not manifest["complete"]:
+        raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
+    scenario = Scenario.of(json.loads(manifest["scenario"]))
+    with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
+        again = run_once(scenario, Path(place) / "run", manifest["repetition"], progress).manifest
     same = again["digest"] == manifest["digest"]
     if as_json:
         show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
@@ -251,25 +266,23 @@ def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: b
 
     Example: mutirao simulate compare churn.toml
     """
+    import tempfile
+
     from node.simulator.runs import run as run_once
     from node.simulator.scenario import TIERS
 
     found = {}
     for tier in TIERS:
         scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
-        with run_progress(as_json=as_json) as progress:
-            found[tier] = run_once(scenario, repetition, progress).summary
+        with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
+            results = run_once(scenario, Path(place) / "run", repetition, progress)
+            found[tier] = results.summary()
     if as_json:
         show_json(found)
         return
-    rows = [
-        (
-            name,
-            *(found[tier][name] for tier in TIERS),
-            _difference(*(found[tier][name] for tier in TIERS)),
-        )
-        for name in found[TIERS[0]]
-    ]
+    names = found[TIERS[0]]
+    both = {name: [found[tier][name] for tier in TIERS] for name in names}
+    rows = [(name, *map(_shown, pair), _difference(*pair)) for name, pair in both.items()]
     show_table(("metric", *TIERS, "difference"), rows)
 
 
@@ -329,12 +342,10 @@ def _folder(scenario: "Scenario", out: Path | None) -> Path:
     return out or Path(f"{scenario.settings.name.replace('/', '-')}.results")
 
 
-def _show_summary(summary: dict[str, Any], folder: Path, *, as_json: bool) -> None:
-    if as_json:
-        show_json({"folder": str(folder), **summary})
-        return
-    show_fields([(name, _shown(value)) for name, value in summary.items()])
-    say(f"the tables are in {folder}")
+def _results(folder: Path) -> "Results":
+    from node.simulator.results import load
+
+    return load(folder)
 
 
 def _shown(value: Any) -> Any:

@@ -89,7 +89,7 @@ class TopicGossip(ABC):
         self._spread(author.number, signed, known, np.unique(np.array(drawn, np.intp)))
 
     def _invited(self, call: Call, topic: _Topic) -> list[int]:
-        """Return the places of the members that a call invites: they have answered, so are awake."""
+        """Return the places of the members that a call invites; they have answered before."""
         if not call.invited:
             return []
         peer_of, members = self._population.identities.peer_of, topic.overlay.members

@@ -33,7 +33,8 @@ class RunDone:
     seed: int
     tier: str
     scenario: str
-    """The text of its scenario file."""
+    """The values of its scenario, as JSON."""
+    repetition: int
     events: int
     digest: str
     started: str
@@ -41,6 +42,8 @@ class RunDone:
     finished: str
     parameters: dict[str, Parameter] = field(default_factory=dict)
     """Where the run stands on each axis of its sweep."""
+    complete: bool = True
+    """Whether it came to its end, and was not interrupted."""
 
 
 def manifest_of(run: RunDone) -> dict[str, Any]:
@@ -51,6 +54,8 @@ def manifest_of(run: RunDone) -> dict[str, Any]:
         "seed": run.seed,
         "tier": run.tier,
         "parameters": dict(sorted(run.parameters.items())),
+        "repetition": run.repetition,
+        "complete": run.complete,
         "scenario": run.scenario,
         "scenario_sha256": hashlib.sha256(run.scenario.encode()).hexdigest(),
         "code": node.VERSION,

@@ -25,6 +25,7 @@ TIERS: Final = (FLOW, MESSAGE)
 RUNS_MAX: Final = 100_000
 MODEL: Final = "model"
 SWEEP: Final = "sweep"
+UNDECIDING: Final = frozenset({"name", "repetitions"})
 Values = Mapping[str, Any]
 """Values by dotted key, such as `churn.session`."""
 
@@ -58,6 +59,8 @@ class Scenario:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The values of a sweep by key: each combination is a point."""
     folder: Path = field(default_factory=Path)
+    point: Values = field(default_factory=dict)
+    """Where it stands on each axis of the sweep that it is a point of."""
 
     @staticmethod
     def read(path: Path) -> "Scenario":
@@ -102,21 +105,22 @@ class Scenario:
         """Yield a scenario for each combination of the values of the sweep; itself without one."""
         for chosen in itertools.product(*self.axes.values()):
             point = dict(zip(self.axes, chosen, strict=True))
-            yield replace(
-                _made({**self.values, **point}, self.folder), values={**self.values, **point}
-            )
+            yield replace(_made({**self.values, **point}, self.folder), point=point)
 
     def seed_of(self, repetition: int) -> int:
         """Return the seed of a repetition: the same at each point, so points can be compared."""
         text = f"{self.settings.seed}/repetition {repetition}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8]) >> 1
 
+    def text(self) -> str:
+        """Return the values as JSON: `Scenario.of` makes the same scenario of them."""
+        return json.dumps(dict(sorted(self.values.items())), default=str)
+
     @property
     def digest(self) -> str:
         """The SHA-256 of what decides a run: not its name, nor how many repetitions follow."""
-        ignored = {"name", "repetitions"}
-        given = {key: str(value) for key, value in self.values.items() if key not in ignored}
-        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+        given = {key: value for key, value in self.values.items() if key not in UNDECIDING}
+        return hashlib.sha256(replace(self, values=given).text().encode()).hexdigest()
 
 
 class _Wrong(Exception):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Protocol
 from node.simulator.world.quantities import About
 from protocol.core.core import Core, Saved
 from protocol.core.presence import Presence
+from protocol.core.provider import Provider
 from protocol.machines import effects, inputs
 from protocol.machines.context import Policy
 from protocol.machines.effects import Effect
@@ -33,6 +34,9 @@ class AnyCore(Protocol):
     @property
     def presence(self) -> Presence: ...
 
+    @property
+    def provider(self) -> Provider: ...
+
     def handle(self, event: Input, now_ms: int) -> list[Effect]: ...
 
     def next_deadline_ms(self) -> int | None: ...
@@ -48,6 +52,7 @@ class Deviation:
         self.signer = core.signer
         self.connected = core.connected
         self.presence = core.presence
+        self.provider = core.provider
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input as a dishonest node."""
