@@ -15,6 +15,7 @@ from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
+from scripts.bench_simulate import bench_simulate, show_simulate
 from scripts.bench_takeover import bench_takeover, show_takeover
 from scripts.devnet import DevnetFailed, exit_on_sigterm, show_json
 
@@ -49,7 +50,10 @@ def main() -> int:
     bidders.add_argument("--providers", type=int, nargs="+", default=SIZES)
     bidders.add_argument("--jobs", type=int, default=10, help="how many jobs, after three others")
     bidders.add_argument("--seed", type=int, default=1, help="of delays and ids")
-    for bench in (job, core, market, award, takeover, bidders):
+    simulate = benches.add_parser("simulate", help="what the simulator carries, and at what cost")
+    simulate.add_argument("--largest", type=int, default=1_000_000, help="the most nodes")
+    simulate.add_argument("--peers", action="store_true", help="SimPy, and Dask and Ray, too")
+    for bench in (job, core, market, award, takeover, bidders, simulate):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -64,6 +68,8 @@ def main() -> int:
         elif asked.bench == "bidders":
             found = bench_bidders(asked.providers, asked.jobs, asked.seed)
             show = show_bidders
+        elif asked.bench == "simulate":
+            found, show = bench_simulate(asked.largest, peers=asked.peers), show_simulate
         elif asked.bench == "takeover":
             found, show = bench_takeover(asked.rounds), show_takeover
         else:

@@ -16,13 +16,15 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / ".cache" / "peers"
 PACKAGES: Final = {"ray": "ray", "dask": "distributed"}
+OTHERS: Final = ("simpy",)
+"""What other benchmarks compare with."""
 INSTALL_S: Final = 900
 RUN_S: Final = 900
 
 
 def bench_peers(jobs: int, seconds: float, workers: int, threads: int) -> dict[str, Any]:
     """Give each peer so many jobs on so many slots; return seconds, jobs per second and use."""
-    python = _install()
+    python = python_of_peers()
     found = {}
     for peer in PACKAGES:
         asked = [peer, str(jobs), str(seconds), str(workers), str(threads)]
@@ -42,22 +44,22 @@ def bench_peers(jobs: int, seconds: float, workers: int, threads: int) -> dict[s
     return found
 
 
-def _install() -> Path:
+def python_of_peers() -> Path:
     """Return the Python of the peers' environment, which is made if it is not there."""
     python = FOLDER / "bin" / "python"
-    stamp = FOLDER / "installed"
+    stamp = FOLDER / "installed-2"  # Another number when the packages are others.
     if not stamp.exists():
         print("installing Ray and Dask into .cache/peers: minutes, once ...", file=sys.stderr)
         venv.create(FOLDER, clear=True, with_pip=True)
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES.values()], check=True, timeout=INSTALL_S)
+        subprocess.run([*pip, *PACKAGES.values(), *OTHERS], check=True, timeout=INSTALL_S)
         stamp.touch()
     return python
 
 
 def run_on_ray(jobs: int, command: list[str], workers: int, threads: int) -> float:
     """Return how many seconds Ray takes, on one node with so many processors."""
-    import ray  # noqa: PLC0415 - only in the peers' environment.
+    import ray
 
     ray.init(num_cpus=workers * threads, include_dashboard=False, log_to_driver=False)
     task = ray.remote(subprocess.call)
@@ -69,7 +71,7 @@ def run_on_ray(jobs: int, command: list[str], workers: int, threads: int) -> flo
 
 def run_on_dask(jobs: int, command: list[str], workers: int, threads: int) -> float:
     """Return how many seconds Dask takes, with so many worker processes of so many threads."""
-    from distributed import Client  # noqa: PLC0415 - only in the peers' environment.
+    from distributed import Client
 
     with Client(n_workers=workers, threads_per_worker=threads, dashboard_address=None) as client:
         client.gather(client.map(_call, range(2 * workers * threads), command=["true"]))

@@ -20,6 +20,8 @@ from node.simulator.scenario import Scenario
 from protocol.values.errors import InvalidRequest
 
 BACKENDS: Final = ("processes", "dask", "ray")
+RAY_TASKS: Final = 4
+"""How many tasks for each processor Ray gets at a time."""
 INSTALL: Final = {"dask": "distributed", "ray": "ray"}
 
 
@@ -53,11 +55,15 @@ def sweep(
     `address` is that of a running Dask or Ray cluster; without it one is started here.
     InvalidRequest if the back-end is not installed.
     """
-    with _cluster(backend, jobs, address) as name:
-        parallel = joblib.Parallel(n_jobs=jobs, backend=name, return_as="generator_unordered")
-        places = parallel(joblib.delayed(_run)(place, task) for place, task in enumerate(tasks))
-        for place in places:
-            yield tasks[place]
+    with _cluster(backend, jobs, address) as name, joblib.parallel_config(name, n_jobs=jobs):
+        # Ray gives results only when all have come, so it gets a few tasks at a time.
+        at_once = jobs * RAY_TASKS if name == "ray" else len(tasks)
+        form = "list" if name == "ray" else "generator_unordered"
+        for first in range(0, len(tasks), at_once):
+            places = range(first, min(first + at_once, len(tasks)))
+            calls = (joblib.delayed(_run)(place, tasks[place]) for place in places)
+            for place in joblib.Parallel(return_as=form)(calls):
+                yield tasks[place]
 
 
 def _run(place: int, task: Task) -> int:
