@@ -8,6 +8,7 @@ rule); Profile Q pays the bid. All values are integers; the order of arrival has
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from protocol.values.ids import CallId, ContentId, PeerId
@@ -78,6 +79,7 @@ def drawn_among(call_id: CallId, peers: Iterable[bytes], lottery: int) -> list[i
     return [place for place, lot in enumerate(lots) if lot <= last]
 
 
+@lru_cache(maxsize=16)
 def _last_lot(lottery: int) -> bytes:
     """Return the highest lot that a lottery draws: its first 8 bytes decide."""
     return (-(-(lottery << 64) // LOTTERY_ALL) - 1).to_bytes(8) + b"\xff" * 24
