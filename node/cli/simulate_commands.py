@@ -3,7 +3,6 @@
 Spec: specs/simulation.md#command-line.
 """
 
-import json
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -18,7 +17,6 @@ from node.cli.output import say, show_fields, show_json, show_table
 from node.cli.simulation_progress import run_progress, sweep_progress
 
 if TYPE_CHECKING:  # The laboratory's packages take a second to import.
-    from node.simulator.results import Results
     from node.simulator.scenario import Scenario
 
 INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
@@ -158,25 +156,25 @@ def run(
 
     Example: mutirao simulate run churn.toml --set nodes=5000
     """
+    from node.simulator.results import load, write
     from node.simulator.runs import run as run_once
-    from node.simulator.sweeps import Task, clear
+    from node.simulator.sweeps import Task
 
     scenario = next(_scenario(file, changes).points())
-    task = Task(
-        scenario, repetition, _folder(scenario, out) / scenario.digest[:12] / str(repetition)
-    )
-    if not task.is_done():
-        clear(task.folder)
-        with run_progress(as_json=as_json) as progress:
-            run_once(scenario, task.folder, repetition, progress)
-    results = _results(task.folder)
-    if as_json:
-        show_json({"folder": str(task.folder), **results.summary()})
+    folder = _folder(scenario, out) / scenario.digest[:12] / str(repetition)
+    if Task(scenario, repetition, folder).is_done():
+        results = load(folder)
     else:
-        show_fields([(name, _shown(value)) for name, value in results.summary().items()])
-        say(f"the tables are in {task.folder}")
+        with run_progress(as_json=as_json) as progress:
+            results = run_once(scenario, repetition, progress)
+        write(results, folder)
+    if as_json:
+        show_json({"folder": str(folder), **results.summary})
+    else:
+        show_fields([(name, _shown(value)) for name, value in results.summary.items()])
+        say(f"the tables are in {folder}")
     if not results.manifest["complete"]:
-        raise CliError("interrupted", f"interrupted; {task.folder} has the results up to then")
+        raise CliError("interrupted", f"interrupted; {folder} has the results up to then")
 
 
 @simulate.command()
@@ -230,17 +228,76 @@ def replay(*, folder: Path, as_json: bool) -> None:
 
     Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
     """
-    import tempfile
-
+    from node.simulator.results import load
     from node.simulator.runs import run as run_once
     from node.simulator.scenario import Scenario
 
-    manifest = _results(folder).manifest
+    manifest = load(folder).manifest
     if not manifest["complete"]:
         raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
-    scenario = Scenario.of(json.loads(manifest["scenario"]))
-    with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
-        again = run_once(scenario, Path(place) / "run", manifest["repetition"], progress).manifest
+    with run_progress(as_json=as_json) as progress:
+        scenario = Scenario.of(manifest["scenario"])
+        again = run_once(scenario, manifest["repetition"], progress).manifest
+    same = again["digest"] == manifest["digest"]
+    if as_json:
+        show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
+    else:
+        show_fields([("digest", manifest["digest"]), ("again", again["digest"])])
+    if not same:
+        differing = [
+            f"{key} {manifest[key]} and {again[key]}"
+            for key in ("code", "python", "numpy") if manifest[key] != again[key]
+        ]  # fmt: skip
+        why = "; ".join(differing) or "the versions are the same: please report it"
+        raise CliError("not-replayed", "the two runs differ", why)
+
+
+@simulate.command()
+@click.argument("file", type=FILE)
+@set_option
+@click.option("--repetition", type=click.IntRange(0), default=0, help="Which repetition to run.")
+@json_option(OBJECT)
+@in_laboratory
+def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: bool) -> None:
+    """Run a scenario in each tier, on the same world, and show where they differ.
+
+    Example: mutirao simulate compare churn.toml
+    """
+    from node.simulator.runs import run as run_once
+    from node.simulator.scenario import TIERS
+
+    found = {}
+    for tier in TIERS:
+        scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
+        with run_progress(as_json=as_json) as progress:
+            found[tier] = run_once(scenario, repetition, progress).summary
+    if as_json:
+        show_json(found)
+    else:
+        say(f"{len(tasks)} runs are in {folder}; see them with: mutirao simulate plot {folder}")
+
+
+@simulate.command()
+@click.argument("folder", type=FOLDER)
+@json_option(OBJECT)
+@in_laboratory
+def replay(*, folder: Path, as_json: bool) -> None:
+    """Run again what a folder of results says, and compare every event by the digest.
+
+    The exit code is 0 if both runs did the same.
+
+    Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
+    """
+    from node.simulator.results import load
+    from node.simulator.runs import run as run_once
+    from node.simulator.scenario import Scenario
+
+    manifest = load(folder).manifest
+    if not manifest["complete"]:
+        raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
+    with run_progress(as_json=as_json) as progress:
+        scenario = Scenario.of(manifest["scenario"])
+        again = run_once(scenario, manifest["repetition"], progress).manifest
     same = again["digest"] == manifest["digest"]
     if as_json:
         show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
@@ -340,12 +397,6 @@ def _scenario(file: Path, changes: tuple[str, ...]) -> "Scenario":
 
 def _folder(scenario: "Scenario", out: Path | None) -> Path:
     return out or Path(f"{scenario.settings.name.replace('/', '-')}.results")
-
-
-def _results(folder: Path) -> "Results":
-    from node.simulator.results import load
-
-    return load(folder)
 
 
 def _shown(value: Any) -> Any:

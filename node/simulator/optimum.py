@@ -8,7 +8,7 @@ Spec: specs/simulation-results.md#optimum.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,8 @@ class Optimum:
         node = self._nodes.get(number)
         if node is None:
             return slots_in(self._population.policy(number).capacity, wanted, most)
-        return slots_in(node.core.provider.left(node.policy.capacity), wanted, most)
+        honest: Any = getattr(node.core, "core", node.core)  # That within a deviating one.
+        return slots_in(honest.provider.left(node.policy.capacity), wanted, most)
 
     def _match(self, demand: Demand) -> _Eligible:
         """Find the nodes that fit: those of one kind, region and price are alike."""
@@ -98,6 +99,10 @@ class Optimum:
         regions, prices = len(population.links.regions), int(population.price_percent.max()) + 1
         group = population.kind[providers] * regions + population.links.region[providers]
         group = group * prices + population.price_percent[providers]
+        deviating = sorted(getattr(population, "adversaries", {}))
+        for place, number in enumerate(deviating, int(group.max()) + 1):
+            if number >= population.requesters:  # It may offer something else than its like.
+                group[number - population.requesters] = place
         _, firsts, inverse = np.unique(group, return_index=True, return_inverse=True)
         listed = [self._listed(demand, int(providers[first])) for first in firsts.tolist()]
         of_node = np.array(listed, np.int64)[inverse]

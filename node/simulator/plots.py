@@ -20,11 +20,14 @@ from scipy.stats import t as student
 from node.simulator.metrics import gini, jain, lorenz, provided, times
 from node.simulator.results import Results, whole
 from protocol.values.errors import InvalidRequest
+from protocol.values.quantities import ms_of
 
 CONFIDENCE: Final = 0.95
 SHARES: Final = np.linspace(0, 1, 201)
 """Where curves of several runs are compared."""
 POINTS_MAX: Final = 5_000
+DECADES: Final = 30
+"""An axis is logarithmic if its largest value is so many times its smallest."""
 FORMATS: Final = {".png": {"Software": None}, ".svg": {"Date": None}}
 """The endings that a figure may have, and the metadata that is left out."""
 STYLE: Final[dict[Any, Any]] = {
@@ -32,26 +35,36 @@ STYLE: Final[dict[Any, Any]] = {
     "savefig.dpi": 144,
 }  # fmt: skip
 Reals = NDArray[np.float64]
-Group = tuple[Any, list[Results]]
-"""Where runs stand on the axis of their sweep, and the runs."""
 Draw = Callable[[Axes, "Sample"], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    place: Any
+    """Where they stand on the axis."""
+    series: str
+    """Where they stand in all else that differs; empty if nothing does."""
+    runs: list[Results]
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """The runs of a figure, by their place on the axis of their sweep."""
+    """The runs of a figure."""
 
     axis: str
-    """The parameter that differs between them; empty if none does."""
+    """The parameter along which they are drawn; empty if they differ in none."""
     groups: list[Group]
 
     @property
     def runs(self) -> list[Results]:
-        return [run for _, runs in self.groups for run in runs]
+        return [run for group in self.groups for run in group.runs]
 
-    def label(self, place: Any) -> str:
-        """Return what a legend says of a group; empty if there is only one."""
-        return f"{self.axis} = {place}" if self.axis else ""
+    def label(self, group: Group, what: str) -> str:
+        """Return what a legend says of one curve of a group."""
+        place = f"{self.axis} = {group.place}" if self.axis else ""
+        return ", ".join(filter(None, (place, group.series, what)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +111,36 @@ def figure(results: Sequence[Results], name: str) -> Figure:
 
 
 def sample_of(results: Sequence[Results]) -> Sample:
-    """Sort runs by the one parameter in which they differ.
-
-    InvalidRequest if they differ in several: a figure has one axis.
-    """
-    values: dict[str, list[Any]] = {}
+    """Sort runs by the parameters in which they differ; the one with most values is the axis."""
+    keys = {key: None for run in results for key in run.parameters}
+    values = {key: list(dict.fromkeys(str(_said(run, key)) for run in results)) for key in keys}
+    varied = sorted(
+        (key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key])
+    )
+    axis, others = (varied[0] if varied else ""), varied[1:]
+    groups: dict[tuple[str, str], Group] = {}
     for run in results:
-        for name in run.parameters:
-            values[name] = [each.parameters.get(name) for each in results]
-    varied = [name for name, each in values.items() if any(one != each[0] for one in each)]
-    if len(varied) > 1:
-        raise InvalidRequest(f"these runs differ in {' and '.join(varied)}: choose along one")
-    if not varied:
-        return Sample("", [("", list(results))])
-    groups: dict[Any, list[Results]] = {}
-    for place, run in zip(values[varied[0]], results, strict=True):
-        groups.setdefault(place, []).append(run)
-    if all(_is_number(place) for place in groups):
-        return Sample(varied[0], [(place, groups[place]) for place in sorted(groups)])
-    return Sample(varied[0], list(groups.items()))
+        place = _said(run, axis) if axis else ""
+        series = ", ".join(f"{key} = {_said(run, key)}" for key in others)
+        group = groups.setdefault((series, str(place)), Group(place, series, []))
+        group.runs.append(run)
+    ordered = sorted(groups.values(), key=lambda group: (group.series, _position(group.place)))
+    return Sample(axis, ordered)
+
+
+def _said(run: Results, key: str) -> Any:
+    """Return what the scenario of a run says; a model's default if it says nothing."""
+    return run.parameters.get(key, "default")
+
+
+def _position(place: Any) -> tuple[int, float, str]:
+    """Return where a value stands among others: numbers, durations by length, then texts."""
+    if isinstance(place, int | float) and not isinstance(place, bool):
+        return 0, place, ""
+    try:
+        return 1, ms_of(str(place)), ""
+    except ValueError:
+        return 2, 0, str(place)
 
 
 def interval(samples: Sequence[Reals] | Reals) -> tuple[Reals, Reals]:
@@ -138,13 +162,13 @@ def interval(samples: Sequence[Reals] | Reals) -> tuple[Reals, Reals]:
 
 def _award_cdf(axes: Axes, sample: Sample) -> None:
     """Draw shares of all jobs: those that get nowhere keep the curves below 1."""
-    jobs = {place: [run.columns("jobs") for run in runs] for place, runs in sample.groups}
-    longest = max(max(times(each, "running_ms"), default=1) for of in jobs.values() for each in of)
+    jobs = [[run.columns("jobs") for run in group.runs] for group in sample.groups]
+    longest = max(max(times(each, "running_ms"), default=1) for tables in jobs for each in tables)
     instants = np.concatenate([[0.0], np.geomspace(1, max(longest, 10), 400)])
-    for place, tables in jobs.items():
+    for group, tables in zip(sample.groups, jobs, strict=True):
         for until, style in (("awarded_ms", "-"), ("running_ms", "--")):
             curves = [_shares(times(each, until), len(each["job"]), instants) for each in tables]
-            label = f"{sample.label(place)} {until.removesuffix('_ms')}".strip()
+            label = sample.label(group, until.removesuffix("_ms"))
             _band(axes, (instants / 1000, *interval(curves)), style, label)
     axes.set_xscale("symlog", linthresh=0.01)
     axes.set(xlabel="time since submission, s", ylabel="share of jobs", ylim=(0, 1.02))
@@ -164,15 +188,15 @@ def _band(axes: Axes, curve: tuple[Reals, Reals, Reals], style: str, label: str)
 
 
 def _fairness(axes: Axes, sample: Sample) -> None:
-    for place, runs in sample.groups:
-        earned = [provided(run.columns("nodes"), "earned") for run in runs]
+    for group in sample.groups:
+        earned = [provided(run.columns("nodes"), "earned") for run in group.runs]
         earned = [each for each in earned if sum(each)]
         if not earned:
             continue
         curves = [np.interp(SHARES, *lorenz(each)) for each in earned]
         indices = np.array([(gini(each) or 0.0, jain(each) or 0.0) for each in earned])
         said = "Gini {:.2f}, Jain {:.2f}".format(*indices.mean(axis=0))
-        _band(axes, (SHARES, *interval(curves)), "-", f"{sample.label(place)} {said}".strip())
+        _band(axes, (SHARES, *interval(curves)), "-", sample.label(group, said))
     axes.plot([0, 1], [0, 1], ":", color="grey", label="all earn the same")
     axes.set(xlabel="share of providers, poorest first", ylabel="share of earnings", ylim=(0, 1.02))
 
@@ -192,7 +216,7 @@ def _price(axes: Axes, sample: Sample) -> None:
     ]
     step = max(1, -(-len(pairs) // POINTS_MAX))
     points = np.array(pairs[::step] or [(1, 1)], np.float64) * 3600 / 1e9
-    (middle,), (half,) = _along(sample, "price_over_optimum", 1)
+    (middle,), (half,) = _along(sample.groups, "price_over_optimum", 1)
     label = f"an award; rate over lowest cost: {middle:.2f}" + (f" ± {half:.2f}" if half else "")
     axes.loglog(points[:, 0], points[:, 1], ".", alpha=0.4, label=label)
     ends = [points.min(), points.max()]
@@ -207,21 +231,23 @@ def _measured(quantity: str, names: Mapping[str, str], scale: float = 1.0) -> Dr
     """Return what draws metrics of the summaries: along the axis, or next to each other."""
 
     def draw(axes: Axes, sample: Sample) -> None:
-        lines = {name: _along(sample, name, scale) for name in names}
+        axes.set_ylabel(quantity)
         if not sample.axis:
-            _bars(axes, {names[name]: each for name, each in lines.items()})
-            axes.set_ylabel(quantity)
+            _bars(axes, {names[name]: _along(sample.groups, name, scale) for name in names})
             return
-        places = [place for place, _ in sample.groups]
-        ticks: Sequence[Any] = places
-        if not all(map(_is_number, places)):
-            ticks = range(len(places))
-            axes.set_xticks(ticks, [str(place) for place in places])
-        for name, (middle, half) in lines.items():
-            axes.errorbar(ticks, middle, half, marker="o", capsize=3, label=names[name])
-        if _spans_decades(places):
+        places = sorted({group.place for group in sample.groups}, key=_position)
+        is_numeric = all(_position(place)[0] == 0 for place in places)
+        if not is_numeric:
+            axes.set_xticks(range(len(places)), [str(place) for place in places])
+        elif min(places) > 0 and max(places) >= DECADES * min(places):
             axes.set_xscale("log")
-        axes.set(xlabel=sample.axis, ylabel=quantity)
+        for series in dict.fromkeys(group.series for group in sample.groups):
+            groups = [group for group in sample.groups if group.series == series]
+            at = [group.place if is_numeric else places.index(group.place) for group in groups]
+            for name, text in names.items():
+                label = ", ".join(filter(None, (series, text)))
+                axes.errorbar(at, *_along(groups, name, scale), marker="o", capsize=3, label=label)
+        axes.set_xlabel(sample.axis)
 
     return draw
 
@@ -233,11 +259,11 @@ def _bars(axes: Axes, lines: Mapping[str, tuple[Reals, Reals]]) -> None:
     axes.bar_label(drawn, fmt="%.3g", fontsize="small")
 
 
-def _along(sample: Sample, name: str, scale: float) -> tuple[Reals, Reals]:
+def _along(groups: Sequence[Group], name: str, scale: float) -> tuple[Reals, Reals]:
     """Return the mean of a metric and its half-width for each group; nan where none has it."""
     found = []
-    for _, runs in sample.groups:
-        values = [run.summary()[name] for run in runs]
+    for group in groups:
+        values = [run.summary[name] for run in group.runs]
         known = np.array([value * scale for value in values if value is not None], np.float64)
         found.append(interval(known) if known.size else (np.float64("nan"), np.float64(0)))
     return np.array([one for one, _ in found]), np.array([half for _, half in found])
@@ -246,14 +272,6 @@ def _along(sample: Sample, name: str, scale: float) -> tuple[Reals, Reals]:
 def _columns(run: Results, table: str, *names: str) -> list[list[Any]]:
     columns = run.columns(table)
     return [columns[name] for name in names]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _spans_decades(places: Sequence[Any]) -> bool:
-    return all(map(_is_number, places)) and min(places) > 0 and max(places) >= 30 * min(places)
 
 
 def _counted(sample: Sample) -> str:
@@ -268,7 +286,7 @@ def _counted(sample: Sample) -> str:
 
 KINDS: Final = {
     "award-cdf": _Kind("Jobs awarded and running", _award_cdf),
-    "time-to-award": _Kind("Time to award", _measured("s", {
+    "award-time": _Kind("Time to award", _measured("s", {
         "award_ms_p50": "median", "award_ms_p95": "p95", "award_ms_p99": "p99",
     }, 1e-3)),
     "price": _Kind("Price against optimum", _price),

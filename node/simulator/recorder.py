@@ -20,7 +20,7 @@ from node.simulator.node import SimulatedNode
 from node.simulator.optimum import Optimum
 from node.simulator.seeds import bits
 from node.simulator.simulation import Simulation
-from node.simulator.tables import Columns, Tables, add_row, empty
+from node.simulator.tables import COUNTS, Columns, Tables, add_row, empty
 from node.simulator.usage import Usage, share_of
 from protocol.machines import effects, events, inputs
 from protocol.rules.matching import Demand, demand_of_job
@@ -51,13 +51,15 @@ class Recorder:
         network.settled.append(self._settle)
         simulation.changed.append(self._change)
 
-    def tables(self) -> Tables:
-        """Return all tables as of now."""
+    def tables(self, until_ms: int = 0) -> Tables:
+        """Return all tables as of now, or as of a later time up to which nothing happens."""
+        now_ms = max(until_ms, _ms(self._simulation))
+        counts = {"duration_ms": now_ms, **self._counts()}
         tables = {
-            "jobs": self._jobs.jobs, "auctions": self._jobs.auctions, "nodes": self._nodes(),
-            "links": self._links(), "events": self._events,
+            "jobs": self._jobs.jobs, "auctions": self._jobs.auctions,
+            "nodes": self._nodes(now_ms), "links": self._links(), "events": self._events,
         }  # fmt: skip
-        summary = tables["summary"] = {name: [value] for name, value in self._counts().items()}
+        summary = tables["summary"] = {each.name: [counts[each.name]] for each in COUNTS}
         summary |= {name: [value] for name, value in summarise(tables).items()}
         return tables
 
@@ -74,7 +76,6 @@ class Recorder:
         return {
             "nodes": len(simulation.population),
             "requesters": simulation.population.requesters,
-            "duration_ms": _ms(simulation),
             "jobs": len(self._jobs.jobs["job"]),
             "events": simulation.engine.events,
             "digest": simulation.network.digest.hex(),
@@ -84,8 +85,8 @@ class Recorder:
             "duplicates": traffic.duplicates,
         }
 
-    def _nodes(self) -> Columns:
-        population, now_ms = self._simulation.population, _ms(self._simulation)
+    def _nodes(self, now_ms: int) -> Columns:
+        population = self._simulation.population
         count, requesters = len(population), population.requesters
         numbers = range(count)
         regions = population.links.regions

@@ -1,7 +1,7 @@
-"""Runs on disk: a folder with a Parquet file for each table, and a manifest.
+"""The results of a run: its tables and its manifest, in memory or as a folder on disk.
 
-A folder is there as a whole or not at all. The same run gives the same bytes, but for the manifest.
-Spec: specs/simulation-results.md#files.
+On disk each table is a Parquet file. A folder is there as a whole or not at all. The same run gives
+the same bytes, but for the manifest. Spec: specs/simulation-results.md#files.
 """
 
 import errno
@@ -16,82 +16,107 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from node.simulator import manifest as manifests
-from node.simulator.manifest import RunDone, manifest_of
-from node.simulator.tables import FLAG, INT, INTS, REAL, TABLES, TEXT, Readable
-from protocol.values.errors import Conflict, InvalidRequest, NodeError, StorageFull, Unavailable
+from node.simulator.manifest import manifest_in, manifest_of
+from node.simulator.tables import FLAG, INT, INTS, REAL, TABLES, TEXT
+from protocol.values.errors import InvalidRequest, NodeError, StorageFull, Unavailable
+
+__all__ = ["Results", "concatenate", "load", "manifest_in", "manifest_of", "write", "write_csv"]
 
 TYPES: Final = {
     INT: pa.int64(), REAL: pa.float64(), TEXT: pa.string(), FLAG: pa.bool_(),
     INTS: pa.list_(pa.int64()),
 }  # fmt: skip
 SUFFIX: Final = ".parquet"
-PARTIAL: Final = ".partial"
-"""What the name of a folder ends with while it is written."""
+PARTIAL, OLD = ".partial", ".old"
+"""What names end with while something is written, or replaced."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 RUN: Final = "run."
 """What the names of columns begin with that concern the whole run."""
+NO_PARAMETERS: Final = frozenset({"name", "seed", "repetitions", "events"})
+"""Keys of a scenario that do not change what a run is about."""
 
 
 class Results:
-    """One run on disk."""
+    """The results of one run."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open a run. NotFound if there is none, InvalidRequest if it is of another version."""
-        self.folder = folder
-        self.manifest: dict[str, Any] = manifests.read(folder)
+    def __init__(self, manifest: dict[str, Any], tables: Mapping[str, Any]) -> None:
+        """Take its manifest, and its tables: columns as lists, or pyarrow tables."""
+        self.manifest = manifest
+        self._tables = tables
 
     @property
     def names(self) -> list[str]:
         """The names of its tables."""
-        return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}"))
+        return sorted(self._tables)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Where it stands on each axis of its sweep."""
-        return dict(self.manifest["parameters"])
+        """What its scenario says, by dotted key: where it stands in a sweep."""
+        values = self.manifest["scenario"]
+        return {key: values[key] for key in values if key not in NO_PARAMETERS}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The counts and metrics of the run."""
+        return {name: values[0] for name, values in self.columns("summary").items()}
 
     def table(self, name: str) -> Any:
         """Return a pyarrow.Table; pandas and polars take it without a copy where types allow.
 
         InvalidRequest if there is no such table, or it cannot be read.
         """
-        path = self.folder / f"{name}{SUFFIX}"
+        if name not in self._tables:
+            raise InvalidRequest(f"there is no table {name}: {', '.join(self.names)}")
+        found = self._tables[name]
+        return arrow(name, found) if isinstance(found, dict) else found
+
+    def columns(self, name: str) -> dict[str, list[Any]]:
+        """Return a table as metrics read it; errors as `table`."""
+        found: dict[str, list[Any]] = self.table(name).to_pydict()
+        return found
+
+
+class _Folder(Mapping[str, Any]):
+    """The tables in a folder, read when they are needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> Any:
+        path = self._folder / f"{name}{SUFFIX}"
         if not path.is_file():
-            raise InvalidRequest(f"{self.folder} has no table {name}: {', '.join(self.names)}")
+            raise KeyError(name)
         try:
             return pq.read_table(path, memory_map=True)
         except (OSError, pa.ArrowInvalid) as error:
             raise InvalidRequest(f"{path}: {str(error).splitlines()[0]}") from None
 
-    def columns(self, name: str) -> dict[str, list[Any]]:
-        """Return a table as metrics read it."""
-        found: dict[str, list[Any]] = self.table(name).to_pydict()
-        return found
+    def __contains__(self, name: object) -> bool:
+        return (self._folder / f"{name}{SUFFIX}").is_file()
 
-    def summary(self) -> dict[str, Any]:
-        """Return the counts and metrics of the run."""
-        return {name: values[0] for name, values in self.columns("summary").items()}
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self._folder.glob(f"*{SUFFIX}")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def load(folder: Path) -> Results:
-    """Open a run; errors as `Results`."""
-    return Results(folder)
+    """Open the results in a folder. NotFound if there are none, InvalidRequest if unreadable."""
+    return Results(manifests.read(folder), _Folder(folder))
 
 
-def write(folder: Path, tables: Readable, run: RunDone) -> Results:
-    """Write a run into a folder that does not exist, all of it or nothing, and open it.
+def write(results: Results, folder: Path) -> None:
+    """Write results into a folder, all or nothing; they replace those that are there.
 
-    Conflict if the folder exists; StorageFull and Unavailable as `whole`.
+    StorageFull and Unavailable as `whole`.
     """
-    if folder.exists():
-        raise Conflict(f"{folder} exists: a run is never overwritten")
     with whole(folder) as partial:
         partial.mkdir(parents=True)
-        for name in tables:
+        for name in results.names:
             with (partial / f"{name}{SUFFIX}").open("wb") as file:
-                pq.write_table(arrow(name, tables[name]), file, compression="zstd")
-        (partial / manifests.FILE).write_bytes(manifests.encode(manifest_of(run)))
-    return Results(folder)
+                pq.write_table(results.table(name), file, compression="zstd")
+        (partial / manifests.FILE).write_bytes(manifests.encode(results.manifest))
 
 
 def arrow(name: str, columns: Mapping[str, Sequence[Any]]) -> Any:
@@ -105,7 +130,8 @@ def concatenate(runs: Sequence[Results], name: str) -> Any:
     """Return the same table of many runs as one pyarrow.Table.
 
     The columns `run.name`, `run.seed` and one `run.` for each parameter say whose each row is; a
-    run without a parameter has null there. InvalidRequest if there are no runs.
+    run whose scenario does not say it has null there. InvalidRequest if there are no runs, or a
+    parameter is a number in one and a text in another.
     """
     if not runs:
         raise InvalidRequest("there are no runs to put together")
@@ -139,17 +165,24 @@ def write_csv(table: Any, path: Path) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Yield where to write what is to be at `path`: it comes there as a whole, or not at all.
 
-    StorageFull if the disk is full; Unavailable if it cannot be written for another reason.
+    StorageFull if the disk is full; Unavailable if it cannot be written for another reason. Then
+    what was there before is there still.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial, old = (path.with_name(f".{path.name}{end}") for end in (PARTIAL, OLD))
     try:
         _remove(partial)  # Of a run that was killed.
         yield partial
+        if path.is_dir():  # Only an empty folder would be replaced by renaming.
+            _remove(old)
+            path.rename(old)
         partial.rename(path)
     except OSError as error:
         raise _unwritten(path, error) from None
     finally:
         _remove(partial)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        _remove(old)
 
 
 def _unwritten(path: Path, error: OSError) -> NodeError:
@@ -158,8 +191,8 @@ def _unwritten(path: Path, error: OSError) -> NodeError:
     return Unavailable(f"{path}: {error.strerror or error}; nothing was written there")
 
 
-def _remove(partial: Path) -> None:
-    if partial.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        partial.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -59,8 +59,8 @@ class Scenario:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The values of a sweep by key: each combination is a point."""
     folder: Path = field(default_factory=Path)
-    point: Values = field(default_factory=dict)
-    """Where it stands on each axis of the sweep that it is a point of."""
+    files: tuple[str, ...] = ()
+    """The keys whose values are files."""
 
     @staticmethod
     def read(path: Path) -> "Scenario":
@@ -105,22 +105,27 @@ class Scenario:
         """Yield a scenario for each combination of the values of the sweep; itself without one."""
         for chosen in itertools.product(*self.axes.values()):
             point = dict(zip(self.axes, chosen, strict=True))
-            yield replace(_made({**self.values, **point}, self.folder), point=point)
+            yield _made({**self.values, **point}, self.folder)
 
     def seed_of(self, repetition: int) -> int:
         """Return the seed of a repetition: the same at each point, so points can be compared."""
         text = f"{self.settings.seed}/repetition {repetition}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8]) >> 1
 
-    def text(self) -> str:
-        """Return the values as JSON: `Scenario.of` makes the same scenario of them."""
-        return json.dumps(dict(sorted(self.values.items())), default=str)
-
     @property
     def digest(self) -> str:
         """The SHA-256 of what decides a run: not its name, nor how many repetitions follow."""
         given = {key: value for key, value in self.values.items() if key not in UNDECIDING}
-        return hashlib.sha256(replace(self, values=given).text().encode()).hexdigest()
+        for key in self.files:
+            given[key] = _content(Path(given[key]))
+        return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
 
 
 class _Wrong(Exception):
@@ -148,13 +153,23 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
             raise _Wrong(key, _unknown(key, known, values))
     _check(settings)
     made = {place: _model(place, model, values, folder) for place, model in chosen.items()}
+    files = _files(made, chosen)
     deviating = tuple(made.pop(place) for place in chosen if "." in place)
     size = settings.nodes, settings.requesters, settings.degree
     world = World(*size, crypto=settings.crypto, adversaries=deviating, **made)
     for key, swept in axes.items():
         for value in swept:
             _made({**values, key: value}, folder)
-    return Scenario(settings, world, values, axes, folder)
+    return Scenario(settings, world, {**values, **files}, axes, folder, tuple(files))
+
+
+def _files(made: Mapping[str, Any], models: Mapping[str, type]) -> dict[str, str]:
+    """Return the files that models name, by key: what they contain decides the run, too."""
+    return {
+        f"{place}.{name}": str(getattr(made[place], name).absolute())
+        for place, model in models.items()
+        for name, parameter in parameters(model).items() if parameter.kind is Path
+    }  # fmt: skip
 
 
 def _chosen(aspect: str, values: Values) -> type:

@@ -19,8 +19,8 @@ from node.simulator.population import Population, populate
 from node.simulator.world.latency import Regions, Uniform
 from node.simulator.world.supply import Equal, Mix
 from protocol.core.core import Core
-from protocol.core.jobs import call_for, class_of
 from protocol.core.jobs import Job as CoreJob
+from protocol.core.jobs import call_for, class_of
 from protocol.machines.context import Context, Policy
 from protocol.rules.selection import is_drawn
 from protocol.rules.topics import topics_of

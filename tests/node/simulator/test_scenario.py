@@ -134,3 +134,7 @@ def test_a_file_that_a_scenario_names_is_beside_it(tmp_path: Path) -> None:
     )
     scenario = Scenario.read(tmp_path / "world.toml")
     assert scenario.world.latency.links(20, 1).regions == ("north", "south")
+    before = scenario.digest
+    assert Scenario.of(scenario.values).digest == before
+    (tmp_path / "times.csv").write_text("north,south\n10,90\n90,20\n")
+    assert scenario.digest != before, "what it contains counts"
