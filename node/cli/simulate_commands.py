@@ -273,69 +273,6 @@ def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: b
             found[tier] = run_once(scenario, repetition, progress).summary
     if as_json:
         show_json(found)
-    else:
-        say(f"{len(tasks)} runs are in {folder}; see them with: mutirao simulate plot {folder}")
-
-
-@simulate.command()
-@click.argument("folder", type=FOLDER)
-@json_option(OBJECT)
-@in_laboratory
-def replay(*, folder: Path, as_json: bool) -> None:
-    """Run again what a folder of results says, and compare every event by the digest.
-
-    The exit code is 0 if both runs did the same.
-
-    Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
-    """
-    from node.simulator.results import load
-    from node.simulator.runs import run as run_once
-    from node.simulator.scenario import Scenario
-
-    manifest = load(folder).manifest
-    if not manifest["complete"]:
-        raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
-    with run_progress(as_json=as_json) as progress:
-        scenario = Scenario.of(manifest["scenario"])
-        again = run_once(scenario, manifest["repetition"], progress).manifest
-    same = again["digest"] == manifest["digest"]
-    if as_json:
-        show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
-    else:
-        show_fields([("digest", manifest["digest"]), ("again", again["digest"])])
-    if not same:
-        differing = [
-            f"{key} {manifest[key]} and {again[key]}"
-            for key in ("code", "python", "numpy") if manifest[key] != again[key]
-        ]  # fmt: skip
-        why = "; ".join(differing) or "the versions are the same: please report it"
-        raise CliError("not-replayed", "the two runs differ", why)
-
-
-@simulate.command()
-@click.argument("file", type=FILE)
-@set_option
-@click.option("--repetition", type=click.IntRange(0), default=0, help="Which repetition to run.")
-@json_option(OBJECT)
-@in_laboratory
-def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: bool) -> None:
-    """Run a scenario in each tier, on the same world, and show where they differ.
-
-    Example: mutirao simulate compare churn.toml
-    """
-    import tempfile
-
-    from node.simulator.runs import run as run_once
-    from node.simulator.scenario import TIERS
-
-    found = {}
-    for tier in TIERS:
-        scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
-        with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
-            results = run_once(scenario, Path(place) / "run", repetition, progress)
-            found[tier] = results.summary()
-    if as_json:
-        show_json(found)
         return
     names = found[TIERS[0]]
     both = {name: [found[tier][name] for tier in TIERS] for name in names}
