@@ -66,7 +66,7 @@ class Auctions:
         self._in_use = SlotsInUse()
         self._supply: dict[BlockKey, int] = {}
         self._windows = Windows()
-        self._turnout = Turnout()
+        self.turnout = Turnout()
         self._called = 0
 
     def __len__(self) -> int:
@@ -92,12 +92,12 @@ class Auctions:
         self._called += 1
         key = job_class.block_key
         known = key in self._supply
-        lottery = self._turnout.lottery(key, len(answering), eligible, is_first=not known)
+        lottery = self.turnout.lottery(key, len(answering), eligible, is_first=not known)
         call = replace(call, lottery=lottery, region=job.spec.terms.region)
         call = replace(call, invited=invitations(call, answering))
         signed = context.signer.sign(call)
         call_id = CallId(signed.content_id)
-        self._turnout.note_call(key, call_id, call)
+        self.turnout.note_call(key, call_id, call)
         allowed = tuple(peer for peer in answering if may_bid(call_id, call, peer))
         expected = allowed if len(allowed) <= BIDS_MAX else ()
         called = Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
@@ -153,7 +153,7 @@ class Auctions:
         # In Profile V a reveal is a bidder's second message.
         is_first = isinstance(event.message, BidCommit | BidRefusal)
         if job_class and (is_first or job_class.call.profile == QUICK):
-            self._turnout.hear(job_class.block_key, call_id, event.signer)
+            self.turnout.hear(job_class.block_key, call_id, event.signer)
 
     # --- slots ----------------------------------------------------------------------------
 

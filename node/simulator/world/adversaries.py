@@ -9,15 +9,17 @@ from typing import Annotated, Any, ClassVar, Final, Protocol
 
 from node.simulator.world.quantities import About
 from protocol.core.core import Core, Saved
+from protocol.core.jobs import BlockKey
 from protocol.core.presence import Presence
 from protocol.core.provider import Provider
+from protocol.core.turnout import Turnout
 from protocol.machines import effects, inputs
 from protocol.machines.context import Policy
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import Input
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signed, Signer, reopen
-from protocol.wire.messages import Award, Deploy, Prices, Voucher
+from protocol.wire.messages import LOTTERY_ALL, Award, Deploy, Prices, Voucher
 
 LENDERS, USERS = "lenders", "users"
 
@@ -112,6 +114,21 @@ class _Unpaying(Deviation):
         return [each for each in super().handle(event, now_ms) if not _carries(each, Voucher)]
 
 
+class _Everybody(Turnout):
+    """Lets all nodes bid, however many there are."""
+
+    def lottery(self, key: BlockKey, answering: int, recorded: int, *, is_first: bool) -> int:
+        return LOTTERY_ALL
+
+
+class _Crowding(Deviation):
+    """Calls everybody."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        core.requester.scheduler.auctions.turnout = _Everybody()
+
+
 def _carries(effect: Effect, kind: type) -> bool:
     return isinstance(effect, effects.Send) and isinstance(reopen(effect.envelope), kind)
 
@@ -204,6 +221,17 @@ class NonPayer(Adversaries):
         return _Unpaying(core)
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd(Adversaries):
+    """Users whose calls let everybody bid, as if there were no lottery."""
+
+    who: ClassVar[str] = USERS
+    share_percent: Annotated[float, About("how many of the users", 0, 100)] = 100.0
+
+    def corrupt(self, core: Core) -> AnyCore:
+        return _Crowding(core)
+
+
 def _priced(policy: Policy, percent: int) -> Policy:
     cpu, memory, gpu = policy.prices.cpu, policy.prices.memory_gib, policy.prices.gpu
     cheap = Prices(*(rate * percent // 100 for rate in (cpu, memory, gpu)))
@@ -218,5 +246,6 @@ OURS: Final[dict[str, type[Any]]] = {
     "undercut": Undercut,
     "ring": Ring,
     "non-payer": NonPayer,
+    "crowd": Crowd,
 }
 """Our adversaries by name."""

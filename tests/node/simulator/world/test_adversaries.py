@@ -4,6 +4,7 @@ Spec: specs/simulation.md#adversaries.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -24,9 +25,9 @@ HORIZON_MS = 300_000
 class Outcome:
     """What happened to the jobs of a world with one kind of adversary."""
 
-    def __init__(self, kind: str = "", **parameters: Any) -> None:
+    def __init__(self, kind: str = "", base: Mapping[str, Any] = BASE, **parameters: Any) -> None:
         given = {f"adversaries.{kind}.{name}": value for name, value in parameters.items()}
-        self.simulation = Simulation(Scenario.of({**BASE, **given}).world, "flow", 1)
+        self.simulation = Simulation(Scenario.of({**BASE, **base, **given}).world, "flow", 1)
         self.kinds: Counter[type] = Counter()
         self.retries: Counter[Failure] = Counter()
         self.paid: Counter[PeerId] = Counter()
@@ -41,6 +42,11 @@ class Outcome:
 
     def _settle(self, receipt: effects.Settle) -> None:
         self.paid[receipt.provider] += receipt.amount
+
+    @property
+    def answers(self) -> int:
+        sent = self.simulation.network.sent
+        return sent["BidCommit"] + sent["BidRefusal"]
 
     @property
     def income_of_adversaries(self) -> int:
@@ -78,6 +84,14 @@ def test_usage_cannot_be_inflated_beyond_the_time_that_passed() -> None:
 def test_a_ring_that_asks_its_list_prices_is_dearer() -> None:
     honest, ring = Outcome(), Outcome("ring", share_percent=100)
     assert sum(ring.paid.values()) > sum(honest.paid.values())
+
+
+def test_without_the_lottery_a_crowd_answers_each_call() -> None:
+    size = {"nodes": 3_000, "demand.jobs": 4}
+    bounded, crowd = (Outcome("crowd", base=size, share_percent=share) for share in (0, 100))
+    assert bounded.answers < 3_000
+    assert crowd.answers > 10 * bounded.answers
+    assert crowd.kinds[events.Done] == bounded.kinds[events.Done] == 4
 
 
 def test_who_sends_no_vouchers_is_not_served_to_the_end() -> None:
