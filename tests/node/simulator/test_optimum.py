@@ -12,17 +12,17 @@ from node.simulator.network import START_MS
 from node.simulator.optimum import Optimum
 from node.simulator.population import Population
 from node.simulator.simulation import Simulation, World
-from node.simulator.world.demand import Burst, Job, spec_of
+from node.simulator.world.demand import Burst, spec_of
 from protocol.rules.capacity import slots_in
 from protocol.rules.matching import demand_of_job, fits
 from protocol.rules.pricing import list_rate
 
 COUNT = 16
 DEMANDS = {
-    "cpu": demand_of_job(spec_of(Job(), 0.5)),
-    "large": demand_of_job(spec_of(Job(cpus=6), 0.5)),
-    "gpu": demand_of_job(spec_of(Job(gpus=1), 0.5)),
-    "place": replace(demand_of_job(spec_of(Job(), 0.5)), region="europe-west"),
+    "cpu": demand_of_job(spec_of(Burst(), 0.5)),
+    "large": demand_of_job(spec_of(Burst(cpus=6), 0.5)),
+    "gpu": demand_of_job(spec_of(Burst(gpus=1), 0.5)),
+    "place": replace(demand_of_job(spec_of(Burst(), 0.5)), region="europe-west"),
 }
 
 
@@ -72,7 +72,7 @@ def test_it_sees_who_comes_who_goes_and_who_is_taken(busy):
 
 
 def test_nobody_fits_what_nobody_has(busy):
-    demand = demand_of_job(spec_of(Job(gpus=1, gpu_class="none-such"), 0.5))
+    demand = demand_of_job(spec_of(Burst(gpus=1, gpu_class="none-such"), 0.5))
     assert Optimum(busy.population, busy.network.nodes).cheapest(demand, COUNT) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from node.simulator.recorder import Recorder
 from node.simulator.simulation import Simulation, World
 from node.simulator.tables import TABLES
-from node.simulator.world.demand import Burst, Job, spec_of
+from node.simulator.world.demand import Burst, spec_of
 from protocol.machines import events, inputs
 from protocol.values.ids import JobId
 from protocol.wire.job import array_of
@@ -146,7 +146,7 @@ def test_each_member_of_a_gang_is_a_job_with_an_award():
     )
     recorder = Recorder(simulation)
     simulation.start(1)
-    members = array_of([spec_of(Job(nodes=2, work=5_000), 0.5)] * 2, b"g" * 16, [0, 1])
+    members = array_of([spec_of(Burst(nodes=2, work=5_000), 0.5)] * 2, b"g" * 16, [0, 1])
     jobs = [inputs.JobSubmitted(JobId(bytes([n]) * 16), spec) for n, spec in enumerate(members)]
     simulation.network.submit(simulation.network.nodes[0], inputs.ArraySubmitted(tuple(jobs)))
     simulation.advance(120_000)
