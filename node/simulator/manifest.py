@@ -1,93 +1,77 @@
 """The manifest of a run: all that is needed to make the same run again, and to trust that it is.
 
-The wall clock is here and nowhere else in the results; whoever starts a run reads it.
-Spec: specs/simulation-results.md#manifest.
+The wall clock is here and nowhere else in the results; the one who starts a run reads it.
+Spec: specs/simulation-results.md#files.
 """
 
+import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 import node
 from node.simulator.engine import TICKS_PER_MS
-from node.simulator.simulation import Simulation
-from protocol.values.errors import InvalidRequest, NodeError, NotFound
+from protocol.values.errors import InvalidRequest, NotFound
 
 FILE: Final = "manifest.json"
 FORMAT: Final = 1
 """It changes when older readers would misread a manifest or a table."""
 TICK_US: Final = 1000 // TICKS_PER_MS
-Wall = tuple[str, str]
-"""When a run began and ended, by the wall clock, ISO 8601."""
+Parameter = str | int | float | bool
 
 
-class NamedSettings(Protocol):
-    """What a manifest needs of a scenario's settings."""
+@dataclass(frozen=True, slots=True)
+class RunDone:
+    """What is known of one run when it has ended."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def tier(self) -> str: ...
-
-    @property
-    def horizon(self) -> int: ...
-
-
-class Described(Protocol):
-    """What a manifest needs of a scenario."""
-
-    @property
-    def settings(self) -> Any:
-        """Return `NamedSettings`."""
-        ...
-
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """The values that its author gave, by dotted key."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of what of them decides a run."""
-        ...
+    name: str
+    seed: int
+    tier: str
+    scenario: str
+    """The values of its scenario, as JSON."""
+    repetition: int
+    events: int
+    digest: str
+    started: str
+    """Wall time, ISO 8601."""
+    finished: str
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    """Where the run stands on each axis of its sweep."""
+    complete: bool = True
+    """Whether it came to its end, and was not interrupted."""
 
 
-def manifest_of(
-    scenario: Described, repetition: int, simulation: Simulation, until_ms: int,
-    wall: Wall = ("", ""),
-) -> dict[str, Any]:  # fmt: skip
-    """Return the manifest of a run that has come to a time, in ms since its start."""
-    settings: NamedSettings = scenario.settings
+def manifest_of(run: RunDone) -> dict[str, Any]:
+    """Return the manifest of a run with this program."""
     return {
         "format": FORMAT,
-        "name": settings.name,
-        "tier": settings.tier,
-        "repetition": repetition,
-        "seed": simulation.seed,
-        "scenario": {key: _plain(scenario.values[key]) for key in sorted(scenario.values)},
-        "scenario_sha256": scenario.digest,
+        "name": run.name,
+        "seed": run.seed,
+        "tier": run.tier,
+        "parameters": dict(sorted(run.parameters.items())),
+        "repetition": run.repetition,
+        "complete": run.complete,
+        "scenario": run.scenario,
+        "scenario_sha256": hashlib.sha256(run.scenario.encode()).hexdigest(),
         "code": node.VERSION,
         "commit": commit_of(Path(node.__file__).parent.parent),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
         "tick_us": TICK_US,
-        "until_ms": until_ms,
-        "complete": until_ms >= settings.horizon,
-        "events": simulation.engine.events,
-        "digest": simulation.network.digest.hex(),
-        "started": wall[0],
-        "finished": wall[1],
+        "events": run.events,
+        "digest": run.digest,
+        "started": run.started,
+        "finished": run.finished,
     }
 
 
-def encode(manifest: Mapping[str, Any]) -> bytes:
+def encode(manifest: dict[str, Any]) -> bytes:
     """Return a manifest as it is written."""
     return json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
 
@@ -108,27 +92,18 @@ def read(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise InvalidRequest(f"{path} is no manifest of a run") from None
     if found != FORMAT:
-        code = manifest.get("code", "unknown")
         raise InvalidRequest(
-            f"{path} has format {found}, written by version {code}; this program reads {FORMAT}"
+            f"{path} is of format {found}, and this program reads format {FORMAT}"
+            f" (it was written by version {manifest.get('code', 'unknown')})"
         )
     return dict(manifest)
-
-
-def manifest_in(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a complete run; None if this folder has none that can be read."""
-    try:
-        manifest = read(folder)
-    except NodeError:
-        return None
-    return manifest if manifest["complete"] else None
 
 
 def commit_of(folder: Path) -> str | None:
     """Return the commit of the working tree that a folder is the root of; None if it is none."""
     place = folder / ".git"
     try:
-        if place.is_file():  # A further working tree of a repository.
+        if place.is_file():  # A further worktree.
             place = folder / place.read_text().removeprefix("gitdir:").strip()
         head = (place / "HEAD").read_text().strip()
         if not head.startswith("ref:"):
@@ -142,8 +117,3 @@ def commit_of(folder: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it."""
-    return value if isinstance(value, bool | int | float | str | list | dict) else str(value)

@@ -8,7 +8,7 @@ Spec: specs/simulation-results.md#optimum.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,8 +89,7 @@ class Optimum:
         node = self._nodes.get(number)
         if node is None:
             return slots_in(self._population.policy(number).capacity, wanted, most)
-        honest: Any = getattr(node.core, "core", node.core)  # That within a deviating one.
-        return slots_in(honest.provider.left(node.policy.capacity), wanted, most)
+        return slots_in(node.core.provider.left(node.policy.capacity), wanted, most)
 
     def _match(self, demand: Demand) -> _Eligible:
         """Find the nodes that fit: those of one kind, region and price are alike."""

@@ -26,6 +26,7 @@ CONFIDENCE: Final = 0.95
 SHARES: Final = np.linspace(0, 1, 201)
 """Where curves of several runs are compared."""
 POINTS_MAX: Final = 5_000
+STEPS_OF_JOBS: Final = {"awarded_ms": "-", "running_ms": "--"}
 DECADES: Final = 30
 """An axis is logarithmic if its largest value is so many times its smallest."""
 FORMATS: Final = {".png": {"Software": None}, ".svg": {"Date": None}}
@@ -39,7 +40,7 @@ Draw = Callable[[Axes, "Sample"], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Repetitions:
     """Runs that differ in their seed alone."""
 
     place: Any
@@ -55,13 +56,13 @@ class Sample:
 
     axis: str
     """The parameter along which they are drawn; empty if they differ in none."""
-    groups: list[Group]
+    groups: list[Repetitions]
 
     @property
     def runs(self) -> list[Results]:
         return [run for group in self.groups for run in group.runs]
 
-    def label(self, group: Group, what: str) -> str:
+    def label(self, group: Repetitions, what: str) -> str:
         """Return what a legend says of one curve of a group."""
         place = f"{self.axis} = {group.place}" if self.axis else ""
         return ", ".join(filter(None, (place, group.series, what)))
@@ -118,11 +119,11 @@ def sample_of(results: Sequence[Results]) -> Sample:
         (key for key in keys if len(values[key]) > 1), key=lambda key: -len(values[key])
     )
     axis, others = (varied[0] if varied else ""), varied[1:]
-    groups: dict[tuple[str, str], Group] = {}
+    groups: dict[tuple[str, str], Repetitions] = {}
     for run in results:
         place = _said(run, axis) if axis else ""
         series = ", ".join(f"{key} = {_said(run, key)}" for key in others)
-        group = groups.setdefault((series, str(place)), Group(place, series, []))
+        group = groups.setdefault((series, str(place)), Repetitions(place, series, []))
         group.runs.append(run)
     ordered = sorted(groups.values(), key=lambda group: (group.series, _position(group.place)))
     return Sample(axis, ordered)
@@ -163,10 +164,10 @@ def interval(samples: Sequence[Reals] | Reals) -> tuple[Reals, Reals]:
 def _award_cdf(axes: Axes, sample: Sample) -> None:
     """Draw shares of all jobs: those that get nowhere keep the curves below 1."""
     jobs = [[run.columns("jobs") for run in group.runs] for group in sample.groups]
-    longest = max(max(times(each, "running_ms"), default=1) for tables in jobs for each in tables)
-    instants = np.concatenate([[0.0], np.geomspace(1, max(longest, 10), 400)])
+    ends = [times(each, until) for tables in jobs for each in tables for until in STEPS_OF_JOBS]
+    instants = np.concatenate([[0.0], np.geomspace(1, max(10, *map(max, filter(None, ends))), 400)])
     for group, tables in zip(sample.groups, jobs, strict=True):
-        for until, style in (("awarded_ms", "-"), ("running_ms", "--")):
+        for until, style in STEPS_OF_JOBS.items():
             curves = [_shares(times(each, until), len(each["job"]), instants) for each in tables]
             label = sample.label(group, until.removesuffix("_ms"))
             _band(axes, (instants / 1000, *interval(curves)), style, label)
@@ -259,11 +260,11 @@ def _bars(axes: Axes, lines: Mapping[str, tuple[Reals, Reals]]) -> None:
     axes.bar_label(drawn, fmt="%.3g", fontsize="small")
 
 
-def _along(groups: Sequence[Group], name: str, scale: float) -> tuple[Reals, Reals]:
+def _along(groups: Sequence[Repetitions], name: str, scale: float) -> tuple[Reals, Reals]:
     """Return the mean of a metric and its half-width for each group; nan where none has it."""
     found = []
     for group in groups:
-        values = [run.summary[name] for run in group.runs]
+        values = [run.summary()[name] for run in group.runs]
         known = np.array([value * scale for value in values if value is not None], np.float64)
         found.append(interval(known) if known.size else (np.float64("nan"), np.float64(0)))
     return np.array([one for one, _ in found]), np.array([half for _, half in found])

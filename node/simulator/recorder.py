@@ -21,7 +21,7 @@ from node.simulator.optimum import Optimum
 from node.simulator.seeds import bits
 from node.simulator.simulation import Simulation
 from node.simulator.tables import COUNTS, Columns, Tables, add_row, empty
-from node.simulator.usage import Usage, share_of
+from node.simulator.usage import UsageOfNodes, share_of
 from protocol.machines import effects, events, inputs
 from protocol.rules.matching import Demand, demand_of_job
 from protocol.values.ids import JobId, PeerId
@@ -39,7 +39,7 @@ class Recorder:
         """Attach to a simulation. `every`: keep each so-manieth event of the digest; 0: none."""
         self._simulation = simulation
         network = simulation.network
-        self._usage = Usage(simulation.population.online)
+        self._usage = UsageOfNodes(simulation.population.online)
         self._jobs = JobRows(simulation, self._usage)
         self._earned: Counter[int] = Counter()
         self._paid: Counter[int] = Counter()
@@ -51,13 +51,12 @@ class Recorder:
         network.settled.append(self._settle)
         simulation.changed.append(self._change)
 
-    def tables(self, until_ms: int = 0) -> Tables:
-        """Return all tables as of now, or as of a later time up to which nothing happens."""
-        now_ms = max(until_ms, _ms(self._simulation))
-        counts = {"duration_ms": now_ms, **self._counts()}
+    def tables(self) -> Tables:
+        """Return all tables as of now; those of jobs, auctions and events grow with the run."""
+        counts = self._counts()
         tables = {
             "jobs": self._jobs.jobs, "auctions": self._jobs.auctions,
-            "nodes": self._nodes(now_ms), "links": self._links(), "events": self._events,
+            "nodes": self._nodes(), "links": self._links(), "events": self._events,
         }  # fmt: skip
         summary = tables["summary"] = {each.name: [counts[each.name]] for each in COUNTS}
         summary |= {name: [value] for name, value in summarise(tables).items()}
@@ -74,6 +73,7 @@ class Recorder:
     def _counts(self) -> dict[str, Any]:
         simulation, traffic = self._simulation, self._simulation.gossip.traffic
         return {
+            "duration_ms": _ms(simulation),
             "nodes": len(simulation.population),
             "requesters": simulation.population.requesters,
             "jobs": len(self._jobs.jobs["job"]),
@@ -85,8 +85,8 @@ class Recorder:
             "duplicates": traffic.duplicates,
         }
 
-    def _nodes(self, now_ms: int) -> Columns:
-        population = self._simulation.population
+    def _nodes(self) -> Columns:
+        population, now_ms = self._simulation.population, _ms(self._simulation)
         count, requesters = len(population), population.requesters
         numbers = range(count)
         regions = population.links.regions
@@ -128,7 +128,7 @@ class Recorder:
 class JobRows:
     """The rows of jobs and auctions: follows each job through its events."""
 
-    def __init__(self, simulation: Simulation, usage: Usage) -> None:
+    def __init__(self, simulation: Simulation, usage: UsageOfNodes) -> None:
         self.jobs = empty("jobs")
         self.auctions = empty("auctions")
         self.bids: Counter[int] = Counter()

@@ -1,7 +1,7 @@
-"""The results of a run: its tables and its manifest, in memory or as a folder on disk.
+"""Runs on disk: a folder with a Parquet file for each table, and a manifest.
 
-On disk each table is a Parquet file. A folder is there as a whole or not at all. The same run gives
-the same bytes, but for the manifest. Spec: specs/simulation-results.md#files.
+A folder is there as a whole or not at all. The same run gives the same bytes, but for the manifest.
+Spec: specs/simulation-results.md#files.
 """
 
 import errno
@@ -16,107 +16,82 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from node.simulator import manifest as manifests
-from node.simulator.manifest import manifest_in, manifest_of
-from node.simulator.tables import FLAG, INT, INTS, REAL, TABLES, TEXT
-from protocol.values.errors import InvalidRequest, NodeError, StorageFull, Unavailable
-
-__all__ = ["Results", "concatenate", "load", "manifest_in", "manifest_of", "write", "write_csv"]
+from node.simulator.manifest import RunDone, manifest_of
+from node.simulator.tables import FLAG, INT, INTS, REAL, TABLES, TEXT, Readable
+from protocol.values.errors import Conflict, InvalidRequest, NodeError, StorageFull, Unavailable
 
 TYPES: Final = {
     INT: pa.int64(), REAL: pa.float64(), TEXT: pa.string(), FLAG: pa.bool_(),
     INTS: pa.list_(pa.int64()),
 }  # fmt: skip
 SUFFIX: Final = ".parquet"
-PARTIAL, OLD = ".partial", ".old"
-"""What names end with while something is written, or replaced."""
+PARTIAL: Final = ".partial"
+"""What a name ends with while it is written."""
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 RUN: Final = "run."
 """What the names of columns begin with that concern the whole run."""
-NO_PARAMETERS: Final = frozenset({"name", "seed", "repetitions", "events"})
-"""Keys of a scenario that do not change what a run is about."""
 
 
 class Results:
-    """The results of one run."""
+    """One run on disk."""
 
-    def __init__(self, manifest: dict[str, Any], tables: Mapping[str, Any]) -> None:
-        """Take its manifest, and its tables: columns as lists, or pyarrow tables."""
-        self.manifest = manifest
-        self._tables = tables
+    def __init__(self, folder: Path) -> None:
+        """Open a run. NotFound if there is none, InvalidRequest if it is of another version."""
+        self.folder = folder
+        self.manifest: dict[str, Any] = manifests.read(folder)
 
     @property
     def names(self) -> list[str]:
         """The names of its tables."""
-        return sorted(self._tables)
+        return sorted(path.stem for path in self.folder.glob(f"*{SUFFIX}"))
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What its scenario says, by dotted key: where it stands in a sweep."""
-        values = self.manifest["scenario"]
-        return {key: values[key] for key in values if key not in NO_PARAMETERS}
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The counts and metrics of the run."""
-        return {name: values[0] for name, values in self.columns("summary").items()}
+        """Where it stands on each axis of its sweep."""
+        return dict(self.manifest["parameters"])
 
     def table(self, name: str) -> Any:
         """Return a pyarrow.Table; pandas and polars take it without a copy where types allow.
 
         InvalidRequest if there is no such table, or it cannot be read.
         """
-        if name not in self._tables:
-            raise InvalidRequest(f"there is no table {name}: {', '.join(self.names)}")
-        found = self._tables[name]
-        return arrow(name, found) if isinstance(found, dict) else found
+        path = self.folder / f"{name}{SUFFIX}"
+        if not path.is_file():
+            raise InvalidRequest(f"{self.folder} has no table {name}: {', '.join(self.names)}")
+        try:
+            return pq.read_table(path, memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InvalidRequest(f"{path}: {str(error).splitlines()[0]}") from None
 
     def columns(self, name: str) -> dict[str, list[Any]]:
         """Return a table as metrics read it; errors as `table`."""
         found: dict[str, list[Any]] = self.table(name).to_pydict()
         return found
 
-
-class _Folder(Mapping[str, Any]):
-    """The tables in a folder, read when they are needed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __getitem__(self, name: str) -> Any:
-        path = self._folder / f"{name}{SUFFIX}"
-        if not path.is_file():
-            raise KeyError(name)
-        try:
-            return pq.read_table(path, memory_map=True)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InvalidRequest(f"{path}: {str(error).splitlines()[0]}") from None
-
-    def __contains__(self, name: object) -> bool:
-        return (self._folder / f"{name}{SUFFIX}").is_file()
-
-    def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in sorted(self._folder.glob(f"*{SUFFIX}")))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    def summary(self) -> dict[str, Any]:
+        """Return the counts and metrics of the run; errors as `table`."""
+        return {name: values[0] for name, values in self.columns("summary").items()}
 
 
 def load(folder: Path) -> Results:
-    """Open the results in a folder. NotFound if there are none, InvalidRequest if unreadable."""
-    return Results(manifests.read(folder), _Folder(folder))
+    """Open a run; errors as `Results`."""
+    return Results(folder)
 
 
-def write(results: Results, folder: Path) -> None:
-    """Write results into a folder, all or nothing; they replace those that are there.
+def write(folder: Path, tables: Readable, run: RunDone) -> Results:
+    """Write a run into a folder that does not exist, all of it or nothing, and open it.
 
-    StorageFull and Unavailable as `whole`.
+    Conflict if the folder exists; StorageFull and Unavailable as `whole`.
     """
+    if folder.exists():
+        raise Conflict(f"{folder} exists: a run is never overwritten")
     with whole(folder) as partial:
         partial.mkdir(parents=True)
-        for name in results.names:
+        for name in tables:
             with (partial / f"{name}{SUFFIX}").open("wb") as file:
-                pq.write_table(results.table(name), file, compression="zstd")
-        (partial / manifests.FILE).write_bytes(manifests.encode(results.manifest))
+                pq.write_table(arrow(name, tables[name]), file, compression="zstd")
+        (partial / manifests.FILE).write_bytes(manifests.encode(manifest_of(run)))
+    return Results(folder)
 
 
 def arrow(name: str, columns: Mapping[str, Sequence[Any]]) -> Any:
@@ -165,24 +140,17 @@ def write_csv(table: Any, path: Path) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Yield where to write what is to be at `path`: it comes there as a whole, or not at all.
 
-    StorageFull if the disk is full; Unavailable if it cannot be written for another reason. Then
-    what was there before is there still.
+    StorageFull if the disk is full; Unavailable if it cannot be written for another reason.
     """
-    partial, old = (path.with_name(f".{path.name}{end}") for end in (PARTIAL, OLD))
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         _remove(partial)  # Of a run that was killed.
         yield partial
-        if path.is_dir():  # Only an empty folder would be replaced by renaming.
-            _remove(old)
-            path.rename(old)
         partial.rename(path)
     except OSError as error:
         raise _unwritten(path, error) from None
     finally:
         _remove(partial)
-        if old.exists() and not path.exists():
-            old.rename(path)
-        _remove(old)
 
 
 def _unwritten(path: Path, error: OSError) -> NodeError:
@@ -194,5 +162,5 @@ def _unwritten(path: Path, error: OSError) -> NodeError:
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists():
+        path.unlink()

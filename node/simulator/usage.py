@@ -35,7 +35,7 @@ class _InUse:
             self.used += passed_ms * min(PPM, sum(self.jobs.values()))
 
 
-class Usage:
+class UsageOfNodes:
     """Counts for all nodes. Times never go back."""
 
     def __init__(self, online: NDArray[np.bool_]) -> None:

@@ -72,7 +72,8 @@ class Finding:
 
 def prove(fraud: Fraud, network: bytes, *messages: bytes) -> tuple[bytes, Finding] | None:
     """Return a proof made of these envelopes and what it shows; None if they prove nothing."""
-    proof = encode(FraudProof(1, network, fraud, messages))
+    # Plain bytes: what a simulation passes by reference proves nothing to anybody.
+    proof = encode(FraudProof(1, network, fraud, tuple(map(bytes, messages))))
     try:
         return proof, verify(proof)
     except (InvalidProof, NothingProven):
