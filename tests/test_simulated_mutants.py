@@ -12,7 +12,7 @@ from node.simulator.simulation import FLOW, Simulation, World
 from node.simulator.world.demand import Poisson
 from node.simulator.world.quantities import Duration
 from node.simulator.world.supply import Equal
-from protocol.core import auctions
+from protocol.core.turnout import Turnout
 from protocol.machines.events import Awarded, Done
 from protocol.machines.provider import bidding
 from protocol.machines.requester.auction import deciding
@@ -85,7 +85,7 @@ def test_the_whole_protocol_serves_its_jobs(whole):
 
 
 def test_without_a_lottery_everybody_answers(whole, monkeypatch):
-    monkeypatch.setattr(auctions, "_lottery", lambda *sizes, is_first: LOTTERY_ALL)
+    monkeypatch.setattr(Turnout, "lottery", lambda *sizes, is_first: LOTTERY_ALL)
     found = run()
     assert found.answers_per_call == pytest.approx(178, rel=0.05)
     assert found.answers_per_call > 1.8 * whole.answers_per_call

@@ -3,6 +3,7 @@
 Spec: specs/simulation.md#command-line.
 """
 
+import json
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -17,6 +18,7 @@ from node.cli.output import say, show_fields, show_json, show_table
 from node.cli.simulation_progress import run_progress, sweep_progress
 
 if TYPE_CHECKING:  # The laboratory's packages take a second to import.
+    from node.simulator.results import Results
     from node.simulator.scenario import Scenario
 
 INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
@@ -156,25 +158,25 @@ def run(
 
     Example: mutirao simulate run churn.toml --set nodes=5000
     """
-    from node.simulator.results import load, write
     from node.simulator.runs import run as run_once
-    from node.simulator.sweeps import Task
+    from node.simulator.sweeps import Task, clear
 
     scenario = next(_scenario(file, changes).points())
-    folder = _folder(scenario, out) / scenario.digest[:12] / str(repetition)
-    if Task(scenario, repetition, folder).is_done():
-        results = load(folder)
-    else:
+    task = Task(
+        scenario, repetition, _folder(scenario, out) / scenario.digest[:12] / str(repetition)
+    )
+    if not task.is_done():
+        clear(task.folder)
         with run_progress(as_json=as_json) as progress:
-            results = run_once(scenario, repetition, progress)
-        write(results, folder)
+            run_once(scenario, task.folder, repetition, progress)
+    results = _results(task.folder)
     if as_json:
-        show_json({"folder": str(folder), **results.summary})
+        show_json({"folder": str(task.folder), **results.summary()})
     else:
-        show_fields([(name, _shown(value)) for name, value in results.summary.items()])
-        say(f"the tables are in {folder}")
+        show_fields([(name, _shown(value)) for name, value in results.summary().items()])
+        say(f"the tables are in {task.folder}")
     if not results.manifest["complete"]:
-        raise CliError("interrupted", f"interrupted; {folder} has the results up to then")
+        raise CliError("interrupted", f"interrupted; {task.folder} has the results up to then")
 
 
 @simulate.command()
@@ -228,16 +230,17 @@ def replay(*, folder: Path, as_json: bool) -> None:
 
     Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
     """
-    from node.simulator.results import load
+    import tempfile
+
     from node.simulator.runs import run as run_once
     from node.simulator.scenario import Scenario
 
-    manifest = load(folder).manifest
+    manifest = _results(folder).manifest
     if not manifest["complete"]:
         raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
-    with run_progress(as_json=as_json) as progress:
-        scenario = Scenario.of(manifest["scenario"])
-        again = run_once(scenario, manifest["repetition"], progress).manifest
+    scenario = Scenario.of(json.loads(manifest["scenario"]))
+    with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
+        again = run_once(scenario, Path(place) / "run", manifest["repetition"], progress).manifest
     same = again["digest"] == manifest["digest"]
     if as_json:
         show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
@@ -263,14 +266,17 @@ def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: b
 
     Example: mutirao simulate compare churn.toml
     """
+    import tempfile
+
     from node.simulator.runs import run as run_once
     from node.simulator.scenario import TIERS
 
     found = {}
     for tier in TIERS:
         scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
-        with run_progress(as_json=as_json) as progress:
-            found[tier] = run_once(scenario, repetition, progress).summary
+        with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
+            results = run_once(scenario, Path(place) / "run", repetition, progress)
+            found[tier] = results.summary()
     if as_json:
         show_json(found)
         return
@@ -334,6 +340,12 @@ def _scenario(file: Path, changes: tuple[str, ...]) -> "Scenario":
 
 def _folder(scenario: "Scenario", out: Path | None) -> Path:
     return out or Path(f"{scenario.settings.name.replace('/', '-')}.results")
+
+
+def _results(folder: Path) -> "Results":
+    from node.simulator.results import load
+
+    return load(folder)
 
 
 def _shown(value: Any) -> Any:

@@ -74,24 +74,30 @@ class Engine:
         """
         while self._ticks and self._ticks[0] < until:
             tick = self._ticks[0]
-            events, number = self._at[tick], self._done
-            try:
-                while number < len(events) or self._close(tick):  # Some are appended meanwhile.
-                    if condition is not None and condition():
-                        return True
-                    self.now = tick
-                    call, arguments = events[number]
-                    number += 1
-                    call(*arguments)
-            finally:
-                self.events += number - self._done
-                self._done = number
+            if self._holds_within(tick, condition):
+                return True
             heappop(self._ticks)
             del self._at[tick]
             self._done = 0
         if condition is not None and condition():
             return True
         self.now = max(self.now, until)
+        return False
+
+    def _holds_within(self, tick: int, condition: Callable[[], bool] | None) -> bool:
+        """Let the events of a tick happen until a condition holds; say whether it does."""
+        events, number = self._at[tick], self._done
+        try:
+            while number < len(events) or self._close(tick):  # Some are appended meanwhile.
+                if condition is not None and condition():
+                    return True
+                self.now = tick
+                call, arguments = events[number]
+                number += 1
+                call(*arguments)
+        finally:
+            self.events += number - self._done
+            self._done = number
         return False
 
     def _close(self, tick: int) -> bool:

@@ -1,4 +1,4 @@
-"""Runs a scenario, and returns what comes out.
+"""Runs a scenario, and writes what comes out.
 
 A run is made anew from its scenario and the number of its repetition alone: nothing of it depends
 on where, when or beside what it runs. Spec: specs/simulation.md#runs.
@@ -8,10 +8,12 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
+from node.simulator.manifest import RunDone
 from node.simulator.recorder import Recorder
-from node.simulator.results import Results, manifest_of
+from node.simulator.results import Results, write
 from node.simulator.scenario import Scenario
 from node.simulator.simulation import Simulation
 
@@ -25,39 +27,40 @@ def _silence(_done_ms: int, _all_ms: int) -> None:
     """Show nothing."""
 
 
-def run(scenario: Scenario, repetition: int = 0, progress: Progress = _silence) -> Results:
-    """Run a scenario once; return its tables and its manifest.
+def run(
+    scenario: Scenario, folder: Path, repetition: int = 0, progress: Progress = _silence
+) -> Results:
+    """Run a scenario once, and write its tables and its manifest into a new folder.
 
     After an interruption (Ctrl-C) the results are those up to then, and the manifest says so.
+    Conflict if the folder exists; StorageFull if the disk is full.
     """
-    began = _wall_clock()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    seed, horizon_ms = scenario.seed_of(repetition), scenario.settings.horizon
     with _without_collections():
-        simulation = Simulation(
-            scenario.world, scenario.settings.tier, scenario.seed_of(repetition)
-        )
+        simulation = Simulation(scenario.world, scenario.settings.tier, seed)
         recorder = Recorder(simulation, scenario.settings.events)
-        until_ms = _advance(simulation, scenario.settings.horizon, progress)
+        is_complete = _advance(simulation, horizon_ms, progress)
         tables = recorder.tables()
-    wall = began, _wall_clock()
-    return Results(manifest_of(scenario, repetition, simulation, until_ms, wall), tables)
+    done = RunDone(
+        scenario.settings.name, seed, scenario.settings.tier, scenario.text(), repetition,
+        simulation.engine.events, simulation.network.digest.hex(), started,
+        datetime.now(UTC).isoformat(timespec="seconds"), dict(scenario.point), is_complete,
+    )  # fmt: skip
+    return write(folder, tables, done)
 
 
-def _advance(simulation: Simulation, horizon_ms: int, progress: Progress) -> int:
-    """Let everything happen up to the horizon or an interruption; return the time, in ms."""
-    until_ms = 0
+def _advance(simulation: Simulation, horizon_ms: int, progress: Progress) -> bool:
+    """Let everything happen up to the horizon; return False if the user interrupts it."""
     try:
         simulation.start(horizon_ms)
         for step in range(1, STEPS + 1):
-            simulation.advance(horizon_ms * step // STEPS)
             until_ms = horizon_ms * step // STEPS
+            simulation.advance(until_ms)
             progress(until_ms, horizon_ms)
     except KeyboardInterrupt:
-        return until_ms
-    return until_ms
-
-
-def _wall_clock() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+        return False
+    return True
 
 
 @contextmanager

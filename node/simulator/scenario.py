@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -61,6 +61,8 @@ class Scenario:
     folder: Path = field(default_factory=Path)
     files: tuple[str, ...] = ()
     """The keys whose values are files."""
+    point: Values = field(default_factory=dict)
+    """Where it stands on each axis of the sweep that it is a point of."""
 
     @staticmethod
     def read(path: Path) -> "Scenario":
@@ -105,12 +107,16 @@ class Scenario:
         """Yield a scenario for each combination of the values of the sweep; itself without one."""
         for chosen in itertools.product(*self.axes.values()):
             point = dict(zip(self.axes, chosen, strict=True))
-            yield _made({**self.values, **point}, self.folder)
+            yield replace(_made({**self.values, **point}, self.folder), point=point)
 
     def seed_of(self, repetition: int) -> int:
         """Return the seed of a repetition: the same at each point, so points can be compared."""
         text = f"{self.settings.seed}/repetition {repetition}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8]) >> 1
+
+    def text(self) -> str:
+        """Return the values as JSON: `Scenario.of` makes the same scenario of them."""
+        return json.dumps(dict(sorted(self.values.items())), default=str)
 
     @property
     def digest(self) -> str:

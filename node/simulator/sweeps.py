@@ -5,6 +5,7 @@ when it has ended; a sweep that is started again runs those that are missing.
 Spec: specs/simulation.md#sweeps.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, Final
 
 import joblib
 
-from node.simulator.results import Results, load, manifest_in, write
+from node.simulator import manifest
+from node.simulator.results import Results, load
 from node.simulator.runs import run
 from node.simulator.scenario import Scenario
 from protocol.values.errors import InvalidRequest
@@ -32,9 +34,8 @@ class Task:
     folder: Path
 
     def is_done(self) -> bool:
-        """Return whether its results are there, complete, and of just this scenario."""
-        manifest = manifest_in(self.folder)
-        return manifest is not None and manifest["scenario_sha256"] == self.scenario.digest
+        """Return whether its results are there, and complete."""
+        return self.folder.exists() and bool(manifest.read(self.folder)["complete"])
 
 
 def tasks_of(scenario: Scenario, folder: Path) -> list[Task]:
@@ -66,8 +67,15 @@ def sweep(
 
 
 def _run(place: int, task: Task) -> int:
-    write(run(task.scenario, task.repetition), task.folder)
+    clear(task.folder)
+    run(task.scenario, task.folder, task.repetition)
     return place
+
+
+def clear(folder: Path) -> None:
+    """Remove the results of an interrupted run, before it is run again."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 class _Cluster:

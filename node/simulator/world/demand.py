@@ -6,13 +6,23 @@ Spec: specs/simulation.md#demand.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Annotated, Final, Protocol
 
 from node.simulator.containers import WORK
 from node.simulator.seeds import stream
 from node.simulator.world.quantities import About, Duration
-from protocol.values.ids import digest_of
-from protocol.wire.job import JobSpec, Resources, Terms, Workload
+from protocol.machines import inputs
+from protocol.values.ids import JobId, digest_of
+from protocol.wire.job import (
+    ARRAY_ID_BYTES,
+    JobSpec,
+    Resources,
+    Terms,
+    Workload,
+    gang_of,
+    member_id,
+)
 
 IMAGE: Final = digest_of(b"an image")
 IMAGE_BYTES: Final = 100 * 1024**2
@@ -20,6 +30,7 @@ TIMEOUT_FACTOR: Final = 4
 """A job may take so many times its work."""
 SHORTEST_MS: Final = 1_000
 DAY_MS: Final = 86_400_000
+JOB_ID_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,17 @@ class Burst(JobModel):
         chance = stream(seed, "demand")
         for number in range(self.jobs if self.at < horizon_ms else 0):
             yield Arrival(self.at, number % requesters, spec_of(self, chance.random()))
+
+
+def submission_of(spec: JobSpec, chance: Random) -> inputs.JobSubmitted | inputs.ArraySubmitted:
+    """Return what a user submits for a job; for a gang, all its members."""
+    if spec.terms.nodes == 1:
+        return inputs.JobSubmitted(JobId(chance.randbytes(JOB_ID_BYTES)), spec)
+    gang = chance.randbytes(ARRAY_ID_BYTES)
+    members = gang_of(spec, gang)
+    return inputs.ArraySubmitted(
+        tuple(inputs.JobSubmitted(member_id(gang, each.index), each) for each in members)
+    )
 
 
 def spec_of(job: JobModel, drawn: float) -> JobSpec:

@@ -3,7 +3,7 @@
 Spec: specs/simulation.md#determinism.
 """
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.digest import EVENT, PENDING_BYTES, Digest
@@ -23,6 +23,7 @@ def digest_of(events: list[tuple[int, int, int, int, int]]) -> str:
     return digest.hex()
 
 
+@settings(max_examples=40)
 @given(EVENTS, EVENTS)
 def test_only_equal_events_have_an_equal_digest(one: list, other: list) -> None:
     assert (digest_of(one) == digest_of(other)) == (one == other)

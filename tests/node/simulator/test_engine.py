@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.engine import NEVER, Engine
@@ -53,6 +53,7 @@ def expected(plans: list[Plan]) -> list[tuple[int, int]]:
         seen.append((now, id(waiting)))
 
 
+@settings(max_examples=40)
 @given(st.lists(PLANS, max_size=8))
 def test_events_happen_by_tick_and_then_as_they_were_scheduled(plans: list[Plan]) -> None:
     engine = Engine()
@@ -64,6 +65,7 @@ def test_events_happen_by_tick_and_then_as_they_were_scheduled(plans: list[Plan]
     assert engine.next_tick() == NEVER
 
 
+@settings(max_examples=40)
 @given(st.lists(PLANS, max_size=8), st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9))))
 def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(
     plans: list[Plan], stops: list[tuple[int, int]]
@@ -82,6 +84,7 @@ def test_a_run_that_is_interrupted_goes_on_as_if_it_were_not(
     assert engine.events == len(seen)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 99), st.booleans()), unique_by=repr))
 def test_what_comes_last_comes_after_the_rest_of_its_tick_by_its_place(
     wanted: list[tuple[int, int, bool]],

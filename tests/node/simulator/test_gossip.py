@@ -19,8 +19,7 @@ from node.simulator.population import Population, populate
 from node.simulator.world.latency import Regions, Uniform
 from node.simulator.world.supply import Equal, Mix
 from protocol.core.core import Core
-from protocol.core.jobs import Job as CoreJob
-from protocol.core.jobs import call_for, class_of
+from protocol.core.jobs import Job, call_for, class_of
 from protocol.machines.context import Context, Policy
 from protocol.rules.selection import is_drawn
 from protocol.rules.topics import topics_of
@@ -56,7 +55,7 @@ class Spread:
         node = SimulatedNode(author, Policy(), Core(self.names.signer(author), Policy()))
         signer = node.core.signer
         context = Context(START_MS, signer, node.policy)
-        job_class = class_of(CoreJob(JobId(bytes(16)), job_spec(), START_MS))
+        job_class = class_of(Job(JobId(bytes(16)), job_spec(), START_MS))
         call = replace(call_for(job_class, 1, 1, 0, context), lottery=lottery)
         signed = signer.sign(call)
         self.calls[signed.content_id] = len(self.calls)
@@ -138,7 +137,7 @@ def test_nobody_subscribes_and_nobody_is_there(kind: type[TopicGossip]) -> None:
 
 def _call(spread: Spread) -> Any:
     node = Core(spread.names.signer(0), Policy())
-    job_class = class_of(CoreJob(JobId(bytes(16)), job_spec(), START_MS))
+    job_class = class_of(Job(JobId(bytes(16)), job_spec(), START_MS))
     return call_for(job_class, 1, 1, 0, Context(START_MS, node.signer, node.policy))
 
 
@@ -186,7 +185,7 @@ def test_topics_take_members_and_links_from_the_population() -> None:
     heard: list[int] = []
     gossip = FlowGossip(Engine(), population, lambda number, *_: heard.append(number), 8, 3)
     node = SimulatedNode(0, Policy(), Core(names.signer(0), Policy()))
-    job_class = class_of(CoreJob(JobId(bytes(16)), job_spec(), START_MS))
+    job_class = class_of(Job(JobId(bytes(16)), job_spec(), START_MS))
     call = call_for(job_class, 1, 1, 0, Context(START_MS, node.core.signer, node.policy))
     topics = sorted({
         topic for number in population.providers

@@ -4,7 +4,7 @@ Spec: specs/simulation.md#identities.
 """
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.identities import NETWORK_ID, NUMBERS_MAX, Identities, Keys, Numbers
@@ -37,6 +37,7 @@ def test_peer_ids_are_in_the_order_of_their_numbers(number: int) -> None:
     assert key - int.from_bytes(public_key_of(numbers.peer_of(0))) == number
 
 
+@settings(max_examples=40)
 @given(st.lists(NODE, min_size=2, max_size=6), st.integers(0, 2**63))
 def test_no_two_messages_have_the_same_content_id(authors: list[int], seed: int) -> None:
     numbers = Numbers(seed)

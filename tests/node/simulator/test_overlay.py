@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.overlay import UNREACHED, Overlay, make_overlay
@@ -54,6 +54,7 @@ def shortest(overlay: Overlay, arrivals: list[int], online: list[bool]) -> list[
     return first
 
 
+@settings(max_examples=40)
 @given(SIZES, DEGREES, SEEDS)
 def test_links_are_mutual_take_the_same_time_and_none_is_double(
     count: int, degree: int, seed: int
@@ -66,6 +67,7 @@ def test_links_are_mutual_take_the_same_time_and_none_is_double(
     assert all(len(row) == len(set(row)) <= degree for row, _ in overlay.rows())
 
 
+@settings(max_examples=40)
 @given(st.integers(3, 40), DEGREES, SEEDS)
 def test_each_member_is_on_a_cycle_through_all(count: int, degree: int, seed: int) -> None:
     overlay = mesh(count, degree, seed)
@@ -93,6 +95,7 @@ def test_a_large_overlay_is_almost_regular() -> None:
     assert degrees.mean() > 7.9
 
 
+@settings(max_examples=40)
 @given(st.data(), SIZES, DEGREES, SEEDS, st.sampled_from([1, 30, 400]))
 def test_a_flood_takes_the_shortest_paths(
     data: st.DataObject, count: int, degree: int, seed: int, slowest: int
@@ -110,6 +113,7 @@ def test_a_flood_takes_the_shortest_paths(
     assert asked.tolist() == arrivals
 
 
+@settings(max_examples=40)
 @given(st.data(), SIZES, DEGREES, SEEDS)
 def test_links_are_counted(data: st.DataObject, count: int, degree: int, seed: int) -> None:
     overlay = mesh(count, degree, seed)

@@ -4,7 +4,7 @@ Spec: specs/simulation.md#latency.
 """
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.paths import BYTES_PER_TICK, PAIRS_KEPT_MAX, Paths
@@ -14,6 +14,7 @@ NODE = st.integers(0, 49)
 LINKS = Regions().links(50, 1)
 
 
+@settings(max_examples=40)
 @given(NODE, NODE)
 def test_a_message_takes_what_the_model_says(one: int, other: int) -> None:
     paths = Paths(LINKS)
@@ -22,6 +23,7 @@ def test_a_message_takes_what_the_model_says(one: int, other: int) -> None:
     assert paths.round_trip_us(one, other) == 2 * asked * 100
 
 
+@settings(max_examples=40)
 @given(NODE, NODE, st.integers(0, 10**12))
 def test_a_transfer_takes_a_round_trip_and_its_bytes(one: int, other: int, size: int) -> None:
     paths = Paths(LINKS)

@@ -4,12 +4,13 @@ Spec: specs/simulation.md#runs.
 """
 
 import gc
+import json
 from pathlib import Path
 
 import pytest
 
-from node.simulator import Scenario, load, run, write
-from protocol.values.errors import InvalidRequest
+from node.simulator import Scenario, run
+from protocol.values.errors import Conflict, InvalidRequest
 
 TINY = {"nodes": 30, "requesters": 2, "horizon": "20s", "demand.per_minute": 30}
 
@@ -17,44 +18,51 @@ TINY = {"nodes": 30, "requesters": 2, "horizon": "20s", "demand.per_minute": 30}
 def test_a_run_leaves_its_tables_and_a_manifest_that_makes_it_again(tmp_path: Path) -> None:
     scenario = Scenario.of(TINY)
     told: list[tuple[int, int]] = []
-    first = run(scenario, progress=lambda *done: told.append(done))
-    write(first, tmp_path / "run")
-    first = load(tmp_path / "run")
-    assert first.summary["jobs"] == first.table("jobs").num_rows > 0
+    first = run(scenario, tmp_path / "first", progress=lambda *done: told.append(done))
+    assert first.summary()["jobs"] == first.table("jobs").num_rows > 0
     assert told[-1] == (20_000, 20_000)
     assert sorted(told) == told
     manifest = first.manifest
     assert (manifest["repetition"], manifest["complete"]) == (0, True)
-    again = run(Scenario.of(manifest["scenario"]))
+    again = run(Scenario.of(json.loads(manifest["scenario"])), tmp_path / "again")
     assert again.manifest["digest"] == manifest["digest"]
     for name in first.names:
         assert again.table(name).equals(first.table(name))
 
 
-def test_repetitions_and_seeds_differ() -> None:
-    one, other = (run(Scenario.of(TINY), repetition) for repetition in (0, 1))
+def test_repetitions_and_seeds_differ(tmp_path: Path) -> None:
+    one, other = (run(Scenario.of(TINY), tmp_path / str(k), k) for k in (0, 1))
     assert one.manifest["digest"] != other.manifest["digest"]
-    changed = run(Scenario.of({**TINY, "seed": 2}))
+    changed = run(Scenario.of({**TINY, "seed": 2}), tmp_path / "changed")
     assert changed.manifest["digest"] not in {one.manifest["digest"], other.manifest["digest"]}
 
 
-def test_both_tiers_do_the_same_if_nothing_is_lost() -> None:
-    flow, message = (run(Scenario.of({**TINY, "tier": tier})) for tier in ("flow", "message"))
+def test_both_tiers_do_the_same_if_nothing_is_lost(tmp_path: Path) -> None:
+    flow, message = (
+        run(Scenario.of({**TINY, "tier": tier}), tmp_path / tier) for tier in ("flow", "message")
+    )
     assert flow.manifest["digest"] == message.manifest["digest"]
 
 
-def test_after_an_interruption_the_results_are_those_up_to_then() -> None:
+def test_after_an_interruption_the_results_are_those_up_to_then(tmp_path: Path) -> None:
     def interrupt(done_ms: int, all_ms: int) -> None:
         if done_ms >= all_ms // 2:
             raise KeyboardInterrupt
 
-    results = run(Scenario.of(TINY), progress=interrupt)
+    results = run(Scenario.of(TINY), tmp_path / "run", progress=interrupt)
     assert results.manifest["complete"] is False
-    assert results.summary["duration_ms"] == 10_000
+    assert results.summary()["duration_ms"] == 10_000
+
+
+def test_nothing_is_overwritten_and_the_collector_is_on_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(Conflict):
+        run(Scenario.of(TINY), tmp_path / "run")
+    assert gc.isenabled()
 
 
 def test_a_world_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     scenario = Scenario.of({"latency.model": "matrix", "latency.file": str(tmp_path / "no.csv")})
     with pytest.raises(InvalidRequest, match=r"no\.csv"):
-        run(scenario)
-    assert gc.isenabled(), "the collector is on again"
+        run(scenario, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ change with a version of Python or numpy.
 """
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator.seeds import between, bits, choose, pair_hash, stream
@@ -25,12 +25,14 @@ def test_no_version_changes_what_is_drawn() -> None:
     assert hashed(3, 8, 7) == 2800833847155043602
 
 
+@settings(max_examples=40)
 @given(SEED, NAME, st.integers(0, 50))
 def test_a_seed_and_a_name_repeat_their_numbers(seed: int, name: str, count: int) -> None:
     assert stream(seed, name).random() == stream(seed, name).random()
     assert bits(seed, name, count).tolist() == bits(seed, name, count + 3).tolist()[:count]
 
 
+@settings(max_examples=40)
 @given(SEED, SEED, NAME, NAME)
 def test_another_seed_or_name_draws_others(seed: int, more: int, name: str, other: str) -> None:
     pairs = [(seed, name), (seed ^ more, other)]
@@ -47,6 +49,7 @@ def test_choices_are_as_likely_as_their_weights() -> None:
         assert abs(count - 2_000 * weight) < 300
 
 
+@settings(max_examples=40)
 @given(st.integers(-50, 50), st.integers(0, 9), SEED)
 def test_an_integer_is_within_its_bounds_and_reaches_both(least: int, more: int, seed: int) -> None:
     drawn = between(bits(seed, "between", 400), least, least + more)
@@ -58,6 +61,7 @@ def test_a_pair_has_one_number_in_both_directions(one: int, other: int, key: int
     assert hashed(one, other, key) == hashed(other, one, key)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(NODES, NODES), min_size=1, max_size=20), SEED)
 def test_a_pair_has_its_number_whatever_else_is_asked(
     pairs: list[tuple[int, int]], key: int
