@@ -286,7 +286,7 @@ def test_cores_may_share_what_they_know_and_by_default_do_not() -> None:
     one, other = (Core(signer, Policy(), shared) for signer in SIGNERS[:2])
     alone = Core(SIGNERS[2], Policy())
     signed = SIGNERS[3].sign(record(1))
-    one.handle(RecordReceived(signed), START_MS)
+    one.handle(RecordReceived(signed, HOME), START_MS)
     for core in (one, other):
         assert core.record_of(signed.signer, START_MS) == record(1)
         assert [each.peer for each in core.status(START_MS).listings] == [signed.signer]
