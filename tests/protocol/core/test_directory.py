@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.core import directory
-from protocol.core.directory import Directory
+from protocol.core.core import Core
+from protocol.core.directory import Directory, DirectoryView
+from protocol.machines.context import Policy
+from protocol.machines.inputs import RecordReceived
 from protocol.values.ids import PeerId
 from protocol.values.limits import CLOCK_SKEW_MS, RECORD_FRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord
 from tests.driven import START_MS
+from tests.strategies import SIGNERS
 
 TTL_MS = 600_000
 ANN, BEN, EVE = PeerId("ann"), PeerId("ben"), PeerId("eve")
@@ -275,3 +279,15 @@ class Attacked(RuleBasedStateMachine):
 
 
 TestAttacked = Attacked.TestCase
+
+
+def test_cores_may_share_what_they_know_and_by_default_do_not() -> None:
+    shared: DirectoryView = Directory()
+    one, other = (Core(signer, Policy(), shared) for signer in SIGNERS[:2])
+    alone = Core(SIGNERS[2], Policy())
+    signed = SIGNERS[3].sign(record(1))
+    one.handle(RecordReceived(signed, HOME), START_MS)
+    for core in (one, other):
+        assert core.record_of(signed.signer, START_MS) == record(1)
+        assert [each.peer for each in core.status(START_MS).listings] == [signed.signer]
+    assert alone.record_of(signed.signer, START_MS) is None

@@ -3,15 +3,18 @@
 Spec: specs/auction.md#selection.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.rules.selection import (
     Offer,
+    drawn_among,
     is_drawn,
     price_of,
     rank,
@@ -289,3 +292,38 @@ def test_a_lottery_draws_its_share_of_the_providers() -> None:
     assert set(drawn) <= {peer for peer in peers if is_drawn(CALL_ID, peer, LOTTERY_ALL // 5)}
     other = [peer for peer in peers if is_drawn(CallId(bytes([1]) * 32), peer, LOTTERY_ALL // 10)]
     assert drawn != other
+
+
+@settings(max_examples=50)
+@given(
+    st.binary(min_size=32, max_size=32),
+    st.lists(st.text(max_size=60), max_size=20),
+    st.one_of(st.sampled_from([1, LOTTERY_ALL - 1, LOTTERY_ALL]), st.integers(1, LOTTERY_ALL)),
+)
+def test_many_are_drawn_like_each_alone(call: bytes, peers: list[str], lottery: int) -> None:
+    """specs/auction-messages.md: the first 8 bytes of a hash, as a number, decide."""
+    call_id = CallId(call)
+    lots = [
+        int.from_bytes(hashlib.sha256(b"mutirao/lot/1\0" + call + peer.encode()).digest()[:8])
+        for peer in peers
+    ]
+    drawn = [place for place, lot in enumerate(lots) if lot * 10**6 < lottery << 64]
+    assert drawn_among(call_id, (peer.encode() for peer in peers), lottery) == drawn
+    alone = [is_drawn(call_id, PeerId(peer), lottery) for peer in peers]
+    assert [place for place, one in enumerate(alone) if one] == drawn
+    assert lottery < LOTTERY_ALL or all(alone)
+
+
+@pytest.mark.parametrize("lottery", [1, 2, 3, 499_999, 500_000, 999_999, LOTTERY_ALL])
+def test_the_last_lot_that_is_drawn_is_the_last(
+    lottery: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = -(-(lottery << 64) // 10**6) - 1
+    for lot, is_in in ((0, True), (last, True), (last + 1, False)):
+        if lot < 2**64:
+            for rest in (bytes(24), b"\xff" * 24):
+                digest = SimpleNamespace(digest=lambda lot=lot, rest=rest: lot.to_bytes(8) + rest)
+                monkeypatch.setattr(hashlib, "sha256", lambda _, digest=digest: digest)
+                assert is_drawn(CALL_ID, SIGNERS[0].peer_id, lottery) == is_in
+                assert drawn_among(CALL_ID, [b""], lottery) == [0] * is_in
+            monkeypatch.undo()

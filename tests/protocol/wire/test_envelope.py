@@ -11,20 +11,29 @@ from hypothesis import strategies as st
 from nacl.exceptions import CryptoError
 from nacl.signing import VerifyKey
 
+from protocol.core.core import Core
+from protocol.core.intake import admit
+from protocol.machines.context import Policy
+from protocol.machines.inputs import PolicyChanged
 from protocol.values.errors import BadSignature, MalformedMessage, PeerFault
+from protocol.values.ids import ContentId, digest_of
 from protocol.values.limits import ENVELOPE_BYTES_MAX
 from protocol.wire.codec import pack, unpack
 from protocol.wire.envelope import (
     FIELD_PRIME,
     SMALL_ORDER_Y,
+    ByReference,
+    KeySigner,
+    M,
     Signed,
     Signer,
     claims,
     network_id,
     open_envelope,
+    reopen,
     verify,
 )
-from protocol.wire.messages import BY_NUMBER, NUMBER_OF, Heartbeat, Message, Ready
+from protocol.wire.messages import BY_NUMBER, NUMBER_OF, Carrier, Heartbeat, Message, Ready
 from tests.edwards import BASE, ORDER, add, encoded, forged, times, torsion
 from tests.strategies import NETWORK, SIGNERS, messages
 
@@ -249,3 +258,94 @@ def test_honest_signatures_pass(data: bytes) -> None:
     assert sodium(SIGNER.public_key, signature, data)
     assert not verify(SIGNER.public_key, signature[:-1], data)
     assert not verify(SIGNER.public_key[:-1], signature, data)
+
+
+def by_reference(data: bytes = READY.envelope, message: Message = READY.message) -> ByReference:
+    """Return an envelope as simulations make them: it says who signed what, and proves nothing."""
+    envelope = ByReference(data)
+    envelope.signer, envelope.message = STRANGER, message
+    envelope.content_id = ContentId(bytes(32))
+    return envelope
+
+
+def test_an_envelope_within_a_process_is_the_message_itself() -> None:
+    envelope = by_reference(b"nothing that could be decoded")
+    opened = open_envelope(envelope, NETWORK_ID, SIGNER.peer_id)
+    assert opened == Signed(STRANGER, READY.message, envelope, ContentId(bytes(32)))
+    assert opened.message is READY.message
+    assert reopen(envelope) is READY.message
+
+
+@given(st.one_of(st.binary(max_size=300), st.just(bytes(by_reference()))))
+def test_no_bytes_of_a_peer_are_an_envelope_by_reference(data: bytes) -> None:
+    """What comes from the wire is plain bytes, and everything cut out of it is, too."""
+    frame = bytes(bytearray(data))
+    assert type(frame) is bytes
+    assert type(unpack(pack([frame]))[0]) is bytes
+    if data != READY.envelope:
+        refused(frame)
+    else:  # It says that a stranger signed it; its bytes say who did.
+        assert open_envelope(frame, NETWORK_ID, STRANGER).signer == SIGNER.peer_id
+
+
+@given(messages())
+def test_no_field_of_a_message_from_the_wire_is_one_by_reference(message: Message) -> None:
+    def plain(value: object) -> bool:
+        if isinstance(value, bytes):
+            return type(value) is bytes
+        if isinstance(value, tuple):
+            return all(map(plain, value))
+        fields = getattr(type(value), "__slots__", ())
+        return all(plain(getattr(value, name)) for name in fields)
+
+    try:
+        signed = SIGNER.sign(message)
+    except AssertionError:  # Larger than its row of the wire table allows.
+        return
+    opened = open_envelope(signed.envelope, NETWORK_ID, STRANGER)
+    assert plain(opened.message)
+    assert type(opened.envelope) is bytes
+
+
+def test_a_reference_that_is_sent_is_only_its_bytes() -> None:
+    """Even if a simulation's envelope came into a real message, its receiver would get bytes."""
+    for nested in (by_reference(), by_reference(b"forged")):
+        received = unpack(pack([nested]))[0]
+        assert (type(received), received) == (bytes, bytes(nested))
+    with pytest.raises(PeerFault):
+        admit(bytes(by_reference(b"forged")), STRANGER, Carrier.STREAM, NETWORK_ID, 0)
+
+
+class _CountingSigner:
+    """Another signer than the node's own."""
+
+    peer_id = STRANGER
+    network_id = NETWORK_ID
+
+    def __init__(self) -> None:
+        self.signed: list[Message] = []
+
+    def sign(self, message: M) -> Signed[M]:
+        self.signed.append(message)
+        envelope = by_reference(message=message)
+        return Signed(STRANGER, message, envelope, envelope.content_id)
+
+    def secret(self, purpose: bytes, context: bytes) -> bytes:
+        return digest_of(purpose + context)
+
+
+def test_a_core_signs_with_the_signer_that_it_is_given() -> None:
+    signer = _CountingSigner()
+    core = Core(signer, Policy())
+    core.handle(PolicyChanged(Policy(providing=True)), 1_000)
+    (record,) = signer.signed
+    assert core.status(1_000).record is record
+    assert core.signer.peer_id == STRANGER
+
+
+def test_secrets_of_a_key_differ_by_purpose_context_and_key() -> None:
+    other = KeySigner(bytes([9]) * 32, NETWORK)
+    told = [SIGNER.secret(b"a", b""), SIGNER.secret(b"b", b""), SIGNER.secret(b"a", b"b"),
+            other.secret(b"a", b"")]  # fmt: skip
+    assert len(set(told)) == 4
+    assert told[0] == SIGNER.secret(b"a", b"")
