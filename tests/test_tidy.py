@@ -37,7 +37,7 @@ FOREIGN: Final = {
     "node/hardware": {"pynvml"},
     "node/rpc": {"fastapi", "starlette", "hypercorn", "pydantic"},
     "node/cli": {"click", "h11", "rich"},
-    "node/simulator": {"joblib", "matplotlib", "numpy", "pyarrow", "scipy"},
+    "node/simulator": {"distributed", "ray", "joblib", "matplotlib", "numpy", "pyarrow", "scipy"},
 }
 """Each foreign library has one home; all others speak to it through that folder."""
 AT_HOME: Final = {"asyncio": "node/storage", "subprocess": "node/sandbox"}

@@ -18,7 +18,7 @@ from node.cli.output import say, show_fields, show_json, show_table
 from node.cli.simulation_progress import run_progress, sweep_progress
 
 if TYPE_CHECKING:  # The laboratory's packages take a second to import.
-    from node.simulator.results import Results
+    from node.simulator.results import RunResults
     from node.simulator.scenario import Scenario
 
 INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
@@ -342,7 +342,7 @@ def _folder(scenario: "Scenario", out: Path | None) -> Path:
     return out or Path(f"{scenario.settings.name.replace('/', '-')}.results")
 
 
-def _results(folder: Path) -> "Results":
+def _results(folder: Path) -> "RunResults":
     from node.simulator.results import load
 
     return load(folder)

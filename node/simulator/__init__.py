@@ -3,9 +3,9 @@
 Spec: specs/simulation.md.
 """
 
-from node.simulator.results import Results, concatenate, load
+from node.simulator.results import RunResults, concatenate, load
 from node.simulator.runs import run
 from node.simulator.scenario import Scenario
 from node.simulator.sweeps import sweep, tasks_of
 
-__all__ = ["Results", "Scenario", "concatenate", "load", "run", "sweep", "tasks_of"]
+__all__ = ["RunResults", "Scenario", "concatenate", "load", "run", "sweep", "tasks_of"]

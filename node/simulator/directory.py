@@ -18,7 +18,7 @@ from protocol.wire.messages import CapabilityRecord, Listing
 LISTINGS_KEPT_MAX: Final = 100_000
 
 
-class Records:
+class SharedRecords:
     """The records of all nodes that lend, by number. What has been listed is kept for a while."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Records:
 class SharedDirectory:
     """The view that one node has of the records: its own order, and nothing to store."""
 
-    def __init__(self, records: Records, draw: int) -> None:
+    def __init__(self, records: SharedRecords, draw: int) -> None:
         """Take the records and a random number: it decides the order."""
         self._records = records
         count = len(records.providers)

@@ -42,7 +42,7 @@ Make = Callable[[int], SimulatedNode | None]
 Witness = Callable[[SimulatedNode, JobId, JobEvent], None]
 
 
-class Network:
+class SimulatedNetwork:
     """The nodes that have a core, and what happens between them."""
 
     def __init__(self, identities: Identities, links: StreamPaths, make: Make) -> None:

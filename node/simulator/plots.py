@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from node.simulator.metrics import gini, jain, lorenz, provided, times
-from node.simulator.results import Results, whole
+from node.simulator.results import RunResults, whole
 from protocol.values.errors import InvalidRequest
 from protocol.values.quantities import ms_of
 
@@ -47,7 +47,7 @@ class Repetitions:
     """Where they stand on the axis."""
     series: str
     """Where they stand in all else that differs; empty if nothing does."""
-    runs: list[Results]
+    runs: list[RunResults]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Sample:
     groups: list[Repetitions]
 
     @property
-    def runs(self) -> list[Results]:
+    def runs(self) -> list[RunResults]:
         return [run for group in self.groups for run in group.runs]
 
     def label(self, group: Repetitions, what: str) -> str:
@@ -81,7 +81,7 @@ def figures() -> list[str]:
     return list(KINDS)
 
 
-def plot(results: Sequence[Results], name: str, path: Path) -> None:
+def plot(results: Sequence[RunResults], name: str, path: Path) -> None:
     """Draw a standard figure of runs into a PNG or SVG file.
 
     InvalidRequest if there are no runs, no such figure or no such format; StorageFull and
@@ -94,7 +94,7 @@ def plot(results: Sequence[Results], name: str, path: Path) -> None:
         drawn.savefig(partial, format=path.suffix[1:], metadata=FORMATS[path.suffix])
 
 
-def figure(results: Sequence[Results], name: str) -> Figure:
+def figure(results: Sequence[RunResults], name: str) -> Figure:
     """Return a standard figure of runs; errors as `plot`."""
     if name not in KINDS:
         raise InvalidRequest(f"there is no figure {name}: {', '.join(KINDS)}")
@@ -111,7 +111,7 @@ def figure(results: Sequence[Results], name: str) -> Figure:
     return drawn
 
 
-def sample_of(results: Sequence[Results]) -> Sample:
+def sample_of(results: Sequence[RunResults]) -> Sample:
     """Sort runs by the parameters in which they differ; the one with most values is the axis."""
     keys = {key: None for run in results for key in run.parameters}
     values = {key: list(dict.fromkeys(str(_said(run, key)) for run in results)) for key in keys}
@@ -129,7 +129,7 @@ def sample_of(results: Sequence[Results]) -> Sample:
     return Sample(axis, ordered)
 
 
-def _said(run: Results, key: str) -> Any:
+def _said(run: RunResults, key: str) -> Any:
     """Return what the scenario of a run says; a model's default if it says nothing."""
     return run.parameters.get(key, "default")
 
@@ -270,7 +270,7 @@ def _along(groups: Sequence[Repetitions], name: str, scale: float) -> tuple[Real
     return np.array([one for one, _ in found]), np.array([half for _, half in found])
 
 
-def _columns(run: Results, table: str, *names: str) -> list[list[Any]]:
+def _columns(run: RunResults, table: str, *names: str) -> list[list[Any]]:
     columns = run.columns(table)
     return [columns[name] for name in names]
 

@@ -32,7 +32,7 @@ RUN: Final = "run."
 """What the names of columns begin with that concern the whole run."""
 
 
-class Results:
+class RunResults:
     """One run on disk."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,12 +73,12 @@ class Results:
         return {name: values[0] for name, values in self.columns("summary").items()}
 
 
-def load(folder: Path) -> Results:
-    """Open a run; errors as `Results`."""
-    return Results(folder)
+def load(folder: Path) -> RunResults:
+    """Open a run; errors as `RunResults`."""
+    return RunResults(folder)
 
 
-def write(folder: Path, tables: Readable, run: RunDone) -> Results:
+def write(folder: Path, tables: Readable, run: RunDone) -> RunResults:
     """Write a run into a folder that does not exist, all of it or nothing, and open it.
 
     Conflict if the folder exists; StorageFull and Unavailable as `whole`.
@@ -91,7 +91,7 @@ def write(folder: Path, tables: Readable, run: RunDone) -> Results:
             with (partial / f"{name}{SUFFIX}").open("wb") as file:
                 pq.write_table(arrow(name, tables[name]), file, compression="zstd")
         (partial / manifests.FILE).write_bytes(manifests.encode(manifest_of(run)))
-    return Results(folder)
+    return RunResults(folder)
 
 
 def arrow(name: str, columns: Mapping[str, Sequence[Any]]) -> Any:
@@ -101,7 +101,7 @@ def arrow(name: str, columns: Mapping[str, Sequence[Any]]) -> Any:
     return pa.table({column.name: columns[column.name] for column in declared}, schema=schema)
 
 
-def concatenate(runs: Sequence[Results], name: str) -> Any:
+def concatenate(runs: Sequence[RunResults], name: str) -> Any:
     """Return the same table of many runs as one pyarrow.Table.
 
     The columns `run.name`, `run.seed` and one `run.` for each parameter say whose each row is; a

@@ -13,7 +13,7 @@ from typing import Final
 
 from node.simulator.manifest import RunDone
 from node.simulator.recorder import Recorder
-from node.simulator.results import Results, write
+from node.simulator.results import RunResults, write
 from node.simulator.scenario import Scenario
 from node.simulator.simulation import Simulation
 
@@ -29,7 +29,7 @@ def _silence(_done_ms: int, _all_ms: int) -> None:
 
 def run(
     scenario: Scenario, folder: Path, repetition: int = 0, progress: Progress = _silence
-) -> Results:
+) -> RunResults:
     """Run a scenario once, and write its tables and its manifest into a new folder.
 
     After an interruption (Ctrl-C) the results are those up to then, and the manifest says so.

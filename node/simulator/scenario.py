@@ -18,7 +18,7 @@ from node.config.convert import Unfit, nearest
 from node.simulator.simulation import FLOW, MESSAGE, World
 from node.simulator.values import read_value
 from node.simulator.world.models import ADVERSARIES, Parameter, aspects, find, names, parameters
-from node.simulator.world.quantities import About, Duration
+from node.simulator.world.quantities import Duration, Meaning
 from protocol.values.errors import InvalidRequest
 
 TIERS: Final = (FLOW, MESSAGE)
@@ -34,16 +34,16 @@ Values = Mapping[str, Any]
 class Settings:
     """What a scenario says outside its sections."""
 
-    name: Annotated[str, About("what it is called")] = "scenario"
-    seed: Annotated[int, About("decides all chance", 0)] = 1
-    tier: Annotated[str, About("the fidelity: flow or message")] = FLOW
-    horizon: Annotated[Duration, About("how much virtual time passes")] = Duration(600_000)
-    repetitions: Annotated[int, About("runs with other seeds", 1, RUNS_MAX)] = 1
-    nodes: Annotated[int, About("how many nodes there are", 2, 20_000_000)] = 1_000
-    requesters: Annotated[int, About("how many of them submit jobs, and lend nothing", 1)] = 10
-    degree: Annotated[int, About("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
-    crypto: Annotated[bool, About("sign and verify with real keys")] = False
-    events: Annotated[int, About("record every so many-th event; 0: none", 0)] = 0
+    name: Annotated[str, Meaning("what it is called")] = "scenario"
+    seed: Annotated[int, Meaning("decides all chance", 0)] = 1
+    tier: Annotated[str, Meaning("the fidelity: flow or message")] = FLOW
+    horizon: Annotated[Duration, Meaning("how much virtual time passes")] = Duration(600_000)
+    repetitions: Annotated[int, Meaning("runs with other seeds", 1, RUNS_MAX)] = 1
+    nodes: Annotated[int, Meaning("how many nodes there are", 2, 20_000_000)] = 1_000
+    requesters: Annotated[int, Meaning("how many of them submit jobs, and lend nothing", 1)] = 10
+    degree: Annotated[int, Meaning("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
+    crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
+    events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
 
 SETTINGS: Final = parameters(Settings)

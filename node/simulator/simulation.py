@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from node.simulator.directory import Records, SharedDirectory
+from node.simulator.directory import SharedDirectory, SharedRecords
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.gossip import FlowGossip, MessageGossip, TopicGossip
 from node.simulator.identities import Keys, Numbers
-from node.simulator.network import START_MS, Network
+from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
 from node.simulator.population import populate
 from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
-from node.simulator.world.churn import Change, Churn, Steady
-from node.simulator.world.demand import Arrival, Demand, Poisson
+from node.simulator.world.churn import Churn, PresenceChange, Steady
+from node.simulator.world.demand import Arrival, JobDemand, Poisson
 from node.simulator.world.latency import Latency, Regions
 from node.simulator.world.supply import Mix, Supply
 from protocol.core.core import Core
@@ -41,7 +41,7 @@ class World:
     """How many neighbours a node has in the mesh of a topic."""
     latency: Latency = field(default_factory=Regions)
     supply: Supply = field(default_factory=Mix)
-    demand: Demand = field(default_factory=Poisson)
+    demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
     crypto: bool = False
     adversaries: tuple[Adversaries, ...] = ()
@@ -58,10 +58,10 @@ class Simulation:
         self.seed = seed
         self.population = populate(identities, links, world.supply, sizes, seed)
         self.population.adversaries = self._adversaries()
-        self.network = Network(identities, Paths(links), self._make)
+        self.network = SimulatedNetwork(identities, Paths(links), self._make)
         self.engine = self.network.engine
         self._gone_ms: dict[int, int] = {}
-        self._records = Records(
+        self._records = SharedRecords(
             identities, self.population.providers,
             lambda number: self.population.record(number, START_MS), self._gone_ms,
         )  # fmt: skip
@@ -155,13 +155,15 @@ class Simulation:
 
     # --- churn ----------------------------------------------------------------------------
 
-    def _await_change(self, number: int, changes: Iterator[Change]) -> None:
+    def _await_change(self, number: int, changes: Iterator[PresenceChange]) -> None:
         change = next(changes, None)
         if change is not None:
             ticks = change.after_ms * TICKS_PER_MS
             self.engine.after(ticks, self._change, number, change, changes)
 
-    def _change(self, number: int, change: Change, changes: Iterator[Change]) -> None:
+    def _change(
+        self, number: int, change: PresenceChange, changes: Iterator[PresenceChange]
+    ) -> None:
         for changed in self.changed:
             changed(number, change.online)
         self.population.online[number] = change.online

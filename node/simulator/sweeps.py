@@ -14,7 +14,7 @@ from typing import Any, Final
 import joblib
 
 from node.simulator import manifest
-from node.simulator.results import Results, load
+from node.simulator.results import RunResults, load
 from node.simulator.runs import run
 from node.simulator.scenario import Scenario
 from protocol.values.errors import InvalidRequest
@@ -122,7 +122,7 @@ def _ray(jobs: int, address: str) -> _Cluster:
     return _Cluster("ray", ray.shutdown)
 
 
-def load_all(folder: Path) -> list[Results]:
+def load_all(folder: Path) -> list[RunResults]:
     """Return the results of all runs below a folder, in the order of their names."""
     found = sorted(each.parent for each in folder.rglob("manifest.json"))
     if not found:

@@ -14,7 +14,7 @@ from node.simulator.engine import TICKS_PER_MS
 from node.simulator.seeds import between, bits
 from node.simulator.world.adversaries import Adversaries, AnyCore, Deviation
 from node.simulator.world.latency import Links, Numbers, Ticks
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 from protocol.core.core import Core
 from protocol.machines.effects import Effect
 from protocol.machines.inputs import Input
@@ -26,9 +26,9 @@ from protocol.wire.messages import Call
 class Islands:
     """Nodes live on islands: messages are quick within one, and slow between two."""
 
-    islands: Annotated[int, About("how many there are", 1, 1000)] = 4
-    near_ms: Annotated[float, About("the time one way within an island", 0.1)] = 2.0
-    far_ms: Annotated[float, About("the time one way between two", 0.1)] = 120.0
+    islands: Annotated[int, Meaning("how many there are", 1, 1000)] = 4
+    near_ms: Annotated[float, Meaning("the time one way within an island", 0.1)] = 2.0
+    far_ms: Annotated[float, Meaning("the time one way between two", 0.1)] = 120.0
 
     def links(self, nodes: int, seed: int) -> Links:
         """Return the latencies of a world with so many nodes."""

@@ -7,7 +7,7 @@ Spec: specs/simulation.md#adversaries.
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 from protocol.core.core import Core, Saved
 from protocol.core.jobs import BlockKey
 from protocol.core.presence import Presence
@@ -139,7 +139,7 @@ class Adversaries:
 
     who: ClassVar[str] = LENDERS
     """Which of the nodes they are among."""
-    share_percent: Annotated[float, About("how many of the nodes that could be", 0, 100)] = 10.0
+    share_percent: Annotated[float, Meaning("how many of the nodes that could be", 0, 100)] = 10.0
 
     def corrupt(self, core: Core) -> AnyCore:
         """Return what a node of this kind has instead of an honest core."""
@@ -170,7 +170,7 @@ class SilentWinner(Adversaries):
 class Inflation(Adversaries):
     """Lenders that report more usage than there was (golem-des: usage inflation)."""
 
-    percent: Annotated[int, About("how much more", 0, 10_000)] = 50
+    percent: Annotated[int, Meaning("how much more", 0, 10_000)] = 50
 
     def corrupt(self, core: Core) -> AnyCore:
         return _Inflating(core, self.percent)
@@ -180,7 +180,7 @@ class Inflation(Adversaries):
 class Liar(Adversaries):
     """Lenders that offer at a low price what they do not have: jobs fail at their start."""
 
-    price_percent: Annotated[int, About("their prices, in percent of their kind's", 1)] = 50
+    price_percent: Annotated[int, Meaning("their prices, in percent of their kind's", 1)] = 50
 
     def corrupt(self, core: Core) -> AnyCore:
         return _Lying(core)
@@ -193,8 +193,8 @@ class Liar(Adversaries):
 class Undercut(Adversaries):
     """Lenders that ask less than the work costs, and report more usage (golem-des: undercut)."""
 
-    price_percent: Annotated[int, About("their prices, in percent of their kind's", 1)] = 40
-    percent: Annotated[int, About("how much more usage they report", 0, 10_000)] = 200
+    price_percent: Annotated[int, Meaning("their prices, in percent of their kind's", 1)] = 40
+    percent: Annotated[int, Meaning("how much more usage they report", 0, 10_000)] = 200
 
     def corrupt(self, core: Core) -> AnyCore:
         return _Inflating(core, self.percent)
@@ -226,7 +226,7 @@ class Crowd(Adversaries):
     """Users whose calls let everybody bid, as if there were no lottery."""
 
     who: ClassVar[str] = USERS
-    share_percent: Annotated[float, About("how many of the users", 0, 100)] = 100.0
+    share_percent: Annotated[float, Meaning("how many of the users", 0, 100)] = 100.0
 
     def corrupt(self, core: Core) -> AnyCore:
         return _Crowding(core)

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Protocol
 
 from node.simulator.containers import WORK
 from node.simulator.seeds import stream
-from node.simulator.world.quantities import About, Duration
+from node.simulator.world.quantities import Duration, Meaning
 from protocol.machines import inputs
 from protocol.values.ids import JobId, digest_of
 from protocol.wire.job import (
@@ -42,7 +42,7 @@ class Arrival:
     spec: JobSpec
 
 
-class Demand(Protocol):
+class JobDemand(Protocol):
     """A model of demand."""
 
     def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
@@ -54,15 +54,15 @@ class Demand(Protocol):
 class JobModel:
     """What the jobs of a model are like."""
 
-    work: Annotated[Duration, About("the mean usage; its distribution is exponential")] = Duration(
-        60_000
+    work: Annotated[Duration, Meaning("the mean usage; its distribution is exponential")] = (
+        Duration(60_000)
     )
-    cpus: Annotated[int, About("processors", 1, 4096)] = 1
-    gpus: Annotated[int, About("GPUs", 0, 64)] = 0
-    gpu_class: Annotated[str, About("their class; empty: any")] = ""
-    image_mib: Annotated[int, About("the size of the image", 0)] = 100
-    nodes: Annotated[int, About("members, if it is a gang", 1, 64)] = 1
-    queue: Annotated[Duration, About("how long a job waits for a slot at most")] = Duration(
+    cpus: Annotated[int, Meaning("processors", 1, 4096)] = 1
+    gpus: Annotated[int, Meaning("GPUs", 0, 64)] = 0
+    gpu_class: Annotated[str, Meaning("their class; empty: any")] = ""
+    image_mib: Annotated[int, Meaning("the size of the image", 0)] = 100
+    nodes: Annotated[int, Meaning("members, if it is a gang", 1, 64)] = 1
+    queue: Annotated[Duration, Meaning("how long a job waits for a slot at most")] = Duration(
         3_600_000
     )
 
@@ -71,7 +71,7 @@ class JobModel:
 class Poisson(JobModel):
     """Jobs come independently of each other, at one rate."""
 
-    per_minute: Annotated[float, About("how many jobs come a minute, in all", 0)] = 60.0
+    per_minute: Annotated[float, Meaning("how many jobs come a minute, in all", 0)] = 60.0
 
     def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
         chance = stream(seed, "demand")
@@ -88,7 +88,7 @@ class Diurnal(Poisson):
     """The rate follows the day: a sine with the mean `per_minute`."""
 
     swing: Annotated[
-        float, About("how far the rate is from its mean at most, as a share", 0, 1)
+        float, Meaning("how far the rate is from its mean at most, as a share", 0, 1)
     ] = 0.8
 
     def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
@@ -104,8 +104,8 @@ class Diurnal(Poisson):
 class Burst(JobModel):
     """All jobs come at once."""
 
-    jobs: Annotated[int, About("how many", 1)] = 100
-    at: Annotated[Duration, About("when")] = Duration(0)
+    jobs: Annotated[int, Meaning("how many", 1)] = 100
+    at: Annotated[Duration, Meaning("when")] = Duration(0)
 
     def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
         chance = stream(seed, "demand")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.seeds import bits, choose, pair_hash
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
 Numbers = NDArray[np.int64]
@@ -67,7 +67,7 @@ class Regions:
     """Nodes live in eleven regions of the earth; distance decides, with the spread of the real."""
 
     spread: Annotated[
-        float, About("the residual, as the standard deviation of the logarithm", most=2)
+        float, Meaning("the residual, as the standard deviation of the logarithm", most=2)
     ] = SPREAD
 
     def links(self, nodes: int, seed: int) -> Links:
@@ -81,8 +81,8 @@ class Regions:
 class Uniform:
     """Each pair has a latency of its own, all equally likely."""
 
-    least_ms: Annotated[float, About("the shortest time one way", 0.1, 10_000)] = 10.0
-    most_ms: Annotated[float, About("the longest time one way", 0.1, 10_000)] = 100.0
+    least_ms: Annotated[float, Meaning("the shortest time one way", 0.1, 10_000)] = 10.0
+    most_ms: Annotated[float, Meaning("the longest time one way", 0.1, 10_000)] = 100.0
 
     def links(self, nodes: int, seed: int) -> Links:
         if self.least_ms > self.most_ms:
@@ -101,8 +101,8 @@ class Matrix:
     If those of two regions differ by direction, their mean counts.
     """
 
-    file: Annotated[Path, About("the file: region names, then milliseconds")]
-    spread: Annotated[float, About("the residual, as for regions", most=2)] = 0.0
+    file: Annotated[Path, Meaning("the file: region names, then milliseconds")]
+    spread: Annotated[float, Meaning("the residual, as for regions", most=2)] = 0.0
 
     def links(self, nodes: int, seed: int) -> Links:
         names, round_trips = self._read()

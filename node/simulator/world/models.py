@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from node.config.convert import nearest
 from node.simulator.world import adversaries, churn, demand, latency, supply
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
 GROUP: Final = "mutirao.simulate"
@@ -41,7 +41,7 @@ class Parameter:
 
     name: str
     kind: Any
-    about: About
+    about: Meaning
 
 
 def aspects() -> tuple[str, ...]:
@@ -64,10 +64,15 @@ def find(aspect: str, name: str) -> type:
         raise InvalidRequest(
             f"no {aspect} model is called {name!r}{nearest(name, names(aspect))}; there are {known}"
         )
+    failure: Exception | None = None
     try:
         found = others[name].load()
-    except Exception as error:  # Whatever a foreign module raises at its import.
-        raise InvalidRequest(f"the {aspect} model {name!r} cannot be imported: {error}") from error
+    except Exception as error:  # noqa: BLE001 - whatever a foreign module raises at its import.
+        failure = error
+    if failure is not None:
+        raise InvalidRequest(
+            f"the {aspect} model {name!r} cannot be imported: {failure}"
+        ) from failure
     if not isinstance(found, type):
         raise InvalidRequest(f"the {aspect} model {name!r} is not a class")
     return found

@@ -13,7 +13,7 @@ Percent = NewType("Percent", float)
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class Meaning:
     """What a parameter of a model means, and its bounds."""
 
     text: str

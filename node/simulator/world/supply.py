@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.simulator.seeds import between, bits, choose
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 from protocol.values.units import GIB, rate_of_hourly
 
 
@@ -74,8 +74,10 @@ class Supply(Protocol):
 class Mix:
     """Seven kinds of machines, from a home computer without a GPU to eight H100."""
 
-    least_percent: Annotated[int, About("the lowest list price, in percent of the kind's", 1)] = 60
-    most_percent: Annotated[int, About("the highest list price, in the same way", 1)] = 160
+    least_percent: Annotated[int, Meaning("the lowest list price, in percent of the kind's", 1)] = (
+        60
+    )
+    most_percent: Annotated[int, Meaning("the highest list price, in the same way", 1)] = 160
 
     @property
     def kinds(self) -> tuple[MachineKind, ...]:
@@ -93,12 +95,12 @@ class Mix:
 class Equal:
     """All nodes are alike but for their prices."""
 
-    cpus: Annotated[int, About("processors", 1, 4096)] = 4
-    memory_gib: Annotated[int, About("memory", 1, 2**20)] = 8
-    cpu_hour: Annotated[str, About("the middle list price, in credits per hour and processor")] = (
-        "0.010"
-    )
-    spread_percent: Annotated[int, About("how far prices are from it at most", 0, 99)] = 50
+    cpus: Annotated[int, Meaning("processors", 1, 4096)] = 4
+    memory_gib: Annotated[int, Meaning("memory", 1, 2**20)] = 8
+    cpu_hour: Annotated[
+        str, Meaning("the middle list price, in credits per hour and processor")
+    ] = "0.010"
+    spread_percent: Annotated[int, Meaning("how far prices are from it at most", 0, 99)] = 50
 
     @property
     def kinds(self) -> tuple[MachineKind, ...]:

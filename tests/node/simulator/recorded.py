@@ -9,7 +9,7 @@ from typing import Any
 
 from node.simulator.manifest import RunDone
 from node.simulator.recorder import Recorder
-from node.simulator.results import Results, write
+from node.simulator.results import RunResults, write
 from node.simulator.simulation import Simulation, World
 from node.simulator.world.churn import Weibull
 from node.simulator.world.demand import Burst, Poisson
@@ -39,7 +39,7 @@ def run_of(world: World) -> Any:
     return simulation, recorder.tables()
 
 
-def write_run(folder: Path, seed: int = 1, **parameters: Any) -> Results:
+def write_run(folder: Path, seed: int = 1, **parameters: Any) -> RunResults:
     """Write one run as if its seed and its place in a sweep were others; it served seed / 10."""
     simulation, tables = run_of(CALM)
     done = RunDone(

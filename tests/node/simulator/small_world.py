@@ -9,7 +9,7 @@ from typing import Any
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.node import SimulatedNode
 from node.simulator.simulation import FLOW, Simulation, World
-from node.simulator.world.churn import Change
+from node.simulator.world.churn import PresenceChange
 from node.simulator.world.demand import JobModel, Poisson, spec_of
 from node.simulator.world.latency import Uniform
 from node.simulator.world.quantities import Duration
@@ -60,7 +60,7 @@ class SmallWorld:
 
     def change(self, number: int, *, online: bool) -> None:
         """Let a node go or come back."""
-        self.simulation._change(number, Change(0, online), iter(()))
+        self.simulation._change(number, PresenceChange(0, online), iter(()))
 
     def jobs(self) -> list[JobId]:
         """Return the jobs that all requesters have saved."""

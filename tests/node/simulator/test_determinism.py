@@ -79,7 +79,7 @@ def test_a_run_depends_on_its_scenario_and_seed_alone(path: Path) -> None:
 
 
 def test_files_that_decide_nothing_are_excused() -> None:
-    names = ["engine.py", "plots.py", "validation/flood.py", "world/demand.py", "progress.py"]
+    names = ["engine.py", "plots.py", "sweeps.py", "world/demand.py", "runs.py"]
     paths = [ROOT / SIMULATOR / name for name in names] + [ROOT / "node/plots.py"]
     assert deciding(paths) == [paths[0], paths[3]]
 

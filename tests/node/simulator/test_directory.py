@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.simulator import directory
-from node.simulator.directory import Records, SharedDirectory
+from node.simulator.directory import SharedDirectory, SharedRecords
 from node.simulator.identities import Numbers
 from protocol.core.directory import Directory, DirectoryView
 from protocol.values.limits import RECORD_REFRESH_MS, RECORD_TTL_MS
@@ -20,11 +20,11 @@ NOW_MS = 1_800_000_000_000
 NAMES = Numbers(0)
 
 
-def shared(providers: range, gone_ms: dict[int, int] | None = None) -> Records:
+def shared(providers: range, gone_ms: dict[int, int] | None = None) -> SharedRecords:
     def record_of(number: int) -> CapabilityRecord:
         return CapabilityRecord(number, NOW_MS, RECORD_TTL_MS, (), True)
 
-    return Records(NAMES, providers, record_of, {} if gone_ms is None else gone_ms)
+    return SharedRecords(NAMES, providers, record_of, {} if gone_ms is None else gone_ms)
 
 
 def numbers(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from node.simulator.plots import figure, figures, interval, plot, sample_of
-from node.simulator.results import Results
+from node.simulator.results import RunResults
 from protocol.values.errors import InvalidRequest, StorageFull
 from tests.node.simulator.recorded import CALM, run_of, write_run
 from tests.node.simulator.test_results import full
@@ -144,7 +144,7 @@ def test_the_share_of_jobs_counts_those_that_got_nowhere(repeated, monkeypatch):
     jobs = dict(run_of(CALM)[1]["jobs"])
     jobs["awarded_ms"] = [None] * 15 + [100] * 15
     jobs["running_ms"] = [None] * 30
-    monkeypatch.setattr(Results, "columns", lambda _run, _name: jobs)
+    monkeypatch.setattr(RunResults, "columns", lambda _run, _name: jobs)
     awarded, running = axes_of(repeated[:1], "award-cdf").lines
     assert awarded.get_ydata()[-1] == 0.5
     assert running.get_ydata().max() == 0

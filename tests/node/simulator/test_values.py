@@ -11,10 +11,10 @@ import pytest
 from node.config.convert import Unfit
 from node.simulator.values import read_value
 from node.simulator.world.models import Parameter
-from node.simulator.world.quantities import About, Duration
+from node.simulator.world.quantities import Duration, Meaning
 
 
-def read(value: object, kind: Any, about: About = About("")) -> Any:  # noqa: B008
+def read(value: object, kind: Any, about: Meaning = Meaning("")) -> Any:  # noqa: B008
     return read_value(value, Parameter("it", kind, about), Path("/folder"))
 
 
@@ -45,4 +45,4 @@ def test_a_value_is_read(value: object, kind: Any, expected: object) -> None:
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_would(value: object, kind: Any, words: str) -> None:
     with pytest.raises(Unfit, match=words):
-        read(value, kind, About("", 0, 10))
+        read(value, kind, Meaning("", 0, 10))

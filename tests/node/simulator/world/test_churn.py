@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.simulator.world.churn import Change, Churn, Steady, Trace, Weibull
+from node.simulator.world.churn import Churn, PresenceChange, Steady, Trace, Weibull
 from node.simulator.world.quantities import Duration
 from protocol.values.errors import InvalidRequest
 
 NODES = 4_000
 
 
-def first_changes(model: Churn, number: int, seed: int, count: int = 20) -> list[Change]:
+def first_changes(model: Churn, number: int, seed: int, count: int = 20) -> list[PresenceChange]:
     return list(islice(model.changes(number, seed), count))
 
 
@@ -84,14 +84,18 @@ def written(folder: Path, text: str) -> Trace:
 
 def test_a_trace_is_told_node_by_node(tmp_path: Path) -> None:
     model = written(tmp_path, "5,100,0\n6,150,0\n5,400,1\n5,400,0\n6,150,1\n")
-    assert first_changes(model, 5, 1) == [Change(100, False), Change(300, True), Change(0, False)]
-    assert first_changes(model, 6, 1) == [Change(150, False), Change(0, True)]
+    assert first_changes(model, 5, 1) == [
+        PresenceChange(100, False),
+        PresenceChange(300, True),
+        PresenceChange(0, False),
+    ]
+    assert first_changes(model, 6, 1) == [PresenceChange(150, False), PresenceChange(0, True)]
     assert first_changes(model, 7, 1) == []
 
 
 def test_a_node_that_is_there_does_not_come_again(tmp_path: Path) -> None:
     model = written(tmp_path, "5,100,1\n5,200,0\n5,250,0\n5,300,1\n")
-    assert first_changes(model, 5, 1) == [Change(200, False), Change(100, True)]
+    assert first_changes(model, 5, 1) == [PresenceChange(200, False), PresenceChange(100, True)]
 
 
 def test_the_file_is_read_once_for_all_nodes(
@@ -108,10 +112,10 @@ def test_the_file_is_read_once_for_all_nodes(
 
 def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
     model = written(tmp_path, "5,100,0\n")
-    assert first_changes(model, 5, 1) == [Change(100, False)]
+    assert first_changes(model, 5, 1) == [PresenceChange(100, False)]
     model.file.write_text("5,300,0\n")
     os.utime(model.file, ns=(1, 1))
-    assert first_changes(model, 5, 1) == [Change(300, False)]
+    assert first_changes(model, 5, 1) == [PresenceChange(300, False)]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from node.simulator.world.demand import (
     TIMEOUT_FACTOR,
     Arrival,
     Burst,
-    Demand,
     Diurnal,
+    JobDemand,
     JobModel,
     Poisson,
     spec_of,
@@ -26,12 +26,14 @@ from protocol.wire.job import faults_of_workload
 HOUR_MS = 3_600_000
 
 
-def arrivals(model: Demand, horizon_ms: int, seed: int = 1, requesters: int = 5) -> list[Arrival]:
+def arrivals(
+    model: JobDemand, horizon_ms: int, seed: int = 1, requesters: int = 5
+) -> list[Arrival]:
     return list(model.arrivals(horizon_ms, requesters, seed))
 
 
 @pytest.mark.parametrize("model", [Poisson(), Diurnal(), Burst()], ids=repr)
-def test_jobs_come_in_order_within_the_horizon_and_repeat(model: Demand) -> None:
+def test_jobs_come_in_order_within_the_horizon_and_repeat(model: JobDemand) -> None:
     found = arrivals(model, HOUR_MS)
     times = [each.at_ms for each in found]
     assert times == sorted(times)

@@ -9,7 +9,7 @@ from typing import get_type_hints
 import pytest
 
 from node.simulator.world import churn, demand, latency, supply
-from node.simulator.world.quantities import About
+from node.simulator.world.quantities import Meaning
 
 MODELS = [
     churn.Steady, churn.Weibull, churn.Trace, demand.Poisson, demand.Diurnal, demand.Burst,
@@ -22,7 +22,7 @@ def test_a_parameter_says_what_it_means_and_its_default_is_allowed(model: type) 
     hints = get_type_hints(model, include_extras=True)
     for field in dataclasses.fields(model):
         (about,) = hints[field.name].__metadata__
-        assert isinstance(about, About)
+        assert isinstance(about, Meaning)
         assert about.text
         if isinstance(field.default, int | float):
             assert about.least <= field.default
