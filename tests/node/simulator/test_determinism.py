@@ -16,7 +16,9 @@ import pytest
 from tests.test_tidy import FOREIGN, ROOT, SOURCES, named
 
 SIMULATOR: Final = "node/simulator"
-RESULTS_ONLY: Final = frozenset({"validation", "plots", "results", "sweep", "progress"})
+RESULTS_ONLY: Final = frozenset({
+    "manifest", "plots", "progress", "results", "runs", "sweep", "sweeps", "validation",
+})  # fmt: skip
 """Files and folders that see a run from outside."""
 BANNED_MODULES: Final = frozenset({
     "asyncio", "datetime", "os", "random", "secrets", "socket", "threading", "time", "trio", "uuid",
