@@ -103,8 +103,9 @@ out_option = click.option(
 
 @simulate.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@json_option(OBJECT)
 @in_laboratory
-def new(*, file: Path) -> None:
+def new(*, file: Path, as_json: bool) -> None:
     """Write an example of a scenario, with comments.
 
     Example: mutirao simulate new churn.toml
@@ -118,7 +119,10 @@ def new(*, file: Path) -> None:
             opened.write(text)
     except OSError as error:
         raise CliError("invalid-request", f"cannot write {file}: {error.strerror}") from None
-    say(f"{file} is written; run it with: mutirao simulate run {file}")
+    if as_json:
+        show_json({"file": str(file)})
+    else:
+        say(f"{file} is written; run it with: mutirao simulate run {file}")
 
 
 @simulate.command("list")
@@ -298,9 +302,15 @@ def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: b
     help="The kind of files; both by default.",
 )
 @out_option
+@json_option(LINES)
 @in_laboratory
 def plot(
-    *, folder: Path, figures: tuple[str, ...], formats: tuple[str, ...], out: Path | None
+    *,
+    folder: Path,
+    figures: tuple[str, ...],
+    formats: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Draw the standard figures of all runs below a folder.
 
@@ -316,7 +326,10 @@ def plot(
         for kind in formats:
             path = target / f"{name}.{kind}"
             plots.plot(results, name, path)
-            click.echo(path)
+            if as_json:
+                show_json({"figure": name, "file": str(path)})
+            else:
+                click.echo(path)
 
 
 def _scenario(file: Path, changes: tuple[str, ...]) -> "Scenario":

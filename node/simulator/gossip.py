@@ -194,13 +194,14 @@ class MessageGossip(TopicGossip):
         self.traffic.transmissions += len(places)
 
     def _receive(self, message: "_Spreading", place: int, sender: int) -> None:
-        if message.seen[place]:
-            self.traffic.duplicates += 1
+        seen, traffic = message.seen, self.traffic
+        if seen[place]:
+            traffic.duplicates += 1
             return
         number = message.numbers[place]
         if not self._population.online[number]:
             return
-        message.seen[place] = 1
+        seen[place] = 1
         now, at = self._engine.now, self._engine.at
         if message.wanted[place]:
             signed, author, serial = message.told
@@ -208,10 +209,15 @@ class MessageGossip(TopicGossip):
         if number in self.silent:
             return
         neighbours, delays = message.rows[place]
+        receive, loses = self._receive, self._loses if self.loss_ppm else None
         for neighbour, delay in zip(neighbours, delays, strict=True):
-            if neighbour != sender and not self._loses():
-                at(now + delay, self._receive, message, neighbour, place)
-        self.traffic.transmissions += len(neighbours) - (sender in neighbours)
+            if neighbour == sender or (loses and loses()):
+                continue
+            if seen[neighbour]:  # When it arrives, it will still be a duplicate.
+                traffic.duplicates += 1
+            else:
+                at(now + delay, receive, message, neighbour, place)
+        traffic.transmissions += len(neighbours) - (sender in neighbours)
         if self.loss_ppm or self.silent:
             at(now + 1 + (place - now - 1) % HEARTBEAT_TICKS, self._tell, message, place)
 

@@ -7,7 +7,7 @@ at once. Spec: specs/simulation.md#latency.
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Final, Protocol
@@ -74,7 +74,7 @@ class Regions:
         weights = [share for _, _, share in REGIONS.values()]
         region = choose(bits(seed, "latency/regions", nodes), weights)
         base = np.array([[_half_ticks(one, other) for other in REGIONS] for one in REGIONS])
-        return _Matrix(tuple(REGIONS), region, base, _quantiles(self.spread), _key(seed))
+        return _Matrix(tuple(REGIONS), region, base, _quantiles(self.spread), seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Uniform:
         factors = np.linspace(self.least_ms, self.most_ms, STEPS) / middle * STEPS
         base = np.array([[round(middle * TICKS_PER_MS)]])
         region = np.zeros(nodes, np.int64)
-        return _Matrix(("",), region, base, np.rint(factors).astype(np.int64), _key(seed))
+        return _Matrix(("",), region, base, np.rint(factors).astype(np.int64), seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Matrix:
         names, round_trips = self._read()
         region = choose(bits(seed, "latency/regions", nodes), [1] * len(names))
         base = np.rint((round_trips + round_trips.T) * TICKS_PER_MS / 4).astype(np.int64)
-        return _Matrix(names, region, base, _quantiles(self.spread), _key(seed))
+        return _Matrix(names, region, base, _quantiles(self.spread), seed)
 
     def _read(self) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Return the names and the round trips; raise InvalidRequest if the file is unusable."""
@@ -140,18 +140,18 @@ class _Matrix:
     base: NDArray[np.int64]
     factors: NDArray[np.int64]
     """In units of 1/STEPS, all equally likely."""
-    key: int
-    """Of the draw of the factors."""
+    seed: int
+    key: int = field(init=False)
+    """Of the draw of the factors; seeds that follow each other have nothing in common."""
+
+    def __post_init__(self) -> None:
+        self.key = int(bits(self.seed, "latency/pairs", 1)[0])
 
     def ticks(self, one: Numbers, other: Numbers) -> Ticks:
         drawn = pair_hash(one, other, self.key) % np.uint64(len(self.factors))
         base = self.base[self.region[one], self.region[other]]
         ticks: Ticks = (base * self.factors[drawn.astype(np.intp)] // STEPS).astype(np.int32)
         return np.maximum(ticks, 1)
-
-
-def _key(seed: int) -> int:
-    return int(bits(seed, "latency/pairs", 1)[0])
 
 
 def _half_ticks(one: str, other: str) -> int:

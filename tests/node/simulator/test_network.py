@@ -4,6 +4,8 @@ Spec: specs/simulation.md#nodes. tests/simulated_network.py performs the same ef
 and is the oracle for what becomes of a job.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -200,6 +202,24 @@ def test_whoever_goes_in_whatever_phase_the_job_ends_and_is_paid_once(
     assert len(world.settled) == 1
     assert [node for node in world.network.nodes.values() if node.disk.outbox] == []
     world.check()
+
+
+def test_a_core_that_is_replaced_is_freed_without_the_garbage_collector() -> None:
+    world = SmallWorld(equal_world())
+    provider = world.provider_of(begun(world, "Running"))
+    gc.collect()
+    gc.disable()
+    try:
+        for node in (world.network.nodes[0], provider):
+            core = node.core
+            parts = [core.requester.scheduler, core.provider, core.candidates, core.requester]
+            before = [weakref.ref(part) for part in (core, *parts)]
+            del core, parts
+            world.change(node.number, online=False)
+            world.change(node.number, online=True)
+            assert [each() for each in before] == [None] * len(before)
+    finally:
+        gc.enable()
 
 
 def test_what_a_node_can_prove_it_remembers() -> None:
