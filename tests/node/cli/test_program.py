@@ -53,7 +53,7 @@ def test_the_spec_lists_every_command():
     listed = re.findall(
         r"`([a-z-]+(?: [a-z-]+)?)", "".join(re.findall(r"^\| (.*?) \|", section, re.MULTILINE))
     )
-    names = {" ".join(path) for path, _ in commands()} - {"image"}
+    names = {" ".join(path) for path, _ in commands()} - {"image", "simulate"}
     assert names <= {*listed}
 
 
