@@ -18,7 +18,7 @@ from node.simulator.population import populate
 from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.churn import Churn, PresenceChange, Steady
-from node.simulator.world.demand import Arrival, JobDemand, Poisson
+from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
 from node.simulator.world.latency import Latency, Regions
 from node.simulator.world.supply import Mix, Supply
 from protocol.core.core import Core
@@ -89,11 +89,11 @@ class Simulation:
                 self._await_change(number, self.world.churn.changes(number, self.seed))
 
     def submit(self, requester: int, spec: JobSpec) -> JobId:
-        """Let the user of a requester submit a job now."""
-        job_id = JobId(self._ids.randbytes(16))
-        node = self.network.nodes[requester]
-        self.network.submit(node, inputs.JobSubmitted(job_id, spec))
-        return job_id
+        """Let the user of a requester submit a job now, or a gang; return the id of the first."""
+        submission = submission_of(spec, self._ids)
+        self.network.submit(self.network.nodes[requester], submission)
+        jobs = submission.jobs if isinstance(submission, inputs.ArraySubmitted) else (submission,)
+        return jobs[0].job_id
 
     def advance(self, until_ms: int) -> None:
         """Let everything happen up to a time, in milliseconds since the start."""

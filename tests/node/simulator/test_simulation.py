@@ -192,7 +192,7 @@ def test_jobs_that_nobody_can_serve_fail_with_a_reason() -> None:
 def test_the_members_of_a_gang_run_together() -> None:
     world = SmallWorld(equal_world(nodes=9))
     spec = spec_of(JobModel(nodes=3, cpus=3, work=Duration(20_000)), MEAN)
-    world.network.submit(world.network.nodes[0], submission_of(spec, stream(1, "gang")))
+    world.simulation.submit(0, spec)
     assert world.run_until(lambda: len(done_of(world)) == 3)
     assert len({world.provider_of(job_id).number for job_id in world.jobs()}) == 3
     world.check()
