@@ -8,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from node.simulator.containers import work_of
+from node.simulator.seeds import stream
 from node.simulator.world.demand import (
     DAY_MS,
+    JOB_ID_BYTES,
     SHORTEST_MS,
     TIMEOUT_FACTOR,
     Arrival,
@@ -19,8 +21,10 @@ from node.simulator.world.demand import (
     JobModel,
     Poisson,
     spec_of,
+    submission_of,
 )
 from node.simulator.world.quantities import Duration
+from protocol.machines import inputs
 from protocol.wire.job import faults_of_workload
 
 HOUR_MS = 3_600_000
@@ -95,3 +99,14 @@ def test_any_job_is_one_that_the_protocol_takes(drawn: float, work: int) -> None
     assert (spec.workload.resources.cpus, spec.workload.resources.gpus) == (3, 2)
     assert (spec.workload.image_bytes, spec.terms.nodes) == (7 * 1024**2, 2)
     assert spec.terms.queue_ms == model.queue
+
+
+def test_a_gang_is_submitted_with_all_its_members_and_anything_else_alone() -> None:
+    alone = submission_of(spec_of(JobModel(), 0.5), stream(1, "ids"))
+    assert isinstance(alone, inputs.JobSubmitted)
+    assert len(alone.job_id) == JOB_ID_BYTES
+    gang = submission_of(spec_of(JobModel(nodes=3), 0.5), stream(1, "ids"))
+    assert isinstance(gang, inputs.ArraySubmitted)
+    assert [member.spec.index for member in gang.jobs] == [0, 1, 2]
+    assert len({member.job_id for member in gang.jobs}) == 3
+    assert {len(member.job_id) for member in gang.jobs} == {JOB_ID_BYTES}
