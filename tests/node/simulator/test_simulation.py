@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from node.simulator.seeds import stream
 from node.simulator.simulation import FLOW, MESSAGE, Simulation, World
 from node.simulator.world.churn import Steady, Trace, Weibull
-from node.simulator.world.demand import Burst, JobModel, Poisson, spec_of, submission_of
+from node.simulator.world.demand import Burst, JobModel, Poisson, spec_of
 from node.simulator.world.quantities import Duration
 from protocol.machines.events import Done, Failed
 from protocol.values.ids import JobId, PeerId
