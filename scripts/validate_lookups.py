@@ -23,6 +23,7 @@ from node.simulator.kademlia import (
 )
 from node.simulator.paths import Paths
 from node.simulator.seeds import stream
+from node.simulator.world.bandwidth import EqualLines
 from node.simulator.world.latency import Regions
 from scripts.validate_studies import Effort, Study, Target, near
 
@@ -50,7 +51,7 @@ def _tables(nodes: int, k: int, seed: int) -> RoutingTables:
 
 def lookups(nodes: int, rules: LookupRules, count: int, seed: int) -> list[LookupResult]:
     """Let random nodes look up random ids, one after the other, in a world of regions."""
-    paths = Paths(Regions().links(nodes, seed))
+    paths = Paths(Regions().links(nodes, seed), EqualLines().rates(nodes, seed))
     delay = paths.delay if rules.parallel > 1 else _same_delay
     network = Kademlia(Engine(), _tables(nodes, rules.k, seed), delay, rules)
     chance = stream(seed, f"validation/lookups/{nodes}")

@@ -4,22 +4,24 @@ Spec: specs/simulation.md#latency.
 """
 
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
 from node.simulator.engine import TICKS_PER_MS
+from node.simulator.world.bandwidth import Rates
 from node.simulator.world.latency import Links
 
-BYTES_PER_TICK = 1_250
-"""100 Mbit/s."""
-PAIRS_KEPT_MAX = 1 << 16
+PAIRS_KEPT_MAX: Final = 1 << 16
 
 
 class Paths:
     """The paths of one world."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Links, rates: tuple[Rates, Rates]) -> None:
+        """Take the latencies, and how fast each node sends and receives."""
         self._links = links
+        self._sends, self._receives = rates
         self.delay = lru_cache(PAIRS_KEPT_MAX)(self._delay)
 
     def _delay(self, sender: int, receiver: int) -> int:
@@ -28,7 +30,8 @@ class Paths:
 
     def transfer(self, sender: int, receiver: int, size: int) -> int:
         """Return the ticks that so many bytes take: a round trip, and their time on the line."""
-        return 2 * self.delay(sender, receiver) + size // BYTES_PER_TICK
+        rate = min(int(self._sends[sender]), int(self._receives[receiver]))
+        return 2 * self.delay(sender, receiver) + size // rate
 
     def round_trip_us(self, one: int, other: int) -> int:
         """Return the round trip between two nodes, in microseconds."""

@@ -17,6 +17,7 @@ from node.simulator.paths import Paths
 from node.simulator.population import populate
 from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
+from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
 from node.simulator.world.latency import Latency, Regions
@@ -40,6 +41,7 @@ class World:
     degree: int = 8
     """How many neighbours a node has in the mesh of a topic."""
     latency: Latency = field(default_factory=Regions)
+    bandwidth: Bandwidth = field(default_factory=EqualLines)
     supply: Supply = field(default_factory=Mix)
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
@@ -53,12 +55,13 @@ class Simulation:
     def __init__(self, world: World, tier: str, seed: int) -> None:
         identities = Keys(seed) if world.crypto else Numbers(seed)
         links = world.latency.links(world.nodes, seed)
+        rates = world.bandwidth.rates(world.nodes, seed)
         sizes = world.nodes, world.requesters
         self.world = world
         self.seed = seed
         self.population = populate(identities, links, world.supply, sizes, seed)
         self.population.adversaries = self._adversaries()
-        self.network = SimulatedNetwork(identities, Paths(links), self._make)
+        self.network = SimulatedNetwork(identities, Paths(links, rates), self._make)
         self.engine = self.network.engine
         self._gone_ms: dict[int, int] = {}
         self._records = SharedRecords(

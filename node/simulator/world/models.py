@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from node.config.convert import nearest
-from node.simulator.world import adversaries, churn, demand, latency, supply
+from node.simulator.world import adversaries, bandwidth, churn, demand, latency, supply
 from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
@@ -25,6 +25,7 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
             "uniform": latency.Uniform,
             "matrix": latency.Matrix,
         },
+        "bandwidth": {"equal": bandwidth.EqualLines, "homes": bandwidth.Homes},
         "supply": {"mix": supply.Mix, "equal": supply.Equal},
         "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
