@@ -18,7 +18,7 @@ from node.simulator.node import SimulatedNode
 from node.simulator.population import Population
 from protocol.rules.capacity import slots_in
 from protocol.rules.matching import Demand, fits
-from protocol.rules.pricing import FLOOR_PERCENTS, PERCENT, list_rate
+from protocol.rules.pricing import PERCENT, list_rate
 from protocol.wire.job import Resources
 
 FLOORS_AT_ONCE: Final = 256
@@ -34,6 +34,8 @@ class _Eligible:
     """Ascending by list price, then by number."""
     listed: NDArray[np.int64]
     """Their list prices for the demand."""
+    lowest_percent: int
+    """No floor is lower than this, in percent of the list price."""
     ranked: list[tuple[int, int]] = field(default_factory=list)
     """The floors of the first of them, with their numbers, ascending."""
 
@@ -42,7 +44,7 @@ class _Eligible:
         known = len(self.ranked)
         if known == len(self.numbers):
             return None
-        return _floor(int(self.listed[known]), FLOOR_PERCENTS.start)
+        return _floor(int(self.listed[known]), self.lowest_percent)
 
 
 class Optimum:
@@ -107,7 +109,7 @@ class Optimum:
         of_node = np.array(listed, np.int64)[inverse]
         numbers, of_node = providers[of_node >= 0], of_node[of_node >= 0]
         order = np.argsort(of_node, kind="stable")
-        return _Eligible(numbers[order], of_node[order])
+        return _Eligible(numbers[order], of_node[order], self._population.pricing.lowest_percent)
 
     def _listed(self, demand: Demand, number: int) -> int:
         """Return the list price of a node for a job; -1 if it does not fit."""

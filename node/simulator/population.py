@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from node.simulator.identities import Identities
 from node.simulator.world.adversaries import Adversaries
 from node.simulator.world.latency import Links
+from node.simulator.world.pricing import DrawnFloors, Pricing
 from node.simulator.world.supply import MachineKind, Supply
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.rules.capacity import Capacity, Device
-from protocol.rules.pricing import PERCENT, floor_percent_of
+from protocol.rules.pricing import PERCENT
 from protocol.rules.topics import topics_of
 from protocol.values.units import GIB
 from protocol.wire.messages import CapabilityRecord, Prices
@@ -37,6 +38,7 @@ class Population:
     kind: NDArray[np.int64]
     price_percent: NDArray[np.int64]
     online: NDArray[np.bool_]
+    pricing: Pricing = field(default_factory=DrawnFloors)
     adversaries: Mapping[int, Adversaries] = field(default_factory=dict)
     """The nodes that break the rules, and how."""
     _policies: dict[tuple[int, int, int], Policy] = field(default_factory=dict)
@@ -61,7 +63,8 @@ class Population:
         if number < self.requesters:
             return Policy(region=self.links.regions[self.links.region[number]])
         secret = self.identities.signer(number).secret(b"floor", b"")
-        return replace(self._policy(self._alike(number)), floor_percent=floor_percent_of(secret))
+        floor = self.pricing.floor_percent(secret)
+        return replace(self._policy(self._alike(number)), floor_percent=floor)
 
     def record(self, number: int, now_ms: int) -> CapabilityRecord:
         """Return the record of a node that lends, as of a time. Nodes that are alike share one."""

@@ -21,6 +21,7 @@ from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
 from node.simulator.world.latency import Latency, Regions
+from node.simulator.world.pricing import DrawnFloors, Pricing
 from node.simulator.world.supply import Mix, Supply
 from protocol.core.core import Core
 from protocol.machines import inputs
@@ -43,6 +44,7 @@ class World:
     latency: Latency = field(default_factory=Regions)
     bandwidth: Bandwidth = field(default_factory=EqualLines)
     supply: Supply = field(default_factory=Mix)
+    pricing: Pricing = field(default_factory=DrawnFloors)
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
     crypto: bool = False
@@ -60,6 +62,7 @@ class Simulation:
         self.world = world
         self.seed = seed
         self.population = populate(identities, links, world.supply, sizes, seed)
+        self.population.pricing = world.pricing
         self.population.adversaries = self._adversaries()
         self.network = SimulatedNetwork(identities, Paths(links, rates), self._make)
         self.engine = self.network.engine

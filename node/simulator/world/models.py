@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from node.config.convert import nearest
-from node.simulator.world import adversaries, bandwidth, churn, demand, latency, supply
+from node.simulator.world import adversaries, bandwidth, churn, demand, latency, pricing, supply
 from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
@@ -27,6 +27,11 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         },
         "bandwidth": {"equal": bandwidth.EqualLines, "homes": bandwidth.Homes},
         "supply": {"mix": supply.Mix, "equal": supply.Equal},
+        "pricing": {
+            "drawn": pricing.DrawnFloors,
+            "fixed": pricing.FixedFloors,
+            "spread": pricing.SpreadFloors,
+        },
         "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
         ADVERSARIES: adversaries.OURS,
