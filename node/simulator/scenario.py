@@ -42,6 +42,8 @@ class Settings:
     nodes: Annotated[int, Meaning("how many nodes there are", 2, 20_000_000)] = 1_000
     requesters: Annotated[int, Meaning("how many of them submit jobs, and lend nothing", 1)] = 10
     degree: Annotated[int, Meaning("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
+    loss_percent: Annotated[float, Meaning("lost gossip; tier message", 0, 100)] = 0.0
+    silent_percent: Annotated[float, Meaning("nodes that forward none; tier message", 0, 100)] = 0.0
     crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
     events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
@@ -162,7 +164,10 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
     files = _files(made, chosen)
     deviating = tuple(made.pop(place) for place in chosen if "." in place)
     size = settings.nodes, settings.requesters, settings.degree
-    world = World(*size, crypto=settings.crypto, adversaries=deviating, **made)
+    world = World(
+        *size, crypto=settings.crypto, loss_percent=settings.loss_percent,
+        silent_percent=settings.silent_percent, adversaries=deviating, **made,
+    )  # fmt: skip
     for key, swept in axes.items():
         for value in swept:
             _made({**values, key: value}, folder)
@@ -243,6 +248,9 @@ def _check(settings: Settings) -> None:
         raise _Wrong("tier", f"{settings.tier!r} should be {' or '.join(TIERS)}{near}")
     if settings.requesters >= settings.nodes:
         raise _Wrong("requesters", "there must be more nodes than requesters")
+    for name in ("loss_percent", "silent_percent"):
+        if getattr(settings, name) and settings.tier != MESSAGE:
+            raise _Wrong(name, f"the tier {settings.tier} computes gossip at once: use {MESSAGE}")
     if settings.degree % 2:
         raise _Wrong("degree", "it must be even: a mesh is a union of rings")
 

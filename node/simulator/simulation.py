@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from node.simulator.directory import SharedDirectory, SharedRecords
 from node.simulator.engine import TICKS_PER_MS
-from node.simulator.gossip import FlowGossip, MessageGossip, TopicGossip
+from node.simulator.gossip import MILLION, FlowGossip, MessageGossip, TopicGossip
 from node.simulator.identities import Keys, Numbers
 from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
@@ -48,6 +48,10 @@ class World:
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
     crypto: bool = False
+    loss_percent: float = 0.0
+    """How much of the gossip is lost; only in the tier `message`."""
+    silent_percent: float = 0.0
+    """How many of the nodes that lend forward nothing; only in the tier `message`."""
     adversaries: tuple[Adversaries, ...] = ()
 
 
@@ -74,6 +78,9 @@ class Simulation:
         deliver = self._deliver
         self.gossip = GOSSIP[tier](self.engine, self.population, deliver, world.degree, seed)
         self.gossip.watch(self.network.nodes.keys())
+        if isinstance(self.gossip, MessageGossip):
+            self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
+            self.gossip.silent = self._silent()
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
@@ -131,6 +138,12 @@ class Simulation:
             chance = stream(self.seed, f"adversaries/{place}")
             found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
         return found
+
+    def _silent(self) -> frozenset[int]:
+        """Choose who forwards no gossip."""
+        providers = self.population.providers
+        count = round(len(providers) * self.world.silent_percent / 100)
+        return frozenset(stream(self.seed, "gossip/silent").sample(providers, count))
 
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""

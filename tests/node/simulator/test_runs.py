@@ -44,6 +44,18 @@ def test_both_tiers_do_the_same_if_nothing_is_lost(tmp_path: Path) -> None:
     assert flow.manifest["digest"] == message.manifest["digest"]
 
 
+def test_lost_gossip_and_silent_nodes_cost_copies_and_recovery_brings_the_rest(
+    tmp_path: Path,
+) -> None:
+    values = {**TINY, "nodes": 400, "tier": "message"}
+    whole = run(Scenario.of(values), tmp_path / "whole").summary()
+    hurt = {"loss_percent": 20, "silent_percent": 20}
+    found = run(Scenario.of(values | hurt), tmp_path / "hurt").summary()
+    assert found["duplicates_per_node"] < whole["duplicates_per_node"]
+    assert found["jobs"] == whole["jobs"]
+    assert found["award_ms_p50"] is not None
+
+
 def test_after_an_interruption_the_results_are_those_up_to_then(tmp_path: Path) -> None:
     def interrupt(done_ms: int, all_ms: int) -> None:
         if done_ms >= all_ms // 2:
