@@ -87,7 +87,7 @@ class Topology:
 def spreads(topology: Topology, kind: type[TopicGossip], authors: int, seed: int) -> list[Spread]:
     """Let each of some authors publish a call that all may answer; return how each call spread."""
     nodes = topology.members + authors
-    world = World(nodes, authors, topology.degree, topology.latency, Equal())
+    world = World(nodes, authors, topology.degree, latency=topology.latency, supply=Equal())
     simulation = Simulation(world, FLOW, seed)
     population, engine = simulation.population, simulation.engine
     drawn = bits(seed, "validation/offline", nodes) % np.uint64(100)

@@ -4,7 +4,7 @@ Spec: specs/simulation.md#runs.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from node.simulator.directory import SharedDirectory, SharedRecords
@@ -41,6 +41,7 @@ class World:
     requesters: int = 10
     degree: int = 8
     """How many neighbours a node has in the mesh of a topic."""
+    _: KW_ONLY
     latency: Latency = field(default_factory=Regions)
     bandwidth: Bandwidth = field(default_factory=EqualLines)
     supply: Supply = field(default_factory=Mix)

@@ -140,9 +140,3 @@ def is_running(process: subprocess.Popen) -> bool:
     """Return whether a run is under way: it has used more processor time than imports need."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) > 3 * os.sysconf("SC_CLK_TCK")
-
-
-def test_the_daemon_imports_nothing_of_the_laboratory():
-    code = "import sys, node.daemon.compose, node.cli.program; print('numpy' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False\n"
