@@ -21,6 +21,8 @@ from protocol.values.limits import BIDDERS_WANTED
 from protocol.wire.job import QUICK
 from protocol.wire.messages import LOTTERY_ALL
 
+pytestmark = pytest.mark.slow
+
 HORIZON_MS = 30_000
 DEMAND = Poisson(work=Duration(5_000), per_minute=40.0)
 

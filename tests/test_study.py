@@ -7,6 +7,8 @@ import pytest
 from node.simulator import Scenario, sweep, tasks_of
 from scripts import study
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"horizon": "20s", "repetitions": 1, "requesters": 2, "demand.per_minute": 60,
          "sweep.nodes": [20, 60], "sweep.churn.session": ["1h"]}  # fmt: skip
 

@@ -22,6 +22,8 @@ from scripts.validate_gossip import LatencyClasses, Spread, Topology, difference
 from scripts.validate_lookups import hops_per_doubling
 from scripts.validate_studies import FULL, Check, Effort, Study, Target, near
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 FEW = Effort(1, 2, 60, (100, 1_000, 4_000), 1_000, 20, 1)
 SLACK = 3

@@ -17,6 +17,8 @@ from node.cli import exit_codes
 from node.cli.program import run
 from tests.node.cli.conftest import Ended, start_cli
 
+pytestmark = pytest.mark.slow
+
 TINY = ("--set", "nodes=40", "--set", "requesters=2", "--set", "horizon=10s")
 
 
