@@ -162,17 +162,13 @@ def run(
 
     Example: mutirao simulate run churn.toml --set nodes=5000
     """
-    from node.simulator.runs import run as run_once
-    from node.simulator.sweeps import Task, clear
+    from node.simulator.sweeps import tasks_at
 
     scenario = next(_scenario(file, changes).points())
-    task = Task(
-        scenario, repetition, _folder(scenario, out) / scenario.digest[:12] / str(repetition)
-    )
+    (task,) = tasks_at(scenario, [repetition], _folder(scenario, out))
     if not task.is_done():
-        clear(task.folder)
         with run_progress(as_json=as_json) as progress:
-            run_once(scenario, task.folder, repetition, progress)
+            task.run(progress)
     results = _results(task.folder)
     if as_json:
         show_json({"folder": str(task.folder), **results.summary()})
@@ -234,17 +230,17 @@ def replay(*, folder: Path, as_json: bool) -> None:
 
     Example: mutirao simulate replay churn.results/0a1b2c3d4e5f/0
     """
-    import tempfile
-
-    from node.simulator.runs import run as run_once
+    from node.simulator.manifest import manifest_of
+    from node.simulator.runs import simulate as run_once
     from node.simulator.scenario import Scenario
 
     manifest = _results(folder).manifest
     if not manifest["complete"]:
         raise CliError("conflict", f"{folder} is of a run that was interrupted: run it again")
     scenario = Scenario.of(json.loads(manifest["scenario"]))
-    with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
-        again = run_once(scenario, Path(place) / "run", manifest["repetition"], progress).manifest
+    with run_progress(as_json=as_json) as progress:
+        _, done = run_once(scenario, manifest["repetition"], progress)
+    again = manifest_of(done)
     same = again["digest"] == manifest["digest"]
     if as_json:
         show_json({"same": same, "digest": manifest["digest"], "again": again["digest"]})
@@ -270,17 +266,15 @@ def compare(*, file: Path, changes: tuple[str, ...], repetition: int, as_json: b
 
     Example: mutirao simulate compare churn.toml
     """
-    import tempfile
-
-    from node.simulator.runs import run as run_once
+    from node.simulator.runs import simulate as run_once
     from node.simulator.scenario import TIERS
 
     found = {}
     for tier in TIERS:
         scenario = next(_scenario(file, (*changes, f"tier={tier}")).points())
-        with tempfile.TemporaryDirectory() as place, run_progress(as_json=as_json) as progress:
-            results = run_once(scenario, Path(place) / "run", repetition, progress)
-            found[tier] = results.summary()
+        with run_progress(as_json=as_json) as progress:
+            tables, _ = run_once(scenario, repetition, progress)
+        found[tier] = {name: values[0] for name, values in tables["summary"].items()}
     if as_json:
         show_json(found)
         return

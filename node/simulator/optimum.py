@@ -100,7 +100,7 @@ class Optimum:
         regions, prices = len(population.links.regions), int(population.price_percent.max()) + 1
         group = population.kind[providers] * regions + population.links.region[providers]
         group = group * prices + population.price_percent[providers]
-        deviating = sorted(getattr(population, "adversaries", {}))
+        deviating = sorted(population.adversaries)
         for place, number in enumerate(deviating, int(group.max()) + 1):
             if number >= population.requesters:  # It may offer something else than its like.
                 group[number - population.requesters] = place

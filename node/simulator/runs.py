@@ -16,6 +16,7 @@ from node.simulator.recorder import Recorder
 from node.simulator.results import RunResults, write
 from node.simulator.scenario import Scenario
 from node.simulator.simulation import Simulation
+from node.simulator.tables import Tables
 
 STEPS: Final = 200
 """How often a run tells its progress."""
@@ -23,17 +24,26 @@ Progress = Callable[[int, int], None]
 """Is told how many milliseconds of virtual time have passed, and of how many."""
 
 
-def _silence(_done_ms: int, _all_ms: int) -> None:
+def silence(_done_ms: int, _all_ms: int) -> None:
     """Show nothing."""
 
 
 def run(
-    scenario: Scenario, folder: Path, repetition: int = 0, progress: Progress = _silence
+    scenario: Scenario, folder: Path, repetition: int = 0, progress: Progress = silence
 ) -> RunResults:
     """Run a scenario once, and write its tables and its manifest into a new folder.
 
+    Conflict if the folder exists; StorageFull if the disk is full. Otherwise as `simulate`.
+    """
+    return write(folder, *simulate(scenario, repetition, progress))
+
+
+def simulate(
+    scenario: Scenario, repetition: int = 0, progress: Progress = silence
+) -> tuple[Tables, RunDone]:
+    """Run a scenario once; return its tables, and what its manifest says.
+
     After an interruption (Ctrl-C) the results are those up to then, and the manifest says so.
-    Conflict if the folder exists; StorageFull if the disk is full.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     seed, horizon_ms = scenario.seed_of(repetition), scenario.settings.horizon
@@ -47,7 +57,7 @@ def run(
         simulation.engine.events, simulation.network.digest.hex(), started,
         datetime.now(UTC).isoformat(timespec="seconds"), dict(scenario.point), is_complete,
     )  # fmt: skip
-    return write(folder, tables, done)
+    return tables, done
 
 
 def _advance(simulation: Simulation, horizon_ms: int, progress: Progress) -> bool:

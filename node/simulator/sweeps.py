@@ -6,7 +6,7 @@ Spec: specs/simulation.md#sweeps.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ import joblib
 
 from node.simulator import manifest
 from node.simulator.results import RunResults, load
-from node.simulator.runs import run
+from node.simulator.runs import Progress, run, silence
 from node.simulator.scenario import Scenario
 from protocol.values.errors import InvalidRequest
 
@@ -37,14 +37,23 @@ class Task:
         """Return whether its results are there, and complete."""
         return self.folder.exists() and bool(manifest.read(self.folder)["complete"])
 
+    def run(self, progress: Progress = silence) -> None:
+        """Run it, in place of an earlier run that was interrupted."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        run(self.scenario, self.folder, self.repetition, progress)
+
 
 def tasks_of(scenario: Scenario, folder: Path) -> list[Task]:
     """Return all runs of a scenario; each has a folder of its own within the given one."""
-    return [
-        Task(point, repetition, folder / point.digest[:12] / str(repetition))
-        for point in scenario.points()
-        for repetition in range(scenario.settings.repetitions)
-    ]
+    repetitions = range(scenario.settings.repetitions)
+    return [task for point in scenario.points() for task in tasks_at(point, repetitions, folder)]
+
+
+def tasks_at(point: Scenario, repetitions: Iterable[int], folder: Path) -> list[Task]:
+    """Return some repetitions of one point of a sweep."""
+    own = folder / point.digest[:12]
+    return [Task(point, repetition, own / str(repetition)) for repetition in repetitions]
 
 
 def sweep(
@@ -67,15 +76,8 @@ def sweep(
 
 
 def _run(place: int, task: Task) -> int:
-    clear(task.folder)
-    run(task.scenario, task.folder, task.repetition)
+    task.run()
     return place
-
-
-def clear(folder: Path) -> None:
-    """Remove the results of an interrupted run, before it is run again."""
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 class _Cluster:

@@ -8,8 +8,6 @@ from typing import NewType
 
 Duration = NewType("Duration", int)
 """In milliseconds; written as 90s, 10m or 1h."""
-Percent = NewType("Percent", float)
-"""From 0 to 100."""
 
 
 @dataclass(frozen=True, slots=True)

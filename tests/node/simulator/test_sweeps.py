@@ -3,13 +3,14 @@
 Spec: specs/simulation.md#sweeps.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from node.simulator import Scenario
-from node.simulator.sweeps import clear, load_all, sweep, tasks_of
+from node.simulator.sweeps import load_all, sweep, tasks_of
 from protocol.values.errors import InvalidRequest
 
 SWEPT = Scenario.of({
@@ -37,7 +38,7 @@ def test_results_do_not_depend_on_the_processes_and_only_what_lacks_is_run(tmp_p
     assert digests[0] == digests[1]
     assert len(set(digests[0])) == 4
     assert all(task.is_done() for task in beside)
-    clear(beside[2].folder)
+    shutil.rmtree(beside[2].folder)
     assert [task.is_done() for task in beside] == [True, True, False, True]
 
 
