@@ -5,7 +5,6 @@ Spec: specs/configuration.md#sources.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
@@ -15,6 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from node.config.convert import Unfit, choice, convert, nearest
 from node.config.sections import About, Config, ConfigError
+from node.config.toml_lines import line_of
 from node.paths import PREFIX, data_home, find_files
 
 NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -119,13 +119,8 @@ def _flat(tables: Mapping[str, object], before: str = "") -> Iterator[tuple[str,
 
 def _place(path: Path, text: str, key: str) -> str:
     """Return file and line of a key; only the file if it is written in an unusual way."""
-    section = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            section = header[1].strip() + "."
-        elif (name := re.match(r"\s*([\w.-]+)\s*=", line)) and section + name[1] == key:
-            return f"{path}, line {number}"
-    return str(path)
+    line = line_of(text, key)
+    return f"{path}, line {line}" if line else str(path)
 
 
 def _build(given: Mapping[str, _Given]) -> Config:

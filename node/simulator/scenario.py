@@ -7,7 +7,6 @@ Spec: specs/simulation.md#scenario.
 import hashlib
 import itertools
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from node.config.convert import Unfit, nearest
+from node.config.toml_lines import line_of
 from node.simulator.simulation import FLOW, MESSAGE, World
 from node.simulator.values import read_value
 from node.simulator.world.models import ADVERSARIES, Parameter, aspects, find, names, parameters
@@ -266,12 +266,6 @@ def _flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _line_of(text: str, key: str) -> str:
-    """Return `, line N` of a key; empty if it is not written there, or in an unusual way."""
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            section = header[1].strip() + "."
-        name = re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*=", line)
-        if name and section + name[1] in {key, f"{SWEEP}.{key}"}:
-            return f", line {number}"
-    return ""
+    """Return `, line N` of a key or its axis; empty if it is not found."""
+    line = line_of(text, key, quoted=True) or line_of(text, f"{SWEEP}.{key}", quoted=True)
+    return f", line {line}" if line else ""
