@@ -7,6 +7,7 @@ Spec: specs/simulation.md#sweeps.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,8 @@ from node.simulator.runs import Progress, run, silence
 from node.simulator.scenario import Scenario
 from protocol.values.errors import InvalidRequest
 
-BACKENDS: Final = ("processes", "dask", "ray")
+JOBLIB_NAMES: Final = {"processes": "loky", "dask": "dask", "ray": "ray"}
+BACKENDS: Final = tuple(JOBLIB_NAMES)
 RAY_TASKS: Final = 4
 """How many tasks for each processor Ray gets at a time."""
 INSTALL: Final = {"dask": "distributed", "ray": "ray"}
@@ -80,48 +82,45 @@ def _run(place: int, task: Task) -> int:
     return place
 
 
-class _Cluster:
-    """A back-end of joblib, and what must be closed after its use."""
-
-    def __init__(self, name: str, close: Callable[[], object]) -> None:
-        self._name = name
-        self._close = close
-
-    def __enter__(self) -> str:
-        return self._name
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-
-def _cluster(backend: str, jobs: int, address: str) -> _Cluster:
+@contextmanager
+def _cluster(backend: str, jobs: int, address: str) -> Iterator[str]:
+    """Start a back-end, or connect to one; yield what joblib calls it, and close it in the end."""
     try:
-        match backend:
-            case "dask":
-                return _dask(jobs, address)
-            case "ray":
-                return _ray(jobs, address)
+        close = _STARTS[backend](jobs, address)
     except ImportError:
         raise InvalidRequest(
             f"the back-end {backend} is not installed: pip install {INSTALL[backend]}"
         ) from None
-    return _Cluster("loky", lambda: None)
+    try:
+        yield JOBLIB_NAMES[backend]
+    finally:
+        close()
 
 
-def _dask(jobs: int, address: str) -> _Cluster:
+def _processes(_jobs: int, _address: str) -> Callable[[], object]:
+    return lambda: None  # joblib starts them.
+
+
+def _dask(jobs: int, address: str) -> Callable[[], object]:
     from distributed import Client  # noqa: PLC0415 - Only who uses it has it.
 
     client: Any = Client(address) if address else Client(n_workers=jobs, threads_per_worker=1)
-    return _Cluster("dask", client.close)
+    close: Callable[[], object] = client.close
+    return close
 
 
-def _ray(jobs: int, address: str) -> _Cluster:
+def _ray(jobs: int, address: str) -> Callable[[], object]:
     import ray  # noqa: PLC0415 - Only who uses it has it.
     from ray.util.joblib import register_ray  # noqa: PLC0415
 
     ray.init(address=address or None, num_cpus=None if address else jobs, log_to_driver=False)
     register_ray()
-    return _Cluster("ray", ray.shutdown)
+    close: Callable[[], object] = ray.shutdown
+    return close
+
+
+_STARTS: Final = {"processes": _processes, "dask": _dask, "ray": _ray}
+"""Each starts a back-end, and returns what closes it."""
 
 
 def load_all(folder: Path) -> list[RunResults]:
