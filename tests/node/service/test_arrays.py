@@ -9,7 +9,7 @@ import trio
 from node.rpc.views import PhaseCounts
 from protocol.values.errors import Conflict, NotFound
 from protocol.wire.job import Terms
-from tests.node.fixtures import spec_of
+from tests.node.fixtures import spec_of, until
 from tests.node.local_node import LocalPair
 
 
@@ -125,8 +125,7 @@ async def test_a_held_job_that_is_to_run_again_is_queued_also_after_a_restart(
     await pair.jobs.retry(array)
     held = await pair.jobs.get(f"{array}[1]")
     assert (held.phase, held.ended_ms, held.queue.until_ms) == ("queued", None, None)
-    await pair.phase(f"{array}[0]", "queued")
-    assert pair.jobs.counts() == PhaseCounts(queued=2)
+    await until(lambda: pair.jobs.counts() == PhaseCounts(queued=2))
     await pair.ada.crash()
     await pair.network.start(pair.ada)
     assert pair.jobs._phases[bytes.fromhex(held.id)] == "queued"
