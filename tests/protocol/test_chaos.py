@@ -28,7 +28,7 @@ from protocol.wire.messages import (
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
 from tests.simulated_node import Node
 
-SEEDS = 300
+SEEDS = 100
 FORGETTABLE = BidCommit | BidReveal | CommitSet | CapabilityRecord
 """What a crash may lose: nobody is bound by it yet. All else that is repeated is in the outbox."""
 FOUND = (1_003_339, 1_001_747, 1_000_964)
