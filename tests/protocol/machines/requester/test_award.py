@@ -179,6 +179,12 @@ def test_the_undisturbed_way() -> None:
     assert machine.state.placement == placement
 
 
+def test_a_provider_that_declines_is_passed_over() -> None:
+    machine = after(0)
+    machine.declines(honest=True, award=True)
+    assert machine.state == award.Missed(machine.state.placement, DECLINED)
+
+
 def accepted() -> AwardMachine:
     """Return the award of a member of a gang that its provider holds."""
     machine = AwardMachine()
@@ -240,6 +246,13 @@ def test_a_provider_whose_hold_ends_while_it_measures_is_not_at_fault() -> None:
     machine = measuring()
     machine.gives_back(honest=True)
     assert machine.state == award.Missed(machine.state.placement, is_final=True)
+
+
+def test_a_job_that_is_cancelled_meanwhile_releases_who_measures() -> None:
+    machine = measuring()
+    machine.take(JobCancelled(JOB.job_id))
+    assert machine.state == award.Missed(machine.state.placement)
+    assert len(machine.sent_of(LeaseRelease)) == 1
 
 
 def test_a_gang_on_one_node_has_nothing_to_measure() -> None:

@@ -11,11 +11,13 @@ from hypothesis import settings
 
 from protocol.machines.effects import ProbePeer, Progress, Report
 from protocol.machines.events import Cancelling
+from protocol.machines.inputs import MembersReady
 from protocol.machines.requester import lease
 from protocol.machines.requester.lease import Broken, Closed, Deploying, Executing, Releasing
 from protocol.rules.metering import amount_of, payable, usage_seen_max
 from protocol.values.limits import HEARTBEAT_MS, OVERRUN_MS, PREPARE_MS
 from protocol.values.reasons import Failure, Release
+from protocol.wire.job import Member
 from protocol.wire.messages import (
     PREPARING,
     RUNNING,
@@ -55,6 +57,17 @@ def test_the_undisturbed_way() -> None:
     assert [type(message) for _, message in machine.sent] == [
         Deploy, Start, Voucher, Voucher, Receipt,
     ]  # fmt: skip
+
+
+def test_a_member_of_a_gang_starts_when_all_are_ready() -> None:
+    machine = after(0)
+    workload = replace(TERMS.workload, members=(Member(PROVIDER.peer_id),) * 2)
+    machine.state = replace(machine.state, lease=replace(TERMS, workload=workload))
+    machine.ready()
+    assert machine.state.ready
+    assert not machine.sent_of(Start)
+    machine.take(MembersReady(LEASE))
+    assert len(machine.sent_of(Start)) == 1
 
 
 def test_no_more_is_paid_than_the_job_may_use() -> None:
