@@ -53,6 +53,10 @@ class World:
     """How much of the gossip is lost; only in the tier `message`."""
     silent_percent: float = 0.0
     """How many of the nodes that lend forward nothing; only in the tier `message`."""
+    invalid_percent: float = 0.0
+    """How many of them forward invalid copies; only in the tier `message`."""
+    scoring: bool = True
+    """Whether a neighbour in a mesh that is of no use loses its place, in the tier `message`."""
     adversaries: tuple[Adversaries, ...] = ()
 
 
@@ -81,7 +85,11 @@ class Simulation:
         self.gossip.watch(self.network.nodes.keys())
         if isinstance(self.gossip, MessageGossip):
             self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
-            self.gossip.silent = self._silent()
+            self.gossip.scoring = world.scoring
+            self.gossip.silent = self._deviating("silent", world.silent_percent, frozenset())
+            self.gossip.forging = self._deviating(
+                "invalid", world.invalid_percent, self.gossip.silent
+            )
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
@@ -140,11 +148,12 @@ class Simulation:
             found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
         return found
 
-    def _silent(self) -> frozenset[int]:
-        """Choose who forwards no gossip."""
+    def _deviating(self, how: str, percent: float, others: frozenset[int]) -> frozenset[int]:
+        """Choose who forwards gossip in no honest way, among those that do not deviate already."""
         providers = self.population.providers
-        count = round(len(providers) * self.world.silent_percent / 100)
-        return frozenset(stream(self.seed, "gossip/silent").sample(providers, count))
+        honest = [number for number in providers if number not in others]
+        count = min(round(len(providers) * percent / 100), len(honest))
+        return frozenset(stream(self.seed, f"gossip/{how}").sample(honest, count))
 
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""
