@@ -202,6 +202,22 @@ def _fairness(axes: Axes, sample: Sample) -> None:
     axes.set(xlabel="share of providers, poorest first", ylabel="share of earnings", ylim=(0, 1.02))
 
 
+def _hops(axes: Axes, sample: Sample) -> None:
+    """Draw how many lookups ended at each depth if the runs are alike; otherwise the means."""
+    if sample.axis:
+        _measured("hops", {"lookup_hops": "mean of the nodes that were found"})(axes, sample)
+        return
+    found = [run.columns("lookups")["hops"] for run in sample.runs]
+    depths = range(1, max((hops or 1 for each in found for hops in each), default=1) + 1)
+    shares = {
+        str(depth or "not found"): interval(np.array([
+            [each.count(depth or None) / max(1, len(each))] for each in found
+        ])) for depth in (*depths, 0)
+    }  # fmt: skip
+    _bars(axes, shares)
+    axes.set(xlabel="hops", ylabel="share of lookups")
+
+
 def _price(axes: Axes, sample: Sample) -> None:
     """Each award, if the runs are alike; otherwise the ratios along the axis."""
     if sample.axis:
@@ -304,6 +320,10 @@ KINDS: Final = {
     "messages": _Kind("Messages per job", _measured("messages", {
         "messages_per_job": "over streams", "transmissions_per_job": "gossip",
     })),
+    "dht-hops": _Kind("DHT hops", _hops),
+    "dht-time": _Kind("Time of a DHT lookup", _measured("s", {
+        "lookup_ms_p50": "median", "lookup_ms_p95": "p95",
+    }, 1e-3)),
     "resilience": _Kind("What becomes of jobs", _measured("share of jobs", {
         "served": "done", "unserved": "failed", "unfinished": "open at the end",
     })),

@@ -11,6 +11,7 @@ from node.simulator.directory import SharedDirectory, SharedRecords
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.gossip import MILLION, FlowGossip, MessageGossip, TopicGossip
 from node.simulator.identities import Keys, Numbers
+from node.simulator.lookups import AddressLookups
 from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
@@ -20,6 +21,7 @@ from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
+from node.simulator.world.directory import AddressModel, SharedAddresses
 from node.simulator.world.latency import Latency, Regions
 from node.simulator.world.pricing import DrawnFloors, Pricing
 from node.simulator.world.supply import Mix, Supply
@@ -48,6 +50,7 @@ class World:
     pricing: Pricing = field(default_factory=DrawnFloors)
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
+    directory: AddressModel = field(default_factory=SharedAddresses)
     crypto: bool = False
     loss_percent: float = 0.0
     """How much of the gossip is lost; only in the tier `message`."""
@@ -94,6 +97,7 @@ class Simulation:
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
         """Are told of each node that goes or comes back, before it does."""
+        self._serve_dht()
 
     def run(self, horizon_ms: int) -> None:
         """Let the demand come and everything happen, up to the horizon."""
@@ -120,6 +124,14 @@ class Simulation:
     def advance(self, until_ms: int) -> None:
         """Let everything happen up to a time, in milliseconds since the start."""
         self.engine.run(until_ms * TICKS_PER_MS)
+
+    def _serve_dht(self) -> None:
+        """Let nodes look each other up, if the world is such."""
+        rules, network = self.world.directory.rules(), self.network
+        if rules is not None:
+            online, delay = self.population.online, network.links.delay
+            network.lookups = AddressLookups(self.engine, delay, online, rules, self.seed)
+            self.changed.append(network.lookups.change)
 
     # --- nodes ----------------------------------------------------------------------------
 
