@@ -7,6 +7,7 @@ Spec: specs/simulation-results.md#plots.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +77,16 @@ class _Kind:
     draw: Draw
 
 
+class StandardFigure(Figure):
+    """A figure that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        shown = BytesIO()
+        with mpl.rc_context(STYLE):
+            self.savefig(shown, format="png", metadata=FORMATS[".png"])
+        return shown.getvalue()
+
+
 def figures() -> list[str]:
     """Return the names of the standard figures."""
     return list(KINDS)
@@ -94,7 +105,7 @@ def plot(results: Sequence[RunResults], name: str, path: Path) -> None:
         drawn.savefig(partial, format=path.suffix[1:], metadata=FORMATS[path.suffix])
 
 
-def figure(results: Sequence[RunResults], name: str) -> Figure:
+def figure(results: Sequence[RunResults], name: str) -> StandardFigure:
     """Return a standard figure of runs; errors as `plot`."""
     if name not in KINDS:
         raise InvalidRequest(f"there is no figure {name}: {', '.join(KINDS)}")
@@ -102,7 +113,7 @@ def figure(results: Sequence[RunResults], name: str) -> Figure:
         raise InvalidRequest("there is no run to draw")
     kind, sample = KINDS[name], sample_of(results)
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(6.4, 4.0), layout="constrained")
+        drawn = StandardFigure(figsize=(6.4, 4.0), layout="constrained")
         axes = drawn.add_subplot()
         kind.draw(axes, sample)
         axes.set_title(f"{kind.title} ({_counted(sample)})", fontsize="medium")
