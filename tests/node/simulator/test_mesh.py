@@ -117,6 +117,19 @@ def test_too_few_neighbours_become_enough_and_enough_stay() -> None:
     check(mesh)
 
 
+def test_a_member_with_twice_the_degree_takes_no_more() -> None:
+    mesh = mesh_of()
+    for other in range(40):
+        for neighbour in tuple(neighbours(mesh, other)):
+            mesh.prune(other, neighbour)
+    for other in range(1, 40):  # Only member 0 and this one are there.
+        online = np.zeros(50, np.bool_)
+        online[[10, 10 + other]] = True
+        mesh.mend(other, online, 0)
+    assert len(neighbours(mesh)) == 2 * DEGREE
+    check(mesh)
+
+
 def quick(spread: Spread, calls: int) -> list[int]:
     """Let calls follow each other; return how many honest nodes had each within 200 ms."""
     gossip = spread.gossip
