@@ -6,6 +6,7 @@ Spec: specs/validation.md#study.
 """
 
 import argparse
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -16,22 +17,24 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from node.simulator import Scenario, sweep, tasks_of
+from node.simulator import RunResults, Scenario, sweep, tasks_of
+from node.simulator.metrics import percentile, ratio
 from node.simulator.sweeps import Task, load_all
 from scripts.devnet import show_json
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FIGURE: Final = ROOT / "specs/figures/scale.svg"
 CROWD: Final = "adversaries.crowd.share_percent"
-CROWD_SIZES: Final = [100, 1_000, 10_000]
+CROWD_SIZES: Final = [100, 300, 1_000, 3_000, 10_000]
 """Each of its calls gives work to every node: more is too slow."""
 PANELS: Final = {
-    "award_ms_p50": "time to award, median (ms)",
-    "messages_per_job": "messages over streams, per job",
+    "call_to_award_ms": "time to award of jobs with a call, median (ms)",
     "price_over_optimum": "price over the lowest cost of any free node",
-    "retries_per_job": "attempts that failed, per job",
+    "unserved_of_ended": "unserved share of the jobs that ended",
+    "messages_per_job": "messages over streams, per job",
 }
-METRICS: Final = (*PANELS, "unserved")
+LOGARITHMIC: Final = frozenset({"call_to_award_ms", "messages_per_job"})
+METRICS: Final = (*PANELS, "retries_per_job")
 Series = tuple[bool, str]
 """Whether there is a lottery, and the scale of sessions."""
 Found = dict[Series, dict[int, list[dict[str, Any]]]]
@@ -68,25 +71,51 @@ def tasks(folder: Path) -> list[Task]:
 
 
 def read(folder: Path) -> Found:
-    """Return the summaries of all runs, by series and number of nodes."""
+    """Return what was measured in all runs, by series and number of nodes."""
     found: Found = defaultdict(lambda: defaultdict(list))
     for run in load_all(folder):
-        summary, axes = run.summary(), run.parameters
+        measured, axes = measure(run), run.parameters
         bounded = CROWD not in run.manifest["scenario"]
         session = axes.get("churn.session", "")
-        found[bounded, session][summary["nodes"]].append(summary)
+        found[bounded, session][measured["nodes"]].append(measured)
     return found
+
+
+def measure(run: RunResults) -> dict[str, Any]:
+    """Return the summary of a run, and two metrics of this study.
+
+    A user's next job often takes a slot that an earlier auction has won, at once: the time to the
+    award is that of jobs that had a call. Jobs that are open at the end count neither way.
+    """
+    summary, jobs = run.summary(), run.columns("jobs")
+    is_called = [announced is not None for announced in jobs["announced_ms"]]
+    ends = zip(is_called, jobs["submitted_ms"], jobs["awarded_ms"], strict=True)
+    waited = [end - start for called, start, end in ends if called and end is not None]
+    ended = summary["unserved"] + summary["served"]
+    return summary | {
+        "call_to_award_ms": percentile(waited, 50),
+        "unserved_of_ended": ratio(summary["unserved"], ended),
+    }
 
 
 def means(found: Found) -> list[dict[str, Any]]:
     """Return the means of each point as a row."""
     return [
         {"lottery": bounded, "session": session, "nodes": nodes, **{
-            name: round(statistics.mean(run[name] for run in runs), 3) for name in METRICS
+            name: round(mean_of(runs, name), 3) for name in METRICS
         }}
         for (bounded, session), sizes in sorted(found.items())
         for nodes, runs in sorted(sizes.items())
     ]  # fmt: skip
+
+
+def mean_of(runs: list[dict[str, Any]], name: str) -> float:
+    """Return the mean over the runs that have a metric: where all jobs fail there is no price."""
+    return statistics.mean(known_of(runs, name) or [math.nan])
+
+
+def known_of(runs: list[dict[str, Any]], name: str) -> list[float]:
+    return [run[name] for run in runs if run[name] is not None]
 
 
 def draw(found: Found, path: Path) -> None:
@@ -107,14 +136,14 @@ def draw_panel(axes: Axes, found: Found, name: str) -> None:
     for color, ((bounded, session), sizes) in enumerate(sorted(found.items(), reverse=True)):
         points = sorted(sizes.items())
         label = f"{'lottery' if bounded else 'everybody'}, sessions of {session}"
-        middles = [statistics.mean(run[name] for run in runs) for _, runs in points]
+        middles = [mean_of(runs, name) for _, runs in points]
         style = {"color": f"C{color}", "linestyle": "-" if bounded else "--"}
         axes.plot([size for size, _ in points], middles, label=label, **style)
-        dots = [(size, run[name]) for size, runs in points for run in runs]
+        dots = [(size, value) for size, runs in points for value in known_of(runs, name)]
         axes.scatter(*zip(*dots, strict=True), s=9, color=f"C{color}")
     axes.set_xscale("log")
-    axes.set_yscale("log" if name == "messages_per_job" else "linear")
-    if name != "messages_per_job":
+    axes.set_yscale("log" if name in LOGARITHMIC else "linear")
+    if name not in LOGARITHMIC:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
 

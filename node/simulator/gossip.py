@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from node.simulator.engine import Engine
+from node.simulator.engine import TICKS_PER_MS, Engine
+from node.simulator.mesh import Mesh
 from node.simulator.node import SimulatedNode
 from node.simulator.overlay import UNREACHED, Delays, Overlay, make_overlay
 from node.simulator.population import Population
@@ -50,8 +51,8 @@ class _Topic:
     encoded: list[bytes]
     """The peer ids of the members, as lotteries take them."""
     numbers: list[int]
-    rows: list[tuple[list[int], list[int]]] | None = None
-    """Neighbours and ticks as lists, for the fidelity that needs them."""
+    mesh: Mesh | None = None
+    """For the fidelity in which it changes."""
 
 
 class TopicGossip(ABC):
@@ -160,21 +161,26 @@ class FlowGossip(TopicGossip):
 
 
 class MessageGossip(TopicGossip):
-    """Forwards message by message: some are lost, some nodes do not forward, and others ask.
+    """Forwards message by message: some are lost, some nodes forward none, and others make up.
 
     As in GossipSub 1.1 a node forwards the first copy to its mesh at once, and tells a few others
-    at its next heartbeat what it has; those that miss it ask for it (IHAVE, IWANT).
+    at its next heartbeat what it has; those that miss it ask for it (IHAVE, IWANT). One heartbeat
+    later it judges its neighbours by it: see mesh.py.
     """
 
     loss_ppm = 0
     lazy = 6
     """How many nodes hear at a heartbeat what one has."""
+    scoring = True
+    """Whether a neighbour that is of no use loses its place."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._chance = stream(self._seed, "gossip/loss")
         self.silent: frozenset[int] = frozenset()
         """The numbers of nodes that forward nothing."""
+        self.forging: frozenset[int] = frozenset()
+        """Those of nodes that forward invalid copies instead."""
 
     def _spread(
         self, author: int, signed: Signed[Any], topic: _Topic, drawn: NDArray[np.intp]
@@ -183,43 +189,89 @@ class MessageGossip(TopicGossip):
         wanted = bytearray(count)
         for place in drawn.tolist():
             wanted[place] = 1
-        if topic.rows is None:
-            topic.rows = topic.overlay.rows()
         told = signed, author, self.traffic.published
-        message = _Spreading(told, topic.numbers, topic.rows, bytearray(count), wanted)
+        mesh = self._mesh(topic)
+        judged: dict[int, list[int]] | None = {} if self._is_hurt and self.scoring else None
+        message = _Spreading(told, topic.numbers, mesh, bytearray(count), wanted, judged)
         places, arrivals = self._firsts(author, topic.overlay)
         for place, tick in zip(places.tolist(), arrivals.tolist(), strict=True):
             if not self._loses():
                 self._engine.at(tick, self._receive, message, place, -1)
         self.traffic.transmissions += len(places)
 
+    @property
+    def _is_hurt(self) -> bool:
+        """Whether a node may miss a message that others forward; otherwise nobody is judged."""
+        return bool(self.loss_ppm or self.silent or self.forging)
+
+    def _mesh(self, topic: _Topic) -> Mesh:
+        if topic.mesh is None:
+            chance = stream(self._seed, f"gossip/mesh {len(self._topics)}")
+            topic.mesh = Mesh(topic.overlay, self._delays, self._degree, chance)
+        return topic.mesh
+
     def _receive(self, message: "_Spreading", place: int, sender: int) -> None:
         seen, traffic = message.seen, self.traffic
         if seen[place]:
             traffic.duplicates += 1
+            message.note(place, sender)
             return
         number = message.numbers[place]
         if not self._population.online[number]:
             return
         seen[place] = 1
-        now, at = self._engine.now, self._engine.at
+        message.note(place, sender)
+        now = self._engine.now
         if message.wanted[place]:
             signed, author, serial = message.told
             self._engine.last(now, (number, serial), self._deliver, number, signed, author)
         if number in self.silent:
             return
-        neighbours, delays = message.rows[place]
+        if number in self.forging:
+            self._forge(message, place, sender)
+            return
+        self._forward(message, place, sender)
+        if self._is_hurt:
+            heartbeat = now + 1 + (place - now - 1) % HEARTBEAT_TICKS
+            self._engine.at(heartbeat, self._tell, message, place)
+            if message.came_from is not None:
+                self._engine.at(heartbeat + HEARTBEAT_TICKS, self._review, message, place)
+
+    def _forward(self, message: "_Spreading", place: int, sender: int) -> None:
+        """Send the first copy to all neighbours but the one that it came from."""
+        seen, traffic, now, at = message.seen, self.traffic, self._engine.now, self._engine.at
+        neighbours, delays = message.mesh.rows[place]
         receive, loses = self._receive, self._loses if self.loss_ppm else None
         for neighbour, delay in zip(neighbours, delays, strict=True):
             if neighbour == sender or (loses and loses()):
                 continue
             if seen[neighbour]:  # When it arrives, it will still be a duplicate.
                 traffic.duplicates += 1
+                message.note(neighbour, place)
             else:
                 at(now + delay, receive, message, neighbour, place)
         traffic.transmissions += len(neighbours) - (sender in neighbours)
-        if self.loss_ppm or self.silent:
-            at(now + 1 + (place - now - 1) % HEARTBEAT_TICKS, self._tell, message, place)
+
+    def _forge(self, message: "_Spreading", place: int, sender: int) -> None:
+        """Send an invalid copy to all neighbours but the one that the valid one came from."""
+        for neighbour, delay in zip(*message.mesh.rows[place], strict=True):
+            if neighbour != sender:
+                self.traffic.transmissions += 1
+                if not self._loses():
+                    self._engine.after(delay, self._reject, message, neighbour, place)
+
+    def _reject(self, message: "_Spreading", place: int, sender: int) -> None:
+        if self.scoring and self._population.online[message.numbers[place]]:
+            message.mesh.blame(place, sender, self._engine.now // TICKS_PER_MS)
+
+    def _review(self, message: "_Spreading", place: int) -> None:
+        """Let a node judge its neighbours by a message, and see that it has enough of them."""
+        online, now_ms = self._population.online, self._engine.now // TICKS_PER_MS
+        assert message.came_from is not None
+        came_from = message.came_from.pop(place, [])
+        if online[message.numbers[place]]:
+            message.mesh.review(place, came_from, now_ms)
+            message.mesh.mend(place, online, now_ms)
 
     def _tell(self, message: "_Spreading", place: int) -> None:
         """Tell some others at a heartbeat; one that misses the message then asks for it."""
@@ -249,6 +301,13 @@ class _Spreading:
     told: tuple[Signed[Any], int, int]
     """The message, its author, and how many were published before and with it."""
     numbers: list[int]
-    rows: list[tuple[list[int], list[int]]]
+    mesh: Mesh
     seen: bytearray
     wanted: bytearray
+    came_from: dict[int, list[int]] | None
+    """From whom each has a copy, or will have one; None if nobody judges."""
+
+    def note(self, place: int, sender: int) -> None:
+        """Note that a member has a copy from another."""
+        if self.came_from is not None:
+            self.came_from.setdefault(place, []).append(sender)

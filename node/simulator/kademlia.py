@@ -80,11 +80,17 @@ class RoutingTables:
     depth: int
     """How many buckets each node has; in number b are those with which it shares b first bits."""
 
-    def closest(self, number: int, target: int, count: int) -> list[int]:
-        """Return the nodes in one node's table that are closest to an id, closest first."""
+    def closest(
+        self, number: int, target: int, count: int, dropped: NDArray[np.bool_] | None = None
+    ) -> list[int]:
+        """Return the nodes in one node's table that are closest to an id, closest first.
+
+        `dropped` says who is in no table any more.
+        """
         ids, found = self.ids, list[int]()
         for first, end in self._by_distance(number, target):
-            group = self.entries[first:end].tolist()
+            entries = self.entries[first:end]
+            group = (entries if dropped is None else entries[~dropped[entries]]).tolist()
             found += sorted(group, key=lambda other: ids[other] ^ target)
             if len(found) >= count:
                 break
@@ -179,6 +185,8 @@ class Kademlia:
         self.rules = rules
         self.online = np.ones(len(tables.ids), np.bool_)
         """Who answers; all others cost their askers a time-out."""
+        self.dropped = np.zeros(len(tables.ids), np.bool_)
+        """Who is in no table any more."""
         self.liars = np.zeros(len(tables.ids), np.bool_)
         """Who names nobody but the liars that are closest to the target (an eclipse attack)."""
 
@@ -224,7 +232,7 @@ class _Lookup:
 
     def start(self) -> None:
         """Begin with the nodes in the own table."""
-        self._hear(self._network.tables.closest(self._source, self._target, self._rules.k), 1)
+        self._hear(self._named_by(self._source), 1)
         self._advance()
 
     def _hear(self, numbers: list[int], depth: int) -> None:
@@ -278,11 +286,16 @@ class _Lookup:
     def _answer(self, number: int) -> list[int]:
         tables, k = self._network.tables, self._rules.k
         if not self._network.liars[number]:
-            return tables.closest(number, self._target, k)
+            return self._named_by(number)
         if self._lie is None:
             liars = np.flatnonzero(self._network.liars).tolist()
             self._lie = nsmallest(k, liars, key=lambda liar: tables.ids[liar] ^ self._target)
         return self._lie
+
+    def _named_by(self, number: int) -> list[int]:
+        """Return whom an honest node names."""
+        network = self._network
+        return network.tables.closest(number, self._target, self._rules.k, network.dropped)
 
     def _take(self, number: int, answer: list[int] | None) -> None:
         """Take an answer, or do without it."""

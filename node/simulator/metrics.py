@@ -47,6 +47,7 @@ def summarise(tables: Readable) -> dict[str, Number]:
     found["jain_load"], found["jain_earned"] = jain(loads(nodes)), jain(earned)
     found["gini_earned"] = gini(earned)
     found |= costs_of_talk(tables["summary"], jobs)
+    found |= lookups_of(tables["lookups"])
     found |= surpluses(jobs)
     assert list(found) == [column.name for column in METRICS]
     return found
@@ -180,6 +181,17 @@ def surpluses(jobs: Table) -> dict[str, Number]:
         "welfare": (value - cost) / MS,
         "requester_surplus": value / MS - paid,
         "provider_surplus": paid - cost / MS,
+    }
+
+
+def lookups_of(lookups: Table) -> dict[str, Number]:
+    """Return how the lookups of a run went."""
+    took = lookups["took_ms"]
+    return {
+        "lookups_found": ratio(sum(lookups["found"]), len(took)),
+        "lookup_hops": mean([hops for hops in lookups["hops"] if hops]),
+        "lookup_ms_p50": percentile(took, 50),
+        "lookup_ms_p95": percentile(took, 95),
     }
 
 

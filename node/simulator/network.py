@@ -9,12 +9,14 @@ Spec: specs/simulation.md#nodes.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from node.simulator.containers import Containers
 from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS, Engine
 from node.simulator.identities import Identities
+from node.simulator.lookups import AddressLookups
 from node.simulator.node import SimulatedNode
 from node.simulator.outboxes import Outboxes, StreamPaths
 from node.simulator.transfers import Transfers
@@ -52,6 +54,8 @@ class SimulatedNetwork:
         self.identities = identities
         self.links = links
         self.gossip: GossipModel | None = None
+        self.lookups: AddressLookups | None = None
+        """How addresses are found; None if all are known."""
         self.containers = Containers(self)
         self.outboxes = Outboxes(self)
         self.witnesses: list[Witness] = []
@@ -255,10 +259,17 @@ class SimulatedNetwork:
 
     def _reach(self, node: SimulatedNode, effect: effects.Reach) -> None:
         for peer in effect.peers:
-            other = self.peer(peer)
-            if other is not None and other.online and peer not in node.core.connected:
-                delay = 3 * max(0, self.links.delay(node.number, other.number))
-                self.at(delay, node, self.connect, node, other)
+            if self.lookups is None:
+                self._dial(node, peer)
+            elif peer not in node.core.connected:
+                dial = partial(_unless_gone, node, node.generation, self._dial, (node, peer))
+                self.lookups.find(node.number, self.identities.number_of(peer), dial)
+
+    def _dial(self, node: SimulatedNode, peer: PeerId) -> None:
+        other = self.peer(peer)
+        if other is not None and other.online and peer not in node.core.connected:
+            delay = 3 * max(0, self.links.delay(node.number, other.number))
+            self.at(delay, node, self.connect, node, other)
 
 
 def _free(core: Any) -> None:

@@ -7,6 +7,7 @@ Spec: specs/simulation-results.md#plots.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,6 +77,16 @@ class _Kind:
     draw: Draw
 
 
+class StandardFigure(Figure):
+    """A figure that a notebook shows by itself."""
+
+    def _repr_png_(self) -> bytes:
+        shown = BytesIO()
+        with mpl.rc_context(STYLE):
+            self.savefig(shown, format="png", metadata=FORMATS[".png"])
+        return shown.getvalue()
+
+
 def figures() -> list[str]:
     """Return the names of the standard figures."""
     return list(KINDS)
@@ -94,7 +105,7 @@ def plot(results: Sequence[RunResults], name: str, path: Path) -> None:
         drawn.savefig(partial, format=path.suffix[1:], metadata=FORMATS[path.suffix])
 
 
-def figure(results: Sequence[RunResults], name: str) -> Figure:
+def figure(results: Sequence[RunResults], name: str) -> StandardFigure:
     """Return a standard figure of runs; errors as `plot`."""
     if name not in KINDS:
         raise InvalidRequest(f"there is no figure {name}: {', '.join(KINDS)}")
@@ -102,7 +113,7 @@ def figure(results: Sequence[RunResults], name: str) -> Figure:
         raise InvalidRequest("there is no run to draw")
     kind, sample = KINDS[name], sample_of(results)
     with mpl.rc_context(STYLE):
-        drawn = Figure(figsize=(6.4, 4.0), layout="constrained")
+        drawn = StandardFigure(figsize=(6.4, 4.0), layout="constrained")
         axes = drawn.add_subplot()
         kind.draw(axes, sample)
         axes.set_title(f"{kind.title} ({_counted(sample)})", fontsize="medium")
@@ -200,6 +211,22 @@ def _fairness(axes: Axes, sample: Sample) -> None:
         _band(axes, (SHARES, *interval(curves)), "-", sample.label(group, said))
     axes.plot([0, 1], [0, 1], ":", color="grey", label="all earn the same")
     axes.set(xlabel="share of providers, poorest first", ylabel="share of earnings", ylim=(0, 1.02))
+
+
+def _hops(axes: Axes, sample: Sample) -> None:
+    """Draw how many lookups ended at each depth if the runs are alike; otherwise the means."""
+    if sample.axis:
+        _measured("hops", {"lookup_hops": "mean of the nodes that were found"})(axes, sample)
+        return
+    found = [run.columns("lookups")["hops"] for run in sample.runs]
+    depths = range(1, max((hops or 1 for each in found for hops in each), default=1) + 1)
+    shares = {
+        str(depth or "not found"): interval(np.array([
+            [each.count(depth or None) / max(1, len(each))] for each in found
+        ])) for depth in (*depths, 0)
+    }  # fmt: skip
+    _bars(axes, shares)
+    axes.set(xlabel="hops", ylabel="share of lookups")
 
 
 def _price(axes: Axes, sample: Sample) -> None:
@@ -304,6 +331,10 @@ KINDS: Final = {
     "messages": _Kind("Messages per job", _measured("messages", {
         "messages_per_job": "over streams", "transmissions_per_job": "gossip",
     })),
+    "dht-hops": _Kind("DHT hops", _hops),
+    "dht-time": _Kind("Time of a DHT lookup", _measured("s", {
+        "lookup_ms_p50": "median", "lookup_ms_p95": "p95",
+    }, 1e-3)),
     "resilience": _Kind("What becomes of jobs", _measured("share of jobs", {
         "served": "done", "unserved": "failed", "unfinished": "open at the end",
     })),

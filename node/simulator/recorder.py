@@ -15,6 +15,7 @@ import numpy as np
 from node.simulator.containers import work_of
 from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS
+from node.simulator.lookups import AddressLookup
 from node.simulator.metrics import WINDOW, summarise
 from node.simulator.node import SimulatedNode
 from node.simulator.optimum import Optimum
@@ -43,6 +44,7 @@ class Recorder:
         self._jobs = JobRows(simulation, self._usage)
         self._earned: Counter[int] = Counter()
         self._paid: Counter[int] = Counter()
+        self._lookups = empty("lookups")
         self._events = empty("events")
         if every:
             network.digest = EventTrace(self._events, every)
@@ -50,13 +52,16 @@ class Recorder:
         network.witnesses.append(self._jobs.witness)
         network.settled.append(self._settle)
         simulation.changed.append(self._change)
+        if network.lookups is not None:
+            network.lookups.ended.append(self._look_up)
 
     def tables(self) -> Tables:
         """Return all tables as of now; those of jobs, auctions and events grow with the run."""
         counts = self._counts()
         tables = {
             "jobs": self._jobs.jobs, "auctions": self._jobs.auctions,
-            "nodes": self._nodes(), "links": self._links(), "events": self._events,
+            "nodes": self._nodes(), "links": self._links(), "lookups": self._lookups,
+            "events": self._events,
         }  # fmt: skip
         summary = tables["summary"] = {each.name: [counts[each.name]] for each in COUNTS}
         summary |= {name: [value] for name, value in summarise(tables).items()}
@@ -66,6 +71,13 @@ class Recorder:
         number_of = self._simulation.network.identities.number_of
         self._earned[number_of(effect.provider)] += effect.amount
         self._paid[number_of(effect.requester)] += effect.amount
+
+    def _look_up(self, lookup: AddressLookup) -> None:
+        add_row(self._lookups, {
+            "at_ms": lookup.at_ms, "node": lookup.seeker, "wanted": lookup.wanted,
+            "found": lookup.found, "hops": lookup.hops or None, "requests": lookup.requests,
+            "took_ms": lookup.took_ms,
+        })  # fmt: skip
 
     def _change(self, number: int, online: bool) -> None:  # noqa: FBT001 - as it is told.
         self._usage.change(number, online, _ms(self._simulation))

@@ -44,6 +44,10 @@ class Settings:
     degree: Annotated[int, Meaning("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
     loss_percent: Annotated[float, Meaning("lost gossip; tier message", 0, 100)] = 0.0
     silent_percent: Annotated[float, Meaning("nodes that forward none; tier message", 0, 100)] = 0.0
+    invalid_percent: Annotated[
+        float, Meaning("nodes that forward invalid gossip; tier message", 0, 100)
+    ] = 0.0
+    scoring: Annotated[bool, Meaning("neighbours of no use lose their place; tier message")] = True
     crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
     events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
@@ -166,7 +170,8 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
     size = settings.nodes, settings.requesters, settings.degree
     world = World(
         *size, crypto=settings.crypto, loss_percent=settings.loss_percent,
-        silent_percent=settings.silent_percent, adversaries=deviating, **made,
+        silent_percent=settings.silent_percent, invalid_percent=settings.invalid_percent,
+        scoring=settings.scoring, adversaries=deviating, **made,
     )  # fmt: skip
     for key, swept in axes.items():
         for value in swept:
@@ -248,7 +253,7 @@ def _check(settings: Settings) -> None:
         raise _Wrong("tier", f"{settings.tier!r} should be {' or '.join(TIERS)}{near}")
     if settings.requesters >= settings.nodes:
         raise _Wrong("requesters", "there must be more nodes than requesters")
-    for name in ("loss_percent", "silent_percent"):
+    for name in ("loss_percent", "silent_percent", "invalid_percent"):
         if getattr(settings, name) and settings.tier != MESSAGE:
             raise _Wrong(name, f"the tier {settings.tier} computes gossip at once: use {MESSAGE}")
     if settings.degree % 2:

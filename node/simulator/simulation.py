@@ -11,6 +11,7 @@ from node.simulator.directory import SharedDirectory, SharedRecords
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.gossip import MILLION, FlowGossip, MessageGossip, TopicGossip
 from node.simulator.identities import Keys, Numbers
+from node.simulator.lookups import AddressLookups
 from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
@@ -20,6 +21,7 @@ from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
+from node.simulator.world.directory import AddressModel, SharedAddresses
 from node.simulator.world.latency import Latency, Regions
 from node.simulator.world.pricing import DrawnFloors, Pricing
 from node.simulator.world.supply import Mix, Supply
@@ -48,11 +50,16 @@ class World:
     pricing: Pricing = field(default_factory=DrawnFloors)
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
+    directory: AddressModel = field(default_factory=SharedAddresses)
     crypto: bool = False
     loss_percent: float = 0.0
     """How much of the gossip is lost; only in the tier `message`."""
     silent_percent: float = 0.0
     """How many of the nodes that lend forward nothing; only in the tier `message`."""
+    invalid_percent: float = 0.0
+    """How many of them forward invalid copies; only in the tier `message`."""
+    scoring: bool = True
+    """Whether a neighbour in a mesh that is of no use loses its place, in the tier `message`."""
     adversaries: tuple[Adversaries, ...] = ()
 
 
@@ -81,11 +88,16 @@ class Simulation:
         self.gossip.watch(self.network.nodes.keys())
         if isinstance(self.gossip, MessageGossip):
             self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
-            self.gossip.silent = self._silent()
+            self.gossip.scoring = world.scoring
+            self.gossip.silent = self._deviating("silent", world.silent_percent, frozenset())
+            self.gossip.forging = self._deviating(
+                "invalid", world.invalid_percent, self.gossip.silent
+            )
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
         """Are told of each node that goes or comes back, before it does."""
+        self._serve_dht()
 
     def run(self, horizon_ms: int) -> None:
         """Let the demand come and everything happen, up to the horizon."""
@@ -112,6 +124,14 @@ class Simulation:
     def advance(self, until_ms: int) -> None:
         """Let everything happen up to a time, in milliseconds since the start."""
         self.engine.run(until_ms * TICKS_PER_MS)
+
+    def _serve_dht(self) -> None:
+        """Let nodes look each other up, if the world is such."""
+        rules, network = self.world.directory.rules(), self.network
+        if rules is not None:
+            online, delay = self.population.online, network.links.delay
+            network.lookups = AddressLookups(self.engine, delay, online, rules, self.seed)
+            self.changed.append(network.lookups.change)
 
     # --- nodes ----------------------------------------------------------------------------
 
@@ -140,11 +160,12 @@ class Simulation:
             found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
         return found
 
-    def _silent(self) -> frozenset[int]:
-        """Choose who forwards no gossip."""
+    def _deviating(self, how: str, percent: float, others: frozenset[int]) -> frozenset[int]:
+        """Choose who forwards gossip in no honest way, among those that do not deviate already."""
         providers = self.population.providers
-        count = round(len(providers) * self.world.silent_percent / 100)
-        return frozenset(stream(self.seed, "gossip/silent").sample(providers, count))
+        honest = [number for number in providers if number not in others]
+        count = min(round(len(providers) * percent / 100), len(honest))
+        return frozenset(stream(self.seed, f"gossip/{how}").sample(honest, count))
 
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""

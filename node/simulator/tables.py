@@ -94,6 +94,15 @@ LINKS: Final = _columns(
     ("latency_us", INT, "median time of a message between their nodes, of a sample of pairs"),
     ("awards", INT, "awards from requesters there to providers here"),
 )
+LOOKUPS: Final = _columns(
+    ("at_ms", INT, "when it began"),
+    ("node", INT, "who looks"),
+    ("wanted", INT, "for whom"),
+    ("found", FLAG, "whether the node is there, and was named in time"),
+    ("hops", INT, "the depth at which it was named, 1 in the own table; null if not found"),
+    ("requests", INT, "requests that were sent"),
+    ("took_ms", INT, "until it ended, or the limit"),
+)
 EVENTS: Final = _columns(
     ("tick", INT, "when, in units of 100 µs"),
     ("kind", INT, "number of the message; 254 a deadline, 255 a submission"),
@@ -139,13 +148,17 @@ METRICS: Final = _columns(
     ("copies_per_node", REAL, "copies of one message at a node that has it"),
     ("duplicates_per_node", REAL, "the same without the first"),
     ("retries_per_job", REAL, "attempts after the first"),
+    ("lookups_found", REAL, "share of lookups that found their node"),
+    ("lookup_hops", REAL, "mean depth at which nodes were found"),
+    ("lookup_ms_p50", REAL, "time that lookups took"),
+    ("lookup_ms_p95", REAL, ""),
     ("welfare", REAL, "value of what was done less its cost, nano-credits"),
     ("requester_surplus", REAL, "value less what was paid"),
     ("provider_surplus", REAL, "what was paid less cost"),
 )
 TABLES: Final = {
-    "jobs": JOBS, "auctions": AUCTIONS, "nodes": NODES, "links": LINKS, "events": EVENTS,
-    "summary": (*COUNTS, *METRICS),
+    "jobs": JOBS, "auctions": AUCTIONS, "nodes": NODES, "links": LINKS,
+    "lookups": LOOKUPS, "events": EVENTS, "summary": (*COUNTS, *METRICS),
 }  # fmt: skip
 """Their columns by name."""
 

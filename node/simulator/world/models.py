@@ -12,7 +12,16 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from node.config.convert import nearest
-from node.simulator.world import adversaries, bandwidth, churn, demand, latency, pricing, supply
+from node.simulator.world import (
+    adversaries,
+    bandwidth,
+    churn,
+    demand,
+    directory,
+    latency,
+    pricing,
+    supply,
+)
 from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
@@ -34,11 +43,14 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         },
         "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
+        "directory": {"shared": directory.SharedAddresses, "dht": directory.DhtAddresses},
         ADVERSARIES: adversaries.OURS,
     }
 )
 """Our models by aspect and name; the first of each is the default. A world has one model of each
 aspect, and any number of adversaries."""
+_ADDED: Final[dict[tuple[str, str], type]] = {}
+"""Models that this process has added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +69,29 @@ def aspects() -> tuple[str, ...]:
 
 def names(aspect: str) -> tuple[str, ...]:
     """Return the models of an aspect, ours first."""
-    return (*OURS[aspect], *(each for each in _others(aspect) if each not in OURS[aspect]))
+    added = (name for place, name in _ADDED if place == aspect)
+    return tuple(dict.fromkeys((*OURS[aspect], *added, *_others(aspect))))
+
+
+def add_model(aspect: str, name: str, model: type) -> None:
+    """Let scenarios of this process name a model of its own; one of that name is replaced.
+
+    For notebooks: only a process that adds it can replay a run with it. InvalidRequest if there is
+    no such aspect, or the name is one of ours.
+    """
+    if aspect not in OURS:
+        raise InvalidRequest(f"there is no aspect {aspect!r}{nearest(aspect, aspects())}")
+    if name in OURS[aspect]:
+        raise InvalidRequest(f"there is a model {name!r} of {aspect} already")
+    _ADDED[aspect, name] = model
 
 
 def find(aspect: str, name: str) -> type:
     """Return a model's class; InvalidRequest if there is none, or it cannot be imported."""
     if name in OURS[aspect]:
         return OURS[aspect][name]
+    if (aspect, name) in _ADDED:
+        return _ADDED[aspect, name]
     others = _others(aspect)
     if name not in others:
         known = ", ".join(names(aspect))

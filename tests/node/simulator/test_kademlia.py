@@ -214,3 +214,14 @@ def test_results_follow_from_the_seed_alone():
     result = net.run(3, known.ids[11])
     seen = result.closest[:3], result.hops, result.requests, result.ticks
     assert seen == ((11, 599, 71), 2, 22, 1942)
+
+
+def test_whom_the_tables_have_dropped_nobody_names() -> None:
+    made = tables()
+    dropped = np.zeros(NODES, np.bool_)
+    dropped[::2] = True
+    for source, target in targets(20):
+        all_of_them = made.closest(source, target, NODES)
+        left = [number for number in all_of_them if number % 2]
+        assert made.closest(source, target, 20, dropped) == left[:20]
+        assert len(left) < len(all_of_them)

@@ -16,6 +16,7 @@ from node.simulator.metrics import (
     gini,
     jain,
     loads,
+    lookups_of,
     lorenz,
     mean,
     percentile,
@@ -231,3 +232,15 @@ def test_a_run_in_which_nothing_happens_has_no_metrics():
     found = summarise(tables)
     welfare = {"welfare", "requester_surplus", "provider_surplus"}
     assert {name for name, value in found.items() if value is not None} == welfare
+
+
+def test_lookups_that_failed_count_for_time_and_not_for_hops():
+    rows = [(True, 1, 100), (True, 4, 300), (False, None, 5000)]
+    lookups = table("lookups", *(
+        {"found": found, "hops": hops, "took_ms": took} for found, hops, took in rows
+    ))  # fmt: skip
+    assert lookups_of(lookups) == {
+        "lookups_found": pytest.approx(2 / 3), "lookup_hops": 2.5, "lookup_ms_p50": 300,
+        "lookup_ms_p95": pytest.approx(300 + 0.9 * 4700),
+    }  # fmt: skip
+    assert set(lookups_of(empty("lookups")).values()) == {None}

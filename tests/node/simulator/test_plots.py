@@ -165,3 +165,12 @@ def test_each_award_is_a_point_above_the_lowest_cost(repeated):
         winner is not None for winner in repeated[0].columns("auctions")["winner"]
     )
     assert all(one <= other for one, other in zip(lowest, rate, strict=True))
+
+
+def test_dht_hops_are_shares_of_lookups_that_failed_too(repeated, monkeypatch):
+    monkeypatch.setattr(RunResults, "columns", lambda _run, _name: {"hops": [1, 3, 3, None]})
+    axes = axes_of(repeated, "dht-hops")
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    shares = [bar.get_height() for bar in axes.patches]
+    expected = {"1": 0.25, "2": 0, "3": 0.5, "not found": 0.25}
+    assert dict(zip(names, shares, strict=True)) == expected

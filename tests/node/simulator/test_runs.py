@@ -47,13 +47,27 @@ def test_both_tiers_do_the_same_if_nothing_is_lost(tmp_path: Path) -> None:
 def test_lost_gossip_and_silent_nodes_cost_copies_and_recovery_brings_the_rest(
     tmp_path: Path,
 ) -> None:
-    values = {**TINY, "nodes": 400, "tier": "message"}
+    values = {**TINY, "nodes": 400, "tier": "message", "scoring": False}
     whole = run(Scenario.of(values), tmp_path / "whole").summary()
     hurt = {"loss_percent": 20, "silent_percent": 20}
     found = run(Scenario.of(values | hurt), tmp_path / "hurt").summary()
     assert found["duplicates_per_node"] < whole["duplicates_per_node"]
     assert found["jobs"] == whole["jobs"]
     assert found["award_ms_p50"] is not None
+
+
+def test_scores_count_only_where_a_message_can_be_missed(tmp_path: Path) -> None:
+    values = {**TINY, "horizon": "60s", "nodes": 150, "tier": "message"}
+    digests = {}
+    for hurt in ("loss_percent", "silent_percent", "invalid_percent"):
+        for percent in (0, 30):
+            for scoring in (True, False):
+                given = values | {hurt: percent, "scoring": scoring}
+                folder = tmp_path / f"{hurt}-{percent}-{scoring}"
+                summary = run(Scenario.of(given), folder).summary()
+                digests[hurt, percent, scoring] = summary["digest"], summary["transmissions"]
+    assert len({digests[key] for key in digests if key[1] == 0}) == 1
+    assert len(set(digests.values())) == 7
 
 
 def test_after_an_interruption_the_results_are_those_up_to_then(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_values_can_be_changed_and_are_swept_no_more() -> None:
     ('horizon = "soon"', 1, "should be a duration such as 90s, 10m or 1h"),
     ("degree = 7", 1, "it must be even"),
     ("loss_percent = 1", 1, "the tier flow computes gossip at once: use message"),
+    ("invalid_percent = 1", 1, "the tier flow computes gossip at once: use message"),
     ("nodes = 5\nrequesters = 5", 2, "there must be more nodes than requesters"),
     ('[latency]\nmodel = "rgions"', 2, "(did you mean 'regions'?); there are regions, uniform"),
     ('[latency]\nmodel = "matrix"', 2, "the model needs file"),

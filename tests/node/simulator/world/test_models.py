@@ -5,15 +5,19 @@ Spec: specs/simulation.md#plug-ins.
 
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 from node.simulator.scenario import Scenario
 from node.simulator.simulation import Simulation
+from node.simulator.world import models
 from node.simulator.world.latency import Regions
-from node.simulator.world.models import aspects, catalogue, find, names, parameters
+from node.simulator.world.models import add_model, aspects, catalogue, find, names, parameters
+from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
 PLUGIN = Path(__file__).parents[4] / "scripts/lab_plugin"
@@ -85,3 +89,29 @@ def test_a_plug_in_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         find("churn", "broken")
     with pytest.raises(InvalidRequest, match="'value' is not a class"):
         find("churn", "value")
+
+
+def test_a_process_adds_models_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_ADDED", {})
+
+    @dataclass(frozen=True, slots=True)
+    class Far(Regions):
+        """All are far from each other."""
+
+        more_ms: Annotated[float, Meaning("how far", 1, 9)] = 2.0
+
+    add_model("latency", "far", Regions)
+    add_model("latency", "far", Far)  # A cell of a notebook runs again.
+    assert names("latency")[-1] == "far"
+    scenario = Scenario.of({"latency.model": "far", "latency.more_ms": 3, "nodes": 50})
+    assert scenario.world.latency == Far(more_ms=3.0)
+    assert ("latency", "far") in {(row["aspect"], row["model"]) for row in catalogue()}
+    with pytest.raises(InvalidRequest, match="9 or less"):
+        Scenario.of({"latency.model": "far", "latency.more_ms": 10})
+
+
+def test_what_is_ours_is_not_replaced_and_an_aspect_must_exist() -> None:
+    with pytest.raises(InvalidRequest, match="there is a model 'regions' of latency already"):
+        add_model("latency", "regions", Regions)
+    with pytest.raises(InvalidRequest, match=r"no aspect 'latncy' \(did you mean 'latency'\?\)"):
+        add_model("latncy", "far", Regions)
