@@ -14,7 +14,7 @@ from node.simulator.identities import Keys, Numbers
 from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
-from node.simulator.population import populate
+from node.simulator.population import Population, populate
 from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
@@ -29,7 +29,7 @@ from protocol.values.ids import JobId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec
 
-FLOW, MESSAGE = "flow", "message"
+FLOW, MESSAGE, STACK = "flow", "message", "stack"
 GOSSIP: Final[dict[str, type[TopicGossip]]] = {FLOW: FlowGossip, MESSAGE: MessageGossip}
 
 
@@ -81,7 +81,7 @@ class Simulation:
         self.gossip.watch(self.network.nodes.keys())
         if isinstance(self.gossip, MessageGossip):
             self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
-            self.gossip.silent = self._silent()
+            self.gossip.silent = silent_of(world, self.population, seed)
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
@@ -140,19 +140,11 @@ class Simulation:
             found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
         return found
 
-    def _silent(self) -> frozenset[int]:
-        """Choose who forwards no gossip."""
-        providers = self.population.providers
-        count = round(len(providers) * self.world.silent_percent / 100)
-        return frozenset(stream(self.seed, "gossip/silent").sample(providers, count))
-
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""
         node = self.network.node(number)
         assert node is not None
-        providers = self.population.providers
-        chance = stream(self.seed, f"neighbours/{number}")
-        for other in chance.sample(providers, min(self.gossip.connections, len(providers))):
+        for other in acquaintances(self.population, number, self.gossip.connections, self.seed):
             peer = self.population.identities.peer_of(other)
             self.network.give(node, inputs.PeerConnected(peer))
 
@@ -197,3 +189,16 @@ class Simulation:
         elif node is not None:
             self.network.go(node)
         self._await_change(number, changes)
+
+
+def acquaintances(population: Population, number: int, count: int, seed: int) -> list[int]:
+    """Return with which nodes that lend, at most so many, a requester is connected at the start."""
+    providers = population.providers
+    return stream(seed, f"neighbours/{number}").sample(providers, min(count, len(providers)))
+
+
+def silent_of(world: World, population: Population, seed: int) -> frozenset[int]:
+    """Return the nodes that forward no gossip."""
+    providers = population.providers
+    count = round(len(providers) * world.silent_percent / 100)
+    return frozenset(stream(seed, "gossip/silent").sample(providers, count))

@@ -95,7 +95,7 @@ def test_values_can_be_changed_and_are_swept_no_more() -> None:
     ('seed = 1\nnodes = "many"', 2, "'many' should be a whole number"),
     ("nodes = 1", 1, "1 should be 2 or more"),
     ("nodes = 30_000_000", 1, "should be 20,000,000 or less"),
-    ('tier = "flo"', 1, "should be flow or message (did you mean 'flow'?)"),
+    ('tier = "flo"', 1, "should be flow, message or stack (did you mean 'flow'?)"),
     ('horizon = "soon"', 1, "should be a duration such as 90s, 10m or 1h"),
     ("degree = 7", 1, "it must be even"),
     ("loss_percent = 1", 1, "the tier flow computes gossip at once: use message"),
