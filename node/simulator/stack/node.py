@@ -84,7 +84,7 @@ class StackNode:
             self._dead.set()
 
     async def go(self) -> None:
-        """End this life as if the power had failed; return when nothing of it is left."""
+        """End this life without a word; return when nothing of it is left."""
         self._life.cancel()
         await self._dead.wait()
 
