@@ -64,6 +64,9 @@ class Exchange:
         self.sent: Counter[str] = Counter()
         """How many messages were sent over streams, by class."""
         self.digest = Digest()
+        self._noted: list[tuple[int, int, int]] = []
+        """What nodes got in the tick that was noted last: kind, node, sender."""
+        self._noted_at = wires.clock.ticks
         self.nodes: dict[int, Any] = {}
         """All nodes by number, there or not."""
         self.witnesses: list[Callable[[Any, JobId, JobEvent], None]] = []
@@ -74,8 +77,18 @@ class Exchange:
         """Are told of each job that a user submits."""
 
     def note(self, kind: int, node: int, peer: int) -> None:
-        """Note in the digest that a node got something from another."""
-        self.digest.note(self.wires.clock.ticks, kind, node, peer)
+        """Note that a node got something from another."""
+        tick = self.wires.clock.ticks
+        if tick != self._noted_at:
+            self.close_tick()
+            self._noted_at = tick
+        self._noted.append((kind, node, peer))
+
+    def close_tick(self) -> None:
+        """Add what was noted to the digest: in an order that does not depend on trio's."""
+        for noted in sorted(self._noted):
+            self.digest.note(self._noted_at, *noted)
+        self._noted.clear()
 
     def line(self, sender: int, receiver: int) -> Line:
         """Return the line from one node to another."""

@@ -6,6 +6,7 @@ Spec: specs/simulation.md#stack.
 """
 
 import logging
+import random
 import resource
 import tempfile
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from protocol.values.errors import Unavailable
 WARM_UP_MS: Final = 10_000
 FILES_PER_NODE: Final = 20
 """A node's database has four threads and three connections."""
+SILENCE: Final = logging.NullHandler()
+"""Without any handler Python would print the warnings of all nodes."""
 Progress = Callable[[int, int], None]
 
 
@@ -69,16 +72,19 @@ class StackSimulation:
         KeyboardInterrupt after Ctrl-C; Unavailable if this process may not open so many files.
         """
         _allow_files(self.world.nodes * FILES_PER_NODE)
-        logging.getLogger("node").addHandler(logging.NullHandler())
+        logging.getLogger("node").addHandler(SILENCE)
         interrupted = False
         with tempfile.TemporaryDirectory(prefix="mutirao-stack-") as folder:
             self._make_nodes(Path(folder))
+            state = random.getstate()
+            random.seed(f"{self.seed}/retries")  # A real node's retries draw from there.
             try:
                 trio.run(self._run, horizon_ms, steps, progress, clock=self.clock)
             except* KeyboardInterrupt:
                 interrupted = True
             finally:
-                self._is_over = True
+                random.setstate(state)
+                self._end()
         if interrupted:
             raise KeyboardInterrupt
 
@@ -103,7 +109,7 @@ class StackSimulation:
                 await self._sleep_until(until_ms)
                 self.engine.catch_up()
                 progress(until_ms, horizon_ms)
-            self._is_over = True
+            self._end()
             nursery.cancel_scope.cancel()
 
     async def _meet(self, node: StackNode) -> None:
@@ -143,6 +149,11 @@ class StackSimulation:
                 await nursery.start(node.run)
             else:
                 await node.go()
+
+    def _end(self) -> None:
+        """Tell nothing more of what happens."""
+        self._is_over = True
+        self.network.close_tick()
 
     async def _sleep_until(self, at_ms: int) -> None:
         await trio.sleep_until(at_ms / 1000)

@@ -117,9 +117,29 @@ async def test_a_request_is_answered_by_the_node_s_own_code(clock, exchange, nod
     assert clock.ticks == (3 + 2 + 2) * DELAY  # A connection, a stream, the request.
     await ada.request(bea.peer_id, data)
     assert clock.ticks == 9 * DELAY
+    exchange.close_tick()
     assert exchange.sent == {"CapabilityRecord": 2}
     assert exchange.digest.events == 2
     assert (ada.traffic().messages_sent, bea.traffic().messages_received) == (2, 2)
+
+
+async def test_the_digest_takes_what_comes_in_one_tick_in_any_order(clock, nodes):
+    def digest_of(*notes):
+        found = Exchange(Wires(clock), AlikePaths(), Keys(1))
+        for note in notes:
+            found.note(*note)
+        found.close_tick()
+        return found.digest.hex()
+
+    one, other = (1, 2, 3), (1, 0, 3)
+    assert digest_of(one, other) == digest_of(other, one) != digest_of(one, one)
+    later = Exchange(Wires(clock), AlikePaths(), Keys(1))
+    later.note(*one)
+    await trio.sleep(1)
+    later.note(*other)
+    later.close_tick()
+    assert later.digest.events == 2
+    assert later.digest.hex() != digest_of(one, other)
 
 
 async def test_a_probe_goes_over_a_stream_of_its_own(clock, exchange, nodes):
