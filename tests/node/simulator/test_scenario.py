@@ -149,7 +149,7 @@ def test_whole_nodes_have_real_keys() -> None:
     assert not Scenario.of({**WHOLE, "tier": "message"}).world.crypto
 
 
-@pytest.mark.parametrize(("values", "words"), [
+@pytest.mark.parametrize("values, words", [
     ({"nodes": 201}, "nodes: the tier stack runs whole nodes, at most 200"),
     ({"demand.image_mib": 1_000}, "demand.image_mib: the tier stack stores images as files, 204"),
     ({"adversaries.liar.share_percent": 5}, "adversaries: in the tier stack all nodes are honest"),
