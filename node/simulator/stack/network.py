@@ -21,7 +21,7 @@ from node.network.traffic import Traffic
 from node.simulator.digest import Digest
 from node.simulator.identities import Identities
 from node.simulator.network import source_of
-from node.simulator.outboxes import StreamPaths
+from node.simulator.paths import Paths
 from node.simulator.stack.clock import TICKS_PER_S
 from node.simulator.stack.streams import Line, StackStream, stream_pair
 from node.simulator.stack.wires import Wires
@@ -38,8 +38,6 @@ HANDSHAKES: Final = 3
 LOOKUP_S: Final = 1.0
 """How long the DHT takes."""
 TUNING: Final = Tuning()
-SAMPLE: Final = 1 << 20
-"""The rate of a line is that of so many bytes."""
 StreamHandler = Callable[[PeerId, Any], Awaitable[None]]
 
 
@@ -52,7 +50,7 @@ class TopicPublisher(Protocol):
 class Exchange:
     """What the networks of all nodes share, and what is counted there."""
 
-    def __init__(self, wires: Wires, paths: StreamPaths, identities: Identities) -> None:
+    def __init__(self, wires: Wires, paths: Paths, identities: Identities) -> None:
         self.wires = wires
         self.paths = paths
         self.identities = identities
@@ -92,9 +90,7 @@ class Exchange:
 
     def line(self, sender: int, receiver: int) -> Line:
         """Return the line from one node to another."""
-        delay = self.paths.delay(sender, receiver)
-        ticks = self.paths.transfer(sender, receiver, SAMPLE) - 2 * delay
-        return Line(delay, SAMPLE // max(1, ticks))
+        return Line(self.paths.delay(sender, receiver), self.paths.rate(sender, receiver))
 
 
 class StackNetwork:

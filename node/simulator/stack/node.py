@@ -54,7 +54,6 @@ class StackNode:
         self.policy = machine.policy
         self.node: Node
         """That of the present or last life."""
-        self.is_alive = False
         self._machine = machine
         self._witness = witness
         self._time = VirtualMilliseconds(machine.clock)
@@ -79,7 +78,6 @@ class StackNode:
             with self._life:
                 await self._run(task_status)
         finally:
-            self.is_alive = False
             self._sandbox.lose_all()
             self._dead.set()
 
@@ -114,7 +112,6 @@ class StackNode:
             async with assemble(ports) as self.node, trio.open_nursery() as nursery:
                 self.node.effects = cast("EffectTable", _Witnessed(self.node.effects, self._tell))
                 await nursery.start(self.node.run)
-                self.is_alive = True
                 task_status.started()
 
     @asynccontextmanager

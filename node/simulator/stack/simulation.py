@@ -31,7 +31,7 @@ from node.simulator.stack.wires import Wires
 from node.simulator.world.demand import Arrival, submission_of
 from protocol.machines import inputs
 from protocol.machines.effects import Report, Settle
-from protocol.values.errors import Unavailable
+from protocol.values.errors import StorageFull, Unavailable
 
 WARM_UP_MS: Final = 10_000
 FILES_PER_NODE: Final = 20
@@ -69,11 +69,12 @@ class StackSimulation:
     def run(self, horizon_ms: int, steps: int, progress: Progress) -> None:
         """Let everything happen up to the horizon, and tell the progress in so many steps.
 
-        KeyboardInterrupt after Ctrl-C; Unavailable if this process may not open so many files.
+        KeyboardInterrupt after Ctrl-C; Unavailable if this process may not open so many files,
+        StorageFull if the disk has no room for what nodes store.
         """
         _allow_files(self.world.nodes * FILES_PER_NODE)
         logging.getLogger("node").addHandler(SILENCE)
-        interrupted = False
+        ended: BaseException | None = None
         with tempfile.TemporaryDirectory(prefix="mutirao-stack-") as folder:
             self._make_nodes(Path(folder))
             state = random.getstate()
@@ -81,12 +82,14 @@ class StackSimulation:
             try:
                 trio.run(self._run, horizon_ms, steps, progress, clock=self.clock)
             except* KeyboardInterrupt:
-                interrupted = True
+                ended = KeyboardInterrupt()
+            except* StorageFull:
+                ended = StorageFull(f"{folder}: there is no room for what the nodes store")
             finally:
                 random.setstate(state)
                 self._end()
-        if interrupted:
-            raise KeyboardInterrupt
+        if ended is not None:
+            raise ended
 
     # --- the run --------------------------------------------------------------------------
 

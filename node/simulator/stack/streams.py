@@ -12,12 +12,13 @@ from typing import Final
 
 import trio
 
+from node.network.interface import Tuning
 from node.simulator.stack.clock import TICKS_PER_S
 from node.simulator.stack.wires import Wires
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
-STREAM_S: Final = 30.0
+STREAM_S: Final = Tuning().stream_timeout_ms / 1000
 """One operation on a stream takes no longer, as over libp2p."""
 
 

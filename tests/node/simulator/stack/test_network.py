@@ -25,11 +25,8 @@ class AlikePaths:
     def delay(self, sender, receiver):
         return DELAY
 
-    def transfer(self, sender, receiver, size):
-        return 2 * DELAY + size // 1_000
-
-    def round_trip_us(self, one, other):
-        return 2 * DELAY * 100
+    def rate(self, sender, receiver):
+        return 1_000
 
 
 class RecordedPeers:

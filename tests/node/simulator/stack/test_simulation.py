@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from node.service.images import ImageService
 from node.simulator.recorder import Recorder
 from node.simulator.simulation import MESSAGE, Simulation, World
 from node.simulator.stack import simulation as stack
@@ -15,7 +16,7 @@ from node.simulator.stack.simulation import StackSimulation
 from node.simulator.tables import TABLES
 from node.simulator.world.churn import PresenceChange
 from node.simulator.world.demand import Burst, Poisson
-from protocol.values.errors import Unavailable
+from protocol.values.errors import StorageFull, Unavailable
 
 HORIZON_MS = 60_000
 STEPS = 4
@@ -95,6 +96,15 @@ def test_an_interruption_ends_a_run_with_what_it_has():
     with pytest.raises(KeyboardInterrupt):
         simulation.run(HORIZON_MS, STEPS, interrupt)
     assert recorder.tables()["summary"]["duration_ms"] == [HORIZON_MS // 2]
+
+
+def test_a_full_disk_ends_a_run_with_one_error(monkeypatch):
+    async def hold(_images, _jobs):
+        raise StorageFull("full")
+
+    monkeypatch.setattr(ImageService, "hold", hold)
+    with pytest.raises(StorageFull, match="no room for what the nodes store"):
+        StackSimulation(WORLD, 1).run(HORIZON_MS, STEPS, lambda *_: None)
 
 
 def test_too_few_files_are_told_before_anything_starts(monkeypatch):
