@@ -15,7 +15,7 @@ import pytest
 from node.simulator.gossip import FlowGossip, MessageGossip
 from node.simulator.kademlia import RoutingTables
 from node.simulator.seeds import bits
-from node.simulator.stack.network import Exchange
+from node.simulator.stack.network import SharedNetwork
 from protocol.rules import selection
 from protocol.wire.job import QUICK
 from scripts import validate, validate_auctions, validate_epidemics, validate_gossip
@@ -192,12 +192,12 @@ def test_the_script_runs_on_several_processors():
 
 
 def test_a_slower_line_between_whole_nodes_is_noticed(monkeypatch):
-    line = Exchange.line
+    line = SharedNetwork.line
 
-    def slower(exchange, *ends):
-        found = line(exchange, *ends)
+    def slower(shared, *ends):
+        found = line(shared, *ends)
         return replace(found, delay=3 * found.delay)
 
-    monkeypatch.setattr(Exchange, "line", slower)
+    monkeypatch.setattr(SharedNetwork, "line", slower)
     checks = checks_of("T whole nodes")
     assert not wide(checks["T award"]).has_passed

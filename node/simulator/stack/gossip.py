@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.simulator.gossip import MessageGossip
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from protocol.rules.topics import RECORDS
 
 
@@ -20,7 +20,7 @@ class StackGossip(MessageGossip):
 
     def publish(self, author: Any, topic: str, envelope: bytes) -> None:
         """Bring an announcement of a node, given by its number, to all members of a topic."""
-        cast("Wires", self._engine).catch_up()
+        cast("TrioEngine", self._engine).catch_up()
         known = self._topic(topic)
         count = len(known.overlay.members)
         if count:

@@ -1,4 +1,4 @@
-"""The network of a node of a stack: connections and streams over wires, instead of libp2p.
+"""The network of a node of a stack: connections and streams over lines, instead of libp2p.
 
 Requests and their answers are the node's own code (node/network/messages.py), over simulated
 streams. Simulated are dialling, the negotiation of a protocol, gossip, and the DHT: a table that
@@ -24,7 +24,7 @@ from node.simulator.network import source_of
 from node.simulator.paths import Paths
 from node.simulator.stack.clock import TICKS_PER_S
 from node.simulator.stack.streams import Line, StackStream, stream_pair
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from protocol.machines.effects import Settle
 from protocol.machines.events import JobEvent
 from protocol.machines.inputs import JobSubmitted
@@ -47,11 +47,11 @@ class TopicPublisher(Protocol):
     def publish(self, author: int, topic: str, data: bytes) -> None: ...
 
 
-class Exchange:
+class SharedNetwork:
     """What the networks of all nodes share, and what is counted there."""
 
-    def __init__(self, wires: Wires, paths: Paths, identities: Identities) -> None:
-        self.wires = wires
+    def __init__(self, engine: TrioEngine, paths: Paths, identities: Identities) -> None:
+        self.engine = engine
         self.paths = paths
         self.identities = identities
         self.gossip: TopicPublisher
@@ -64,7 +64,7 @@ class Exchange:
         self.digest = Digest()
         self._noted: list[tuple[int, int, int]] = []
         """What nodes got in the tick that was noted last: kind, node, sender."""
-        self._noted_at = wires.clock.ticks
+        self._noted_at = engine.clock.ticks
         self.nodes: dict[int, Any] = {}
         """All nodes by number, there or not."""
         self.witnesses: list[Callable[[Any, JobId, JobEvent], None]] = []
@@ -76,7 +76,7 @@ class Exchange:
 
     def note(self, kind: int, node: int, peer: int) -> None:
         """Note that a node got something from another."""
-        tick = self.wires.clock.ticks
+        tick = self.engine.clock.ticks
         if tick != self._noted_at:
             self.close_tick()
             self._noted_at = tick
@@ -97,11 +97,11 @@ class StackNetwork:
     """What a node sees of the others; see node.network.host.Network, which it replaces."""
 
     def __init__(
-        self, number: int, exchange: Exchange, events: PeerEvents, nursery: trio.Nursery
+        self, number: int, shared: SharedNetwork, events: PeerEvents, nursery: trio.Nursery
     ) -> None:
         self.number = number
-        self.peer_id = exchange.identities.peer_of(number)
-        self._exchange = exchange
+        self.peer_id = shared.identities.peer_of(number)
+        self._shared = shared
         self._events = events
         self._nursery = nursery
         self._connected: dict[PeerId, tuple[Direction, float]] = {}
@@ -112,18 +112,18 @@ class StackNetwork:
         self._opened = 0
         self._traffic = Traffic()
         self._requests = messages.Requests(cast("Any", self.open_stream), self.blame, TUNING)
-        exchange.networks[self.peer_id] = self
+        shared.networks[self.peer_id] = self
 
     def close(self) -> None:
         """Go without a word: those that are connected notice it when it comes to them."""
-        wires, networks = self._exchange.wires, self._exchange.networks
+        engine, networks = self._shared.engine, self._shared.networks
         del networks[self.peer_id]
         for stream in tuple(self._streams.values()):
             stream.cut()
         for peer in self._connected:
             other = networks.get(peer)
             if other is not None:
-                wires.at(wires.clock.ticks + self._line(peer).delay, other.lose, self.peer_id)
+                engine.at(engine.clock.ticks + self._line(peer).delay, other.lose, self.peer_id)
         self._connected.clear()
 
     # --- addresses and peers --------------------------------------------------------------
@@ -145,7 +145,7 @@ class StackNetwork:
         )
 
     def source_of(self, peer: PeerId) -> str:
-        return source_of(self._exchange.identities.number_of(peer))
+        return source_of(self._shared.identities.number_of(peer))
 
     def traffic(self) -> Traffic:
         return self._traffic
@@ -170,11 +170,11 @@ class StackNetwork:
             self._dialled.pop(peer).set()
 
     async def _dial(self, peer: PeerId) -> None:
-        if peer not in self._exchange.networks:
+        if peer not in self._shared.networks:
             await trio.sleep(TUNING.dial_timeout_ms / 1000)
             raise PeerUnreachable(f"no address of {peer} answers")
-        await self._exchange.wires.sleep(HANDSHAKES * self._line(peer).delay)
-        other = self._exchange.networks.get(peer)
+        await self._shared.engine.sleep(HANDSHAKES * self._line(peer).delay)
+        other = self._shared.networks.get(peer)
         if other is None:
             raise PeerUnreachable(f"{peer} has gone")
         other.meet(self.peer_id, "in")
@@ -203,20 +203,20 @@ class StackNetwork:
             return await self._open(peer, protocol)
 
     async def _open(self, peer: PeerId, protocol: str) -> StackStream:
-        wires, to, back = self._exchange.wires, self._line(peer), self._line_from(peer)
-        ours, theirs = stream_pair(wires, (self.peer_id, to), (peer, back))
+        engine, to, back = self._shared.engine, self._line(peer), self._line_from(peer)
+        ours, theirs = stream_pair(engine, (self.peer_id, to), (peer, back))
         self._keep(ours)
         answered = trio.Event()
 
         def let_serve() -> None:
-            other = self._exchange.networks.get(peer)
+            other = self._shared.networks.get(peer)
             if other is None:
                 theirs.cut()
             else:
                 other.serve(protocol, theirs)
-            wires.at(wires.clock.ticks + back.delay, answered.set)
+            engine.at(engine.clock.ticks + back.delay, answered.set)
 
-        wires.at(wires.clock.ticks + to.delay, let_serve)
+        engine.at(engine.clock.ticks + to.delay, let_serve)
         await answered.wait()
         if ours.is_broken:
             raise PeerUnreachable(f"{peer} has gone, or does not speak {protocol}")
@@ -245,10 +245,10 @@ class StackNetwork:
         self._streams[self._opened] = stream
 
     def _line(self, peer: PeerId) -> Line:
-        return self._exchange.line(self.number, self._exchange.identities.number_of(peer))
+        return self._shared.line(self.number, self._shared.identities.number_of(peer))
 
     def _line_from(self, peer: PeerId) -> Line:
-        return self._exchange.line(self._exchange.identities.number_of(peer), self.number)
+        return self._shared.line(self._shared.identities.number_of(peer), self.number)
 
     # --- requests -------------------------------------------------------------------------
 
@@ -276,28 +276,28 @@ class StackNetwork:
 
     async def answers(self, peer: PeerId) -> bool:
         """Return whether a connected peer answers."""
-        await self._exchange.wires.sleep(2 * self._line(peer).delay)
+        await self._shared.engine.sleep(2 * self._line(peer).delay)
         return peer in self._connected
 
     async def round_trip_us(self, peer: PeerId) -> int:
         """Return a round trip to a peer in microseconds; PeerUnreachable if it is away."""
         with _in_time(peer, TUNING.probe_timeout_ms):
             await self.reach(peer)
-        began = self._exchange.wires.clock.ticks
-        await self._exchange.wires.sleep(self._line(peer).delay + self._line_from(peer).delay)
-        return (self._exchange.wires.clock.ticks - began) * 1_000_000 // TICKS_PER_S
+        began = self._shared.engine.clock.ticks
+        await self._shared.engine.sleep(self._line(peer).delay + self._line_from(peer).delay)
+        return (self._shared.engine.clock.ticks - began) * 1_000_000 // TICKS_PER_S
 
     def _count(self, data: bytes) -> None:
         self._traffic.messages_sent += 1
         claimed = claims(data)
         assert claimed is not None, "a node sends messages alone"
-        self._exchange.sent[claimed[0].__name__] += 1
+        self._shared.sent[claimed[0].__name__] += 1
 
     def _note(self, peer: PeerId, data: bytes) -> None:
         claimed = claims(data)
         assert claimed is not None, "a node sends messages alone"
-        number = self._exchange.identities.number_of(peer)
-        self._exchange.note(NUMBER_OF[claimed[0]], self.number, number)
+        number = self._shared.identities.number_of(peer)
+        self._shared.note(NUMBER_OF[claimed[0]], self.number, number)
 
     # --- gossip ---------------------------------------------------------------------------
 
@@ -312,7 +312,7 @@ class StackNetwork:
         assert len(data) <= SizeLimits.GOSSIP_BYTES_MAX
         await trio.lowlevel.checkpoint()
         self._traffic.gossip_sent += 1
-        self._exchange.gossip.publish(self.number, topic, data)
+        self._shared.gossip.publish(self.number, topic, data)
 
     def hear(self, topic: str, author: PeerId, data: bytes) -> None:
         """Take an announcement, as the author's first copy."""
@@ -328,13 +328,13 @@ class StackNetwork:
     async def put_record(self, data: bytes) -> bool:
         """Store the own record in the DHT."""
         await trio.sleep(LOOKUP_S)
-        self._exchange.records[self.peer_id] = data
+        self._shared.records[self.peer_id] = data
         return True
 
     async def get_record(self, peer: PeerId) -> bytes | None:
         """Look up a record in the DHT; None if it is not there."""
         await trio.sleep(LOOKUP_S)
-        return self._exchange.records.get(peer)
+        return self._shared.records.get(peer)
 
 
 @contextmanager

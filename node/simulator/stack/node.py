@@ -20,7 +20,7 @@ from node.network.host import Network
 from node.network.interface import PeerEvents
 from node.simulator.stack.clock import VirtualClock, VirtualMilliseconds
 from node.simulator.stack.image import store_image
-from node.simulator.stack.network import Exchange, StackNetwork
+from node.simulator.stack.network import SharedNetwork, StackNetwork
 from node.simulator.stack.sandbox import StackSandbox
 from node.storage.journal import Journal, OutboxRow, open_journal
 from protocol.core.core import Core
@@ -40,7 +40,7 @@ class Machine:
     signer: Signer
     policy: Policy
     clock: VirtualClock
-    exchange: Exchange
+    shared: SharedNetwork
 
 
 class StackNode:
@@ -131,7 +131,7 @@ class StackNode:
     @asynccontextmanager
     async def _open_network(self, events: PeerEvents, _records: Any) -> AsyncIterator[Network]:
         async with trio.open_nursery() as nursery:
-            network = StackNetwork(self.number, self._machine.exchange, events, nursery)
+            network = StackNetwork(self.number, self._machine.shared, events, nursery)
             try:
                 yield cast("Network", network)
             finally:

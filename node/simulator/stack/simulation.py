@@ -25,9 +25,9 @@ from node.simulator.seeds import stream
 from node.simulator.simulation import World, acquaintances, silent_of
 from node.simulator.stack.clock import VirtualClock
 from node.simulator.stack.gossip import StackGossip
-from node.simulator.stack.network import Exchange
+from node.simulator.stack.network import SharedNetwork
 from node.simulator.stack.node import Machine, StackNode
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from node.simulator.world.demand import Arrival, submission_of
 from protocol.machines import inputs
 from protocol.machines.effects import Report, Settle
@@ -55,8 +55,8 @@ class StackSimulation:
         self.population = populate(identities, links, world.supply, sizes, seed)
         self.population.pricing = world.pricing
         self.clock = VirtualClock(-WARM_UP_MS * TICKS_PER_MS)
-        self.engine = Wires(self.clock)
-        self.network = Exchange(self.engine, paths, identities)
+        self.engine = TrioEngine(self.clock)
+        self.network = SharedNetwork(self.engine, paths, identities)
         self.gossip = StackGossip(self.engine, self.population, self._deliver, world.degree, seed)
         self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
         self.gossip.silent = silent_of(world, self.population, seed)
@@ -101,7 +101,7 @@ class StackSimulation:
                 for node in nodes.values():
                     await nursery.start(node.run)
             for number in range(self.world.requesters):
-                nursery.start_soon(self._meet, nodes[number])
+                self._meet(nodes[number], nursery)
             await self._sleep_until(0)
             self._forget_warm_up()
             nursery.start_soon(self._demand, horizon_ms)
@@ -115,12 +115,11 @@ class StackSimulation:
             self._end()
             nursery.cancel_scope.cancel()
 
-    async def _meet(self, node: StackNode) -> None:
+    def _meet(self, node: StackNode, nursery: trio.Nursery) -> None:
         """Connect a requester with the nodes with which it is connected in the other tiers."""
-        for number in acquaintances(
-            self.population, node.number, self.gossip.connections, self.seed
-        ):
-            await node.reach(self.population.identities.peer_of(number))
+        count, peer_of = self.gossip.connections, self.population.identities.peer_of
+        for number in acquaintances(self.population, node.number, count, self.seed):
+            nursery.start_soon(node.reach, peer_of(number))
 
     async def _demand(self, horizon_ms: int) -> None:
         arrivals = self.world.demand.arrivals(horizon_ms, self.world.requesters, self.seed)

@@ -14,7 +14,7 @@ import trio
 
 from node.network.interface import Tuning
 from node.simulator.stack.clock import TICKS_PER_S
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
@@ -35,14 +35,14 @@ class Line:
 class StackStream:
     """One end of a stream; see node.network.streams.ByteStream. `stream_pair` makes two."""
 
-    def __init__(self, peer: PeerId, wires: Wires, line: Line) -> None:
+    def __init__(self, peer: PeerId, engine: TrioEngine, line: Line) -> None:
         """Take the peer at the other end, and the line to it."""
         self.peer = peer
         self.other = self
         self.is_broken = False
-        self._wires = wires
+        self._engine = engine
         self._line = line
-        self._free = wires.clock.ticks
+        self._free = engine.clock.ticks
         """When all that was written will have left."""
         self._owed = 0
         """Bytes that took no whole tick yet."""
@@ -81,7 +81,7 @@ class StackStream:
         await trio.lowlevel.checkpoint()
         self._require_whole()
         ticks, self._owed = divmod(self._owed + len(data), self._line.rate)
-        self._free = max(self._free, self._wires.clock.ticks) + ticks
+        self._free = max(self._free, self._engine.clock.ticks) + ticks
         self._send(self.other.arrive, bytes(data))
         with self._in_time():
             await trio.sleep_until(self._free / TICKS_PER_S)
@@ -103,8 +103,8 @@ class StackStream:
         """Break this end now, and the other when it hears of it."""
         if not self.is_broken:
             self.break_off()
-            tick = self._wires.clock.ticks + self._line.delay
-            self._wires.at(tick, self.other.break_off)
+            tick = self._engine.clock.ticks + self._line.delay
+            self._engine.at(tick, self.other.break_off)
 
     # --- what the other end does here -----------------------------------------------------
 
@@ -124,8 +124,8 @@ class StackStream:
         self._news.set()
 
     def _send(self, call: Callable[..., object], *arguments: bytes) -> None:
-        tick = max(self._free, self._wires.clock.ticks) + self._line.delay
-        self._wires.at(tick, call, *arguments)
+        tick = max(self._free, self._engine.clock.ticks) + self._line.delay
+        self._engine.at(tick, call, *arguments)
 
     def _require_whole(self) -> None:
         if self.is_broken:
@@ -141,10 +141,10 @@ class StackStream:
 
 
 def stream_pair(
-    wires: Wires, opener: tuple[PeerId, Line], server: tuple[PeerId, Line]
+    engine: TrioEngine, opener: tuple[PeerId, Line], server: tuple[PeerId, Line]
 ) -> tuple[StackStream, StackStream]:
     """Return the opener's end and the server's. Each side comes with the line from it."""
-    ours = StackStream(server[0], wires, opener[1])
-    theirs = StackStream(opener[0], wires, server[1])
+    ours = StackStream(server[0], engine, opener[1])
+    theirs = StackStream(opener[0], engine, server[1])
     ours.other, theirs.other = theirs, ours
     return ours, theirs

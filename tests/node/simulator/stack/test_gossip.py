@@ -15,7 +15,7 @@ from node.simulator.node import SimulatedNode
 from node.simulator.population import populate
 from node.simulator.stack.clock import VirtualClock
 from node.simulator.stack.gossip import StackGossip
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from node.simulator.world.latency import Uniform
 from node.simulator.world.supply import Equal
 from protocol.core.core import Core
@@ -67,7 +67,7 @@ def clock():
 
 @pytest.fixture
 async def spread(clock, nursery):
-    found = Spread(StackGossip, Wires(clock))
+    found = Spread(StackGossip, TrioEngine(clock))
     nursery.start_soon(found.engine.pump)
     return found
 

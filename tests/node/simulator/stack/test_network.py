@@ -10,8 +10,8 @@ import trio
 
 from node.simulator.identities import Keys
 from node.simulator.stack.clock import VirtualClock
-from node.simulator.stack.network import LOOKUP_S, Exchange, StackNetwork
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.network import LOOKUP_S, SharedNetwork, StackNetwork
+from node.simulator.stack.trio_engine import TrioEngine
 from protocol.rules.verdict import Verdict
 from protocol.values.errors import PeerUnreachable, RuleBroken, Stale
 from protocol.wire.messages import CapabilityRecord
@@ -49,23 +49,23 @@ def clock():
 
 
 @pytest.fixture
-async def exchange(clock, nursery):
-    found = Exchange(Wires(clock), AlikePaths(), Keys(1))
-    nursery.start_soon(found.wires.pump)
+async def shared(clock, nursery):
+    found = SharedNetwork(TrioEngine(clock), AlikePaths(), Keys(1))
+    nursery.start_soon(found.engine.pump)
     return found
 
 
 @pytest.fixture
-async def nodes(exchange, nursery):
+async def nodes(shared, nursery):
     """Two nodes; each knows the other's id from the start."""
     for number in range(3):
-        exchange.identities.signer(number)
-    return [StackNetwork(number, exchange, RecordedPeers(), nursery) for number in range(2)]
+        shared.identities.signer(number)
+    return [StackNetwork(number, shared, RecordedPeers(), nursery) for number in range(2)]
 
 
-def message(exchange, number):
+def message(shared, number):
     record = CapabilityRecord(1, 1, 60_000, (), False)
-    return exchange.identities.signer(number).sign(record).envelope
+    return shared.identities.signer(number).sign(record).envelope
 
 
 async def echo(peer, data):
@@ -77,7 +77,7 @@ async def echo(peer, data):
     return answer
 
 
-async def test_a_new_connection_takes_three_half_round_trips(clock, exchange, nodes):
+async def test_a_new_connection_takes_three_half_round_trips(clock, shared, nodes):
     ada, bea = nodes
     async with trio.open_nursery() as nursery:
         for _ in range(2):
@@ -93,36 +93,36 @@ async def test_a_new_connection_takes_three_half_round_trips(clock, exchange, no
     assert clock.ticks == 3 * DELAY
 
 
-async def test_a_node_that_is_away_is_not_reached(clock, exchange, nodes):
+async def test_a_node_that_is_away_is_not_reached(clock, shared, nodes):
     ada, bea = nodes
     bea.close()
     with pytest.raises(PeerUnreachable):
         await ada.reach(bea.peer_id)
     assert clock.current_time() == 5
     with pytest.raises(PeerUnreachable):
-        await ada.request_anew(bea.peer_id, message(exchange, 0))
+        await ada.request_anew(bea.peer_id, message(shared, 0))
     assert clock.current_time() == 7
     with pytest.raises(PeerUnreachable):
-        await ada.request(bea.peer_id, message(exchange, 0))
+        await ada.request(bea.peer_id, message(shared, 0))
 
 
-async def test_a_request_is_answered_by_the_node_s_own_code(clock, exchange, nodes):
+async def test_a_request_is_answered_by_the_node_s_own_code(clock, shared, nodes):
     ada, bea = nodes
     bea.on_request(echo)
-    data = message(exchange, 0)
+    data = message(shared, 0)
     assert await ada.request(bea.peer_id, data) == data[:4]
     assert clock.ticks == (3 + 2 + 2) * DELAY  # A connection, a stream, the request.
     await ada.request(bea.peer_id, data)
     assert clock.ticks == 9 * DELAY
-    exchange.close_tick()
-    assert exchange.sent == {"CapabilityRecord": 2}
-    assert exchange.digest.events == 2
+    shared.close_tick()
+    assert shared.sent == {"CapabilityRecord": 2}
+    assert shared.digest.events == 2
     assert (ada.traffic().messages_sent, bea.traffic().messages_received) == (2, 2)
 
 
 async def test_the_digest_takes_what_comes_in_one_tick_in_any_order(clock, nodes):
     def digest_of(*notes):
-        found = Exchange(Wires(clock), AlikePaths(), Keys(1))
+        found = SharedNetwork(TrioEngine(clock), AlikePaths(), Keys(1))
         for note in notes:
             found.note(*note)
         found.close_tick()
@@ -130,7 +130,7 @@ async def test_the_digest_takes_what_comes_in_one_tick_in_any_order(clock, nodes
 
     one, other = (1, 2, 3), (1, 0, 3)
     assert digest_of(one, other) == digest_of(other, one) != digest_of(one, one)
-    later = Exchange(Wires(clock), AlikePaths(), Keys(1))
+    later = SharedNetwork(TrioEngine(clock), AlikePaths(), Keys(1))
     later.note(*one)
     await trio.sleep(1)
     later.note(*other)
@@ -139,10 +139,10 @@ async def test_the_digest_takes_what_comes_in_one_tick_in_any_order(clock, nodes
     assert later.digest.hex() != digest_of(one, other)
 
 
-async def test_a_probe_goes_over_a_stream_of_its_own(clock, exchange, nodes):
+async def test_a_probe_goes_over_a_stream_of_its_own(clock, shared, nodes):
     ada, bea = nodes
     bea.on_request(echo)
-    data = message(exchange, 0)
+    data = message(shared, 0)
     await ada.reach(bea.peer_id)
     assert await ada.request_anew(bea.peer_id, data) == data[:4]
     assert clock.ticks == (3 + 2 + 2) * DELAY
@@ -150,7 +150,7 @@ async def test_a_probe_goes_over_a_stream_of_its_own(clock, exchange, nodes):
     assert await ada.round_trip_us(bea.peer_id) == 2 * DELAY * 100
 
 
-async def test_who_is_connected_notices_when_a_node_goes(clock, exchange, nodes):
+async def test_who_is_connected_notices_when_a_node_goes(clock, shared, nodes):
     ada, bea = nodes
     never = trio.Event()
 
@@ -169,7 +169,7 @@ async def test_who_is_connected_notices_when_a_node_goes(clock, exchange, nodes)
     assert not await ada.answers(bea.peer_id)
 
 
-async def test_streams_are_served_and_end_with_their_handler(clock, exchange, nodes):
+async def test_streams_are_served_and_end_with_their_handler(clock, shared, nodes):
     ada, bea = nodes
 
     async def serve(how, peer, stream):
@@ -192,15 +192,15 @@ async def test_streams_are_served_and_end_with_their_handler(clock, exchange, no
         await ada.open_stream(bea.peer_id, "/unknown/1")
 
 
-async def test_a_fault_of_a_node_ends_the_run(exchange, nodes):
+async def test_a_fault_of_a_node_ends_the_run(shared, nodes):
     fault = RuleBroken(nodes[1].peer_id, "lies")
     with pytest.raises(AssertionError, match="lies"):
         nodes[0].blame(fault)
 
 
-async def test_gossip_is_screened_and_judged_by_who_subscribes(exchange, nodes):
+async def test_gossip_is_screened_and_judged_by_who_subscribes(shared, nodes):
     ada, bea = nodes
-    heard, data = [], message(exchange, 0)
+    heard, data = [], message(shared, 0)
 
     def judge(peer, told):
         heard.append((peer, told))
@@ -219,19 +219,19 @@ async def test_gossip_is_screened_and_judged_by_who_subscribes(exchange, nodes):
     assert bea.traffic().gossip_received == 4
 
 
-async def test_a_publication_goes_to_the_gossip_of_all(exchange, nodes):
+async def test_a_publication_goes_to_the_gossip_of_all(shared, nodes):
     published = []
 
     class RecordedGossip:
         def publish(self, author, topic, data):
             published.append((author, topic, data))
 
-    exchange.gossip = RecordedGossip()
+    shared.gossip = RecordedGossip()
     await nodes[1].publish("topic", b"data")
     assert published == [(1, "topic", b"data")]
 
 
-async def test_the_table_of_records_takes_its_time(clock, exchange, nodes):
+async def test_the_table_of_records_takes_its_time(clock, shared, nodes):
     ada, bea = nodes
     assert await ada.get_record(bea.peer_id) is None
     assert await bea.put_record(b"record")

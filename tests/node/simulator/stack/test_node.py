@@ -8,9 +8,9 @@ import trio
 
 from node.simulator.identities import Keys
 from node.simulator.stack.clock import VirtualClock
-from node.simulator.stack.network import Exchange
+from node.simulator.stack.network import SharedNetwork
 from node.simulator.stack.node import Machine, StackNode
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from node.simulator.world.demand import JobModel, spec_of
 from protocol.machines.context import Policy
 from protocol.machines.effects import Report, Settle
@@ -27,15 +27,15 @@ POLICIES = (Policy(), provider_policy())
 class EverybodyHears:
     """Gossip that brings everything to everybody at once."""
 
-    def __init__(self, exchange):
-        self.exchange = exchange
+    def __init__(self, shared):
+        self.shared = shared
 
     def publish(self, author, topic, data):
-        peer = self.exchange.identities.peer_of(author)
-        for network in tuple(self.exchange.networks.values()):
+        peer = self.shared.identities.peer_of(author)
+        for network in tuple(self.shared.networks.values()):
             if network.number != author:
-                self.exchange.wires.at(
-                    self.exchange.wires.clock.ticks, network.hear, topic, peer, data
+                self.shared.engine.at(
+                    self.shared.engine.clock.ticks, network.hear, topic, peer, data
                 )
 
 
@@ -47,14 +47,14 @@ def clock():
 @pytest.fixture
 async def witnessed(clock, nursery, tmp_path):
     """A requester and a provider that run, and what they did."""
-    exchange = Exchange(Wires(clock), AlikePaths(), Keys(1))
-    exchange.gossip = EverybodyHears(exchange)
-    nursery.start_soon(exchange.wires.pump)
+    shared = SharedNetwork(TrioEngine(clock), AlikePaths(), Keys(1))
+    shared.gossip = EverybodyHears(shared)
+    nursery.start_soon(shared.engine.pump)
     told, nodes = [], []
     for number, policy in enumerate(POLICIES):
         folder = tmp_path / str(number)
         folder.mkdir(mode=0o700)
-        machine = Machine(folder, exchange.identities.signer(number), policy, clock, exchange)
+        machine = Machine(folder, shared.identities.signer(number), policy, clock, shared)
         nodes.append(StackNode(number, machine, lambda node, effect: told.append((node, effect))))
     with clock.held():
         for node in nodes:
@@ -93,11 +93,11 @@ async def test_a_node_that_goes_loses_its_container_and_comes_back_with_its_jour
     went = clock.ticks
     await provider.go()
     assert clock.ticks == went
-    assert provider.peer_id not in requester.node.network._exchange.networks
+    assert provider.peer_id not in requester.node.network._shared.networks
     await trio.sleep(1)
     with clock.held():
         await nursery.start(provider.run)
-    assert provider.peer_id in requester.node.network._exchange.networks
+    assert provider.peer_id in requester.node.network._shared.networks
     await trio.sleep(30)
     (retrying,) = events_of(told, Retrying)
     assert "went with its machine" in retrying.why

@@ -8,7 +8,7 @@ import trio
 
 from node.simulator.stack.clock import VirtualClock
 from node.simulator.stack.streams import STREAM_S, Line, stream_pair
-from node.simulator.stack.wires import Wires
+from node.simulator.stack.trio_engine import TrioEngine
 from protocol.values.errors import PeerUnreachable
 from protocol.values.ids import PeerId
 
@@ -22,9 +22,9 @@ def clock():
 
 @pytest.fixture
 async def pair(clock, nursery):
-    wires = Wires(clock)
-    nursery.start_soon(wires.pump)
-    return stream_pair(wires, (ADA, Line(400, 100)), (BEA, Line(600, 50)))
+    engine = TrioEngine(clock)
+    nursery.start_soon(engine.pump)
+    return stream_pair(engine, (ADA, Line(400, 100)), (BEA, Line(600, 50)))
 
 
 async def test_bytes_leave_at_the_rate_and_arrive_after_the_latency(clock, pair):

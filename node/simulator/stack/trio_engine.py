@@ -1,7 +1,7 @@
-"""The wires between nodes: calls that happen at a tick, in trio's time.
+"""The engine in trio's time: calls that happen when the clock reaches their tick.
 
-Everything on its way is in one queue, so whatever happens in one tick happens in the order in which
-it was sent, in whatever order trio runs the tasks.
+Everything that is on its way between nodes is in one queue, so whatever happens in one tick happens
+in the order in which it was sent, in whatever order trio runs the tasks.
 Spec: specs/simulation.md#stack.
 """
 
@@ -14,7 +14,7 @@ from node.simulator.engine import NEVER, Engine
 from node.simulator.stack.clock import TICKS_PER_S, VirtualClock
 
 
-class Wires(Engine):
+class TrioEngine(Engine):
     """An engine whose present is that of a clock; `pump` must run."""
 
     def __init__(self, clock: VirtualClock) -> None:
