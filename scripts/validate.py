@@ -12,13 +12,19 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from scripts import validate_auctions, validate_epidemics, validate_gossip, validate_lookups
+from scripts import (
+    validate_auctions,
+    validate_epidemics,
+    validate_gossip,
+    validate_lookups,
+    validate_tiers,
+)
 from scripts.devnet import show_json
 from scripts.validate_studies import FULL, QUICK, Check, Effort, Study, evaluate
 
 STUDIES: Final[tuple[Study, ...]] = (
     *validate_gossip.STUDIES, *validate_lookups.STUDIES, *validate_auctions.STUDIES,
-    *validate_epidemics.STUDIES,
+    *validate_epidemics.STUDIES, *validate_tiers.STUDIES,
 )  # fmt: skip
 LINE: Final = 78
 
@@ -51,8 +57,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/validate",
         description="Compute results that were published with the simulator, and compare: gossip,"
-        " DHT lookups, auctions, epidemics. Each mean is over several seeds, with its 95 %"
-        " interval. Exit code 1 if one is not within its tolerance.",
+        " DHT lookups, auctions, epidemics; and whole nodes with the tier message. Each mean is"
+        " over several seeds, with its 95 % interval. Exit code 1 if one is not within its"
+        " tolerance.",
     )
     parser.add_argument("--quick", action="store_true", help="in a minute; wider intervals")
     parser.add_argument("--only", default="", metavar="NAME",

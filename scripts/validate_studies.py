@@ -33,10 +33,12 @@ class Effort:
     """How many markets, each with many jobs."""
     pushes: int = 5
     """How many rumours are pushed in networks of each size."""
+    minutes: int = 2
+    """How many minutes of virtual time whole nodes run."""
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1)
+QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import pytest
 from node.simulator.gossip import FlowGossip, MessageGossip
 from node.simulator.kademlia import RoutingTables
 from node.simulator.seeds import bits
+from node.simulator.stack.network import SharedNetwork
 from protocol.rules import selection
 from protocol.wire.job import QUICK
 from scripts import validate, validate_auctions, validate_epidemics, validate_gossip
@@ -188,3 +189,15 @@ def test_the_script_runs_on_several_processors():
     (row,) = json.loads(done.stdout)["checks"]
     assert row["seeds"] == 10
     assert done.stderr == ""
+
+
+def test_a_slower_line_between_whole_nodes_is_noticed(monkeypatch):
+    line = SharedNetwork.line
+
+    def slower(shared, *ends):
+        found = line(shared, *ends)
+        return replace(found, delay=3 * found.delay)
+
+    monkeypatch.setattr(SharedNetwork, "line", slower)
+    checks = checks_of("T whole nodes")
+    assert not wide(checks["T award"]).has_passed

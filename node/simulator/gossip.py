@@ -120,7 +120,7 @@ class TopicGossip(ABC):
     def _topic(self, name: str) -> _Topic:
         found = self._topics.get(name)
         if found is None:
-            members = self._population.subscribers(name)
+            members = self._members(name)
             overlay = make_overlay(members, self._degree, self._delays, self._seed, name)
             peer_of = self._population.identities.peer_of
             numbers = members.tolist()
@@ -128,6 +128,10 @@ class TopicGossip(ABC):
             found = _Topic(overlay, overlay.degrees(), encoded, numbers)
             self._topics[name] = found
         return found
+
+    def _members(self, name: str) -> NDArray[np.int64]:
+        """Return the numbers of the nodes that subscribe to a topic."""
+        return self._population.subscribers(name)
 
     @property
     def _delays(self) -> Delays:

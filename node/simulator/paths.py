@@ -30,8 +30,11 @@ class Paths:
 
     def transfer(self, sender: int, receiver: int, size: int) -> int:
         """Return the ticks that so many bytes take: a round trip, and their time on the line."""
-        rate = min(int(self._sends[sender]), int(self._receives[receiver]))
-        return 2 * self.delay(sender, receiver) + size // rate
+        return 2 * self.delay(sender, receiver) + size // self.rate(sender, receiver)
+
+    def rate(self, sender: int, receiver: int) -> int:
+        """Return how many bytes a tick one node can send another."""
+        return min(int(self._sends[sender]), int(self._receives[receiver]))
 
     def round_trip_us(self, one: int, other: int) -> int:
         """Return the round trip between two nodes, in microseconds."""

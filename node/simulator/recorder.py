@@ -8,19 +8,20 @@ Spec: specs/simulation-results.md#tables.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
 from node.simulator.containers import work_of
 from node.simulator.digest import Digest
-from node.simulator.engine import TICKS_PER_MS
+from node.simulator.engine import TICKS_PER_MS, Engine
+from node.simulator.gossip import TopicGossip
 from node.simulator.lookups import AddressLookup
 from node.simulator.metrics import WINDOW, summarise
 from node.simulator.node import SimulatedNode
 from node.simulator.optimum import Optimum
+from node.simulator.population import Population
 from node.simulator.seeds import bits
-from node.simulator.simulation import Simulation
 from node.simulator.tables import COUNTS, Columns, Tables, add_row, empty
 from node.simulator.usage import UsageOfNodes, share_of
 from protocol.machines import effects, events, inputs
@@ -33,10 +34,26 @@ US_PER_TICK: Final = 1000 // TICKS_PER_MS
 OPEN, DONE, FAILED = "open", "done", "failed"
 
 
+class RecordedRun(Protocol):
+    """What is recorded: a run of any tier."""
+
+    seed: int
+    population: Population
+    network: Any
+    """As node.simulator.network.SimulatedNetwork: nodes, identities, digest, and who is told."""
+    changed: list[Callable[[int, bool], None]]
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def gossip(self) -> TopicGossip: ...
+
+
 class Recorder:
     """Watches one run. Its tables can be taken at any time."""
 
-    def __init__(self, simulation: Simulation, every: int = 0) -> None:
+    def __init__(self, simulation: RecordedRun, every: int = 0) -> None:
         """Attach to a simulation. `every`: keep each so-manieth event of the digest; 0: none."""
         self._simulation = simulation
         network = simulation.network
@@ -140,7 +157,7 @@ class Recorder:
 class JobRows:
     """The rows of jobs and auctions: follows each job through its events."""
 
-    def __init__(self, simulation: Simulation, usage: UsageOfNodes) -> None:
+    def __init__(self, simulation: RecordedRun, usage: UsageOfNodes) -> None:
         self.jobs = empty("jobs")
         self.auctions = empty("auctions")
         self.bids: Counter[int] = Counter()
@@ -301,7 +318,8 @@ class JobRows:
         return auction
 
     def _number(self, peer: PeerId) -> int:
-        return self._simulation.network.identities.number_of(peer)
+        number: int = self._simulation.network.identities.number_of(peer)
+        return number
 
     def _hex(self, row: int) -> str:
         found: str = self.jobs["job"][row]
@@ -329,6 +347,6 @@ class EventTrace(Digest):
         super().note(tick, kind, node, peer, number)
 
 
-def _ms(simulation: Simulation) -> int:
+def _ms(simulation: RecordedRun) -> int:
     """Return the time since the start."""
     return simulation.engine.now // TICKS_PER_MS

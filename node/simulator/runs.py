@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from node.simulator.manifest import RunDone
 from node.simulator.recorder import Recorder
 from node.simulator.results import RunResults, write
 from node.simulator.scenario import Scenario
-from node.simulator.simulation import Simulation
+from node.simulator.simulation import STACK, Simulation
 from node.simulator.tables import Tables
+
+if TYPE_CHECKING:
+    from node.simulator.stack.simulation import StackSimulation
 
 STEPS: Final = 200
 """How often a run tells its progress."""
@@ -47,22 +50,38 @@ def simulate(
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     seed, horizon_ms = scenario.seed_of(repetition), scenario.settings.horizon
-    with _without_collections():
-        simulation = Simulation(scenario.world, scenario.settings.tier, seed)
+    tier = scenario.settings.tier
+    with _without_collections(tier):
+        simulation = _simulation(scenario, seed)
         recorder = Recorder(simulation, scenario.settings.events)
         is_complete = _advance(simulation, horizon_ms, progress)
         tables = recorder.tables()
     done = RunDone(
-        scenario.settings.name, seed, scenario.settings.tier, scenario.text(), repetition,
+        scenario.settings.name, seed, tier, scenario.text(), repetition,
         simulation.engine.events, simulation.network.digest.hex(), started,
         datetime.now(UTC).isoformat(timespec="seconds"), dict(scenario.point), is_complete,
     )  # fmt: skip
     return tables, done
 
 
-def _advance(simulation: Simulation, horizon_ms: int, progress: Progress) -> bool:
+def _simulation(scenario: Scenario, seed: int) -> "Simulation | StackSimulation":
+    if scenario.settings.tier != STACK:
+        return Simulation(scenario.world, scenario.settings.tier, seed)
+    from node.simulator.stack.simulation import (  # noqa: PLC0415 - it imports the whole node.
+        StackSimulation,
+    )
+
+    return StackSimulation(scenario.world, seed)
+
+
+def _advance(
+    simulation: "Simulation | StackSimulation", horizon_ms: int, progress: Progress
+) -> bool:
     """Let everything happen up to the horizon; return False if the user interrupts it."""
     try:
+        if not isinstance(simulation, Simulation):
+            simulation.run(horizon_ms, STEPS, progress)
+            return True
         simulation.start(horizon_ms)
         for step in range(1, STEPS + 1):
             until_ms = horizon_ms * step // STEPS
@@ -74,14 +93,15 @@ def _advance(simulation: Simulation, horizon_ms: int, progress: Progress) -> boo
 
 
 @contextmanager
-def _without_collections() -> Iterator[None]:
+def _without_collections(tier: str) -> Iterator[None]:
     """Switch the garbage collector off: a run makes few cycles, and it takes a third of the time.
 
-    See specs/simulation.md#engine.
+    Not for whole nodes, which make many. See specs/simulation.md#engine.
     """
     was_on = gc.isenabled()
     gc.collect()
-    gc.disable()
+    if tier != STACK:
+        gc.disable()
     try:
         yield
     finally:

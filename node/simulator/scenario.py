@@ -15,13 +15,17 @@ from typing import Annotated, Any, Final
 
 from node.config.convert import Unfit, nearest
 from node.config.toml_lines import line_of
-from node.simulator.simulation import FLOW, MESSAGE, World
+from node.simulator.simulation import FLOW, MESSAGE, STACK, World
 from node.simulator.values import read_value
+from node.simulator.world.directory import SharedAddresses
 from node.simulator.world.models import ADVERSARIES, Parameter, aspects, find, names, parameters
 from node.simulator.world.quantities import Duration, Meaning
 from protocol.values.errors import InvalidRequest
 
-TIERS: Final = (FLOW, MESSAGE)
+TIERS: Final = (FLOW, MESSAGE, STACK)
+STACK_NODES_MAX: Final = 200
+STACK_MIB_MAX: Final = 4_096
+"""The most that the images of all nodes of the tier `stack` take together: they are files."""
 RUNS_MAX: Final = 100_000
 MODEL: Final = "model"
 SWEEP: Final = "sweep"
@@ -36,18 +40,18 @@ class Settings:
 
     name: Annotated[str, Meaning("what it is called")] = "scenario"
     seed: Annotated[int, Meaning("decides all chance", 0)] = 1
-    tier: Annotated[str, Meaning("the fidelity: flow or message")] = FLOW
+    tier: Annotated[str, Meaning("the fidelity: flow, message or stack")] = FLOW
     horizon: Annotated[Duration, Meaning("how much virtual time passes")] = Duration(600_000)
     repetitions: Annotated[int, Meaning("runs with other seeds", 1, RUNS_MAX)] = 1
     nodes: Annotated[int, Meaning("how many nodes there are", 2, 20_000_000)] = 1_000
     requesters: Annotated[int, Meaning("how many of them submit jobs, and lend nothing", 1)] = 10
     degree: Annotated[int, Meaning("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
-    loss_percent: Annotated[float, Meaning("lost gossip; tier message", 0, 100)] = 0.0
-    silent_percent: Annotated[float, Meaning("nodes that forward none; tier message", 0, 100)] = 0.0
+    loss_percent: Annotated[float, Meaning("lost gossip; not in flow", 0, 100)] = 0.0
+    silent_percent: Annotated[float, Meaning("nodes that forward none; not in flow", 0, 100)] = 0.0
     invalid_percent: Annotated[
-        float, Meaning("nodes that forward invalid gossip; tier message", 0, 100)
+        float, Meaning("nodes that forward invalid gossip; not in flow", 0, 100)
     ] = 0.0
-    scoring: Annotated[bool, Meaning("neighbours of no use lose their place; tier message")] = True
+    scoring: Annotated[bool, Meaning("neighbours of no use lose their place; not in flow")] = True
     crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
     events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
@@ -169,10 +173,12 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
     deviating = tuple(made.pop(place) for place in chosen if "." in place)
     size = settings.nodes, settings.requesters, settings.degree
     world = World(
-        *size, crypto=settings.crypto, loss_percent=settings.loss_percent,
+        *size, crypto=settings.crypto or settings.tier == STACK, loss_percent=settings.loss_percent,
         silent_percent=settings.silent_percent, invalid_percent=settings.invalid_percent,
         scoring=settings.scoring, adversaries=deviating, **made,
     )  # fmt: skip
+    if settings.tier == STACK:
+        _check_stack(world)
     for key, swept in axes.items():
         for value in swept:
             _made({**values, key: value}, folder)
@@ -250,14 +256,30 @@ def _read(
 def _check(settings: Settings) -> None:
     if settings.tier not in TIERS:
         near = nearest(settings.tier, TIERS)
-        raise _Wrong("tier", f"{settings.tier!r} should be {' or '.join(TIERS)}{near}")
+        either = f"{', '.join(TIERS[:-1])} or {TIERS[-1]}"
+        raise _Wrong("tier", f"{settings.tier!r} should be {either}{near}")
     if settings.requesters >= settings.nodes:
         raise _Wrong("requesters", "there must be more nodes than requesters")
     for name in ("loss_percent", "silent_percent", "invalid_percent"):
-        if getattr(settings, name) and settings.tier != MESSAGE:
+        if getattr(settings, name) and settings.tier == FLOW:
             raise _Wrong(name, f"the tier {settings.tier} computes gossip at once: use {MESSAGE}")
     if settings.degree % 2:
         raise _Wrong("degree", "it must be even: a mesh is a union of rings")
+
+
+def _check_stack(world: World) -> None:
+    """See that a world is small enough for whole nodes, and honest."""
+    if world.nodes > STACK_NODES_MAX:
+        raise _Wrong("nodes", f"the tier {STACK} runs whole nodes, at most {STACK_NODES_MAX}")
+    image_mib = getattr(world.demand, "image_mib", 0)
+    if image_mib * world.nodes > STACK_MIB_MAX:
+        most = STACK_MIB_MAX // world.nodes
+        why = f"the tier {STACK} stores images as files, {most} MiB each with so many nodes"
+        raise _Wrong("demand.image_mib", why)
+    if not isinstance(world.directory, SharedAddresses):
+        raise _Wrong("directory.model", f"in the tier {STACK} nodes gather their own")
+    if world.adversaries:
+        raise _Wrong(ADVERSARIES, f"in the tier {STACK} all nodes are honest: use {MESSAGE}")
 
 
 def _flat(tables: Mapping[str, Any], before: str = "") -> dict[str, Any]:

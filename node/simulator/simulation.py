@@ -3,7 +3,7 @@
 Spec: specs/simulation.md#runs.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from node.simulator.lookups import AddressLookups
 from node.simulator.network import START_MS, SimulatedNetwork
 from node.simulator.node import SimulatedNode
 from node.simulator.paths import Paths
-from node.simulator.population import populate
+from node.simulator.population import Population, populate
 from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
@@ -31,7 +31,7 @@ from protocol.values.ids import JobId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec
 
-FLOW, MESSAGE = "flow", "message"
+FLOW, MESSAGE, STACK = "flow", "message", "stack"
 GOSSIP: Final[dict[str, type[TopicGossip]]] = {FLOW: FlowGossip, MESSAGE: MessageGossip}
 
 
@@ -87,12 +87,7 @@ class Simulation:
         self.gossip = GOSSIP[tier](self.engine, self.population, deliver, world.degree, seed)
         self.gossip.watch(self.network.nodes.keys())
         if isinstance(self.gossip, MessageGossip):
-            self.gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
-            self.gossip.scoring = world.scoring
-            self.gossip.silent = self._deviating("silent", world.silent_percent, frozenset())
-            self.gossip.forging = self._deviating(
-                "invalid", world.invalid_percent, self.gossip.silent
-            )
+            disturb(self.gossip, world, self.population, seed)
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
@@ -160,20 +155,11 @@ class Simulation:
             found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
         return found
 
-    def _deviating(self, how: str, percent: float, others: frozenset[int]) -> frozenset[int]:
-        """Choose who forwards gossip in no honest way, among those that do not deviate already."""
-        providers = self.population.providers
-        honest = [number for number in providers if number not in others]
-        count = min(round(len(providers) * percent / 100), len(honest))
-        return frozenset(stream(self.seed, f"gossip/{how}").sample(honest, count))
-
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""
         node = self.network.node(number)
         assert node is not None
-        providers = self.population.providers
-        chance = stream(self.seed, f"neighbours/{number}")
-        for other in chance.sample(providers, min(self.gossip.connections, len(providers))):
+        for other in acquaintances(self.population, number, self.gossip.connections, self.seed):
             peer = self.population.identities.peer_of(other)
             self.network.give(node, inputs.PeerConnected(peer))
 
@@ -218,3 +204,24 @@ class Simulation:
         elif node is not None:
             self.network.go(node)
         self._await_change(number, changes)
+
+
+def acquaintances(population: Population, number: int, count: int, seed: int) -> list[int]:
+    """Return with which nodes that lend, at most so many, a requester is connected at the start."""
+    providers = population.providers
+    return stream(seed, f"neighbours/{number}").sample(providers, min(count, len(providers)))
+
+
+def disturb(gossip: MessageGossip, world: World, population: Population, seed: int) -> None:
+    """Let gossip be lost, and some of those that lend forward none, or invalid copies."""
+    gossip.loss_ppm = round(world.loss_percent * MILLION / 100)
+    gossip.scoring = world.scoring
+    gossip.silent = _some(population.providers, world.silent_percent, seed, "gossip/silent")
+    left = [number for number in population.providers if number not in gossip.silent]
+    share = world.invalid_percent * len(population.providers) / max(1, len(left))
+    gossip.forging = _some(left, min(share, 100), seed, "gossip/invalid")
+
+
+def _some(numbers: Sequence[int], percent: float, seed: int, why: str) -> frozenset[int]:
+    count = round(len(numbers) * percent / 100)
+    return frozenset(stream(seed, why).sample(numbers, count))

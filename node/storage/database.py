@@ -60,6 +60,11 @@ class Database:
         assert self._ended is not None, "a thread that ended has said so"
         self._ended.unwrap()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a caller waits for a unit."""
+        return bool(self._waiting)
+
     async def write(self, unit: Unit[T]) -> T:
         """Run the unit in a transaction and return its result after the commit.
 

@@ -174,6 +174,11 @@ class Journal:
         self._notes: dict[bytes, Snapshot] = {}
         """What the next commit writes too, by key."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a caller waits for the disk."""
+        return self._database.is_busy
+
     def note(self, snapshot: Snapshot) -> None:
         """Write a snapshot with the next commit, without waiting. A crash before loses it."""
         self._notes[snapshot.key] = snapshot

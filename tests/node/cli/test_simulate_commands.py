@@ -80,6 +80,22 @@ def test_both_tiers_are_compared(simulate, tmp_path):
     assert digest.endswith("none")
 
 
+def test_whole_nodes_are_compared_with_a_tier_and_repeat_nearly(simulate, tmp_path):
+    small = ("--set", "nodes=6", "--set", "requesters=2", "--set", "horizon=20s")
+    small += ("--set", "demand.image_mib=1", "--set", "demand.per_minute=12")
+    told = simulate("compare", "world.toml", *small, "--tiers", "message,stack", "--json").json
+    assert list(told) == ["message", "stack"]
+    assert told["message"]["jobs"] == told["stack"]["jobs"] > 0
+    assert told["message"]["transmissions"] == told["stack"]["transmissions"]
+    folder = simulate("run", "world.toml", *small, "--set", "tier=stack", "--json").json["folder"]
+    manifest = tmp_path / folder / "manifest.json"
+    changed = json.loads(manifest.read_text()) | {"digest": "0" * 32}
+    manifest.write_text(json.dumps(changed))
+    told = simulate("replay", folder)
+    assert told.code == exit_codes.FAILURE
+    assert "its runs repeat nearly, not always" in told.err
+
+
 def test_a_sweep_goes_on_where_it_was(simulate, tmp_path):
     less = (*TINY, "--set", "repetitions=1", "--set", "churn.session=1h")
     told = simulate("sweep", "world.toml", *less, "--json").json

@@ -16,8 +16,8 @@ import pytest
 from tests.test_tidy import FOREIGN, ROOT, SOURCES, named
 
 SIMULATOR: Final = "node/simulator"
-RESULTS_ONLY: Final = frozenset({"plots", "results", "runs", "sweeps"})
-"""Files that see a run from outside."""
+EXCEPTED: Final = frozenset({"plots", "results", "runs", "stack", "sweeps"})
+"""Files that see a run from outside, and the tier of whole nodes, whose runs repeat nearly."""
 BANNED_MODULES: Final = frozenset({
     "asyncio", "datetime", "os", "random", "secrets", "socket", "threading", "time", "trio", "uuid",
 })  # fmt: skip
@@ -69,7 +69,7 @@ def deciding(paths: list[Path]) -> list[Path]:
     return [
         path for path in paths
         if named(path).startswith(f"{SIMULATOR}/")
-        and not RESULTS_ONLY & set(path.relative_to(ROOT / SIMULATOR).with_suffix("").parts)
+        and not EXCEPTED & set(path.relative_to(ROOT / SIMULATOR).with_suffix("").parts)
     ]  # fmt: skip
 
 

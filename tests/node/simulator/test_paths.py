@@ -41,6 +41,7 @@ def test_the_slower_end_decides() -> None:
         rate = min(sends[one], receives[other])
         line = paths.transfer(one, other, 10**9) - 2 * paths.delay(one, other)
         assert line == 10**9 // rate
+        assert paths.rate(one, other) == rate
 
 
 def test_only_so_many_pairs_are_kept() -> None:

@@ -95,7 +95,7 @@ def test_values_can_be_changed_and_are_swept_no_more() -> None:
     ('seed = 1\nnodes = "many"', 2, "'many' should be a whole number"),
     ("nodes = 1", 1, "1 should be 2 or more"),
     ("nodes = 30_000_000", 1, "should be 20,000,000 or less"),
-    ('tier = "flo"', 1, "should be flow or message (did you mean 'flow'?)"),
+    ('tier = "flo"', 1, "should be flow, message or stack (did you mean 'flow'?)"),
     ('horizon = "soon"', 1, "should be a duration such as 90s, 10m or 1h"),
     ("degree = 7", 1, "it must be even"),
     ("loss_percent = 1", 1, "the tier flow computes gossip at once: use message"),
@@ -140,3 +140,21 @@ def test_a_file_that_a_scenario_names_is_beside_it(tmp_path: Path) -> None:
     assert Scenario.of(scenario.values).digest == before
     (tmp_path / "times.csv").write_text("north,south\n10,90\n90,20\n")
     assert scenario.digest != before, "what it contains counts"
+
+
+WHOLE = {"tier": "stack", "nodes": 20}
+
+
+def test_whole_nodes_have_real_keys() -> None:
+    assert Scenario.of(WHOLE).world.crypto
+    assert not Scenario.of({**WHOLE, "tier": "message"}).world.crypto
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"nodes": 201}, "nodes: the tier stack runs whole nodes, at most 200"),
+    ({"demand.image_mib": 1_000}, "demand.image_mib: the tier stack stores images as files, 204"),
+    ({"adversaries.liar.share_percent": 5}, "adversaries: in the tier stack all nodes are honest"),
+])  # fmt: skip
+def test_what_whole_nodes_cannot_do_is_said(values: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        Scenario.of({**WHOLE, **values})

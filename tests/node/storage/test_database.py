@@ -98,6 +98,17 @@ async def test_failing_unit_leaves_nothing_and_harms_no_other(database: Database
     assert sorted(await keys(database)) == ["gate", "good 0", "good 1", "good 2"]
 
 
+async def test_it_is_busy_as_long_as_a_caller_waits(database: Database) -> None:
+    assert not database.is_busy
+    gate = Gate()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(database.write, gate.unit)
+        await gate.wait_running()
+        assert database.is_busy
+        gate.open.set()
+    assert not database.is_busy
+
+
 async def test_waiting_unit_is_withdrawn_when_cancelled(database: Database) -> None:
     gate = Gate()
     async with trio.open_nursery() as nursery:

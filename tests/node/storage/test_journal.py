@@ -5,11 +5,14 @@ Spec: specs/storage.md#journal.
 
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from node.storage.journal import (
     Commit,
@@ -69,6 +72,18 @@ async def test_all_of_a_commit_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await journal.events(JOBS[0]) == (JobEventRow(JOBS[0], 1, 5, "submitted", "{}"),)
         assert await journal.receipts() == (RECEIPT,)
         assert await journal.outbox() == (OutboxRow(1, ADA, b"envelope", 99),)
+
+
+async def test_it_is_busy_as_long_as_a_caller_waits(journal: Journal, tmp_path: Path) -> None:
+    assert not journal.is_busy
+    with closing(sqlite3.connect(tmp_path / "node.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.set_fact, "name", b"value")
+            await trio.testing.wait_all_tasks_blocked()
+            assert journal.is_busy
+            other.execute("ROLLBACK")
+    assert not journal.is_busy
 
 
 async def test_nothing_of_a_commit_is_there_if_a_part_of_it_fails(journal: Journal) -> None:
