@@ -1,14 +1,14 @@
 """A network of simulated nodes: performs what their cores want, in virtual time.
 
 The cores are the node's own. Simulated are the connections between them, their disks, transfers
-and containers. A step of a core is atomic: a node goes between two steps, never within one.
-(`scripts/faults` breaks nodes within steps.)
+and containers. A step of a core has two halves: what it saves, and what happens then. In a scenario
+a node goes between two steps, never within one. (`scripts/faults` breaks nodes within steps.)
 
 Spec: specs/simulation.md#nodes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from node.simulator.containers import Containers
@@ -16,7 +16,7 @@ from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS, Engine
 from node.simulator.identities import Identities
 from node.simulator.node import SimulatedNode
-from node.simulator.outboxes import Outboxes, StreamPaths
+from node.simulator.outboxes import NO_ROW, Outboxes, StreamPaths
 from node.simulator.transfers import Transfers
 from node.simulator.world.adversaries import AnyCore
 from protocol.machines import effects, inputs
@@ -64,12 +64,13 @@ class SimulatedNetwork:
         """Those that have been needed, by number."""
         self._make = make
         transfers = Transfers(self)
-        self._perform: dict[type, Callable[[SimulatedNode, Any], None]] = {
+        self._commit: dict[type, Callable[[SimulatedNode, Any], object]] = {
             effects.Save: self._save,
             effects.Report: self._report,
             effects.Settle: self._settle,
             effects.Accuse: self._accuse,
-            effects.Send: self.outboxes.send,
+        }
+        self._perform: dict[type, Callable[[SimulatedNode, Any], None]] = {
             effects.ProbePeer: self.outboxes.probe,
             effects.MeasureRoundTrips: self._measure,
             effects.Publish: self._publish,
@@ -113,9 +114,7 @@ class SimulatedNetwork:
         """Give a node an input, perform what follows, and see when it wants to be woken."""
         if not node.online:
             return
-        for effect in node.core.handle(event, self.now_ms):
-            self._do(node, effect)
-        self._arm(node)
+        self._do_all(node, node.core.handle(event, self.now_ms - node.behind_ms))
 
     def hear(self, node: SimulatedNode, signed: Signed[Any], sender: int) -> None:
         """Give a node a message."""
@@ -132,6 +131,10 @@ class SimulatedNetwork:
             for submitted in self.submitted:
                 submitted(node, job)
         self.give(node, event)
+
+    def after(self, delay_ms: int, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something after a while."""
+        self.engine.after(delay_ms * TICKS_PER_MS, call, *arguments)
 
     def later(
         self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
@@ -153,10 +156,7 @@ class SimulatedNetwork:
 
     def go(self, node: SimulatedNode) -> None:
         """Let a node's machine go, without a word; those that were connected notice it."""
-        node.online = False
-        node.generation += 1
-        node.wakes.clear()
-        node.in_memory.clear()
+        self.stop_daemon(node)
         node.containers.clear()
         for peer in tuple(node.core.connected):
             other = self.peer(peer)
@@ -164,14 +164,23 @@ class SimulatedNetwork:
                 delay = max(0, self.links.delay(node.number, other.number))
                 self.at(delay, other, self.give, other, inputs.PeerDisconnected(node.peer_id))
 
+    def stop_daemon(self, node: SimulatedNode) -> None:
+        """End a node's daemon, without a word; its containers go on."""
+        node.online = False
+        node.generation += 1
+        node.wakes.clear()
+        node.in_memory.clear()
+
     def come_back(self, node: SimulatedNode, core: AnyCore) -> None:
         """Let a node continue with a fresh core from what it had saved."""
         assert not node.online
         saved = node.disk.read(node.core.presence.sequence)
         _free(node.core)
         node.core, node.online = core, True
+        wanted = core.recover(saved, node.policy, self.now_ms - node.behind_ms)
+        self.containers.reap(node)
         self.outboxes.resume(node)
-        self._do_all(node, core.recover(saved, node.policy, self.now_ms))
+        self._do_all(node, wanted)
 
     def _meet(self, node: SimulatedNode, other: SimulatedNode) -> None:
         if other.peer_id not in node.core.connected:
@@ -184,7 +193,7 @@ class SimulatedNetwork:
         deadline_ms = node.core.next_deadline_ms()
         if deadline_ms is None:
             return
-        wakes, at_ms = node.wakes, max(deadline_ms, self.now_ms)
+        wakes, at_ms = node.wakes, max(deadline_ms + node.behind_ms, self.now_ms)
         if not wakes or at_ms < wakes[-1]:
             wakes.append(at_ms)
             tick = (at_ms - START_MS) * TICKS_PER_MS
@@ -193,7 +202,7 @@ class SimulatedNetwork:
     def _wake(self, node: SimulatedNode) -> None:
         node.wakes.pop()
         deadline_ms = node.core.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms <= self.now_ms:
+        if deadline_ms is not None and deadline_ms <= self.now_ms - node.behind_ms:
             self.digest.note(self.engine.now, DEADLINE, node.number, -1)
             self.give(node, inputs.DeadlineReached())
             assert not node.wakes or node.wakes[-1] > self.now_ms, f"{node.peer_id} never sleeps"
@@ -202,12 +211,27 @@ class SimulatedNetwork:
 
     # --- effects --------------------------------------------------------------------------
 
-    def _do_all(self, node: SimulatedNode, wanted: Iterable[Effect]) -> None:
-        for effect in wanted:
-            self._do(node, effect)
+    def _do_all(self, node: SimulatedNode, wanted: Sequence[Effect]) -> None:
+        """Take a step: save what follows from an input, then let it happen."""
+        rows = [self._write(node, effect) for effect in wanted]
+        for effect, row in zip(wanted, rows, strict=True):
+            self._do(node, effect, row)
         self._arm(node)
 
-    def _do(self, node: SimulatedNode, effect: Effect) -> None:
+    def _write(self, node: SimulatedNode, effect: Effect) -> int:
+        """Save what an effect leaves on the disk; return the row of a message."""
+        if isinstance(effect, effects.Send):
+            return self.outboxes.store(node, effect)
+        commit = self._commit.get(type(effect))
+        if commit is not None:
+            commit(node, effect)
+        return NO_ROW
+
+    def _do(self, node: SimulatedNode, effect: Effect, row: int = NO_ROW) -> None:
+        """Let an effect happen whose step is on the disk."""
+        if isinstance(effect, effects.Send):
+            self.outboxes.send(node, effect, row)
+            return
         perform = self._perform.get(type(effect))
         if perform is not None:
             perform(node, effect)

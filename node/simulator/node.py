@@ -56,6 +56,12 @@ class SimulatedContainer:
     paused_ms: int = 0
     """The total time of its pauses, up to the last resume."""
     paused_since_ms: int | None = None
+    begun_ms: int = 0
+    """The work of earlier attempts that it continues from."""
+    watched_by: int = 0
+    """The generation of the node that has launched, adopted or killed it."""
+    told: int = -1
+    """The generation of the node that was told of its end."""
 
     def used_ms(self, now_ms: int) -> int:
         """Return its usage: the time since its start, less pauses."""
@@ -67,7 +73,7 @@ class SimulatedContainer:
 
 @dataclass(slots=True, eq=False)
 class SimulatedNode:
-    """One node. Its containers end with it: a simulated machine goes as a whole."""
+    """One node. Its containers end with its machine, not with its daemon."""
 
     number: int
     policy: Policy
@@ -83,6 +89,8 @@ class SimulatedNode:
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     """Messages that it sends again without having saved them."""
     containers: dict[LeaseId, SimulatedContainer] = field(default_factory=dict)
+    behind_ms: int = 0
+    """How far its clock is behind: set while it is away, constant while it runs."""
 
     @property
     def peer_id(self) -> PeerId:

@@ -229,7 +229,7 @@ def test_what_a_node_can_prove_it_remembers() -> None:
     finding = Finding(
         next(iter(Fraud)), culprit, None, CallId(bytes(32)), START_MS, NETWORK_ID, "it is one"
     )
-    world.network._do(node, effects.Accuse(finding, b"proof"))
+    world.network._do_all(node, [effects.Accuse(finding, b"proof")])
     world.change(1, online=False)
     world.change(1, online=True)
     assert node.core.standings.of(culprit).barred_until_ms > START_MS
@@ -312,3 +312,39 @@ def test_a_long_image_does_not_look_like_a_stall() -> None:
     world = SmallWorld(equal_world())
     job_id = begun(world, "Done", image_mib=3_000, work_ms=Duration(1_000))
     assert "Retrying" not in world.names(job_id)
+
+
+def test_a_container_goes_on_while_its_daemon_is_away() -> None:
+    world = SmallWorld(equal_world())
+    job_id = begun(world, "Running")
+    world.run(5_000)
+    provider = world.provider_of(job_id)
+    (container,) = provider.containers.values()
+    world.network.stop_daemon(provider)
+    world.run(1_000)
+    world.network.come_back(provider, world.simulation._core(provider.number))
+    assert list(provider.containers.values()) == [container]
+    assert world.run_until(lambda: world.ended(job_id))
+    assert "Retrying" not in world.names(job_id)
+    assert world.events[job_id][-1].usage_ms == 20_000  # type: ignore[union-attr]
+    world.check()
+
+
+@pytest.mark.parametrize("behind_ms", [-5_000, 0, 5_000])
+def test_a_node_reads_its_own_clock(behind_ms: int) -> None:
+    world = SmallWorld(equal_world())
+    node, seen = world.network.node(1), []
+    assert node is not None
+    world.change(1, online=False)
+    node.behind_ms = behind_ms
+    world.change(1, online=True)
+    handle = node.core.handle
+    node.core.handle = lambda event, now_ms: (  # type: ignore[method-assign]
+        seen.append((now_ms, world.network.now_ms, node.core.next_deadline_ms())),
+        handle(event, now_ms),
+    )[1]
+    world.run(600_000)
+    assert seen
+    assert {theirs - its for its, theirs, _ in seen} == {behind_ms}
+    assert all(due_ms is None or due_ms <= its for its, _, due_ms in seen), "it wakes in time"
+    assert any(due_ms == its for its, _, due_ms in seen), "and not too late"
