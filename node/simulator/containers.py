@@ -45,7 +45,7 @@ class Containers:
 
     def __init__(self, world: ContainerHost) -> None:
         self._world = world
-        self._done_ms: dict[bytes, int] = {}
+        self.done_ms: dict[bytes, int] = {}
         """The work that each checkpoint holds, by its digest."""
 
     def launch(self, node: SimulatedNode, wanted: effects.Launch) -> None:
@@ -57,7 +57,7 @@ class Containers:
             self._adopt(node, wanted)
             return
         node.disk.launched.add(wanted.lease_id)
-        begun_ms = sum(self._done_ms.get(each.digest, 0) for each in wanted.workload.resume)
+        begun_ms = sum(self.done_ms.get(each.digest, 0) for each in wanted.workload.resume)
         container = node.containers[wanted.lease_id] = SimulatedContainer(
             self.work_of(wanted.workload) - begun_ms, wanted.budget_ms, wanted.pause_ms,
             self._world.now_ms, begun_ms=begun_ms, watched_by=node.generation,
@@ -176,7 +176,7 @@ class Containers:
     ) -> None:
         done_ms = container.begun_ms + container.used_ms(self._world.now_ms)
         listing = BlobRef(digest_of(b"checkpoint %d of " % done_ms + lease_id), 64)
-        self._done_ms[listing.digest] = done_ms
+        self.done_ms[listing.digest] = done_ms
         self._tell(node, inputs.CheckpointTaken(lease_id, b"%d" % done_ms, listing, done_ms))
 
     def _exit(self, node: SimulatedNode, lease_id: LeaseId, code: int, why: str) -> None:

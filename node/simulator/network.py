@@ -9,7 +9,7 @@ Spec: specs/simulation.md#nodes.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from node.simulator.containers import Containers
 from node.simulator.digest import Digest
@@ -28,6 +28,8 @@ from protocol.wire.messages import NOT_MEASURED, NUMBER_OF
 
 START_MS: Final = 1_800_000_000_000
 """The time at tick 0."""
+MEASURE_AGAIN_MS: Final = 300
+"""How long a node waits before it measures again to one that is away."""
 DEADLINE, SUBMISSION = 254, 255
 """Kinds of events in the digest, besides the numbers of messages."""
 
@@ -45,6 +47,11 @@ Witness = Callable[[SimulatedNode, JobId, JobEvent], None]
 class SimulatedNetwork:
     """The nodes that have a core, and what happens between them."""
 
+    containers_type: ClassVar[type[Containers]] = Containers
+    outboxes_type: ClassVar[type[Outboxes]] = Outboxes
+    transfers_type: ClassVar[type[Transfers]] = Transfers
+    """What performs the effects of all nodes."""
+
     def __init__(self, identities: Identities, links: StreamPaths, make: Make) -> None:
         """Take how nodes are named and linked, and what makes a node when it is first needed."""
         self.engine = Engine()
@@ -52,8 +59,8 @@ class SimulatedNetwork:
         self.identities = identities
         self.links = links
         self.gossip: GossipModel | None = None
-        self.containers = Containers(self)
-        self.outboxes = Outboxes(self)
+        self.containers = self.containers_type(self)
+        self.outboxes = self.outboxes_type(self)
         self.witnesses: list[Witness] = []
         """Are told of each event of a job."""
         self.settled: list[Callable[[effects.Settle], None]] = []
@@ -63,7 +70,7 @@ class SimulatedNetwork:
         self.nodes: dict[int, SimulatedNode] = {}
         """Those that have been needed, by number."""
         self._make = make
-        transfers = Transfers(self)
+        transfers = self.transfers_type(self)
         self._commit: dict[type, Callable[[SimulatedNode, Any], object]] = {
             effects.Save: self._save,
             effects.Report: self._report,
@@ -190,24 +197,29 @@ class SimulatedNetwork:
 
     def _arm(self, node: SimulatedNode) -> None:
         """Schedule the wake-up of a node, unless an earlier one will come to it."""
-        deadline_ms = node.core.next_deadline_ms()
+        deadline_ms = node.deadline_ms
         if deadline_ms is None:
             return
-        wakes, at_ms = node.wakes, max(deadline_ms + node.behind_ms, self.now_ms)
+        wakes, at_ms = node.wakes, max(deadline_ms, self.now_ms)
         if not wakes or at_ms < wakes[-1]:
             wakes.append(at_ms)
             tick = (at_ms - START_MS) * TICKS_PER_MS
             self.engine.at(tick, _unless_gone, node, node.generation, self._wake, (node,))
 
     def _wake(self, node: SimulatedNode) -> None:
+        if not node.wakes or node.wakes[-1] > self.now_ms:
+            return  # It was woken for something else meanwhile.
         node.wakes.pop()
-        deadline_ms = node.core.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms <= self.now_ms - node.behind_ms:
+        if self._is_due(node):
             self.digest.note(self.engine.now, DEADLINE, node.number, -1)
             self.give(node, inputs.DeadlineReached())
-            assert not node.wakes or node.wakes[-1] > self.now_ms, f"{node.peer_id} never sleeps"
+            assert not self._is_due(node), f"{node.peer_id} never sleeps"
         else:
             self._arm(node)
+
+    def _is_due(self, node: SimulatedNode) -> bool:
+        deadline_ms = node.deadline_ms
+        return deadline_ms is not None and deadline_ms <= self.now_ms
 
     # --- effects --------------------------------------------------------------------------
 
@@ -237,11 +249,7 @@ class SimulatedNetwork:
             perform(node, effect)
 
     def _save(self, node: SimulatedNode, effect: effects.Save) -> None:
-        place = effect.table, effect.key
-        if effect.state is None:
-            node.disk.saved.pop(place, None)
-        else:
-            node.disk.saved[place] = effect.state
+        node.disk.keep(effect)
 
     def _report(self, node: SimulatedNode, effect: effects.Report) -> None:
         for witness in self.witnesses:
@@ -261,6 +269,7 @@ class SimulatedNetwork:
         node.disk.proven.append(effect.finding)
 
     def _measure(self, node: SimulatedNode, effect: effects.MeasureRoundTrips) -> None:
+        """Measure round trips; those to nodes that are away again and again, until the deadline."""
         took = []
         for peer in effect.peers:
             other = self.peer(peer)
@@ -270,6 +279,10 @@ class SimulatedNetwork:
                 if other and is_there else NOT_MEASURED
             )  # fmt: skip
         wait_ms = max(took, default=0) * 3 // 1000 + 1
+        its_ms = self.now_ms - node.behind_ms
+        if NOT_MEASURED in took and its_ms + MEASURE_AGAIN_MS + wait_ms < effect.until_ms:
+            self.later(MEASURE_AGAIN_MS, node, self._measure, node, effect)
+            return
         event = inputs.RoundTripsMeasured(effect.lease_id, tuple(took))
         self.later(wait_ms, node, self.give, node, event)
 

@@ -1,12 +1,10 @@
 """A network of simulated nodes: what their cores want happens, also when nodes go and come back.
 
-Spec: specs/simulation.md#nodes. tests/simulated_network.py performs the same effects in another way
-and is the oracle for what becomes of a job.
+Spec: specs/simulation.md#nodes. What becomes of a job is as in tests/transcripts.
 """
 
 import gc
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,10 +21,11 @@ from protocol.values.ids import CallId, JobId, LeaseId
 from protocol.values.reasons import Failure
 from protocol.wire.messages import NOT_MEASURED
 from tests.node.simulator.small_world import SmallWorld, equal_world
-from tests.simulated_network import SimulatedNetwork, provider_policy
-from tests.simulated_network import job_spec as spec_for_oracle
 
 UNEVENTFUL = ["Queued", "Checkpointed"]
+RUNS = ["Awarded", "Fetching", "Starting", "Running"]
+AT_ONCE = ["Announced", "BidsOpened", *RUNS, "Returning", "Done"]
+ELSEWHERE = ["Announced", "BidsOpened", *RUNS, "Retrying", *RUNS, "Returning", "Done"]
 
 
 def begun(world: SmallWorld, name: str, **more: Any) -> JobId:
@@ -41,36 +40,11 @@ def told(names: list[str]) -> list[str]:
     return [name for name in names if name not in UNEVENTFUL]
 
 
-def by_the_oracle(happen: Callable[[SimulatedNetwork, Any, JobId], object]) -> list[str]:
-    """Return the events of a job of 20 s to which something happens while it runs."""
-    network = SimulatedNetwork(job_ms=20_000)
-    ann = network.add("ann")
-    for number in range(4):
-        network.add(f"provider {number}", provider_policy(cpu=1_000 + number))
-    network.meet()
-    job_id = network.submit(ann, spec_for_oracle(queue_ms=3_600_000))
-    events = ann.disk.events[job_id]
-
-    def names() -> list[str]:
-        return [type(event).__name__ for event in events]
-
-    assert network.run_until(lambda: "Running" in names())
-    network.run(5_000)
-    happen(network, ann, job_id)
-    assert network.run_until(lambda: network.ended(ann, job_id), 3_600_000)
-    return told(names())
-
-
-def provider_by_the_oracle(network: SimulatedNetwork) -> Any:
-    (provider,) = [node for node in network.nodes.values() if node.containers]
-    return provider
-
-
 def test_a_job_runs_is_done_and_paid() -> None:
     world = SmallWorld(equal_world())
     job_id = begun(world, "Done")
     world.run(60_000)
-    assert told(world.names(job_id)) == by_the_oracle(lambda *_: None)
+    assert told(world.names(job_id)) == AT_ONCE
     done = world.events[job_id][-1]
     assert isinstance(done, Done)
     assert (done.exit_code, done.usage_ms) == (0, 20_000)
@@ -113,10 +87,7 @@ def test_a_provider_that_goes_loses_the_container_and_its_peers_are_told() -> No
     assert provider.peer_id not in requester.core.connected
     assert world.run_until(lambda: world.ended(job_id))
     assert world.provider_of(job_id) is not provider
-    oracle = by_the_oracle(
-        lambda network, *_: network.crash(provider_by_the_oracle(network), machine=True)
-    )
-    assert told(world.names(job_id)) == oracle
+    assert told(world.names(job_id)) == ELSEWHERE
     (retrying,) = [each for each in world.events[job_id] if isinstance(each, Retrying)]
     assert retrying.reason is Failure.PROVIDER_LOST
     world.check()
@@ -133,14 +104,7 @@ def test_a_provider_that_comes_back_says_that_the_container_is_lost() -> None:
     assert world.run_until(lambda: world.ended(job_id))
     (retrying,) = [each for each in world.events[job_id] if isinstance(each, Retrying)]
     assert retrying.reason is Failure.SANDBOX_FAILED
-
-    def come_back(network: SimulatedNetwork, *_: Any) -> None:
-        node = provider_by_the_oracle(network)
-        network.crash(node, machine=True)
-        network.run(1_000)
-        network.restart(node)
-
-    assert told(world.names(job_id)) == by_the_oracle(come_back)
+    assert told(world.names(job_id)) == ELSEWHERE
     world.run(60_000)
     assert not provider.disk.launched
     assert not provider.core.provider.leases
@@ -160,13 +124,7 @@ def test_a_requester_that_comes_back_continues_its_job(away_ms: int) -> None:
     assert requester.core is not core
     assert world.run_until(lambda: world.ended(job_id))
     world.run(60_000)
-
-    def come_back(network: SimulatedNetwork, ann: Any, _: JobId) -> None:
-        network.crash(ann)
-        network.run(away_ms)
-        network.restart(ann)
-
-    assert told(world.names(job_id)) == by_the_oracle(come_back)
+    assert told(world.names(job_id)) == AT_ONCE
     assert world.names(job_id).count("Announced") == 1
     assert len(world.settled) == 1
     world.check()
@@ -246,6 +204,45 @@ def test_wake_ups_do_not_pile_up() -> None:
     assert sum(map(len, world.network.engine._at.values())) <= 60
 
 
+def test_who_slept_through_its_deadlines_wakes_once_and_goes_on() -> None:
+    world = SmallWorld(equal_world())
+    for number in range(1, 5):  # So they renew their records once in a while.
+        node = world.network.node(number)
+        assert node is not None
+        world.network.give(node, inputs.PolicyChanged(node.policy))
+    job_id = begun(world, "Running")
+    provider = world.provider_of(job_id)
+    assert len(provider.wakes) > 1
+    woken: list[int] = []
+    give = world.network.give
+
+    def watch(node: SimulatedNode, event: inputs.Input) -> None:
+        if node is provider and isinstance(event, inputs.DeadlineReached):
+            woken.append(world.network.now_ms)
+        give(node, event)
+
+    world.network.give = watch  # type: ignore[method-assign]
+    world.network.engine.skip(600_000_000)
+    begin_ms = world.network.now_ms
+    world.run(60_000)
+    assert woken.count(begin_ms) == 1
+    assert world.run_until(lambda: world.ended(job_id))
+    world.check()
+
+
+def test_a_node_whose_wake_ups_are_cancelled_is_not_woken() -> None:
+    world = SmallWorld(equal_world())
+    node = world.network.node(1)
+    assert node is not None
+    world.network.give(node, inputs.PolicyChanged(node.policy))
+    assert node.wakes
+    node.wakes.clear()
+    handled: list[Any] = []
+    world.network.give = lambda _, event: handled.append(event)
+    world.run(600_000)
+    assert handled == []
+
+
 def test_a_node_that_has_gone_hears_nothing() -> None:
     world = SmallWorld(equal_world())
     node = world.network.node(1)
@@ -283,6 +280,24 @@ def test_a_gang_is_measured() -> None:
     near, away = measured.round_trips_us
     assert away == NOT_MEASURED
     assert 2 * 4_900 <= near <= 2 * 6_100
+
+
+def test_who_comes_back_in_time_is_measured() -> None:
+    world = SmallWorld(equal_world())
+    node = world.network.node(1)
+    assert node is not None
+    given: list[Any] = []
+    world.network.give = lambda _, event: given.append(event)
+    peers = tuple(world.simulation.population.identities.peer_of(each) for each in (2, 3))
+    world.change(3, online=False)
+    wanted = effects.MeasureRoundTrips(LeaseId(bytes(32)), peers, START_MS + 6_000)
+    world.network._do(node, wanted)
+    world.run(1_700)
+    assert given == []
+    world.simulation.population.online[3] = True
+    world.run(600)
+    (measured,) = given
+    assert NOT_MEASURED not in measured.round_trips_us
 
 
 def test_candidates_are_reached_and_both_sides_know_it() -> None:
