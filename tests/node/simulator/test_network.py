@@ -4,6 +4,8 @@ Spec: specs/simulation.md#nodes. What becomes of a job is as in tests/transcript
 """
 
 import gc
+import subprocess
+import sys
 import weakref
 from typing import Any
 
@@ -363,3 +365,16 @@ def test_a_node_reads_its_own_clock(behind_ms: int) -> None:
     assert {theirs - its for its, theirs, _ in seen} == {behind_ms}
     assert all(due_ms is None or due_ms <= its for its, _, due_ms in seen), "it wakes in time"
     assert any(due_ms == its for its, _, due_ms in seen), "and not too late"
+
+
+def test_a_network_of_nodes_needs_nothing_of_the_extra() -> None:
+    code = (
+        "import sys, node.simulator.network\n"
+        "extra = {'numpy', 'scipy', 'pyarrow', 'joblib', 'matplotlib'}\n"
+        "assert not extra & set(sys.modules), extra & set(sys.modules)\n"
+        "import node.simulator\n"
+        "assert all(callable(getattr(node.simulator, name)) for name in node.simulator.__all__)\n"
+        "assert extra & set(sys.modules)\n"
+        "assert not hasattr(node.simulator, 'anything')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
