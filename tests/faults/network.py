@@ -147,7 +147,7 @@ class FaultyNetwork(SimulatedNetwork):
         return container is not None and container.exited is None
 
     def is_frozen(self, node: Node) -> bool:
-        return self.frozen_ms(node) > 0
+        return self._thaw_ms.get(node.number, 0) > self.now_ms
 
     def frozen_ms(self, node: Node) -> int:
         """Return how long a node remains frozen."""

@@ -52,14 +52,13 @@ class FaultyOutboxes(Outboxes):
     _network: Any
 
     def _fly(self, flight: Flight, peer: PeerId, envelope: bytes) -> None:
-        network = self._network
-        receiver, signed = network.peer(peer), network.identities.open(
-            envelope, flight.sender.peer_id
-        )  # fmt: skip
+        network, sender = self._network, flight.sender
+        receiver, signed = network.peer(peer), network.identities.open(envelope, sender.peer_id)
         flight.happen(flight.failed)  # Until it is acknowledged, the sender knows of nothing else.
-        if not network.is_frozen(flight.sender):
-            for delay_ms in network.copies(flight.sender, receiver, signed):
-                network.after(delay_ms, self._land, replace(flight, failed=None), receiver, signed)
+        if not network.is_frozen(sender):
+            sent = Flight(sender, flight.generation, flight.arrived)
+            for delay_ms in network.copies(sender, receiver, signed):
+                network.after(delay_ms, self._land, sent, receiver, signed)
 
     def _land(self, flight: Flight, receiver: Node, signed: Signed[Any]) -> None:
         network = self._network
