@@ -12,7 +12,6 @@ encryption, libp2p) is not in it: `scripts/bench award` measures that, on real p
 Spec: specs/overview.md#bench.
 """
 
-import heapq
 import os
 import sys
 import time
@@ -23,13 +22,14 @@ from typing import Any, Final
 
 from protocol.core.presence import record_of
 from protocol.machines import effects, events, inputs
-from protocol.machines.context import Context
+from protocol.machines.context import Context, Policy
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import CapabilityRecord, Carrier
 from scripts.bench_figures import rounded, spread
-from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
+from tests.simulated_network import LENDS_NOTHING, SimulatedNetwork, job_spec, provider_policy
 from tests.simulated_node import Node
+from tests.simulated_parts import Clock, NamedKeys
 
 SIZES: Final = (5, 10, 32, 100, 1_000, 10_000)
 DELAY_MS: Final = (20, 60)
@@ -44,32 +44,66 @@ HOUR_MS: Final = 3_600_000
 LIMIT_MS: Final = 120_000
 
 
+class TimedKeys(NamedKeys):
+    """Identities that know how long it took to verify each message."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.verified_ns: dict[bytes, int] = {}
+
+    def open(
+        self, envelope: bytes, sender: PeerId, carrier: Carrier = Carrier.STREAM
+    ) -> Signed[Any]:
+        begin_ns, is_new = time.process_time_ns(), envelope not in self.opened
+        signed = super().open(envelope, sender, carrier)
+        if is_new:
+            self.verified_ns[envelope] = time.process_time_ns() - begin_ns
+        return signed
+
+
 class CrowdedNetwork(SimulatedNetwork):
     """One requester and many providers. It counts messages and processor time by node."""
 
+    keys_type = TimedKeys
+    identities: TimedKeys
+
     def __init__(self, seed: int, providers: int) -> None:
         super().__init__(seed, delay_ms=DELAY_MS, job_ms=JOB_MS)
-        self.messages: Counter[str] = Counter()
+        self.gossiped = 0
         self.spent_ns: Counter[PeerId] = Counter()
-        self._verified_ns: dict[bytes, int] = {}
-        self._due: list[tuple[int, PeerId]] = []
         self._reported: list[tuple[int, events.JobEvent]] = []
-        self.requester = self.add("requester")
+        self.witnesses.append(lambda *told: self._reported.append((self.now_ms, told[-1])))
+        self.requester = self._add("requester")
         for number in range(providers):
-            node = self.add(f"p{number}", provider_policy(cpu=1_000 + number % 997))
+            node = self._add(f"p{number}", provider_policy(cpu=1_000 + number % 997))
             context = Context(self.now_ms, node.signer, node.policy)
             record = node.signer.sign(record_of(context, 2))
             source = f"10.{number >> 8}.{number & 255}.1"
-            self._give(self.requester, inputs.RecordReceived(record, source))
+            self.give(self.requester, inputs.RecordReceived(record, source))
             if number < CONNECTED:
-                self._give(self.requester, inputs.PeerConnected(node.peer_id, source))
+                self.give(self.requester, inputs.PeerConnected(node.peer_id, source))
         self.run(1_000)
+
+    def _add(self, name: str, policy: Policy = LENDS_NOTHING) -> Node:
+        """Add a node whose processor time is counted."""
+        node = self.add(name, policy)
+        handle = node.core.handle
+
+        def timed(event: Any, now_ms: int) -> list[effects.Effect]:
+            begin_ns = time.process_time_ns()
+            wanted = handle(event, now_ms)
+            self.spent_ns[node.peer_id] += time.process_time_ns() - begin_ns
+            return wanted
+
+        node.core.handle = timed
+        return node
 
     def run_job(self, number: int) -> dict[str, float]:
         """Run one job of a class of its own, to its end; return its figures."""
         spec = job_spec()
         spec = replace(spec, workload=replace(spec.workload, timeout_ms=HOUR_MS + number))
-        begin_ms, messages, spent = self.now_ms, self.messages.copy(), self.spent_ns.copy()
+        begin_ms, sent, gossiped = self.now_ms, self.sent.total(), self.gossiped
+        spent = self.spent_ns.copy()
         self._reported.clear()
         job_id = self.submit(self.requester, spec)
         if not self.run_until(lambda: self.ended(self.requester, job_id), LIMIT_MS):
@@ -82,58 +116,29 @@ class CrowdedNetwork(SimulatedNetwork):
         return {
             "bidders": len(opened.bids) + opened.unopened,
             "award_ms": happened[events.Awarded][0] - begin_ms,
-            "messages": self.messages["streams"] - messages["streams"],
-            "gossip": self.messages["gossip"] - messages["gossip"],
+            "messages": self.sent.total() - sent,
+            "gossip": self.gossiped - gossiped,
             "requester_cpu_ms": requester_ms,
             "provider_cpu_ms": sum(spent_ms.values()) / len(spent_ms),
         }
 
-    # Where a network of many nodes needs another way than one of a few.
-
-    def _give(self, node: Node, event: Any) -> None:
-        begin_ns = time.process_time_ns()
-        wanted = node.core.handle(event, self.now_ms)
-        self.spent_ns[node.peer_id] += time.process_time_ns() - begin_ns
+    def give(self, node: Node, event: Any) -> None:
         if isinstance(event, Signed):
-            self.spent_ns[node.peer_id] += self._verified_ns.get(event.envelope, 0)
-        self._perform(node, wanted)
-        if (deadline_ms := node.deadline_ms) is not None:
-            heapq.heappush(self._due, (deadline_ms, node.peer_id))
+            self.spent_ns[node.peer_id] += self.identities.verified_ns.get(event.envelope, 0)
+        super().give(node, event)
 
-    def _write(self, node: Node, effect: effects.Effect) -> int:
-        if isinstance(effect, effects.Report):
-            self._reported.append((self.now_ms, effect.event))
-        return super()._write(node, effect)
+    def connect(self, one: Node, other: Node) -> None:
+        """Connect nobody: what two nodes say when they meet does not count."""
 
-    def _gossip(self, node: Node, _topic: str, envelope: bytes) -> None:
-        signed = self._open(node, envelope, Carrier.GOSSIP)
+    def publish(self, author: Node, _topic: str, envelope: bytes) -> None:
+        """Let everybody hear a call, and nobody a record."""
+        signed = self.identities.open(envelope, author.peer_id, Carrier.GOSSIP)
         if isinstance(signed.message, CapabilityRecord):
             return
         for other in self.nodes.values():
-            if other is not node:
-                self.messages["gossip"] += 1
-                delay_ms = self.random.randint(*self.delay_ms)
-                self.after(delay_ms, lambda to=other: self._give(to, signed))
-
-    def _deliver(self, node: Node, peer: PeerId, envelope: bytes, row: int) -> None:
-        self.messages["streams"] += 1
-        super()._deliver(node, peer, envelope, row)
-
-    def _open(self, sender: Node, envelope: bytes, carrier: Carrier) -> Signed[Any]:
-        begin_ns, is_new = time.process_time_ns(), envelope not in self._opened
-        signed = super()._open(sender, envelope, carrier)
-        if is_new:
-            self._verified_ns[envelope] = time.process_time_ns() - begin_ns
-        return signed
-
-    def _deadlines(self) -> list[int]:
-        while self._due and self.nodes[self._due[0][1]].deadline_ms != self._due[0][0]:
-            heapq.heappop(self._due)
-        return [self._due[0][0]] if self._due else []
-
-    def _wake(self) -> None:
-        while self._deadlines() and self._due[0][0] <= self.now_ms:
-            self._give(self.nodes[heapq.heappop(self._due)[1]], inputs.DeadlineReached())
+            if other is not author:
+                self.gossiped += 1
+                self.after(self.random.randint(*self.delay_ms), self.give, other, signed)
 
 
 def bench_bidders(sizes: Sequence[int], jobs: int, seed: int) -> dict[str, Any]:

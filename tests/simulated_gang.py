@@ -46,7 +46,7 @@ class Gang:
         assert not requester.leases.states
         assert not requester.jobs
         assert not requester.scheduler.awards.states
-        for node in filter(lambda node: node.alive, self.providers):
+        for node in filter(lambda node: node.online, self.providers):
             assert node.core.provider.left(node.policy.capacity) == node.policy.capacity
 
 

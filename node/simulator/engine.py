@@ -63,6 +63,10 @@ class Engine:
         """Return the tick of the next event; NEVER if there is none."""
         return self._ticks[0] if self._ticks else NEVER
 
+    def skip(self, ticks: int) -> None:
+        """Let time pass in which nothing happens; what was due meanwhile happens then."""
+        self.now += ticks
+
     def run(self, until: int) -> None:
         """Let everything happen before a tick, and go there."""
         self.run_until(None, until)
@@ -91,7 +95,7 @@ class Engine:
             while number < len(events) or self._close(tick):  # Some are appended meanwhile.
                 if condition is not None and condition():
                     return True
-                self.now = tick
+                self.now = max(self.now, tick)
                 call, arguments = events[number]
                 number += 1
                 call(*arguments)

@@ -1,24 +1,23 @@
 """A network of simulated nodes: performs what their cores want, in virtual time.
 
 The cores are the node's own. Simulated are the connections between them, their disks, transfers
-and containers. A step of a core is atomic: a node goes between two steps, never within one.
-(`scripts/faults` breaks nodes within steps.)
+and containers. A step of a core has two halves: what it saves, and what happens then. In a scenario
+a node goes between two steps, never within one. (`scripts/faults` breaks nodes within steps.)
 
 Spec: specs/simulation.md#nodes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from node.simulator.containers import Containers
 from node.simulator.digest import Digest
 from node.simulator.engine import TICKS_PER_MS, Engine
 from node.simulator.identities import Identities
-from node.simulator.lookups import AddressLookups
 from node.simulator.node import SimulatedNode
-from node.simulator.outboxes import Outboxes, StreamPaths
+from node.simulator.outboxes import NO_ROW, Outboxes, StreamPaths
 from node.simulator.transfers import Transfers
 from node.simulator.world.adversaries import AnyCore
 from protocol.machines import effects, inputs
@@ -28,8 +27,13 @@ from protocol.values.ids import JobId, PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import NOT_MEASURED, NUMBER_OF
 
+if TYPE_CHECKING:
+    from node.simulator.lookups import AddressLookups
+
 START_MS: Final = 1_800_000_000_000
 """The time at tick 0."""
+MEASURE_AGAIN_MS: Final = 300
+"""How long a node waits before it measures again to one that is away."""
 DEADLINE, SUBMISSION = 254, 255
 """Kinds of events in the digest, besides the numbers of messages."""
 
@@ -47,6 +51,11 @@ Witness = Callable[[SimulatedNode, JobId, JobEvent], None]
 class SimulatedNetwork:
     """The nodes that have a core, and what happens between them."""
 
+    containers_type: ClassVar[type[Containers]] = Containers
+    outboxes_type: ClassVar[type[Outboxes]] = Outboxes
+    transfers_type: ClassVar[type[Transfers]] = Transfers
+    """What performs the effects of all nodes."""
+
     def __init__(self, identities: Identities, links: StreamPaths, make: Make) -> None:
         """Take how nodes are named and linked, and what makes a node when it is first needed."""
         self.engine = Engine()
@@ -56,8 +65,8 @@ class SimulatedNetwork:
         self.gossip: GossipModel | None = None
         self.lookups: AddressLookups | None = None
         """How addresses are found; None if all are known."""
-        self.containers = Containers(self)
-        self.outboxes = Outboxes(self)
+        self.containers = self.containers_type(self)
+        self.outboxes = self.outboxes_type(self)
         self.witnesses: list[Witness] = []
         """Are told of each event of a job."""
         self.settled: list[Callable[[effects.Settle], None]] = []
@@ -67,13 +76,14 @@ class SimulatedNetwork:
         self.nodes: dict[int, SimulatedNode] = {}
         """Those that have been needed, by number."""
         self._make = make
-        transfers = Transfers(self)
-        self._perform: dict[type, Callable[[SimulatedNode, Any], None]] = {
+        transfers = self.transfers_type(self)
+        self._commit: dict[type, Callable[[SimulatedNode, Any], object]] = {
             effects.Save: self._save,
             effects.Report: self._report,
             effects.Settle: self._settle,
             effects.Accuse: self._accuse,
-            effects.Send: self.outboxes.send,
+        }
+        self._perform: dict[type, Callable[[SimulatedNode, Any], None]] = {
             effects.ProbePeer: self.outboxes.probe,
             effects.MeasureRoundTrips: self._measure,
             effects.Publish: self._publish,
@@ -117,9 +127,7 @@ class SimulatedNetwork:
         """Give a node an input, perform what follows, and see when it wants to be woken."""
         if not node.online:
             return
-        for effect in node.core.handle(event, self.now_ms):
-            self._do(node, effect)
-        self._arm(node)
+        self._do_all(node, node.core.handle(event, self.now_ms - node.behind_ms))
 
     def hear(self, node: SimulatedNode, signed: Signed[Any], sender: int) -> None:
         """Give a node a message."""
@@ -136,6 +144,10 @@ class SimulatedNetwork:
             for submitted in self.submitted:
                 submitted(node, job)
         self.give(node, event)
+
+    def after(self, delay_ms: int, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something after a while."""
+        self.engine.after(delay_ms * TICKS_PER_MS, call, *arguments)
 
     def later(
         self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
@@ -157,10 +169,7 @@ class SimulatedNetwork:
 
     def go(self, node: SimulatedNode) -> None:
         """Let a node's machine go, without a word; those that were connected notice it."""
-        node.online = False
-        node.generation += 1
-        node.wakes.clear()
-        node.in_memory.clear()
+        self.stop_daemon(node)
         node.containers.clear()
         for peer in tuple(node.core.connected):
             other = self.peer(peer)
@@ -168,14 +177,23 @@ class SimulatedNetwork:
                 delay = max(0, self.links.delay(node.number, other.number))
                 self.at(delay, other, self.give, other, inputs.PeerDisconnected(node.peer_id))
 
+    def stop_daemon(self, node: SimulatedNode) -> None:
+        """End a node's daemon, without a word; its containers go on."""
+        node.online = False
+        node.generation += 1
+        node.wakes.clear()
+        node.in_memory.clear()
+
     def come_back(self, node: SimulatedNode, core: AnyCore) -> None:
         """Let a node continue with a fresh core from what it had saved."""
         assert not node.online
         saved = node.disk.read(node.core.presence.sequence)
         _free(node.core)
         node.core, node.online = core, True
+        wanted = core.recover(saved, node.policy, self.now_ms - node.behind_ms)
+        self.containers.reap(node)
         self.outboxes.resume(node)
-        self._do_all(node, core.recover(saved, node.policy, self.now_ms))
+        self._do_all(node, wanted)
 
     def _meet(self, node: SimulatedNode, other: SimulatedNode) -> None:
         if other.peer_id not in node.core.connected:
@@ -185,7 +203,7 @@ class SimulatedNetwork:
 
     def _arm(self, node: SimulatedNode) -> None:
         """Schedule the wake-up of a node, unless an earlier one will come to it."""
-        deadline_ms = node.core.next_deadline_ms()
+        deadline_ms = node.deadline_ms
         if deadline_ms is None:
             return
         wakes, at_ms = node.wakes, max(deadline_ms, self.now_ms)
@@ -195,33 +213,49 @@ class SimulatedNetwork:
             self.engine.at(tick, _unless_gone, node, node.generation, self._wake, (node,))
 
     def _wake(self, node: SimulatedNode) -> None:
+        if not node.wakes or node.wakes[-1] > self.now_ms:
+            return  # It was woken for something else meanwhile.
         node.wakes.pop()
-        deadline_ms = node.core.next_deadline_ms()
-        if deadline_ms is not None and deadline_ms <= self.now_ms:
+        if self._is_due(node):
             self.digest.note(self.engine.now, DEADLINE, node.number, -1)
             self.give(node, inputs.DeadlineReached())
-            assert not node.wakes or node.wakes[-1] > self.now_ms, f"{node.peer_id} never sleeps"
+            assert not self._is_due(node), f"{node.peer_id} never sleeps"
         else:
             self._arm(node)
 
+    def _is_due(self, node: SimulatedNode) -> bool:
+        deadline_ms = node.deadline_ms
+        return deadline_ms is not None and deadline_ms <= self.now_ms
+
     # --- effects --------------------------------------------------------------------------
 
-    def _do_all(self, node: SimulatedNode, wanted: Iterable[Effect]) -> None:
-        for effect in wanted:
-            self._do(node, effect)
+    def _do_all(self, node: SimulatedNode, wanted: Sequence[Effect]) -> None:
+        """Take a step: save what follows from an input, then let it happen."""
+        rows = [self._write(node, effect) for effect in wanted]
+        for effect, row in zip(wanted, rows, strict=True):
+            self._do(node, effect, row)
         self._arm(node)
 
-    def _do(self, node: SimulatedNode, effect: Effect) -> None:
+    def _write(self, node: SimulatedNode, effect: Effect) -> int:
+        """Save what an effect leaves on the disk; return the row of a message."""
+        if isinstance(effect, effects.Send):
+            return self.outboxes.store(node, effect)
+        commit = self._commit.get(type(effect))
+        if commit is not None:
+            commit(node, effect)
+        return NO_ROW
+
+    def _do(self, node: SimulatedNode, effect: Effect, row: int = NO_ROW) -> None:
+        """Let an effect happen whose step is on the disk."""
+        if isinstance(effect, effects.Send):
+            self.outboxes.send(node, effect, row)
+            return
         perform = self._perform.get(type(effect))
         if perform is not None:
             perform(node, effect)
 
     def _save(self, node: SimulatedNode, effect: effects.Save) -> None:
-        place = effect.table, effect.key
-        if effect.state is None:
-            node.disk.saved.pop(place, None)
-        else:
-            node.disk.saved[place] = effect.state
+        node.disk.keep(effect)
 
     def _report(self, node: SimulatedNode, effect: effects.Report) -> None:
         for witness in self.witnesses:
@@ -241,6 +275,7 @@ class SimulatedNetwork:
         node.disk.proven.append(effect.finding)
 
     def _measure(self, node: SimulatedNode, effect: effects.MeasureRoundTrips) -> None:
+        """Measure round trips; those to nodes that are away again and again, until the deadline."""
         took = []
         for peer in effect.peers:
             other = self.peer(peer)
@@ -250,6 +285,10 @@ class SimulatedNetwork:
                 if other and is_there else NOT_MEASURED
             )  # fmt: skip
         wait_ms = max(took, default=0) * 3 // 1000 + 1
+        its_ms = self.now_ms - node.behind_ms
+        if NOT_MEASURED in took and its_ms + MEASURE_AGAIN_MS + wait_ms < effect.until_ms:
+            self.later(MEASURE_AGAIN_MS, node, self._measure, node, effect)
+            return
         event = inputs.RoundTripsMeasured(effect.lease_id, tuple(took))
         self.later(wait_ms, node, self.give, node, event)
 

@@ -12,6 +12,7 @@ from protocol.core.core import Saved
 from protocol.core.jobs import Job
 from protocol.machines import inputs
 from protocol.machines.context import Policy
+from protocol.machines.effects import Save
 from protocol.rules.fraud import Finding
 from protocol.values.ids import JobId, LeaseId, PeerId
 
@@ -33,8 +34,20 @@ class Disk:
     launched: set[LeaseId] = field(default_factory=set)
     """The leases whose container was started and not discarded; the container may be gone."""
 
+    def keep(self, effect: Save) -> None:
+        """Save a state, or discard it."""
+        if effect.state is None:
+            self.saved.pop((effect.table, effect.key), None)
+        else:
+            self.saved[effect.table, effect.key] = effect.state
+
     def states(self, table: str) -> tuple[Any, ...]:
         return tuple(state for (name, _), state in self.saved.items() if name == table)
+
+    def job(self, job_id: JobId) -> Job:
+        """Return a job as it is saved."""
+        found: Job = self.saved["job", job_id]
+        return found
 
     def read(self, sequence: int) -> Saved:
         """Return what the core continues with after a restart."""
@@ -56,6 +69,12 @@ class SimulatedContainer:
     paused_ms: int = 0
     """The total time of its pauses, up to the last resume."""
     paused_since_ms: int | None = None
+    begun_ms: int = 0
+    """The work of earlier attempts that it continues from."""
+    watched_by: int = 0
+    """The generation of the node that has launched, adopted or killed it."""
+    told: int = -1
+    """The generation of the node that was told of its end."""
 
     def used_ms(self, now_ms: int) -> int:
         """Return its usage: the time since its start, less pauses."""
@@ -67,7 +86,7 @@ class SimulatedContainer:
 
 @dataclass(slots=True, eq=False)
 class SimulatedNode:
-    """One node. Its containers end with it: a simulated machine goes as a whole."""
+    """One node. Its containers end with its machine, not with its daemon."""
 
     number: int
     policy: Policy
@@ -83,10 +102,18 @@ class SimulatedNode:
     in_memory: dict[int, tuple[PeerId, bytes, int]] = field(default_factory=dict)
     """Messages that it sends again without having saved them."""
     containers: dict[LeaseId, SimulatedContainer] = field(default_factory=dict)
+    behind_ms: int = 0
+    """How far its clock is behind: set while it is away, constant while it runs."""
 
     @property
     def peer_id(self) -> PeerId:
         return self.core.signer.peer_id
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When it wants to be woken, on the network's clock."""
+        deadline_ms = self.core.next_deadline_ms() if self.online else None
+        return None if deadline_ms is None else deadline_ms + self.behind_ms
 
     def jobs(self) -> Iterator[Job]:
         """Yield the jobs that it has saved."""
@@ -94,5 +121,4 @@ class SimulatedNode:
 
     def job(self, job_id: JobId) -> Job:
         """Return a job as it is saved."""
-        found: Job = self.disk.saved["job", job_id]
-        return found
+        return self.disk.job(job_id)

@@ -22,6 +22,8 @@ LOST: Final = -1
 RESEND_MS: Final = 600
 """How long a sender waits before it sends a message again that did not arrive."""
 RESEND_MS_MAX: Final = 20_000
+NO_ROW: Final = 0
+"""That of a message which is sent only once."""
 
 
 class StreamPaths(Protocol):
@@ -74,7 +76,7 @@ class MessageNetwork(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
+class Flight:
     """A message on its way. What is to happen when it has arrived or not happens to its sender."""
 
     sender: SimulatedNode
@@ -82,6 +84,11 @@ class _Flight:
     """How often the sender had gone before."""
     arrived: Callable[[], object] | None = None
     failed: Callable[[], object] | None = None
+
+    def happen(self, call: Callable[[], object] | None) -> None:
+        """Let something happen to the sender, unless it has gone since it sent the message."""
+        if call is not None and self.sender.generation == self.generation:
+            call()
 
 
 class Outboxes:
@@ -92,15 +99,21 @@ class Outboxes:
         self.sent: Counter[str] = Counter()
         """How many messages were sent, by class; a repeated one counts again."""
 
-    def send(self, node: SimulatedNode, effect: effects.Send) -> None:
-        """Send a message once, or until it arrives."""
+    def store(self, node: SimulatedNode, effect: effects.Send) -> int:
+        """Keep a message that is to be sent until it arrives; return its row."""
         if effect.until_ms == 0:
-            self._fly(_Flight(node, node.generation), effect.peer, effect.envelope)
-            return
+            return NO_ROW
         node.rows += 1
         outbox = node.disk.outbox if effect.durable else node.in_memory
         outbox[node.rows] = (effect.peer, effect.envelope, effect.until_ms)
-        self._transmit(node, node.rows, RESEND_MS)
+        return node.rows
+
+    def send(self, node: SimulatedNode, effect: effects.Send, row: int) -> None:
+        """Send a message once, or that of a row until it arrives."""
+        if row == NO_ROW:
+            self._fly(Flight(node, node.generation), effect.peer, effect.envelope)
+        else:
+            self._transmit(node, row, RESEND_MS)
 
     def resume(self, node: SimulatedNode) -> None:
         """Send all again that a node has on its disk."""
@@ -119,10 +132,10 @@ class Outboxes:
                 network.at(back, node, network.give, node, inputs.PeerAnswered(effect.peer))
 
         def ask_again() -> None:
-            if network.now_ms + RESEND_MS < effect.until_ms:
+            if network.now_ms - node.behind_ms + RESEND_MS < effect.until_ms:
                 network.later(RESEND_MS, node, self.probe, node, effect)
 
-        flight = _Flight(node, node.generation, answer, ask_again)
+        flight = Flight(node, node.generation, answer, ask_again)
         self._fly(flight, effect.peer, effect.envelope)
 
     def _transmit(self, node: SimulatedNode, row: int, pause_ms: int) -> None:
@@ -131,7 +144,7 @@ class Outboxes:
         if row not in outbox:
             return
         peer, envelope, until_ms = outbox[row]
-        if self._network.now_ms > until_ms:
+        if self._network.now_ms - node.behind_ms > until_ms:
             del outbox[row]
             return
 
@@ -139,35 +152,38 @@ class Outboxes:
             following_ms = min(2 * pause_ms, RESEND_MS_MAX)
             self._network.later(pause_ms, node, self._transmit, node, row, following_ms)
 
-        flight = _Flight(node, node.generation, lambda: outbox.pop(row, None), repeat)
+        flight = Flight(node, node.generation, lambda: outbox.pop(row, None), repeat)
         self._fly(flight, peer, envelope)
 
-    def _fly(self, flight: _Flight, peer: PeerId, envelope: bytes) -> None:
+    def _fly(self, flight: Flight, peer: PeerId, envelope: bytes) -> None:
         sender, receiver = flight.sender, self._network.peer(peer)
         if receiver is None or not receiver.online:
-            _happen(flight, flight.failed)
+            flight.happen(flight.failed)
             return
         signed = self._network.identities.open(envelope, sender.peer_id)
         self.sent[type(signed.message).__name__] += 1
-        delay = self._network.links.delay(sender.number, receiver.number)
+        delay = self.delay(sender, receiver, signed)
         if delay == LOST:
-            _happen(flight, flight.failed)
+            flight.happen(flight.failed)
         else:
             self._network.engine.after(delay, self._land, flight, receiver, signed)
 
-    def _land(self, flight: _Flight, receiver: SimulatedNode, signed: Signed[Any]) -> None:
+    def delay(self, sender: SimulatedNode, receiver: SimulatedNode, signed: Signed[Any]) -> int:
+        """Return the ticks that a message takes; LOST if it does not arrive."""
+        return self._network.links.delay(sender.number, receiver.number)
+
+    def acknowledge(self, flight: Flight, receiver: SimulatedNode) -> None:
+        """Tell the sender of a message that it has arrived and what follows is on the disk."""
+        flight.happen(flight.arrived)
+
+    def _land(self, flight: Flight, receiver: SimulatedNode, signed: Signed[Any]) -> None:
         """Give the receiver a message, and acknowledge it."""
-        if not receiver.online:
-            _happen(flight, flight.failed)
-            return
         sender = flight.sender
-        if sender.peer_id not in receiver.core.connected:
-            self._network.connect(sender, receiver)
-        self._network.hear(receiver, signed, sender.number)
-        _happen(flight, flight.arrived)
-
-
-def _happen(flight: _Flight, call: Callable[[], object] | None) -> None:
-    """Let something happen to a sender, unless it has gone since it sent the message."""
-    if call is not None and flight.sender.generation == flight.generation:
-        call()
+        if receiver.online:
+            if sender.peer_id not in receiver.core.connected:
+                self._network.connect(sender, receiver)
+            self._network.hear(receiver, signed, sender.number)
+        if receiver.online:  # It may go in the step.
+            self.acknowledge(flight, receiver)
+        else:
+            flight.happen(flight.failed)

@@ -157,7 +157,7 @@ class World:
         self.network.after(away_ms, lambda: self._return(node, behind_ms))
 
     def _return(self, node: Node, behind_ms: int) -> None:
-        if not node.alive and node.peer_id not in self.network.dead:
+        if not node.online and node.peer_id not in self.network.dead:
             self.network.restart(node, behind_ms)
 
     def _die(self, node: Node) -> None:
@@ -165,7 +165,7 @@ class World:
 
     def _fell(self, node: Node) -> None:
         """Stop a node as its owner would, kill it, or take its power away."""
-        if node.alive:
+        if node.online:
             how = self.dice.choice(["stopped", "killed", "without power"])
             if how == "stopped":
                 self.network.stop(node, then=lambda: self._expect(node))
@@ -216,7 +216,7 @@ class World:
         network.run_until(self._all_ended, TROUBLE_MS)
 
     def _submit(self, node: Node) -> None:
-        if not node.alive:
+        if not node.online:
             return
         dice = self.dice
         spec = job_spec(
@@ -236,7 +236,7 @@ class World:
             self.network.after(dice.randint(0, 20_000), lambda: self.network.cancel(node, job_id))
 
     def _submit_sweep(self, node: Node) -> None:
-        if node.alive:
+        if node.online:
             spec = job_spec(profile=self.dice.choice([QUICK, VICKREY]), queue_ms=max(QUEUE_MS))
             for _ in range(self.dice.randint(3, 6)):
                 self.network.submit(node, spec)
@@ -249,7 +249,7 @@ class World:
         network.thaw()
         network.run(61_000 + NOTICE_MS)  # The last of those that left or crashed come back.
         for node in network.nodes.values():
-            assert node.alive != (node.peer_id in network.dead)
+            assert node.online != (node.peer_id in network.dead)
         network.run_until(self._all_ended, PEACE_MS)
         network.pass_all_deadlines()
 
@@ -288,8 +288,8 @@ def unpaid_ms_max(seed: int) -> int:
 
 def _outcome(seed: int, world: World, *, trace: bool) -> Run:
     network, history = world.network, world.network.history
-    survived = [(node, job_id) for node, job_id in network.jobs if node.alive]
-    endings = [network.durable[node.peer_id]["job", job_id].ending for node, job_id in survived]
+    survived = [(node, job_id) for node, job_id in network.jobs if node.online]
+    endings = [node.job(job_id).ending for node, job_id in survived]
     outcome = Run(
         seed, world.watch.violations, len(endings), endings.count(Ending.DONE), world.crashes
     )

@@ -20,7 +20,6 @@ from protocol.wire.messages import (
     BidCommit,
     BidReveal,
     CapabilityRecord,
-    Carrier,
     CommitSet,
     Receipt,
     Voucher,
@@ -77,7 +76,7 @@ class Chaos:
         network, dice = self.network, self.dice
         for _ in range(3):
             node = dice.choice(self.requesters)
-            if node.alive:
+            if node.online:
                 spec = job_spec(cpus=dice.randint(1, 2), profile=dice.randint(1, 2))
                 job_id = network.submit(node, spec)
                 self.jobs.append((node, job_id))
@@ -102,7 +101,7 @@ class Chaos:
         self.parted.clear()
         self.crash_percent = 0
         network.run(61_000)  # The last of the crashed come back.
-        assert all(node.alive for node in network.nodes.values())
+        assert all(node.online for node in network.nodes.values())
         ended = network.run_until(lambda: all(network.ended(*job) for job in self.jobs), WAIT_MS)
         assert ended, "a job goes on for ever"
         network.run(120_000)
@@ -110,7 +109,7 @@ class Chaos:
         network.run(5_000)
 
     def fell(self, node: Node) -> None:
-        if node.alive and self.crash_percent:
+        if node.online and self.crash_percent:
             how = self.dice.choice(["stopped", "killed", "killed", "without power"])
             if how == "stopped":
                 self.network.stop(node)
@@ -128,7 +127,7 @@ class Chaos:
         away_ms = self.dice.choice([1, 700, 5_000, 20_000, 60_000])
         # A requester whose clock was set back disputes bills, rightly: no peace follows of that.
         behind_ms = self.dice.choice([0, 0, 0, 5_000, 50_000]) if node in self.providers else 0
-        self.network.after(away_ms, lambda: node.alive or self.network.restart(node, behind_ms))
+        self.network.after(away_ms, lambda: node.online or self.network.restart(node, behind_ms))
 
     def watch(self, node: Node, todo: list[Effect]) -> int | None:
         """Check what must always hold, and let the node crash between writing and speaking."""
@@ -139,7 +138,7 @@ class Chaos:
                     "launched before written"
                 )
             if isinstance(effect, Send) and effect.until_ms:
-                said = self.network._open(node, effect.envelope, Carrier.STREAM).message
+                said = self.network.identities.open(effect.envelope, node.peer_id).message
                 assert effect.in_outbox != isinstance(said, FORGETTABLE), said
         unlucky = todo and self.dice.randrange(100) < self.crash_percent
         if not unlucky or self.crashes == CRASHES_MAX:
@@ -222,7 +221,7 @@ def check_costs(chaos: Chaos) -> None:
 def vouchers(network: SimulatedNetwork) -> dict[LeaseId, int]:
     """Return the highest amount that was promised for each lease; it never went down."""
     found: dict[LeaseId, list[tuple[int, int]]] = defaultdict(list)
-    for signed in network._opened.values():
+    for signed in network.identities.opened.values():
         if isinstance(signed.message, Voucher):
             voucher = signed.message
             found[voucher.lease_id].append((voucher.sequence, voucher.amount))

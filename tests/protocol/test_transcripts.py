@@ -141,7 +141,7 @@ class Interpreter:
         assert found, f"waited for {wanted!r} in vain:\n{self.new_lines()}"
 
     def until_ended(self) -> None:
-        over = self._network.run_until(lambda: all(n.alive and self._network.ended(n, j)
+        over = self._network.run_until(lambda: all(n.online and self._network.ended(n, j)
                                                  for n, j in self._jobs))  # fmt: skip
         assert over, f"the jobs do not end:\n{self.new_lines()}"
         self._network.run(2_000)

@@ -59,6 +59,8 @@ class SharedNetwork:
         """Those of the nodes that are there."""
         self.records: dict[PeerId, bytes] = {}
         """The DHT."""
+        self.lookups: None = None
+        """None are simulated: a node asks for a record, and has it a round trip later."""
         self.sent: Counter[str] = Counter()
         """How many messages were sent over streams, by class."""
         self.digest = Digest()

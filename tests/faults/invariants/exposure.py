@@ -18,7 +18,7 @@ NAME: Final = "M3 exposure is bounded"
 def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
     for other in network.nodes.values():
         for lease_id, container in other.containers.items():
-            state = network.durable[other.peer_id].get(("provider-lease", lease_id))
+            state = other.disk.saved.get(("provider-lease", lease_id))
             if container.exited or not isinstance(state, lease.Serving | lease.Leaving):
                 continue
             free_ms = other.policy.notice_ms if isinstance(state, lease.Leaving) else 0

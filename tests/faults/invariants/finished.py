@@ -15,7 +15,7 @@ NAME: Final = "every job ends once"
 
 def at_end(network: FaultyNetwork) -> Iterator[str]:
     for node, job_id in network.jobs:
-        if not node.alive:
+        if not node.online:
             continue
         happened, ending = node.disk.events.get(job_id, []), network.job(node, job_id).ending
         ends = [event for event in happened if isinstance(event, Done | Failed)]

@@ -35,7 +35,7 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
 
 
 def _wrong(network: FaultyNetwork, terms: Terms, providers: list[PeerId]) -> Iterator[str]:
-    nodes = [network.nodes[peer] for peer in providers]
+    nodes = [network.peer(peer) for peer in providers]
     regions = [node.policy.region for node in nodes]
     if terms.spread_regions and ("" in regions or len(set(regions)) < len(regions)):
         yield f"members in the regions {regions}"

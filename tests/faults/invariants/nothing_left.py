@@ -15,12 +15,12 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
     for node in network.nodes.values():
         if any(network.is_running(node, lease_id) for lease_id in node.containers):
             yield f"{node.name}: a container runs"
-        if not node.alive:
+        if not node.online:
             continue
         if node.containers:
             yield f"{node.name}: a run folder is left"
         left = {f"{table} {type(state).__name__}" for (table, _), state
-                in network.durable[node.peer_id].items() if table != "job"}  # fmt: skip
+                in node.disk.saved.items() if table != "job"}  # fmt: skip
         if left:
             yield f"{node.name}: {', '.join(sorted(left))}"
         if node.disk.outbox or node.in_memory:

@@ -17,6 +17,6 @@ def at_step(network: FaultyNetwork, node: Node) -> Iterator[str]:
     last = network.history.facts[-1]
     assert isinstance(last, Committed)
     if last.event is None:
-        saved = network.durable[node.peer_id]
+        saved = node.disk.saved
         if any(("provider-lease", lease_id) not in saved for lease_id in node.containers):
             yield f"{node.name} keeps a container without a lease"

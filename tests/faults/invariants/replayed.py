@@ -17,9 +17,9 @@ NAME: Final = "L8 replay changes nothing"
 def at_end(network: FaultyNetwork) -> Iterator[str]:
     arrived = {(fact.receiver, fact.signed.envelope): fact.signed for fact in network.history.sent}
     for (receiver, _), signed in arrived.items():
-        node = network.nodes[receiver]
+        node = network.peer(receiver)
         # An old call is stale, and records have their own order.
-        if not node.alive or isinstance(signed.message, Call | CapabilityRecord):
+        if not node.online or isinstance(signed.message, Call | CapabilityRecord):
             continue
         for effect in node.core.handle(signed, network.now_ms - node.behind_ms):
             if _matters(effect):

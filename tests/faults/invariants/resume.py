@@ -43,7 +43,8 @@ def _fall(
         return
     if after.number <= before.number:
         yield "a checkpoint has an old number"
-    done = [network.checkpoints[each.checkpoint.listing.digest] for each in (before, after)]
+    done_ms = network.containers.done_ms
+    done = [done_ms[each.checkpoint.listing.digest] for each in (before, after)]
     if done[1] < done[0]:
         yield "a newer checkpoint holds less work"
 

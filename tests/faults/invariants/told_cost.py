@@ -21,7 +21,7 @@ def at_end(network: FaultyNetwork) -> Iterator[str]:
             voucher = fact.signed.message
             promised[voucher.lease_id] = max(promised.get(voucher.lease_id, 0), voucher.amount)
     for node, job_id in network.jobs:
-        if not node.alive:
+        if not node.online:
             continue
         due = 0
         for event in node.disk.events[job_id]:

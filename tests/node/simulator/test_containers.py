@@ -4,7 +4,8 @@ Spec: specs/lease.md#exposure.
 """
 
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -46,8 +47,20 @@ class Machine:
     def now_ms(self) -> int:
         return self.engine.now
 
-    def later(self, delay_ms: int, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+    def after(self, delay_ms: int, call: Any, *arguments: Any) -> None:
         self.engine.after(delay_ms, call, *arguments)
+
+    def later(self, delay_ms: int, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+        generation = node.generation
+        self.engine.after(
+            delay_ms, lambda: call(*arguments) if node.generation == generation else None
+        )
+
+    def restart(self, away_ms: int) -> None:
+        """Let the daemon go, and come back later."""
+        self.node.online, self.node.generation = False, self.node.generation + 1
+        self.engine.run(self.now_ms + away_ms)
+        self.node.online = True
 
     def give(self, node: SimulatedNode, event: inputs.Input) -> None:
         self.told.append((self.now_ms, event))
@@ -181,6 +194,62 @@ def test_one_that_went_with_its_machine_is_not_started_again() -> None:
     ((_, failed),) = machine.run(20_000)
     assert isinstance(failed, inputs.ContainerFailed)
     assert not machine.node.containers
+
+
+def test_a_container_goes_on_while_its_daemon_is_away_and_is_adopted() -> None:
+    machine = Machine()
+    machine.launch(5_000)
+    machine.run(1_000)
+    machine.restart(2_000)
+    machine.launch(5_000, budget_ms=10**10)
+    started, exited = machine.run(9_000)
+    assert started == (3_000 + NOTICED_MS, inputs.ContainerStarted(LEASE, 3_000 + NOTICED_MS))
+    assert exits([exited]) == [(5_000 + NOTICED_MS, "exited", 0, 5_000)]
+    assert machine.node.containers[LEASE].budget_ms == 10**10
+
+
+def test_a_budget_that_grew_meanwhile_resumes_an_adopted_container() -> None:
+    machine = Machine()
+    machine.launch(5_000, budget_ms=2_000, pause_ms=60_000)
+    machine.run(2_500)
+    machine.restart(500)
+    machine.launch(5_000, budget_ms=4_000, pause_ms=60_000)
+    assert exits(machine.run(20_000)) == []
+    assert machine.node.containers[LEASE].used_ms(20_000) == 4_000
+
+
+@pytest.mark.parametrize("what", ["adopts", "kills"])
+def test_a_daemon_hears_once_of_a_container_that_ended_while_it_was_away(what: str) -> None:
+    machine = Machine()
+    machine.launch(2_000)
+    machine.run(1_000)
+    machine.restart(5_000)
+    assert machine.run(7_000) == [], "no daemon watches it yet"
+    if what == "adopts":
+        machine.launch(2_000)
+    else:
+        machine.containers.kill(machine.node, effects.Kill(LEASE))
+    machine.containers.kill(machine.node, effects.Kill(LEASE))
+    assert exits(machine.run(9_000)) == [(7_000 + NOTICED_MS, "exited", 0, 2_000)]
+
+
+def test_a_second_launch_without_a_restart_is_an_error() -> None:
+    machine = Machine()
+    machine.launch(2_000)
+    with pytest.raises(AssertionError):
+        machine.launch(2_000)
+
+
+def test_a_container_without_a_lease_is_removed() -> None:
+    machine = Machine()
+    machine.launch(2_000)
+    other = LeaseId(bytes([1]) * 32)
+    machine.node.containers[other] = replace(machine.node.containers[LEASE])
+    provider = SimpleNamespace(leases={other: None})
+    node = cast("Any", SimpleNamespace(containers=machine.node.containers))
+    node.core = SimpleNamespace(provider=provider)
+    machine.containers.reap(node)
+    assert list(machine.node.containers) == [other]
 
 
 def checkpoint(machine: Machine, mark: bytes = b"") -> None:

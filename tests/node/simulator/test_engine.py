@@ -149,3 +149,13 @@ def test_a_condition_is_tested_before_each_event() -> None:
     assert engine.now == 1
     assert not engine.run_until(lambda: False, 5)
     assert engine.now == 5
+
+
+def test_what_was_due_in_skipped_time_happens_after_it() -> None:
+    engine, seen = Engine(), []
+    for tick in (3, 5, 20):
+        engine.at(tick, lambda: seen.append(engine.now))
+    engine.skip(10)
+    engine.run(30)
+    assert seen == [10, 10, 20]
+    assert engine.now == 30

@@ -1,12 +1,12 @@
 """A network of simulated nodes: what their cores want happens, also when nodes go and come back.
 
-Spec: specs/simulation.md#nodes. tests/simulated_network.py performs the same effects in another way
-and is the oracle for what becomes of a job.
+Spec: specs/simulation.md#nodes. What becomes of a job is as in tests/transcripts.
 """
 
 import gc
+import subprocess
+import sys
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,10 +23,11 @@ from protocol.values.ids import CallId, JobId, LeaseId
 from protocol.values.reasons import Failure
 from protocol.wire.messages import NOT_MEASURED
 from tests.node.simulator.small_world import SmallWorld, equal_world
-from tests.simulated_network import SimulatedNetwork, provider_policy
-from tests.simulated_network import job_spec as spec_for_oracle
 
 UNEVENTFUL = ["Queued", "Checkpointed"]
+RUNS = ["Awarded", "Fetching", "Starting", "Running"]
+AT_ONCE = ["Announced", "BidsOpened", *RUNS, "Returning", "Done"]
+ELSEWHERE = ["Announced", "BidsOpened", *RUNS, "Retrying", *RUNS, "Returning", "Done"]
 
 
 def begun(world: SmallWorld, name: str, **more: Any) -> JobId:
@@ -41,36 +42,11 @@ def told(names: list[str]) -> list[str]:
     return [name for name in names if name not in UNEVENTFUL]
 
 
-def by_the_oracle(happen: Callable[[SimulatedNetwork, Any, JobId], object]) -> list[str]:
-    """Return the events of a job of 20 s to which something happens while it runs."""
-    network = SimulatedNetwork(job_ms=20_000)
-    ann = network.add("ann")
-    for number in range(4):
-        network.add(f"provider {number}", provider_policy(cpu=1_000 + number))
-    network.meet()
-    job_id = network.submit(ann, spec_for_oracle(queue_ms=3_600_000))
-    events = ann.disk.events[job_id]
-
-    def names() -> list[str]:
-        return [type(event).__name__ for event in events]
-
-    assert network.run_until(lambda: "Running" in names())
-    network.run(5_000)
-    happen(network, ann, job_id)
-    assert network.run_until(lambda: network.ended(ann, job_id), 3_600_000)
-    return told(names())
-
-
-def provider_by_the_oracle(network: SimulatedNetwork) -> Any:
-    (provider,) = [node for node in network.nodes.values() if node.containers]
-    return provider
-
-
 def test_a_job_runs_is_done_and_paid() -> None:
     world = SmallWorld(equal_world())
     job_id = begun(world, "Done")
     world.run(60_000)
-    assert told(world.names(job_id)) == by_the_oracle(lambda *_: None)
+    assert told(world.names(job_id)) == AT_ONCE
     done = world.events[job_id][-1]
     assert isinstance(done, Done)
     assert (done.exit_code, done.usage_ms) == (0, 20_000)
@@ -113,10 +89,7 @@ def test_a_provider_that_goes_loses_the_container_and_its_peers_are_told() -> No
     assert provider.peer_id not in requester.core.connected
     assert world.run_until(lambda: world.ended(job_id))
     assert world.provider_of(job_id) is not provider
-    oracle = by_the_oracle(
-        lambda network, *_: network.crash(provider_by_the_oracle(network), machine=True)
-    )
-    assert told(world.names(job_id)) == oracle
+    assert told(world.names(job_id)) == ELSEWHERE
     (retrying,) = [each for each in world.events[job_id] if isinstance(each, Retrying)]
     assert retrying.reason is Failure.PROVIDER_LOST
     world.check()
@@ -133,14 +106,7 @@ def test_a_provider_that_comes_back_says_that_the_container_is_lost() -> None:
     assert world.run_until(lambda: world.ended(job_id))
     (retrying,) = [each for each in world.events[job_id] if isinstance(each, Retrying)]
     assert retrying.reason is Failure.SANDBOX_FAILED
-
-    def come_back(network: SimulatedNetwork, *_: Any) -> None:
-        node = provider_by_the_oracle(network)
-        network.crash(node, machine=True)
-        network.run(1_000)
-        network.restart(node)
-
-    assert told(world.names(job_id)) == by_the_oracle(come_back)
+    assert told(world.names(job_id)) == ELSEWHERE
     world.run(60_000)
     assert not provider.disk.launched
     assert not provider.core.provider.leases
@@ -160,13 +126,7 @@ def test_a_requester_that_comes_back_continues_its_job(away_ms: int) -> None:
     assert requester.core is not core
     assert world.run_until(lambda: world.ended(job_id))
     world.run(60_000)
-
-    def come_back(network: SimulatedNetwork, ann: Any, _: JobId) -> None:
-        network.crash(ann)
-        network.run(away_ms)
-        network.restart(ann)
-
-    assert told(world.names(job_id)) == by_the_oracle(come_back)
+    assert told(world.names(job_id)) == AT_ONCE
     assert world.names(job_id).count("Announced") == 1
     assert len(world.settled) == 1
     world.check()
@@ -229,7 +189,7 @@ def test_what_a_node_can_prove_it_remembers() -> None:
     finding = Finding(
         next(iter(Fraud)), culprit, None, CallId(bytes(32)), START_MS, NETWORK_ID, "it is one"
     )
-    world.network._do(node, effects.Accuse(finding, b"proof"))
+    world.network._do_all(node, [effects.Accuse(finding, b"proof")])
     world.change(1, online=False)
     world.change(1, online=True)
     assert node.core.standings.of(culprit).barred_until_ms > START_MS
@@ -244,6 +204,45 @@ def test_wake_ups_do_not_pile_up() -> None:
         assert len(node.wakes) <= 12
     world.run(10)
     assert sum(map(len, world.network.engine._at.values())) <= 60
+
+
+def test_who_slept_through_its_deadlines_wakes_once_and_goes_on() -> None:
+    world = SmallWorld(equal_world())
+    for number in range(1, 5):  # So they renew their records once in a while.
+        node = world.network.node(number)
+        assert node is not None
+        world.network.give(node, inputs.PolicyChanged(node.policy))
+    job_id = begun(world, "Running")
+    provider = world.provider_of(job_id)
+    assert len(provider.wakes) > 1
+    woken: list[int] = []
+    give = world.network.give
+
+    def watch(node: SimulatedNode, event: inputs.Input) -> None:
+        if node is provider and isinstance(event, inputs.DeadlineReached):
+            woken.append(world.network.now_ms)
+        give(node, event)
+
+    world.network.give = watch  # type: ignore[method-assign]
+    world.network.engine.skip(600_000_000)
+    begin_ms = world.network.now_ms
+    world.run(60_000)
+    assert woken.count(begin_ms) == 1
+    assert world.run_until(lambda: world.ended(job_id))
+    world.check()
+
+
+def test_a_node_whose_wake_ups_are_cancelled_is_not_woken() -> None:
+    world = SmallWorld(equal_world())
+    node = world.network.node(1)
+    assert node is not None
+    world.network.give(node, inputs.PolicyChanged(node.policy))
+    assert node.wakes
+    node.wakes.clear()
+    handled: list[Any] = []
+    world.network.give = lambda _, event: handled.append(event)
+    world.run(600_000)
+    assert handled == []
 
 
 def test_a_node_that_has_gone_hears_nothing() -> None:
@@ -285,6 +284,24 @@ def test_a_gang_is_measured() -> None:
     assert 2 * 4_900 <= near <= 2 * 6_100
 
 
+def test_who_comes_back_in_time_is_measured() -> None:
+    world = SmallWorld(equal_world())
+    node = world.network.node(1)
+    assert node is not None
+    given: list[Any] = []
+    world.network.give = lambda _, event: given.append(event)
+    peers = tuple(world.simulation.population.identities.peer_of(each) for each in (2, 3))
+    world.change(3, online=False)
+    wanted = effects.MeasureRoundTrips(LeaseId(bytes(32)), peers, START_MS + 6_000)
+    world.network._do(node, wanted)
+    world.run(1_700)
+    assert given == []
+    world.simulation.population.online[3] = True
+    world.run(600)
+    (measured,) = given
+    assert NOT_MEASURED not in measured.round_trips_us
+
+
 def test_candidates_are_reached_and_both_sides_know_it() -> None:
     world = SmallWorld(equal_world())
     one, other = world.network.node(1), world.network.node(2)
@@ -312,3 +329,52 @@ def test_a_long_image_does_not_look_like_a_stall() -> None:
     world = SmallWorld(equal_world())
     job_id = begun(world, "Done", image_mib=3_000, work_ms=Duration(1_000))
     assert "Retrying" not in world.names(job_id)
+
+
+def test_a_container_goes_on_while_its_daemon_is_away() -> None:
+    world = SmallWorld(equal_world())
+    job_id = begun(world, "Running")
+    world.run(5_000)
+    provider = world.provider_of(job_id)
+    (container,) = provider.containers.values()
+    world.network.stop_daemon(provider)
+    world.run(1_000)
+    world.network.come_back(provider, world.simulation._core(provider.number))
+    assert list(provider.containers.values()) == [container]
+    assert world.run_until(lambda: world.ended(job_id))
+    assert "Retrying" not in world.names(job_id)
+    assert world.events[job_id][-1].usage_ms == 20_000  # type: ignore[union-attr]
+    world.check()
+
+
+@pytest.mark.parametrize("behind_ms", [-5_000, 0, 5_000])
+def test_a_node_reads_its_own_clock(behind_ms: int) -> None:
+    world = SmallWorld(equal_world())
+    node, seen = world.network.node(1), []
+    assert node is not None
+    world.change(1, online=False)
+    node.behind_ms = behind_ms
+    world.change(1, online=True)
+    handle = node.core.handle
+    node.core.handle = lambda event, now_ms: (  # type: ignore[method-assign]
+        seen.append((now_ms, world.network.now_ms, node.core.next_deadline_ms())),
+        handle(event, now_ms),
+    )[1]
+    world.run(600_000)
+    assert seen
+    assert {theirs - its for its, theirs, _ in seen} == {behind_ms}
+    assert all(due_ms is None or due_ms <= its for its, _, due_ms in seen), "it wakes in time"
+    assert any(due_ms == its for its, _, due_ms in seen), "and not too late"
+
+
+def test_a_network_of_nodes_needs_nothing_of_the_extra() -> None:
+    code = (
+        "import sys, node.simulator.network\n"
+        "extra = {'numpy', 'scipy', 'pyarrow', 'joblib', 'matplotlib'}\n"
+        "assert not extra & set(sys.modules), extra & set(sys.modules)\n"
+        "import node.simulator\n"
+        "assert all(callable(getattr(node.simulator, name)) for name in node.simulator.__all__)\n"
+        "assert extra & set(sys.modules)\n"
+        "assert not hasattr(node.simulator, 'anything')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

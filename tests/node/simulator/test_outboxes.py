@@ -3,9 +3,12 @@
 Spec: specs/core.md#outbox.
 """
 
+from typing import Any
+
 import pytest
 
-from node.simulator.outboxes import RESEND_MS, RESEND_MS_MAX, Outboxes
+from node.simulator.node import SimulatedNode
+from node.simulator.outboxes import NO_ROW, RESEND_MS, RESEND_MS_MAX, Outboxes
 from protocol.machines import effects, inputs
 from protocol.wire.messages import Ready
 from tests.node.simulator.fake_network import DELAY_MS, FakeNetwork
@@ -25,7 +28,7 @@ class Mail:
         until_ms = self.network.now_ms + for_ms if for_ms else 0
         envelope = self.sender.core.signer.sign(WORD).envelope
         effect = effects.Send(self.receiver.peer_id, envelope, until_ms, durable)
-        self.outboxes.send(self.sender, effect)
+        self.outboxes.send(self.sender, effect, self.outboxes.store(self.sender, effect))
 
     def probe(self, for_ms: int = 4_500) -> None:
         envelope = self.sender.core.signer.sign(WORD).envelope
@@ -65,7 +68,7 @@ def test_messages_arrive_in_their_order() -> None:
     words = [Ready(bytes([number]) * 32) for number in range(3)]
     for word in words:
         envelope = mail.sender.core.signer.sign(word).envelope
-        mail.outboxes.send(mail.sender, effects.Send(mail.receiver.peer_id, envelope, 0))
+        mail.outboxes.send(mail.sender, effects.Send(mail.receiver.peer_id, envelope, 0), NO_ROW)
     mail.network.run(100)
     assert [word for *_, word in mail.network.heard] == words
 
@@ -214,3 +217,32 @@ def test_an_answer_that_is_lost_is_none() -> None:
     mail.probe(500)
     mail.network.run(10_000)
     assert (answered(mail), mail.heard()) == ([], [DELAY_MS])
+
+
+def test_a_receiver_that_goes_while_it_hears_gets_the_message_again() -> None:
+    mail = Mail()
+    hear = mail.network.hear
+
+    def go(node: SimulatedNode, signed: Any, sender: int) -> None:
+        hear(node, signed, sender)
+        mail.network.go(1)
+
+    mail.network.hear = go  # type: ignore[method-assign]
+    mail.send()
+    assert mail.heard(DELAY_MS + 1) == [DELAY_MS]
+    assert mail.waiting == 1, "nothing says that it is on a disk"
+    mail.network.hear = hear  # type: ignore[method-assign]
+    mail.network.come_back(1)
+    assert mail.heard(60_000) == [DELAY_MS, RESEND_MS + 2 * DELAY_MS]
+    assert mail.waiting == 0
+
+
+@pytest.mark.parametrize("behind_ms", [-50_000, 50_000])
+def test_a_deadline_is_one_of_the_senders_clock(behind_ms: int) -> None:
+    mail = Mail()
+    mail.network.go(1)
+    mail.sender.behind_ms = behind_ms
+    mail.send(5_000)
+    mail.network.run(10_000)
+    mail.network.come_back(1)
+    assert len(mail.heard(60_000)) == (behind_ms > 0)

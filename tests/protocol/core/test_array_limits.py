@@ -81,7 +81,7 @@ def submitted(count: int, limit: int, **terms: int) -> tuple[SimulatedNetwork, N
     network.add("ben", provider_policy(cpus=8, memory_mib=16_384))
     network.meet()
     wanted = members(count, limit, **terms)
-    network._give(ann, ArraySubmitted(tuple(wanted)))
+    network.give(ann, ArraySubmitted(tuple(wanted)))
     return network, ann, [each.job_id for each in wanted]
 
 

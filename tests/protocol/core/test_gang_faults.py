@@ -165,7 +165,7 @@ def test_a_requester_that_is_cut_off_for_too_long_gives_its_gang_up() -> None:
     gang.until(Fetching, 2)
     gang.network.drop = lambda sender, receiver, message: True
     for node in gang.providers:
-        gang.network._give(gang.ann, PeerDisconnected(node.peer_id))
+        gang.network.give(gang.ann, PeerDisconnected(node.peer_id))
     gang.network.run(2 * LEASE_ABSENCE_MS)
     assert not gang.ann.core.requester.leases.states
 
