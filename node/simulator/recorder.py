@@ -138,6 +138,7 @@ class JobRows:
         self._simulation = simulation
         self._usage = usage
         self._optimum = Optimum(simulation.population, simulation.network.nodes)
+        simulation.repriced.append(self._optimum.forget)
         self._rows: dict[JobId, int] = {}
         self._wanted: list[Demand] = []
         """The demand of each job, without a price."""

@@ -44,6 +44,9 @@ class Settings:
     degree: Annotated[int, Meaning("neighbours in the mesh of a topic, an even number", 2, 64)] = 8
     loss_percent: Annotated[float, Meaning("lost gossip; tier message", 0, 100)] = 0.0
     silent_percent: Annotated[float, Meaning("nodes that forward none; tier message", 0, 100)] = 0.0
+    processing_us: Annotated[
+        int, Meaning("how long a node is busy with each message", 0, 10_000_000)
+    ] = 0
     crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
     events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
@@ -166,7 +169,8 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
     size = settings.nodes, settings.requesters, settings.degree
     world = World(
         *size, crypto=settings.crypto, loss_percent=settings.loss_percent,
-        silent_percent=settings.silent_percent, adversaries=deviating, **made,
+        silent_percent=settings.silent_percent, processing_us=settings.processing_us,
+        adversaries=deviating, **made,
     )  # fmt: skip
     for key, swept in axes.items():
         for value in swept:

@@ -49,6 +49,9 @@ class Machine:
     def later(self, delay_ms: int, node: SimulatedNode, call: Any, *arguments: Any) -> None:
         self.engine.after(delay_ms, call, *arguments)
 
+    def process(self, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+        call(*arguments)
+
     def give(self, node: SimulatedNode, event: inputs.Input) -> None:
         self.told.append((self.now_ms, event))
 

@@ -214,3 +214,25 @@ def test_an_answer_that_is_lost_is_none() -> None:
     mail.probe(500)
     mail.network.run(10_000)
     assert (answered(mail), mail.heard()) == ([], [DELAY_MS])
+
+
+def test_a_receiver_is_busy_with_one_message_after_the_other() -> None:
+    mail = Mail()
+    mail.network.processing = 30
+    for _ in range(3):
+        mail.send()
+    assert mail.heard(1_000) == [DELAY_MS + 3, DELAY_MS + 6, DELAY_MS + 9]
+    mail.send()
+    assert mail.heard(1_000)[3:] == [1_000 + DELAY_MS + 3]
+
+
+def test_what_a_receiver_has_not_processed_when_it_goes_comes_again() -> None:
+    mail = Mail()
+    mail.network.processing = 30
+    mail.send()
+    mail.network.run(DELAY_MS + 1)
+    mail.network.go(1)
+    mail.network.run(10)
+    mail.network.come_back(1)
+    again_ms = DELAY_MS + 3 + RESEND_MS
+    assert mail.heard(60_000) == [again_ms + DELAY_MS + 3]
