@@ -113,11 +113,11 @@ def replay_trace(
     gangs = recording.submitted()
     fitted = 0
     if processing_us is None:
-        fitted = min(FITTED_MAX, len(gangs) // 2)
-        processing_us = fit(recording, scenario, fitted)
+        fitted = min(FITTED_MAX, sum(map(len, gangs[: len(gangs) // 2])))
+        processing_us = fit(recording, scenario, range(fitted))
     scenario = scenario.changed({"processing_us": processing_us})
     tables, run = simulate(scenario, 0, progress)
-    pairs = list(_pairs(recording, tables["jobs"]))[sum(map(len, gangs[:fitted])) :]
+    pairs = list(pairs_of(recording, tables["jobs"]))[fitted:]
     jobs = tables["jobs"]
     return Replayed(
         tables, run, processing_us, fitted, len(pairs),
@@ -127,24 +127,24 @@ def replay_trace(
     )  # fmt: skip
 
 
-def fit(recording: Recording, scenario: Scenario, gangs: int) -> int:
+def fit(recording: Recording, scenario: Scenario, places: Sequence[int]) -> int:
     """Return the processing time with which the median time to award is as recorded, in µs.
 
-    Only so many of the first jobs count. It is 0 if none of them has an award.
+    Only the jobs at these places count, in the order of their submission; the last place is the
+    greatest. It is 0 if none of them has an award.
     """
-    first = recording.submitted()[:gangs]
-    awards = [ms for gang in first for each in gang if (ms := each.after_ms("awarded")) is not None]
-    if not awards:
+    submitted = [each for gang in recording.submitted() for each in gang]
+    chosen = [submitted[place] for place in places]
+    if not any(each.after_ms("awarded") for each in chosen):
         return 0
-    horizon_ms = first[-1][0].job.at_ms + max(awards) + AFTER_MS
+    horizon_ms = min(recording.end_ms, chosen[-1].job.at_ms) + AFTER_MS
     short = scenario.changed({"horizon": f"{horizon_ms}ms"})
-    count = sum(map(len, first))
 
     def excess(ticks: int) -> float:
         """Return how much longer than recorded the median award takes."""
         tables, _ = simulate(short.changed({"processing_us": ticks * US_PER_TICK}))
-        pairs = list(_pairs(recording, tables["jobs"]))[:count]
-        for measure in compare(pairs, tables["jobs"]):
+        pairs = list(pairs_of(recording, tables["jobs"]))
+        for measure in compare([pairs[place] for place in places], tables["jobs"]):
             if measure.name == "award_ms":
                 return measure.simulated[0] - measure.recorded[0]
         return 0.0
@@ -190,7 +190,7 @@ MEASURES: Final[
 """What is compared: times since the submission, and the rate of the last award."""
 
 
-def _pairs(recording: Recording, jobs: Columns) -> Iterator[Pair]:
+def pairs_of(recording: Recording, jobs: Columns) -> Iterator[Pair]:
     """Yield the recorded jobs that were submitted in a run, with their rows: the order is one."""
     submitted = (each for gang in recording.submitted() for each in gang)
     yield from zip(submitted, range(len(jobs["job"])), strict=False)

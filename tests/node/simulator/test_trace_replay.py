@@ -77,7 +77,7 @@ def test_without_awards_there_is_nothing_to_fit(tmp_path):
     lines = [line for line in lines if b'"kind":"event"' not in line]
     (tmp_path / "t").write_bytes(b"".join(lines))
     recording = read_trace(tmp_path / "t")
-    assert fit(recording, scenario_of(tmp_path / "t", {}), 2) == 0
+    assert fit(recording, scenario_of(tmp_path / "t", {}), range(2)) == 0
     replayed = replay_trace(tmp_path / "t", {}, None)
     assert replayed.measures == ()
     assert (replayed.done_recorded, replayed.done_simulated) == (0, 1)
