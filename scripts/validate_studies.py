@@ -35,7 +35,7 @@ class Effort:
     """How many rumours are pushed in networks of each size."""
     devnets: int = 3
     """How many networks of real processes."""
-    devnet_rounds: int = 10
+    devnet_rounds: int = 15
     """How many rounds of jobs in each of them."""
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from node.requester.job_view import EXIT_REASONS
 from node.rpc.views import JobEventView
 from node.trace_format import (
     OWN,
@@ -22,16 +23,19 @@ from node.trace_format import (
 from protocol.core.jobs import Job
 from protocol.machines.answers import AnsweredCall
 from protocol.values.ids import PeerId
-from protocol.values.reasons import Refusal
+from protocol.values.reasons import Failure, Refusal
 from protocol.wire.messages import CapabilityRecord
 
 IMAGE_PREFIX_BYTES = 8
 """So many bytes of an image's digest are in a capability record."""
 PLAIN = (
     "attempt", "nodes", "eligible", "rate_max", "unopened", "rate", "ask", "runner_up",
-    "exit_code", "usage_ms", "amount", "reason",
+    "exit_code", "usage_ms", "amount",
 )  # fmt: skip
-"""What an event's detail says in numbers and codes."""
+"""What an event's detail says in numbers."""
+REASONS = frozenset({*(each.value for each in Failure), *EXIT_REASONS})
+"""Codes of our own: a provider may give a reason in its own words."""
+OTHER = "other"
 
 
 class Numbering:
@@ -99,7 +103,7 @@ class Anonymous:
     def event(self, job: Job, event: JobEventView) -> TracedEvent:
         """Return an event of a job."""
         detail: Mapping[str, Any] = event.detail
-        provider = detail.get("provider")
+        provider, reason = detail.get("provider"), detail.get("reason")
         return TracedEvent(
             self.at(event.at_ms), self._jobs.of(job.job_id), event.kind,
             provider=self.peer(provider) if provider else None,
@@ -111,6 +115,7 @@ class Anonymous:
                 TracedRefusal(self.peer(peer), Refusal(reason).name.lower())
                 for peer, reason in detail.get("refusals", ())
             ),
+            reason=reason if reason is None or reason in REASONS else OTHER,
             **{name: detail[name] for name in PLAIN if name in detail},
         )  # fmt: skip
 

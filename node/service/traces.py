@@ -39,8 +39,11 @@ PAGE: Final = 500
 ANSWERS_MAX: Final = 10_000
 POLL_MS: Final = 1_000
 """How often a live recording looks for jobs, events and offers."""
+REST_FACTOR: Final = 10
+"""Of a busy node it looks less often: it rests so many times as long as the last look took."""
 MEASURE_MS: Final = 60_000
 """How often it measures round trips."""
+LINES_AT_ONCE: Final = 500
 AT_A_TIME: Final = 8
 """The peers that are measured at once: more would delay each other's answers."""
 
@@ -82,14 +85,19 @@ class TraceService:
         start_ms = await self._first_ms() if since_ms is None else since_ms
         recording = _Recording(self, since_ms or 0, start_ms)
         yield _encoded([TraceHeader(FORMAT, VERSION, CODE)])
-        yield _encoded([line async for line in recording.news()])
+        async for chunk in _chunks(recording.news()):
+            yield chunk
         yield _encoded(await recording.round_trips())
-        until_ms, measured_ms = began_ms + (follow_ms or 0), began_ms
+        until_ms, measured_ms, took_ms = began_ms + (follow_ms or 0), began_ms, 0
         while (now_ms := self.clock.now_ms()) < until_ms:
-            await trio.sleep(min(POLL_MS, until_ms - now_ms) / 1000)
-            yield _encoded([line async for line in recording.news()])
-            if now_ms - measured_ms >= MEASURE_MS:
-                measured_ms = now_ms
+            rest_ms = max(POLL_MS, REST_FACTOR * took_ms)
+            await trio.sleep(min(rest_ms, until_ms - now_ms) / 1000)
+            looked_ms = self.clock.now_ms()
+            news = [chunk async for chunk in _chunks(recording.news())]
+            took_ms = self.clock.now_ms() - looked_ms
+            yield b"".join(news)
+            if looked_ms - measured_ms >= MEASURE_MS:
+                measured_ms = looked_ms
                 yield _encoded(await recording.round_trips())
         yield _encoded([TraceEnd(recording.anonymous.at(self.clock.now_ms()))])
 
@@ -205,6 +213,17 @@ class _Recording:
             if is_new and answered.result is not BidResult.OPEN:
                 self.answered.add(answered.call_id)
                 yield self.anonymous.answer(answered)
+
+
+async def _chunks(lines: AsyncIterator[TraceLine]) -> AsyncIterator[bytes]:
+    """Yield lines in parts: a long history is never in memory as a whole."""
+    part: list[TraceLine] = []
+    async for line in lines:
+        part.append(line)
+        if len(part) == LINES_AT_ONCE:
+            yield _encoded(part)
+            part = []
+    yield _encoded(part)
 
 
 def _encoded(lines: Iterable[TraceLine]) -> bytes:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from node.rpc.views import JobEventView
-from node.service.anonymous import Anonymous, Numbering
+from node.service.anonymous import OTHER, Anonymous, Numbering
 from node.trace_format import OWN, TracedBid, TracedGpus, TracedRefusal, encode_line
 from protocol.core.jobs import Job
 from protocol.machines.answers import AnsweredCall, BidResult
@@ -69,12 +69,20 @@ def test_events_have_numbers_in_place_of_peers_and_no_texts():
     won = JobEventView(4, 1_750, "awarded", {"provider": "bia", "rate": 5, "lease_id": "secret"})
     assert (trace.event(JOB, won).provider, trace.event(JOB, won).rate) == (1, 5)
     failed = JobEventView(5, 1_800, "failed", {"provider": "", "reason": "expired"})
-    assert trace.event(JOB, failed).provider is None
+    assert (trace.event(JOB, failed).provider, trace.event(JOB, failed).reason) == (None, "expired")
+    reasons = [
+        trace.event(JOB, JobEventView(6, 1_900, "done", {"reason": reason})).reason
+        for reason in ("exited", "timeout", "what Ana says")
+    ]
+    assert reasons == ["exited", "timeout", OTHER]
 
 
 def test_nothing_secret_is_written():
     trace = Anonymous(OURS, 1_000)
-    detail = {"provider": "ana", "why": "secret", "detail": "secret", "outputs": "secret"}
+    detail = {
+        "provider": "ana", "why": "secret", "detail": "secret", "outputs": "secret",
+        "reason": "secret",
+    }  # fmt: skip
     answered = AnsweredCall(
         CallId(b"secret" * 5), 1_900, BIA, Resources(), 5, BidResult.LOST, "secret",
         refusal=Refusal.PRICE, winner=OURS,
