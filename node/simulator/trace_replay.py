@@ -21,6 +21,7 @@ from node.simulator.traces import DONE, RecordedJob, Recording, read_trace
 ASPECTS: Final = ("latency", "bandwidth", "supply", "pricing", "demand")
 """What of a world a trace describes."""
 US_PER_TICK: Final = 1000 // TICKS_PER_MS
+PROCESSING: Final = "processing_us"
 PROCESSING_US_MAX: Final = 200_000
 FITTED_MAX: Final = 200
 """No more jobs than these are run again and again to fit the constant."""
@@ -111,11 +112,11 @@ def replay_trace(
     """
     recording, scenario = read_trace(path), scenario_of(path, values)
     gangs = recording.submitted()
-    fitted = 0
+    fitted, processing_us = 0, values.get(PROCESSING, processing_us)
     if processing_us is None:
         fitted = min(FITTED_MAX, sum(map(len, gangs[: len(gangs) // 2])))
         processing_us = fit(recording, scenario, range(fitted))
-    scenario = scenario.changed({"processing_us": processing_us})
+    scenario = scenario.changed({PROCESSING: processing_us})
     tables, run = simulate(scenario, 0, progress)
     pairs = list(pairs_of(recording, tables["jobs"]))[fitted:]
     jobs = tables["jobs"]
@@ -131,7 +132,7 @@ def fit(recording: Recording, scenario: Scenario, places: Sequence[int]) -> int:
     """Return the processing time with which the median time to award is as recorded, in µs.
 
     Only the jobs at these places count, in the order of their submission; the last place is the
-    greatest. It is 0 if none of them has an award.
+    greatest. It is 0 if none of them has an award. KeyboardInterrupt if the user interrupts it.
     """
     submitted = [each for gang in recording.submitted() for each in gang]
     chosen = [submitted[place] for place in places]
@@ -142,7 +143,9 @@ def fit(recording: Recording, scenario: Scenario, places: Sequence[int]) -> int:
 
     def excess(ticks: int) -> float:
         """Return how much longer than recorded the median award takes."""
-        tables, _ = simulate(short.changed({"processing_us": ticks * US_PER_TICK}))
+        tables, run = simulate(short.changed({PROCESSING: ticks * US_PER_TICK}))
+        if not run.complete:
+            raise KeyboardInterrupt
         pairs = list(pairs_of(recording, tables["jobs"]))
         for measure in compare([pairs[place] for place in places], tables["jobs"]):
             if measure.name == "award_ms":

@@ -3,8 +3,12 @@
 Spec: specs/trace.md#replay.
 """
 
+from dataclasses import replace
+
 import pytest
 
+from node.simulator import trace_replay
+from node.simulator.runs import simulate
 from node.simulator.trace_replay import Measure, compare, fit, replay_trace, scenario_of
 from node.simulator.traces import read_trace
 from protocol.values.errors import InvalidRequest
@@ -86,3 +90,19 @@ def test_without_awards_there_is_nothing_to_fit(tmp_path):
 def test_differences():
     assert Measure("rate", (100, 0), (110, 5), 2).difference_percent == (10, None)
     assert list(compare([], {})) == []
+
+
+def test_an_interruption_ends_the_fit(file, monkeypatch):
+    def interrupted(scenario, *more):
+        tables, run = simulate(scenario, *more)
+        return tables, replace(run, complete=False)
+
+    monkeypatch.setattr(trace_replay, "simulate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replay_trace(file, {}, None)
+    assert not replay_trace(file, {}, TRUE_US).run.complete, "what it has is shown"
+
+
+def test_the_constant_can_be_a_value_of_the_scenario(file):
+    replayed = replay_trace(file, {"processing_us": 3_000}, None)
+    assert (replayed.processing_us, replayed.fitted) == (3_000, 0)
