@@ -11,7 +11,7 @@ import pytest
 from node.simulator.traces import DONE, read_trace
 from scripts import validate_devnet
 from scripts.validate_devnet import ROUND, STUDIES, WARM_UPS, differences
-from scripts.validate_studies import FULL, QUICK, Effort
+from scripts.validate_studies import FULL, QUICK, Effort, Study, Target, evaluate
 from tests.node.simulator.small_trace import write_trace
 
 pytestmark = pytest.mark.slow
@@ -62,3 +62,18 @@ def test_the_study_gives_a_value_for_each_target(monkeypatch):
     monkeypatch.setattr(validate_devnet, "record", lambda file, rounds: write_trace(
         file, 5_000, WARM_UPS + rounds * len(ROUND)))  # fmt: skip
     assert set(study.measure(Effort(devnet_rounds=ROUNDS), 0)) >= KEYS
+
+
+def test_real_processes_come_last_and_keep_their_values():
+    def named(name: str, *, is_live: bool) -> Study:
+        target = Target(name, "what", "1", 0, 9, "a book")
+        return Study(name, lambda effort, seed: {name: len(name)}, (target,), is_live=is_live)
+
+    studies = [named("live", is_live=True), named("a", is_live=False)]
+    told = list(evaluate(studies, Effort(seeds=2, devnets=1), 1))
+    assert [text for text, _ in told] == [
+        "a: 1 of 2 seeds",
+        "a: 2 of 2 seeds",
+        "live: 1 of 1 seeds",
+    ]
+    assert [check.mean for _, checks in told for check in checks] == [1, 4]
