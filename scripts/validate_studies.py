@@ -35,10 +35,14 @@ class Effort:
     """How many rumours are pushed in networks of each size."""
     minutes: int = 2
     """How many minutes of virtual time whole nodes run."""
+    devnets: int = 3
+    """How many networks of real processes."""
+    devnet_rounds: int = 15
+    """How many rounds of jobs in each of them."""
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1)
+QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1, devnets=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,12 @@ class Study:
     targets: tuple[Target, ...]
     seeds_least: int = 1
     """Studies whose values spread widely have no fewer seeds than these."""
+    is_live: bool = False
+    """Whether it measures real processes: then nothing else runs meanwhile."""
+
+    def seeds(self, effort: Effort) -> int:
+        """Return how often it is computed; 0: not at all."""
+        return effort.devnets if self.is_live else max(effort.seeds, self.seeds_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +121,12 @@ def near(value: float, percent: float) -> tuple[float, float]:
 def evaluate(
     studies: Sequence[Study], effort: Effort, workers: int
 ) -> Iterator[tuple[str, Sequence[Check]]]:
-    """Run the studies; yield what was done after each seed, and the checks after its last."""
-    seeds = [max(effort.seeds, study.seeds_least) for study in studies]
+    """Run the studies; yield what was done after each seed, and the checks after its last.
+
+    Those that measure real processes come last, one at a time.
+    """
+    studies = sorted(studies, key=lambda study: study.is_live)
+    seeds = [study.seeds(effort) for study in studies]
     tasks = [
         (study, effort, seed)
         for study, count in zip(studies, seeds, strict=True) for seed in range(count)
@@ -129,11 +143,13 @@ def evaluate(
 def _measured(
     tasks: Sequence[tuple[Study, Effort, int]], workers: int
 ) -> Iterator[Mapping[str, float]]:
+    simulated = [task for task in tasks if not task[0].is_live]
     if workers == 1:
-        yield from map(_measure, tasks)
+        yield from map(_measure, simulated)
     else:
         with FORK.Pool(workers) as pool:
-            yield from pool.imap(_measure, tasks)
+            yield from pool.imap(_measure, simulated)
+    yield from map(_measure, (task for task in tasks if task[0].is_live))
 
 
 def _measure(task: tuple[Study, Effort, int]) -> Mapping[str, float]:

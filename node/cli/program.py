@@ -36,6 +36,7 @@ HOMES: Final[dict[str, str]] = {
     "retry": "job_commands",
     "outputs": "job_commands",
     "image": "image_commands",
+    "record": "record_commands",
     "simulate": "simulate_commands",
     "config": "config_commands",
     "version": "config_commands",

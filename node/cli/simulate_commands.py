@@ -5,23 +5,22 @@ Spec: specs/simulation.md#command-line.
 
 import json
 import os
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from node.cli.failure import CliError
+from node.cli.laboratory import in_laboratory, set_option, values_of
 from node.cli.options import LINES, OBJECT, json_option
 from node.cli.output import say, show_fields, show_json, show_table
 from node.cli.simulation_progress import run_progress, sweep_progress
+from node.cli.trace_commands import replay_trace
 
 if TYPE_CHECKING:  # The laboratory's packages take a second to import.
     from node.simulator.results import RunResults
     from node.simulator.scenario import Scenario
 
-INSTALL: Final = "install what it needs: pip install 'mutirao[lab]'"
 FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER: Final = click.Path(exists=True, file_okay=False, path_type=Path)
 TEMPLATE: Final = """\
@@ -57,23 +56,6 @@ nodes = [100, 1000]
 """
 
 
-def in_laboratory(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command tell what is wrong in one line, also if the laboratory is not installed."""
-
-    @wraps(command)
-    def guarded(**options: Any) -> None:
-        from protocol.values.errors import NodeError
-
-        try:
-            command(**options)
-        except ModuleNotFoundError as error:
-            raise CliError("lab-missing", f"the simulator needs {error.name}", INSTALL) from None
-        except NodeError as error:
-            raise CliError(error.code, str(error)) from None
-
-    return guarded
-
-
 @click.group(invoke_without_command=True)
 @click.pass_context
 def simulate(context: click.Context) -> None:
@@ -90,10 +72,6 @@ def simulate(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-set_option = click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Change a value of the scenario, such as nodes=5000 or demand.per_minute=30.",
-)  # fmt: skip
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -346,21 +324,9 @@ def plot(
 
 def _scenario(file: Path, changes: tuple[str, ...]) -> "Scenario":
     """Return the scenario in a file, with the changes of the command line."""
-    import tomllib
-
     from node.simulator.scenario import Scenario
 
-    scenario = Scenario.read(file)
-    values = {}
-    for change in changes:
-        key, mark, text = change.partition("=")
-        if not mark:
-            raise CliError("usage", f"--set {change}: write KEY=VALUE")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text.strip()  # A text needs no quotes here.
-    return scenario.changed(values)
+    return Scenario.read(file).changed(values_of(changes))
 
 
 def _folder(scenario: "Scenario", out: Path | None) -> Path:
@@ -385,4 +351,5 @@ def _difference(one: Any, other: Any) -> str:
     return "differs"
 
 
+simulate.add_command(replay_trace)
 COMMANDS: Final = {"simulate": simulate}

@@ -47,6 +47,7 @@ from node.service.advice import AdviceService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
+from node.service.traces import TraceService
 from node.storage.journal import Journal
 from protocol.core.core import Core
 from protocol.core.presence import record_of
@@ -129,6 +130,7 @@ class Node:
             driver_why=ports.sandbox.why,
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
+        self.traces = TraceService(core, network, journal, clock, self.bid_log)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
@@ -140,7 +142,7 @@ class Node:
     @property
     def api(self) -> Service:
         """Return the services behind the API."""
-        return Service(self.jobs, self.images, self.service, self.advice)
+        return Service(self.jobs, self.images, self.service, self.advice, self.traces)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Recover the state of an earlier run, then run all parts until cancelled."""

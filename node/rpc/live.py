@@ -101,6 +101,13 @@ class LiveBytes(Response):
         return None if failures or stopped else b""
 
 
+class LiveLines(LiveBytes):
+    """Lines of JSON as they come."""
+
+    def _media_type(self) -> str:
+        return "application/jsonl"
+
+
 class LiveEvents(LiveBytes):
     """Server-sent events: they end with `event: end`, `event: bye` or `event: error`."""
 

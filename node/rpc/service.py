@@ -1,4 +1,4 @@
-"""The interface between API and daemon: four objects with these methods.
+"""The interface between API and daemon: five objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
@@ -131,6 +131,14 @@ class NodeApi(Protocol):
         ...
 
 
+class TraceApi(Protocol):
+    """What this node saw, for the laboratory."""
+
+    def trace(self, since_ms: int | None, follow_ms: int | None) -> AsyncIterator[bytes]:
+        """Yield lines of a trace: of past jobs since an instant, then of what happens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The daemon's interface for its user."""
@@ -139,3 +147,4 @@ class Service:
     images: ImageApi
     node: NodeApi
     advice: AdviceApi
+    traces: TraceApi

@@ -36,6 +36,9 @@ class ContainerHost(Protocol):
     def give(self, node: SimulatedNode, event: inputs.Input) -> None:
         """Give a node an input."""
 
+    def process(self, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+        """Call something when a node has processed it, unless it has gone meanwhile."""
+
 
 class Containers:
     """Performs the effects that concern containers.
@@ -196,7 +199,8 @@ class Containers:
             self._tell(node, container.exited)
 
     def _tell(self, node: SimulatedNode, event: inputs.Input) -> None:
-        self._world.later(NOTICED_MS, node, self._world.give, node, event)
+        world = self._world
+        world.later(NOTICED_MS, node, world.process, node, world.give, node, event)
 
 
 def work_of(workload: Workload) -> int:

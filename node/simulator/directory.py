@@ -44,6 +44,10 @@ class SharedRecords:
             return listed
         return self._list(number, expires_ms)
 
+    def forget(self, number: int) -> None:
+        """Take the record of a node anew when it is next asked for."""
+        self._listed.pop(number, None)
+
     def _list(self, number: int, expires_ms: int) -> Listing:
         listed = self._listed.get(number)
         record = listed.record if listed else self._record_of(number)

@@ -73,6 +73,8 @@ class SimulatedNetwork:
         """Are told of each receipt."""
         self.submitted: list[Callable[[SimulatedNode, inputs.JobSubmitted], None]] = []
         """Are told of each job that a user submits."""
+        self.processing = 0
+        """The ticks that a node is busy with each message, and each result of what it began."""
         self.nodes: dict[int, SimulatedNode] = {}
         """Those that have been needed, by number."""
         self._make = make
@@ -161,6 +163,22 @@ class SimulatedNetwork:
         """Call something so many ticks from now, unless the node has gone meanwhile."""
         self.engine.after(ticks, _unless_gone, node, node.generation, call, arguments)
 
+    def process(self, node: SimulatedNode, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something when a node has processed it, after all that came before.
+
+        It is lost if the node goes meanwhile.
+        """
+        if self.processing:
+            self.at(self.occupy(node), node, call, *arguments)
+        else:
+            call(*arguments)
+
+    def occupy(self, node: SimulatedNode) -> int:
+        """Let a node process one thing more; return the ticks until it has."""
+        now = self.engine.now
+        node.busy_until = max(now, node.busy_until) + self.processing
+        return node.busy_until - now
+
     def connect(self, one: SimulatedNode, other: SimulatedNode) -> None:
         """Connect two nodes that are not connected."""
         if one.online and other.online:
@@ -181,6 +199,7 @@ class SimulatedNetwork:
         """End a node's daemon, without a word; its containers go on."""
         node.online = False
         node.generation += 1
+        node.busy_until = 0
         node.wakes.clear()
         node.in_memory.clear()
 

@@ -95,6 +95,8 @@ class SimulatedNode:
     online: bool = True
     generation: int = 0
     """How often it has gone."""
+    busy_until: int = 0
+    """The tick until which it processes what has come."""
     wakes: list[int] = field(default_factory=list)
     """When it will be woken, the earliest last: another one is scheduled only if it is earlier."""
     rows: int = 0

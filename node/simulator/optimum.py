@@ -56,6 +56,11 @@ class Optimum:
         self._eligible: dict[Demand, _Eligible] = {}
         self._percents: dict[int, int] = {}
 
+    def forget(self, number: int) -> None:
+        """Take the prices of a node anew: they have changed."""
+        self._percents.pop(number, None)
+        self._eligible.clear()
+
     def floor(self, demand: Demand, number: int) -> int:
         """Return the floor of a provider for a job, in nano-credits per second."""
         listed = list_rate(self._population.policy(number).prices, demand.resources)

@@ -46,6 +46,8 @@ class MessageNetwork(Protocol):
     """What outboxes need of the network that they are in."""
 
     engine: Engine
+    processing: int
+    """The ticks that a node is busy with each message."""
     identities: Identities
     links: StreamPaths
 
@@ -68,6 +70,9 @@ class MessageNetwork(Protocol):
         self, ticks: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
     ) -> None:
         """Call something so many ticks from now, unless the node has gone meanwhile."""
+
+    def occupy(self, node: SimulatedNode) -> int:
+        """Let a node process one thing more; return the ticks until it has."""
 
     def later(
         self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
@@ -166,7 +171,13 @@ class Outboxes:
         if delay == LOST:
             flight.happen(flight.failed)
         else:
-            self._network.engine.after(delay, self._land, flight, receiver, signed)
+            land = self._process if self._network.processing else self._land
+            self._network.engine.after(delay, land, flight, receiver, signed)
+
+    def _process(self, flight: Flight, receiver: SimulatedNode, signed: Signed[Any]) -> None:
+        """Let a message that has arrived wait until its receiver has processed it."""
+        ticks = self._network.occupy(receiver)
+        self._network.engine.after(ticks, self._land, flight, receiver, signed)
 
     def delay(self, sender: SimulatedNode, receiver: SimulatedNode, signed: Signed[Any]) -> int:
         """Return the ticks that a message takes; LOST if it does not arrive."""

@@ -4,7 +4,7 @@ A node gets a core when it first has something to decide. Until then it is a num
 bytes. Spec: specs/simulation.md#nodes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,16 +14,13 @@ from node.simulator.identities import Identities
 from node.simulator.world.adversaries import Adversaries
 from node.simulator.world.latency import Links
 from node.simulator.world.pricing import DrawnFloors, Pricing
-from node.simulator.world.supply import MachineKind, Supply
+from node.simulator.world.supply import LentMachine, Supply
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
-from protocol.rules.capacity import Capacity, Device
-from protocol.rules.pricing import PERCENT
 from protocol.rules.topics import topics_of
-from protocol.values.units import GIB
-from protocol.wire.messages import CapabilityRecord, Prices
+from protocol.values.ids import Digest
+from protocol.wire.messages import CapabilityRecord
 
-DISK_MIB = 100 * GIB
 DRIVER = "simulated"
 
 
@@ -34,13 +31,15 @@ class Population:
     identities: Identities
     links: Links
     requesters: int
-    kinds: tuple[MachineKind, ...]
+    kinds: Sequence[LentMachine]
     kind: NDArray[np.int64]
     price_percent: NDArray[np.int64]
     online: NDArray[np.bool_]
     pricing: Pricing = field(default_factory=DrawnFloors)
     adversaries: Mapping[int, Adversaries] = field(default_factory=dict)
     """The nodes that break the rules, and how."""
+    floors: dict[int, int] = field(default_factory=dict)
+    """Floors that are not as the pricing model draws them, in percent of the list price."""
     _policies: dict[tuple[int, int, int], Policy] = field(default_factory=dict)
     """Those of nodes that lend, by kind, price and region, without what is the node's own."""
     _records: dict[tuple[int, int, int], CapabilityRecord] = field(default_factory=dict)
@@ -62,9 +61,15 @@ class Population:
     def _honest_policy(self, number: int) -> Policy:
         if number < self.requesters:
             return Policy(region=self.links.regions[self.links.region[number]])
-        secret = self.identities.signer(number).secret(b"floor", b"")
-        floor = self.pricing.floor_percent(secret)
+        floor = self.floors.get(number)
+        if floor is None:
+            secret = self.identities.signer(number).secret(b"floor", b"")
+            floor = self.pricing.floor_percent(secret)
         return replace(self._policy(self._alike(number)), floor_percent=floor)
+
+    def images(self, number: int) -> tuple[Digest, ...]:
+        """Return the images that a node has from the start."""
+        return () if number < self.requesters else self.kinds[int(self.kind[number])].images
 
     def record(self, number: int, now_ms: int) -> CapabilityRecord:
         """Return the record of a node that lends, as of a time. Nodes that are alike share one."""
@@ -104,15 +109,9 @@ class Population:
 
     def _policy_of(self, kind_number: int, percent: int, region: int) -> Policy:
         kind = self.kinds[kind_number]
-        devices = tuple(
-            Device(f"GPU-{place}", kind.gpu_class, kind.vram_gib * GIB)
-            for place in range(kind.gpus)
-        )
-        prices = Prices(kind.cpu_rate * percent // PERCENT, 0, kind.gpu_rate * percent // PERCENT)
-        capacity = Capacity(kind.cpus, kind.memory_mib, DISK_MIB, devices)
         return Policy(
-            True, capacity, prices, region=self.links.regions[region], driver=DRIVER,
-            pause_memory_mib=kind.memory_mib // 2,
+            True, kind.capacity, kind.prices(percent), region=self.links.regions[region],
+            driver=DRIVER, pause_memory_mib=kind.capacity.memory_mib // 2,
         )  # fmt: skip
 
 

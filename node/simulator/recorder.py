@@ -42,6 +42,7 @@ class RecordedRun(Protocol):
     network: Any
     """As node.simulator.network.SimulatedNetwork: nodes, identities, digest, and who is told."""
     changed: list[Callable[[int, bool], None]]
+    repriced: list[Callable[[int], None]]
 
     @property
     def engine(self) -> Engine: ...
@@ -167,6 +168,7 @@ class JobRows:
         self._simulation = simulation
         self._usage = usage
         self._optimum = Optimum(simulation.population, simulation.network.nodes)
+        simulation.repriced.append(self._optimum.forget)
         self._rows: dict[JobId, int] = {}
         self._wanted: list[Demand] = []
         """The demand of each job, without a price."""

@@ -19,6 +19,7 @@ from node.simulator.simulation import FLOW, MESSAGE, STACK, World
 from node.simulator.values import read_value
 from node.simulator.world.directory import SharedAddresses
 from node.simulator.world.models import ADVERSARIES, Parameter, aspects, find, names, parameters
+from node.simulator.world.pricing import ChangingPrices
 from node.simulator.world.quantities import Duration, Meaning
 from protocol.values.errors import InvalidRequest
 
@@ -52,6 +53,9 @@ class Settings:
         float, Meaning("nodes that forward invalid gossip; not in flow", 0, 100)
     ] = 0.0
     scoring: Annotated[bool, Meaning("neighbours of no use lose their place; not in flow")] = True
+    processing_us: Annotated[
+        int, Meaning("how long a node is busy with each message", 0, 10_000_000)
+    ] = 0
     crypto: Annotated[bool, Meaning("sign and verify with real keys")] = False
     events: Annotated[int, Meaning("record every so many-th event; 0: none", 0)] = 0
 
@@ -175,7 +179,8 @@ def _made(given: dict[str, Any], folder: Path) -> Scenario:
     world = World(
         *size, crypto=settings.crypto or settings.tier == STACK, loss_percent=settings.loss_percent,
         silent_percent=settings.silent_percent, invalid_percent=settings.invalid_percent,
-        scoring=settings.scoring, adversaries=deviating, **made,
+        scoring=settings.scoring, processing_us=settings.processing_us, adversaries=deviating,
+        **made,
     )  # fmt: skip
     if settings.tier == STACK:
         _check_stack(world)
@@ -276,6 +281,10 @@ def _check_stack(world: World) -> None:
         most = STACK_MIB_MAX // world.nodes
         why = f"the tier {STACK} stores images as files, {most} MiB each with so many nodes"
         raise _Wrong("demand.image_mib", why)
+    if world.processing_us:
+        raise _Wrong("processing_us", f"in the tier {STACK} nodes take the time that they take")
+    if isinstance(world.pricing, ChangingPrices):
+        raise _Wrong("pricing.model", f"in the tier {STACK} prices do not change: use {MESSAGE}")
     if not isinstance(world.directory, SharedAddresses):
         raise _Wrong("directory.model", f"in the tier {STACK} nodes gather their own")
     if world.adversaries:

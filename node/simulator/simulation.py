@@ -13,7 +13,7 @@ from node.simulator.gossip import MILLION, FlowGossip, MessageGossip, TopicGossi
 from node.simulator.identities import Keys, Numbers
 from node.simulator.lookups import AddressLookups
 from node.simulator.network import START_MS, SimulatedNetwork
-from node.simulator.node import SimulatedNode
+from node.simulator.node import Disk, SimulatedNode
 from node.simulator.paths import Paths
 from node.simulator.population import Population, populate
 from node.simulator.seeds import stream
@@ -23,7 +23,7 @@ from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
 from node.simulator.world.directory import AddressModel, SharedAddresses
 from node.simulator.world.latency import Latency, Regions
-from node.simulator.world.pricing import DrawnFloors, Pricing
+from node.simulator.world.pricing import ChangingPrices, DrawnFloors, PriceChange, Pricing
 from node.simulator.world.supply import Mix, Supply
 from protocol.core.core import Core
 from protocol.machines import inputs
@@ -61,6 +61,8 @@ class World:
     scoring: bool = True
     """Whether a neighbour in a mesh that is of no use loses its place, in the tier `message`."""
     adversaries: tuple[Adversaries, ...] = ()
+    processing_us: int = 0
+    """How long a node is busy with each message, and with each result of what it began."""
 
 
 class Simulation:
@@ -77,6 +79,7 @@ class Simulation:
         self.population.pricing = world.pricing
         self.population.adversaries = self._adversaries()
         self.network = SimulatedNetwork(identities, Paths(links, rates), self._make)
+        self.network.processing = world.processing_us * TICKS_PER_MS // 1000
         self.engine = self.network.engine
         self._gone_ms: dict[int, int] = {}
         self._records = SharedRecords(
@@ -93,6 +96,8 @@ class Simulation:
         self.changed: list[Callable[[int, bool], None]] = []
         """Are told of each node that goes or comes back, before it does."""
         self._serve_dht()
+        self.repriced: list[Callable[[int], None]] = []
+        """Are told of each node whose prices have changed."""
 
     def run(self, horizon_ms: int) -> None:
         """Let the demand come and everything happen, up to the horizon."""
@@ -101,6 +106,9 @@ class Simulation:
 
     def start(self, horizon_ms: int) -> None:
         """Make the requesters, and schedule the demand and the churn."""
+        if isinstance(self.world.pricing, ChangingPrices):
+            for number in self.population.providers:
+                self._await_prices(number, self.world.pricing.changes(number))
         for number in range(self.world.requesters):
             self._meet(number)
         arrivals = self.world.demand.arrivals(horizon_ms, self.world.requesters, self.seed)
@@ -133,7 +141,8 @@ class Simulation:
     def _make(self, number: int) -> SimulatedNode | None:
         if not self.population.online[number]:
             return None
-        return SimulatedNode(number, self.population.policy(number), self._core(number))
+        disk = Disk(images=set(self.population.images(number)))
+        return SimulatedNode(number, self.population.policy(number), self._core(number), disk)
 
     def _core(self, number: int) -> AnyCore:
         draw = stream(self.seed, f"directory/{number}").getrandbits(62)
@@ -167,7 +176,7 @@ class Simulation:
         if self.population.online[number]:
             node = self.network.node(number)
             assert node is not None
-            self.network.hear(node, signed, author)
+            self.network.process(node, self.network.hear, node, signed, author)
 
     # --- demand ---------------------------------------------------------------------------
 
@@ -204,6 +213,35 @@ class Simulation:
         elif node is not None:
             self.network.go(node)
         self._await_change(number, changes)
+
+    # --- prices ---------------------------------------------------------------------------
+
+    def _await_prices(self, number: int, changes: Iterator[PriceChange]) -> None:
+        """Apply the changes of a node's prices that are due, and wait for the next."""
+        for change in changes:
+            if change.after_ms:
+                ticks = change.after_ms * TICKS_PER_MS
+                self.engine.after(ticks, self._reprice_and_wait, number, change, changes)
+                return
+            self._reprice(number, change)
+
+    def _reprice_and_wait(
+        self, number: int, change: PriceChange, changes: Iterator[PriceChange]
+    ) -> None:
+        self._reprice(number, change)
+        self._await_prices(number, changes)
+
+    def _reprice(self, number: int, change: PriceChange) -> None:
+        population = self.population
+        population.price_percent[number] = change.list_percent
+        population.floors[number] = change.floor_percent
+        self._records.forget(number)
+        for repriced in self.repriced:
+            repriced(number)
+        node = self.network.nodes.get(number)
+        if node is not None:
+            node.policy = population.policy(number)
+            self.network.give(node, inputs.PolicyChanged(node.policy))
 
 
 def acquaintances(population: Population, number: int, count: int, seed: int) -> list[int]:

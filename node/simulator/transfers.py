@@ -33,6 +33,9 @@ class TransferNetwork(Protocol):
     def give(self, node: SimulatedNode, event: inputs.Input) -> None:
         """Give a node an input."""
 
+    def process(self, node: SimulatedNode, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something when a node has processed it, unless it has gone meanwhile."""
+
     def at(
         self, ticks: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
     ) -> None:
@@ -109,7 +112,7 @@ class Transfers:
             return
         if wanted.image:
             node.disk.images.add(wanted.image)
-        self._network.give(node, wanted.there)
+        self._network.process(node, self._network.give, node, wanted.there)
 
     def _begin_again(self, node: SimulatedNode, wanted: _Transfer) -> None:
         if not wanted.tries:

@@ -263,6 +263,11 @@ class Journal:
             raise NotFound(f"there is no job {before.hex()}")
         return tuple(JobRow(*row) for row in await self._read(sql.JOBS_BEFORE, before, limit))
 
+    async def jobs_after(self, number: int, limit: int) -> tuple[tuple[int, JobRow], ...]:
+        """Return jobs that came after one, with their numbers, which only grow, in that order."""
+        rows = await self._read(sql.JOBS_AFTER, number, limit)
+        return tuple((row[0], JobRow(*row[1:])) for row in rows)
+
     async def events(self, job_id: JobId, after: int = 0) -> tuple[JobEventRow, ...]:
         """Return the events of a job whose `seq` is greater than `after`, in order."""
         rows = await self._read(sql.EVENTS, job_id, after)

@@ -21,6 +21,10 @@ JOBS_BETWEEN: Final = (
 STATES_BETWEEN: Final = (
     "SELECT job_id, state FROM jobs WHERE job_id BETWEEN ? AND ? ORDER BY job_id"
 )
+JOBS_AFTER: Final = (
+    "SELECT number, job_id, state, data, created_ms FROM jobs WHERE number > ?"
+    " ORDER BY number LIMIT ?"
+)
 JOB_OF_KEY: Final = (
     "SELECT job_id, state, data, created_ms FROM jobs WHERE key = ? AND key != x'' LIMIT 1"
 )

@@ -91,6 +91,12 @@ class MemoryNetwork:
     async def answers(self, peer: PeerId) -> bool:
         return peer in self._reachable()
 
+    async def round_trip_us(self, peer: PeerId) -> int:
+        await trio.lowlevel.checkpoint()
+        if peer not in self._reachable():
+            raise PeerUnreachable("away")
+        return 250
+
     async def publish(self, topic: str, data: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self.published.append((topic, data))

@@ -62,6 +62,8 @@ class StackSimulation:
         self.network.gossip = self.gossip
         self.changed: list[Callable[[int, bool], None]] = []
         """Are told of each node that goes or comes back, before it does."""
+        self.repriced: list[Callable[[int], None]] = []
+        """Nobody is: prices do not change."""
         self._ids = stream(seed, "jobs")
         self._is_over = False
 

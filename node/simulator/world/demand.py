@@ -65,6 +65,7 @@ class JobModel:
     queue: Annotated[Duration, Meaning("how long a job waits for a slot at most")] = Duration(
         3_600_000
     )
+    memory_mib: Annotated[int, Meaning("memory in MiB", 16)] = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,16 @@ def submission_of(spec: JobSpec, chance: Random) -> inputs.JobSubmitted | inputs
 
 def spec_of(job: JobModel, drawn: float) -> JobSpec:
     """Return a job; `drawn` is a random number from 0 to 1 that decides how much work it is."""
-    work_ms = max(1, round(-math.log(1 - drawn) * job.work))
     longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)
-    wanted = Resources(cpus=job.cpus, gpus=job.gpus, gpu_class=job.gpu_class)
+    return exact_spec(job, min(max(1, round(-math.log(1 - drawn) * job.work)), longest_ms))
+
+
+def exact_spec(job: JobModel, work_ms: int) -> JobSpec:
+    """Return a job that needs so much work."""
+    longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)
+    wanted = Resources(job.cpus, job.memory_mib, gpus=job.gpus, gpu_class=job.gpu_class)
     workload = Workload(
-        IMAGE, (WORK, str(min(work_ms, longest_ms))), resources=wanted, timeout_ms=longest_ms,
+        IMAGE, (WORK, str(work_ms)), resources=wanted, timeout_ms=longest_ms,
         image_bytes=job.image_mib * 1024**2,
     )  # fmt: skip
     return JobSpec("", workload, Terms(0, nodes=job.nodes, queue_ms=job.queue))

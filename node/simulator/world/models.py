@@ -14,12 +14,14 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from node.config.convert import nearest
 from node.simulator.world import (
     adversaries,
+    arrivals,
     bandwidth,
     churn,
     demand,
     directory,
     latency,
     pricing,
+    recorded,
     supply,
 )
 from node.simulator.world.quantities import Meaning
@@ -33,15 +35,32 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
             "regions": latency.Regions,
             "uniform": latency.Uniform,
             "matrix": latency.Matrix,
+            "recorded": recorded.RecordedLatency,
         },
-        "bandwidth": {"equal": bandwidth.EqualLines, "homes": bandwidth.Homes},
-        "supply": {"mix": supply.Mix, "equal": supply.Equal},
+        "bandwidth": {
+            "equal": bandwidth.EqualLines,
+            "homes": bandwidth.Homes,
+            "recorded": recorded.RecordedLines,
+        },
+        "supply": {
+            "mix": supply.Mix,
+            "equal": supply.Equal,
+            "recorded": recorded.RecordedSupply,
+        },
         "pricing": {
             "drawn": pricing.DrawnFloors,
             "fixed": pricing.FixedFloors,
             "spread": pricing.SpreadFloors,
+            "trace": pricing.PriceTrace,
+            "recorded": recorded.RecordedPrices,
         },
-        "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
+        "demand": {
+            "poisson": demand.Poisson,
+            "diurnal": demand.Diurnal,
+            "burst": demand.Burst,
+            "trace": arrivals.ArrivalTrace,
+            "recorded": recorded.RecordedDemand,
+        },
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
         "directory": {"shared": directory.SharedAddresses, "dht": directory.DhtAddresses},
         ADVERSARIES: adversaries.OURS,

@@ -3,6 +3,7 @@
 Spec: specs/simulation.md#supply.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Final, Protocol
@@ -12,7 +13,29 @@ from numpy.typing import NDArray
 
 from node.simulator.seeds import between, bits, choose
 from node.simulator.world.quantities import Meaning
+from protocol.rules.capacity import Capacity, Device
+from protocol.rules.pricing import PERCENT
+from protocol.values.ids import Digest
 from protocol.values.units import GIB, rate_of_hourly
+from protocol.wire.messages import Prices
+
+DISK_MIB: Final = 100 * GIB
+
+
+class LentMachine(Protocol):
+    """What nodes of one kind lend."""
+
+    @property
+    def capacity(self) -> Capacity: ...
+
+    @property
+    def images(self) -> tuple[Digest, ...]:
+        """Those that it has from the start."""
+        ...
+
+    def prices(self, percent: int) -> Prices:
+        """Return list prices, in percent of the kind's."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,20 @@ class MachineKind:
     def memory_mib(self) -> int:
         return self.memory_gib * GIB
 
+    @property
+    def capacity(self) -> Capacity:
+        return Capacity(
+            self.cpus, self.memory_mib, DISK_MIB,
+            devices_of((self.gpu_class, self.vram_gib * GIB) for _ in range(self.gpus)),
+        )  # fmt: skip
+
+    @property
+    def images(self) -> tuple[Digest, ...]:
+        return ()
+
+    def prices(self, percent: int) -> Prices:
+        return Prices(self.cpu_rate * percent // PERCENT, 0, self.gpu_rate * percent // PERCENT)
+
 
 MIX: Final = (
     MachineKind(300, 8, 16, "0.010"),
@@ -59,7 +96,7 @@ class Supply(Protocol):
     """A model of what nodes lend."""
 
     @property
-    def kinds(self) -> tuple[MachineKind, ...]: ...
+    def kinds(self) -> Sequence[LentMachine]: ...
 
     def kind_of(self, nodes: int, seed: int) -> NDArray[np.int64]:
         """Return the kind of each node, as an index."""
@@ -112,3 +149,8 @@ class Equal:
     def price_percent(self, nodes: int, seed: int) -> NDArray[np.int64]:
         drawn = bits(seed, "supply/prices", nodes)
         return between(drawn, 100 - self.spread_percent, 100 + self.spread_percent)
+
+
+def devices_of(gpus: Iterable[tuple[str, int]]) -> tuple[Device, ...]:
+    """Return the GPUs of a node: the class and the memory in MiB of each."""
+    return tuple(Device(f"GPU-{place}", *each) for place, each in enumerate(gpus))

@@ -45,6 +45,7 @@ from node.rpc.views import (
     StepsView,
     TrafficView,
 )
+from node.trace_format import TracedRoundTrip, TraceEnd, TraceHeader, encode_line
 from protocol.rules.query import parse
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.wire.job import JobSpec
@@ -53,6 +54,7 @@ BASE = hashlib.sha256(b"base").hexdigest()
 PEER = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 FREE = ResourcesView(cpus=4, memory_mib=8192, disk_mib=100_000, gpus=1)
 GPU = GpuView("h200", "NVIDIA H200", 1, 143_771)
+TRACE = (TraceHeader("mutirao-trace", 1, "0.1.0"), TracedRoundTrip(5, 1, 31_000))
 ENDED = {"done", "failed", "cancelled"}
 
 EXPLANATION = ExplanationView(
@@ -86,8 +88,8 @@ class RecordedService:
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
-        """Return what the API wants: here one object is all four."""
-        return Service(self, self, self, self)
+        """Return what the API wants: here one object is all five."""
+        return Service(self, self, self, self, self)
 
     def reset(self) -> None:
         self.__init__(self.folder)
@@ -198,6 +200,15 @@ class RecordedService:
                 "h200", "", 3, "1.0000", "1.5000", "2.0000", 1_800_000_000_000,
             ),
         )  # fmt: skip
+
+    async def trace(self, since_ms: int | None, follow_ms: int | None) -> AsyncIterator[bytes]:
+        with self._open_stream():
+            self.asked = (since_ms, follow_ms)
+            yield b"".join(map(encode_line, TRACE))
+            if follow_ms:
+                yield encode_line(TraceEnd(100))[:-5]  # Cut off within a line.
+                await trio.sleep(follow_ms / 1000)
+            yield b"" if follow_ms else encode_line(TraceEnd(100))
 
     def dry_run(self, spec: JobSpec) -> ExplanationView:
         self.specs.append(spec)

@@ -4,11 +4,12 @@ import inspect
 
 import pytest
 
-from node.rpc.service import AdviceApi, ImageApi, JobApi, NodeApi
+from node.rpc.service import AdviceApi, ImageApi, JobApi, NodeApi, TraceApi
 from node.service.advice import AdviceService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
+from node.service.traces import TraceService
 from tests.node.rpc.recorded import RecordedService
 
 METHODS = [
@@ -18,6 +19,7 @@ METHODS = [
         (ImageApi, ImageService),
         (NodeApi, NodeService),
         (AdviceApi, AdviceService),
+        (TraceApi, TraceService),
     )
     for name, each in vars(api).items()
     if inspect.isfunction(each) and not name.startswith("_")
@@ -32,11 +34,11 @@ def test_the_stand_in_and_the_real_one_have_the_method_with_its_parameters(api, 
         assert list(inspect.signature(wanted).parameters) == list(
             inspect.signature(found).parameters
         )
-        streams = name in {"events", "logs"}
+        streams = name in {"events", "logs", "trace"}
         assert inspect.iscoroutinefunction(wanted) == (
             inspect.iscoroutinefunction(found) and not streams
         )
 
 
 def test_the_interface_has_methods():
-    assert len(METHODS) == 24
+    assert len(METHODS) == 25

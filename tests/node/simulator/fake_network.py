@@ -29,6 +29,7 @@ class FakeNetwork:
         self.engine = Engine()
         self.identities = Numbers(0)
         self.links = self
+        self.processing = 0
         self.nodes = {number: self._make(number) for number in range(nodes)}
         self.unmade: set[int] = set()
         """Nodes that have gone and did nothing before."""
@@ -88,6 +89,13 @@ class FakeNetwork:
         self, delay_ms: int, node: SimulatedNode, call: Callable[..., object], *arguments: Any
     ) -> None:
         self.at(delay_ms * TICKS_PER_MS, node, call, *arguments)
+
+    def process(self, node: SimulatedNode, call: Callable[..., object], *arguments: Any) -> None:
+        call(*arguments)
+
+    def occupy(self, node: SimulatedNode) -> int:
+        node.busy_until = max(self.engine.now, node.busy_until) + self.processing
+        return node.busy_until - self.engine.now
 
     # The links.
 

@@ -62,6 +62,9 @@ class Machine:
         self.engine.run(self.now_ms + away_ms)
         self.node.online = True
 
+    def process(self, node: SimulatedNode, call: Any, *arguments: Any) -> None:
+        call(*arguments)
+
     def give(self, node: SimulatedNode, event: inputs.Input) -> None:
         self.told.append((self.now_ms, event))
 

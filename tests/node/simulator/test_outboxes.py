@@ -246,3 +246,25 @@ def test_a_deadline_is_one_of_the_senders_clock(behind_ms: int) -> None:
     mail.network.run(10_000)
     mail.network.come_back(1)
     assert len(mail.heard(60_000)) == (behind_ms > 0)
+
+
+def test_a_receiver_is_busy_with_one_message_after_the_other() -> None:
+    mail = Mail()
+    mail.network.processing = 30
+    for _ in range(3):
+        mail.send()
+    assert mail.heard(1_000) == [DELAY_MS + 3, DELAY_MS + 6, DELAY_MS + 9]
+    mail.send()
+    assert mail.heard(1_000)[3:] == [1_000 + DELAY_MS + 3]
+
+
+def test_what_a_receiver_has_not_processed_when_it_goes_comes_again() -> None:
+    mail = Mail()
+    mail.network.processing = 30
+    mail.send()
+    mail.network.run(DELAY_MS + 1)
+    mail.network.go(1)
+    mail.network.run(10)
+    mail.network.come_back(1)
+    again_ms = DELAY_MS + 3 + RESEND_MS
+    assert mail.heard(60_000) == [again_ms + DELAY_MS + 3]

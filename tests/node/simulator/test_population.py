@@ -4,9 +4,9 @@ Spec: specs/simulation.md#nodes.
 """
 
 from node.simulator.identities import Numbers
-from node.simulator.population import DISK_MIB, populate
+from node.simulator.population import populate
 from node.simulator.world.latency import Regions
-from node.simulator.world.supply import MIX, Mix
+from node.simulator.world.supply import DISK_MIB, MIX, Mix
 from protocol.core.presence import record_of
 from protocol.machines.context import Context, Policy
 from protocol.rules.pricing import FLOOR_PERCENTS, PERCENT

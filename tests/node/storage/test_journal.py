@@ -120,6 +120,17 @@ async def test_jobs_are_listed_newest_first_by_their_first_snapshot(journal: Jou
     assert rest[1] == JobRow(JOBS[1], "Running", b"later", created_ms=1_001)
 
 
+async def test_jobs_are_read_in_the_order_they_came_from_any_place(journal: Journal) -> None:
+    for job_id in (JOBS[3], JOBS[0], JOBS[2]):
+        await journal.commit(Commit(snapshots=(job(job_id),)))
+    found = await journal.jobs_after(0, 2)
+    assert [row.job_id for _, row in found] == [JOBS[3], JOBS[0]]
+    ((number, row),) = await journal.jobs_after(found[-1][0], 9)
+    assert row.job_id == JOBS[2]
+    await journal.commit(Commit(snapshots=(job(JOBS[2], "done"),)))
+    assert await journal.jobs_after(number, 9) == ()
+
+
 async def test_open_jobs_are_found_among_all_that_ever_were(journal: Journal) -> None:
     for number, job_id in enumerate(JOBS):
         state = "open" if number % 2 else "done"
