@@ -1,6 +1,6 @@
 """Streams between two nodes: messages take half a round trip, transfers their bandwidth too.
 
-Spec: specs/simulation.md#latency.
+Spec: specs/simulation-world.md#latency.
 """
 
 from functools import lru_cache

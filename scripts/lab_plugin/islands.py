@@ -1,7 +1,7 @@
 """An example of what another package adds to the laboratory: a latency model and an adversary.
 
 Why: a paper's models live in its own repository, and its readers install them.
-Spec: specs/simulation.md#plug-ins.
+Spec: specs/simulation-world.md#plug-ins.
 """
 
 from dataclasses import dataclass

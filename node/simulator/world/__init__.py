@@ -1,4 +1,4 @@
 """What a simulated world is like: each aspect has models, and others may add theirs.
 
-Spec: specs/simulation.md#world.
+Spec: specs/simulation-world.md.
 """

@@ -1,7 +1,7 @@
 """Nodes that break the rules: each is a core with other inputs or other effects.
 
 A scenario says how many there are of each kind: `[adversaries.no-show]` with `share_percent`.
-Spec: specs/simulation.md#adversaries.
+Spec: specs/simulation-world.md#adversaries.
 """
 
 from dataclasses import dataclass, replace

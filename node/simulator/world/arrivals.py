@@ -1,6 +1,6 @@
 """Jobs from a file, each with its time and what it needs.
 
-Spec: specs/simulation.md#demand.
+Spec: specs/simulation-world.md#demand.
 """
 
 import csv

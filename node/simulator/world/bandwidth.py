@@ -1,6 +1,6 @@
 """How fast the lines of nodes are, in each direction.
 
-Spec: specs/simulation.md#bandwidth.
+Spec: specs/simulation-world.md#bandwidth.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """When nodes come and go.
 
-Spec: specs/simulation.md#churn.
+Spec: specs/simulation-world.md#churn.
 """
 
 import csv

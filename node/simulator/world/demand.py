@@ -1,6 +1,6 @@
 """Which jobs come, when, and from whom.
 
-Spec: specs/simulation.md#demand.
+Spec: specs/simulation-world.md#demand.
 """
 
 import math

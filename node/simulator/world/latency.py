@@ -2,7 +2,7 @@
 
 Every model gives the same time to a pair of nodes whenever it is asked, in both directions: half of
 its usual round trip. So messages of a pair do not overtake each other, and a flood can be computed
-at once. Spec: specs/simulation.md#latency.
+at once. Spec: specs/simulation-world.md#latency.
 """
 
 import csv
@@ -33,7 +33,7 @@ REGIONS: Final = {
 ROUND_TRIP_MS: Final = 50.0
 MS_PER_KM: Final = 0.0165
 """A round trip takes ROUND_TRIP_MS + MS_PER_KM for each km: fitted to 5,255 pairs of countries of
-RIPE Atlas, with a residual of SPREAD (specs/simulation.md#latency)."""
+RIPE Atlas, with a residual of SPREAD (specs/simulation-world.md#latency)."""
 SPREAD: Final = 0.46
 ROUND_TRIP_MS_MAX: Final = 100_000
 EARTH_KM: Final = 6371.0

@@ -2,7 +2,7 @@
 
 Another package offers a model through an entry point of the group `mutirao.simulate`, with the name
 `aspect.model` and a class as its value: see scripts/lab_plugin.
-Spec: specs/simulation.md#plug-ins.
+Spec: specs/simulation-world.md#plug-ins.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """How lenders choose the least that they ask; between it and the list price, load decides.
 
-Spec: specs/simulation.md#pricing.
+Spec: specs/simulation-world.md#pricing.
 """
 
 import csv

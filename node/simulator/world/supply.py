@@ -1,6 +1,6 @@
 """What the nodes of a world lend, and for how much.
 
-Spec: specs/simulation.md#supply.
+Spec: specs/simulation-world.md#supply.
 """
 
 from collections.abc import Iterable, Sequence
@@ -89,7 +89,7 @@ MIX: Final = (
     MachineKind(40, 64, 512, "0.010", 8, "h100", 80, "1.90"),
 )
 """Home machines for the most part; lists of what consumer markets offer (markets.md in spirit,
-specs/simulation.md#supply for the sources)."""
+specs/simulation-world.md#supply for the sources)."""
 
 
 class Supply(Protocol):

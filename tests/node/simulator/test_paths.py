@@ -1,6 +1,6 @@
 """Streams between two nodes: as long as the latency says, and the bandwidth.
 
-Spec: specs/simulation.md#latency.
+Spec: specs/simulation-world.md#latency.
 """
 
 import numpy as np

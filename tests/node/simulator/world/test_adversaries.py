@@ -1,6 +1,6 @@
 """Nodes that break the rules, and what the honest ones lose by it.
 
-Spec: specs/simulation.md#adversaries.
+Spec: specs/simulation-world.md#adversaries.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Jobs from a file, and what is wrong with its lines. Spec: specs/simulation.md#demand."""
+"""Jobs from a file, and what is wrong with its lines. Spec: specs/simulation-world.md#demand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How fast lines are. Spec: specs/simulation.md#bandwidth."""
+"""How fast lines are. Spec: specs/simulation-world.md#bandwidth."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """When nodes come and go: Weibull sessions in equilibrium, or those of a trace.
 
-Spec: specs/simulation.md#churn.
+Spec: specs/simulation-world.md#churn.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Which jobs come: in order, at the rate and of the size that the model says.
 
-Spec: specs/simulation.md#demand.
+Spec: specs/simulation-world.md#demand.
 """
 
 from itertools import pairwise

@@ -1,6 +1,6 @@
 """Latencies: positive, the same in both directions whenever asked, and as the models say.
 
-Spec: specs/simulation.md#latency.
+Spec: specs/simulation-world.md#latency.
 """
 
 from itertools import combinations

@@ -1,6 +1,6 @@
 """Models by aspect and name, also those of other packages.
 
-Spec: specs/simulation.md#plug-ins.
+Spec: specs/simulation-world.md#plug-ins.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The floors of lenders. Spec: specs/simulation.md#pricing."""
+"""The floors of lenders. Spec: specs/simulation-world.md#pricing."""
 
 import pytest
 

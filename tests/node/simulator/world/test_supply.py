@@ -1,6 +1,6 @@
 """What nodes lend: kinds by their shares, prices within their bounds.
 
-Spec: specs/simulation.md#supply.
+Spec: specs/simulation-world.md#supply.
 """
 
 import numpy as np
