@@ -95,7 +95,9 @@ def test_routing_tables_that_do_not_lead_on_are_noticed(monkeypatch):
     honest = RoutingTables.closest
     monkeypatch.setattr(
         RoutingTables, "closest",
-        lambda self, number, target, count: honest(self, number, target, 40 * count)[-count:],
+        lambda self, number, target, count, *more: honest(
+            self, number, target, 40 * count, *more
+        )[-count:],
     )  # fmt: skip
     checks = checks_of("V2b lookups within three hops")
     assert not any(wide(check).has_passed for check in checks.values())

@@ -19,8 +19,8 @@ PROVIDERS = {
     f"provider-{number}": {"price.cpu_hour": f"0.01{number}", "provider.cpus": "2"}
     for number in range(4)
 }
-GROWTH_MIB = 20
-"""Less than 0.05 MiB for each of the jobs: what has ended does not stay in memory."""
+GROWTH_MIB = 40
+"""Less than 0.1 MiB for each of the jobs: what has ended does not stay in memory."""
 STARTED = re.compile(r'msg="a job of a peer starts here" lease=(\w+)')
 
 
