@@ -221,7 +221,9 @@ class Requester:
     ) -> list[Effect]:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
         joined = self._gangs.fate_of(job, failed)
-        following, failed = joined or self._gangs.bound(*after_failure(job, failed, exit_class))
+        following, failed = joined or self._gangs.bound(
+            *after_failure(job, failed, exit_class, self._standings.of)
+        )
         if not joined and following.ending is Ending.OPEN:
             following = replace(following, queued_ms=context.now_ms)
         if following.ending is Ending.OPEN and not job.spec.gang:
