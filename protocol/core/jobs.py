@@ -214,11 +214,12 @@ def after_failure(
     failed: Failed,
     exit_class: str = "",
     standing_of: Callable[[PeerId], Standing] = nobody_known,
+    strangers: int = STRANGERS_BELIEVED,
 ) -> tuple[Job, Failed]:
     """Return the job after a failed attempt: ended, or with the next attempt; and what to report.
 
-    `exit_class` says how the job ended, if it ended by itself. By the standing of the providers
-    that failed it we judge whether the job itself is at fault.
+    `exit_class` says how the job ended, if it ended by itself. If providers say that it cannot start,
+    their standing decides whether we believe it; so many strangers are believed.
     """
     reason, provider = failed.reason, failed.provider
     if reason is Failure.SLOT_BUSY:  # Nothing failed: it waits for another slot.
@@ -230,7 +231,9 @@ def after_failure(
     spent = reason not in apart and of_nodes >= job.spec.terms.retries
     # Only a job that does not wait asks again at once: the others have waited for all their time.
     spent |= reason in {Failure.EXHAUSTED, Failure.TOO_FAR} and job.spec.terms.queue_ms > 0
-    is_jobs_fault = reason in SUSPECT and _is_believed(job, failed, standing_of)
+    same = {one.provider for one in job.failures if one.reason is reason} | {provider}
+    is_known = any(has_served(standing_of(peer)) for peer in same)
+    is_jobs_fault = reason in SUSPECT and len(same) >= (2 if is_known else strangers)
     if is_jobs_fault:
         failed = replace(failed, why=failed.why + JOBS_FAULT)
     if reason not in WORTH_RETRYING or spent or is_jobs_fault:
@@ -241,17 +244,6 @@ def after_failure(
     avoid = (*job.avoid, provider) if provider and not is_ours else job.avoid
     failures = (*job.failures, JobFailure(reason, provider, exit_class))
     return replace(job, attempt=job.attempt + 1, avoid=avoid, failures=failures), failed
-
-
-def _is_believed(job: Job, failed: Failed, standing_of: Callable[[PeerId], Standing]) -> bool:
-    """Return whether enough nodes have failed a job in the same way to take it for the job's fault.
-
-    Two nodes, if one of them has served us: strangers may be one liar with many keys.
-    """
-    same = {one.provider for one in job.failures if one.reason is failed.reason}
-    same.add(failed.provider)
-    is_known = any(has_served(standing_of(peer)) for peer in same)
-    return len(same) >= (2 if is_known else STRANGERS_BELIEVED)
 
 
 def nodes_at_fault(job: Job, effects: Iterable[Effect]) -> list[PeerId]:

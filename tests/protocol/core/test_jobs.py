@@ -108,6 +108,13 @@ def test_strangers_are_believed_if_they_are_many(reason: Failure) -> None:
     assert (ended.ending, told.why) == (Ending.FAILED, f"no image{JOBS_FAULT}")
 
 
+def test_two_strangers_are_believed_if_there_are_no_others() -> None:
+    told = Failed(Failure.SANDBOX_FAILED, "no device", CLEO)
+    assert after_failure(JOB, told, strangers=2)[0].ending is Ending.OPEN
+    once = failed(JOB, Failure.SANDBOX_FAILED)
+    assert after_failure(once, told, strangers=2)[0].ending is Ending.FAILED
+
+
 def test_who_failed_us_more_than_it_served_us_is_not_believed() -> None:
     liar = Standing(done=JOB_DONE, failed=FAILURE)
     once = failed(JOB, Failure.SANDBOX_FAILED)
