@@ -218,8 +218,8 @@ def after_failure(
 ) -> tuple[Job, Failed]:
     """Return the job after a failed attempt: ended, or with the next attempt; and what to report.
 
-    `exit_class` says how the job ended, if it ended by itself. If providers say that it cannot start,
-    their standing decides whether we believe it; so many strangers are believed.
+    `exit_class` says how the job ended, if it ended by itself. If providers say that it cannot
+    start, their standing decides whether we believe it; so many strangers are believed.
     """
     reason, provider = failed.reason, failed.provider
     if reason is Failure.SLOT_BUSY:  # Nothing failed: it waits for another slot.

@@ -12,7 +12,17 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from node.config.convert import nearest
-from node.simulator.world import adversaries, bandwidth, churn, demand, latency, pricing, supply
+from node.simulator.world import (
+    adversaries,
+    bandwidth,
+    churn,
+    collusion,
+    demand,
+    idling,
+    latency,
+    pricing,
+    supply,
+)
 from node.simulator.world.quantities import Meaning
 from protocol.values.errors import InvalidRequest
 
@@ -34,7 +44,7 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         },
         "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
-        ADVERSARIES: adversaries.OURS,
+        ADVERSARIES: {**adversaries.OURS, **idling.OURS, **collusion.OURS},
     }
 )
 """Our models by aspect and name; the first of each is the default. A world has one model of each
