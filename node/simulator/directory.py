@@ -32,6 +32,10 @@ class SharedRecords:
         self._gone_ms = gone_ms
         self._listed: dict[int, Listing] = {}
 
+    def among(self, providers: Sequence[int]) -> "SharedRecords":
+        """Return the records of some of the nodes alone."""
+        return SharedRecords(self.identities, providers, self._record_of, self._gone_ms)
+
     def listing(self, number: int, now_ms: int) -> Listing | None:
         """Return the record of a node with its peer; None if it has expired."""
         gone_ms = self._gone_ms.get(number)

@@ -8,7 +8,7 @@ Spec: specs/simulation.md#gossip.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -70,6 +70,8 @@ class TopicGossip(ABC):
         self._topics: dict[str, _Topic] = {}
         self.connections = min(64, len(population.providers))
         """With how many nodes that lend an author is connected: it sends to all of them."""
+        self.captors: Mapping[int, Sequence[int]] = {}
+        """Who holds all connections of an author, for those of whom others do."""
         self.traffic = GossipTraffic()
 
     def watch(self, awake: Collection[int]) -> None:
@@ -87,7 +89,23 @@ class TopicGossip(ABC):
         self.traffic.published += 1
         call_id, lottery = CallId(signed.content_id), signed.message.lottery
         drawn = drawn_among(call_id, known.encoded, lottery) + self._invited(signed.message, known)
-        self._spread(author.number, signed, known, np.unique(np.array(drawn, np.intp)))
+        places = np.unique(np.array(drawn, np.intp))
+        captors = self.captors.get(author.number)
+        if captors is None:
+            self._spread(author.number, signed, known, places)
+        else:
+            self._tell_captors(author.number, signed, known.overlay.members[places], captors)
+
+    def _tell_captors(
+        self, author: int, signed: Signed[Any], drawn: NDArray[np.int64], captors: Sequence[int]
+    ) -> None:
+        """Bring a message to those that hold all connections of its author; they forward none."""
+        self.traffic.transmissions += len(captors)
+        told = drawn[np.isin(drawn, captors) & self._population.online[drawn]]
+        ticks = self._delays(np.full(len(told), author), told).tolist()
+        serial, now = self.traffic.published, self._engine.now
+        for number, tick in zip(told.tolist(), ticks, strict=True):
+            self._engine.last(now + tick, (number, serial), self._deliver, number, signed, author)
 
     def _invited(self, call: Call, topic: _Topic) -> list[int]:
         """Return the places of the members that a call invites; they have answered before."""

@@ -225,7 +225,10 @@ def _adversaries(values: Values) -> dict[str, type]:
 def _model(place: str, model: type, values: Values, folder: Path) -> Any:
     """Return the object of a model, with the parameters that the scenario gives."""
     given = _read(values, parameters(model), f"{place}.", folder)
-    needed = [each.name for each in fields(model) if each.default is MISSING]
+    needed = [
+        each.name for each in fields(model)
+        if each.default is MISSING and each.default_factory is MISSING
+    ]  # fmt: skip
     missing = ", ".join(name for name in needed if name not in given)
     if missing:
         raise _Wrong(f"{place}.{MODEL}", f"the model needs {missing}")

@@ -3,11 +3,12 @@
 Spec: specs/simulation.md#runs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 from node.simulator.directory import SharedDirectory, SharedRecords
+from node.simulator.eclipses import Eclipses
 from node.simulator.engine import TICKS_PER_MS
 from node.simulator.gossip import MILLION, FlowGossip, MessageGossip, TopicGossip
 from node.simulator.identities import Keys, Numbers
@@ -17,7 +18,7 @@ from node.simulator.node import Disk, SimulatedNode
 from node.simulator.paths import Paths
 from node.simulator.population import Population, populate
 from node.simulator.seeds import stream
-from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore
+from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore, Conspiracy
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
@@ -27,7 +28,7 @@ from node.simulator.world.pricing import ChangingPrices, DrawnFloors, PriceChang
 from node.simulator.world.supply import Mix, Supply
 from protocol.core.core import Core
 from protocol.machines import inputs
-from protocol.values.ids import JobId
+from protocol.values.ids import JobId, PeerId
 from protocol.wire.envelope import Signed
 from protocol.wire.job import JobSpec
 
@@ -77,6 +78,7 @@ class Simulation:
         self.seed = seed
         self.population = populate(identities, links, world.supply, sizes, seed)
         self.population.pricing = world.pricing
+        self._eclipses = Eclipses()
         self.population.adversaries = self._adversaries()
         self.network = SimulatedNetwork(identities, Paths(links, rates), self._make)
         self.network.processing = world.processing_us * TICKS_PER_MS // 1000
@@ -91,6 +93,7 @@ class Simulation:
         self.gossip.watch(self.network.nodes.keys())
         if isinstance(self.gossip, MessageGossip):
             disturb(self.gossip, world, self.population, seed)
+        self.gossip.captors = self._eclipses.captors
         self.network.gossip = self.gossip
         self._ids = stream(seed, "jobs")
         self.changed: list[Callable[[int, bool], None]] = []
@@ -147,10 +150,15 @@ class Simulation:
     def _core(self, number: int) -> AnyCore:
         draw = stream(self.seed, f"directory/{number}").getrandbits(62)
         signer = self.population.identities.signer(number)
-        directory = SharedDirectory(self._records, draw)
+        directory = SharedDirectory(self._records_for(number), draw)
         honest = Core(signer, self.population.policy(number), directory)
         deviates = self.population.adversaries.get(number)
         return deviates.corrupt(honest) if deviates else honest
+
+    def _records_for(self, number: int) -> SharedRecords:
+        """Return the records that a node hears of: those of its captors alone, if it has any."""
+        captors = self._eclipses.captors.get(number)
+        return self._records.among(captors) if captors else self._records
 
     def _adversaries(self) -> dict[int, Adversaries]:
         """Choose who deviates, by the kinds in their order; nobody in two ways."""
@@ -161,15 +169,23 @@ class Simulation:
             count = round(len(could) * kind.share_percent / 100)
             left = [number for number in could if number not in found]
             chance = stream(self.seed, f"adversaries/{place}")
-            found |= dict.fromkeys(chance.sample(left, min(count, len(left))), kind)
+            chosen = chance.sample(left, min(count, len(left)))
+            left = [each for each in self.population.providers if each not in {*found, *chosen}]
+            helpers = chance.sample(left, min(kind.helpers(len(chosen)), len(left)))
+            acting = kind.unite(Conspiracy(self._peers(chosen), self._peers(helpers)))
+            found |= dict.fromkeys((*chosen, *helpers), acting)
+            self._eclipses.add(kind.victims(requesters), chosen)
         return found
+
+    def _peers(self, numbers: Iterable[int]) -> tuple[PeerId, ...]:
+        return tuple(map(self.population.identities.peer_of, numbers))
 
     def _meet(self, number: int) -> None:
         """Connect a requester with some nodes that lend."""
         node = self.network.node(number)
         assert node is not None
-        for other in acquaintances(self.population, number, self.gossip.connections, self.seed):
-            peer = self.population.identities.peer_of(other)
+        others = acquaintances(self.population, number, self.gossip.connections, self.seed)
+        for peer in self._peers(self._eclipses.connections(number, others)):
             self.network.give(node, inputs.PeerConnected(peer))
 
     def _deliver(self, number: int, signed: Signed[Any], author: int) -> None:

@@ -24,7 +24,7 @@ from protocol.machines.requester.auction import Auction, Decided, SoldSlot
 from protocol.machines.table import count_illegal, step
 from protocol.rules.pricing import Cap
 from protocol.rules.selection import may_bid
-from protocol.rules.standing import BROKEN
+from protocol.rules.standing import BROKEN, has_served
 from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, JobId, LeaseId, PeerId
 from protocol.values.limits import BIDS_MAX
@@ -100,7 +100,10 @@ class Auctions:
         self.turnout.note_call(key, call_id, call)
         allowed = tuple(peer for peer in answering if may_bid(call_id, call, peer))
         expected = allowed if len(allowed) <= BIDS_MAX else ()
-        called = Auction(job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid)
+        called = Auction(
+            job.job_id, job.spec, call_id, call, signed.envelope, expected, job.avoid,
+            job_class.is_doubted,
+        )  # fmt: skip
         state, effects = auction.open_auction(called, context)
         self.states[call_id] = state
         self._open[call_id] = job.job_id
@@ -286,9 +289,19 @@ class Auctions:
         self._set_free(key, [slot for slot in self._free.get(key, ()) if slot.call_id != call_id])
 
     def _usable(self, job_class: JobClass) -> list[SoldSlot]:
-        """Return the free slots of a class whose providers are not to be avoided."""
+        """Return the free slots of a class whose providers are not to be avoided.
+
+        Doubted jobs take those of strangers only from auctions that looked for others first.
+        """
         free = self._free.get(job_class.key, ())
-        return [slot for slot in free if slot.provider not in job_class.avoid]
+        usable = [slot for slot in free if slot.provider not in job_class.avoid]
+        if not job_class.is_doubted:
+            return usable
+        return [slot for slot in usable if self._is_trusted(slot)]
+
+    def _is_trusted(self, slot: SoldSlot) -> bool:
+        for_doubted = self._classes[slot.call_id].is_doubted
+        return for_doubted or has_served(self._standings.of(slot.provider))
 
     def _choose(self, job_class: JobClass) -> list[SoldSlot]:
         """Return the free slots for the next job of a class; none if there are too few.

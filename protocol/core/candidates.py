@@ -67,8 +67,9 @@ class Candidates:
         return nodes, min(len(able) * step, nodes)
 
     def cap(
-        self, spec: JobSpec, avoid: tuple[PeerId, ...], above: int, context: Context
-    ) -> Cap | None:
+        self, spec: JobSpec, avoid: tuple[PeerId, ...], above: int, context: Context,
+        *, is_doubted: bool = False,
+    ) -> Cap | None:  # fmt: skip
         """Return the highest rate of a job's next call, and why; it is above a rate that failed.
 
         None if its user named no price, and no node that can serve it is known or the cap cannot be
@@ -84,7 +85,7 @@ class Candidates:
         prices = [(each.peer, list_rate(each.record.prices, wanted)) for each in heard]
         listed = [rate for _, rate in prices]
         answered = [rate for peer, rate in prices if peer in answering]
-        return cap_of(listed, answered, above, terms.cap_percent)
+        return cap_of(listed, answered, above, terms.cap_percent, is_doubted=is_doubted)
 
     def answering(
         self, spec: JobSpec, avoid: tuple[PeerId, ...], context: Context

@@ -3,19 +3,27 @@
 Spec: specs/core.md#jobs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from protocol.core.presence import addresses_of
-from protocol.machines.context import Context
+from protocol.machines.context import Context, nobody_known
 from protocol.machines.effects import Effect, Report
 from protocol.machines.events import Done, Failed
 from protocol.rules.matching import Demand, demand_of_call
+from protocol.rules.standing import Standing, has_served
 from protocol.values.ids import Digest, JobId, PeerId
-from protocol.values.limits import COMMIT_MS, HOLD_MS, REUSE_MS, REVEAL_MS, SHIFT_CAP
+from protocol.values.limits import (
+    COMMIT_MS,
+    HOLD_MS,
+    REUSE_MS,
+    REVEAL_MS,
+    SHIFT_CAP,
+    STRANGERS_BELIEVED,
+)
 from protocol.values.reasons import Failure
 from protocol.values.units import RATE_MAX
 from protocol.wire.codec import encode
@@ -39,7 +47,7 @@ WORTH_RETRYING: Final = frozenset({
 })  # fmt: skip
 """Failures of one provider, or of this node's absence: another attempt may succeed."""
 SUSPECT: Final = frozenset({Failure.PREPARE_FAILED, Failure.SANDBOX_FAILED})
-"""Failures that a job may cause by itself: on a second node they are its own fault."""
+"""Failures that a job may cause by itself, or a node that lies. They cost nothing."""
 CLASSES_KEPT_MAX: Final = 256
 """So many classes stay in memory: the jobs of an array need theirs again and again."""
 JOBS_FAULT: Final = "; another node failed in the same way: the job itself is at fault"
@@ -100,6 +108,11 @@ class Job:
         return self.queued_ms or self.submitted_ms
 
     @property
+    def is_doubted(self) -> bool:
+        """Whether a node could not prepare or start it: the node or the job itself is at fault."""
+        return any(one.reason in SUSPECT for one in self.failures)
+
+    @property
     def exits_seen(self) -> tuple[str, ...]:
         """How the job ended by itself on other nodes."""
         return tuple(one.exit_class for one in self.failures if one.exit_class)
@@ -126,6 +139,8 @@ class JobClass:
     call: Call = field(compare=False)
     """The call, without what differs. Its highest rate is 0 if the jobs name none: then each call
     takes one from the list prices."""
+    is_doubted: bool = False
+    """Whether a node could not prepare or start its jobs: they go to nodes that have served us."""
 
     @property
     def nodes(self) -> int:
@@ -142,7 +157,8 @@ def class_of(job: Job) -> JobClass:
     workload = job.spec.workload
     fetch_bytes = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
     fetch = workload.image, fetch_bytes
-    return _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
+    found = _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
+    return replace(found, is_doubted=True) if job.is_doubted else found
 
 
 @lru_cache(maxsize=CLASSES_KEPT_MAX)
@@ -193,21 +209,31 @@ def call_for(job_class: JobClass, slots: int, rate_max: int, serial: int, contex
     )
 
 
-def after_failure(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, Failed]:
+def after_failure(
+    job: Job,
+    failed: Failed,
+    exit_class: str = "",
+    standing_of: Callable[[PeerId], Standing] = nobody_known,
+    strangers: int = STRANGERS_BELIEVED,
+) -> tuple[Job, Failed]:
     """Return the job after a failed attempt: ended, or with the next attempt; and what to report.
 
-    `exit_class` says how the job ended, if it ended by itself.
+    `exit_class` says how the job ended, if it ended by itself. If providers say that it cannot
+    start, their standing decides whether we believe it; so many strangers are believed.
     """
     reason, provider = failed.reason, failed.provider
     if reason is Failure.SLOT_BUSY:  # Nothing failed: it waits for another slot.
         return replace(job, attempt=job.attempt + 1), failed
-    # A job that ended by itself has a budget of its own, to which its lease keeps.
-    of_nodes = sum(one.reason is not Failure.EXITED for one in job.failures)
-    spent = reason is not Failure.EXITED and of_nodes >= job.spec.terms.retries
+    # A job that ended by itself has a budget of its own, to which its lease keeps, and so has one
+    # that nobody started: nodes that lie about it could use up all the others.
+    apart = SUSPECT | {Failure.EXITED}
+    of_nodes = sum(one.reason not in apart for one in job.failures)
+    spent = reason not in apart and of_nodes >= job.spec.terms.retries
     # Only a job that does not wait asks again at once: the others have waited for all their time.
     spent |= reason in {Failure.EXHAUSTED, Failure.TOO_FAR} and job.spec.terms.queue_ms > 0
-    others = [one for one in job.failures if one.provider != provider]
-    is_jobs_fault = reason in SUSPECT and any(one.reason is reason for one in others)
+    same = {one.provider for one in job.failures if one.reason is reason} | {provider}
+    is_known = any(has_served(standing_of(peer)) for peer in same)
+    is_jobs_fault = reason in SUSPECT and len(same) >= (2 if is_known else strangers)
     if is_jobs_fault:
         failed = replace(failed, why=failed.why + JOBS_FAULT)
     if reason not in WORTH_RETRYING or spent or is_jobs_fault:

@@ -7,6 +7,7 @@ from protocol.core.candidates import Candidates
 from protocol.core.jobs import Job, JobClass
 from protocol.machines.context import Context
 from protocol.machines.requester.auction import Lost
+from protocol.rules.pricing import Cap
 from protocol.values.bounded import keep_newest
 from protocol.values.reasons import Failure, Refusal
 
@@ -23,9 +24,9 @@ class RaisedCaps:
         self._candidates = candidates
         self._raised: dict[JobClass, tuple[int, int]] = {}
 
-    def above(self, job_class: JobClass) -> int:
-        """Return the cap that failed last; 0 if none did."""
-        return self._raised.get(job_class, (0, 0))[1]
+    def cap(self, job: Job, job_class: JobClass, context: Context) -> Cap | None:
+        """Return the cap of the next call for a job, above the one that failed last."""
+        return self._above(self._raised.get(job_class, (0, 0))[1], job, context)
 
     def forget(self, job_class: JobClass) -> None:
         """Begin with the lowest cap again."""
@@ -45,5 +46,7 @@ class RaisedCaps:
         busy = bool(lost.refused) and all(item.reason == Refusal.BUSY for item in lost.refused)
         if busy or lost.reason not in {Failure.NO_BIDS, Failure.NO_MATCH}:
             return False
-        above = lost.auction.call.rate_max
-        return self._candidates.cap(job.spec, job.avoid, above, context) is not None
+        return self._above(lost.auction.call.rate_max, job, context) is not None
+
+    def _above(self, rate: int, job: Job, context: Context) -> Cap | None:
+        return self._candidates.cap(job.spec, job.avoid, rate, context, is_doubted=job.is_doubted)

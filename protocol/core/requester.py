@@ -47,6 +47,7 @@ from protocol.machines.requester import award, lease
 from protocol.machines.requester.auction import SoldSlot
 from protocol.rules.standing import BROKEN
 from protocol.values.ids import NO_LEASE, JobId, LeaseId, PeerId
+from protocol.values.limits import STRANGERS_BELIEVED
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
 from protocol.wire.messages import (
@@ -220,8 +221,12 @@ class Requester:
         self, job: Job, failed: Failed, context: Context, exit_class: str = ""
     ) -> list[Effect]:
         """End a job after a failed attempt, or let the next attempt wait for a slot."""
+        others = self._candidates.is_anybody((*job.avoid, failed.provider), context)
+        strangers = STRANGERS_BELIEVED if others else 2
         joined = self._gangs.fate_of(job, failed)
-        following, failed = joined or self._gangs.bound(*after_failure(job, failed, exit_class))
+        following, failed = joined or self._gangs.bound(
+            *after_failure(job, failed, exit_class, self._standings.of, strangers)
+        )
         if not joined and following.ending is Ending.OPEN:
             following = replace(following, queued_ms=context.now_ms)
         if following.ending is Ending.OPEN and not job.spec.gang:

@@ -215,7 +215,6 @@ class Scheduler:
         """
         job = self.queue.first(job_class)
         assert job is not None
-        above = self._raised.above(job_class)
         failures = self.queue.failures(job_class.block_key)
         limit_us = job.spec.terms.max_round_trip_us
         far = self.auctions.distances.to_avoid(limit_us, context.now_ms.to_bytes(8))
@@ -225,7 +224,7 @@ class Scheduler:
         placed = self._candidates.in_one_region(near, failures, context)
         if placed is None:
             return self._wait(job, job_class, (Failure.NO_MATCH, NO_REGION), context)
-        cap = self._candidates.cap(placed.spec, placed.avoid, above, context)
+        cap = self._raised.cap(placed, job_class, context)
         if cap is None:
             self._raised.forget(job_class)
             because = self._explain_no_bids(job, NO_PRICE, 0, context)

@@ -72,14 +72,16 @@ def raised_ask(ask: int, listed: int) -> int:
 
 
 def cap_of(
-    listed: Collection[int], answered: Collection[int], above: int, percent_max: int
-) -> Cap | None:
+    listed: Collection[int], answered: Collection[int], above: int, percent_max: int,
+    *, is_doubted: bool = False,
+) -> Cap | None:  # fmt: skip
     """Return the cap of the next call of a job that names no price; None if it ends here.
 
     `listed`: the list prices, for this job, of the known nodes that can serve it; `answered`: those
     of them that answered an earlier call. `above`: the cap for which nobody bid, 0 at first.
     `percent_max`: the highest cap, in percent of the median list price. It never exceeds the
-    highest list price: those who wait for more would be paid for waiting.
+    highest list price: those who wait for more would be paid for waiting. `is_doubted`: a node
+    could not prepare or start the job; it begins with the median, for the cheapest may all lie.
     """
     if not listed:
         return None
@@ -88,14 +90,16 @@ def cap_of(
     quartile, median = known[len(known) // 4], known[len(known) // 2]
     highest = min(known[-1], max(median, median * percent_max // PERCENT), RATE_MAX)
     nodes = f"the {len(listed)} nodes" if len(listed) > 1 else "the only node"
+    less = "a cheaper node could not start the job" if is_doubted else "nobody bid for less"
     steps = (
         (min(listed), f"the lowest list price of {nodes} known to be able to run it"),
         (quartile, "the lower quartile of the list prices: nobody bid for less"),
-        (median, "the median list price: nobody bid for less"),
+        (median, f"the median list price: {less}"),
         (
             highest,
             f"the highest list price up to {percent_max} % of the median: nobody bid for less",
         ),
     )
     caps = (Cap(max(1, min(rate, highest)), why) for rate, why in steps)
-    return next((cap for cap in caps if cap.rate > above), None)
+    left = list(caps)[2:] if is_doubted else caps
+    return next((cap for cap in left if cap.rate > above), None)

@@ -183,6 +183,11 @@ def weight_of(standing: Standing, now_ms: int) -> int:
     return min(PPM + LOST_PPM * (PPM - success) // success, WEIGHT_MAX)
 
 
+def has_served(standing: Standing) -> bool:
+    """Return whether a provider ran more of our jobs to their end than it failed."""
+    return standing.done > standing.failed
+
+
 def place_of(standing: Standing, now_ms: int) -> int:
     """Return LAST for a bad standing, FIRST for a peer that has settled with us, else MIDDLE."""
     if strikes_of(standing, now_ms) > STRUCK or now_ms < standing.barred_until_ms:

@@ -124,6 +124,10 @@ STRIKE_HALF_LIFE_MS: Final = 10 * 60_000
 """A bidder's strikes halve after each of these."""
 JOBS_HALF_LIFE_MS: Final = 30 * 24 * 3_600_000
 """A provider's successes and failures halve after each of these without a job of ours."""
+STRANGERS_BELIEVED: Final = 4
+"""A job that so many strangers could not prepare or start ends; two, if one has served us."""
+DOUBTED_BIDS_MAX: Final = 2
+"""So many strangers, by lot, may bid for a job that another stranger could not start."""
 STANDINGS_MAX: Final = 4_096
 """A node remembers this many settled peers, and this many others."""
 CALLS_BURST: Final = 120

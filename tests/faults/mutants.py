@@ -118,8 +118,8 @@ def _voucher_as_told() -> AbstractContextManager[None]:
 def _same_attempt() -> AbstractContextManager[None]:
     after_failure = core_requester.after_failure
 
-    def again(job: Job, failed: Failed, exit_class: str = "") -> tuple[Job, Failed]:
-        following, told = after_failure(job, failed, exit_class)
+    def again(job: Job, failed: Failed, *more: Any) -> tuple[Job, Failed]:
+        following, told = after_failure(job, failed, *more)
         return replace(following, attempt=min(job.attempt, following.attempt)), told
 
     return changed(core_requester, "after_failure", again)

@@ -4,6 +4,7 @@ A scenario says how many there are of each kind: `[adversaries.no-show]` with `s
 Spec: specs/simulation-world.md#adversaries.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final, Protocol
 
@@ -19,7 +20,7 @@ from protocol.machines.effects import Effect
 from protocol.machines.inputs import Input
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signed, Signer, reopen
-from protocol.wire.messages import LOTTERY_ALL, Award, Deploy, Prices, Voucher
+from protocol.wire.messages import LOTTERY_ALL, Award, Deploy, Outcome, Prices, Voucher
 
 LENDERS, USERS = "lenders", "users"
 
@@ -107,6 +108,16 @@ class _Lying(Deviation):
         return done
 
 
+class _Harvesting(Deviation):
+    """Awards nobody, and tells no bidder how its auctions ended."""
+
+    def handle(self, event: Input, now_ms: int) -> list[Effect]:
+        return [
+            each for each in super().handle(event, now_ms)
+            if not (_carries(each, Award) or _carries(each, Outcome))
+        ]  # fmt: skip
+
+
 class _Unpaying(Deviation):
     """Sends no vouchers."""
 
@@ -134,12 +145,33 @@ def _carries(effect: Effect, kind: type) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Conspiracy:
+    """The nodes of one kind in a run."""
+
+    chosen: tuple[PeerId, ...]
+    helpers: tuple[PeerId, ...]
+    """Lenders that help them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Adversaries:
     """So many nodes deviate."""
 
     who: ClassVar[str] = LENDERS
     """Which of the nodes they are among."""
     share_percent: Annotated[float, Meaning("how many of the nodes that could be", 0, 100)] = 10.0
+
+    def helpers(self, chosen: int) -> int:
+        """Return how many lenders help so many nodes of this kind."""
+        return 0
+
+    def victims(self, users: Sequence[int]) -> Mapping[int, int]:
+        """Return the users whose connections they have taken, and how many each, in percent."""
+        return {}
+
+    def unite(self, group: Conspiracy) -> "Adversaries":
+        """Return the kind as it is in one run, where these nodes may share what they know."""
+        return self
 
     def corrupt(self, core: Core) -> AnyCore:
         """Return what a node of this kind has instead of an honest core."""
@@ -186,7 +218,7 @@ class Liar(Adversaries):
         return _Lying(core)
 
     def policy(self, policy: Policy) -> Policy:
-        return _priced(policy, self.price_percent)
+        return priced(policy, self.price_percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +232,7 @@ class Undercut(Adversaries):
         return _Inflating(core, self.percent)
 
     def policy(self, policy: Policy) -> Policy:
-        return _priced(policy, self.price_percent)
+        return priced(policy, self.price_percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +240,17 @@ class Ring(Adversaries):
     """Lenders that have agreed never to ask less than their list price."""
 
     def policy(self, policy: Policy) -> Policy:
-        return replace(policy, floor_percent=100)
+        return never_less(policy)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeCaller(Adversaries):
+    """Users that call, read the bids, and award nobody."""
+
+    who: ClassVar[str] = USERS
+
+    def corrupt(self, core: Core) -> AnyCore:
+        return _Harvesting(core)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +274,13 @@ class Crowd(Adversaries):
         return _Crowding(core)
 
 
-def _priced(policy: Policy, percent: int) -> Policy:
+def never_less(policy: Policy) -> Policy:
+    """Return a policy that always asks its list prices."""
+    return replace(policy, floor_percent=100)
+
+
+def priced(policy: Policy, percent: int) -> Policy:
+    """Return a policy with other list prices, in percent of its own."""
     cpu, memory, gpu = policy.prices.cpu, policy.prices.memory_gib, policy.prices.gpu
     cheap = Prices(*(rate * percent // 100 for rate in (cpu, memory, gpu)))
     return replace(policy, prices=cheap)
@@ -247,5 +295,6 @@ OURS: Final[dict[str, type[Any]]] = {
     "ring": Ring,
     "non-payer": NonPayer,
     "crowd": Crowd,
+    "fake-caller": FakeCaller,
 }
-"""Our adversaries by name."""
+"""Those of this module by name. Others are in idling.py and collusion.py."""

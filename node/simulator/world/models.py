@@ -17,8 +17,10 @@ from node.simulator.world import (
     arrivals,
     bandwidth,
     churn,
+    collusion,
     demand,
     directory,
+    idling,
     latency,
     pricing,
     recorded,
@@ -63,7 +65,7 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         },
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
         "directory": {"shared": directory.SharedAddresses, "dht": directory.DhtAddresses},
-        ADVERSARIES: adversaries.OURS,
+        ADVERSARIES: {**adversaries.OURS, **idling.OURS, **collusion.OURS},
     }
 )
 """Our models by aspect and name; the first of each is the default. A world has one model of each

@@ -9,12 +9,13 @@ from typing import Any
 from protocol.core.auctions import DECIDED_MAX, Auctions
 from protocol.core.candidates import Candidates
 from protocol.core.directory import Directory
-from protocol.core.jobs import Job, JobClass, class_of
+from protocol.core.jobs import Job, JobClass, JobFailure, class_of
 from protocol.core.standings import Standings
 from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction import Decided, Lost
 from protocol.rules.pricing import Cap
-from protocol.values.ids import CallId, JobId
+from protocol.rules.standing import BROKEN
+from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import COMMIT_MS, REVEAL_MS
 from protocol.values.reasons import Failure, Refusal
 from protocol.wire.job import QUICK
@@ -33,9 +34,9 @@ class Opened:
     """Auctions of a requester that knows nobody, in Profile Q: bids need no commitment."""
 
     def __init__(self) -> None:
-        standings, self.illegal = Standings(), dict[str, int]()
-        candidates = Candidates(Directory(), standings)
-        self.auctions = Auctions(candidates, standings, (), self.illegal)
+        self.standings, self.illegal = Standings(), dict[str, int]()
+        candidates = Candidates(Directory(), self.standings)
+        self.auctions = Auctions(candidates, self.standings, (), self.illegal)
 
     def call(self, slots: int = 1, job: Job = JOB) -> CallId:
         before = set(self.auctions.states)
@@ -56,6 +57,20 @@ class Opened:
 
     def take(self, job_class: JobClass = CLASS) -> Any:
         return next(iter(self.auctions.take(job_class)), None)
+
+
+def test_doubted_jobs_take_slots_of_who_has_served_us_or_of_auctions_of_their_own() -> None:
+    failure = JobFailure(Failure.SANDBOX_FAILED, PeerId("liar"))
+    doubted = replace(JOB, avoid=(failure.provider,), failures=(failure,))
+    opened = Opened()
+    opened.decide(opened.call(slots=2), (30, 1), (10, 1), (40, 1))
+    opened.standings.note_job(BEN, START_MS, succeeded=True)
+    assert opened.take(class_of(doubted)).provider == BEN, "the cheaper one is a stranger's"
+    assert opened.take(class_of(doubted)) is None
+    opened.standings.strike(BEN, BROKEN, START_MS)
+    opened.decide(opened.call(job=doubted), (90, 1), (50, 1))
+    assert opened.take(class_of(doubted)).provider == CLEO, "nobody else bids"
+    assert opened.take().provider == CLEO, "the stranger's slot is left for other jobs"
 
 
 def test_an_auction_is_open_until_it_is_decided() -> None:

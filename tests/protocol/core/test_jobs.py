@@ -23,8 +23,10 @@ from protocol.core.jobs import (
 from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Report
 from protocol.machines.events import Done, Failed
+from protocol.rules.standing import FAILURE, STRANGER, Standing
+from protocol.rules.standing import JOB as JOB_DONE
 from protocol.values.ids import JobId, PeerId, digest_of
-from protocol.values.limits import REUSE_MS
+from protocol.values.limits import REUSE_MS, STRANGERS_BELIEVED
 from protocol.values.reasons import Failure
 from protocol.wire.codec import encode
 from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, array_of
@@ -37,6 +39,7 @@ CONTEXT = Context(START_MS, SIGNERS[0], Policy(addresses=("/a", "/b", "/c", "/d"
 JOB = Job(JobId(bytes(16)), job_spec(retries=2), START_MS)
 IMPATIENT = replace(JOB, spec=job_spec(retries=2, queue_ms=0))
 BEN, CLEO = SIGNERS[1].peer_id, SIGNERS[2].peer_id
+STRANGERS = tuple(PeerId(f"stranger {number}") for number in range(STRANGERS_BELIEVED))
 
 
 def test_an_attempt_continues_from_the_newest_checkpoint() -> None:
@@ -78,14 +81,59 @@ def test_what_is_not_worth_it_ends_the_job(reason: Failure) -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(SUSPECT))
-def test_the_same_failure_on_two_nodes_is_the_jobs_fault(reason: Failure) -> None:
-    once = failed(JOB, reason)
-    assert once.ending is Ending.OPEN
-    twice, told = after_failure(once, Failed(reason, "no image", CLEO))
+@pytest.mark.parametrize("served", [BEN, CLEO])
+def test_the_same_failure_on_two_nodes_is_the_jobs_fault_if_one_has_served_us(
+    reason: Failure, served: PeerId
+) -> None:
+    def standing_of(peer: PeerId) -> Standing:
+        return Standing(done=JOB_DONE) if peer == served else STRANGER
+
+    once, told = after_failure(JOB, Failed(reason, "no image", BEN), "", standing_of)
+    assert (once.ending, told.why) == (Ending.OPEN, "no image"), "one node alone proves nothing"
+    twice, told = after_failure(once, Failed(reason, "no image", CLEO), "", standing_of)
     assert twice.ending is Ending.FAILED
     assert told.why == f"no image{JOBS_FAULT}"
-    again, told = after_failure(once, Failed(reason, "no image", BEN))
-    assert (again.ending, told.why) == (Ending.OPEN, "no image"), "one node alone proves nothing"
+    again, told = after_failure(once, Failed(reason, "no image", BEN), "", standing_of)
+    assert (again.ending, told.why) == (Ending.OPEN, "no image"), "it is one node"
+
+
+@pytest.mark.parametrize("reason", sorted(SUSPECT))
+def test_strangers_are_believed_if_they_are_many(reason: Failure) -> None:
+    job = JOB
+    for peer in STRANGERS[:-1]:
+        job = failed(job, reason, peer)
+        assert job.ending is Ending.OPEN, "keys cost nothing"
+    assert job.is_doubted
+    ended, told = after_failure(job, Failed(reason, "no image", STRANGERS[-1]))
+    assert (ended.ending, told.why) == (Ending.FAILED, f"no image{JOBS_FAULT}")
+
+
+def test_two_strangers_are_believed_if_there_are_no_others() -> None:
+    told = Failed(Failure.SANDBOX_FAILED, "no device", CLEO)
+    assert after_failure(JOB, told, strangers=2)[0].ending is Ending.OPEN
+    once = failed(JOB, Failure.SANDBOX_FAILED)
+    assert after_failure(once, told, strangers=2)[0].ending is Ending.FAILED
+
+
+def test_who_failed_us_more_than_it_served_us_is_not_believed() -> None:
+    liar = Standing(done=JOB_DONE, failed=FAILURE)
+    once = failed(JOB, Failure.SANDBOX_FAILED)
+    told = Failed(Failure.SANDBOX_FAILED, "no device", CLEO)
+    assert after_failure(once, told, "", lambda peer: liar)[0].ending is Ending.OPEN
+
+
+def test_what_nobody_started_uses_none_of_the_retries() -> None:
+    job = failed(failed(JOB, Failure.SANDBOX_FAILED), Failure.PREPARE_FAILED, CLEO)
+    job = failed(failed(job, Failure.PROVIDER_LOST), Failure.PROVIDER_LOST)
+    assert (job.attempt, job.ending) == (4, Ending.OPEN)
+    assert failed(job, Failure.PROVIDER_LOST).ending is Ending.FAILED
+
+
+def test_doubted_jobs_are_a_class_of_their_own() -> None:
+    """They go to other nodes than a job that its first node left."""
+    doubted, left = (failed(JOB, why) for why in (Failure.SANDBOX_FAILED, Failure.PROVIDER_LOST))
+    assert class_of(doubted).key == class_of(left).key
+    assert class_of(doubted) != class_of(left)
 
 
 @pytest.mark.parametrize("reason", sorted(WORTH_RETRYING - SUSPECT - {Failure.UNPAID}))

@@ -10,6 +10,7 @@ from protocol.rules.capacity import Capacity, Device
 from protocol.rules.pricing import (
     FLOOR_PERCENTS,
     PPM,
+    Cap,
     ask_of,
     cap_of,
     floor_percent_of,
@@ -107,6 +108,17 @@ def test_a_cap_is_raised_by_steps_and_then_no_more() -> None:
     assert all(cap and "nobody bid for less" in cap.why for cap in raised)
     far = [*listed, 1_000]
     assert [caps_of(far, far, percent)[-1] for percent in (150, 900)] == [270, 1_000]
+
+
+def test_a_doubted_job_begins_with_the_median() -> None:
+    """The cheapest nodes may all say so falsely that they cannot start it."""
+    listed = [100, 120, 140, 160, 180, 200, 220, 240]
+    first = cap_of(listed, listed, 0, 150, is_doubted=True)
+    assert first == Cap(180, "the median list price: a cheaper node could not start the job")
+    last = cap_of(listed, listed, 180, 150, is_doubted=True)
+    assert last is not None
+    assert last.rate == 240
+    assert cap_of(listed, listed, 240, 150, is_doubted=True) is None
 
 
 def test_steps_that_would_not_raise_it_are_left_out() -> None:

@@ -22,6 +22,7 @@ from protocol.rules.standing import (
     aborted,
     answered,
     barred,
+    has_served,
     is_refused,
     is_suspect,
     kept_unpaid,
@@ -51,6 +52,14 @@ SERVED = Standing(settled=True)
 def test_who_served_us_goes_first_and_who_broke_its_word_last() -> None:
     assert [place_of(known, 0) for known in (SERVED, STRANGER)] == [FIRST, MIDDLE]
     assert [place_of(struck(known, BROKEN, 0), 0) for known in (SERVED, STRANGER)] == [LAST, LAST]
+
+
+def test_who_failed_us_more_than_it_served_us_has_not_served() -> None:
+    assert not has_served(STRANGER)
+    assert not has_served(SERVED), "it may only have paid us"
+    once = tried(STRANGER, 0, succeeded=True)
+    assert has_served(once)
+    assert not has_served(tried(once, 0, succeeded=False))
 
 
 def test_one_decline_is_no_harm_and_two_are() -> None:

@@ -44,7 +44,7 @@ def decide(state: Opening, context: Context) -> Step:
     call = auction.call
     tie_break = state.commit_set if state.commitments else ContentId(auction.call_id)
     # In Profile V whoever is in the closed set may win.
-    bidders = state.offers if state.commitments else welcome(state.offers, context)
+    bidders = state.offers if state.commitments else welcome(state.offers, state.auction, context)
     if call.gang and not shares_of(call, rank(call, tie_break, bidders)):
         bidders = state.offers
     ranking = rank(call, tie_break, bidders)

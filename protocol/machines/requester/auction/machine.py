@@ -140,7 +140,7 @@ def _all_answered(auction: Auction, answers: set[PeerId]) -> bool:
 def _close_set(state: Calling, context: Context) -> Step:
     auction, bidders = state.auction, state.commitments
     if not auction.call.gang:  # How many slots a gang would find without the others, nobody knows.
-        bidders = welcome(bidders, context)
+        bidders = welcome(bidders, auction, context)
     taken = tuple(
         replace(c, weight=weight_of(context.standing_of(c.peer), context.now_ms)) for c in bidders
     )

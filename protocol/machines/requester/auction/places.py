@@ -17,9 +17,9 @@ from protocol.machines.requester.auction.states import (
     State,
 )
 from protocol.rules.selection import Offer
-from protocol.rules.standing import LAST, place_of
+from protocol.rules.standing import LAST, has_served, place_of
 from protocol.values.ids import PeerId
-from protocol.values.limits import BIDS_MAX
+from protocol.values.limits import BIDS_MAX, DOUBTED_BIDS_MAX
 from protocol.wire.job import QUICK
 
 Bidder = TypeVar("Bidder", Commitment, Offer)
@@ -35,17 +35,26 @@ def seated(bidders: tuple[Bidder, ...], auction: Auction, context: Context) -> t
         return bidders
 
     def turn(bidder: Bidder) -> tuple[int, bool, bytes]:
-        lot = context.signer.secret(b"lot", auction.call_id + bidder.peer.encode())
-        return _place(bidder.peer, context), bidder.peer not in auction.expected, lot
+        peer = bidder.peer
+        is_stranger = peer not in auction.expected
+        return _place(peer, context), is_stranger, _lot(peer, auction, context)
 
     last = max(bidders, key=turn)
     return tuple(bidder for bidder in bidders if bidder is not last)
 
 
-def welcome(bidders: tuple[Bidder, ...], context: Context) -> tuple[Bidder, ...]:
-    """Return the bidders of good standing; all, if there are no others."""
-    good = tuple(bidder for bidder in bidders if _place(bidder.peer, context) != LAST)
-    return good or bidders
+def welcome(bidders: tuple[Bidder, ...], auction: Auction, context: Context) -> tuple[Bidder, ...]:
+    """Return the bidders of good standing; all, if there are no others.
+
+    For a doubted job they are those that have served us: they show whose fault it is. If there are
+    none, they are a few by lot: those that take jobs and fail them may ask the least.
+    """
+    good = tuple(bidder for bidder in bidders if _place(bidder.peer, context) != LAST) or bidders
+    if not auction.is_doubted:
+        return good
+    served = tuple(each for each in good if has_served(context.standing_of(each.peer)))
+    by_lot = sorted(good, key=lambda bidder: _lot(bidder.peer, auction, context))
+    return served or tuple(by_lot[:DOUBTED_BIDS_MAX])
 
 
 def in_places(offers: Iterable[Offer], context: Context) -> tuple[Offer, ...]:
@@ -86,3 +95,7 @@ def unanswered(before: State, event: Any) -> set[PeerId]:
 
 def _place(peer: PeerId, context: Context) -> int:
     return place_of(context.standing_of(peer), context.now_ms)
+
+
+def _lot(peer: PeerId, auction: Auction, context: Context) -> bytes:
+    return context.signer.secret(b"lot", auction.call_id + peer.encode())

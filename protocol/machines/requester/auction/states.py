@@ -28,6 +28,8 @@ class Auction:
     """The eligible nodes that answered before; empty if they are too many to wait for."""
     avoid: tuple[PeerId, ...] = ()
     """Providers that failed this job before."""
+    is_doubted: bool = False
+    """Whether one of them could not prepare or start it: bidders that have served us go first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,26 @@ from typing import Any
 
 import pytest
 
+from node.simulator.node import SimulatedNode
 from node.simulator.scenario import Scenario
 from node.simulator.simulation import Simulation
+from protocol.core.core import Core
 from protocol.machines import effects, events
-from protocol.values.ids import PeerId
+from protocol.rules.standing import is_suspect
+from protocol.values.ids import JobId, PeerId
 from protocol.values.reasons import Failure
 
 BASE: dict[str, Any] = {
-    "nodes": 60, "requesters": 4, "supply.model": "equal", "demand.model": "burst",
-    "demand.jobs": 30, "demand.work": "10s",
+    "nodes": 60, "requesters": 4, "supply.model": "equal", "demand.work": "10s",
 }  # fmt: skip
+BURST: dict[str, Any] = {"demand.model": "burst", "demand.jobs": 30}
 HORIZON_MS = 300_000
 
 
 class Outcome:
     """What happened to the jobs of a world with one kind of adversary."""
 
-    def __init__(self, kind: str = "", base: Mapping[str, Any] = BASE, **parameters: Any) -> None:
+    def __init__(self, kind: str = "", base: Mapping[str, Any] = BURST, **parameters: Any) -> None:
         given = {f"adversaries.{kind}.{name}": value for name, value in parameters.items()}
         self.simulation = Simulation(Scenario.of({**BASE, **base, **given}).world, "flow", 1)
         self.kinds: Counter[type] = Counter()
@@ -35,7 +38,7 @@ class Outcome:
         self.simulation.network.settled.append(self._settle)
         self.simulation.run(HORIZON_MS)
 
-    def _note(self, _node: object, _job: object, event: events.JobEvent) -> None:
+    def _note(self, node: SimulatedNode, job: JobId, event: events.JobEvent) -> None:
         self.kinds[type(event)] += 1
         if isinstance(event, events.Retrying | events.Failed):
             self.retries[event.reason] += 1
@@ -47,6 +50,15 @@ class Outcome:
     def answers(self) -> int:
         sent = self.simulation.network.sent
         return sent["BidCommit"] + sent["BidRefusal"]
+
+    @property
+    def suspects(self) -> int:
+        """How many pairs there are of a lender and a user whose auction it saw no outcome of."""
+        network, users = self.simulation.network, range(self.simulation.population.requesters)
+        peers = [network.identities.peer_of(user) for user in users]
+        cores = [node.core for node in network.nodes.values() if isinstance(node.core, Core)]
+        standings = (core.standings.of(peer) for core in cores for peer in peers)
+        return sum(is_suspect(standing, network.now_ms) for standing in standings)
 
     @property
     def income_of_adversaries(self) -> int:
@@ -68,11 +80,11 @@ def test_who_does_not_do_what_it_won_earns_nothing_and_jobs_go_elsewhere(kind: s
     assert found.kinds[events.Awarded] > 30 or found.retries, "an adversary won at least once"
 
 
-def test_who_lies_about_its_hardware_earns_nothing_but_can_make_jobs_fail() -> None:
+def test_who_lies_about_its_hardware_earns_nothing_and_jobs_go_elsewhere() -> None:
     found = Outcome("liar", share_percent=30)
     assert found.retries[Failure.SANDBOX_FAILED] > 0
     assert found.income_of_adversaries == 0
-    assert found.kinds[events.Done] + found.kinds[events.Failed] == 30
+    assert found.kinds[events.Done] == 30
 
 
 def test_usage_cannot_be_inflated_beyond_the_time_that_passed() -> None:
@@ -87,7 +99,7 @@ def test_a_ring_that_asks_its_list_prices_is_dearer() -> None:
 
 
 def test_without_the_lottery_a_crowd_answers_each_call() -> None:
-    size = {"nodes": 1_500, "demand.jobs": 4}
+    size = BURST | {"nodes": 1_500, "demand.jobs": 4}
     bounded, crowd = (Outcome("crowd", base=size, share_percent=share) for share in (0, 100))
     assert bounded.answers < 2_000
     assert crowd.answers > 4 * bounded.answers
@@ -97,3 +109,11 @@ def test_without_the_lottery_a_crowd_answers_each_call() -> None:
 def test_who_sends_no_vouchers_is_not_served_to_the_end() -> None:
     found = Outcome("non-payer", share_percent=100)
     assert found.kinds[events.Done] < 30
+
+
+def test_bidders_note_who_calls_and_awards_nobody_and_others_are_served() -> None:
+    base = {"demand.model": "poisson", "demand.per_minute": 6.0}
+    honest, fake = (Outcome("fake-caller", base, share_percent=share) for share in (0, 50))
+    assert 0.3 * honest.kinds[events.Done] < fake.kinds[events.Done] < honest.kinds[events.Done]
+    assert honest.suspects == 0
+    assert fake.suspects > 10

@@ -11,7 +11,7 @@ from protocol.machines.inputs import DeadlineReached, JobCancelled
 from protocol.machines.requester.auction.places import in_places, seated, unopened, welcome
 from protocol.machines.requester.auction.states import Commitment
 from protocol.rules.selection import Offer
-from protocol.rules.standing import BROKEN, Standing
+from protocol.rules.standing import BROKEN, JOB, Standing
 from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.limits import BIDS_MAX
 from protocol.wire.messages import Bid
@@ -22,11 +22,15 @@ from tests.strategies import SIGNERS
 
 CALL = CallId(bytes(32))
 SERVED, BROKE = PeerId("served"), PeerId("broke")
-STANDINGS = {SERVED: Standing(settled=True), BROKE: Standing(strikes=BROKEN, struck_ms=START_MS)}
+STANDINGS = {
+    SERVED: Standing(settled=True, done=JOB),
+    BROKE: Standing(strikes=BROKEN, struck_ms=START_MS),
+}
 CONTEXT = Context(
     START_MS, SIGNERS[0], POLICY, lambda peer: STANDINGS.get(peer, Standing())
 )  # fmt: skip
 AUCTION = auction_of(Job(JobId(bytes(16)), job_spec(), START_MS), 1, (), CONTEXT)
+DOUBTED = replace(AUCTION, is_doubted=True)
 
 
 def commitment(name: str) -> Commitment:
@@ -74,10 +78,28 @@ def test_who_served_us_has_a_place_before_others_and_who_broke_its_word_after_th
 
 
 def test_who_broke_its_word_is_welcome_where_nobody_else_is() -> None:
-    assert welcome((commitment("peer"), commitment(BROKE)), CONTEXT) == (commitment("peer"),)
-    assert welcome((commitment(BROKE),), CONTEXT) == (commitment(BROKE),)
+    both = commitment("peer"), commitment(BROKE)
+    assert welcome(both, AUCTION, CONTEXT) == both[:1]
+    assert welcome(both[1:], AUCTION, CONTEXT) == both[1:]
     forgiven = replace(CONTEXT, now_ms=START_MS + 10**7)
-    assert len(welcome((commitment("peer"), commitment(BROKE)), forgiven)) == 2
+    assert len(welcome(both, AUCTION, forgiven)) == 2
+
+
+def test_a_doubted_job_goes_to_who_has_served_us() -> None:
+    bidders = tuple(commitment(name) for name in ("a", SERVED, "b", BROKE))
+    assert welcome(bidders, AUCTION, CONTEXT) == bidders[:3]
+    assert welcome(bidders, DOUBTED, CONTEXT) == (commitment(SERVED),)
+
+
+def test_a_doubted_job_goes_to_two_strangers_by_lot_if_nobody_has_served_us() -> None:
+    strangers = tuple(commitment(f"peer{number}") for number in range(BIDS_MAX))
+    drawn = welcome(strangers, DOUBTED, CONTEXT)
+    assert len(drawn) == 2
+    assert set(drawn) < set(strangers)
+    assert welcome(strangers[::-1], DOUBTED, CONTEXT) == drawn, "not by the order of arrival"
+    other = replace(DOUBTED, call_id=CallId(bytes([1]) * 32))
+    assert welcome(strangers, other, CONTEXT) != drawn, "each call draws anew"
+    assert welcome((commitment(BROKE),), DOUBTED, CONTEXT) == (commitment(BROKE),)
 
 
 def test_who_leaves_its_commitment_closed_is_at_fault() -> None:
