@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from node.simulator.node import SimulatedNode
-from node.simulator.world.collusion import SharedMachine, Memory
+from node.simulator.world.collusion import Memory, SharedMachine
 from protocol.machines import effects, events
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.values.units import PPM
