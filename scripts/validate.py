@@ -12,13 +12,19 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from scripts import validate_auctions, validate_epidemics, validate_gossip, validate_lookups
+from scripts import (
+    validate_auctions,
+    validate_epidemics,
+    validate_gossip,
+    validate_lookups,
+    validate_marketplaces,
+)
 from scripts.devnet import show_json
 from scripts.validate_studies import FULL, QUICK, Check, Effort, Study, evaluate
 
 STUDIES: Final[tuple[Study, ...]] = (
     *validate_gossip.STUDIES, *validate_lookups.STUDIES, *validate_auctions.STUDIES,
-    *validate_epidemics.STUDIES,
+    *validate_epidemics.STUDIES, *validate_marketplaces.STUDIES,
 )  # fmt: skip
 LINE: Final = 78
 
@@ -51,8 +57,8 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/validate",
         description="Compute results that were published with the simulator, and compare: gossip,"
-        " DHT lookups, auctions, epidemics. Each mean is over several seeds, with its 95 %"
-        " interval. Exit code 1 if one is not within its tolerance.",
+        " DHT lookups, auctions, epidemics, marketplaces. Each mean is over several seeds, with its"
+        " 95 % interval. Exit code 1 if one is not within its tolerance.",
     )
     parser.add_argument("--quick", action="store_true", help="in a minute; wider intervals")
     parser.add_argument("--only", default="", metavar="NAME",
@@ -65,7 +71,7 @@ def arguments() -> argparse.ArgumentParser:
 def validate(studies: Sequence[Study], effort: Effort, workers: int) -> list[Check]:
     """Run studies; show how far they are while a person watches."""
     checks: list[Check] = []
-    total = sum(max(effort.seeds, study.seeds_least) for study in studies)
+    total = sum(study.seeds(effort) for study in studies)
     for done, (text, more) in enumerate(evaluate(studies, effort, workers), 1):
         checks += more
         if sys.stderr.isatty():

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -33,10 +34,12 @@ class Effort:
     """How many markets, each with many jobs."""
     pushes: int = 5
     """How many rumours are pushed in networks of each size."""
+    worlds: int = 100
+    """How many seeds each marketplace has: one market for each."""
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1)
+QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,12 @@ class Study:
     targets: tuple[Target, ...]
     seeds_least: int = 1
     """Studies whose values spread widely have no fewer seeds than these."""
+    seeds_of: Callable[[Effort], int] = attrgetter("seeds")
+    """Which of the numbers of an effort is that of its seeds."""
+
+    def seeds(self, effort: Effort) -> int:
+        """Return how many seeds it has."""
+        return max(self.seeds_of(effort), self.seeds_least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,7 @@ def evaluate(
     studies: Sequence[Study], effort: Effort, workers: int
 ) -> Iterator[tuple[str, Sequence[Check]]]:
     """Run the studies; yield what was done after each seed, and the checks after its last."""
-    seeds = [max(effort.seeds, study.seeds_least) for study in studies]
+    seeds = [study.seeds(effort) for study in studies]
     tasks = [
         (study, effort, seed)
         for study, count in zip(studies, seeds, strict=True) for seed in range(count)

@@ -6,6 +6,7 @@ Spec: specs/simulation.md#demand.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from random import Random
 from typing import Annotated, Final, Protocol
 
@@ -113,6 +114,30 @@ class Burst(JobModel):
             yield Arrival(self.at, number % requesters, spec_of(self, chance.random()))
 
 
+@dataclass(frozen=True, slots=True)
+class Bags(JobModel):
+    """Each user has a bag of equal jobs now and then: all at once, of one length."""
+
+    jobs: Annotated[int, Meaning("how many jobs a bag has", 1)] = 10
+    every: Annotated[Duration, Meaning("the time from one bag of a user to its next")] = Duration(
+        1_800_000
+    )
+    spread_percent: Annotated[int, Meaning("how far the work is from its mean at most", 0, 99)] = 0
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        chance = stream(seed, "demand/bags")
+        every_ms = max(1, self.every)
+        for turn in count():
+            at_ms = turn * every_ms // requesters
+            if at_ms >= horizon_ms:
+                return
+            percent = 100 + chance.uniform(-self.spread_percent, self.spread_percent)
+            work_ms = max(1, round(self.work * percent / 100))
+            spec = _spec(self, work_ms, work_ms * TIMEOUT_FACTOR)
+            for _ in range(self.jobs):
+                yield Arrival(at_ms, turn % requesters, spec)
+
+
 def submission_of(spec: JobSpec, chance: Random) -> inputs.JobSubmitted | inputs.ArraySubmitted:
     """Return what a user submits for a job; for a gang, all its members."""
     if spec.terms.nodes == 1:
@@ -127,7 +152,11 @@ def submission_of(spec: JobSpec, chance: Random) -> inputs.JobSubmitted | inputs
 def spec_of(job: JobModel, drawn: float) -> JobSpec:
     """Return a job; `drawn` is a random number from 0 to 1 that decides how much work it is."""
     work_ms = max(1, round(-math.log(1 - drawn) * job.work))
-    longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)
+    return _spec(job, work_ms, job.work * TIMEOUT_FACTOR)
+
+
+def _spec(job: JobModel, work_ms: int, longest_ms: int) -> JobSpec:
+    longest_ms = max(SHORTEST_MS, longest_ms)
     wanted = Resources(cpus=job.cpus, gpus=job.gpus, gpu_class=job.gpu_class)
     workload = Workload(
         IMAGE, (WORK, str(min(work_ms, longest_ms))), resources=wanted, timeout_ms=longest_ms,

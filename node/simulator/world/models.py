@@ -17,6 +17,7 @@ from node.simulator.world import (
     bandwidth,
     churn,
     collusion,
+    defences,
     demand,
     idling,
     latency,
@@ -42,7 +43,17 @@ OURS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
             "fixed": pricing.FixedFloors,
             "spread": pricing.SpreadFloors,
         },
-        "demand": {"poisson": demand.Poisson, "diurnal": demand.Diurnal, "burst": demand.Burst},
+        "demand": {
+            "poisson": demand.Poisson,
+            "diurnal": demand.Diurnal,
+            "burst": demand.Burst,
+            "bags": demand.Bags,
+        },
+        "defences": {
+            "none": defences.NoDefence,
+            "redundancy": defences.Redundancy,
+            "outlier-ban": defences.OutlierBan,
+        },
         "churn": {"steady": churn.Steady, "weibull": churn.Weibull, "trace": churn.Trace},
         ADVERSARIES: {**adversaries.OURS, **idling.OURS, **collusion.OURS},
     }
