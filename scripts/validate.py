@@ -18,6 +18,7 @@ from scripts import (
     validate_epidemics,
     validate_gossip,
     validate_lookups,
+    validate_marketplaces,
     validate_tiers,
 )
 from scripts.devnet import show_json
@@ -25,7 +26,8 @@ from scripts.validate_studies import FULL, QUICK, Check, Effort, Study, evaluate
 
 STUDIES: Final[tuple[Study, ...]] = (
     *validate_gossip.STUDIES, *validate_lookups.STUDIES, *validate_auctions.STUDIES,
-    *validate_epidemics.STUDIES, *validate_tiers.STUDIES, *validate_devnet.STUDIES,
+    *validate_epidemics.STUDIES, *validate_tiers.STUDIES, *validate_marketplaces.STUDIES,
+    *validate_devnet.STUDIES,
 )  # fmt: skip
 LINE: Final = 78
 
@@ -62,9 +64,9 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/validate",
         description="Compute results that were published with the simulator, and compare: gossip,"
-        " DHT lookups, auctions, epidemics; and whole nodes with the tier message. Each mean is"
-        " over several seeds, with its 95 % interval. Exit code 1 if one is not within its"
-        " tolerance.",
+        " DHT lookups, auctions, epidemics, marketplaces; and whole nodes with the tier message."
+        " Each mean is over several seeds, with its 95 % interval. Exit code 1 if one is not within"
+        " its tolerance.",
     )
     parser.add_argument("--quick", action="store_true",
                         help="in a minute, without real processes; wider intervals")  # fmt: skip

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import fmean, stdev
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class Effort:
     """How many rumours are pushed in networks of each size."""
     minutes: int = 2
     """How many minutes of virtual time whole nodes run."""
+    worlds: int = 100
+    """How many seeds each marketplace has: one market for each."""
     devnets: int = 3
     """How many networks of real processes."""
     devnet_rounds: int = 15
@@ -42,7 +45,7 @@ class Effort:
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1, devnets=0)
+QUICK: Final = Effort(10, 3, 100, (100, 1_000, 10_000), 1_200, 60, 1, 1, 1, devnets=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,14 @@ class Study:
     targets: tuple[Target, ...]
     seeds_least: int = 1
     """Studies whose values spread widely have no fewer seeds than these."""
+    seeds_of: Callable[[Effort], int] = attrgetter("seeds")
+    """Which of the numbers of an effort is that of its seeds."""
     is_live: bool = False
     """Whether it measures real processes: then nothing else runs meanwhile."""
 
     def seeds(self, effort: Effort) -> int:
         """Return how often it is computed; 0: not at all."""
-        return effort.devnets if self.is_live else max(effort.seeds, self.seeds_least)
+        return effort.devnets if self.is_live else max(self.seeds_of(effort), self.seeds_least)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from node.simulator.gossip import FlowGossip, MessageGossip
 from node.simulator.kademlia import RoutingTables
 from node.simulator.seeds import bits
 from node.simulator.stack.network import SharedNetwork
+from node.simulator.world import defences
 from protocol.rules import selection
 from protocol.wire.job import QUICK
 from scripts import validate, validate_auctions, validate_epidemics, validate_gossip
@@ -26,7 +27,7 @@ from scripts.validate_studies import FULL, Check, Effort, Study, Target, near
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-FEW = Effort(1, 2, 60, (100, 1_000, 4_000), 1_000, 20, 1)
+FEW = Effort(1, 2, 60, (100, 1_000, 4_000), 1_000, 20, 1, 1)
 SLACK = 3
 """One seed spreads more than ten: bounds are so many times as wide here."""
 TARGET = Target("T", "what", "5", 4, 6, "a book")
@@ -56,6 +57,7 @@ def test_every_target_has_its_own_key_its_source_and_bounds_around_what_was_publ
     assert len({target.key for target in targets}) == len(targets)
     assert all(target.source and target.low <= target.high for target in targets)
     assert FULL.seeds >= 10
+    assert FULL.worlds >= 100
 
 
 def test_paying_the_bid_instead_of_the_second_price_is_noticed(monkeypatch):
@@ -130,6 +132,14 @@ def test_latency_classes_are_those_of_topogen():
         [90, 112, 94, 76, 58], [112, 72, 94, 76, 58], [94, 94, 54, 76, 58], [76, 76, 76, 40, 58],
         [58, 58, 58, 58, 40],
     ]  # fmt: skip
+
+
+def test_a_defence_that_excludes_nobody_is_noticed(monkeypatch):
+    monkeypatch.setattr(defences, "outlier_limit", lambda sample: float("inf"))
+    monkeypatch.setattr(defences, "without", lambda spec, peers: spec)
+    missed = {key for key, check in checks_of("G two").items() if not check.has_passed}
+    assert {"G two redundancy income", "G two outlier-ban income"} <= missed
+    assert not any("none" in key for key in missed)
 
 
 def test_theory():

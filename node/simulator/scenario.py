@@ -17,6 +17,7 @@ from node.config.convert import Unfit, nearest
 from node.config.toml_lines import line_of
 from node.simulator.simulation import FLOW, MESSAGE, STACK, World
 from node.simulator.values import read_value
+from node.simulator.world.defences import NoDefence
 from node.simulator.world.directory import SharedAddresses
 from node.simulator.world.models import ADVERSARIES, Parameter, aspects, find, names, parameters
 from node.simulator.world.pricing import ChangingPrices
@@ -288,6 +289,8 @@ def _check_stack(world: World) -> None:
         raise _Wrong("processing_us", f"in the tier {STACK} nodes take the time that they take")
     if isinstance(world.pricing, ChangingPrices):
         raise _Wrong("pricing.model", f"in the tier {STACK} prices do not change: use {MESSAGE}")
+    if not isinstance(world.defences, NoDefence):
+        raise _Wrong("defences.model", f"in the tier {STACK} users do nothing: use {MESSAGE}")
     if not isinstance(world.directory, SharedAddresses):
         raise _Wrong("directory.model", f"in the tier {STACK} nodes gather their own")
     if world.adversaries:

@@ -21,6 +21,7 @@ from node.simulator.seeds import stream
 from node.simulator.world.adversaries import LENDERS, Adversaries, AnyCore, Conspiracy
 from node.simulator.world.bandwidth import Bandwidth, EqualLines
 from node.simulator.world.churn import Churn, PresenceChange, Steady
+from node.simulator.world.defences import Defences, NoDefence
 from node.simulator.world.demand import Arrival, JobDemand, Poisson, submission_of
 from node.simulator.world.directory import AddressModel, SharedAddresses
 from node.simulator.world.latency import Latency, Regions
@@ -52,6 +53,7 @@ class World:
     demand: JobDemand = field(default_factory=Poisson)
     churn: Churn = field(default_factory=Steady)
     directory: AddressModel = field(default_factory=SharedAddresses)
+    defences: Defences = field(default_factory=NoDefence)
     crypto: bool = False
     loss_percent: float = 0.0
     """How much of the gossip is lost; only in the tier `message`."""
@@ -153,7 +155,9 @@ class Simulation:
         directory = SharedDirectory(self._records_for(number), draw)
         honest = Core(signer, self.population.policy(number), directory)
         deviates = self.population.adversaries.get(number)
-        return deviates.corrupt(honest) if deviates else honest
+        if deviates:
+            return deviates.corrupt(honest)
+        return self.world.defences.guard(honest) if number < self.world.requesters else honest
 
     def _records_for(self, number: int) -> SharedRecords:
         """Return the records that a node hears of: those of its captors alone, if it has any."""

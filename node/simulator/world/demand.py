@@ -6,6 +6,7 @@ Spec: specs/simulation-world.md#demand.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from random import Random
 from typing import Annotated, Final, Protocol
 
@@ -114,6 +115,30 @@ class Burst(JobModel):
             yield Arrival(self.at, number % requesters, spec_of(self, chance.random()))
 
 
+@dataclass(frozen=True, slots=True)
+class Bags(JobModel):
+    """Each user has a bag of equal jobs now and then: all at once, of one length."""
+
+    jobs: Annotated[int, Meaning("how many jobs a bag has", 1)] = 10
+    every: Annotated[Duration, Meaning("the time from one bag of a user to its next")] = Duration(
+        1_800_000
+    )
+    spread_percent: Annotated[int, Meaning("how far the work is from its mean at most", 0, 99)] = 0
+
+    def arrivals(self, horizon_ms: int, requesters: int, seed: int) -> Iterator[Arrival]:
+        chance = stream(seed, "demand/bags")
+        every_ms = max(1, self.every)
+        for turn in count():
+            at_ms = turn * every_ms // requesters
+            if at_ms >= horizon_ms:
+                return
+            percent = 100 + chance.uniform(-self.spread_percent, self.spread_percent)
+            work_ms = max(1, round(self.work * percent / 100))
+            spec = exact_spec(self, work_ms, work_ms * TIMEOUT_FACTOR)
+            for _ in range(self.jobs):
+                yield Arrival(at_ms, turn % requesters, spec)
+
+
 def submission_of(spec: JobSpec, chance: Random) -> inputs.JobSubmitted | inputs.ArraySubmitted:
     """Return what a user submits for a job; for a gang, all its members."""
     if spec.terms.nodes == 1:
@@ -131,9 +156,9 @@ def spec_of(job: JobModel, drawn: float) -> JobSpec:
     return exact_spec(job, min(max(1, round(-math.log(1 - drawn) * job.work)), longest_ms))
 
 
-def exact_spec(job: JobModel, work_ms: int) -> JobSpec:
-    """Return a job that needs so much work."""
-    longest_ms = max(SHORTEST_MS, job.work * TIMEOUT_FACTOR)
+def exact_spec(job: JobModel, work_ms: int, longest_ms: int | None = None) -> JobSpec:
+    """Return a job that needs so much work; it may take four times the model's, or so long."""
+    longest_ms = max(SHORTEST_MS, longest_ms or job.work * TIMEOUT_FACTOR)
     wanted = Resources(job.cpus, job.memory_mib, gpus=job.gpus, gpu_class=job.gpu_class)
     workload = Workload(
         IMAGE, (WORK, str(work_ms)), resources=wanted, timeout_ms=longest_ms,

@@ -15,6 +15,7 @@ from node.simulator.world.demand import (
     SHORTEST_MS,
     TIMEOUT_FACTOR,
     Arrival,
+    Bags,
     Burst,
     Diurnal,
     JobDemand,
@@ -45,6 +46,24 @@ def test_jobs_come_in_order_within_the_horizon_and_repeat(model: JobDemand) -> N
     assert {each.requester for each in found} == set(range(5))
     assert found == arrivals(model, HOUR_MS)
     assert found != arrivals(model, HOUR_MS, seed=2)
+
+
+def test_a_bag_has_equal_jobs_and_each_user_has_one_now_and_then() -> None:
+    model = Bags(jobs=4, every=Duration(1_000), work=Duration(10_000), spread_percent=50)
+    found = arrivals(model, 2_000, requesters=2)
+    assert [(each.at_ms, each.requester) for each in found] == [
+        (at_ms, user) for at_ms, user in ((0, 0), (500, 1), (1_000, 0), (1_500, 1))
+        for _ in range(4)
+    ]  # fmt: skip
+    bags = [found[place : place + 4] for place in range(0, 16, 4)]
+    works = []
+    for bag in bags:
+        assert len({each.spec for each in bag}) == 1
+        works.append(work_of(bag[0].spec.workload))
+        assert bag[0].spec.workload.timeout_ms == works[-1] * TIMEOUT_FACTOR
+    assert len(set(works)) == 4
+    assert all(5_000 <= work_ms <= 15_000 for work_ms in works)
+    assert found != arrivals(model, 2_000, seed=2, requesters=2)
 
 
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
