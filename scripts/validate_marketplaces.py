@@ -119,8 +119,11 @@ class Accounts:
 def measure(market: Marketplace, seed: int) -> Mapping[str, float]:
     """Run a market under each defence, and without those that idle."""
     gc.disable()  # Runs make few cycles: specs/simulation.md#engine.
-    usual = Accounts(market.values(is_honest=True), seed).cost
-    return dict(_measured(market, seed, usual))
+    try:
+        usual = Accounts(market.values(is_honest=True), seed).cost
+        return dict(_measured(market, seed, usual))
+    finally:
+        gc.enable()
 
 
 def _measured(market: Marketplace, seed: int, usual: float) -> Iterator[tuple[str, float]]:
