@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#command-line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,9 +14,9 @@ from node.cli import exit_codes
 from node.cli.connection import Connection
 from node.cli.draft import Draft, request_of
 from node.cli.failure import CliError
+from node.cli.job_options import array_option, job_options
 from node.cli.options import effective_config, reaches_node
 from node.cli.output import show_json
-from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
 
 if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
     from node.cli.inputs import Found
@@ -24,11 +24,6 @@ if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
 KEY_MAX: Final = 64
 """Characters of an idempotency key."""
 KEY_WORDS: Final = f"1 to {KEY_MAX} printable ASCII characters, no space at either end"
-PROFILES: Final = (
-    "The auction. vickrey, the default: all bids are made before any can be read, then the"
-    " cheapest wins and is paid the second-lowest price, so that asking the true price is"
-    " best. quick: one round, and the cheapest is paid its own price; the job starts sooner."
-)
 RUN_JSON: Final = (
     "Print JSON for programs: one object per line, as it comes, and the job last;"
     " with --detach the job alone."
@@ -47,11 +42,6 @@ def _check_key(_context: click.Context, _option: click.Parameter, key: str | Non
     return key
 
 
-array_option = click.option(
-    "--array", metavar="INDICES",
-    help="Run the job once for each index, such as 0-99, 0-98:2 or 1,7; at most 10000. Each job"
-    " finds its own in MUTIRAO_ARRAY_INDEX. With 0-99%20 at most 20 of them run at once.",
-)  # fmt: skip
 output_option = click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Fetch the job's output files (/out) into this folder.",
@@ -63,147 +53,10 @@ key_option = click.option(
 )  # fmt: skip
 
 
-def _size(flag: str, field: str, text: str) -> Callable[[Any], Any]:
-    """Return an option that is a size."""
-    return click.option(flag, field, type=Size(), help=text)
-
-
-def _flag(name: str, text: str) -> Callable[[Any], Any]:
-    """Return an option without a value."""
-    return click.option(name, is_flag=True, default=None, help=text)
-
-
 @click.command("run")
 @click.argument("image")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--name", help="A name for people; none by default.")
-@click.option("--cpus", type=click.IntRange(1), metavar="N", help="Processors; default 1.")
-@_size(
-    "--memory",
-    "memory_mib",
-    "Memory, such as 2G, including files in /tmp and /out; default 512M.",
-)
-@_size(
-    "--disk",
-    "disk_mib",
-    "Disk, such as 4G, for its outputs and its log, and for an image that unpacks to more than"
-    " four times its size; default 1G.",
-)
-@_size(
-    "--output-size",
-    "output_mib",
-    "Maximum size of /out, such as 1G; default 256M, or half of --disk.",
-)
-@_size(
-    "--log-size",
-    "log_mib",
-    "Maximum size of the log, such as 64M; default 16M, or a quarter of --disk.",
-)
-@click.option(
-    "--processes", type=click.IntRange(1), metavar="N",
-    help="Maximum number of processes and threads at a time; default 256.",
-)  # fmt: skip
-@click.option("--gpus", type=click.IntRange(0), metavar="N", help="GPUs; default 0.")
-@click.option(
-    "--gpu-class",
-    metavar="CLASS",
-    help="GPU class, such as rtx-4090 or h200 (see `mutirao offers`); default any.",
-)
-@_size("--vram", "vram_mib", "Memory of each GPU, such as 20G; default any.")
-@click.option(
-    "--timeout",
-    "timeout_ms",
-    type=Duration(),
-    help="Time limit, such as 90s, 10m or 2d; default 1h. Then the job is stopped.",
-)
-@click.option(
-    "--max-price",
-    type=HourlyPrice(),
-    metavar="CREDITS",
-    help="The most that an hour may cost; a provider without competitors gets exactly this price."
-    " Default: requester.price_max_hour if set, else the lowest list price of the providers that"
-    " can run the job, raised by steps if nobody bids.",
-)
-@click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES)
-@click.option("--region", help="Only providers of this region, such as europe; default any.")
-@click.option(
-    "--where",
-    metavar="QUERY",
-    help="Only providers that a query selects, as in `mutirao offers QUERY`; default any.",
-)
-@click.option(
-    "--retries",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Further attempts if a provider fails; default 2 (requester.retries).",
-)
-@click.option(
-    "--queue-timeout",
-    "queue_ms",
-    type=Duration(),
-    help="How long the job waits for capacity, such as 10m; default 1h. 0: it asks once.",
-)
-@click.option(
-    "--priority",
-    type=click.IntRange(-10, 10),
-    metavar="N",
-    help="-10 to 10, default 0: a job of a higher priority goes before your earlier jobs, by"
-    " 10 minutes a step.",
-)
-@click.option(
-    "--retry-on-exit",
-    type=click.IntRange(0, 16),
-    metavar="N",
-    help="Run the job again elsewhere, up to N times, if it ends with an error; default 0. The same"
-    " error on two nodes ends it: then it is the job's own.",
-)
-@click.option(
-    "--checkpoint",
-    metavar="PATH",
-    help="A file or folder below /out, such as /out/checkpoint, from which the job continues on"
-    " another provider. The job puts it there by a rename.",
-)
-@click.option(
-    "--checkpoint-every",
-    "checkpoint_ms",
-    type=Duration(),
-    help="How often it is taken if it has changed, 5s to 1d; default 1m.",
-)
-@_flag(
-    "--hard-limits",
-    "Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",
-)
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="PATH[:NAME]",
-    help="A file or folder that the job sees as /in/NAME; may be repeated.",
-)
-@click.option(
-    "--env",
-    "env",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A variable of the job's environment; may be repeated.",
-)
-@array_option
-@click.option(
-    "--nodes",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    help="Run a gang: N members at the same time, each with these resources, or none. Each finds"
-    " its MUTIRAO_RANK and all MUTIRAO_MEMBERS.",
-)
-@_flag("--same-region", "With --nodes: all members in one region, the cheapest that has room.")
-@_flag("--spread-regions", "With --nodes: each member in a region of its own.")
-@click.option(
-    "--max-round-trip",
-    "max_round_trip_us",
-    type=RoundTrip(),
-    help="With --nodes: the longest round trip between any two members, such as 20ms or 500us. They"
-    " measure it before the job starts.",
-)
+@job_options
 @output_option
 @key_option
 @click.option("--detach", is_flag=True, help="Print the job's id and do not wait.")
