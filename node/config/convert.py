@@ -123,7 +123,7 @@ def _multiaddress(value: object) -> Multiaddress:
 
 def _gpu(value: object) -> GpuUuid:
     text = _text(value)
-    _require(text.startswith(("GPU-", "MIG-")))
+    _require(text.startswith(("GPU-", "MIG-", "AMD-")))
     return GpuUuid(text)
 
 

@@ -50,6 +50,8 @@ def _pause_memory_mib(config: Config, capacity: Capacity) -> int:
 
 def _capacity(share: Share) -> Capacity:
     devices = tuple(
-        Device(gpu.uuid, gpu.gpu_class, gpu.vram_mib or 0, gpu.name[:48]) for gpu in share.gpus
+        Device(each.uuid, each.gpu_class, each.vram_mib or 0, each.name[:48])
+        for gpu in share.gpus
+        for each in gpu.devices
     )
     return Capacity(share.cpus, share.memory_mib, share.disk_mib, devices)

@@ -13,7 +13,7 @@ LENGTH_MAX: Final = 40
 
 SILENT: Final = re.compile(
     r"nvidia|geforce|tesla|gpu|generation|edition|graphics|device|with|design"
-    r"|sxm\d*|pcie|dgxs|oam|hbm\d*e?"
+    r"|sxm\d*|pcie|dgxs|oam|hbm\d*e?|amd|radeon|instinct"
 )
 """Words of a name that do not distinguish classes."""
 

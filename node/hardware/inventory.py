@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.hardware.cgroup import CgroupLimits, cgroup_limits
-from node.hardware.nvidia import MIB, Gpu, take_gpus
+from node.hardware.gpu import MIB, Gpu
+from node.hardware.nvidia import take_nvidia_gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def take_inventory(folder: Path) -> Inventory:
     """
     limits = cgroup_limits()
     disk = os.statvfs(folder)
-    gpus, gpus_why = take_gpus()
+    gpus, gpus_why = take_nvidia_gpus()
     return Inventory(
         cpus=usable_cpus(len(os.sched_getaffinity(0)), limits),
         memory_mib=usable_memory_mib(_memory_bytes(), limits),

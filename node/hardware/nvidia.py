@@ -4,15 +4,15 @@ A machine without a GPU is a normal case. A property that card or driver does no
 Spec: specs/capability.md#gpus.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import pynvml
 
+from node.hardware.gpu import MIB, Gpu, GpuReading, MigDevice
 from node.hardware.gpu_class import gpu_class
 
-MIB: Final = 2**20
 WHY: Final = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver library (libnvidia-ml.so.1)",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is installed but not loaded",
@@ -24,52 +24,7 @@ WHY: Final = {
 """Why NVML does not start, as text for the user."""
 
 
-@dataclass(frozen=True, slots=True)
-class MigDevice:
-    """A part of a GPU that is assigned like a whole one (Multi-Instance GPU)."""
-
-    uuid: str
-    vram_mib: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU."""
-
-    uuid: str
-    """`GPU-…`: identifies the card in any slot."""
-    name: str
-    gpu_class: str
-    vram_mib: int | None
-    """Its total memory; None if it shares the processor's."""
-    driver: str | None
-    cuda: tuple[int, int] | None
-    """The newest CUDA version that the driver supports: major, minor."""
-    compute: tuple[int, int] | None
-    """NVIDIA's compute capability: major, minor."""
-    pci: str | None
-    """Its bus address: domain:bus:device.function."""
-    minor: int | None
-    """n in /dev/nvidia<n>."""
-    cores: int | None
-    power_limit_w: int | None
-    memory_clock_mhz: int | None
-    memory_bus_bits: int | None
-    ecc: bool | None
-    """Whether its memory corrects errors."""
-    mig_enabled: bool
-    """Whether it is assigned only in parts."""
-    mig_devices: tuple[MigDevice, ...]
-
-    @property
-    def memory_gb_s(self) -> int | None:
-        """The bandwidth of its memory: two transfers per clock."""
-        if self.memory_clock_mhz is None or self.memory_bus_bits is None:
-            return None
-        return self.memory_clock_mhz * 2 * self.memory_bus_bits // 8 // 1000
-
-
-def take_gpus() -> tuple[tuple[Gpu, ...], str]:
+def take_nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     """Return the GPUs in bus order, and why there are none or fewer than expected.
 
     The reason is empty if there is nothing to explain. May take seconds if the driver must first
@@ -128,18 +83,30 @@ def _gpu(index: int) -> Gpu | None:
         memory_bus_bits=_ask(pynvml.nvmlDeviceGetMemoryBusWidth, handle),
         ecc=None if ecc is None else bool(ecc[0]),
         mig_enabled=mig_enabled,
-        mig_devices=_mig_devices(handle) if mig_enabled else (),
+        mig_devices=_mig_devices(handle, name) if mig_enabled else (),
     )
 
 
-def _mig_devices(handle: object) -> tuple[MigDevice, ...]:
+def _mig_devices(handle: object, gpu_name: str) -> tuple[MigDevice, ...]:
     devices = []
+    for uuid, part in _mig_handles(handle).items():
+        vram_mib = _vram_mib(part)
+        name = _ask(pynvml.nvmlDeviceGetName, part)  # Such as "NVIDIA H100 80GB HBM3 MIG 1g.10gb".
+        if name is None or name == gpu_name:  # An old driver does not tell the profile.
+            name = f"{gpu_name} MIG {(vram_mib or 0) // 1024}gb"
+        devices.append(MigDevice(uuid, name, gpu_class(name), vram_mib))
+    return tuple(devices)
+
+
+def _mig_handles(handle: object) -> dict[str, object]:
+    """Return the handles of a GPU's parts, by UUID."""
+    found = {}
     for index in range(_ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
         part = _ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
         uuid = _ask(pynvml.nvmlDeviceGetUUID, part) if part is not None else None
         if uuid is not None:  # Unused part slots are empty.
-            devices.append(MigDevice(uuid, _vram_mib(part)))
-    return tuple(devices)
+            found[uuid] = part
+    return found
 
 
 def _vram_mib(handle: object) -> int | None:
@@ -153,3 +120,88 @@ def _ask(question: Callable[..., Any], *arguments: object) -> Any:
         return question(*arguments)
     except pynvml.NVMLError:
         return None
+
+
+class NvidiaReader:
+    """Reads what NVIDIA GPUs report while they work.
+
+    NVML stays open: without anybody who holds it, the driver initialises the GPUs at each question.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def read(self, gpus: Iterable[Gpu]) -> list[GpuReading]:
+        """Return a reading of each assignable device. It blocks, for ever if the driver hangs."""
+        try:
+            if not self._open:
+                pynvml.nvmlInit()
+                self._open = True
+        except pynvml.NVMLError as error:
+            lost = WHY.get(error.value, f"the NVIDIA driver does not answer: {error}")
+            return [GpuReading(each.uuid, lost=lost) for gpu in gpus for each in gpu.devices]
+        handles, gone = _handles()
+        readings = [reading for gpu in gpus for reading in _readings_of(gpu, handles, gone)]
+        if all(reading.lost for reading in readings):  # The driver may have been loaded anew.
+            self.close()
+        return readings
+
+    def close(self) -> None:
+        """Let the driver rest."""
+        if self._open:
+            self._open = False
+            pynvml.nvmlShutdown()
+
+
+def _handles() -> tuple[dict[str, object], str]:
+    """Return the handle of each GPU that answers, by UUID, and what is true of the others.
+
+    A search by UUID fails for all GPUs if one is lost; one by index does not.
+    """
+    found, lost = {}, "it is gone from the machine: see nvidia-smi"
+    for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0):
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found[pynvml.nvmlDeviceGetUUID(handle)] = handle
+        except pynvml.NVMLError as error:
+            lost = f"it does not answer ({error}): `dmesg` shows its Xid; restart the machine"
+    return found, lost
+
+
+def _readings_of(gpu: Gpu, handles: Mapping[str, object], gone: str) -> list[GpuReading]:
+    """Return the reading of a GPU, or of each of its parts with the GPU's temperature and power."""
+    handle = handles.get(gpu.uuid)
+    if handle is None:
+        return [GpuReading(each.uuid, lost=gone) for each in gpu.devices]
+    use = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    power_mw = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    slowdown_at = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    whole = GpuReading(
+        uuid=gpu.uuid,
+        utilisation_percent=None if use is None else use.gpu,
+        memory_used_mib=_used_mib(handle),
+        temperature_c=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+        slowdown_c=_ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, slowdown_at),
+        power_w=None if power_mw is None else power_mw // 1000,
+        ecc_errors=_ask(
+            pynvml.nvmlDeviceGetTotalEccErrors,
+            handle,
+            pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+            pynvml.NVML_VOLATILE_ECC,
+        ),
+    )
+    if not gpu.mig_enabled:
+        return [whole]
+    parts = _mig_handles(handle)
+    readings = []
+    for each in gpu.mig_devices:
+        part = parts.get(each.uuid)
+        used_mib = None if part is None else _used_mib(part)
+        lost = "" if part is not None else "its part of the GPU was removed: see `nvidia-smi -L`"
+        readings.append(replace(whole, uuid=each.uuid, memory_used_mib=used_mib, lost=lost))
+    return readings
+
+
+def _used_mib(handle: object) -> int | None:
+    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    return None if memory is None else memory.used // MIB

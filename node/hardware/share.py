@@ -3,12 +3,12 @@
 Spec: specs/configuration.md#provider.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from node.config import ConfigError, ProviderSettings
+from node.hardware.gpu import Gpu
 from node.hardware.inventory import Inventory
-from node.hardware.nvidia import Gpu
 
 MEMORY_PERCENT: Final = 80
 DISK_PERCENT: Final = 50
@@ -56,9 +56,19 @@ def _gpus(inventory: Inventory, provider: ProviderSettings) -> tuple[Gpu, ...]:
     """Return the lent GPUs; one divided into parts may be named by itself or by a part."""
     if provider.gpus == "all":
         return inventory.gpus
-    names = {gpu: {gpu.uuid, *(part.uuid for part in gpu.mig_devices)} for gpu in inventory.gpus}
-    missing = set(provider.gpus).difference(*names.values())
+    names = {gpu.uuid for gpu in inventory.gpus}
+    names |= {part.uuid for gpu in inventory.gpus for part in gpu.mig_devices}
+    missing = set(provider.gpus) - names
     if missing:
-        why = inventory.gpus_why or "`nvidia-smi -L` lists its GPUs"
+        why = inventory.gpus_why or "`nvidia-smi -L` or `amd-smi list` shows its GPUs"
         raise ConfigError(f"provider.gpus: {min(missing)} is not in this machine: {why}")
-    return tuple(gpu for gpu, own in names.items() if own & set(provider.gpus))
+    lent = (_lent_of(gpu, set(provider.gpus)) for gpu in inventory.gpus)
+    return tuple(gpu for gpu in lent if gpu is not None)
+
+
+def _lent_of(gpu: Gpu, named: set[str]) -> Gpu | None:
+    """Return a GPU with its lent parts; None if neither it nor a part of it is lent."""
+    if gpu.uuid in named:
+        return gpu
+    parts = tuple(part for part in gpu.mig_devices if part.uuid in named)
+    return replace(gpu, mig_devices=parts) if parts else None

@@ -11,9 +11,12 @@ import pytest
 from node.config import Config, ConfigError
 from node.config.sections import PriceSettings, ProviderSettings
 from node.daemon.policy import policy_of
+from node.hardware.gpu import MigDevice
 from node.hardware.inventory import Inventory
 from protocol.machines.context import NO_CAPACITY
+from protocol.rules.capacity import Device
 from protocol.values.units import rate_of_hourly
+from tests.node.hardware.test_gpu import gpu
 
 MACHINE = Inventory(cpus=8, memory_mib=10_000, disk_mib=50_000, gpus=(), gpus_why="none")
 
@@ -76,3 +79,14 @@ def test_nothing_is_offered(tmp_path: Path, enabled: bool, driver: str) -> None:
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GPU-1"):
         policy_of(config(tmp_path, gpus=("GPU-1",)), MACHINE, "embedded", 1, 70)
+
+
+def test_each_part_of_a_divided_gpu_is_a_device(tmp_path: Path) -> None:
+    part = MigDevice("MIG-1", "NVIDIA A100 MIG 1g.5gb", "a100-mig-1g-5gb", 5_000)
+    divided = replace(gpu(divided=True, parts=(part,)), uuid="GPU-2")
+    machine = replace(MACHINE, gpus=(gpu(divided=False), divided))
+    policy = policy_of(config(tmp_path), machine, "embedded", 1, 70)
+    assert policy.capacity.devices == (
+        Device("GPU-1", "a100", 40_000, "NVIDIA A100"),
+        Device("MIG-1", "a100-mig-1g-5gb", 5_000, "NVIDIA A100 MIG 1g.5gb"),
+    )

@@ -27,7 +27,7 @@ def test_usable_memory(limit_mib: int | None, expected: int) -> None:
 
 
 def test_inventory_of_this_machine(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(inventory, "take_gpus", lambda: ((), "none here"))
+    monkeypatch.setattr(inventory, "take_nvidia_gpus", lambda: ((), "none here"))
     found = take_inventory(tmp_path)
     assert 1 <= found.cpus <= os.cpu_count()
     assert 64 < found.memory_mib < 2**26

@@ -11,11 +11,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pynvml
 import pytest
 
-from node.hardware.nvidia import Gpu, MigDevice, take_gpus
+from node.hardware.gpu import Gpu, GpuReading, MigDevice
+from node.hardware.nvidia import take_nvidia_gpus
 
 ROOT = Path(__file__).parents[3]
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -51,13 +53,17 @@ def library(tmp_path_factory) -> Path:
 
 
 def gpus_of(library: Path, fleet: str) -> tuple[tuple[Gpu, ...], str]:
-    code = "from node.hardware.nvidia import take_gpus; print(repr(take_gpus()))"
+    return answer_of(library, fleet, "print(repr(nvidia.take_nvidia_gpus()))")
+
+
+def answer_of(library: Path, fleet: str, code: str, **variables: str) -> Any:
     environment = {**os.environ, "LD_LIBRARY_PATH": str(library), "STAND_IN_NVML": fleet}
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-c", f"from node.hardware import nvidia\n{code}"]
     result = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, check=True
     )
-    return eval(result.stdout, {"Gpu": Gpu, "MigDevice": MigDevice})  # Our own repr.
+    names = {"Gpu": Gpu, "MigDevice": MigDevice, "GpuReading": GpuReading}
+    return eval(result.stdout, names)  # Our own repr.
 
 
 @pytest.mark.slow
@@ -83,13 +89,18 @@ def test_card_that_supports_little_has_its_name_and_none(library: Path) -> None:
 
 
 @pytest.mark.slow
-def test_parts_are_listed_and_a_lost_card_is_told(library: Path) -> None:
+def test_parts_are_listed_and_a_lost_gpu_is_told(library: Path) -> None:
     gpus, why = gpus_of(library, "4")
     assert [gpu.uuid for gpu in gpus] == [f"GPU-SIMULATED-{n}" for n in (1, 2, 3)]
     assert gpus[2].mig_enabled
-    assert gpus[2].mig_devices == (
-        MigDevice("MIG-SIMULATED-100", 10 * 1024),
-        MigDevice("MIG-SIMULATED-101", 10 * 1024),
+    assert gpus[2].mig_devices == tuple(
+        MigDevice(
+            f"MIG-SIMULATED-{n}",
+            "SIMULATED GPU 3 MIG 1g.10gb",
+            "simulated-3-mig-1g-10gb",
+            10 * 1024,
+        )
+        for n in (100, 101)
     )
     assert why == "1 of 4 NVIDIA GPUs do not answer: see nvidia-smi"
 
@@ -100,6 +111,49 @@ def test_absence_is_explained(library: Path, fleet: str, expected: str) -> None:
     gpus, why = gpus_of(library, fleet)
     assert gpus == ()
     assert expected in why
+
+
+READ_THRICE = """
+gpus, _ = nvidia.take_nvidia_gpus()
+reader, found = nvidia.NvidiaReader(), []
+for words in ("91 0", "55 2", "lost"):
+    with open(STATE, "w") as file:
+        file.write(words)
+    found.append(reader.read(gpus))
+reader.close()
+print(repr(found))
+"""
+
+
+@pytest.mark.slow
+def test_what_gpus_report_while_they_work(library: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    code = f"STATE = {str(state)!r}\n{READ_THRICE}"
+    first, second, third = answer_of(library, "3", code, STAND_IN_NVML_STATE=str(state))
+    state_of = [(r.temperature_c, r.ecc_errors, bool(r.lost)) for r in (first[0], second[0])]
+    assert state_of == [(91, 0, False), (55, 2, False)]
+    assert first[0] == GpuReading("GPU-SIMULATED-1", 87, 2048, 91, 89, 312, 0)
+    assert first[1] == GpuReading("GPU-SIMULATED-2")  # It knows only its name.
+    parts = [(reading.uuid, reading.memory_used_mib, reading.lost) for reading in first[2:]]
+    assert parts == [("MIG-SIMULATED-100", 2048, ""), ("MIG-SIMULATED-101", 2048, "")]
+    assert "does not answer (GPU is lost)" in third[0].lost
+    assert not any(reading.lost for reading in third[1:])  # A lost GPU does not hide the others.
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_gone_takes_all_gpus_with_it(library: Path) -> None:
+    code = """
+import os
+gpus, _ = nvidia.take_nvidia_gpus()
+os.putenv("STAND_IN_NVML", "nodriver")
+reader = nvidia.NvidiaReader()
+print(repr(reader.read(gpus)))
+"""
+    readings = answer_of(library, "3", code)
+    assert {reading.lost for reading in readings} == {
+        "the NVIDIA driver is installed but not loaded"
+    }
+    assert [reading.uuid for reading in readings][2:] == ["MIG-SIMULATED-100", "MIG-SIMULATED-101"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +169,7 @@ def test_driver_that_does_not_start_is_no_error(monkeypatch, code: int, expected
         raise pynvml.NVMLError(code)
 
     monkeypatch.setattr(pynvml, "nvmlInit", fails)
-    gpus, why = take_gpus()
+    gpus, why = take_nvidia_gpus()
     assert gpus == ()
     assert expected in why
 
@@ -127,7 +181,7 @@ def test_bandwidth_follows_from_clock_and_bus() -> None:
 
 @pytest.mark.gpu
 def test_real_gpu() -> None:
-    gpus, why = take_gpus()
+    gpus, why = take_nvidia_gpus()
     if not gpus:
         pytest.skip(why)
     assert all(gpu.uuid.startswith("GPU-") for gpu in gpus)

@@ -3,11 +3,13 @@
 Spec: specs/configuration.md#provider.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from node.config import ConfigError, ProviderSettings
+from node.hardware.gpu import Gpu, MigDevice
 from node.hardware.inventory import Inventory
-from node.hardware.nvidia import Gpu, MigDevice
 from node.hardware.share import NOTHING, Share, share_of
 
 ONE, TWO = (
@@ -29,8 +31,15 @@ ONE, TWO = (
         mig_enabled=bool(parts),
         mig_devices=parts,
     )
-    for uuid, parts in (("GPU-1", ()), ("GPU-2", (MigDevice("MIG-1", 5_000),)))
+    for uuid, parts in (
+        ("GPU-1", ()),
+        (
+            "GPU-2",
+            tuple(MigDevice(f"MIG-{n}", "A100 MIG 1g.5gb", "a100-1g", 5_000) for n in (1, 2)),
+        ),
+    )
 )
+PART_OF_TWO = replace(TWO, mig_devices=TWO.mig_devices[:1])
 HERE = Inventory(cpus=8, memory_mib=10_000, disk_mib=1_000, gpus=(ONE, TWO), gpus_why="")
 
 
@@ -45,8 +54,9 @@ HERE = Inventory(cpus=8, memory_mib=10_000, disk_mib=1_000, gpus=(ONE, TWO), gpu
         ),
         (
             ProviderSettings(cpus=99, memory_mib=99_000, disk_mib=99_000, gpus=("MIG-1",)),
-            Share(8, 10_000, 1_000, (TWO,)),
+            Share(8, 10_000, 1_000, (PART_OF_TWO,)),
         ),
+        (ProviderSettings(gpus=("GPU-2",)), Share(8, 8_000, 500, (TWO,))),
         (ProviderSettings(gpus=()), Share(8, 8_000, 500, ())),
     ],
 )
