@@ -241,9 +241,9 @@ class ServingMachine(Driven):
     def memory_is_short(self) -> None:
         self.take(PauseDenied(LEASE))
 
-    @rule()
-    def owner_stops(self) -> None:
-        self.take(StopRequested())
+    @rule(notice_ms=st.sampled_from([None, None, 0, 5_000]))
+    def owner_stops(self, notice_ms: int | None = None) -> None:
+        self.take(StopRequested(notice_ms))
 
     @precondition(lambda self: not self.over)
     @rule(back_ms=st.sampled_from([0, 0, 0, 5_000, 100_000]))

@@ -150,7 +150,8 @@ def _undelivered(bids: int) -> list[tuple[str, Any]]:
 
 
 def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
-    state = "disabled" if not provider["enabled"] else "paused" if provider["paused"] else "enabled"
+    takes = f"takes no new jobs: {provider['closed']}" if provider["paused"] else "enabled"
+    state = takes if provider["enabled"] else "disabled"
     driver = f"{provider['driver'] or 'none'} ({provider['why']})"
     return [
         ("provider", state),

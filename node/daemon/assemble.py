@@ -34,6 +34,7 @@ from node.messaging.record_lookup import look_up_records
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
 from node.network.interface import PeerEvents
+from node.owner.control import OwnerControl
 from node.provider.bid_log import BidLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
@@ -47,6 +48,7 @@ from node.service.advice import AdviceService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
+from node.service.owner import OwnerService
 from node.service.traces import TraceService
 from node.storage.journal import Journal
 from protocol.core.core import Core
@@ -116,6 +118,7 @@ class Node:
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
         self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
+        self.control = OwnerControl(driver, journal, ports.policy)
         self.bid_log = BidLog(journal)
         self.proofs = Proofs(private_dir(folder / "proofs"))
         # As a requester, for its owner.
@@ -131,6 +134,7 @@ class Node:
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
         self.traces = TraceService(core, network, journal, clock, self.bid_log)
+        self.owner = OwnerService(self.control, core, clock, self.executions)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
@@ -142,7 +146,7 @@ class Node:
     @property
     def api(self) -> Service:
         """Return the services behind the API."""
-        return Service(self.jobs, self.images, self.service, self.advice, self.traces)
+        return Service(self.jobs, self.images, self.service, self.advice, self.traces, self.owner)
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Recover the state of an earlier run, then run all parts until cancelled."""
@@ -151,6 +155,7 @@ class Node:
         self.jobs.recover(past.saved.jobs, past.phases, past.counts)
         await self.service.count()
         await self.bid_log.recover()
+        await self.control.recover()
         first = self._begin(past)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.context.image_cache.reconcile)
@@ -177,6 +182,7 @@ class Node:
         A job that may save its state is waited for, within its notice; all else takes at most
         `deliver_s` seconds.
         """
+        self.control.end()
         await self.driver.take(StopRequested())
         await self.executions.wait_left()
         await self.bid_log.write()
@@ -188,14 +194,15 @@ class Node:
     def _begin(self, past: Past) -> Sequence[Effect]:
         """Subscribe and register all handlers; return the effects of the core's recovery."""
         network, ports = self.network, self.ports
-        policy = replace(ports.policy, addresses=network.announced())
-        context = Context(ports.clock.now_ms(), self.core.signer, policy)
+        lent = replace(ports.policy, addresses=network.announced())
+        self.control.lent = lent
+        context = Context(ports.clock.now_ms(), self.core.signer, lent)
         for topic in topics_of(record_of(context, 1)):
             network.subscribe(topic, self.receiver.judge, self.receiver.screen)
         network.on_request(self.receiver.answer)
         network.on_stream(BLOB_PROTOCOL, BlobServer(self.context.blobs).serve)
         network.on_stream(LOG_PROTOCOL, LogServer(self.executions.log_of).serve)
-        return self.core.recover(past.saved, policy, context.now_ms)
+        return self.core.recover(past.saved, self.control.policy, context.now_ms)
 
 
 class _Peers:

@@ -135,6 +135,11 @@ class Executions:
             return None
         return known.requester, log_path(folder), lease_id in self._active
 
+    @property
+    def dropping(self) -> int:
+        """The number of executions that are being removed: a container may still run."""
+        return self._dropping
+
     async def wait_left(self) -> None:
         """Wait until no job is left that was told to end."""
         while any(known.leaving for known in self._known.values()):

@@ -14,6 +14,7 @@ from node.rpc.routes.about import about_routes
 from node.rpc.routes.advice import advice_routes
 from node.rpc.routes.content import content_routes
 from node.rpc.routes.jobs import job_routes
+from node.rpc.routes.owner import owner_routes
 from node.rpc.routes.traces import trace_routes
 from node.rpc.service import Service
 
@@ -42,6 +43,7 @@ def make_app(service: Service, closing: trio.Event) -> FastAPI:
         advice_routes(service.advice, service.images),
         content_routes(service.images),
         trace_routes(service.traces, closing),
+        owner_routes(service.owner),
     )
     for router in routers:
         app.include_router(router, prefix=PREFIX)

@@ -1,4 +1,4 @@
-"""The interface between API and daemon: five objects with these methods.
+"""The interface between API and daemon: six objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.rpc.explain_views import ExplanationView
+from node.rpc.owner_views import OwnerView
 from node.rpc.views import (
     AnsweredCallView,
     ArrayView,
@@ -131,6 +132,22 @@ class NodeApi(Protocol):
         ...
 
 
+class OwnerApi(Protocol):
+    """What the owner decides about the machine. Conflict if the node lends nothing."""
+
+    def state(self) -> OwnerView: ...
+
+    async def pause(self) -> OwnerView: ...
+
+    async def drain(self) -> OwnerView: ...
+
+    async def reclaim(self, within_ms: int | None) -> OwnerView:
+        """End the jobs of others, with so much notice if they can save their state."""
+        ...
+
+    async def resume(self) -> OwnerView: ...
+
+
 class TraceApi(Protocol):
     """What this node saw, for the laboratory."""
 
@@ -148,3 +165,4 @@ class Service:
     node: NodeApi
     advice: AdviceApi
     traces: TraceApi
+    owner: OwnerApi

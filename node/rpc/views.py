@@ -52,6 +52,7 @@ class ProviderView:
 
     enabled: bool
     paused: bool
+    """Whether it takes no new jobs at the moment: `closed` says why."""
     driver: str | None
     why: str
     """One line: why this driver, or why none."""
@@ -62,6 +63,7 @@ class ProviderView:
     """Bids since the start whose requesters were unreachable."""
     proofs: int = 0
     """Fraud proofs in the folder of this node: specs/fraud.md#files."""
+    closed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,8 +144,8 @@ class NodeService:
     def _provider(self, status: Status) -> ProviderView:
         capacity = status.policy.capacity
         return ProviderView(
-            enabled=status.policy.providing,
-            paused=False,
+            enabled=status.policy.providing or bool(status.policy.closed),
+            paused=bool(status.policy.closed),
             driver=self.driver or None,
             why=self.driver_why,
             total=resources_view(capacity),
@@ -153,4 +153,5 @@ class NodeService:
             gpus=gpu_views(capacity),
             bids_undelivered=self.undelivered.bids,
             proofs=self.proofs.count,
+            closed=status.policy.closed,
         )

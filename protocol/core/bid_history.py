@@ -22,6 +22,7 @@ from protocol.wire.messages import Call, Cancel, CommitSet, Outcome, SetCheck
 
 ANSWERS_MAX: Final = 1_000
 """About 0.5 MiB; at the rate of calls that a node answers at most, some minutes."""
+SILENT: Final = "the requester did not say how it ended"
 
 
 class BidHistory:
@@ -88,11 +89,11 @@ class BidHistory:
             known = replace(known, fraud=finding.fraud)
             self._end(known, BidResult.CHEATED, finding.why, known.price)
 
-    def forget(self, call_id: CallId) -> None:
-        """Note that we no longer wait for the end of an auction."""
+    def forget(self, call_id: CallId, why: str = SILENT) -> None:
+        """Note that we no longer wait for the end of an auction, and why."""
         known = self.answers.get(call_id)
         if known and known.result is BidResult.OPEN:
-            self._end(known, BidResult.SILENT, "the requester did not say how it ended")
+            self._end(known, BidResult.SILENT, why)
 
     def _end(self, known: AnsweredCall, result: BidResult, why: str, price: int = 0) -> None:
         self._set(replace(known, result=result, why=why, price=price))

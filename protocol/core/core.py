@@ -40,6 +40,7 @@ from protocol.machines.inputs import (
     PeerConnected,
     PeerDisconnected,
     PolicyChanged,
+    ReclaimRequested,
     RecordReceived,
     StateHeard,
     StopRequested,
@@ -87,6 +88,8 @@ class Status:
     """The valid records in the directory."""
     leases_provided: tuple[LeaseId, ...]
     """Leases that this node provides."""
+    jobs_provided: int
+    """How many of them have a job that has not ended."""
     illegal: Mapping[str, int]
     """How often each illegal input came, by the names of machine, state and input."""
 
@@ -163,6 +166,7 @@ class Core:
             self.presence.record,
             self.directory.listings(now_ms),
             tuple(self.provider.leases),
+            self.provider.jobs(),
             dict(self.illegal),
         )
 
@@ -206,8 +210,10 @@ class Core:
             case PeerAnswered() | NetworkLost():
                 return self.requester.watch(event, context)
             case PolicyChanged():
-                return self.presence.handle(event, context)
-            case StopRequested():
+                return [
+                    *self.provider.handle(event, context), *self.presence.handle(event, context),
+                ]  # fmt: skip
+            case StopRequested() | ReclaimRequested():
                 return self._stop(event, context)
             case DeadlineReached():
                 self.directory.expire(context.now_ms)
@@ -257,7 +263,9 @@ class Core:
         if not self.standings.of(peer).settled:
             self.directory.expose(peer, source)
 
-    def _stop(self, event: StopRequested, context: Context) -> list[Effect]:
+    def _stop(self, event: StopRequested | ReclaimRequested, context: Context) -> list[Effect]:
+        if isinstance(event, ReclaimRequested):
+            return self.provider.handle(StopRequested(event.notice_ms), context)
         self.policy = replace(self.policy, providing=False)
         effects = [*self.provider.handle(event, context), *self.presence.withdraw(context)]
         # A peer that has just connected may not receive gossip yet.

@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from protocol.core.audits import Audits
-from protocol.core.bid_history import BidHistory
+from protocol.core.bid_history import SILENT, BidHistory
 from protocol.core.call_limits import CallLimits
 from protocol.core.candidates import Candidates
 from protocol.core.capacity_hints import CapacityHints
 from protocol.core.presence import record_of
 from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
+from protocol.core.taken_awards import TakenAwards
 from protocol.core.unpaid import Unpaid
 from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Accuse, Effect, Learn, Send, Settle
 from protocol.machines.inputs import (
     DeadlineReached,
     PauseDenied,
+    PolicyChanged,
     SlotFreed,
     StateHeard,
     StopRequested,
@@ -30,7 +32,6 @@ from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
 from protocol.rules.matching import demand_of_call, fits
 from protocol.rules.selection import may_bid
 from protocol.rules.standing import is_refused
-from protocol.values.bounded import keep_newest
 from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import BIDDINGS_MAX
 from protocol.values.reasons import Decline, Refusal, Release
@@ -76,17 +77,11 @@ class Provider:
         self._paused: dict[LeaseId, None] = {}
         self._left: tuple[Capacity, Capacity] | None = None
         """The total capacity and the free part of it, until a lease changes."""
-        self._fenced: dict[tuple[LeaseId, PeerId], None] = {}
-        """Leases whose release arrived before their award: messages can overtake each other."""
         self._successors: dict[LeaseId, LeaseId] = {}
         """The lease that takes over the capacity of another one, by the other."""
         self._standing_by: dict[CallId, None] = {}
         """Auctions in which our bid no longer binds us, the oldest first."""
-        self._awards: dict[CallId, set[int]] = {}
-        """The numbers of the awards of recent calls that became leases, oldest call first.
-
-        A late copy of an award, or of a call and its award, makes no second lease.
-        """
+        self._awards = TakenAwards()
         self._recovered_ms = 0
         """When this node has started: it does not know to which earlier calls it had answered."""
         self._hints = CapacityHints()
@@ -97,6 +92,11 @@ class Provider:
         if self._left is None or self._left[0] is not total:
             self._left = total, left_of(total, self._leased())
         return self._left[1]
+
+    def jobs(self) -> int:
+        """Return the number of leases whose job has not ended."""
+        over = lease.Settling | lease.Ended
+        return sum(not isinstance(state, over) for state in self.leases.values())
 
     def next_deadline_ms(self) -> int | None:
         """Return the earliest deadline; None if there is none."""
@@ -126,15 +126,21 @@ class Provider:
             for lease_id in self.leases.take_due(context.now_ms):
                 effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
+        elif isinstance(event, PolicyChanged):
+            if not context.policy.providing:
+                self._withdraw_bids()
         elif isinstance(event, StopRequested):
-            # A later award finds no bid and is declined.
-            self.biddings.clear()
-            self._standing_by.clear()
+            self._withdraw_bids()
             for lease_id in reversed(list(self.leases)):  # Successors first: none takes over now.
                 effects += self._step_lease(lease_id, event, context)
         else:
             effects += self._step_lease(event.lease_id, event, context)
         return effects
+
+    def _withdraw_bids(self) -> None:
+        """Forget all open bids: a later award finds none and is declined."""
+        for call_id in list(self.biddings):
+            self._forget_bid(call_id, "this node took its bid back: it takes no new jobs")
 
     def hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         """Process a message of a requester."""
@@ -241,11 +247,11 @@ class Provider:
             return []
         state = self.biddings.get(award.call_id)
         revealed = bidding.awardable(state, event) if state else None
-        if (lease_id, event.signer) in self._fenced:
+        if self._awards.is_fenced(lease_id, event.signer):
             return []
         if revealed is None or context.now_ms >= revealed.deadline_ms:
             return [_decline(lease_id, event, Decline.POLICY, context)]
-        if award.slot in self._awards.get(award.call_id, ()):  # Its lease has ended.
+        if self._awards.has(award):  # Its lease has ended.
             return [_decline(lease_id, event, Decline.POLICY, context)]
         opened, accused = bidding.check_award(revealed, event, context)
         if opened is None:
@@ -261,7 +267,8 @@ class Provider:
         reservation = before.reservation if before else reserve(self._free(context), wanted)
         if reservation is None or self._denial(event.signer, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
-        self._note_award(award)
+        self.bids.award(award.call_id, award.rate)
+        self._awards.note(award, self.biddings)
         self._calls.refund(event.signer, context)
         hold = lease.Hold(
             lease_id, award.call_id, event.signer, award.attempt, award.rate,
@@ -284,20 +291,11 @@ class Provider:
         hold = state.hold
         return hold if (hold.requester, hold.resources) == (event.signer, wanted) else None
 
-    def _note_award(self, award: Award) -> None:
-        self.bids.award(award.call_id, award.rate)
-        self._awards.setdefault(award.call_id, set()).add(award.slot)
-        if len(self._awards) > BIDDINGS_MAX:
-            over = next((c for c in self._awards if c not in self.biddings), None)
-            if over is not None:
-                del self._awards[over]
-
     def _fence(self, lease_id: LeaseId, requester: PeerId) -> None:
         """Remember a release by a requester whose award may still arrive."""
         bids = [state for state in self.biddings.values() if not isinstance(state, bidding.Over)]
         if any(state.bidding.requester == requester for state in bids):
-            self._fenced[lease_id, requester] = None
-            keep_newest(self._fenced, BIDDINGS_MAX)
+            self._awards.fence(lease_id, requester)
 
     def _step_bidding(self, call_id: CallId, event: Any, context: Context) -> list[Effect]:
         if call_id not in self.biddings:
@@ -327,9 +325,9 @@ class Provider:
                 self._standings.bar(effect.finding.requester, effect.finding.called_ms)
                 self.bids.accuse(effect.finding)
 
-    def _forget_bid(self, call_id: CallId) -> None:
+    def _forget_bid(self, call_id: CallId, why: str = SILENT) -> None:
         del self.biddings[call_id]
-        self.bids.forget(call_id)
+        self.bids.forget(call_id, why)
         self._standing_by.pop(call_id, None)
 
     def _bound_paused(self, context: Context) -> list[Effect]:

@@ -45,6 +45,8 @@ class Policy:
     addresses: tuple[str, ...] = ()
     images: tuple[bytes, ...] = ()
     agent: str = ""
+    closed: str = ""
+    """Why a node that lends its machine takes no new jobs now: then `providing` is false."""
 
 
 def nobody_known(peer: PeerId) -> Standing:

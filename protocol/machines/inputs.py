@@ -268,6 +268,17 @@ class PolicyChanged:
 class StopRequested:
     """The node is about to stop."""
 
+    notice_ms: int | None = None
+    """How long a job with a checkpoint may still run; None: as the policy says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReclaimRequested:
+    """The owner needs the machine: all leases end, the node stays."""
+
+    notice_ms: int
+    """How long a job with a checkpoint may still run."""
+
 
 Input = (
     Signed[Message] | DeadlineReached | JobSubmitted | ArraySubmitted | JobCancelled
@@ -277,5 +288,5 @@ Input = (
     | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
     | MembersHeld | MembersNear | MembersFar | RoundTripsMeasured | MembersReady | SlotFreed
-    | PolicyChanged | StopRequested
+    | PolicyChanged | StopRequested | ReclaimRequested
 )  # fmt: skip

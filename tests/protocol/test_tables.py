@@ -19,6 +19,7 @@ from protocol.machines.inputs import (
     NetworkLost,
     PeerConnected,
     PolicyChanged,
+    ReclaimRequested,
     RecordReceived,
 )
 from protocol.wire.envelope import Signed
@@ -36,6 +37,7 @@ CORE_ALONE = {
     JobSubmitted, ArraySubmitted, Call, Award,  # They begin a machine.
     CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged,
     CapacityFree, NetworkLost, LeaseQuery, LeaseStates,
+    ReclaimRequested,  # It becomes a StopRequested of each lease.
 }  # fmt: skip
 named = pytest.mark.parametrize(
     "machine", MACHINES, ids=lambda each: each.__name__.removeprefix("protocol.machines.")

@@ -49,6 +49,7 @@ from node.trace_format import TracedRoundTrip, TraceEnd, TraceHeader, encode_lin
 from protocol.rules.query import parse
 from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
 from protocol.wire.job import JobSpec
+from tests.node.rpc.recorded_owner import OPEN, RecordedOwner
 
 BASE = hashlib.sha256(b"base").hexdigest()
 PEER = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
@@ -67,7 +68,7 @@ EXPLANATION = ExplanationView(
 )  # fmt: skip
 
 
-class RecordedService:
+class RecordedService(RecordedOwner):
     """Jobs run when the test calls `advance`, or by `script` as soon as they are submitted."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,11 +86,12 @@ class RecordedService:
         self.bug: Exception | None = None
         self.asked: tuple | None = None
         self.script = None
+        self.owner_view = OPEN
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
-        """Return what the API wants: here one object is all five."""
-        return Service(self, self, self, self, self)
+        """Return what the API wants: here one object is all six."""
+        return Service(self, self, self, self, self, self)
 
     def reset(self) -> None:
         self.__init__(self.folder)

@@ -3,15 +3,18 @@
 Spec: specs/core.md.
 """
 
+from dataclasses import replace
+
 from protocol.core.core import CONNECTED_MAX, Core
 from protocol.machines.context import Policy
-from protocol.machines.effects import Publish, Send
+from protocol.machines.effects import Note, Publish, Send
 from protocol.machines.inputs import (
     ContainerStarted,
     DeadlineReached,
     JobSubmitted,
     PeerConnected,
     PolicyChanged,
+    ReclaimRequested,
     StopRequested,
 )
 from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
@@ -21,6 +24,7 @@ from protocol.values.limits import (
     RECORD_REFRESH_MS,
 )
 from protocol.wire.envelope import open_envelope
+from protocol.wire.job import Resources
 from protocol.wire.messages import (
     NO_ID,
     RUNNING,
@@ -154,6 +158,23 @@ def test_a_policy_that_changes_is_announced_and_obeyed() -> None:
     effects = core.handle(PolicyChanged(POLICY), START_MS)
     assert any(isinstance(effect, Publish) for effect in effects)
     assert core.policy == POLICY
+
+
+def test_an_owner_that_takes_no_new_jobs_takes_its_bids_back_and_keeps_its_leases() -> None:
+    core = Core(SIGNERS[0], POLICY)
+    won, open_bid = call(), call(EVE, nonce=bytes(15) + b"1", resources=Resources(1))
+    for event in (won, award_of(won), open_bid):
+        core.handle(event, START_MS)
+    assert len(core.provider.biddings) == 2
+    effects = core.handle(PolicyChanged(replace(POLICY, providing=False, closed="x")), START_MS)
+    assert not core.provider.biddings
+    assert core.status(START_MS).jobs_provided == 1
+    notes = [effect.answered for effect in effects if isinstance(effect, Note)]
+    assert ["took its bid back" in note.why for note in notes] == [True]
+    core.handle(ReclaimRequested(0), START_MS)
+    assert core.status(START_MS).jobs_provided == 0
+    assert core.presence.record is not None
+    assert core.presence.record.ttl_ms > 0, "the node stays"
 
 
 def test_stopping_withdraws_the_record() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.core import call_limits
+from protocol.core import call_limits, taken_awards
 from protocol.core import provider as module
 from protocol.core.provider import Provider
 from protocol.machines.effects import Kill, Learn, Send
@@ -92,13 +92,15 @@ def test_a_requester_cannot_withdraw_the_bid_of_another() -> None:
 def test_releases_of_strangers_and_of_whom_we_have_no_bid_for_are_not_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("protocol.core.provider.BIDDINGS_MAX", 2)
+    monkeypatch.setattr("protocol.core.taken_awards.BIDDINGS_MAX", 2)
     provider = fresh()
     provider.hear(call(), CONTEXT)
     for number in range(5):
         for who in (ANN, EVE):
             provider.hear(who.sign(LeaseRelease(bytes([number]) * 32, 2)), CONTEXT)
-    assert list(provider._fenced) == [(bytes([n]) * 32, ANN.peer_id) for n in (3, 4)]
+    fenced = [n for n in range(5) if provider._awards.is_fenced(bytes([n]) * 32, ANN.peer_id)]
+    assert fenced == [3, 4]
+    assert not provider._awards.is_fenced(bytes([4]) * 32, EVE.peer_id)
     called = call(AMY, nonce=bytes([7]) * 16)
     lease_id = lease_id_of(CallId(called.content_id), 0, 0, 0, SIGNERS[0].peer_id)
     provider.hear(ANN.sign(LeaseRelease(lease_id, 2)), CONTEXT)
@@ -242,7 +244,7 @@ def test_late_copies_of_call_and_award_do_not_bring_a_lease_back(
     (declined,) = said(provider.hear(award_of(called), CONTEXT))
     assert isinstance(declined, AwardDecline)
     assert not provider.leases
-    monkeypatch.setattr(module, "BIDDINGS_MAX", 1)  # It remembers only so many.
+    monkeypatch.setattr(taken_awards, "BIDDINGS_MAX", 1)  # It remembers only so many.
     won(provider, nonce=b"1" * 16)
     provider.handle(DeadlineReached(), later(120_000))
     assert said(provider.hear(called, later(120_000)))

@@ -28,8 +28,8 @@ def release(hold: Hold, reason: Release, why: str, context: Context) -> Step:
 
 
 def release_stopping(hold: Hold, context: Context) -> Step:
-    """Release the lease without a bill: our owner stops the node."""
-    return release(hold, Release.STOPPING, "the provider's owner stopped the node", context)
+    """Release the lease without a bill: our owner stops the node, or reclaims the machine."""
+    return release(hold, Release.STOPPING, "the provider's owner takes the machine back", context)
 
 
 def end(hold: Hold, last_word: LeaseRelease | Released, context: Context) -> Step:

@@ -33,8 +33,9 @@ from protocol.wire.messages import (
 
 
 def give_notice(state: Serving, event: StopRequested, context: Context) -> Step:
-    """Tell job and requester that our owner stops the node, if the job can save its state."""
-    hold, notice_ms = state.hold, context.policy.notice_ms
+    """Tell job and requester that the lease will end, if the job can save its state."""
+    hold = state.hold
+    notice_ms = context.policy.notice_ms if event.notice_ms is None else event.notice_ms
     can_save = state.workload.checkpoint and state.started and notice_ms
     if not can_save or state.is_paused or state.killed:
         return release_stopping(hold, context)
@@ -51,6 +52,15 @@ def give_notice(state: Serving, event: StopRequested, context: Context) -> Step:
         Terminate(hold.lease_id, state.workload),
         *looking,
     )
+
+
+def hasten(state: Leaving, event: StopRequested, context: Context) -> Step:
+    """End sooner: our owner reclaims the machine while the job's time runs."""
+    if event.notice_ms is None or context.now_ms + event.notice_ms >= state.until_ms:
+        return state, NOTHING
+    until_ms = context.now_ms + event.notice_ms
+    following = replace(state, until_ms=until_ms, deadline_ms=min(state.deadline_ms, until_ms))
+    return following, (save(following),)
 
 
 def beat_leaving(state: Leaving, event: DeadlineReached, context: Context) -> Step:

@@ -143,7 +143,7 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Our owner stops the node: the job was told, and its last checkpoint is awaited."""
+    """Our owner takes the machine back: the job was told, and its last checkpoint is awaited."""
 
     hold: Hold
     deadline_ms: int

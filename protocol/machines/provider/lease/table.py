@@ -25,6 +25,7 @@ from protocol.machines.provider.lease.checkpoints import note_answer, note_check
 from protocol.machines.provider.lease.leaving import (
     beat_leaving,
     give_notice,
+    hasten,
     let_go,
     note_exit,
     note_last,
@@ -129,6 +130,7 @@ TRANSITIONS: Final[Transitions] = {
     (Leaving, CheckpointTaken): note_last,
     (Leaving, CheckpointAck): note_last_answer,
     (Leaving, LeaseRelease): let_go,
+    (Leaving, StopRequested): hasten,
     (Leaving, DeadlineReached): beat_leaving,
     (Stopping, ContainerExited): say_stopped,
     (Stopping, ContainerFailed): give_up_stopping,
@@ -166,7 +168,6 @@ IGNORED: Final[Groups] = {
     "it outlives a stop of the node, until the container has ended and the bill is settled": (
         pairs({Stopping, Settling}, {StopRequested})
     ),
-    "the job has been told, and its time runs": pairs({Leaving}, {StopRequested}),
     "nothing of it is billed any more": pairs({Leaving}, {Voucher}),
     "the requester has missed nothing that we could repeat": (
         pairs({Held, Active, Preparing, Leaving, Stopping}, {StateHeard})

@@ -104,3 +104,21 @@ def test_a_job_that_could_save_nothing_is_not_told(why: str) -> None:
     assert isinstance(machine.state, Ended)
     assert machine.effects_of(Terminate) == []
     assert machine.sent_of(LeaseRelease)[-1].reason == Release.STOPPING
+
+
+def test_an_owner_who_reclaims_the_machine_says_how_long_the_job_has() -> None:
+    machine = after(5, saves=True)
+    machine.owner_stops(5_000)
+    assert machine.sent_of(PreemptNotice)[-1].notice_ms == 5_000
+    machine.owner_stops(60_000)
+    assert machine.state.until_ms == machine.now_ms + 5_000, "it only gets shorter"
+    machine.owner_stops(1_000)
+    assert machine.state.until_ms == machine.now_ms + 1_000
+    machine.deadline_is_reached(0)
+    assert isinstance(machine.state, Ended)
+
+
+def test_without_time_to_save_its_state_a_job_ends_at_once() -> None:
+    machine = after(5, saves=True)
+    machine.owner_stops(0)
+    assert isinstance(machine.state, Ended)

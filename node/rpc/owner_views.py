@@ -1,0 +1,20 @@
+"""The API's answers about what the owner decides: specs/owner.md.
+
+Spec: specs/rpc.md#views.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerView:
+    """What the owner said last, and what follows from it."""
+
+    mode: str
+    """`open`, `paused`, `draining` or `reclaimed`."""
+    closed: str
+    """One line: why the node takes no new jobs; empty if it takes them."""
+    jobs: int
+    """The jobs of others that have not ended."""
+    until_ms: int | None = None
+    """When reclaimed jobs end at the latest."""
