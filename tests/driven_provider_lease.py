@@ -41,6 +41,7 @@ from protocol.rules.capacity import Reservation
 from protocol.rules.metering import amount_of, exposure_of
 from protocol.values.ids import CallId, ContentId, LeaseId, digest_of
 from protocol.values.limits import HEARTBEAT_MS
+from protocol.values.reasons import Release
 from protocol.wire.envelope import open_envelope
 from protocol.wire.job import BlobRef, Resources, Workload
 from protocol.wire.messages import (
@@ -214,9 +215,9 @@ class ServingMachine(Driven):
     def container_exits(self, code: int, usage_ms: int, detail: str) -> None:
         self.take(ContainerExited(LEASE, code, "exited", detail, usage_ms, OUTPUTS))
 
-    @rule(why=WORDS)
-    def container_fails(self, why: str) -> None:
-        self.take(ContainerFailed(LEASE, why))
+    @rule(why=WORDS, reason=st.sampled_from([Release.SANDBOX_FAILED, Release.GPU_LOST]))
+    def container_fails(self, why: str, reason: Release = Release.SANDBOX_FAILED) -> None:
+        self.take(ContainerFailed(LEASE, why, reason))
 
     @rule()
     def container_is_extended(self) -> None:

@@ -22,6 +22,8 @@ from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer
 from node.driver.clock import Clock
 from node.driver.driver import Driver
+from node.hardware.gpu import Gpu
+from node.hardware.telemetry import GpuTelemetry
 from node.identity import private_dir
 from node.messaging.announcer import Announcer
 from node.messaging.connectivity_log import log_connectivity
@@ -38,6 +40,7 @@ from node.owner.control import OwnerControl
 from node.provider.bid_log import BidLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
+from node.provider.gpu_guard import GpuGuard
 from node.provider.image_cache import ImageCache
 from node.provider.log_server import LogServer
 from node.provider.proofs import Proofs
@@ -91,6 +94,10 @@ class Ports:
     open_network: OpenNetwork
     stop: trio.Event
     """Set when the API asks the node to stop."""
+    gpus: tuple[Gpu, ...] = ()
+    """The GPUs of this machine, if the node provides."""
+    gpus_why: str = ""
+    """Why there are none, or fewer than expected."""
 
 
 class Node:
@@ -119,6 +126,8 @@ class Node:
         self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
         self.executions = Executions(self.context, driver)
         self.control = OwnerControl(driver, journal, ports.policy)
+        self.gpu_telemetry = GpuTelemetry(ports.gpus, clock.now_ms)
+        self.gpu_guard = GpuGuard(self.gpu_telemetry, self.executions, driver)
         self.bid_log = BidLog(journal)
         self.proofs = Proofs(private_dir(folder / "proofs"))
         # As a requester, for its owner.
@@ -165,6 +174,8 @@ class Node:
             await nursery.start(self.prober.run)
             await nursery.start(self.measurer.run)
             nursery.start_soon(self.driver.run, self.effects.perform, first)
+            nursery.start_soon(self.gpu_telemetry.run)
+            nursery.start_soon(self.gpu_guard.run)
             nursery.start_soon(self.bid_log.run)
             nursery.start_soon(self.proofs.run)
             nursery.start_soon(self.announcer.run)

@@ -19,7 +19,7 @@ from node.config import Config
 from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.daemon.policy import policy_of
 from node.driver.clock import Clock
-from node.hardware.inventory import take_inventory
+from node.hardware.inventory import Inventory, take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
 from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, PeerEvents, RecordRule, Tuning
@@ -77,9 +77,12 @@ async def _run(config: Config) -> None:
             await nursery.start(_listen_for_signals, stop, nursery.cancel_scope)
             sandbox = await _open_sandbox(config, journal)
             signer = KeySigner(seed, config.network.name)
-            policy = await _policy(config, sandbox, signer)
+            inventory = await trio.to_thread.run_sync(take_inventory, config.data_dir)
+            policy = _policy(config, inventory, sandbox, signer)
+            gpus = inventory.gpus if policy.providing else ()
             opener = partial(_open_network, config, seed)
-            ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop)
+            ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop, gpus,
+                          inventory.gpus_why)  # fmt: skip
             async with assemble(ports) as node:
                 await _run_until_stopped(node)
             if sandbox.driver is not None:
@@ -113,9 +116,8 @@ async def _say_change(name: str, journal: Journal) -> None:
     await journal.set_fact(SANDBOX_FACT, name.encode())
 
 
-async def _policy(config: Config, sandbox: Sandbox, signer: Signer) -> Policy:
+def _policy(config: Config, inventory: Inventory, sandbox: Sandbox, signer: Signer) -> Policy:
     """Return what this node offers on this machine."""
-    inventory = await trio.to_thread.run_sync(take_inventory, config.data_dir)
     isolation = sandbox.driver.isolation if sandbox.driver else 1
     drawn = floor_percent_of(signer.secret(b"floor", b""))
     policy = policy_of(config, inventory, sandbox.name, isolation, drawn)

@@ -11,6 +11,8 @@ from node.hardware.gpu import GpuReading
 
 HOT_MS: Final = 60_000
 """A GPU that slows itself down by heat for so long is in trouble."""
+LOST_AFTER: Final = 2
+"""A device that does not answer so many readings in a row has vanished; one may be a mistake."""
 RECOVERED_MS: Final = 300_000
 """A GPU that was in trouble is lent again after so long without any."""
 
@@ -21,8 +23,8 @@ class GpuHealth:
 
     trouble: str = ""
     """Why it must not be lent; empty if it may be."""
-    lost: bool = False
-    """Whether it does not answer at the moment."""
+    unanswered: int = 0
+    """How many readings in a row it has not answered."""
     ecc_errors: int | None = None
     """The last reported number of memory errors."""
     damaged: bool = False
@@ -31,6 +33,11 @@ class GpuHealth:
     sound_since_ms: int | None = None
     """Since when nothing has been wrong with it."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has vanished, so that nothing can run on it."""
+        return self.unanswered >= LOST_AFTER
+
 
 def after_reading(before: GpuHealth, reading: GpuReading, now_ms: int) -> GpuHealth:
     """Return the health of a device after one more reading."""
@@ -38,8 +45,8 @@ def after_reading(before: GpuHealth, reading: GpuReading, now_ms: int) -> GpuHea
     hot_since_ms = _since(before.hot_since_ms, now_ms, holds=hot)
     errors, damaged = _ecc(before, reading)
     following = replace(
-        before, lost=bool(reading.lost), ecc_errors=errors, damaged=damaged,
-        hot_since_ms=hot_since_ms,
+        before, unanswered=before.unanswered + 1 if reading.lost else 0, ecc_errors=errors,
+        damaged=damaged, hot_since_ms=hot_since_ms,
     )  # fmt: skip
     trouble = _trouble(following, reading, now_ms)
     sound = not trouble and not hot

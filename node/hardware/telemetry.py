@@ -41,23 +41,17 @@ class GpuTelemetry:
         """The newest reading of each assignable device, by UUID."""
         self.troubles: Mapping[str, str] = {}
         """Why devices must not be lent, by UUID."""
+        self.lost: Mapping[str, str] = {}
+        """Those of them that have vanished: what runs on them is lost."""
         self._now_ms = now_ms
         self._healths: dict[str, GpuHealth] = {}
-        self._changed = trio.Event()
+        self.changed = trio.Event()
+        """Set, and replaced by another, when troubles or losses change."""
         readers: dict[str, Callable[[], GpuReader]] = {"nvidia": NvidiaReader}
         self._readers: dict[str, GpuReader] = {
             vendor: make() for vendor, make in readers.items()
             if any(gpu.vendor == vendor for gpu in self.gpus)
         }  # fmt: skip
-
-    @property
-    def lost(self) -> Mapping[str, str]:
-        """The devices that do not answer, by UUID, and why."""
-        return {uuid: self.troubles[uuid] for uuid, one in self._healths.items() if one.lost}
-
-    async def wait_changed(self) -> None:
-        """Wait until the troubles change."""
-        await self._changed.wait()
 
     async def run(self) -> None:
         """Read all GPUs every few seconds, until cancelled."""
@@ -84,13 +78,14 @@ class GpuTelemetry:
             self._healths[reading.uuid] = after_reading(before, reading, now_ms)
         self.readings = {**self.readings, **{reading.uuid: reading for reading in readings}}
         troubles = troubles_of(self._healths.items())
-        if troubles == self.troubles:
+        lost = {uuid: one.trouble for uuid, one in self._healths.items() if one.is_lost}
+        if (troubles, lost) == (self.troubles, self.lost):
             return
         for uuid in sorted({*troubles, *self.troubles}):
             _say_change(uuid, self.troubles.get(uuid, ""), troubles.get(uuid, ""))
-        self.troubles = troubles
-        self._changed.set()
-        self._changed = trio.Event()
+        self.troubles, self.lost = troubles, lost
+        self.changed.set()
+        self.changed = trio.Event()
 
 
 async def _read(

@@ -7,7 +7,7 @@ time; its result goes back to the core as an input.
 import logging
 import re
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from protocol.values.errors import (
     StorageFull,
 )
 from protocol.values.ids import LeaseId, PeerId
+from protocol.values.reasons import Release
 from protocol.wire.job import BlobRef, Workload
 
 LOG: Final = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class _Known:
     """What it runs if it was told to end: its last checkpoint is wanted."""
     taking: Activity | None = None
     """Takes its checkpoint at the moment."""
+    devices: tuple[str, ...] = ()
+    """The GPUs of its container; none once it has ended."""
 
 
 class Executions:
@@ -72,6 +75,8 @@ class Executions:
         self._background = Background()
         self._active: dict[LeaseId, Activity] = {}
         self._known: dict[LeaseId, _Known] = {}
+        self._lost: Mapping[str, str] = {}
+        """The GPUs that do not answer, by UUID, and why."""
         self._dropping = 0
         self._dropped = trio.Event()
 
@@ -93,7 +98,9 @@ class Executions:
         known.requester = effect.requester
         self._context.image_cache.pin(effect.lease_id, effect.workload.image)
         known.budget_ms = max(known.budget_ms, effect.budget_ms)
+        known.devices = effect.reservation.devices
         self._start(effect.lease_id, partial(self._execute, effect))
+        self.lose(self._lost)
 
     def extend(self, effect: effects.Extend) -> None:
         """Raise the budget of a lease's container."""
@@ -126,6 +133,18 @@ class Executions:
         """Discard everything of a lease's execution."""
         self._dropping += self._background.begin(partial(self._drop, effect.lease_id))
 
+    def lose(self, devices: Mapping[str, str]) -> None:
+        """End the executions on GPUs that do not answer, by UUID with the reason; all of them."""
+        self._lost = devices
+        for lease_id, known in self._known.items():
+            gone = [uuid for uuid in known.devices if uuid in devices]
+            if gone:
+                known.devices = ()
+                told = f"GPU {gone[0]} of this job vanished: {devices[gone[0]]}"
+                failed = inputs.ContainerFailed(lease_id, told, Release.GPU_LOST)
+                LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], told)
+                self._background.begin(partial(self._inbox.take, failed))
+
     # --- queries --------------------------------------------------------------------------
 
     def log_of(self, lease_id: LeaseId) -> tuple[PeerId, Path, bool] | None:
@@ -139,6 +158,10 @@ class Executions:
     def dropping(self) -> int:
         """The number of executions that are being removed: a container may still run."""
         return self._dropping
+
+    def leases_by_device(self) -> dict[str, LeaseId]:
+        """Return the lease whose container has each GPU, by UUID."""
+        return {uuid: lease_id for lease_id, known in self._known.items() for uuid in known.devices}
 
     async def wait_left(self) -> None:
         """Wait until no job is left that was told to end."""
@@ -199,6 +222,7 @@ class Executions:
         folder, owner = self._folder(lease_id), pins_of(lease_id)
         try:
             ended = await self._sandbox().wait(folder)
+            self._know(lease_id).devices = ()
             if ended.reason == "failed":
                 raise SandboxUnavailable(ended.detail or "the sandbox failed")
             outputs = await collect(self._context.blobs, owner, folder)

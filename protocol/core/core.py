@@ -25,6 +25,7 @@ from protocol.machines.inputs import (
     CheckpointFetched,
     CheckpointLost,
     DeadlineReached,
+    DevicesWithheld,
     Input,
     Isolated,
     JobCancelled,
@@ -46,7 +47,7 @@ from protocol.machines.inputs import (
     StopRequested,
 )
 from protocol.rules.advice import Advice
-from protocol.rules.capacity import Capacity
+from protocol.rules.capacity import Capacity, without
 from protocol.rules.fraud import Finding
 from protocol.rules.matching import demand_of_job
 from protocol.values.ids import JobId, LeaseId, PeerId
@@ -115,6 +116,9 @@ class Core:
         """Create a core for a key and its owner's policy; its directory is its own by default."""
         self.signer = signer
         self.policy = policy
+        """What this node lends: what its owner allows, without GPUs that are in trouble."""
+        self._allowed = policy
+        self._withheld: frozenset[str] = frozenset()
         self.directory = Directory() if directory is None else directory
         self.standings = Standings()
         self.candidates = Candidates(self.directory, self.standings)
@@ -129,8 +133,8 @@ class Core:
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input. Return the effects in the order in which to perform them."""
-        if isinstance(event, PolicyChanged):
-            self.policy = event.policy
+        if isinstance(event, PolicyChanged | DevicesWithheld):
+            self._set_policy(event)
         effects = self._take(event, self._context(now_ms))
         effects += self.provider.bids.take_notes()
         for effect in effects:
@@ -209,7 +213,7 @@ class Core:
                 return self.requester.watch(event, context)
             case PeerAnswered() | NetworkLost():
                 return self.requester.watch(event, context)
-            case PolicyChanged():
+            case PolicyChanged() | DevicesWithheld():
                 return [
                     *self.provider.handle(event, context), *self.presence.handle(event, context),
                 ]  # fmt: skip
@@ -230,6 +234,14 @@ class Core:
                 return self.requester.handle(event, context)
             case _:
                 return self.provider.handle(event, context)
+
+    def _set_policy(self, event: PolicyChanged | DevicesWithheld) -> None:
+        if isinstance(event, PolicyChanged):
+            self._allowed = event.policy
+        else:
+            self._withheld = event.devices
+        lent = without(self._allowed.capacity, self._withheld)
+        self.policy = replace(self._allowed, capacity=lent)
 
     def _context(self, now_ms: int) -> Context:
         return Context(now_ms, self.signer, self.policy, self.standings.of)
@@ -266,7 +278,7 @@ class Core:
     def _stop(self, event: StopRequested | ReclaimRequested, context: Context) -> list[Effect]:
         if isinstance(event, ReclaimRequested):
             return self.provider.handle(StopRequested(event.notice_ms), context)
-        self.policy = replace(self.policy, providing=False)
+        self._set_policy(PolicyChanged(replace(self._allowed, providing=False)))
         effects = [*self.provider.handle(event, context), *self.presence.withdraw(context)]
         # A peer that has just connected may not receive gossip yet.
         told: Iterable[PeerId] = self.connected if self.presence.envelope else ()

@@ -35,6 +35,7 @@ WORTH_RETRYING: Final = frozenset({
     Failure.TOO_FAR,
     Failure.PREPARE_FAILED,
     Failure.SANDBOX_FAILED,
+    Failure.GPU_LOST,
     Failure.PROVIDER_LOST,
     Failure.PROVIDER_STOPPED,
     Failure.UNPAID,

@@ -40,7 +40,7 @@ BROKEN_BY_PROVIDER: Final = frozenset({
 })  # fmt: skip
 """Failures that count as a broken promise of the provider. Stopping with notice does not; what the
 job may have caused counts when another node has done it."""
-FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED}
+FAILED_BY_PROVIDER: Final = BROKEN_BY_PROVIDER | {Failure.PROVIDER_STOPPED, Failure.GPU_LOST}
 """Failures that lower its chance of further jobs: work is lost, with or without notice."""
 
 

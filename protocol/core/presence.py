@@ -7,7 +7,12 @@ from typing import Final
 
 from protocol.machines.context import Context
 from protocol.machines.effects import Advertise, Effect, Publish, Send
-from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
+from protocol.machines.inputs import (
+    DeadlineReached,
+    DevicesWithheld,
+    PeerConnected,
+    PolicyChanged,
+)
 from protocol.rules.topics import RECORDS
 from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
@@ -25,7 +30,9 @@ class Presence:
         self.refresh_ms: int | None = None
 
     def handle(
-        self, event: PolicyChanged | PeerConnected | DeadlineReached, context: Context
+        self,
+        event: PolicyChanged | DevicesWithheld | PeerConnected | DeadlineReached,
+        context: Context,
     ) -> list[Effect]:
         """Announce a changed record, send it to a new peer, or refresh it when due."""
         match event:
@@ -34,6 +41,8 @@ class Presence:
                 greeting = Send(peer, self.envelope, until_ms, durable=False)
                 return [greeting] if self.envelope else []
             case DeadlineReached() if self.refresh_ms is None or context.now_ms < self.refresh_ms:
+                return []
+            case DevicesWithheld() if not context.policy.providing:
                 return []
             case _:
                 self.refresh_ms = context.now_ms + RECORD_REFRESH_MS

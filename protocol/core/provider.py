@@ -20,6 +20,7 @@ from protocol.machines.context import NO_CAPACITY, Context
 from protocol.machines.effects import Accuse, Effect, Learn, Send, Settle
 from protocol.machines.inputs import (
     DeadlineReached,
+    DevicesWithheld,
     PauseDenied,
     PolicyChanged,
     SlotFreed,
@@ -126,7 +127,7 @@ class Provider:
             for lease_id in self.leases.take_due(context.now_ms):
                 effects += self._step_lease(lease_id, event, context)
             effects += self._bound_paused(context)
-        elif isinstance(event, PolicyChanged):
+        elif isinstance(event, PolicyChanged | DevicesWithheld):
             if not context.policy.providing:
                 self._withdraw_bids()
         elif isinstance(event, StopRequested):

@@ -164,10 +164,11 @@ class ContainerExited:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFailed:
-    """The sandbox failed to start the container, or lost it."""
+    """The sandbox failed to start the container, or lost it, or its GPU is gone."""
 
     lease_id: LeaseId
     why: str
+    reason: Release = Release.SANDBOX_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,13 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DevicesWithheld:
+    """These GPUs are in trouble: they are not lent, whatever the policy says. Replaces the last."""
+
+    devices: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The node is about to stop."""
 
@@ -288,5 +296,5 @@ Input = (
     | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
     | MembersHeld | MembersNear | MembersFar | RoundTripsMeasured | MembersReady | SlotFreed
-    | PolicyChanged | StopRequested | ReclaimRequested
+    | PolicyChanged | DevicesWithheld | StopRequested | ReclaimRequested
 )  # fmt: skip

@@ -3,8 +3,8 @@
 Spec: specs/lease.md#capacity.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
@@ -51,6 +51,14 @@ def left_of(total: Capacity, reservations: Iterable[Reservation]) -> Capacity:
         max(0, total.disk_mib - sum(item.resources.disk_mib for item in taken)),
         tuple(device for device in total.devices if device.uuid not in busy),
     )
+
+
+def without(total: Capacity, devices: Collection[str]) -> Capacity:
+    """Return the capacity without some GPUs, by UUID."""
+    if not devices:
+        return total
+    kept = tuple(device for device in total.devices if device.uuid not in devices)
+    return replace(total, devices=kept)
 
 
 def reserve(left: Capacity, wanted: Resources) -> Reservation | None:

@@ -42,6 +42,7 @@ class Release(IntEnum):
     FORGOTTEN = 13
     MEMBER_FAILED = 14
     SLOT_BUSY = 15
+    GPU_LOST = 16
 
 
 class Failure(StrEnum):
@@ -65,6 +66,7 @@ class Failure(StrEnum):
     EXITED = "exited"
     MEMBER_FAILED = "member-failed"
     SLOT_BUSY = "slot-busy"
+    GPU_LOST = "gpu-lost"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
     CANCELLED = "cancelled"
@@ -102,11 +104,12 @@ FAILURE_OF: Final[dict[int, Failure]] = {
     Release.FORGOTTEN: Failure.PROVIDER_LOST,
     Release.MEMBER_FAILED: Failure.MEMBER_FAILED,
     Release.SLOT_BUSY: Failure.SLOT_BUSY,
+    Release.GPU_LOST: Failure.GPU_LOST,
 }
 """What the end of a lease means for its job."""
 FROM_PROVIDER: Final = frozenset({
     Release.PREPARE_FAILED, Release.SANDBOX_FAILED, Release.STOPPING, Release.EXPIRED,
-    Release.CONTRACT, Release.SLOT_BUSY,
+    Release.CONTRACT, Release.SLOT_BUSY, Release.GPU_LOST,
 })  # fmt: skip
 """The reasons that a provider may give."""
 

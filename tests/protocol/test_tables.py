@@ -15,6 +15,7 @@ from protocol.machines import inputs, provider, requester
 from protocol.machines.inputs import (
     ArraySubmitted,
     DeadlineReached,
+    DevicesWithheld,
     JobSubmitted,
     NetworkLost,
     PeerConnected,
@@ -35,7 +36,7 @@ from protocol.wire.messages import (
 MACHINES = [requester.auction, requester.award, requester.lease, provider.bidding, provider.lease]
 CORE_ALONE = {
     JobSubmitted, ArraySubmitted, Call, Award,  # They begin a machine.
-    CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged,
+    CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged, DevicesWithheld,
     CapacityFree, NetworkLost, LeaseQuery, LeaseStates,
     ReclaimRequested,  # It becomes a StopRequested of each lease.
 }  # fmt: skip

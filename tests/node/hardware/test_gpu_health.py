@@ -47,12 +47,14 @@ def test_new_memory_errors_count_and_old_ones_do_not() -> None:
     assert not after(*past, *mended).trouble
 
 
-def test_a_lost_gpu_says_why_at_once() -> None:
-    lost = after((0, reading()), (1, reading(None, None, "it is gone")))
-    assert (lost.trouble, lost.lost) == ("it is gone", True)
-    assert lost.ecc_errors == 3
+def test_a_lost_gpu_says_why_at_once_and_is_given_up_later() -> None:
+    gone = reading(None, None, "it is gone")
+    silent = after((0, reading()), (1, gone))
+    assert (silent.trouble, silent.is_lost, silent.ecc_errors) == ("it is gone", False, 3)
+    lost = after_reading(silent, gone, 2)
+    assert (lost.trouble, lost.is_lost) == ("it is gone", True)
     back = after_reading(lost, reading(), 2)
-    assert (back.trouble, back.lost) == ("it is gone", False)  # It may be lost again at once.
+    assert (back.trouble, back.is_lost) == ("it is gone", False)  # It may be lost again at once.
 
 
 def test_a_gpu_that_reports_nothing_is_in_no_trouble() -> None:

@@ -12,6 +12,7 @@ import trio
 from node.hardware import telemetry
 from node.hardware.gpu import Gpu, GpuReading
 from node.hardware.telemetry import GpuTelemetry
+from tests.node.fixtures import until
 from tests.node.hardware.test_gpu import gpu
 
 
@@ -39,15 +40,27 @@ def watch_by(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> GpuTelemetry:
     return GpuTelemetry([gpu(divided=False)], lambda: 0)
 
 
-async def test_a_lost_gpu_is_told_and_the_reader_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = Answers([GpuReading("GPU-1", 50)], [GpuReading("GPU-1", lost="gone")])
     watch = watch_by(answers, monkeypatch)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         with trio.fail_after(10):
-            await watch.wait_changed()
+            await watch.changed.wait()
+            assert (watch.troubles, watch.lost) == ({"GPU-1": "gone"}, {})
+            await watch.changed.wait()
         assert watch.troubles == watch.lost == {"GPU-1": "gone"}
         assert watch.readings["GPU-1"].lost == "gone"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_driver_may_rest_when_the_node_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers([GpuReading("GPU-1", 50)])
+    watch = watch_by(answers, monkeypatch)
+    monkeypatch.setattr(telemetry, "READING_S", 60)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch.run)
+        await until(lambda: watch.readings)
         nursery.cancel_scope.cancel()
     assert answers.closed
 
@@ -62,7 +75,7 @@ async def test_a_driver_that_hangs_costs_one_thread_and_all_its_gpus(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         with trio.fail_after(10):
-            await watch.wait_changed()
+            await watch.changed.wait()
         assert "has not answered" in watch.troubles["GPU-1"]
         nursery.cancel_scope.cancel()
     assert not answers.closed  # Nobody speaks to a driver that hangs.

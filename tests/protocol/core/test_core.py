@@ -11,12 +11,14 @@ from protocol.machines.effects import Note, Publish, Send
 from protocol.machines.inputs import (
     ContainerStarted,
     DeadlineReached,
+    DevicesWithheld,
     JobSubmitted,
     PeerConnected,
     PolicyChanged,
     ReclaimRequested,
     StopRequested,
 )
+from protocol.rules.capacity import Device
 from protocol.values.ids import ContentId, JobId, LeaseId, PeerId
 from protocol.values.limits import (
     HEARTBEAT_MS,
@@ -158,6 +160,24 @@ def test_a_policy_that_changes_is_announced_and_obeyed() -> None:
     effects = core.handle(PolicyChanged(POLICY), START_MS)
     assert any(isinstance(effect, Publish) for effect in effects)
     assert core.policy == POLICY
+
+
+def test_gpus_in_trouble_are_not_lent_whatever_the_policy_says() -> None:
+    gpus = tuple(Device(uuid, "h200", 141_000) for uuid in ("GPU-1", "GPU-2"))
+    lending = replace(POLICY, capacity=replace(POLICY.capacity, devices=gpus))
+    core = Core(SIGNERS[0], Policy())
+    core.handle(PolicyChanged(lending), START_MS)
+    assert [group.count for group in core.presence.record.gpus] == [2]
+    told = core.handle(DevicesWithheld(frozenset({"GPU-1"})), START_MS)
+    assert any(isinstance(effect, Publish) for effect in told)
+    assert [group.count for group in core.presence.record.gpus] == [1]
+    core.handle(PolicyChanged(lending), START_MS)
+    assert core.status(START_MS).free.devices == gpus[1:]
+    core.handle(DevicesWithheld(frozenset()), START_MS)
+    assert core.policy == lending
+    core.handle(StopRequested(), START_MS)
+    assert core.handle(DevicesWithheld(frozenset({"GPU-1"})), START_MS) == []
+    assert not core.policy.providing
 
 
 def test_an_owner_that_takes_no_new_jobs_takes_its_bids_back_and_keeps_its_leases() -> None:

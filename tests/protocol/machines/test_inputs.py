@@ -13,6 +13,7 @@ from protocol.core.core import Core
 from protocol.machines.effects import Save
 from protocol.machines.inputs import (
     ArraySubmitted,
+    DevicesWithheld,
     Input,
     JobSubmitted,
     PolicyChanged,
@@ -38,6 +39,7 @@ def signed_records() -> st.SearchStrategy[Signed[CapabilityRecord]]:
 def test_any_unexpected_input_is_handled(kind: type, data: st.DataObject) -> None:
     core = Core(SIGNERS[0], POLICY)
     special = {PolicyChanged: st.just(PolicyChanged(POLICY)),
+               DevicesWithheld: st.just(DevicesWithheld(frozenset({"GPU-1"}))),
                JobSubmitted: st.builds(JobSubmitted, st.binary(min_size=16, max_size=16),
                                        st.just(job_spec())),
                ArraySubmitted: st.just(ArraySubmitted((JobSubmitted(bytes(16), job_spec()),))),

@@ -6,7 +6,7 @@ Spec: specs/lease.md#capacity.
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.rules.capacity import Capacity, Device, Reservation, left_of, reserve
+from protocol.rules.capacity import Capacity, Device, Reservation, left_of, reserve, without
 from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
 
@@ -76,3 +76,9 @@ def test_released_capacity_is_free_again() -> None:
     assert first is not None
     assert reserve(left_of(total, [first]), wanted) is None
     assert reserve(left_of(total, []), wanted) == first
+
+
+def test_some_gpus_can_be_left_out() -> None:
+    total = Capacity(1, 2, 3, (Device("GPU-1", "a", 1), Device("GPU-2", "a", 1)))
+    assert without(total, ()) is total
+    assert without(total, {"GPU-1", "GPU-9"}) == Capacity(1, 2, 3, total.devices[1:])

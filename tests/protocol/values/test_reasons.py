@@ -27,7 +27,7 @@ def test_numbers_are_those_of_the_first_day() -> None:
         "CANCELLED": 1, "FENCED": 2, "PREPARE_FAILED": 3, "SANDBOX_FAILED": 4, "STOPPING": 6,
         "EXPIRED": 7, "CONTRACT": 8, "SILENT": 9, "NOT_STARTED": 10, "OVERRUN": 11,
         "OUTPUTS_LOST": 12, "FORGOTTEN": 13, "MEMBER_FAILED": 14,
-            "SLOT_BUSY": 15,
+        "SLOT_BUSY": 15, "GPU_LOST": 16,
     }  # fmt: skip
 
 

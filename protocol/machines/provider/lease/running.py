@@ -166,8 +166,8 @@ def complete(state: Serving, event: ContainerExited, context: Context) -> Step:
 
 
 def fail_serving(state: Serving, event: ContainerFailed, context: Context) -> Step:
-    """Release the lease: the sandbox failed. Nothing is billed."""
-    return release(state.hold, Release.SANDBOX_FAILED, event.why, context)
+    """Release the lease: the sandbox or a GPU failed. Nothing is billed."""
+    return release(state.hold, event.reason, event.why, context)
 
 
 def release_serving(state: Serving, event: Signed[LeaseRelease], context: Context) -> Step:

@@ -329,6 +329,14 @@ def test_no_more_is_billed_than_the_contract_allows() -> None:
     assert machine.sent_of(Completed)[0].usage_ms == machine.state.receipt.usage_ms == USAGE_MS_MAX
 
 
+@pytest.mark.parametrize("reason", [Release.SANDBOX_FAILED, Release.GPU_LOST])
+def test_the_requester_is_told_what_failed_and_pays_nothing(reason: Release) -> None:
+    machine = after(5)
+    machine.container_fails("a part of this machine is gone", reason)
+    assert machine.sent_of(LeaseRelease)[0].reason == reason
+    assert not machine.sent_of(Completed)
+
+
 @pytest.mark.parametrize("why", ["é" * 600, "one line\nand another\0", "\ud800", "x" * 10_000])
 def test_whatever_a_sandbox_says_can_be_sent(why: str) -> None:
     exited, unprepared, failed = after(5), after(2), after(5)

@@ -107,6 +107,7 @@ def test_a_provider_that_reports_progress_gets_its_time_and_no_more() -> None:
     "reason, failure",
     [(Release.PREPARE_FAILED, Failure.PREPARE_FAILED),
      (Release.SANDBOX_FAILED, Failure.SANDBOX_FAILED),
+     (Release.GPU_LOST, Failure.GPU_LOST),
      (Release.STOPPING, Failure.PROVIDER_STOPPED), (Release.EXPIRED, Failure.EXPIRED),
      (Release.CONTRACT, Failure.CONTRACT), (200, Failure.PROVIDER_STOPPED),
      (Release.CANCELLED, Failure.PROVIDER_STOPPED), (Release.SILENT, Failure.PROVIDER_STOPPED)],

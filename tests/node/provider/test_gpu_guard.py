@@ -1,0 +1,78 @@
+"""A GPU that vanishes leaves the offer, and takes the job on it along: the requester is told.
+
+Spec: specs/capability.md#gpu-trouble.
+"""
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from node.hardware.gpu import GpuReading
+from node.hardware.telemetry import GpuTelemetry
+from node.provider.gpu_guard import GpuGuard
+from protocol.machines import inputs
+from protocol.rules.capacity import Reservation
+from protocol.values.reasons import Release
+from tests.node.fixtures import LEASE, NodeFolder, launch_of, running, until
+
+GONE = GpuReading("GPU-1", lost="the driver lost it")
+SOUND = GpuReading("GPU-1", temperature_c=50)
+
+
+@pytest.fixture
+def telemetry() -> GpuTelemetry:
+    return GpuTelemetry([], lambda: 0)
+
+
+async def test_a_vanished_gpu_ends_its_job_and_no_other(
+    bea: NodeFolder, telemetry: GpuTelemetry, nursery: trio.Nursery
+) -> None:
+    launch = launch_of(await bea.workload())
+    on_gpu = replace(launch, reservation=Reservation(launch.reservation.resources, ("GPU-1",)))
+    async with running(bea.executions()) as executions:
+        nursery.start_soon(GpuGuard(telemetry, executions, bea.inbox).run)
+        executions.launch(on_gpu)
+        await bea.inbox.wait_for(inputs.ContainerStarted)
+        assert executions.leases_by_device() == {"GPU-1": LEASE}
+        telemetry.note([replace(GONE, uuid="GPU-2")] * 2)
+        telemetry.note([GONE])
+        await until(lambda: inputs.DevicesWithheld(frozenset({"GPU-1", "GPU-2"}))
+                    in bea.inbox.events)  # fmt: skip
+        failures = [e for e in bea.inbox.events if isinstance(e, inputs.ContainerFailed)]
+        assert not failures  # It may have been a mistake.
+        telemetry.note([GONE])
+        told = "GPU GPU-1 of this job vanished: the driver lost it"
+        failed = await bea.inbox.wait_for(inputs.ContainerFailed)
+        assert failed == inputs.ContainerFailed(LEASE, told, Release.GPU_LOST)
+        assert executions.leases_by_device() == {}
+
+
+async def test_a_job_is_not_started_on_a_gpu_that_has_vanished(
+    bea: NodeFolder, telemetry: GpuTelemetry, nursery: trio.Nursery
+) -> None:
+    launch = launch_of(await bea.workload())
+    on_gpu = replace(launch, reservation=Reservation(launch.reservation.resources, ("GPU-1",)))
+    telemetry.note([GONE])
+    telemetry.note([GONE])
+    async with running(bea.executions()) as executions:
+        nursery.start_soon(GpuGuard(telemetry, executions, bea.inbox).run)
+        await bea.inbox.wait_for(inputs.DevicesWithheld)
+        await trio.testing.wait_all_tasks_blocked()
+        executions.launch(on_gpu)
+        assert (await bea.inbox.wait_for(inputs.ContainerFailed)).reason is Release.GPU_LOST
+
+
+async def test_a_gpu_that_is_well_again_is_lent_again(
+    bea: NodeFolder, nursery: trio.Nursery
+) -> None:
+    now_ms = [0]
+    telemetry = GpuTelemetry([], lambda: now_ms[0])
+    async with running(bea.executions()) as executions:
+        nursery.start_soon(GpuGuard(telemetry, executions, bea.inbox).run)
+        telemetry.note([GONE])
+        await bea.inbox.wait_for(inputs.DevicesWithheld)
+        telemetry.note([SOUND])
+        now_ms[0] = 10**9
+        telemetry.note([SOUND])
+        await until(lambda: inputs.DevicesWithheld(frozenset()) in bea.inbox.events)
