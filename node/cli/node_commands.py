@@ -160,6 +160,10 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
         ("free", amount_of(provider["free"])),
         ("of", amount_of(provider["total"])),
         *(("gpu", gpus_of(gpu)) for gpu in provider["gpus"]),
+        *(
+            ("warning", f"GPU {one['uuid']} is not lent: {one['trouble']}")
+            for one in provider["gpu_troubles"]
+        ),
         *_undelivered(provider["bids_undelivered"]),
         ("proofs", f"{provider['proofs']} of fraud" if provider["proofs"] else None),
     ]

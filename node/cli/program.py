@@ -22,6 +22,7 @@ HOMES: Final[dict[str, str]] = {
     "status": "node_commands",
     "peers": "node_commands",
     "offers": "offer_commands",
+    "gpus": "gpu_commands",
     "bids": "bid_commands",
     "prices": "price_commands",
     "pause": "owner_commands",

@@ -48,6 +48,7 @@ from node.requester.results import Results
 from node.rpc.service import Service
 from node.sandbox.driver import SandboxDriver
 from node.service.advice import AdviceService
+from node.service.gpus import GpuService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
@@ -136,9 +137,10 @@ class Node:
         )
         self.images = ImageService(blobs, images, folder)
         self.jobs = JobService(driver, journal, clock, self.images, self.results)
+        self.gpus = GpuService(self.gpu_telemetry, self.executions, core, ports.gpus_why)
         self.service = NodeService(
             core, network, journal, clock, self.jobs, undelivered, self.bid_log, self.proofs,
-            folder, ports.stop, started_ms=clock.now_ms(), driver=ports.sandbox.name,
+            self.gpus, folder, ports.stop, started_ms=clock.now_ms(), driver=ports.sandbox.name,
             driver_why=ports.sandbox.why,
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
@@ -155,7 +157,9 @@ class Node:
     @property
     def api(self) -> Service:
         """Return the services behind the API."""
-        return Service(self.jobs, self.images, self.service, self.advice, self.traces, self.owner)
+        return Service(
+            self.jobs, self.images, self.service, self.advice, self.traces, self.owner, self.gpus
+        )
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Recover the state of an earlier run, then run all parts until cancelled."""

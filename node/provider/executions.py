@@ -159,9 +159,12 @@ class Executions:
         """The number of executions that are being removed: a container may still run."""
         return self._dropping
 
-    def leases_by_device(self) -> dict[str, LeaseId]:
-        """Return the lease whose container has each GPU, by UUID."""
-        return {uuid: lease_id for lease_id, known in self._known.items() for uuid in known.devices}
+    def holders(self) -> dict[str, tuple[LeaseId, PeerId | None]]:
+        """Return the lease whose container has each GPU, by UUID, and its requester."""
+        return {
+            uuid: (lease_id, known.requester)
+            for lease_id, known in self._known.items() for uuid in known.devices
+        }  # fmt: skip
 
     async def wait_left(self) -> None:
         """Wait until no job is left that was told to end."""

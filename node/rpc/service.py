@@ -1,4 +1,4 @@
-"""The interface between API and daemon: six objects with these methods.
+"""The interface between API and daemon: seven objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from node.rpc.explain_views import ExplanationView
+from node.rpc.gpu_views import GpusView
 from node.rpc.owner_views import OwnerView
 from node.rpc.views import (
     AnsweredCallView,
@@ -148,6 +149,14 @@ class OwnerApi(Protocol):
     async def resume(self) -> OwnerView: ...
 
 
+class GpuApi(Protocol):
+    """The GPUs of this machine."""
+
+    def gpus(self) -> GpusView:
+        """Return what each GPU reported last, and which job has it."""
+        ...
+
+
 class TraceApi(Protocol):
     """What this node saw, for the laboratory."""
 
@@ -166,3 +175,4 @@ class Service:
     advice: AdviceApi
     traces: TraceApi
     owner: OwnerApi
+    gpus: GpuApi

@@ -8,6 +8,8 @@ Spec: specs/rpc.md#views.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from node.rpc.gpu_views import GpuTroubleView
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseCounts:
@@ -63,6 +65,7 @@ class ProviderView:
     """Bids since the start whose requesters were unreachable."""
     proofs: int = 0
     """Fraud proofs in the folder of this node: specs/fraud.md#files."""
+    gpu_troubles: tuple[GpuTroubleView, ...] = ()
     closed: str = ""
 
 

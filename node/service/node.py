@@ -25,6 +25,7 @@ from node.rpc.views import (
     TrafficView,
 )
 from node.service.bids import answered_call_view
+from node.service.gpus import GpuService
 from node.service.jobs import JobService
 from node.service.offers import gpu_views, offer_view, resources_view, select
 from node.service.prices import paid_price_view, sale_of_call, sales_of_jobs
@@ -54,6 +55,7 @@ class NodeService:
     undelivered: Undelivered
     bid_log: BidLog
     proofs: Proofs
+    gpus: GpuService
     data_dir: Path
     stop: trio.Event
     """Set when the node is asked to stop."""
@@ -153,5 +155,6 @@ class NodeService:
             gpus=gpu_views(capacity),
             bids_undelivered=self.undelivered.bids,
             proofs=self.proofs.count,
+            gpu_troubles=self.gpus.troubles(),
             closed=status.policy.closed,
         )

@@ -8,6 +8,7 @@ import pytest
 
 from node.cli.program import run
 from node.network.interface import AddressTaken
+from node.rpc.gpu_views import GpuTroubleView
 from node.rpc.views import ResourcesView
 from protocol.values.errors import DaemonUnavailable, InvalidRequest
 from tests.node.cli.conftest import run_cli
@@ -47,6 +48,16 @@ def test_bids_that_reached_nobody(cli, daemon, monkeypatch):
     monkeypatch.setattr(daemon.service, "status", lambda: lost)
     assert "warning   3 bids did not reach" in cli("status").out
     assert cli("status", "--json").json["provider"]["bids_undelivered"] == 3
+
+
+def test_gpus_in_trouble_are_told(cli, daemon, monkeypatch):
+    status = daemon.service.status()
+    trouble = GpuTroubleView("GPU-2", "it is gone")
+    troubled = replace(status.provider, gpu_troubles=(trouble,))
+    monkeypatch.setattr(daemon.service, "status", lambda: replace(status, provider=troubled))
+    assert "warning   GPU GPU-2 is not lent: it is gone\n" in cli("status").out
+    told = cli("status", "--json").json["provider"]["gpu_troubles"]
+    assert told == [{"uuid": "GPU-2", "trouble": "it is gone"}]
 
 
 def test_traffic(cli):

@@ -14,7 +14,7 @@ from node.provider.gpu_guard import GpuGuard
 from protocol.machines import inputs
 from protocol.rules.capacity import Reservation
 from protocol.values.reasons import Release
-from tests.node.fixtures import LEASE, NodeFolder, launch_of, running, until
+from tests.node.fixtures import ADA, LEASE, NodeFolder, launch_of, running, until
 
 GONE = GpuReading("GPU-1", lost="the driver lost it")
 SOUND = GpuReading("GPU-1", temperature_c=50)
@@ -34,7 +34,7 @@ async def test_a_vanished_gpu_ends_its_job_and_no_other(
         nursery.start_soon(GpuGuard(telemetry, executions, bea.inbox).run)
         executions.launch(on_gpu)
         await bea.inbox.wait_for(inputs.ContainerStarted)
-        assert executions.leases_by_device() == {"GPU-1": LEASE}
+        assert executions.holders() == {"GPU-1": (LEASE, ADA.peer_id)}
         telemetry.note([replace(GONE, uuid="GPU-2")] * 2)
         telemetry.note([GONE])
         await until(lambda: inputs.DevicesWithheld(frozenset({"GPU-1", "GPU-2"}))
@@ -45,7 +45,7 @@ async def test_a_vanished_gpu_ends_its_job_and_no_other(
         told = "GPU GPU-1 of this job vanished: the driver lost it"
         failed = await bea.inbox.wait_for(inputs.ContainerFailed)
         assert failed == inputs.ContainerFailed(LEASE, told, Release.GPU_LOST)
-        assert executions.leases_by_device() == {}
+        assert executions.holders() == {}
 
 
 async def test_a_job_is_not_started_on_a_gpu_that_has_vanished(

@@ -21,6 +21,7 @@ from node.rpc.explain_views import (
     StartOutlookView,
     WaitView,
 )
+from node.rpc.gpu_views import GpuStateView, GpusView
 from node.rpc.service import Service
 from node.rpc.views import (
     AnsweredCallView,
@@ -55,6 +56,10 @@ BASE = hashlib.sha256(b"base").hexdigest()
 PEER = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 FREE = ResourcesView(cpus=4, memory_mib=8192, disk_mib=100_000, gpus=1)
 GPU = GpuView("h200", "NVIDIA H200", 1, 143_771)
+BUSY_GPU = GpuStateView(
+    "GPU-1", "NVIDIA H200", "h200", 143_771, None, True, "", "ab" * 32, PEER, 87, 2_048, 71, 89,
+    312, 700, 0,
+)  # fmt: skip
 TRACE = (TraceHeader("mutirao-trace", 1, "0.1.0"), TracedRoundTrip(5, 1, 31_000))
 ENDED = {"done", "failed", "cancelled"}
 
@@ -87,11 +92,15 @@ class RecordedService(RecordedOwner):
         self.asked: tuple | None = None
         self.script = None
         self.owner_view = OPEN
+        self.gpus_view = GpusView((BUSY_GPU,), "")
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
-        """Return what the API wants: here one object is all six."""
-        return Service(self, self, self, self, self, self)
+        """Return what the API wants: here one object is all seven."""
+        return Service(self, self, self, self, self, self, self)
+
+    def gpus(self) -> GpusView:
+        return self.gpus_view
 
     def reset(self) -> None:
         self.__init__(self.folder)

@@ -4,8 +4,9 @@ import inspect
 
 import pytest
 
-from node.rpc.service import AdviceApi, ImageApi, JobApi, NodeApi, OwnerApi, TraceApi
+from node.rpc.service import AdviceApi, GpuApi, ImageApi, JobApi, NodeApi, OwnerApi, TraceApi
 from node.service.advice import AdviceService
+from node.service.gpus import GpuService
 from node.service.images import ImageService
 from node.service.jobs import JobService
 from node.service.node import NodeService
@@ -22,6 +23,7 @@ METHODS = [
         (AdviceApi, AdviceService),
         (TraceApi, TraceService),
         (OwnerApi, OwnerService),
+        (GpuApi, GpuService),
     )
     for name, each in vars(api).items()
     if inspect.isfunction(each) and not name.startswith("_")
