@@ -3,10 +3,19 @@
 Spec: specs/rpc.md#job-file.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from node.cli.inputs import Uploaded
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A blob that the node has, and its path under /in."""
+
+    path: str
+    digest: str
+    size: int
+    executable: bool = False
+    pack: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,9 @@ class Draft:
     same_region: bool | None = None
     spread_regions: bool | None = None
     max_round_trip_us: int | None = None
+    workdir: str | None = None
+    exclude: tuple[str, ...] = ()
+    default_excludes: bool | None = None
 
 
 SENT_AS_GIVEN = (
@@ -53,7 +65,7 @@ SENT_AS_GIVEN = (
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
     "checkpoint", "checkpoint_ms", "array", "nodes", "same_region", "spread_regions",
-    "max_round_trip_us",
+    "max_round_trip_us", "workdir",
 )  # fmt: skip
 
 
@@ -64,15 +76,7 @@ def request_of(draft: Draft, uploaded: tuple[Uploaded, ...]) -> dict[str, Any]:
         "image": draft.image,
         "command": list(draft.command),
         "env": dict(draft.env),
-        "inputs": [
-            {
-                "path": each.path,
-                "digest": each.digest,
-                "size": each.size,
-                "executable": each.executable,
-            }
-            for each in uploaded
-        ],
+        "inputs": [asdict(each) for each in uploaded],
         "drivers": list(draft.drivers),
         **{name: value for name, value in given.items() if value is not None},
     }

@@ -1,115 +1,153 @@
 """A job's inputs: turns paths of this machine into blobs of the node.
 
 PATH is a file, seen by the job as /in/<its name>, or a folder, seen as /in/<its name>/...;
-PATH:NAME gives another name.
-Spec: specs/rpc.md#inputs.
+PATH:NAME gives another name. A folder becomes one blob, a pack.
+Spec: specs/inputs.md.
 """
 
 import hashlib
 import os
+import posixpath
 import stat
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from node.cli.connection import Connection
+from node.cli.draft import Draft, Uploaded
+from node.cli.excludes import excludes_of
 from node.cli.failure import CliError
+from node.cli.folders import FolderScan, scan_folder
+from node.data.pack_writer import pack_chunks, pack_size
+from protocol.values.errors import InvalidRequest
 
-FILES_MAX: Final = 256
+INPUTS_MAX: Final = 256
 CHUNK_BYTES: Final = 2**18
+IN: Final = "/in"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file of this machine, and its path under /in."""
+    """A file or folder of this machine, and its path under /in."""
 
     path: str
-    file: Path
+    place: Path
+    scan: FolderScan | None = None
+    """The content of a folder."""
+    is_named: bool = False
+    """Whether the user gave the path under /in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """A blob that the node has, and its path under /in."""
+def find_inputs(draft: Draft, folder: Path) -> tuple[tuple[Found, ...], Draft]:
+    """Return what the draft's inputs name, relative to the folder, sorted by path.
 
-    path: str
-    digest: str
-    size: int
-    executable: bool = False
-
-
-def find_inputs(given: tuple[str, ...], folder: Path) -> tuple[Found, ...]:
-    """Return the files that PATH or PATH:NAME name, relative to the folder, sorted by path.
-
-    Raises CliError if one is not there or there are too many.
+    The draft then has its working folder: that of its only folder without a name, if none is given.
+    Raises CliError if anything is not there or cannot be sent.
     """
-    found = sorted(
-        (each for text in given for each in _expand(text, folder)), key=lambda each: each.path
-    )
-    if len(found) > FILES_MAX:
+    found = sorted((_find(text, draft, folder) for text in draft.inputs), key=lambda f: f.path)
+    if len(found) > INPUTS_MAX:
         raise CliError(
-            "invalid-request", f"{len(found)} input files, and a job may have {FILES_MAX}",
-            "pack them into an archive that the job unpacks",
+            "invalid-request", f"{len(found)} inputs, and a job may have {INPUTS_MAX}",
+            "give a folder: it counts as one",
         )  # fmt: skip
-    return tuple(found)
+    if draft.workdir is not None:
+        _require_workdir(draft.workdir, found)
+        return tuple(found), draft
+    unnamed = [f"{IN}/{each.path}" for each in found if each.scan and not each.is_named]
+    return tuple(found), replace(draft, workdir=unnamed[0] if len(unnamed) == 1 else None)
 
 
 def upload_inputs(
     node: Connection, found: tuple[Found, ...], tell: Callable[[str], None]
 ) -> tuple[Uploaded, ...]:
-    """Upload the files to the node and return them as blobs; `tell` is called for each."""
+    """Upload the inputs to the node and return them as blobs; `tell` gets a line for a folder."""
     uploaded = []
     for each in found:
-        tell(f"input {each.path}")
+        if each.scan is not None:
+            tell(f"input {each.path}: {'; '.join(each.scan.lines())}")
         uploaded.append(_upload(node, each))
     return tuple(uploaded)
 
 
-def _expand(text: str, folder: Path) -> Iterator[Found]:
-    path, name = _split(text, folder)
-    if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        if not files:
-            raise CliError("invalid-request", f"input {text}: the folder has no files")
-        for file in files:
-            yield Found(f"{name}/{file.relative_to(path).as_posix()}", file)
-    elif path.is_file():
-        yield Found(name, path)
-    else:
-        hint = "give PATH, or PATH:NAME to rename; it is relative to the current folder"
-        raise CliError("invalid-request", f"input {text}: there is no such file or folder", hint)
+def _find(text: str, draft: Draft, folder: Path) -> Found:
+    place, name = _split(text, folder)
+    path = name or place.resolve().name
+    if place.is_dir():
+        excludes = excludes_of(place, draft.exclude, defaults=draft.default_excludes is not False)
+        return Found(path.rstrip("/"), place, scan_folder(place, excludes), is_named=bool(name))
+    if place.is_file():
+        return Found(path, place)
+    if place.exists():
+        raise CliError("invalid-request", f"input {text}: it is neither a file nor a folder")
+    hint = "give PATH, or PATH:NAME to rename; it is relative to the current folder"
+    raise CliError("invalid-request", f"input {text}: there is no such file or folder", hint)
 
 
 def _split(text: str, folder: Path) -> tuple[Path, str]:
-    whole = folder / text
+    """Return the place, and the name that the user gave, if any."""
     before, colon, name = text.rpartition(":")
     # If a file with a colon in its name exists, it is used.
-    if colon and before and name and not whole.exists():
+    if colon and before and name and not (folder / text).exists():
         return folder / before, name
-    return whole, whole.resolve().name
+    return folder / text, ""
+
+
+def _require_workdir(workdir: str, found: Sequence[Found]) -> None:
+    """Raise CliError if a folder below /in is none of the job's; the image has the others."""
+    inner = posixpath.normpath(workdir).removeprefix(f"{IN}/")
+    if not workdir.startswith(f"{IN}/") or any(_has_folder(each, inner) for each in found):
+        return
+    raise CliError(
+        "invalid-request", f"workdir {workdir}: none of the inputs has this folder",
+        "give the folder with --input (`inputs` in a job file), or another --workdir",
+    )  # fmt: skip
+
+
+def _has_folder(found: Found, inner: str) -> bool:
+    """Return whether an input is this folder below /in, or has it."""
+    if f"{found.path}/".startswith(f"{inner}/"):
+        return found.scan is not None or found.path != inner
+    entries = found.scan.entries if found.scan else ()
+    return any(each.kind != "file" and f"{found.path}/{each.path}" == inner for each in entries)
 
 
 def _upload(node: Connection, found: Found) -> Uploaded:
-    digest = hashlib.sha256()
+    digest, executable = hashlib.sha256(), False
     try:
-        with found.file.open("rb") as file:
-            status = os.fstat(file.fileno())
-            size = status.st_size
-            view: dict[str, Any] = node.upload("/blobs", _chunks(file, size, digest), size)
+        if found.scan is not None:
+            entries = found.scan.entries
+            chunks = pack_chunks(entries, found.place)
+            view = node.upload("/blobs", _hashed(chunks, digest), pack_size(entries))
+        else:
+            with found.place.open("rb") as file:
+                status = os.fstat(file.fileno())
+                executable = bool(status.st_mode & stat.S_IXUSR)
+                chunks = _chunks(file, status.st_size)
+                view = node.upload("/blobs", _hashed(chunks, digest), status.st_size)
+    except InvalidRequest as error:
+        raise CliError("invalid-request", f"input {found.path}: {error}") from None
     except OSError as error:
-        detail = f"input {found.path}: cannot read {found.file}: {error.strerror}"
+        where = error.filename or found.place
+        detail = f"input {found.path}: cannot read {where}: {error.strerror}"
         raise CliError("invalid-request", detail) from None
     if view["digest"] != digest.hexdigest():
         raise CliError("failure", f"input {found.path}: the node received other bytes; try again")
-    return Uploaded(found.path, view["digest"], view["size"], bool(status.st_mode & stat.S_IXUSR))
+    is_pack = found.scan is not None
+    return Uploaded(found.path, view["digest"], view["size"], executable, is_pack)
 
 
-def _chunks(file: BinaryIO, size: int, digest: Any) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     left = size
     while left:
         chunk = file.read(min(CHUNK_BYTES, left))
         if not chunk:
-            raise CliError("invalid-request", "an input was truncated while it was read", "retry")
+            raise InvalidRequest("it was truncated while it was read; try again")
         left -= len(chunk)
+        yield chunk
+
+
+def _hashed(chunks: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for chunk in chunks:
         digest.update(chunk)
         yield chunk

@@ -139,7 +139,28 @@ JOB_OPTIONS: Final = (
         "inputs",
         multiple=True,
         metavar="PATH[:NAME]",
-        help="A file or folder that the job sees as /in/NAME; may be repeated.",
+        help="A file or folder that the job sees as /in/NAME, read-only; may be repeated.",
+    ),
+    click.option(
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="What to leave out of input folders, as in .gitignore; may be repeated. A folder's own"
+        " patterns are in its .mutiraoignore. A pattern with ! keeps.",
+    ),
+    click.option(
+        "--no-default-excludes",
+        "default_excludes",
+        is_flag=True,
+        flag_value=False,
+        default=None,
+        help="Also send what is left out by default: .git, __pycache__ and .venv.",
+    ),
+    click.option(
+        "--workdir",
+        metavar="PATH",
+        help="The folder that the command starts in, such as /in/project or /tmp; default: that of"
+        " the only --input that is a folder without :NAME, else the image's.",
     ),
     click.option(
         "--env",

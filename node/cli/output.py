@@ -71,6 +71,14 @@ def duration(milliseconds: int | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def bytes_of(count: int) -> str:
+    """Return a number of bytes for people, such as "300 B" or "2.5 MiB"."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 2**power:
+            return f"{count / 2**power:.1f} {unit}"
+    return f"{count} B"
+
+
 def amount_of(resources: dict[str, Any]) -> str:
     """Return the processors and the memory of a node or a job."""
     cpus = resources["cpus"]

@@ -6,20 +6,17 @@ Spec: specs/rpc.md#command-line.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from node.cli import exit_codes
 from node.cli.connection import Connection
-from node.cli.draft import Draft, request_of
+from node.cli.draft import Draft, Uploaded, request_of
 from node.cli.failure import CliError
 from node.cli.job_options import array_option, job_options
 from node.cli.options import effective_config, reaches_node
-from node.cli.output import show_json
-
-if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
-    from node.cli.inputs import Found
+from node.cli.output import say, show_json
 
 KEY_MAX: Final = 64
 """Characters of an idempotency key."""
@@ -84,20 +81,22 @@ def run_job(
     \b
     Examples:
       mutirao run base -- python3 -c 'print(6 * 7)'
+      mutirao run --input . --output ./result base -- python3 train.py
       mutirao run --gpus 1 --input train.py --output ./result base -- python3 /in/train.py
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    from node.cli.inputs import find_inputs
+    from node.cli.inputs import find_inputs, upload_inputs
 
     node, as_json = options.pop("node"), options.pop("as_json")
     draft = Draft(env=tuple(_variable(text) for text in env), **options)
     words = flag_of_field()
     try:
-        found = find_inputs(draft.inputs, Path.cwd())
+        found, draft = find_inputs(draft, Path.cwd())
     except CliError as failure:
         raise CliError("usage", failure.detail, failure.hint) from None
     if dry_run:
         return _dry_run(node, draft, words, as_json=as_json)
-    job = _send(node, draft, found, key, words)
+    tell = _ignore if as_json else say
+    job = _submit(node, draft, upload_inputs(node, found, tell), key, words)
     if detach:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -144,17 +143,19 @@ def submit(
 
     Further keys: nodes, same_region, spread_regions, max_round_trip, queue_timeout, priority,
     retry_on_exit, checkpoint, checkpoint_every, cap_percent, profile, region, drivers,
-    hard_limits, where; [resources] gpu_class, vram, output, log, processes.
+    hard_limits, where, workdir, exclude, default_excludes; [resources] gpu_class, vram, output,
+    log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    from node.cli.inputs import find_inputs
+    from node.cli.inputs import find_inputs, upload_inputs
     from node.cli.jobfile import key_of_field, read_job_file
 
     node, as_json = reach["node"], reach["as_json"]
     draft = read_job_file(file)
     if array is not None:
         draft = replace(draft, array=array)
-    found = find_inputs(draft.inputs, file.absolute().parent)
-    job = _send(node, draft, found, key, key_of_field())
+    found, draft = find_inputs(draft, file.absolute().parent)
+    tell = _ignore if as_json else say
+    job = _submit(node, draft, upload_inputs(node, found, tell), key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -182,19 +183,14 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _send(
-    node: Connection,
-    draft: Draft,
-    found: tuple["Found", ...],
-    key: str | None,
+def _submit(
+    node: Connection, draft: Draft, uploaded: tuple[Uploaded, ...], key: str | None,
     words: Mapping[str, str],
-) -> dict[str, Any]:
-    """Upload the inputs, submit the job and return it. `words`: the user's name of each field."""
+) -> dict[str, Any]:  # fmt: skip
+    """Submit the job and return it. `words`: the user's name of each field."""
     import secrets
 
-    from node.cli.inputs import upload_inputs
-
-    request = request_of(_completed(draft), upload_inputs(node, found, tell=_ignore))
+    request = request_of(_completed(draft), uploaded)
     headers = {"idempotency-key": key or secrets.token_hex(16)}
     return _post(node, "/jobs", request, headers, words)
 
@@ -239,7 +235,7 @@ def _post(
 
 
 def _ignore(_: str) -> None:
-    """Print nothing: uploads to the user's own machine are fast."""
+    """Print nothing: programs read stdout only."""
 
 
 def _print_id(job: dict[str, Any], *, as_json: bool) -> int:

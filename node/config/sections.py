@@ -175,7 +175,7 @@ class StorageSettings:
 
     blobs_mib: Annotated[int, About("disk for inputs, outputs and images", least=64)] = 20_480
     unpacked_mib: Annotated[
-        int, About("disk for the unpacked images of others' jobs", least=64)
+        int, About("disk for the unpacked images and packs of others' jobs", least=64)
     ] = 20_480
 
 

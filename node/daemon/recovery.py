@@ -108,7 +108,7 @@ async def _keep_blobs(saved: Saved, context: ExecutionContext) -> None:
             case provider.lease.Waiting() | provider.lease.Serving():
                 parts = await _parts(context.images, state.workload.image)
                 context.pin_inputs(lease_id, state.workload, *parts)
-                context.image_cache.pin(lease_id, state.workload.image)
+                context.pin_unpacked(lease_id, state.workload)
                 for checkpoint in state.workload.resume:
                     await _keep_listed(checkpoint.digest, pins_of(lease_id), context)
                 if isinstance(state, provider.lease.Serving):

@@ -65,10 +65,10 @@ def is_short(folder: Path, coming: int = 0) -> bool:
 
 
 def no_room(unpacked_mib: int) -> str:
-    """Return the error text for an image that does not fit into storage.unpacked_mib."""
+    """Return the error text for what does not fit into storage.unpacked_mib."""
     return (
-        f"the image does not fit into the {unpacked_mib} MiB that this provider has for unpacked"
-        " images (storage.unpacked_mib)"
+        f"image and input folders do not fit into the {unpacked_mib} MiB that this provider has for"
+        " what is unpacked (storage.unpacked_mib)"
     )
 
 

@@ -30,7 +30,7 @@ STEP_BYTES: Final = 8 * CHUNK
 
 @dataclass(slots=True)
 class Allowance:
-    """What an image may use in all of its layers, and what it has used."""
+    """What an image may use in all of its layers, or a pack, and what it has used."""
 
     bytes_max: int = 64 * 1024**3
     entries_max: int = 1_000_000
@@ -38,6 +38,8 @@ class Allowance:
     """Unpacked bytes per compressed byte. Real layers stay below 20, a gzip bomb has about 1000."""
     grow: Callable[[int], object] | None = None
     """Called with the bytes used since the previous call; it may refuse."""
+    what: str = "the image"
+    """The subject of error messages."""
     bytes_used: int = 0
     entries_used: int = 0
     _told: int = 0
@@ -48,7 +50,7 @@ class Allowance:
         if self.bytes_used > self.bytes_max:
             mib = self.bytes_max // 1024**2
             raise InvalidRequest(
-                f"the image unpacks to more than the allowed {mib} MiB: give the job more disk"
+                f"{self.what} unpacks to more than the allowed {mib} MiB: give the job more disk"
             )
         if self.grow is not None and self.bytes_used >= self._told + STEP_BYTES:
             self.grow(self.bytes_used - self._told)
@@ -58,7 +60,7 @@ class Allowance:
         """Count an entry's space besides its data; InvalidRequest if it exceeds the limit."""
         self.entries_used += 1
         if self.entries_used > self.entries_max:
-            raise InvalidRequest(f"the image has more than {self.entries_max} files")
+            raise InvalidRequest(f"{self.what} has more than {self.entries_max} files")
         self.take_bytes(ENTRY_BYTES)
 
 

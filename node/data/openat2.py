@@ -18,6 +18,8 @@ from protocol.values.errors import SandboxUnavailable
 SYS_OPENAT2: Final = 437
 """The same number on every architecture: the call is newer than the common table."""
 RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -27,7 +29,19 @@ def open_in_root(root: int, path: str, flags: int) -> int:
 
     OSError as of open(2); SandboxUnavailable if the kernel (before 5.6) does not have the call.
     """
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    return _open(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(root: int, path: str, flags: int) -> int:
+    """Open a path below the directory `root` that leads over no link; return a file descriptor.
+
+    Errors as of `open_in_root`; a link in the path is one of them.
+    """
+    return _open(root, path, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+
+
+def _open(root: int, path: str, flags: int, resolve: int) -> int:
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     handle: int = LIBC.syscall(SYS_OPENAT2, root, os.fsencode(path or "."), how, len(how))
     if handle >= 0:
         return handle

@@ -190,7 +190,7 @@ class _Writer:
             handle = os.open(name, NEW_FILE, 0o600, dir_fd=self._parent)
         try:
             while data := self._archive.read(CHUNK):
-                _write_all(handle, data)
+                write_all(handle, data)
             os.fchmod(handle, mode)
             os.utime(handle, (mtime, mtime))
         finally:
@@ -278,7 +278,8 @@ def _refuse_too_deep(folder: int) -> None:
         raise InvalidRequest("the image has folders inside each other beyond the allowed depth")
 
 
-def _write_all(handle: int, data: bytes) -> None:
+def write_all(handle: int, data: bytes) -> None:
+    """Write all of the data."""
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]

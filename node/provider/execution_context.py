@@ -37,6 +37,11 @@ class ExecutionContext:
         inputs = [file.blob.digest for file in workload.inputs]
         self.blobs.pin(pins_of(lease_id), workload.image, *parts, *inputs)
 
+    def pin_unpacked(self, lease_id: LeaseId, workload: Workload) -> None:
+        """Protect the unpacked image and input folders of a lease from eviction."""
+        packs = (file.blob.digest for file in workload.inputs if file.pack)
+        self.image_cache.pin(lease_id, workload.image, *packs)
+
 
 def pins_of(lease_id: LeaseId) -> str:
     """Return the owner of the pins of a lease that we serve."""

@@ -26,7 +26,7 @@ from node.provider.checkpoints import (
 )
 from node.provider.collect import collect
 from node.provider.execution_context import ExecutionContext, pins_of
-from node.provider.prepare import HeldImage, prepare, sandbox_of
+from node.provider.prepare import HeldImage, input_files, prepare, sandbox_of
 from node.sandbox.driver import ContainerSpec, Exit, SandboxDriver, log_path, name_of, outputs_path
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
@@ -89,14 +89,14 @@ class Executions:
     def prepare(self, effect: effects.Prepare) -> None:
         """Fetch image and inputs of a lease."""
         self._know(effect.lease_id)
-        self._context.image_cache.pin(effect.lease_id, effect.workload.image)
+        self._context.pin_unpacked(effect.lease_id, effect.workload)
         self._start(effect.lease_id, partial(self._prepare, effect))
 
     def launch(self, effect: effects.Launch) -> None:
         """Start the container of a lease, or adopt the one that runs."""
         known = self._know(effect.lease_id)
         known.requester = effect.requester
-        self._context.image_cache.pin(effect.lease_id, effect.workload.image)
+        self._context.pin_unpacked(effect.lease_id, effect.workload)
         known.budget_ms = max(known.budget_ms, effect.budget_ms)
         known.devices = effect.reservation.devices
         self._start(effect.lease_id, partial(self._execute, effect))
@@ -249,21 +249,13 @@ class Executions:
     async def _spec_of(self, effect: effects.Launch, image: str) -> ContainerSpec:
         context, workload = self._context, effect.workload
         config = await context.images.config(workload.image)
-        files = []
-        for file in workload.inputs:
-            path = context.blobs.path(file.blob.digest)
-            if path is None:
-                raise BlobUnavailable(f"input {file.path} is no longer stored here")
-            if file.executable:  # All jobs with this blob see the mode.
-                path.chmod(path.stat().st_mode | 0o111)
-            files.append((file.path, path))
         return ContainerSpec(
             name=name_of(effect.lease_id),
             workload=workload,
             image=image,
             env=config.env,
             working_dir=config.working_dir,
-            inputs=tuple(files),
+            inputs=await input_files(context, workload),
             gpus=effect.reservation.devices,
             budget_ms=effect.budget_ms,
             pause_ms=effect.pause_ms,

@@ -1,7 +1,7 @@
-"""The unpacked images of strangers' jobs: within a budget, the least recently used are evicted.
+"""The unpacked images and input folders of strangers' jobs, within a budget.
 
-An image that a lease uses is never evicted. The size of an image is counted while it is unpacked,
-so that it is refused before it fills the disk.
+The least recently used are evicted, but none that a lease uses. The size is counted while it is
+unpacked, so that what does not fit is refused before it fills the disk.
 
 Spec: specs/execution.md#unpacked-images.
 """
@@ -12,7 +12,9 @@ import re
 import secrets
 import shutil
 import stat
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +23,14 @@ import trio
 from node.data.disk import is_short, no_room
 from node.data.images import Images
 from node.data.layers import ENTRY_BYTES, STEP_BYTES, Allowance
-from protocol.values.errors import StorageFull
+from node.data.pack_reader import unpack_pack
+from protocol.values.errors import BlobUnavailable, StorageFull
 from protocol.values.ids import Digest, LeaseId
 
 LOG: Final = logging.getLogger(__name__)
-ROOT_NAME: Final = re.compile("[0-9a-f]{64}")
+ROOT_NAME: Final = re.compile(r"[0-9a-f]{64}(\.pack)?")
+PACK: Final = ".pack"
+"""The suffix of folders from packs: an image is never taken for one."""
 LEAVING: Final = "leaving-"
 """The prefix of folders that are being removed."""
 UNPACKING: Final = ".unpacking"
@@ -33,15 +38,16 @@ UNPACKING: Final = ".unpacking"
 
 
 class ImageCache:
-    """The unpacked images below `folder`, which nobody else uses; `budget_mib` bounds them."""
+    """The unpacked images and packs below `folder`, which is its own; `budget_mib` bounds them."""
 
     def __init__(self, folder: Path, images: Images, budget_mib: int) -> None:
         self._folder = folder
         self._images = images
         self._budget_mib = budget_mib
-        self._sizes: dict[Digest, int] = {}  # The least recently used first.
-        self._unpacking = 0  # Bytes of images that are being unpacked.
-        self._pins: dict[LeaseId, Digest] = {}
+        self._sizes: dict[str, int] = {}  # By folder; the least recently used first.
+        self._unpacking = 0  # Bytes that are being unpacked.
+        self._pins: dict[LeaseId, frozenset[str]] = {}
+        self._locks: dict[Digest, trio.Lock] = {}  # Of packs that are being unpacked.
         self._reconciling = trio.Lock()
         self._is_reconciled = False
 
@@ -49,16 +55,17 @@ class ImageCache:
         """Return the path of an image's root, which may not exist."""
         return self._folder / image.hex()
 
-    def pin(self, lease_id: LeaseId, image: Digest) -> None:
-        """Protect an image, unpacked or not, from eviction until `unpin`."""
-        self._pins[lease_id] = image
+    def pin(self, lease_id: LeaseId, image: Digest, *packs: Digest) -> None:
+        """Protect an image and packs, unpacked or not, from eviction until `unpin`."""
+        names = (f"{pack.hex()}{PACK}" for pack in packs)
+        self._pins[lease_id] = frozenset((image.hex(), *names))
 
     def unpin(self, lease_id: LeaseId) -> None:
-        """Release the image of a lease, if it has one."""
+        """Release what a lease uses, if there is anything."""
         self._pins.pop(lease_id, None)
 
     async def reconcile(self) -> None:
-        """Read the images from the disk, and remove unfinished ones. Only the first call acts."""
+        """Read the folders from the disk, and remove unfinished ones. Only the first call acts."""
         async with self._reconciling:
             if not self._is_reconciled:
                 self._sizes = await trio.to_thread.run_sync(_look, self._folder)
@@ -67,14 +74,43 @@ class ImageCache:
     async def unpack(self, image: Digest, bytes_max: int) -> Path:
         """Return the root of an image that unpacks to at most `bytes_max`, unpacked once.
 
-        While it grows, images that no lease uses are evicted. StorageFull if that is not enough;
-        otherwise it raises what `Images.unpack` raises.
+        While it grows, what no lease uses is evicted. StorageFull if that is not enough; otherwise
+        it raises what `Images.unpack` raises.
         """
+        action = partial(self._images.unpack, image, self._folder)
+        return await self._have(image.hex(), Allowance(bytes_max), action)
+
+    async def unpack_pack(self, pack: Digest) -> Path:
+        """Return the folder of a pack, unpacked once; bounded by the budget and its own size.
+
+        BlobUnavailable if the pack is not here, InvalidRequest if it is broken or hostile,
+        StorageFull as of `unpack`.
+        """
+        lock = self._locks.setdefault(pack, trio.Lock())
+        async with lock:
+            try:
+                action = partial(self._unpack_pack, pack)
+                return await self._have(f"{pack.hex()}{PACK}", Allowance(what="the pack"), action)
+            finally:
+                if not lock.statistics().tasks_waiting:
+                    del self._locks[pack]
+
+    async def _unpack_pack(self, pack: Digest, allowance: Allowance) -> None:
+        blob = self._images.blobs.path(pack)
+        if blob is None:
+            raise BlobUnavailable(f"the pack sha256:{pack.hex()[:12]} is no longer stored here")
+        target = self._folder / f"{pack.hex()}{PACK}"
+        await trio.to_thread.run_sync(unpack_pack, pack, blob, target, allowance)
+
+    async def _have(
+        self, name: str, allowance: Allowance, action: Callable[[Allowance], Awaitable[object]]
+    ) -> Path:
+        """Return the folder of this name; if it is not there, `action` makes it."""
         await self.reconcile()
-        root = self.path(image)
-        if image in self._sizes and root.exists():
+        root = self._folder / name
+        if name in self._sizes and root.exists():
             os.utime(root)
-            self._sizes[image] = self._sizes.pop(image)  # Now the most recently used.
+            self._sizes[name] = self._sizes.pop(name)  # Now the most recently used.
             return root
 
         unpacked = 0
@@ -86,32 +122,32 @@ class ImageCache:
             if lack := await self.sweep():
                 raise StorageFull(lack)
 
-        allowance = Allowance(bytes_max, grow=lambda count: trio.from_thread.run(grow, count))
+        allowance.grow = lambda count: trio.from_thread.run(grow, count)
         try:
             await grow(0)
-            await self._images.unpack(image, self._folder, allowance)
+            await action(allowance)
             with trio.CancelScope(shield=True):  # What is unpacked must be counted.
-                self._sizes[image] = await trio.to_thread.run_sync(_size_of, root)
+                self._sizes[name] = await trio.to_thread.run_sync(_size_of, root)
         finally:
             self._unpacking -= unpacked
         return root
 
     async def sweep(self) -> str:
-        """Evict images that no lease uses until the budget and the disk suffice.
+        """Evict what no lease uses until the budget and the disk suffice.
 
         Return "", or which of them is still insufficient.
         """
         while lack := self._lack():
-            in_use = set(self._pins.values())
-            idle = next((image for image in self._sizes if image not in in_use), None)
+            in_use = frozenset[str]().union(*self._pins.values())
+            idle = next((name for name in self._sizes if name not in in_use), None)
             if idle is None:
                 return lack
-            LOG.info("removing the unpacked image %s", idle.hex()[:12])
+            LOG.info("removing the unpacked %.12s", idle)
             del self._sizes[idle]
-            # After the rename nobody finds it: a later lease unpacks the image again.
+            # After the rename nobody finds it: a later lease unpacks it again.
             leaving = self._folder / f"{LEAVING}{secrets.token_hex(8)}"
             with suppress(FileNotFoundError):  # The owner may have removed it.
-                self.path(idle).rename(leaving)
+                (self._folder / idle).rename(leaving)
             await trio.to_thread.run_sync(_remove, leaving)
         return ""
 
@@ -121,22 +157,22 @@ class ImageCache:
         if used > self._budget_mib * 1024**2:
             return no_room(self._budget_mib)
         if is_short(self._folder, STEP_BYTES):
-            return "the disk is too full to unpack the image"
+            return "the disk is too full to unpack the image or an input"
         return ""
 
 
-def _look(folder: Path) -> dict[Digest, int]:
-    """Return the size of each root, least recently used first; remove unfinished folders."""
+def _look(folder: Path) -> dict[str, int]:
+    """Return the size of each folder, least recently used first; remove unfinished ones."""
     for path in folder.iterdir():
         if path.name.startswith(LEAVING) or path.name.endswith(UNPACKING):
             _remove(path)
     roots = [path for path in folder.iterdir() if ROOT_NAME.fullmatch(path.name)]
     roots.sort(key=lambda path: path.stat().st_mtime_ns)
-    return {Digest(bytes.fromhex(path.name)): _size_of(path) for path in roots}
+    return {path.name: _size_of(path) for path in roots}
 
 
 def _size_of(root: Path) -> int:
-    """Return the counted size of an unpacked image: at most what was counted while unpacking."""
+    """Return the counted size of an unpacked folder: at most what was counted while unpacking."""
     linked: set[int] = set()
     size = 0
     for _, folders, files, handle in os.fwalk(root):  # By descriptors: paths may be too long.

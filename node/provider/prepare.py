@@ -62,7 +62,7 @@ class HeldImage:
 
 
 async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
-    """Fetch image and inputs, with progress to the inbox, and pass the image to the sandbox.
+    """Fetch image and inputs, with progress to the inbox; unpack them for the sandbox.
 
     All of this counts towards the time that a job has for preparing.
 
@@ -78,6 +78,27 @@ async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> N
                 raise
         await trio.sleep(PAUSE_S * 2**attempt)
     await sandbox_of(context).prepare(HeldImage(effect.workload, context))
+    await input_files(context, effect.workload)
+
+
+async def input_files(
+    context: ExecutionContext, workload: Workload
+) -> tuple[tuple[str, Path], ...]:
+    """Return path and content of each input: a file, or the folder of a pack, which is unpacked.
+
+    BlobUnavailable if one is not stored here; errors as of `ImageCache.unpack_pack`.
+    """
+    found = []
+    for file in workload.inputs:
+        path = context.blobs.path(file.blob.digest)
+        if path is None:
+            raise BlobUnavailable(f"input {file.path} is no longer stored here")
+        if file.pack:
+            path = await context.image_cache.unpack_pack(file.blob.digest)
+        elif file.executable:  # All jobs with this blob see the mode.
+            path.chmod(path.stat().st_mode | 0o111)
+        found.append((file.path, path))
+    return tuple(found)
 
 
 def sandbox_of(context: ExecutionContext) -> SandboxDriver:

@@ -72,6 +72,9 @@ class InputRequest(BaseModel):
     digest: DigestHex
     size: int
     executable: bool = False
+    pack: bool = Field(
+        default=False, description="The blob is a pack of a folder: specs/inputs.md#packs."
+    )
 
 
 class JobRequest(BaseModel):
@@ -110,6 +113,9 @@ class JobRequest(BaseModel):
         None, description="A file or folder below /out that the job continues from elsewhere."
     )
     checkpoint_ms: int | None = None
+    workdir: str | None = Field(
+        None, description="The folder that the command starts in, such as /in/project."
+    )
     array: str | None = Field(
         None,
         description="Indices of many equal jobs: 0-99, 0-98:2, 1,7. 0-99%20: at most 20 at once.",
@@ -272,11 +278,17 @@ def _workload(request: JobRequest, image: str) -> Workload:
         command=tuple(request.command),
         env=tuple(EnvVar(name, value) for name, value in request.env.items()),
         inputs=tuple(
-            FileRef(each.path, BlobRef(digest_of_hex(each.digest), each.size), each.executable)
+            FileRef(
+                each.path,
+                BlobRef(digest_of_hex(each.digest), each.size),
+                executable=each.executable,
+                pack=each.pack,
+            )
             for each in request.inputs
         ),
         resources=resources,
         checkpoint=_below_out(request.checkpoint),
+        workdir=request.workdir or "",
         **limits,
     )
 

@@ -13,7 +13,7 @@ from typing import Final
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
 from node.sandbox.runner import restore
 from protocol.values.errors import SandboxUnavailable
-from protocol.wire.job import Workload, is_safe_path
+from protocol.wire.job import Workload, is_place, is_safe_path
 
 UID_INSIDE: Final = 65_532
 """A job's user id in its container: the one that distroless images call `nonroot`."""
@@ -126,7 +126,7 @@ def _without_runtime(env: dict[str, str]) -> dict[str, str]:
 
 def working_dir_of(spec: ContainerSpec) -> str:
     """Return the folder that the command starts in."""
-    return spec.working_dir or "/tmp"  # noqa: S108 - inside the container.
+    return spec.workload.workdir or spec.working_dir or "/tmp"  # noqa: S108 - inside the container.
 
 
 def require_runnable(spec: ContainerSpec) -> None:
@@ -137,9 +137,7 @@ def require_runnable(spec: ContainerSpec) -> None:
     """
     command = spec.workload.command
     variables = environment_of(spec)
-    paths = [path for path, _ in spec.inputs]
-    restored = [each.path for each in spec.restored]
-    texts = [spec.name, *command, *variables.keys(), *variables.values(), spec.working_dir]
+    texts = [spec.name, *command, *variables.keys(), *variables.values(), working_dir_of(spec)]
     if not command or not command[0]:
         raise SandboxUnavailable("the job has no command; give it after --")
     if not spec.image:
@@ -148,13 +146,22 @@ def require_runnable(spec: ContainerSpec) -> None:
         raise SandboxUnavailable("the command or its environment holds a NUL character")
     if any(not name or "=" in name for name in variables):
         raise SandboxUnavailable("an environment variable's name is empty or holds '='")
-    if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
-        raise SandboxUnavailable("an input's path is unsafe or used twice")
-    if any(not is_safe_path(path) for path in restored) or len(set(restored)) < len(restored):
-        raise SandboxUnavailable("a file of the checkpoint has an unsafe path, or one used twice")
-    if spec.working_dir and not spec.working_dir.startswith("/"):
-        raise SandboxUnavailable(f"the image's working folder {spec.working_dir!r} is relative")
     if not spec.name.startswith(NAME_PREFIX) or not spec.name.isascii():
         raise SandboxUnavailable(f"a container's name begins with {NAME_PREFIX}")
     if "/" in spec.name:
         raise SandboxUnavailable("a container's name must not be a path")
+    _require_safe_paths(spec)
+
+
+def _require_safe_paths(spec: ContainerSpec) -> None:
+    """Refuse paths that lead out of their folder, and relative working folders."""
+    paths = [path for path, _ in spec.inputs]
+    restored = [each.path for each in spec.restored]
+    if any(not is_safe_path(path) for path in paths) or len(set(paths)) < len(paths):
+        raise SandboxUnavailable("an input's path is unsafe or used twice")
+    if any(not is_safe_path(path) for path in restored) or len(set(restored)) < len(restored):
+        raise SandboxUnavailable("a file of the checkpoint has an unsafe path, or one used twice")
+    if spec.workload.workdir and not is_place(spec.workload.workdir):
+        raise SandboxUnavailable("the job's working folder is no absolute path, or an unsafe one")
+    if spec.working_dir and not spec.working_dir.startswith("/"):
+        raise SandboxUnavailable(f"the image's working folder {spec.working_dir!r} is relative")

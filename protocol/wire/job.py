@@ -6,6 +6,7 @@ pays and which nodes it asks. Only the winner receives the workload.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Final
 
 from protocol.values.ids import Digest, JobId, PeerId, digest_of
@@ -62,6 +63,8 @@ class FileRef:
     blob: Annotated[BlobRef, Key(2), Record(BlobRef)]
     executable: Annotated[bool, Key(3), Flag()] = False
     """Whether the job may execute the input, or made the output executable."""
+    pack: Annotated[bool, Key(4), Flag()] = False
+    """Whether the blob is a pack: the job sees a folder with its content. Only for inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ class Workload:
     """The checkpoint that this attempt continues from: the blob that lists its files."""
     members: Annotated[tuple[Member, ...], Key(14), Many(Record(Member), SLOTS_MAX)] = ()
     """The gang that the job is a member of, by rank; empty if it stands alone."""
+    workdir: Annotated[str, Key(16), Text(1024)] = ""
+    """The folder in the container that the command starts in; empty: the image's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +234,10 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
     if size > WORKLOAD_BYTES_MAX:
         lines.append(f"command, env and inputs take {size} of at most {WORKLOAD_BYTES_MAX} bytes; "
                      "give long texts as input files")  # fmt: skip
-    paths = [file.path for file in workload.inputs]
-    lines += [f"input {path!r}: paths are relative, without .. or empty parts"
-              for path in paths if not is_safe_path(path)]  # fmt: skip
-    lines += [f"input {path!r}: given twice"
-              for path in sorted(set(paths)) if paths.count(path) > 1]  # fmt: skip
+    lines += _faults_of_inputs([file.path for file in workload.inputs])
+    if workload.workdir and not is_place(workload.workdir):
+        lines.append(f"workdir: {workload.workdir!r} is not an absolute path without .. or empty "
+                     "parts; give one such as /in/project")  # fmt: skip
     names = [variable.name for variable in workload.env]
     lines += [f"env {name!r}: an environment variable's name has no '=' and comes once"
               for name in sorted(set(names)) if "=" in name or names.count(name) > 1]  # fmt: skip
@@ -248,6 +252,26 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
         lines.append("disk: output and log limits are larger than the disk; give more --disk")
     return lines
+
+
+def _faults_of_inputs(paths: Sequence[str]) -> list[str]:
+    """Return the errors of the paths below /in."""
+    lines = [f"input {path!r}: paths are relative, without .. or empty parts"
+             for path in paths if not is_safe_path(path)]  # fmt: skip
+    # Sorted so that a path directly precedes those inside it.
+    ordered = sorted(path.replace("/", "\0") for path in paths)
+    for before, after in pairwise(ordered):
+        inner, outer = after.replace("\0", "/"), before.replace("\0", "/")
+        if inner == outer:
+            lines.append(f"input {inner!r}: given twice")
+        elif after.startswith(f"{before}\0"):
+            lines.append(f"input {inner!r}: it lies inside the input {outer!r}; rename one")
+    return list(dict.fromkeys(lines))
+
+
+def is_place(path: str) -> bool:
+    """Return whether a path is absolute, without .. or empty parts."""
+    return path == "/" or (path.startswith("/") and is_safe_path(path[1:]))
 
 
 def is_safe_path(path: str) -> bool:

@@ -36,15 +36,17 @@ def test_inputs_reach_the_job_and_outputs_come_back(requester, tmp_path):
     (tmp_path / "one.txt").write_text("first\n")
     (tmp_path / "folder/deep").mkdir(parents=True)
     (tmp_path / "folder/deep/two.txt").write_text("second\n")
+    (tmp_path / "folder/link").symlink_to("deep/two.txt")
     (tmp_path / "script").write_text(
         "#!/bin/sh\n"
         "test -x /in/one.txt && echo what is no program is one\n"
-        "cat /in/one.txt /in/d/deep/two.txt | tee /out/all.txt; mkdir /out/x; id >/out/x/y\n"
+        "cat /in/one.txt link | tee /out/all.txt; mkdir /out/x; id >/out/x/y\n"
     )
     (tmp_path / "script").chmod(0o755)
     ran = run(
         requester, f"--input={tmp_path}/one.txt", f"--input={tmp_path}/folder:d",
-        f"--input={tmp_path}/script", f"--output={tmp_path}/result", "base", "--", "/in/script",
+        f"--input={tmp_path}/script", "--workdir=/in/d", f"--output={tmp_path}/result", "base",
+        "--", "/in/script",
     )  # fmt: skip
     assert ran.stdout == "first\nsecond\n"
     assert (tmp_path / "result/all.txt").read_text() == "first\nsecond\n"

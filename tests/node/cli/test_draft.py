@@ -1,7 +1,6 @@
 """From a draft to the JSON of a request. Spec: specs/rpc.md#job-request."""
 
-from node.cli.draft import Draft, request_of
-from node.cli.inputs import Uploaded
+from node.cli.draft import Draft, Uploaded, request_of
 from node.rpc.requests import JobRequest, job_spec_of
 
 FULL = Draft(
@@ -9,7 +8,7 @@ FULL = Draft(
     disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
     log_mib=3, processes=9, max_price="0.5", profile="quick", region="europe", retries=0,
     drivers=("docker",),
-    hard_limits=True,
+    hard_limits=True, workdir="/in/p",
 )  # fmt: skip
 
 
@@ -20,11 +19,12 @@ def test_what_is_not_given_is_not_sent():
 
 
 def test_the_node_understands_all_of_it():
-    request = request_of(FULL, (Uploaded("p", "ab" * 32, 3, executable=True),))
+    request = request_of(FULL, (Uploaded("p", "ab" * 32, 3, executable=True, pack=True),))
     spec = job_spec_of(JobRequest(**request), "cd" * 32, "")
     assert spec.workload.resources.vram_mib == 6
     (file,) = spec.workload.inputs
-    assert (file.path, file.executable) == ("p", True)
+    assert (file.path, file.executable, file.pack) == ("p", True, True)
+    assert spec.workload.workdir == "/in/p"
     assert (spec.workload.timeout_ms, spec.workload.output_mib) == (7000, 8)
     assert (spec.workload.log_mib, spec.workload.processes) == (3, 9)
     assert (spec.terms.region, spec.terms.retries, spec.terms.drivers) == ("europe", 0, ("docker",))

@@ -1,17 +1,21 @@
-"""From paths to blobs. Spec: specs/rpc.md#inputs."""
+"""From paths to blobs. Spec: specs/inputs.md."""
 
 import hashlib
+import io
+import tarfile
 
 import pytest
 
 from node.cli.connection import Connection
+from node.cli.draft import Draft
 from node.cli.failure import CliError
-from node.cli.inputs import FILES_MAX, Found, find_inputs, upload_inputs
+from node.cli.inputs import INPUTS_MAX, Found, find_inputs, upload_inputs
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "set" / "deep").mkdir(parents=True)
+    (tmp_path / "void").mkdir()
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "x:y").write_text("colon")
     (tmp_path / "set" / "1").write_text("1")
@@ -19,59 +23,92 @@ def folder(tmp_path):
     return tmp_path
 
 
+def find(folder, *given, **more):
+    return find_inputs(Draft("base", ("x",), inputs=given, **more), folder)
+
+
 @pytest.mark.parametrize(
-    "given,paths",
+    "given,paths,workdir",
     [
-        (("a.txt",), ["a.txt"]),
-        (("a.txt:b",), ["b"]),
-        (("./set/deep/2",), ["2"]),
-        (("set",), ["set/1", "set/deep/2"]),
-        (("set/:d", "a.txt"), ["a.txt", "d/1", "d/deep/2"]),
-        (("set/deep/..",), ["set/1", "set/deep/2"]),
-        (("x:y",), ["x:y"]),
-        (("x:y:z",), ["z"]),
-        ((), []),
+        (("a.txt",), ["a.txt"], None),
+        (("a.txt:b",), ["b"], None),
+        (("./set/deep/2",), ["2"], None),
+        (("set",), ["set"], "/in/set"),
+        (("set/", "a.txt"), ["a.txt", "set"], "/in/set"),
+        (("set/:d", "a.txt"), ["a.txt", "d"], None),
+        (("set/:d", "void"), ["d", "void"], "/in/void"),
+        (("set", "void"), ["set", "void"], None),
+        (("set/deep/..",), ["set"], "/in/set"),
+        (("x:y",), ["x:y"], None),
+        (("x:y:z",), ["z"], None),
+        ((), [], None),
     ],
 )
-def test_paths(folder, given, paths):
-    assert [each.path for each in find_inputs(given, folder)] == paths
+def test_paths_and_the_working_folder(folder, given, paths, workdir):
+    found, draft = find(folder, *given)
+    assert ([each.path for each in found], draft.workdir) == (paths, workdir)
 
 
-@pytest.mark.parametrize(
-    "given,why", [("none", "no such file"), ("a:b", "no such file"), ("void", "no files")]
-)
+@pytest.mark.parametrize("workdir", ["/in/set", "/in/set/deep", "/in/a", "/in", "/tmp", "/out/x"])
+def test_a_working_folder_that_is_there_or_the_images(folder, workdir):
+    _, draft = find(folder, "set", "a.txt:a/b/c", workdir=workdir)
+    assert draft.workdir == workdir
+
+
+@pytest.mark.parametrize("workdir", ["/in/se", "/in/set/1", "/in/a/b/c", "/in/set/no"])
+def test_a_working_folder_that_no_input_has(folder, workdir):
+    with pytest.raises(CliError, match="none of the inputs has this folder") as caught:
+        find(folder, "set", "a.txt:a/b/c", workdir=workdir)
+    assert "--workdir" in caught.value.hint
+
+
+@pytest.mark.parametrize("given,why", [
+    ("none", "no such file"), ("a:b", "no such file"), ("/dev/null", "neither a file nor a folder"),
+])  # fmt: skip
 def test_what_is_not_there(folder, given, why):
-    (folder / "void").mkdir()
     with pytest.raises(CliError, match=why) as caught:
-        find_inputs((given,), folder)
+        find(folder, given)
     assert caught.value.exit_code == 5
 
 
 def test_too_many(folder):
-    for number in range(FILES_MAX + 1):
-        (folder / "set" / f"f{number}").touch()
     with pytest.raises(CliError, match="a job may have 256"):
-        find_inputs(("set",), folder)
+        find(folder, *["a.txt"] * (INPUTS_MAX + 1))
 
 
 def test_upload(daemon, folder):
     told = []
-    found = find_inputs(("set",), folder)
-    blobs = upload_inputs(Connection(daemon.socket), found, told.append)
-    assert [(each.path, each.size) for each in blobs] == [("set/1", 1), ("set/deep/2", 2)]
-    assert blobs[1].digest == hashlib.sha256(b"22").hexdigest()
-    assert daemon.service.blobs[blobs[1].digest] == b"22"
-    assert told == ["input set/1", "input set/deep/2"]
-    assert [each.executable for each in blobs] == [False, False]
-    (folder / "set" / "1").chmod(0o700)
-    (program, data) = upload_inputs(Connection(daemon.socket), found, print)
-    assert (program.executable, data.executable) == (True, False)
+    (folder / "set" / ".git").mkdir()
+    found, _ = find(folder, "set", "a.txt")
+    (file, pack) = upload_inputs(Connection(daemon.socket), found, told.append)
+    assert (file.path, file.size, file.executable, file.pack) == ("a.txt", 1, False, False)
+    assert file.digest == hashlib.sha256(b"a").hexdigest()
+    assert daemon.service.blobs[file.digest] == b"a"
+    assert (pack.path, pack.pack) == ("set", True)
+    with tarfile.open(fileobj=io.BytesIO(daemon.service.blobs[pack.digest])) as archive:
+        assert archive.getnames() == ["1", "deep", "deep/2"]
+    assert told == ["input set: 2 files, 3 B; without .git (--no-default-excludes keeps them)"]
+    (folder / "a.txt").chmod(0o700)
+    assert upload_inputs(Connection(daemon.socket), found[:1], print)[0].executable
 
 
-def test_a_file_that_went_away_or_shrank(daemon, folder):
+def test_what_is_excluded_is_the_users_to_say(folder):
+    (folder / "set" / ".venv").touch()
+    everything, _ = find(folder, "set", default_excludes=False, exclude=("deep",))
+    assert [each.path for each in everything[0].scan.entries] == [".venv", "1"]
+
+
+def test_a_file_that_went_away_or_changed(daemon, folder):
     node = Connection(daemon.socket)
     with pytest.raises(CliError, match="cannot read"):
         upload_inputs(node, (Found("g", folder / "gone"),), print)
+    found, _ = find(folder, "set")
+    (folder / "set" / "1").write_text("more")
+    with pytest.raises(CliError, match="input set: 1 changed while it was read"):
+        upload_inputs(node, found, print)
+    (folder / "set" / "1").unlink()
+    with pytest.raises(CliError, match=r"input set: cannot read .*set/1: No such file"):
+        upload_inputs(node, found, print)
 
 
 def test_other_bytes_than_ours(folder):
@@ -80,4 +117,4 @@ def test_other_bytes_than_ours(folder):
             return {"digest": "00", "size": size, "sent": [*chunks]}
 
     with pytest.raises(CliError, match="other bytes"):
-        upload_inputs(Liar(), find_inputs(("a.txt",), folder), print)
+        upload_inputs(Liar(), find(folder, "a.txt")[0], print)

@@ -60,9 +60,11 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     assert found.code == 0, found.err
     (spec,) = daemon.service.specs
     work, terms = spec.workload, spec.terms
+    assert (work.inputs[0].pack, work.workdir) == (True, "")
+    assert "input d: 1 file, 1 B\n" in found.err
     assert (work.resources.memory_mib, work.resources.vram_mib) == (2048, 20_480)
     assert [(each.name, each.value) for each in work.env] == [("A", "b=c"), ("E", "")]
-    assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d/x", 600_000)
+    assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d", 600_000)
     assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)
     assert (terms.queue_ms, terms.priority) == (600_000, -3)
     assert (spec.name, spec.key) == ("n", b"my own")
@@ -203,10 +205,14 @@ def test_submit(cli, daemon, runs, tmp_path):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "in.txt").write_text("x")
     file = tmp_path / "jobs" / "job.toml"
-    file.write_text('image = "base"\ncommand = ["x"]\ninputs = ["in.txt"]\nmax_price = "1"\n')
+    (tmp_path / "jobs" / "src").mkdir()
+    file.write_text(
+        'image = "base"\ncommand = ["x"]\ninputs = ["in.txt", "src"]\nmax_price = "1"\n'
+    )
     assert cli("submit", str(file)).out.strip() in daemon.service.jobs_by_id
     assert daemon.service.specs[0].workload.image.hex() == BASE
     assert daemon.service.specs[0].workload.inputs[0].path == "in.txt"
+    assert daemon.service.specs[0].workload.workdir == "/in/src"
     followed = cli("submit", str(file), "--output", "out")
     assert (followed.code, followed.out) == (4, "hello from the job\n")
     assert (tmp_path / "out" / "result" / "answer.txt").exists()

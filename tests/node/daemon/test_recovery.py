@@ -198,7 +198,7 @@ async def test_what_a_lease_is_made_of_is_pinned(bea: NodeFolder, state: type) -
     await recall(bea.journal, bea.context, bea.proofs, 0)
     parts = {part.digest for part in await bea.images.parts(workload.image)}
     assert bea.blobs._pins[pins_of(lease_id)] == parts | {digest_of(b"1")}
-    assert bea.context.image_cache._pins == {lease_id: workload.image}
+    assert bea.context.image_cache._pins == {lease_id: {workload.image.hex()}}
 
 
 async def settling(bea: NodeFolder, digest: Digest) -> LeaseId:

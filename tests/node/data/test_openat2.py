@@ -6,12 +6,13 @@ Spec: specs/data.md#unpacking.
 import ctypes
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from node.data import openat2
-from node.data.openat2 import open_in_root, sync_file_system
+from node.data.openat2 import open_beneath, open_in_root, sync_file_system
 from protocol.values.errors import SandboxUnavailable
 
 
@@ -39,6 +40,14 @@ def test_paths_stay_inside(root: int, path: str) -> None:
 def test_what_is_not_inside_is_not_there(root: int, path: str) -> None:
     with pytest.raises(FileNotFoundError):
         open_in_root(root, path, os.O_RDONLY)
+
+
+def test_beneath_a_root_no_link_is_followed_and_nothing_climbs(root: int) -> None:
+    os.close(open_beneath(root, "d", os.O_RDONLY))
+    (Path(f"/proc/self/fd/{root}") / "link").symlink_to("d")
+    for path, number in (("link", errno.ELOOP), ("d/../..", errno.EXDEV), ("/d", errno.EXDEV)):
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            open_beneath(root, path, os.O_RDONLY)
 
 
 def test_the_root_itself(root: int) -> None:

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from node.data.layers import ENTRY_BYTES, Allowance
+from node.data.pack_writer import PackEntry, pack_chunks
 from node.provider import image_cache as module
 from node.provider.image_cache import ImageCache
-from protocol.values.errors import InvalidRequest, StorageFull
+from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import Digest, LeaseId
 from tests.node.fixtures import LEASE, NodeFolder
 
@@ -94,7 +95,7 @@ async def test_an_image_whose_lease_ends_while_it_is_unpacked_is_counted(
         monkeypatch.setattr(bea.images, "unpack", unpack_and_end)
         await cache.unpack(images[0], 4 * MIB)
     assert left(bea) == names(images[0])
-    assert list(cache._sizes) == [images[0]]
+    assert list(cache._sizes) == [images[0].hex()]
     assert cache._unpacking == 0
 
 
@@ -154,7 +155,9 @@ async def test_a_new_daemon_learns_what_is_there(bea: NodeFolder, images: list[D
     cache = cache_of(bea, 7)
     await cache.reconcile()
     assert left(bea) == names(*images[:3]) | {"of somebody else"}
-    assert cache._sizes == dict.fromkeys(images[2::-1], SIZE + PARTS * ENTRY_BYTES)
+    assert cache._sizes == dict.fromkeys(
+        [each.hex() for each in images[2::-1]], SIZE + PARTS * ENTRY_BYTES
+    )
     await cache.sweep()
     assert left(bea) == names(*images[:2]) | {"of somebody else"}
 
@@ -165,7 +168,7 @@ async def test_a_file_with_two_names_counts_once(bea: NodeFolder, images: list[D
     (root / "link").symlink_to("/etc")
     cache = cache_of(bea, 100)
     await cache.reconcile()
-    assert cache._sizes == {images[0]: SIZE + (PARTS + 2) * ENTRY_BYTES}
+    assert cache._sizes == {images[0].hex(): SIZE + (PARTS + 2) * ENTRY_BYTES}
 
 
 async def test_what_was_removed_by_hand_is_unpacked_again(
@@ -178,4 +181,54 @@ async def test_what_was_removed_by_hand_is_unpacked_again(
     assert left(bea) == names(images[0])
     monkeypatch.setattr(module, "is_short", lambda *_: True)
     await cache.sweep()
+    assert left(bea) == set()
+
+
+async def pack_of(bea: NodeFolder, content: bytes) -> Digest:
+    """Store a pack with one file."""
+    folder = bea.folder / "source"
+    folder.mkdir(exist_ok=True)
+    (folder / "file").write_bytes(content)
+    data = b"".join(pack_chunks([PackEntry("file", "file", len(content))], folder))
+    return (await bea.blobs.put_bytes(data, "input")).digest
+
+
+async def test_a_pack_is_unpacked_once_and_evicted_like_an_image(
+    bea: NodeFolder, images: list[Digest]
+) -> None:
+    cache, pack = cache_of(bea, 7), await pack_of(bea, b"x" * SIZE)
+    root = await cache.unpack_pack(pack)
+    inode = (root / "file").stat().st_ino
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(cache.unpack_pack, pack)
+    assert (root / "file").stat().st_ino == inode
+    cache.pin(LEASE, images[0], pack)
+    await cache.unpack(images[0], 4 * MIB)
+    with pytest.raises(StorageFull):
+        await cache.unpack(images[1], 4 * MIB)
+    assert left(bea) == {*names(images[0]), root.name}
+    again = cache_of(bea, 7)  # A new start finds it by its name.
+    await again.unpack(images[0], 4 * MIB)
+    await again.unpack(images[1], 4 * MIB)
+    assert left(bea) == names(*images[:2])
+
+
+async def test_two_leases_that_need_a_pack_at_once_share_it(bea: NodeFolder) -> None:
+    cache, pack = cache_of(bea, 10), await pack_of(bea, b"x" * SIZE)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(cache.unpack_pack, pack)
+    assert left(bea) == {f"{pack.hex()}.pack"}
+    assert (cache._unpacking, cache._locks) == (0, {})
+
+
+async def test_a_pack_that_is_gone_or_is_none(bea: NodeFolder) -> None:
+    cache, pack = cache_of(bea, 10), await pack_of(bea, b"x")
+    await bea.blobs.drop(pack)
+    with pytest.raises(BlobUnavailable, match="is no longer stored here"):
+        await cache.unpack_pack(pack)
+    other = await bea.blobs.put_bytes(b"x" * 600, "input")
+    with pytest.raises(InvalidRequest, match="not a tar archive"):
+        await cache.unpack_pack(other.digest)
     assert left(bea) == set()

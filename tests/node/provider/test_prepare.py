@@ -59,6 +59,15 @@ async def test_the_sandbox_takes_the_image_once_all_is_here(
         bea.sandbox.prepares.set()
 
 
+async def test_a_pack_is_unpacked_before_the_job_begins(ada: NodeFolder, bea: NodeFolder) -> None:
+    workload = await ada.workload(("broken", b"x" * 600), ("empty", bytes(1024)))
+    broken, empty = (replace(each, pack=True) for each in workload.inputs)
+    await prepare(bea.context, effect_of(replace(workload, inputs=(empty,))), RecordedInbox())
+    assert (bea.folder / "roots" / f"{empty.blob.digest.hex()}.pack").is_dir()
+    with pytest.raises(InvalidRequest, match="not a tar archive"):
+        await prepare(bea.context, effect_of(replace(workload, inputs=(broken,))), RecordedInbox())
+
+
 async def test_both_ways_in_which_a_sandbox_takes_an_image(bea: NodeFolder, tmp_path: Path) -> None:
     image = HeldImage(await bea.workload(), bea.context)
     root = await image.unpack()

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from node.data.output_manifest import read_listing
+from node.data.pack_writer import PackEntry, pack_chunks
 from node.sandbox import runfolder
 from node.sandbox.driver import ContainerSpec, log_path, name_of
 from node.sandbox.embedded import EmbeddedDriver
@@ -19,7 +20,7 @@ from node.sandbox.runner import records
 from node.sandbox.selftest import host_rootfs, python_command
 from protocol.machines import effects, inputs
 from protocol.values.errors import SandboxUnavailable
-from protocol.wire.job import Workload
+from protocol.wire.job import FileRef, Workload
 from tests.node.fixtures import LEASE, NodeFolder, launch_of, running, until
 
 pytestmark = pytest.mark.slow
@@ -83,6 +84,30 @@ async def test_real_many_outputs_in_folders(real: NodeFolder) -> None:
     listing = await read_listing(real.blobs, ended.outputs.digest)
     assert len(listing.files) == 300
     assert [file.path for file in listing.files] == sorted(f"d{n % 7}/{n}" for n in range(300))
+
+
+async def test_real_a_script_of_a_folder_finds_what_is_beside_it(
+    real: NodeFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "run.sh").write_text("#!/bin/sh\ncat link; ls -d empty; pwd; touch x || exit 7\n")
+    (tmp_path / "text").write_text("text\n")
+    entries = [
+        PackEntry("empty", "folder"),
+        PackEntry("link", "symbolic link", link="text"),
+        PackEntry("run.sh", "file", (tmp_path / "run.sh").stat().st_size, executable=True),
+        PackEntry("text", "file", 5),
+    ]
+    pack = await real.blobs.put_bytes(b"".join(pack_chunks(entries, tmp_path)), "input")
+    workload = replace(
+        await real.workload(), command=("./run.sh",), workdir="/in/project",
+        inputs=(FileRef("project", pack, pack=True),),
+    )  # fmt: skip
+    ended = await run_real(real, workload)
+    listing = await read_listing(real.blobs, ended.outputs.digest)
+    log = await real.blobs.read(listing.log.digest)
+    assert log.startswith(b"text\nempty\n/in/project\n")
+    assert (ended.exit_code, b"Read-only file system" in log) == (7, True)
 
 
 async def test_real_no_outputs_at_all(real: NodeFolder) -> None:

@@ -34,7 +34,9 @@ def test_everything_arrives():
         inputs=[
             {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
             {"path": "b", "digest": "cd" * 32, "size": 3, "executable": True},
+            {"path": "c", "digest": "cd" * 32, "size": 3, "pack": True},
         ],
+        workdir="/in/c",
     )  # fmt: skip
     work, terms = spec.workload, spec.terms
     assert work.resources == Resources(2, 64, 9, 1, "h200", 7)
@@ -42,7 +44,10 @@ def test_everything_arrives():
     assert (work.checkpoint, work.checkpoint_ms) == ("state/now", 5_000)
     assert work.env == (EnvVar("A", "1"),)
     blob = BlobRef(digest_of_hex("cd" * 32), 3)
-    assert work.inputs == (FileRef("d/a", blob), FileRef("b", blob, executable=True))
+    assert work.inputs == (
+        FileRef("d/a", blob), FileRef("b", blob, executable=True), FileRef("c", blob, pack=True),
+    )  # fmt: skip
+    assert work.workdir == "/in/c"
     assert (terms.profile, terms.region, terms.retries) == (QUICK, "europe", 0)
     assert (terms.hard_limits, terms.where) == (True, "price<2")
     assert (terms.queue_ms, terms.priority, terms.hard_limits) == (0, -3, True)

@@ -35,6 +35,8 @@ def spec(**workload: object) -> JobSpec:
 def test_a_plain_job_has_no_fault() -> None:
     assert faults(SPEC) == []
     assert faults(spec(inputs=(FileRef("a", BLOB, executable=True),))) == []
+    assert faults(spec(inputs=(FileRef("a", BLOB, pack=True),), workdir="/in/a")) == []
+    assert faults(spec(workdir="/")) == []
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,12 @@ def test_a_plain_job_has_no_fault() -> None:
         (spec(inputs=(FileRef("../a", BLOB),)), "input '../a': paths are relative"),
         (spec(inputs=(FileRef("/a", BLOB),)), "input '/a': "),
         (spec(inputs=(FileRef("a", BLOB), FileRef("a", BLOB))), "input 'a': given twice"),
+        (
+            spec(inputs=(FileRef("a", BLOB), FileRef("a!", BLOB), FileRef("a/b", BLOB))),
+            "input 'a/b': it lies inside the input 'a'; rename one",
+        ),
+        (spec(workdir="in/a"), "workdir: 'in/a' is not an absolute path"),
+        (spec(workdir="/in/../a"), "workdir: "),
         (spec(env=(EnvVar("A", "1"), EnvVar("A", "2"))), "env 'A': "),
         (spec(env=(EnvVar("A=B", "1"),)), "env 'A=B': "),
         (spec(checkpoint="a/../b"), "checkpoint: '/out/a/../b' has .. or empty parts"),
