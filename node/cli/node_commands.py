@@ -114,6 +114,7 @@ def status(*, node: Connection, as_json: bool) -> None:
     if as_json:
         show_json(view)
         return
+    conditions = node.get("/owner")["conditions"]
     jobs = ", ".join(f"{count} {phase}" for phase, count in view["jobs"].items() if count)
     show_fields([
         ("peer", view["peer_id"]),
@@ -126,6 +127,7 @@ def status(*, node: Connection, as_json: bool) -> None:
         ("earned", f"{view['earned']} credits"),
         ("spent", f"{view['spent']} credits"),
         *_provider_fields(view["provider"]),
+        *(("rule", _condition(one)) for one in conditions),
         ("data", view["data_dir"]),
         *(("illegal", f"{name}: {count}") for name, count in sorted(view["illegal"].items())),
     ])  # fmt: skip
@@ -167,6 +169,11 @@ def _provider_fields(provider: dict[str, Any]) -> list[tuple[str, Any]]:
         *_undelivered(provider["bids_undelivered"]),
         ("proofs", f"{provider['proofs']} of fraud" if provider["proofs"] else None),
     ]
+
+
+def _condition(condition: dict[str, Any]) -> str:
+    state = {True: "met", False: "not met", None: "unknown"}[condition["met"]]
+    return f"{condition['rule']} is {state}: {condition['seen']}"
 
 
 @click.command()

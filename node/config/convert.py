@@ -11,7 +11,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from node.config.sections import Credits, GpuUuid, Multiaddress
+from node.config.sections import Credits, GpuUuid, Hours, Multiaddress
+from node.owner.hours import span_of
 from protocol.values.units import rate_of_hourly
 
 INT_DIGITS_MAX: Final = 15
@@ -127,6 +128,12 @@ def _gpu(value: object) -> GpuUuid:
     return GpuUuid(text)
 
 
+def _hours(value: object) -> Hours:
+    text = _text(value)
+    span_of(text)
+    return Hours(text)
+
+
 def _require(fits: object) -> None:
     """Refuse a value that does not fit; `convert` names what would fit."""
     if not fits:
@@ -142,4 +149,5 @@ KINDS: Final[dict[Any, _Kind]] = {
     Credits: _Kind('an amount of credits, such as "0.50"', _credits),
     Multiaddress: _Kind("a multiaddress, such as /ip4/192.0.2.1/tcp/4788", _multiaddress),
     GpuUuid: _Kind("the uuid of a GPU, such as GPU-1234…", _gpu),
+    Hours: _Kind('days, hours or both, such as "mon-fri 20:00-07:00"', _hours),
 }

@@ -19,6 +19,8 @@ Multiaddress = NewType("Multiaddress", str)
 """Such as /ip4/192.0.2.1/tcp/4788."""
 GpuUuid = NewType("GpuUuid", str)
 """GPU-…, or MIG-… for a part of a GPU."""
+Hours = NewType("Hours", str)
+"""Such as "mon-fri 20:00-07:00"."""
 Region = Literal[
     "north-america",
     "latin-america",
@@ -125,6 +127,33 @@ class ProviderSettings:
     pause_memory_mib: Annotated[
         int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None
+    hours: Annotated[
+        tuple[Hours, ...],
+        About('when to take new jobs, such as "mon-fri 20:00-07:00, sat-sun"; always if none'),
+    ] = ()
+    idle_s: Annotated[
+        int,
+        About("seconds for which nobody may have used this machine before it takes jobs; 0: any"),
+    ] = 0
+    gpu_celsius_max: Annotated[
+        int | None, About("the highest temperature of a GPU at which new jobs are taken")
+    ] = None
+    cpu_celsius_max: Annotated[
+        int | None, About("the highest temperature of the processor at which new jobs are taken")
+    ] = None
+    gpu_watts_max: Annotated[
+        int | None, About("the highest power of a GPU at which new jobs are taken")
+    ] = None
+    cpu_watts_max: Annotated[
+        int | None, About("the highest power of the processor at which new jobs are taken")
+    ] = None
+    when_closed: Annotated[
+        Literal["finish", "reclaim"],
+        About(
+            "what becomes of the jobs that run when the hours are over, the owner is back, or the"
+            " machine is too hot: they finish, or end after their notice"
+        ),
+    ] = "finish"
 
 
 @dataclass(frozen=True, slots=True)

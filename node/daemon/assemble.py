@@ -36,7 +36,10 @@ from node.messaging.record_lookup import look_up_records
 from node.messaging.undelivered import Undelivered
 from node.network.host import Network
 from node.network.interface import PeerEvents
+from node.owner.activity import OwnerActivity
+from node.owner.conditions import Conditions, Sensors
 from node.owner.control import OwnerControl
+from node.owner.heat import PowerMeter
 from node.provider.bid_log import BidLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
@@ -120,17 +123,8 @@ class Node:
         self.measurer = Measurer(network, clock, driver)
         self.announcer = Announcer(network, journal)
         self.connector = Connector(network.reach)
-        # As a provider, for other peers.
         fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
-        unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
-        cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
-        self.context = ExecutionContext(blobs, images, fetcher, ports.sandbox.driver, runs, cache)
-        self.executions = Executions(self.context, driver)
-        self.control = OwnerControl(driver, journal, ports.policy)
-        self.gpu_telemetry = GpuTelemetry(ports.gpus, clock.now_ms)
-        self.gpu_guard = GpuGuard(self.gpu_telemetry, self.executions, driver)
-        self.bid_log = BidLog(journal)
-        self.proofs = Proofs(private_dir(folder / "proofs"))
+        self._make_provider(images, fetcher)
         # As a requester, for its owner.
         self.results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, driver
@@ -145,7 +139,7 @@ class Node:
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
         self.traces = TraceService(core, network, journal, clock, self.bid_log)
-        self.owner = OwnerService(self.control, core, clock, self.executions)
+        self.owner = OwnerService(self.control, self.conditions, core, clock, self.executions)
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
@@ -153,6 +147,24 @@ class Node:
                 self.service,
             )
         )  # fmt: skip
+
+    def _make_provider(self, images: Images, fetcher: BlobFetcher) -> None:
+        """Make what runs jobs for other peers."""
+        ports, driver, core = self.ports, self.driver, self.core
+        config, journal, folder = ports.config, ports.journal, ports.config.data_dir
+        unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
+        cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
+        self.context = ExecutionContext(
+            images.blobs, images, fetcher, ports.sandbox.driver, runs, cache
+        )
+        self.executions = Executions(self.context, driver)
+        self.gpu_telemetry = GpuTelemetry(ports.gpus, ports.clock.now_ms)
+        self.gpu_guard = GpuGuard(self.gpu_telemetry, self.executions, driver)
+        self.control = OwnerControl(driver, journal, ports.policy)
+        sensors = Sensors(lambda: self.gpu_telemetry.readings, OwnerActivity(), PowerMeter())
+        self.conditions = Conditions(config.provider, self.control, core, sensors)
+        self.bid_log = BidLog(journal)
+        self.proofs = Proofs(private_dir(folder / "proofs"))
 
     @property
     def api(self) -> Service:
@@ -169,6 +181,7 @@ class Node:
         await self.service.count()
         await self.bid_log.recover()
         await self.control.recover()
+        await self.conditions.check()
         first = self._begin(past)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.context.image_cache.reconcile)
@@ -180,6 +193,7 @@ class Node:
             nursery.start_soon(self.driver.run, self.effects.perform, first)
             nursery.start_soon(self.gpu_telemetry.run)
             nursery.start_soon(self.gpu_guard.run)
+            nursery.start_soon(self.conditions.run)
             nursery.start_soon(self.bid_log.run)
             nursery.start_soon(self.proofs.run)
             nursery.start_soon(self.announcer.run)
@@ -210,14 +224,13 @@ class Node:
         """Subscribe and register all handlers; return the effects of the core's recovery."""
         network, ports = self.network, self.ports
         lent = replace(ports.policy, addresses=network.announced())
-        self.control.lent = lent
         context = Context(ports.clock.now_ms(), self.core.signer, lent)
         for topic in topics_of(record_of(context, 1)):
             network.subscribe(topic, self.receiver.judge, self.receiver.screen)
         network.on_request(self.receiver.answer)
         network.on_stream(BLOB_PROTOCOL, BlobServer(self.context.blobs).serve)
         network.on_stream(LOG_PROTOCOL, LogServer(self.executions.log_of).serve)
-        return self.core.recover(past.saved, self.control.policy, context.now_ms)
+        return self.core.recover(past.saved, self.control.begin(lent), context.now_ms)
 
 
 class _Peers:

@@ -47,7 +47,7 @@ class OwnerControl:
         self.mode = OwnerMode.OPEN
         self.unmet = ""
         """The condition that is not met, for people; empty if all are."""
-        self._is_over = False
+        self._is_running = False
 
     @property
     def closed(self) -> str:
@@ -76,10 +76,16 @@ class OwnerControl:
         await self.set_mode(OwnerMode.RECLAIMED)
         await self._inbox.take(ReclaimRequested(notice_ms))
 
+    async def preempt(self) -> bool:
+        """End the jobs that run, as a reclaim does; return whether the node runs already."""
+        if self._is_running:
+            await self._inbox.take(ReclaimRequested(self.lent.notice_ms))
+        return self._is_running
+
     async def lend(self, lent: Policy) -> None:
         """Offer something else from now on."""
         before, self.lent = self.policy, lent
-        if self.policy != before and not self._is_over:
+        if self.policy != before and self._is_running:
             await self._inbox.take(PolicyChanged(self.policy))
 
     async def note_unmet(self, unmet: str) -> None:
@@ -87,13 +93,18 @@ class OwnerControl:
         before, self.unmet = self.closed, unmet
         await self._apply(before)
 
+    def begin(self, lent: Policy) -> Policy:
+        """Tell the core of every change from now on; return what the node offers first."""
+        self.lent, self._is_running = lent, True
+        return self.policy
+
     def end(self) -> None:
         """Change nothing more: the node stops, and lends nothing from now on."""
-        self._is_over = True
+        self._is_running = False
 
     async def _apply(self, before: str) -> None:
         closed = self.closed
-        if closed == before or self._is_over:
+        if closed == before or not self._is_running:
             return
         LOG.info("new jobs: %s", closed or "taken again")
         await self._inbox.take(PolicyChanged(self.policy))

@@ -7,6 +7,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ConditionView:
+    """A condition under which the node takes new jobs."""
+
+    rule: str
+    """The setting."""
+    met: bool | None
+    """None if the machine does not say: then it forbids nothing."""
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerView:
     """What the owner said last, and what follows from it."""
 
@@ -18,3 +29,5 @@ class OwnerView:
     """The jobs of others that have not ended."""
     until_ms: int | None = None
     """When reclaimed jobs end at the latest."""
+    conditions: tuple[ConditionView, ...] = ()
+    """Those that are set."""

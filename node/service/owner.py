@@ -6,9 +6,10 @@ Spec: specs/owner.md#modes.
 from dataclasses import dataclass
 
 from node.driver.clock import Clock
+from node.owner.conditions import Conditions
 from node.owner.control import OwnerControl, OwnerMode
 from node.provider.executions import Executions
-from node.rpc.owner_views import OwnerView
+from node.rpc.owner_views import ConditionView, OwnerView
 from protocol.core.core import Core
 from protocol.values.errors import Conflict
 
@@ -18,6 +19,7 @@ class OwnerService:
     """Implements node.rpc.service.OwnerApi."""
 
     control: OwnerControl
+    conditions: Conditions
     core: Core
     clock: Clock
     executions: Executions
@@ -29,7 +31,8 @@ class OwnerService:
         left = self.core.status(self.clock.now_ms()).jobs_provided + self.executions.dropping
         control = self.control
         until_ms = self.until_ms if control.mode is OwnerMode.RECLAIMED else None
-        return OwnerView(control.mode.value, control.closed, left, until_ms)
+        known = tuple(ConditionView(one.rule, one.met, one.seen) for one in self.conditions.known)
+        return OwnerView(control.mode.value, control.closed, left, until_ms, known)
 
     async def pause(self) -> OwnerView:
         """Take no new jobs."""

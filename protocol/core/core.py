@@ -166,13 +166,17 @@ class Core:
         """Return a frozen view of the core."""
         return Status(
             self.policy,
-            self.provider.left(self.policy.capacity),
+            self.free(),
             self.presence.record,
             self.directory.listings(now_ms),
             tuple(self.provider.leases),
             self.provider.jobs(),
             dict(self.illegal),
         )
+
+    def free(self) -> Capacity:
+        """Return the capacity that no lease has reserved."""
+        return self.provider.left(self.policy.capacity)
 
     def record_of(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
         """Return the valid record of a peer; None if there is none."""

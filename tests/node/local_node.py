@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from node.config import Config
+from node.config import Config, ProviderSettings
 from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.driver.clock import Clock
 from node.network.gossip import Rule, Screen
@@ -152,6 +152,7 @@ class LocalNode:
         self.journal = journal
         self.policy = policy
         self.sandbox = sandbox
+        self.settings = ProviderSettings()
         self.alive = False
         self.life = trio.CancelScope()
         self.node: Node
@@ -166,8 +167,9 @@ class LocalNode:
     async def run(
         self, network: "LocalNetwork", task_status: Any = trio.TASK_STATUS_IGNORED
     ) -> None:
+        config = Config(data_dir=self.folder, provider=self.settings)
         ports = Ports(
-            Config(data_dir=self.folder), self.signer, Clock(), self.journal,
+            config, self.signer, Clock(), self.journal,
             Sandbox(self.sandbox, "it works"), self.policy, partial(self._open_network, network),
             trio.Event(),
         )  # fmt: skip

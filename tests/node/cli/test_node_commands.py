@@ -24,6 +24,7 @@ def test_status(cli):
     assert "lent now  nothing\n" in text.out
     assert "free      4 cpus, 8 GiB" in text.out
     assert text.err == ""
+    assert "rule      provider.idle_s is not met: used 3 s ago\n" in cli("status").out
     assert cli("status", "--json").json["peer_id"] == PEER
 
 

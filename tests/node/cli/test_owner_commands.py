@@ -7,9 +7,8 @@ def test_pause_and_resume(cli):
     told = cli("pause")
     assert told.code == 0
     assert "the node takes no new jobs: paused by its owner\n1 job of others runs here" in told.err
-    assert cli("resume", "--json").json == {
-        "mode": "open", "closed": "", "jobs": 1, "until_ms": None,
-    }  # fmt: skip
+    resumed = cli("resume", "--json").json
+    assert (resumed["mode"], resumed["closed"], resumed["jobs"]) == ("open", "", 1)
 
 
 def test_drain_waits_until_nothing_runs_unless_told_not_to(cli):

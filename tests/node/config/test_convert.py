@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from node.config.convert import Unfit, convert, nearest
-from node.config.sections import Credits, GpuUuid, Multiaddress
+from node.config.sections import Credits, GpuUuid, Hours, Multiaddress
 
 Color = Literal["red", "green"]
 
@@ -39,6 +39,7 @@ Color = Literal["red", "green"]
         ("", tuple[Multiaddress, ...], ()),
         ("red", Color, "red"),
         ("all", Literal["all"] | tuple[GpuUuid, ...], "all"),
+        ("mon-fri 20:00-07:00, sat-sun", tuple[Hours, ...], ("mon-fri 20:00-07:00", "sat-sun")),
         ("GPU-1,MIG-2", Literal["all"] | tuple[GpuUuid, ...], ("GPU-1", "MIG-2")),
     ],
 )
@@ -69,6 +70,7 @@ def test_value_is_read(value, wanted, expected) -> None:
         (5, tuple[Multiaddress, ...], "a list, and each of it a multiaddress"),
         ("gren", Color, r"'red', 'green' \(did you mean 'green'\?\)"),
         (["red"], Color, "'red', 'green'"),
+        ("20:00", tuple[Hours, ...], "days, hours or both"),
         ("al", Literal["all"] | tuple[GpuUuid, ...], "'all'.* or the uuid of a GPU"),
     ],
 )

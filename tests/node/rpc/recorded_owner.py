@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from node.rpc.owner_views import OwnerView
+from node.rpc.owner_views import ConditionView, OwnerView
 
-OPEN: Final = OwnerView("open", "", 1)
+IDLE: Final = ConditionView("provider.idle_s", False, "used 3 s ago")
+OPEN: Final = OwnerView("open", "", 1, conditions=(IDLE,))
 
 
 class RecordedOwner:

@@ -1,7 +1,10 @@
 """A whole daemon whose owner takes the machine back. Spec: specs/owner.md#modes."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
+from node.config.sections import Hours, ProviderSettings
 from protocol.values.errors import Conflict
 from protocol.wire.job import Terms
 from tests.node.fixtures import until
@@ -46,3 +49,22 @@ async def test_a_node_that_lends_nothing_has_nothing_to_pause(pair: LocalPair) -
 def _known_to_provide(pair: LocalPair) -> bool:
     (listing,) = pair.ada.node.core.directory.listings(0)
     return listing.record.providing
+
+
+async def test_a_condition_that_is_not_met_is_seen_and_holds_from_the_start(
+    pair: LocalPair,
+) -> None:
+    await pair.bea.crash()
+    pair.bea.settings = ProviderSettings(hours=never())
+    await pair.network.start(pair.bea)
+    state = pair.bea.node.owner.state()
+    assert [(one.rule, one.met) for one in state.conditions] == [("provider.hours", False)]
+    assert state.closed.startswith("provider.hours: closed until ")
+    assert pair.bea.node.core.presence.record is not None
+    assert not pair.bea.node.core.presence.record.providing
+    assert len(pair.bea.network.topics) > 1, "it hears calls, to explain why it does not answer"
+
+
+def never() -> tuple[Hours, ...]:
+    """Return one hour that is far from now, whenever the test runs."""
+    return (Hours(f"{datetime.now() + timedelta(days=3):%a} 00:00-00:01".lower()),)  # noqa: DTZ005 - The clock on the wall.
