@@ -80,3 +80,4 @@ chmod 711 "$parts"  # An ordinary user may reach the sockets in it.
 trap stop_parts EXIT
 
 real_part docker dockerd docker.io start_docker
+real_part registry docker-registry docker-registry  # The tests run their own on a free port.

@@ -64,6 +64,16 @@ class Connection:
         with self._asking("POST", path, data, sent, timeout_s) as answer:
             return json.loads(answer.body())
 
+    def lines(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """Send JSON and yield the lines of the answer; CliError if they end with an error."""
+        data, sent = json.dumps(body).encode(), {"content-type": "application/json"}
+        with self._asking("POST", path, data, sent, LONG_S) as answer:
+            for line in answer.lines():
+                found = json.loads(line)
+                if error := found.get("error"):
+                    raise CliError(error["code"], error["detail"])
+                yield found
+
     def upload(self, path: str, chunks: Iterable[bytes], size: int) -> Any:
         """Send `size` bytes and return the JSON answer."""
         headers = {"content-length": str(size), "content-type": "application/octet-stream"}

@@ -1,4 +1,4 @@
-"""Commands about images: import one, build a small one, list them.
+"""Commands about images: pull one, import one, build a small one, list them.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -19,9 +19,9 @@ FORMS: Final = "an image is what `docker save` writes, an OCI archive or an OCI 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def image(context: click.Context) -> None:
-    """Import, build and list images.
+    """Pull, import, build and list images.
 
-    Example: mutirao image build-base
+    Example: mutirao image pull python:3.12-slim
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -52,6 +52,33 @@ def build_base(*, node: Connection, as_json: bool) -> None:
     Example: mutirao image build-base && mutirao run base -- python3 --version
     """
     _show(node.post("/images/base", timeout_s=LONG_S), as_json=as_json)
+
+
+@image.command("pull")
+@click.argument("reference")
+@click.option(
+    "--platform",
+    default="",
+    metavar="OS/ARCH",
+    help="Such as linux/arm64; default: that of this machine.",
+)
+@reaches_node(LINES)
+def pull_image(*, reference: str, platform: str, node: Connection, as_json: bool) -> None:
+    """Pull an image from a registry, without an engine.
+
+    REFERENCE is completed as Docker does. Layers that are here already are not fetched again. A
+    pull that was interrupted continues where it stopped. `docker login` gives credentials.
+
+    \b
+    Examples:
+      mutirao image pull python:3.12-slim
+      mutirao image pull ghcr.io/owner/name@sha256:…
+    """  # noqa: D301 - \b is click's mark for lines to be kept.
+    from node.cli.pull import pull
+
+    view = pull(node, reference, platform, as_json=as_json)
+    if not as_json:
+        _show(view, as_json=False)
 
 
 @image.command("list")

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class Blobs:
         self._pins: dict[str, set[Digest]] = {}
         self._idle: dict[Path, int] = {}  # Interrupted transfers, with their sizes in bytes.
         self._reserved = 0
+        self._transfers = weakref.WeakValueDictionary[Digest, trio.Lock]()
         self._naming = trio.Lock()  # Held while names are given or removed.
 
     async def put_file(self, path: Path, kind: str) -> BlobRef:
@@ -156,8 +158,7 @@ class Blobs:
     async def read(self, digest: Digest, limit: int = READ_MAX) -> bytes:
         """Return a small blob's bytes, checked against the digest.
 
-        BlobUnavailable if it is not here or was damaged, InvalidRequest if it has over `limit`
-        bytes.
+        BlobUnavailable if it is not here or was damaged, InvalidRequest if it is over `limit`.
         """
         path = self.path(digest)
         if path is None:
@@ -215,8 +216,7 @@ class Blobs:
     async def sweep(self, need: int = 0, count: int = 0) -> int:
         """Evict unpinned blobs, oldest first, until `need` more bytes fit; return bytes freed.
 
-        `count` more blobs must fit, too. It evicts what it can; `used_bytes` shows whether that
-        was enough.
+        `count` more blobs must fit, too. If it cannot evict enough, `used_bytes` shows that.
         """
         before = self.used_bytes()
         for path in tuple(self._idle):
@@ -254,15 +254,16 @@ class Blobs:
 
     @asynccontextmanager
     async def partial(self, digest: Digest, size: int) -> AsyncIterator[Path]:
-        """Yield the file of a transfer of `size` bytes; it stays when interrupted."""
+        """Yield the file of a transfer of `size` bytes; it stays when cut off. One at a time."""
         path = self._incoming / f"{digest.hex()}{PARTIAL}"
-        self._idle.pop(path, None)
-        try:
-            async with self.room(size):
-                yield path
-        finally:
-            if path.exists():
-                self._idle[path] = path.stat().st_size
+        async with self._transfers.setdefault(digest, trio.Lock()):
+            self._idle.pop(path, None)
+            try:
+                async with self.room(size):
+                    yield path
+            finally:
+                if path.exists():
+                    self._idle[path] = path.stat().st_size
 
     async def adopt(self, *complete: Complete) -> None:
         """Turn complete files in our folder into blobs; the caller has verified their digests."""

@@ -100,7 +100,7 @@ class Images:
         imported = await import_image(self._blobs, path)
         for name in imported.names:
             if name != BASE:  # An archive does not replace the image that this node builds.
-                await self._try_tag(name, imported.digest)
+                await self.try_tag(name, imported.digest)
         return imported.digest
 
     async def build_base(self, progress: Callable[[str], None] | None = None) -> Digest:
@@ -199,6 +199,10 @@ class Images:
             await self._save({other: image for other, image in self._tags.items() if other != name})
         self._blobs.unpin(_owner(name))
 
+    def is_name(self, name: str) -> bool:
+        """Return whether an image has the name."""
+        return name in self._tags
+
     def resolve(self, reference: str) -> Digest:
         """Return the image of a name, of `sha256:<hex>`, or of a prefix of its hex.
 
@@ -224,8 +228,8 @@ class Images:
             raise Conflict(f"several images begin with {reference}: give more of the digest")
         return candidates[0]
 
-    async def _try_tag(self, name: str, image: Digest) -> None:
-        """Tag with a name from an archive, unless it is invalid: the image needs no name."""
+    async def try_tag(self, name: str, image: Digest) -> None:
+        """Tag with a name from elsewhere, unless it is invalid: the image needs no name."""
         try:
             await self.tag(name, image)
         except InvalidRequest as error:

@@ -19,6 +19,7 @@ from node.data.manifest import (
     INDEX_TYPES,
     LAYER_TYPE,
     Descriptor,
+    fits_platform,
     layers_of,
     manifest_of,
     own_platform,
@@ -247,7 +248,7 @@ def _blob_name(ref: BlobRef) -> str:
 
 
 def _for_this_machine(descriptors: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    fitting = tuple(entry for entry in descriptors if entry.platform == own_platform())
+    fitting = tuple(each for each in descriptors if fits_platform(each.platform, own_platform()))
     if not fitting:
         raise InvalidRequest(f"the image has no variant for {own_platform()}")
     return fitting

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import trio
+import zstandard
 
 from node.data.disk import CHUNK
 from node.data.manifest import Layer
@@ -20,6 +21,8 @@ from protocol.values.errors import InvalidRequest
 
 GZIP_WINDOW: Final = 31
 """For zlib: gzip header and trailer, and the largest window."""
+ZSTD_WINDOW_MAX: Final = 8 * 1024 * 1024
+"""The memory that a frame may ask for: what RFC 8878 recommends, enough for levels up to 19."""
 RATIO_GRACE: Final = 64 * CHUNK
 """Bytes that any layer may unpack to, however small it is: zeros compress well."""
 ENTRY_BYTES: Final = 4096
@@ -85,8 +88,6 @@ def open_layer(layer: Layer, path: Path, allowance: Allowance) -> Iterator[Layer
     InvalidRequest if it is broken, uses more than allowed, or has a wrong digest, which is known
     at the end.
     """
-    if layer.packing == "zstd":
-        raise InvalidRequest(f"layer {layer} is packed with zstd: build the image with gzip layers")
     with path.open("rb") as blob:
         reader = LayerReader(blob, layer, allowance)
         yield LayerArchive(reader, allowance)
@@ -114,6 +115,12 @@ class LayerReader:
         self._buffer = memoryview(b"")
         self._pending = b""
         self._inflater = zlib.decompressobj(GZIP_WINDOW)
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_MAX).stream_reader(
+            cast(BinaryIO, _Source(self._raw)), read_across_frames=True
+        )
+        self._unpack = {"tar": self._raw, "gzip": self._inflate, "zstd": self._unzstd}[
+            layer.packing
+        ]
 
     def read(self, size: int) -> bytes:
         """Return at most `size` bytes, none at the end."""
@@ -133,14 +140,15 @@ class LayerReader:
 
     def _more(self) -> bytes:
         trio.from_thread.check_cancelled()
-        data = self._inflate() if self._layer.is_gzip else self._raw(CHUNK)
+        data = self._unpack(CHUNK)
         self._inner.update(data)
         self._bytes_out += len(data)
         self._allowance.take_bytes(len(data))
         bound = RATIO_GRACE + self._allowance.ratio_max * self._bytes_in
         if self._bytes_out > bound:
             raise InvalidRequest(
-                f"layer {self._layer} is compressed too strongly: it looks like a gzip bomb"
+                f"layer {self._layer} is compressed too strongly: it looks like a"
+                f" {self._layer.packing} bomb"
             )
         return data
 
@@ -150,7 +158,14 @@ class LayerReader:
         self._bytes_in += len(data)
         return data
 
-    def _inflate(self) -> bytes:
+    def _unzstd(self, size: int) -> bytes:
+        """Return the next uncompressed bytes; of a cut-off layer, the diff_id will be wrong."""
+        try:
+            return self._zstd.read(size)
+        except zstandard.ZstdError as error:
+            raise InvalidRequest(f"layer {self._layer} is not zstd: {error}") from error
+
+    def _inflate(self, size: int) -> bytes:
         """Return the next uncompressed bytes; a layer may be several gzip members in a row."""
         data = b""
         while not data:
@@ -162,10 +177,17 @@ class LayerReader:
             at_end = not self._pending
             try:
                 # Also without input: it may hold output that did not fit into the last CHUNK.
-                data = self._inflater.decompress(self._pending, CHUNK)
+                data = self._inflater.decompress(self._pending, size)
             except zlib.error as error:
                 raise InvalidRequest(f"layer {self._layer} is not gzip: {error}") from error
             self._pending = self._inflater.unconsumed_tail or self._inflater.unused_data
             if at_end and not data and not self._inflater.eof:
                 raise InvalidRequest(f"layer {self._layer} ends too early")
         return data
+
+
+class _Source:
+    """What the zstd reader reads from."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.read = read

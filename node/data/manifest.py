@@ -50,6 +50,7 @@ class Descriptor:
     ref: BlobRef
     media_type: str
     platform: str = ""
+    """Such as linux/amd64 or linux/arm/v7."""
     name: str = ""
 
 
@@ -60,11 +61,6 @@ class Layer:
     ref: BlobRef
     packing: str
     diff_id: Digest
-
-    @property
-    def is_gzip(self) -> bool:
-        """Return whether the blob is compressed."""
-        return self.packing == "gzip"
 
     def __str__(self) -> str:
         return f"sha256:{self.ref.digest.hex()[:12]}"
@@ -89,7 +85,7 @@ class ImageConfig:
     user: str
     volumes: tuple[str, ...]
     """Paths that Docker would put on the host's disk without limit; the engine never gets them."""
-    architecture: str
+    platform: str
     created: str
     diff_ids: tuple[Digest, ...]
 
@@ -98,6 +94,18 @@ def own_platform() -> str:
     """Return the platform of images for this machine, such as linux/amd64."""
     machine = os.uname().machine
     return f"linux/{ARCHITECTURES.get(machine, machine)}"
+
+
+def fits_platform(offered: str, wanted: str) -> bool:
+    """Return whether an image's platform is the wanted one, or a variant of it."""
+    return offered == wanted or offered.startswith(f"{wanted}/")
+
+
+def media_type_of(data: bytes) -> str:
+    """Return the media type of a manifest or an index; InvalidRequest if it is neither."""
+    document = parse_object(data, "manifest")
+    implied = INDEX_TYPE if "manifests" in document else MANIFEST_TYPE
+    return _typed(document, "mediaType", str) or implied
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -133,7 +141,7 @@ def parse_config(data: bytes) -> ImageConfig:
         cmd=_strings(wishes, "Cmd"),
         user=_typed(wishes, "User", str),
         volumes=tuple(sorted(str(path) for path in _typed(wishes, "Volumes", dict))),
-        architecture=_typed(document, "architecture", str),
+        platform=_platform(document),
         created=_typed(document, "created", str)[:40],
         diff_ids=tuple(parse_digest(text) for text in diff_ids),
     )
@@ -236,7 +244,7 @@ def _descriptor(entry: object) -> Descriptor:
     return Descriptor(
         ref=BlobRef(parse_digest(entry.get("digest")), size),
         media_type=_typed(entry, "mediaType", str),
-        platform=f"{platform.get('os')}/{platform.get('architecture')}" if platform else "",
+        platform=_platform(platform),
         name=name if isinstance(name, str) else "",
     )
 
@@ -249,6 +257,12 @@ def _typed(document: dict[str, object], key: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise InvalidRequest(f"the image has an invalid {key!r}")
     return value
+
+
+def _platform(document: dict[str, object]) -> str:
+    """Return the platform that a document names, "" if it names none."""
+    parts = [document.get(key) for key in ("os", "architecture", "variant")]
+    return "/".join(str(part) for part in parts if part)
 
 
 def _strings(document: dict[str, object], key: str) -> tuple[str, ...]:

@@ -13,14 +13,14 @@ from node.data.disk import full_disk_as_storage_full, sync
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 
-NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:-]{0,127}")
+NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,254}")
 LOOKS_LIKE_DIGEST: Final = re.compile(r"(sha256:.*|[0-9a-f]{12,})")
 
 
 def check_name(name: str) -> str:
     """Return the name; InvalidRequest if it is not a valid image name."""
     if not NAME.fullmatch(name) or LOOKS_LIKE_DIGEST.fullmatch(name):
-        line = "use at most 128 letters, digits and ._/:-, and not the form of a digest"
+        line = "use at most 255 letters, digits and ._/:@-, and not the form of a digest"
         raise InvalidRequest(f"{name!r:.80} is not an image name: {line}")
     return name
 

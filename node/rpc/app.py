@@ -42,7 +42,7 @@ def make_app(service: Service, closing: trio.Event) -> FastAPI:
         about_routes(service.node),
         job_routes(service.jobs, service.images, closing),
         advice_routes(service.advice, service.images),
-        content_routes(service.images),
+        content_routes(service.images, closing),
         trace_routes(service.traces, closing),
         owner_routes(service.owner),
         gpu_routes(service.gpus),

@@ -6,6 +6,7 @@ Spec: specs/rpc.md#streams.
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any, Final
 
 import trio
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from node.rpc.problems import problem_of
+from node.rpc.service import ImagePull
 from node.rpc.views import JobEventView
 from protocol.values.errors import NodeError
 
@@ -108,6 +110,26 @@ class LiveLines(LiveBytes):
         return "application/jsonl"
 
 
+class LiveReport(LiveLines):
+    """Pulls an image: a line with what was found, lines of progress, and how it ended."""
+
+    def __init__(self, pull: ImagePull, closing: trio.Event) -> None:
+        super().__init__(_nothing(), closing)
+        self._pull = pull
+
+    async def _send_all(self, parts: trio.MemorySendChannel[bytes]) -> None:
+        async def report(done: int, total: int) -> None:
+            await parts.send(_line("progress", {"done": done, "total": total}))
+
+        await parts.send(_line("found", asdict(self._pull.view)))
+        await parts.send(_line("image", asdict(await self._pull.run(report))))
+
+    def _ending(self, failures: list[NodeError], *, stopped: bool) -> bytes | None:
+        if failures:
+            return _line("error", problem_of(failures[0]).model_dump())
+        return super()._ending(failures, stopped=stopped)
+
+
 class LiveEvents(LiveBytes):
     """Server-sent events: they end with `event: end`, `event: bye` or `event: error`."""
 
@@ -142,6 +164,17 @@ def sse_of(event: JobEventView) -> bytes:
     """Return the bytes of one job event; its id is its number, for Last-Event-ID."""
     data = {"seq": event.seq, "at_ms": event.at_ms, "kind": event.kind, "detail": event.detail}
     return f"id: {event.seq}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _line(name: str, value: Any) -> bytes:
+    return json.dumps({name: value}).encode() + b"\n"
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    """Yield nothing: the answer sends its parts itself."""
+    parts: tuple[bytes, ...] = ()
+    for part in parts:
+        yield part
 
 
 async def _encoded(events: AsyncIterator[JobEventView]) -> AsyncGenerator[bytes, None]:

@@ -142,6 +142,14 @@ class ImageRequest(BaseModel):
     path: str = Field(min_length=1)
 
 
+class PullRequest(BaseModel):
+    """An image to pull from a registry."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    reference: str = Field(description="Such as python:3.12-slim, as Docker completes it.")
+    platform: str = Field("", description="Such as linux/arm64; that of this machine by default.")
+
+
 def array_specs_of(
     requests: Sequence[JobRequest], images: Mapping[str, str], key: str
 ) -> tuple[list[JobSpec], list[int]]:

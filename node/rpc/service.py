@@ -5,7 +5,7 @@ Every method may raise a `NodeError`; the API answers with its code and its one 
 Spec: specs/rpc.md#service.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
 from node.rpc.owner_views import OwnerView
+from node.rpc.pull_views import PullView
 from node.rpc.views import (
     AnsweredCallView,
     ArrayView,
@@ -77,6 +78,17 @@ class JobApi(Protocol):
         ...
 
 
+class ImagePull(Protocol):
+    """An image that a registry has, before it is fetched."""
+
+    @property
+    def view(self) -> PullView: ...
+
+    async def run(self, report: Callable[[int, int], Awaitable[None]]) -> ImageView:
+        """Fetch and name the image; `report` gets the bytes that are here, and all bytes."""
+        ...
+
+
 class ImageApi(Protocol):
     """Images, and uploaded blobs for the inputs of jobs."""
 
@@ -89,6 +101,13 @@ class ImageApi(Protocol):
         ...
 
     async def build_base(self) -> ImageView: ...
+
+    async def look_up(self, reference: str, platform: str) -> ImagePull:
+        """Ask a registry for the image of a reference, for this machine's platform if it is "".
+
+        Raises the errors of specs/registries.md#errors.
+        """
+        ...
 
     async def known(self) -> tuple[ImageView, ...]: ...
 

@@ -15,8 +15,10 @@ import trio
 from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
+from node.registry.reference import Reference
 from node.rpc.views import BlobView, ImageView
-from protocol.values.errors import BlobUnavailable, NotFound, StorageFull
+from node.service.pulls import Pull, look_up_image
+from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound, StorageFull
 from protocol.values.ids import Digest, JobId
 from protocol.wire.job import BlobRef, JobSpec, Workload
 
@@ -54,6 +56,9 @@ class ImageService:
         with full_disk_as_storage_full(self._folder / "blobs"):
             return await self._view(await self._images.build_base())
 
+    async def look_up(self, reference: str, platform: str) -> Pull:
+        return await look_up_image(reference, platform, self._images, self._view)
+
     async def known(self) -> tuple[ImageView, ...]:
         return tuple(
             ImageView(image.digest.hex(), image.names, image.size)
@@ -61,7 +66,13 @@ class ImageService:
         )
 
     async def resolve(self, reference: str) -> str:
-        return self._images.resolve(reference).hex()
+        try:
+            return self._images.resolve(reference).hex()
+        except NotFound:
+            whole = _completed(reference)
+            if whole is None or not self._images.is_name(whole):
+                raise
+            return self._images.resolve(whole).hex()
 
     # --- pins of jobs ---------------------------------------------------------------------
 
@@ -119,6 +130,14 @@ class ImageService:
 def pins_of_job(job_id: JobId) -> str:
     """Return the owner of the pins of an open job of our own."""
     return f"input {job_id.hex()}"
+
+
+def _completed(reference: str) -> str | None:
+    """Return a reference as a pull names its image; None if it is none."""
+    try:
+        return str(Reference.parse(reference))
+    except InvalidRequest:
+        return None
 
 
 def _no_image(image: Digest) -> NotFound:

@@ -6,18 +6,23 @@ Spec: specs/rpc.md#routes.
 from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
+import trio
 from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
-from node.rpc.requests import ImageRequest
+from node.rpc.live import LiveReport
+from node.rpc.requests import ImageRequest, PullRequest
 from node.rpc.service import ImageApi
 from node.rpc.views import BlobView, ImageView
 from protocol.values.errors import InvalidRequest
 
+LINES: Final[dict[int | str, Any]] = {200: {"content": {"application/jsonl": {}}}}
 
-def content_routes(images: ImageApi) -> APIRouter:
-    """Return the routes about blobs and images."""
+
+def content_routes(images: ImageApi, closing: trio.Event) -> APIRouter:
+    """Return the routes about blobs and images; streams end when `closing` is set."""
     router = APIRouter(tags=["content"])
 
     @router.post("/blobs", status_code=HTTPStatus.CREATED)
@@ -42,6 +47,12 @@ def content_routes(images: ImageApi) -> APIRouter:
     async def build_base(_: Request) -> ImageView:
         """Build a small image from this machine's files."""
         return await images.build_base()
+
+    @router.post("/images/pull", response_class=Response, responses=LINES)
+    async def pull(request: PullRequest) -> Response:
+        """Pull an image from a registry: lines of JSON, `found`, `progress`, `image` or `error`."""
+        found = await images.look_up(request.reference, request.platform)
+        return LiveReport(found, closing)
 
     @router.get("/images/resolve")
     async def resolve(reference: Annotated[str, Query(min_length=1)]) -> str:

@@ -27,6 +27,25 @@ def test_a_file_that_is_no_image_is_named(cli, daemon, monkeypatch, tmp_path):
     assert "docker save" in second
 
 
+def test_pull(cli):
+    found = cli("image", "pull", "python:3.12", "--platform", "linux/arm64")
+    assert (found.code, found.err) == (
+        0, f"docker.io/python:3.12 is sha256:{BASE} (linux/arm64)\n",
+    )  # fmt: skip
+    assert f"digest  {BASE}\n" in found.out
+    lines = cli("image", "pull", "python:3.12", "--json").lines
+    assert [next(iter(line)) for line in lines] == ["found", "progress", "progress", "image"]
+
+
+def test_a_pull_that_fails(cli):
+    absent = cli("image", "pull", "absent")
+    assert (absent.code, absent.out) == (4, "")
+    assert absent.err == "error: docker.io has no library/absent:latest: check name and tag\n"
+    broken = cli("image", "pull", "broken", "--json")
+    assert broken.code == 1
+    assert '"blob-unavailable"' in broken.err
+
+
 def test_build_base_and_list(cli):
     assert BASE in cli("image", "build-base").out
     listed = cli("image", "list")

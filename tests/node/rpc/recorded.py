@@ -29,7 +29,6 @@ from node.rpc.views import (
     BidView,
     BlobView,
     GpuView,
-    ImageView,
     JobEventView,
     JobView,
     MemberView,
@@ -48,11 +47,11 @@ from node.rpc.views import (
 )
 from node.trace_format import TracedRoundTrip, TraceEnd, TraceHeader, encode_line
 from protocol.rules.query import parse
-from protocol.values.errors import BlobUnavailable, Conflict, InvalidRequest, NotFound
+from protocol.values.errors import BlobUnavailable, Conflict, NotFound
 from protocol.wire.job import JobSpec
+from tests.node.rpc.recorded_images import BASE, RecordedImages
 from tests.node.rpc.recorded_owner import OPEN, RecordedOwner
 
-BASE = hashlib.sha256(b"base").hexdigest()
 PEER = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 FREE = ResourcesView(cpus=4, memory_mib=8192, disk_mib=100_000, gpus=1)
 GPU = GpuView("h200", "NVIDIA H200", 1, 143_771)
@@ -73,7 +72,7 @@ EXPLANATION = ExplanationView(
 )  # fmt: skip
 
 
-class RecordedService(RecordedOwner):
+class RecordedService(RecordedOwner, RecordedImages):
     """Jobs run when the test calls `advance`, or by `script` as soon as they are submitted."""
 
     def __init__(self, folder: Path) -> None:
@@ -358,22 +357,6 @@ class RecordedService(RecordedOwner):
         digest = hashlib.sha256(data).hexdigest()
         self.blobs[digest] = data
         return BlobView(digest, len(data))
-
-    async def import_path(self, path: Path) -> ImageView:
-        if not await trio.Path(path).exists():
-            raise InvalidRequest(f"{path}: there is no such file")
-        return ImageView(BASE, (path.stem,), 1024, None)
-
-    async def build_base(self) -> ImageView:
-        return ImageView(BASE, ("base",), 30_000_000, 1_800_000_000_000)
-
-    async def known(self) -> tuple[ImageView, ...]:
-        return (await self.build_base(),)
-
-    async def resolve(self, reference: str) -> str:
-        if reference not in {"base", BASE, f"sha256:{BASE}"}:
-            raise NotFound(f"no image {reference!r} here; see `mutirao image list`")
-        return BASE
 
     def request_stop(self) -> None:
         self.stopped = True

@@ -1,6 +1,7 @@
 """Paths about blobs and images. Spec: specs/rpc.md#routes."""
 
 import hashlib
+import json
 
 from tests.node.rpc.recorded import BASE
 
@@ -20,6 +21,33 @@ async def test_images(caller, tmp_path):
     assert (await caller.ask("POST", "/v1/images/base")).json["digest"] == BASE
     assert (await caller.ask("GET", "/v1/images")).json[0]["names"] == ["base"]
     assert (await caller.ask("GET", "/v1/images/resolve?reference=base")).json == BASE
+
+
+def lines_of(answer) -> list[dict]:
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
+async def test_a_pull_reports_its_progress(caller):
+    answer = await caller.ask("POST", "/v1/images/pull", {"reference": "a/b:1"})
+    assert answer.headers["content-type"] == "application/jsonl"
+    assert answer.whole
+    found, *progress, image = lines_of(answer)
+    assert found["found"] == {
+        "reference": "docker.io/a/b:1", "digest": BASE, "platform": "linux/amd64", "size": 99,
+    }  # fmt: skip
+    assert progress == [{"progress": {"done": done, "total": 99}} for done in (50, 99)]
+    assert image["image"]["names"] == ["docker.io/a/b:1"]
+
+
+async def test_a_pull_that_fails(caller):
+    absent = await caller.ask("POST", "/v1/images/pull", {"reference": "absent"})
+    assert (absent.status, absent.json["code"]) == (404, "reference-not-found")
+    broken = await caller.ask(
+        "POST", "/v1/images/pull", {"reference": "broken", "platform": "linux/arm64"}
+    )
+    last = lines_of(broken)[-1]["error"]
+    assert (last["code"], last["detail"]) == ("blob-unavailable", "docker.io: it cannot be reached")
+    assert (await caller.ask("POST", "/v1/images/pull", {"ref": "x"})).status == 422
 
 
 async def test_what_is_refused(caller):

@@ -1,0 +1,4 @@
+"""Pulls images from registries over the OCI distribution protocol.
+
+Spec: specs/registries.md.
+"""

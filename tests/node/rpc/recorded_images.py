@@ -1,0 +1,52 @@
+"""The images of the service in memory. Spec: specs/rpc.md#service."""
+
+import hashlib
+from pathlib import Path
+
+import trio
+
+from node.registry.errors import ReferenceNotFound
+from node.rpc.pull_views import PullView
+from node.rpc.views import ImageView
+from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound
+
+BASE = hashlib.sha256(b"base").hexdigest()
+
+
+class RecordedPull:
+    """A pull of two steps; one of "broken" fails after the first."""
+
+    def __init__(self, view: PullView) -> None:
+        self.view = view
+
+    async def run(self, report) -> ImageView:
+        await report(50, 99)
+        if self.view.reference.endswith("broken"):
+            raise BlobUnavailable("docker.io: it cannot be reached")
+        await report(99, 99)
+        return ImageView(BASE, (self.view.reference,), 99, None)
+
+
+class RecordedImages:
+    """One image, "base", and a registry that has all others but "absent"."""
+
+    async def import_path(self, path: Path) -> ImageView:
+        if not await trio.Path(path).exists():
+            raise InvalidRequest(f"{path}: there is no such file")
+        return ImageView(BASE, (path.stem,), 1024, None)
+
+    async def build_base(self) -> ImageView:
+        return ImageView(BASE, ("base",), 30_000_000, 1_800_000_000_000)
+
+    async def look_up(self, reference: str, platform: str) -> "RecordedPull":
+        if reference == "absent":
+            raise ReferenceNotFound("docker.io has no library/absent:latest: check name and tag")
+        return RecordedPull(PullView(f"docker.io/{reference}", BASE, platform or "linux/amd64", 99))
+
+    async def known(self) -> tuple[ImageView, ...]:
+        return (await self.build_base(),)
+
+    async def resolve(self, reference: str) -> str:
+        if reference not in {"base", BASE, f"sha256:{BASE}"}:
+            raise NotFound(f"no image {reference!r} here; see `mutirao image list`")
+        return BASE
