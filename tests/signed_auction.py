@@ -14,6 +14,7 @@ from protocol.machines.requester.auction.deciding import decide
 from protocol.machines.requester.auction.states import Commitment
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import Offer
+from protocol.rules.start_promise import weight_with_start
 from protocol.rules.verification import OpenedBid
 from protocol.values.ids import CallId, JobId, PeerId
 from protocol.values.units import PPM
@@ -43,23 +44,26 @@ class SignedAuction:
     def __init__(
         self, bids: Sequence[tuple[int, int]], *, slots: int = 1, unopened: int = 0,
         weights: Sequence[int] = (), profile: int = VICKREY, nonce: int = 0, gang: bool = False,
-        regions: Sequence[str] = (),
+        regions: Sequence[str] = (), starts: Sequence[int] = (), start_percent: int = 0,
     ) -> None:  # fmt: skip
         """The last `unopened` of the bidders only commit.
 
-        With `regions`, those of the bidders, each slot is in a region of its own.
+        With `regions`, those of the bidders, each slot is in a region of its own. `starts` is what
+        the bidders promise, in ms.
         """
         quick = profile == QUICK
         windows = (100, 0 if quick else 100)
         self.call: Signed[Call] = REQUESTER.sign(Call(
             bytes([nonce]) * 16, profile, START_MS, Resources(), 100, 600_000, *windows, 15_000,
             0 if quick else 1, bytes(32), 0, slots=slots, gang=gang,
-            spread=bool(regions),
+            spread=bool(regions), start_percent=start_percent,
         ))  # fmt: skip
         self.call_id = CallId(self.call.content_id)
         self._bids = [
-            Bid(ask, "embedded", 1, 10_000, 35_000, 0, many, region)
-            for (ask, many), region in zip(bids, regions or [""] * len(bids), strict=True)
+            Bid(ask, "embedded", 1, 10_000, 35_000, 0, many, region, start_ms)
+            for (ask, many), region, start_ms in zip(
+                bids, regions or [""] * len(bids), [*starts, *[0] * len(bids)], strict=False
+            )
         ]
         self._weights = [*weights, *[PPM] * len(bids)][: len(bids)]
         self.commit_set: Signed[CommitSet] | None = None if quick else self._closed()
@@ -114,9 +118,13 @@ class SignedAuction:
             for number, weight in enumerate(self._weights)
         )
         offers = tuple(
-            Offer(reveal.signer, reveal.message.bid, reveal.envelope, weight, reveal.content_id)
+            Offer(
+                reveal.signer, reveal.message.bid, reveal.envelope,
+                weight_with_start(weight, reveal.message.bid, self.call.message),
+                reveal.content_id,
+            )
             for reveal, weight in zip(self.reveals, self._weights, strict=True)
-        )[: self.opened]
+        )[: self.opened]  # fmt: skip
         set_id = self.commit_set.content_id if self.commit_set else NO_ID
         closed = commitments if self.commit_set else ()
         return Opening(called, START_MS, set_id, closed, (), offers)

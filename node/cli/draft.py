@@ -58,6 +58,7 @@ class Draft:
     workdir: str | None = None
     exclude: tuple[str, ...] = ()
     default_excludes: bool | None = None
+    start_percent: int | None = None
 
 
 SENT_AS_GIVEN = (
@@ -65,7 +66,7 @@ SENT_AS_GIVEN = (
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
     "checkpoint", "checkpoint_ms", "array", "nodes", "same_region", "spread_regions",
-    "max_round_trip_us", "workdir",
+    "max_round_trip_us", "workdir", "start_percent",
 )  # fmt: skip
 
 

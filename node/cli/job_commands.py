@@ -156,6 +156,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("highest price", _cap(view)),
         ("price", _price(view)),
         ("runner-up", _per_hour(view["runner_up_hour"])),
+        ("promised start", _promise(view)),
         ("usage", duration(view["usage_ms"]) if view["usage_ms"] is not None else None),
         ("amount", f"{view['amount']} credits" if view["amount"] else None),
         ("cost", f"{view['cost']} credits in all" if view["cost"] else None),
@@ -314,6 +315,14 @@ def _price(view: dict[str, Any]) -> str | None:
     eligible = [bid for bid in bids if bid["eligible"]]
     at_ask = any(bid["ask_hour"] == paid for bid in eligible)
     return f"{_per_hour(paid)}{why_alone(len(bids), len(eligible), at_ask=at_ask)}"
+
+
+def _promise(view: dict[str, Any]) -> str | None:
+    """Return in how long the provider promised to start the job, and whether it was late."""
+    if view["promised_ms"] is None:
+        return None
+    late = f", {duration(view['late_ms'])} late" if view["late_ms"] else ""
+    return f"within {duration(view['promised_ms'])}{late}"
 
 
 def _per_hour(price: str | None) -> str | None:

@@ -130,6 +130,13 @@ JOB_OPTIONS: Final = (
         type=Duration(),
         help="How often it is taken if it has changed, 5s to 1d; default 1m.",
     ),
+    click.option(
+        "--start-percent",
+        type=click.IntRange(0, 1_000),
+        metavar="N",
+        help="How many percent more each minute of earlier start is worth; default 0: only prices"
+        " count.",
+    ),
     _flag(
         "--hard-limits",
         "Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",

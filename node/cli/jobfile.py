@@ -132,6 +132,7 @@ TOP: Final[dict[str, _Key]] = {
     "same_region": _Key("same_region", _flag),
     "spread_regions": _Key("spread_regions", _flag),
     "max_round_trip": _Key("max_round_trip_us", _round_trip),
+    "start_percent": _Key("start_percent", _number),
     "env": _Key("env", _variables),
 }
 RESOURCES: Final[dict[str, _Key]] = {

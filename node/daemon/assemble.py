@@ -46,6 +46,7 @@ from node.provider.executions import Executions
 from node.provider.gpu_guard import GpuGuard
 from node.provider.image_cache import ImageCache
 from node.provider.log_server import LogServer
+from node.provider.preparation import PreparationMeter
 from node.provider.proofs import Proofs
 from node.requester.results import Results
 from node.rpc.service import Service
@@ -155,8 +156,9 @@ class Node:
         unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
         self.context = ExecutionContext(
-            images.blobs, images, fetcher, ports.sandbox.driver, runs, cache
-        )
+            images.blobs, images, fetcher, ports.sandbox.driver, runs, cache,
+            PreparationMeter(cache.unpacked),
+        )  # fmt: skip
         self.executions = Executions(self.context, driver)
         self.gpu_telemetry = GpuTelemetry(ports.gpus, ports.clock.now_ms)
         self.gpu_guard = GpuGuard(self.gpu_telemetry, self.executions, driver)

@@ -88,14 +88,16 @@ def words_of(event: events.JobEvent) -> str:
             return f"asking for bids; {about}{eligible} of {nodes} known nodes can run it"
         case events.BidsOpened(bids=bids):
             return f"{len(bids)} bid{'' if len(bids) == 1 else 's'}"
-        case events.Awarded(provider=peer, rate=rate):
-            return f"awarded to {short(peer)} for {hourly_of_rate(rate)} credits an hour"
+        case events.Awarded(provider=peer, rate=rate, start_ms=start_ms):
+            start = f", to start within {start_ms / 1000:.1f} s" if start_ms else ""
+            return f"awarded to {short(peer)} for {hourly_of_rate(rate)} credits an hour{start}"
         case events.Fetching(provider=peer):
             return f"{short(peer)} fetches image and inputs"
         case events.Starting(provider=peer):
             return f"{short(peer)} has image and inputs, and starts the job"
-        case events.Running(provider=peer):
-            return f"running at {short(peer)}"
+        case events.Running(provider=peer, late_ms=late_ms):
+            late = f", {late_ms / 1000:.1f} s later than promised" if late_ms else ""
+            return f"running at {short(peer)}{late}"
         case _:
             return _words_after_start(event)
 

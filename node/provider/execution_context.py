@@ -10,6 +10,7 @@ from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import BlobFetcher
 from node.provider.image_cache import ImageCache
+from node.provider.preparation import PreparationMeter
 from node.sandbox.driver import SandboxDriver
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
@@ -27,6 +28,7 @@ class ExecutionContext:
     runs: Path
     """The parent of the run folders, one per lease."""
     image_cache: ImageCache
+    meter: PreparationMeter
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return the run folder of a lease."""

@@ -55,6 +55,11 @@ class ImageCache:
         """Return the path of an image's root, which may not exist."""
         return self._folder / image.hex()
 
+    def unpacked(self) -> list[Digest]:
+        """Return the images that are unpacked here, the most recently used first."""
+        names = (name for name in reversed(self._sizes) if not name.endswith(PACK))
+        return [Digest(bytes.fromhex(name)) for name in names]
+
     def pin(self, lease_id: LeaseId, image: Digest, *packs: Digest) -> None:
         """Protect an image and packs, unpacked or not, from eviction until `unpin`."""
         names = (f"{pack.hex()}{PACK}" for pack in packs)

@@ -17,7 +17,7 @@ from node.driver.driver import Inbox
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.sandbox.driver import SandboxDriver
 from protocol.machines.effects import Prepare
-from protocol.machines.inputs import FetchProgressed
+from protocol.machines.inputs import FetchProgressed, PreparationMeasured
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
@@ -64,10 +64,12 @@ class HeldImage:
 async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
     """Fetch image and inputs, with progress to the inbox; unpack them for the sandbox.
 
-    All of this counts towards the time that a job has for preparing.
+    All of this counts towards the time that a job has for preparing. How long it takes decides what
+    this node promises in its next bids.
 
     Raises BlobUnavailable, InvalidRequest, SandboxUnavailable or StorageFull.
     """
+    before = context.meter.preparation
     context.pin_inputs(effect.lease_id, effect.workload)
     for attempt in range(ATTEMPTS):
         try:
@@ -77,8 +79,20 @@ async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> N
             if attempt == ATTEMPTS - 1:
                 raise
         await trio.sleep(PAUSE_S * 2**attempt)
-    await sandbox_of(context).prepare(HeldImage(effect.workload, context))
+    await _give_image(context, effect.workload)
     await input_files(context, effect.workload)
+    if context.meter.preparation != before:
+        inbox.give(PreparationMeasured(context.meter.preparation))
+
+
+async def _give_image(context: ExecutionContext, workload: Workload) -> None:
+    """Pass the image to the sandbox, and measure how long it takes with a new one."""
+    meter, begin = context.meter, trio.current_time()
+    is_new = not meter.has(workload.image)
+    await sandbox_of(context).prepare(HeldImage(workload, context))
+    if is_new:
+        meter.note_unpacked(workload.image_bytes, trio.current_time() - begin)
+    meter.note_image(workload.image)
 
 
 async def input_files(
@@ -118,7 +132,10 @@ async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -
         raise InvalidRequest(f"the image has {size} bytes; the job declares {workload.image_bytes}")
     context.pin_inputs(effect.lease_id, workload, *(part.digest for part in parts))
     for kind, refs in (("image", parts), ("input", [file.blob for file in workload.inputs])):
+        missing = sum(ref.size for ref in refs if context.blobs.path(ref.digest) is None)
+        begin = trio.current_time()
         await context.fetcher.fetch_all(refs, Holding(holder, kind, owner), progress.note)
+        context.meter.note_fetched(missing, trio.current_time() - begin)
         progress.finish(sum(ref.size for ref in refs))
     for checkpoint in workload.resume:
         await fetch_checkpoint(

@@ -76,12 +76,13 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     """Return which fields of the view an event changes."""
     phase = {"phase": PHASES.get(kind, kind)}
     match kind:
-        case "queued":
+        case "queued" | "retry":
             return {**phase, "reason": detail["reason"], "why": detail["why"]}
         case "waiting" | "announced":
             # The data of an earlier attempt is obsolete.
             fresh = {
                 "bids": (), "provider": None, "price_hour": None, "runner_up_hour": None,
+                "promised_ms": None, "late_ms": None,
                 "exit_code": None, "usage_ms": None, "stops_ms": None,
             }  # fmt: skip
             return {**phase, **fresh, **_cap(detail), "attempts": detail["attempt"] + 1}
@@ -97,18 +98,19 @@ def _changes(kind: str, detail: Mapping[str, Any]) -> dict[str, Any]:
                 "provider": detail["provider"],
                 "price_hour": hourly_of_rate(detail["rate"]),
                 "runner_up_hour": hourly_of_rate(detail["runner_up"]),
+                "promised_ms": detail.get("start_ms") or None,
                 "exit_code": None,
                 "usage_ms": None,
                 "stops_ms": None,
             }
         case "fetching":
             return {**phase, "resumes_from": detail.get("resumes_from") or None}
+        case "running":
+            return {**phase, "late_ms": detail.get("late_ms") or None}
         case "returning":
             return {**phase, "exit_code": detail["exit_code"], "usage_ms": detail["usage_ms"]}
         case "done":
             return {**phase, **_result(detail), "stops_ms": None}
-        case "retry":
-            return {**phase, "reason": detail["reason"], "why": detail["why"]}
         case "failed":
             cancelled = detail["reason"] == Failure.CANCELLED
             ended = "cancelled" if cancelled else "failed"

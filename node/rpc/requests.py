@@ -59,6 +59,7 @@ TERMS: Final = (
     "same_region",
     "spread_regions",
     "max_round_trip_us",
+    "start_percent",
 )
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -124,6 +125,9 @@ class JobRequest(BaseModel):
     same_region: bool | None = Field(None, description="All members of a gang in one region.")
     spread_regions: bool | None = Field(
         None, description="Each member of a gang in a region of its own."
+    )
+    start_percent: int | None = Field(
+        None, description="How many percent more each minute of earlier start is worth."
     )
     max_round_trip_us: int | None = Field(
         None, description="The longest measured round trip between members of a gang; 0: any."

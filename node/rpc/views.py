@@ -282,6 +282,8 @@ class JobView:
     cap_why: str | None = None
     price_hour: str | None = None
     runner_up_hour: str | None = None
+    promised_ms: int | None = None
+    late_ms: int | None = None
     usage_ms: int | None = None
     amount: str | None = None
     cost: str | None = None

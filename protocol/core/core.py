@@ -41,6 +41,7 @@ from protocol.machines.inputs import (
     PeerConnected,
     PeerDisconnected,
     PolicyChanged,
+    PreparationMeasured,
     ReclaimRequested,
     RecordReceived,
     StateHeard,
@@ -50,6 +51,7 @@ from protocol.rules.advice import Advice
 from protocol.rules.capacity import Capacity, without
 from protocol.rules.fraud import Finding
 from protocol.rules.matching import demand_of_job
+from protocol.rules.start_promise import UNMEASURED
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.wire.envelope import Signed, Signer
 from protocol.wire.job import JobSpec
@@ -119,6 +121,7 @@ class Core:
         """What this node lends: what its owner allows, without GPUs that are in trouble."""
         self._allowed = policy
         self._withheld: frozenset[str] = frozenset()
+        self.preparation = UNMEASURED
         self.directory = Directory() if directory is None else directory
         self.standings = Standings()
         self.candidates = Candidates(self.directory, self.standings)
@@ -135,6 +138,9 @@ class Core:
         """Process one input. Return the effects in the order in which to perform them."""
         if isinstance(event, PolicyChanged | DevicesWithheld):
             self._set_policy(event)
+        if isinstance(event, PreparationMeasured):
+            self.preparation = event.preparation  # The next bids and the next record have it.
+            return []
         effects = self._take(event, self._context(now_ms))
         effects += self.provider.bids.take_notes()
         for effect in effects:
@@ -248,7 +254,7 @@ class Core:
         self.policy = replace(self._allowed, capacity=lent)
 
     def _context(self, now_ms: int) -> Context:
-        return Context(now_ms, self.signer, self.policy, self.standings.of)
+        return Context(now_ms, self.signer, self.policy, self.standings.of, self.preparation)
 
     def _hear(self, event: Signed[Any], context: Context) -> list[Effect]:
         match ROLE_OF[type(event.message)]:

@@ -156,15 +156,15 @@ class JobClass:
 def class_of(job: Job) -> JobClass:
     """Return the class of a job."""
     workload = job.spec.workload
-    fetch_bytes = workload.image_bytes + sum(file.blob.size for file in workload.inputs)
-    fetch = workload.image, fetch_bytes
+    input_bytes = sum(file.blob.size for file in workload.inputs)
+    fetch = workload.image, workload.image_bytes, input_bytes
     found = _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
     return replace(found, is_doubted=True) if job.is_doubted else found
 
 
 @lru_cache(maxsize=CLASSES_KEPT_MAX)
 def _class_of(
-    fetch: tuple[Digest, int], resources: Resources, timeout_ms: int, terms: Terms,
+    fetch: tuple[Digest, int, int], resources: Resources, timeout_ms: int, terms: Terms,
     avoid: tuple[PeerId, ...],
 ) -> JobClass:  # fmt: skip
     quick = terms.profile == QUICK
@@ -180,7 +180,7 @@ def _class_of(
         hold_ms=HOLD_MS,
         shift_cap=0 if quick else SHIFT_CAP,
         image=fetch[0],
-        fetch_bytes=fetch[1],
+        fetch_bytes=fetch[1] + fetch[2],
         region=terms.region,
         drivers=terms.drivers,
         hard_limits=terms.hard_limits,
@@ -190,6 +190,8 @@ def _class_of(
         gang=terms.nodes > 1,
         spread=terms.spread_regions,
         max_round_trip_us=terms.max_round_trip_us,
+        input_bytes=fetch[2],
+        start_percent=terms.start_percent,
     )
     if terms.rate_max:
         return JobClass(encode(call), avoid, call)

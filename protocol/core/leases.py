@@ -161,7 +161,7 @@ class Leases:
         if isinstance(state, lease.Fetched) and isinstance(before, lease.MayRun):
             effects = (*effects, *self._free_slot(state, context))
         elif isinstance(before, lease.Launching) and isinstance(state, lease.Executing):
-            self._note_running(lease_id)
+            self._note_running(state, context)
         match state:
             case lease.Closed(terms):
                 self._remove(terms)
@@ -189,9 +189,12 @@ class Leases:
                 effects += self.step(entry.lease_id, heard, context)
         return effects
 
-    def _note_running(self, lease_id: LeaseId) -> None:
-        if lease_id in self._slots:
-            self._auctions.begin_use(lease_id, self._slots[lease_id])
+    def _note_running(self, state: lease.Executing, context: Context) -> None:
+        terms = state.lease
+        if terms.lease_id in self._slots:
+            self._auctions.begin_use(terms.lease_id, self._slots[terms.lease_id])
+        if lease.late_ms(terms, context.now_ms):
+            self._standings.note_late(terms.provider, context.now_ms)
 
     def _free_slot(self, state: lease.Fetched, context: Context) -> list[Effect]:
         """Let the slot of a container that has exited carry another job."""

@@ -18,6 +18,7 @@ from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 
 ADDRESS_BYTES_MAX: Final = 128
+IMAGES_MAX: Final = 16
 
 
 class Presence:
@@ -88,6 +89,6 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
     return CapabilityRecord(
         sequence, context.now_ms, RECORD_TTL_MS, addresses_of(context)[:4], policy.providing,
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
-        (policy.driver,) if policy.driver else (), policy.prices, policy.images[:16],
-        policy.agent, policy.soft_limits, policy.isolation,
+        (policy.driver,) if policy.driver else (), policy.prices,
+        context.preparation.images[:IMAGES_MAX], policy.agent, policy.soft_limits, policy.isolation,
     )  # fmt: skip

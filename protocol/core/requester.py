@@ -46,6 +46,7 @@ from protocol.machines.inputs import (
 from protocol.machines.requester import award, lease
 from protocol.machines.requester.auction import SoldSlot
 from protocol.rules.standing import BROKEN
+from protocol.rules.start_promise import latest_start_ms
 from protocol.values.ids import NO_LEASE, JobId, LeaseId, PeerId
 from protocol.values.limits import STRANGERS_BELIEVED
 from protocol.values.reasons import Release
@@ -295,6 +296,9 @@ class Requester:
             placement.attempt, workload, placement.voucher_ms,
             job.spec.terms.retry_on_exit, job.exits_seen,
             job.resume.number if job.resume else 0, slot.after if slot else NO_LEASE,
+            # Others delay the start of a member, or of a job whose slot is still in use.
+            latest_start_ms(slot.start_ms, context.now_ms)
+            if slot and not slot.after and not job.spec.gang else 0,
         )  # fmt: skip
         return self.leases.begin(terms, slot, context)
 

@@ -13,6 +13,7 @@ from protocol.rules.standing import (
     answered,
     barred,
     kept_unpaid,
+    late,
     settled,
     struck,
     tried,
@@ -54,6 +55,10 @@ class Standings:
     def note_job(self, peer: PeerId, now_ms: int, *, succeeded: bool) -> None:
         """Record whether a provider ran a job of ours to its end."""
         self._change(peer, tried(self.of(peer), now_ms, succeeded=succeeded))
+
+    def note_late(self, peer: PeerId, now_ms: int) -> None:
+        """Record that a provider started a job of ours later than it had promised."""
+        self._change(peer, late(self.of(peer), now_ms))
 
     def note_abort(self, peer: PeerId, now_ms: int) -> None:
         """Record that a requester ended an auction without an outcome."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from protocol.rules.capacity import Capacity
 from protocol.rules.standing import STRANGER, Standing
+from protocol.rules.start_promise import UNMEASURED, Preparation
 from protocol.values.ids import PeerId
 from protocol.values.limits import AUDIT_PERCENT, LEASE_ABSENCE_MS, NOTICE_MS
 from protocol.wire.envelope import Signer
@@ -43,7 +44,6 @@ class Policy:
     audit_percent: int = AUDIT_PERCENT
     """How many of its commit sets this node compares with another bidder, in percent."""
     addresses: tuple[str, ...] = ()
-    images: tuple[bytes, ...] = ()
     agent: str = ""
     closed: str = ""
     """Why a node that lends its machine takes no new jobs now: then `providing` is false."""
@@ -63,3 +63,5 @@ class Context:
     policy: Policy
     standing_of: Callable[[PeerId], Standing] = nobody_known
     """What we know of a peer's past conduct."""
+    preparation: Preparation = UNMEASURED
+    """How fast this node prepares jobs."""

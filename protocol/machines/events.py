@@ -69,6 +69,9 @@ class Awarded:
     ask: int
     runner_up: int
     """What the best losing bid is worth, weighed; the call's highest rate if there was none."""
+    start_ms: int = 0
+    """In how many ms after its deployment the provider promises to run the job; 0: no promise.
+    Older events lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class Running:
     """The container runs."""
 
     provider: PeerId
+    late_ms: int = 0
+    """How late it started, beyond what its provider promised; 0: in time. Older events lack it."""
 
 
 @dataclass(frozen=True, slots=True)

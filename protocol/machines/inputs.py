@@ -7,6 +7,7 @@ the machines list it by the class of its message.
 from dataclasses import dataclass
 
 from protocol.machines.context import Policy
+from protocol.rules.start_promise import Preparation
 from protocol.values.ids import JobId, LeaseId, PeerId
 from protocol.values.reasons import Release
 from protocol.wire.envelope import Signed
@@ -273,6 +274,13 @@ class DevicesWithheld:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparationMeasured:
+    """A preparation that this node has finished shows how long the next ones take."""
+
+    preparation: Preparation
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The node is about to stop."""
 
@@ -296,5 +304,5 @@ Input = (
     | OutputsFetched | OutputsLost | RecordReceived
     | PeerConnected | PeerDisconnected | PeerAnswered | NetworkLost | StateHeard | Isolated
     | MembersHeld | MembersNear | MembersFar | RoundTripsMeasured | MembersReady | SlotFreed
-    | PolicyChanged | DevicesWithheld | StopRequested | ReclaimRequested
+    | PolicyChanged | DevicesWithheld | PreparationMeasured | StopRequested | ReclaimRequested
 )  # fmt: skip

@@ -29,7 +29,8 @@ class Offer:
     bid: Bid
     reveal: bytes
     weight: int = PPM
-    """The factor by which its ask is weighed, in millionths: fixed before it was opened."""
+    """The factor by which its ask is weighed, in millionths. The requester's part of it is fixed
+    before the bid is opened, the rest follows from its promised start."""
     reveal_id: ContentId = NO_ID
     """The content id of the envelope."""
 

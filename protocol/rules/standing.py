@@ -34,6 +34,8 @@ JOB: Final = 1_000
 """Thousandths of one job, the unit of successes and failures."""
 FAILURE: Final = 2 * JOB
 """A failure counts twice: what was paid for is lost, and so is the time."""
+LATE: Final = JOB // 2
+"""What a start later than promised counts for, beside the job itself."""
 PRIOR_DONE: Final = 4 * JOB
 PRIOR_FAILED: Final = 1 * JOB
 """What a stranger is taken for: four jobs done and one failed."""
@@ -132,6 +134,12 @@ def tried(standing: Standing, now_ms: int, *, succeeded: bool) -> Standing:
     done, failed = (amount - amount // JOBS_KEPT for amount in _jobs_of(standing, now_ms))
     done, failed = (done + JOB, failed) if succeeded else (done, failed + FAILURE)
     return replace(standing, done=done, failed=failed, jobs_ms=now_ms)
+
+
+def late(standing: Standing, now_ms: int) -> Standing:
+    """Return the standing after a job of ours that the provider started later than promised."""
+    done, failed = _jobs_of(standing, now_ms)
+    return replace(standing, done=done, failed=failed + LATE, jobs_ms=now_ms)
 
 
 def aborted(standing: Standing, now_ms: int) -> Standing:

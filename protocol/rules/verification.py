@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import rate_at, score_at, score_of, weights_of
+from protocol.rules.start_promise import weight_with_start
 from protocol.values.errors import PeerFault
 from protocol.values.ids import CallId, PeerId
 from protocol.values.units import PPM
@@ -54,8 +55,8 @@ class OpenedBid:
 
     @property
     def weight(self) -> int:
-        """The factor by which the ask is weighed, in millionths."""
-        return self._weight_of(self.commitment)
+        """The factor by which the ask is weighed, the promised start included, in millionths."""
+        return self._weight_of(self.reveal)
 
     @property
     def score(self) -> int:
@@ -70,10 +71,12 @@ class OpenedBid:
 
     def score_of(self, reveal: Signed[BidReveal]) -> int:
         """Return the weighed ask of a bid that the set contains."""
-        return score_of(reveal.message.bid.ask, self._weight_of(_commitment_in(reveal)))
+        return score_of(reveal.message.bid.ask, self._weight_of(reveal))
 
-    def _weight_of(self, commitment: bytes) -> int:
-        return weights_of(self.commit_set.message)[commitment] if self.commit_set else PPM
+    def _weight_of(self, reveal: Signed[BidReveal]) -> int:
+        weights = weights_of(self.commit_set.message) if self.commit_set else {}
+        weight = weights[_commitment_in(reveal)] if weights else PPM
+        return weight_with_start(weight, reveal.message.bid, self.call.message)
 
 
 def set_fault(commit_set: CommitSet) -> str:

@@ -153,6 +153,10 @@ PREPARE_MS: Final = 30 * 60_000
 """Image and inputs must arrive at the provider in this time."""
 STALL_MS: Final = 60_000
 """A preparation that receives nothing in this time ends."""
+START_MS_MAX: Final = PREPARE_MS
+"""No provider promises a later start."""
+START_PERCENT_MAX: Final = 1_000
+"""The most that a minute to the promised start makes a bid dearer, in percent."""
 UNPAID_MS_MAX: Final = 10 * 60_000
 """A requester that owes more usage and reserved time than this beyond its credit gets none ..."""
 UNPAID_HALF_LIFE_MS: Final = 3_600_000

@@ -17,6 +17,7 @@ from protocol.values.limits import (
     QUERY_BYTES_MAX,
     ROUND_TRIP_US_MAX,
     SLOTS_MAX,
+    START_PERCENT_MAX,
 )
 from protocol.wire.codec import encode
 from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
@@ -165,6 +166,8 @@ class Terms:
     """Whether each member of the gang must be in a region of its own."""
     max_round_trip_us: Annotated[int, Key(15), Int(0, ROUND_TRIP_US_MAX)] = 0
     """The longest measured round trip between the members of the gang; 0: any."""
+    start_percent: Annotated[int, Key(17), Int(0, START_PERCENT_MAX)] = 0
+    """How many percent more each minute of earlier start is worth."""
 
 
 @dataclass(frozen=True, slots=True)

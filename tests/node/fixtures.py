@@ -24,6 +24,7 @@ from node.data.transfer import BlobFetcher, BlobServer
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
+from node.provider.preparation import PreparationMeter
 from node.provider.proofs import Proofs
 from node.requester.results import Results
 from node.sandbox.driver import (
@@ -303,7 +304,9 @@ async def make_node_folder(
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, open_stream)
     cache = ImageCache(folder / "roots", images, budget_mib)
-    context = ExecutionContext(blobs, images, fetcher, sandbox, folder / "runs", cache)
+    context = ExecutionContext(
+        blobs, images, fetcher, sandbox, folder / "runs", cache, PreparationMeter(cache.unpacked)
+    )
     return NodeFolder(folder, journal, blobs, images, context, RecordedInbox())
 
 

@@ -20,6 +20,7 @@ from protocol.machines.inputs import (
     NetworkLost,
     PeerConnected,
     PolicyChanged,
+    PreparationMeasured,
     ReclaimRequested,
     RecordReceived,
 )
@@ -37,6 +38,7 @@ MACHINES = [requester.auction, requester.award, requester.lease, provider.biddin
 CORE_ALONE = {
     JobSubmitted, ArraySubmitted, Call, Award,  # They begin a machine.
     CapabilityRecord, RecordReceived, PeerConnected, PolicyChanged, DevicesWithheld,
+    PreparationMeasured,
     CapacityFree, NetworkLost, LeaseQuery, LeaseStates,
     ReclaimRequested,  # It becomes a StopRequested of each lease.
 }  # fmt: skip

@@ -19,6 +19,7 @@ from protocol.rules.commitment import commitment_of
 from protocol.rules.fraud import Fraud, prove
 from protocol.rules.pricing import ask_of, list_rate, load_of, raised_ask
 from protocol.rules.standing import is_suspect
+from protocol.rules.start_promise import promise_of
 from protocol.rules.verification import (
     OpenedBid,
     award_fault,
@@ -141,7 +142,7 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
         return refuse(event, Refusal.PRICE, context)
     bid = Bid(
         ask, policy.driver, policy.isolation, VOUCHER_MS, EXPOSURE_MS, RETAIN_MS, slots,
-        policy.region if call.spread else "",
+        policy.region if call.spread else "", promise_of(call, context.preparation),
     )  # fmt: skip
     nonce = context.signer.secret(b"bid", call_id)
     bidding = Bidding(event, bid, nonce)

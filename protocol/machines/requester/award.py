@@ -163,7 +163,9 @@ def begin(
         max_round_trip_us=call.max_round_trip_us,
     )  # fmt: skip
     state = Awarding(placement, context.now_ms + max(ACCEPT_MS, placement.answer_ms))
-    told = Awarded(slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up)
+    told = Awarded(
+        slot.provider, lease_id, slot.price.rate, slot.ask, slot.runner_up, slot.start_ms
+    )
     return replace(decided, awards=decided.awards + 1), state, (
         _save(state),
         Report(job_id, told),

@@ -16,6 +16,8 @@ from protocol.values.limits import (
     ROUND_TRIP_US_MAX,
     SET_MAX,
     SLOTS_MAX,
+    START_MS_MAX,
+    START_PERCENT_MAX,
     WEIGHT_MAX,
     WINDOW_MS_MAX,
 )
@@ -66,6 +68,10 @@ class Call:
     """The longest round trip between the winners, who will be asked to measure it; 0: any."""
     invited: Annotated[tuple[bytes, ...], Key(25), Many(Bytes(8, 8), INVITED_MAX)] = ()
     """Providers that may bid whatever the lottery says."""
+    input_bytes: Annotated[int, Key(26), Int(0, BLOB_SIZE_MAX)] = 0
+    """How much of `fetch_bytes` is inputs; the rest is the image."""
+    start_percent: Annotated[int, Key(27), Int(0, START_PERCENT_MAX)] = 0
+    """By how much each minute to the promised start makes a bid dearer, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Bid:
     """How many slots the provider can serve at the same time."""
     region: Annotated[str, Key(8), Text(32)] = ""
     """The region of the provider, if the call spreads its slots over regions."""
+    start_ms: Annotated[int, Key(9), Int(0, START_MS_MAX)] = 0
+    """How long after its deployment a job runs at the latest; 0: the provider promises nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ import pytest
 import trio
 
 from node.data.transfer import PROTOCOL
+from node.provider import preparation
 from node.provider import prepare as preparing
 from node.provider.execution_context import pins_of
 from node.provider.prepare import HeldImage, prepare
 from protocol.machines.effects import Prepare
-from protocol.machines.inputs import FetchProgressed
+from protocol.machines.inputs import FetchProgressed, PreparationMeasured
 from protocol.values.errors import BlobUnavailable, InvalidRequest, SandboxUnavailable, StorageFull
 from protocol.values.ids import PeerId
 from protocol.wire.job import BlobRef, FileRef, Resources, Workload
@@ -42,6 +43,21 @@ async def test_everything_is_here_and_pinned(ada: NodeFolder, bea: NodeFolder) -
     inputs = {file.blob.digest for file in workload.inputs}
     assert bea.blobs._pins[pins_of(LEASE)] == parts | inputs
     assert all(bea.blobs.ref(digest) for digest in parts | inputs)
+
+
+async def test_what_was_prepared_is_measured_for_the_next_bids(
+    ada: NodeFolder, bea: NodeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "MEASURED_BYTES_MIN", 1)
+    workload = await ada.workload(("a", b"1"))
+    inbox = RecordedInbox()
+    await prepare(bea.context, effect_of(workload), inbox)
+    first = (await inbox.wait_for(PreparationMeasured)).preparation
+    assert first.images == (workload.image[:8],)
+    assert min(first.fetch_rate, first.unpack_rate) > 0
+    await prepare(bea.context, effect_of(workload), inbox)
+    assert not any(isinstance(event, PreparationMeasured) for event in inbox.events)
+    assert bea.context.meter.preparation == first, "nothing was missing"
 
 
 async def test_the_sandbox_takes_the_image_once_all_is_here(
@@ -119,7 +135,7 @@ async def test_progress_is_told_and_never_beyond_the_total(
     workload = await ada.workload(("a", b"1" * 3_000_000), ("b", b"2" * 3_000_000))
     await prepare(bea.context, effect_of(workload), inbox)
     total = workload.image_bytes + 6_000_000
-    told = inbox.events
+    told = [event for event in inbox.events if isinstance(event, FetchProgressed)]
     assert [event.total for event in told] == [total] * len(told)
     fetched = [event.fetched for event in told]
     assert fetched == sorted(fetched)
@@ -136,7 +152,7 @@ async def test_a_job_that_needs_nothing_says_so_too(ada: NodeFolder, bea: NodeFo
     for _ in range(2):  # The second time nothing has to be fetched.
         await prepare(bea.context, effect_of(workload), inbox)
         done = FetchProgressed(LEASE, workload.image_bytes, workload.image_bytes)
-        assert inbox.events.pop() == done
+        assert await inbox.wait_for(FetchProgressed) == done
 
 
 async def test_a_busy_requester_is_asked_again(

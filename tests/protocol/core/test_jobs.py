@@ -181,7 +181,7 @@ def test_a_call_says_what_everybody_may_know() -> None:
     inputs = (FileRef("a", BlobRef(bytes(32), 30)), FileRef("b", BlobRef(bytes(32), 12)))
     workload = replace(JOB.spec.workload, inputs=inputs, image_bytes=100)
     call = call_of(replace(JOB, spec=replace(JOB.spec, workload=workload)), 3)
-    assert call.fetch_bytes == 142
+    assert (call.fetch_bytes, call.input_bytes) == (142, 42)
     assert call.addresses == ("/a", "/b", "/c")
     assert (call.profile, call.usage_ms_max) == (VICKREY, workload.timeout_ms)
     assert (call.slots, call.reuse_ms, call.issued_ms) == (3, REUSE_MS, START_MS)

@@ -3,9 +3,13 @@
 Spec: specs/lease.md#requester.
 """
 
+from dataclasses import replace
+
 from protocol.machines.events import Done, Fetching, Retrying, Running
+from protocol.machines.inputs import PreparationMeasured
 from protocol.rules import standing
 from protocol.rules.metering import amount_of
+from protocol.rules.start_promise import LATE_MS, LATE_RATIO, LAUNCH_MS, Preparation
 from protocol.values.limits import VOUCHER_MS
 from protocol.wire.messages import LeaseRelease, Ready
 from tests.simulated_network import SimulatedNetwork, job_spec, provider_policy
@@ -62,6 +66,22 @@ def test_a_provider_that_finishes_a_job_and_one_that_stops_with_notice_are_remem
     failed = ann.core.standings.of(ben.peer_id)
     assert failed.failed == standing.FAILURE
     assert failed.strikes == 0, "notice breaks no promise, but the work is lost"
+
+
+def test_who_starts_later_than_promised_is_believed_less() -> None:
+    network, ann, ben = network_of_two()
+    ben.core.handle(PreparationMeasured(Preparation(1, 1)), network.now_ms)
+    job_id = network.submit(ann)
+    assert network.run_until(lambda: happened(ann, Fetching))
+    leases = ann.core.requester.leases
+    state = leases.of_job(job_id)
+    assert state.lease.latest_start_ms == network.now_ms + LATE_RATIO * LAUNCH_MS + LATE_MS
+    soon = replace(state.lease, latest_start_ms=network.now_ms - 7_000)
+    leases.states[state.lease.lease_id] = replace(state, lease=soon)
+    assert network.run_until(lambda: happened(ann, Running))
+    (running,) = [event for event in ann.disk.events[job_id] if isinstance(event, Running)]
+    assert running.late_ms > 7_000
+    assert ann.core.standings.of(ben.peer_id).failed == standing.LATE
 
 
 def test_who_has_a_lease_is_known_until_it_ends() -> None:

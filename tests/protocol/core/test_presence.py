@@ -12,6 +12,7 @@ from protocol.machines.context import Context, Policy
 from protocol.machines.effects import Advertise, Publish, Send
 from protocol.machines.inputs import DeadlineReached, PeerConnected, PolicyChanged
 from protocol.rules.capacity import Capacity, Device
+from protocol.rules.start_promise import Preparation
 from protocol.rules.topics import RECORDS
 from protocol.values.limits import GOSSIP_BYTES_MAX, GREETING_MS, RECORD_REFRESH_MS
 from protocol.wire.envelope import open_envelope
@@ -42,6 +43,12 @@ def test_a_changed_policy_is_announced_with_a_higher_number() -> None:
     second = announced(presence.handle(PolicyChanged(POLICY), CONTEXT))
     assert first.cpus == POLICY.capacity.cpus
     assert START_MS <= first.sequence < second.sequence
+
+
+def test_prepared_images_are_in_the_record() -> None:
+    images = tuple(bytes([number]) * 8 for number in range(20))
+    prepared = replace(CONTEXT, preparation=Preparation(images=images))
+    assert record_of(prepared, 1).images == images[:16]
 
 
 def test_numbers_grow_even_if_the_last_was_forgotten() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from protocol.rules.verification import award_fault, loss_fault, set_fault
 from protocol.values.ids import CallId
-from protocol.values.limits import WEIGHT_MAX
+from protocol.values.limits import START_MS_MAX, START_PERCENT_MAX, WEIGHT_MAX
 from protocol.values.units import PPM
 from protocol.wire.job import QUICK, VICKREY
 from protocol.wire.messages import NO_ID, NO_LOSER, Award, CommitSet, Outcome, Start, Winner
@@ -23,6 +23,7 @@ BIDS = st.lists(
     st.tuples(st.integers(0, 120), st.integers(1, 4)), min_size=1, max_size=len(SIGNERS) - 1
 )
 WEIGHTS = st.lists(st.integers(PPM, WEIGHT_MAX), max_size=len(SIGNERS) - 1)
+STARTS = st.lists(st.integers(0, START_MS_MAX), max_size=len(SIGNERS) - 1)
 NETWORK = REQUESTER.network_id
 OTHER_CALL = CallId(bytes([1]) * 32)
 
@@ -49,6 +50,30 @@ def test_nothing_is_wrong_with_an_honest_auction(
         assert loss_fault(auction.bid(number), auction.outcome.message) == ""
     for bid, award in auction.awards():
         assert award_fault(bid, award.message, NETWORK) == ""
+
+
+@given(BIDS, st.integers(1, 3), WEIGHTS, STARTS, st.integers(1, START_PERCENT_MAX))
+def test_nothing_is_wrong_where_a_promised_start_counts(
+    bids: list[tuple[int, int]], slots: int, weights: list[int], starts: list[int], percent: int
+) -> None:
+    auction = SignedAuction(
+        bids, slots=slots, weights=weights, starts=starts, start_percent=percent
+    )
+    for number in range(1, len(bids) + 1):
+        assert loss_fault(auction.bid(number), auction.outcome.message) == ""
+    for bid, award in auction.awards():
+        assert award_fault(bid, award.message, NETWORK) == ""
+
+
+def test_who_starts_sooner_may_ask_more_and_is_paid_for_it() -> None:
+    minute, half = 60_000, 30_000
+    bids = [(20, 1), (26, 1), (60, 1)]
+    (bid, award), *_ = SignedAuction(bids, starts=[minute, half, half], start_percent=50).awards()
+    assert (bid.reveal.message.bid.ask, award.message.rate) == (20, 22), "33 / 1.5"
+    (bid, award), *_ = SignedAuction(bids, starts=[minute, half, half], start_percent=100).awards()
+    assert (bid.reveal.message.bid.ask, award.message.rate) == (26, 26), "40 / 1.5"
+    auction = SignedAuction(bids, starts=[0, half, half], start_percent=10)
+    assert auction.awards()[0][0].reveal.message.bid.ask == 26, "no promise counts as ten minutes"
 
 
 @given(BIDS, st.integers(1, 12), WEIGHTS)

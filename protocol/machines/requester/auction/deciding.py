@@ -129,7 +129,7 @@ def _slot(state: Decided, offer: Offer, unit: int, sold: Mapping[PeerId, int]) -
     return SoldSlot(
         state.auction.call_id, offer.peer, offer.bid.ask, offer.bid.voucher_ms, unit, price,
         rate_at(best.score, offer.weight, call) if best else call.rate_max, shift, passed,
-        offer.reveal_id, region=offer.bid.region,
+        offer.reveal_id, region=offer.bid.region, start_ms=offer.bid.start_ms,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from protocol.machines.table import NOTHING
 from protocol.rules.commitment import commitment_of
 from protocol.rules.selection import Offer
 from protocol.rules.standing import weight_of
+from protocol.rules.start_promise import weight_with_start
 from protocol.rules.topics import call_topic
 from protocol.values.ids import PeerId
 from protocol.values.limits import BIDS_MAX
@@ -93,6 +94,7 @@ def take_bid(state: Opening, event: Signed[BidReveal], context: Context) -> Step
         return state, NOTHING
     else:
         weight = weight_of(context.standing_of(peer), context.now_ms)
+    weight = weight_with_start(weight, reveal.bid, state.auction.call)
     offer = Offer(peer, reveal.bid, event.envelope, weight, event.content_id)
     offers = seated((*state.offers, offer), state.auction, context)
     return _decide_early(replace(state, offers=offers), context)

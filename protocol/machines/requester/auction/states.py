@@ -100,6 +100,9 @@ class SoldSlot:
     """Whether the provider has promised to take its next award."""
     after: LeaseId = NO_LEASE
     """The lease that uses the slot until its container has exited."""
+    start_ms: int = 0
+    """In how many ms after its deployment its provider promises to run a job; 0: no promise.
+    Older snapshots lack it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Spec: specs/lease.md#requester.
 """
 
-from protocol.machines.requester.lease.machine import begin
+from protocol.machines.requester.lease.machine import begin, late_ms
 from protocol.machines.requester.lease.repairing import entry_of
 from protocol.machines.requester.lease.resuming import resume
 from protocol.machines.requester.lease.states import (
@@ -41,5 +41,6 @@ __all__ = [
     "Watched",
     "begin",
     "entry_of",
+    "late_ms",
     "resume",
 ]

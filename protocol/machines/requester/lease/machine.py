@@ -145,9 +145,14 @@ def run(state: Launching, event: Signed[Started], context: Context) -> Step:
     )  # fmt: skip
     return following, (
         save(following),
-        Report(lease.job_id, Running(lease.provider)),
+        Report(lease.job_id, Running(lease.provider, late_ms(lease, context.now_ms))),
         FollowLog(lease.job_id, lease.lease_id, lease.provider, lease.workload),
     )
+
+
+def late_ms(lease: Lease, now_ms: int) -> int:
+    """Return how late a job is that starts now, beyond what its provider promised; 0: in time."""
+    return max(0, now_ms - lease.latest_start_ms) if lease.latest_start_ms else 0
 
 
 def count_from(state: MayRun, event: SlotFreed, context: Context) -> Step:

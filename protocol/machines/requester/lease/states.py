@@ -35,6 +35,9 @@ class Lease:
     after: LeaseId = NO_LEASE
     """The lease that had its slot before, if its job still ran at the award. Older snapshots lack
     it."""
+    latest_start_ms: int = 0
+    """Until when the job runs if its provider keeps its promise; 0: none. Older snapshots lack it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
