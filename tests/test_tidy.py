@@ -65,6 +65,7 @@ UNMIRRORED: Final = {
     "protocol/machines/answers.py": "declarations; test_bid_history and test_bid_log use all",
     "protocol/machines/context.py": "declarations alone",
     "node/rpc/explain_views.py": "declarations; test_views has all of them",
+    "node/rpc/job_views.py": "declarations; test_views has all of them",
     "protocol/machines/effects.py": "declarations; node/simulator/network.py performs each",
     "protocol/machines/requester/auction/table.py": "a table; test_tables has all of it",
     "protocol/machines/requester/lease/states.py": "declarations; test_machine uses all",

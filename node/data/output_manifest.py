@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from node.data.blobs import Blobs
-from node.rpc.views import OutputView
+from node.rpc.job_views import OutputView
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.codec import decode

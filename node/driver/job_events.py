@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from node.rpc.views import JobEventView
+from node.rpc.job_views import JobEventView
 from node.storage.journal import JobEventRow
 from protocol.machines import events
 

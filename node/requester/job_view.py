@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from node.driver.job_events import LAST, PHASES, event_view
-from node.rpc.views import (
+from node.rpc.job_views import (
     BidView,
     CheckpointView,
     FailedAttemptView,

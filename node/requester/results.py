@@ -32,7 +32,7 @@ from node.data.transfer import BlobFetcher, Holding
 from node.driver.background import Activity, Background
 from node.driver.driver import Inbox
 from node.requester.log_follower import follow_log
-from node.rpc.views import OutputView
+from node.rpc.job_views import OutputView
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
     BlobUnavailable,

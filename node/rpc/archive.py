@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from node.rpc.views import OutputView
+from node.rpc.job_views import OutputView
 from protocol.values.errors import BlobUnavailable
 
 CHUNK_BYTES: Final = 2**18

@@ -5,7 +5,7 @@ Spec: specs/rpc.md#views.
 
 from dataclasses import dataclass
 
-from node.rpc.views import JobView
+from node.rpc.job_views import JobView
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from node.rpc.job_views import JobEventView
 from node.rpc.problems import problem_of
 from node.rpc.service import ImagePull
-from node.rpc.views import JobEventView
 from protocol.values.errors import NodeError
 
 BEAT_S: Final = 10

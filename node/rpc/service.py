@@ -12,18 +12,14 @@ from typing import Protocol
 
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
+from node.rpc.job_views import ArrayView, JobEventView, JobView, MemberView, OutputView
 from node.rpc.owner_views import OwnerView
 from node.rpc.pull_views import PullView
 from node.rpc.views import (
     AnsweredCallView,
-    ArrayView,
     BlobView,
     ImageView,
-    JobEventView,
-    JobView,
-    MemberView,
     OfferView,
-    OutputView,
     PaidPriceView,
     PeerView,
     StatusView,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.requester.job_view import EXIT_REASONS
-from node.rpc.views import JobEventView
+from node.rpc.job_views import JobEventView
 from node.trace_format import (
     OWN,
     TracedAnswer,

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from node.driver.clock import Clock
-from node.rpc.views import ArrayView, FailureView, JobEventView, MemberView
+from node.rpc.job_views import ArrayView, FailureView, JobEventView, MemberView
 from node.service.places import PLACE_POLL_S, queue_view
 from node.storage.journal import AttemptEnd, Journal
 from protocol.core.jobs import Job

@@ -26,15 +26,15 @@ from node.driver.driver import Driver
 from node.driver.job_events import PHASES, event_view, kind_of
 from node.requester.job_view import job_view
 from node.requester.results import Results
-from node.rpc.views import (
+from node.rpc.job_views import (
     ArrayView,
     JobEventView,
     JobView,
     MemberView,
     OutputView,
-    PhaseCounts,
     QueueView,
 )
+from node.rpc.views import PhaseCounts
 from node.service.arrays import ENDED, Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
 from node.service.job_lookup import JobLookup, is_array

@@ -6,7 +6,7 @@ Spec: specs/queue.md#order.
 from dataclasses import astuple
 from typing import Final
 
-from node.rpc.views import QueueView
+from node.rpc.job_views import QueueView
 from protocol.core.queue import QueuePlace
 
 PLACE_POLL_S: Final = 1.0

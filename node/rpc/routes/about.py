@@ -9,7 +9,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 
 from node.rpc.service import NodeApi
-from node.rpc.views import AnsweredCallView, OfferView, PaidPriceView, PeerView, StatusView
+from node.rpc.views import (
+    AnsweredCallView,
+    OfferView,
+    PaidPriceView,
+    PeerView,
+    StatusView,
+)
 
 BIDS_MAX: Final = 10_000
 

@@ -13,10 +13,10 @@ from pydantic import Discriminator, Tag
 from starlette.responses import Response
 
 from node.rpc.archive import opened, read, tar_of
+from node.rpc.job_views import ArrayView, JobView, MemberView, OutputView
 from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
 from node.rpc.requests import JobRequest, array_specs_of, job_spec_of
 from node.rpc.service import ImageApi, JobApi
-from node.rpc.views import ArrayView, JobView, MemberView, OutputView
 from protocol.values.errors import Conflict
 
 KEY_LENGTH_MAX: Final = 64

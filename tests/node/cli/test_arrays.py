@@ -17,7 +17,7 @@ from node.cli.arrays import (
 from node.cli.connection import Connection
 from node.cli.failure import CliError
 from node.cli.progress import Silence
-from node.rpc.views import JobView
+from node.rpc.job_views import JobView
 from tests.node.cli.conftest import start_cli
 from tests.node.rpc.recorded import BASE
 

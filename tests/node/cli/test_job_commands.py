@@ -6,7 +6,7 @@ import time
 import pytest
 
 from node.cli.connection import Connection
-from node.rpc.views import BidView, CheckpointView, FailedAttemptView, QueueView
+from node.rpc.job_views import BidView, CheckpointView, FailedAttemptView, QueueView
 from tests.node.cli.conftest import start_cli
 from tests.node.rpc.recorded import PEER
 

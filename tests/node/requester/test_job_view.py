@@ -10,7 +10,8 @@ import pytest
 
 from node.driver.job_events import phase_of
 from node.requester.job_view import job_view
-from node.rpc.views import CheckpointView, JobView, PhaseCounts, StepsView
+from node.rpc.job_views import CheckpointView, JobView, StepsView
+from node.rpc.views import PhaseCounts
 from node.storage.journal import JobEventRow
 from protocol.core.jobs import Job
 from protocol.machines import events

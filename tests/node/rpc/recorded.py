@@ -22,27 +22,29 @@ from node.rpc.explain_views import (
     WaitView,
 )
 from node.rpc.gpu_views import GpuStateView, GpusView
-from node.rpc.service import Service
-from node.rpc.views import (
-    AnsweredCallView,
+from node.rpc.job_views import (
     ArrayView,
     BidView,
-    BlobView,
-    GpuView,
     JobEventView,
     JobView,
     MemberView,
-    OfferView,
     OutputView,
+    QueueView,
+    ReceiptView,
+    StepsView,
+)
+from node.rpc.service import Service
+from node.rpc.views import (
+    AnsweredCallView,
+    BlobView,
+    GpuView,
+    OfferView,
     PaidPriceView,
     PeerView,
     PhaseCounts,
     ProviderView,
-    QueueView,
-    ReceiptView,
     ResourcesView,
     StatusView,
-    StepsView,
     TrafficView,
 )
 from node.trace_format import TracedRoundTrip, TraceEnd, TraceHeader, encode_line

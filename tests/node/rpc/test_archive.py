@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from node.rpc.archive import CHUNK_BYTES, tar_of
-from node.rpc.views import OutputView
+from node.rpc.job_views import OutputView
 from protocol.values.errors import BlobUnavailable
 
 LONG = "/".join(["é" * 80] * 6)

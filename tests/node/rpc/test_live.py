@@ -3,8 +3,8 @@
 import trio
 
 from node.rpc import live
+from node.rpc.job_views import JobEventView
 from node.rpc.live import sse_of
-from node.rpc.views import JobEventView
 from protocol.values.errors import BlobUnavailable
 from tests.node.rpc.conftest import read_answer, read_until
 from tests.node.rpc.test_guard import wait_until

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from node.rpc.views import JobEventView
+from node.rpc.job_views import JobEventView
 from node.service.anonymous import OTHER, Anonymous, Numbering
 from node.trace_format import OWN, TracedBid, TracedGpus, TracedRefusal, encode_line
 from protocol.core.jobs import Job

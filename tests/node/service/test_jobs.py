@@ -13,7 +13,8 @@ import trio
 from node.driver.driver import Queue
 from node.provider import log_server
 from node.requester import log_follower
-from node.rpc.views import JobEventView, PhaseCounts
+from node.rpc.job_views import JobEventView
+from node.rpc.views import PhaseCounts
 from node.sandbox.driver import log_path
 from node.service import jobs as jobs_module
 from protocol.core.jobs import Ending, Job

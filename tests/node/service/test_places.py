@@ -1,6 +1,6 @@
 """Places in the queue as the API shows them. Spec: specs/queue.md#order."""
 
-from node.rpc.views import QueueView
+from node.rpc.job_views import QueueView
 from node.service.places import queue_view
 from protocol.core.queue import QueuePlace
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from node.driver.job_events import detail_of, kind_of
-from node.rpc.views import JobEventView
+from node.rpc.job_views import JobEventView
 from node.service.anonymous import Anonymous
 from node.simulator.network import START_MS
 from node.simulator.node import SimulatedNode
