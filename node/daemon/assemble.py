@@ -18,8 +18,10 @@ from node.daemon.recovery import Past, recall
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.log_protocol import PROTOCOL as LOG_PROTOCOL
+from node.data.range_server import RangeServer
+from node.data.throttle import Throttle
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
-from node.data.transfer import BlobFetcher, BlobServer
+from node.data.transfer import BlobFetcher, BlobServer, Ways
 from node.driver.clock import Clock
 from node.driver.driver import Driver
 from node.hardware.gpu import Gpu
@@ -34,6 +36,7 @@ from node.messaging.prober import Prober
 from node.messaging.receiver import Receiver
 from node.messaging.record_lookup import look_up_records
 from node.messaging.undelivered import Undelivered
+from node.network.bulk import PROTOCOL as BULK_PROTOCOL
 from node.network.host import Network
 from node.network.interface import PeerEvents
 from node.owner.activity import OwnerActivity
@@ -124,7 +127,9 @@ class Node:
         self.measurer = Measurer(network, clock, driver)
         self.announcer = Announcer(network, journal)
         self.connector = Connector(network.reach)
-        fetcher = BlobFetcher(blobs, network.open_stream, network.blame)
+        self.upload = Throttle(config.network.upload_mib_s)
+        ways = Ways(network.open_stream, network.bulk.call)
+        fetcher = BlobFetcher(blobs, ways, network.blame, Throttle(config.network.download_mib_s))
         self._make_provider(images, fetcher)
         # As a requester, for its owner.
         self.results = Results(
@@ -230,7 +235,9 @@ class Node:
         for topic in topics_of(record_of(context, 1)):
             network.subscribe(topic, self.receiver.judge, self.receiver.screen)
         network.on_request(self.receiver.answer)
-        network.on_stream(BLOB_PROTOCOL, BlobServer(self.context.blobs).serve)
+        network.on_stream(BLOB_PROTOCOL, BlobServer(self.context.blobs, self.upload).serve)
+        ranges = RangeServer(self.context.blobs, network.bulk.serve, self.upload)
+        network.on_stream(BULK_PROTOCOL, ranges.serve)
         network.on_stream(LOG_PROTOCOL, LogServer(self.executions.log_of).serve)
         return self.core.recover(past.saved, self.control.begin(lent), context.now_ms)
 

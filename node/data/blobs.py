@@ -10,10 +10,8 @@ import io
 import os
 import secrets
 import shutil
-import stat
-import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Final, Protocol
 
 import trio
 
+from node.data.blob_files import PARTIAL, blob_files, partial_files, unlink_all
 from node.data.disk import (
     Readable,
     copy_hashed,
@@ -38,13 +37,10 @@ __all__ = ["BlobIndex", "BlobRef", "BlobSource", "Blobs", "Complete"]
 READ_MAX: Final = 4 * 1024 * 1024
 """The default limit of `read`, in bytes: manifests and logs are small."""
 KINDS: Final = frozenset({"image", "input", "output", "log"})
-PARTIAL: Final = ".partial"
 DISK_RESERVE: Final = 16 * 1024 * 1024
 """Blobs leave this much of the disk free, so the node can still write its journal."""
 BLOBS_MAX: Final = 250_000
 """The most unpinned blobs: even a small one takes an inode and some memory."""
-PARTIAL_KEPT_S: Final = 7 * 24 * 3600
-"""An interrupted transfer that was not resumed for a week is removed at the start."""
 
 
 class BlobIndex(Protocol):
@@ -104,6 +100,7 @@ class Blobs:
         self._idle: dict[Path, int] = {}  # Interrupted transfers, with their sizes in bytes.
         self._reserved = 0
         self._transfers = weakref.WeakValueDictionary[Digest, trio.Lock]()
+        self._verified: set[Digest] = set()
         self._naming = trio.Lock()  # Held while names are given or removed.
 
     async def put_file(self, path: Path, kind: str) -> BlobRef:
@@ -152,7 +149,7 @@ class Blobs:
                     await self.adopt(*new.values())
             finally:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(_unlink_all, temporary)
+                    await trio.to_thread.run_sync(unlink_all, temporary)
         return refs
 
     async def read(self, digest: Digest, limit: int = READ_MAX) -> bytes:
@@ -184,6 +181,14 @@ class Blobs:
             self._note(digest, None)
             return None
         return path
+
+    def is_verified(self, digest: Digest) -> bool:
+        """Return whether this process has hashed a blob that is here."""
+        return digest in self._verified and digest in self._entries
+
+    def verified(self, digest: Digest) -> None:
+        """Record that a blob was hashed, and is right."""
+        self._verified.add(digest)
 
     def ref(self, digest: Digest) -> BlobRef | None:
         """Return name and size of a blob, None if it is not here."""
@@ -269,6 +274,7 @@ class Blobs:
         """Turn complete files in our folder into blobs; the caller has verified their digests."""
         assert all(each.kind in KINDS for each in complete)
         moves = [(each.path, self._path(each.ref.digest)) for each in complete]
+        self._verified.update(each.ref.digest for each in complete)
         rows = []
         async with self._naming:
             await trio.to_thread.run_sync(make_final, moves)
@@ -307,8 +313,9 @@ class Blobs:
             digests = choose()  # Not earlier: a blob may be pinned while another is named.
             for digest in digests:
                 self._note(digest, None)
+            self._verified.difference_update(digests)
             paths = [self._path(digest) for digest in digests]
-            await trio.to_thread.run_sync(_unlink_all, paths)
+            await trio.to_thread.run_sync(unlink_all, paths)
         if digests:
             await self._index.forget_blobs(digests)
 
@@ -334,8 +341,8 @@ class Blobs:
         """Return blobs and interrupted transfers with their sizes, least recently used first."""
         for folder in (self._final, self._incoming):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        blobs = sorted(_blob_files(self._final), key=lambda item: item[1].st_mtime_ns)
-        partials = sorted(_partials(self._incoming), key=lambda item: item[1].st_mtime_ns)
+        blobs = sorted(blob_files(self._final), key=lambda item: item[1].st_mtime_ns)
+        partials = sorted(partial_files(self._incoming), key=lambda item: item[1].st_mtime_ns)
         return (
             {digest: status.st_size for digest, status in blobs},
             {path: status.st_size for path, status in partials},
@@ -359,41 +366,6 @@ def _write_all(sources: Sequence[BlobSource], temporary: Sequence[Path]) -> list
             ref = _write(file, path, source.size_max, None)
         written.append(Complete(path, ref, source.kind))
     return written
-
-
-def _unlink_all(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _blob_files(folder: Path) -> Iterator[tuple[Digest, os.stat_result]]:
-    """Yield the blobs of a folder; files with other names are not ours and stay."""
-    for path in folder.glob("[0-9a-f][0-9a-f]/*"):
-        digest = _digest_of_name(path.name)
-        status = path.lstat()
-        if (
-            digest is not None
-            and stat.S_ISREG(status.st_mode)
-            and path.name[:2] == path.parent.name
-        ):
-            yield digest, status
-
-
-def _partials(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the interrupted transfers to keep, and remove all other incomplete files."""
-    for path in folder.iterdir():
-        status = path.lstat()
-        fresh = time.time() - status.st_mtime < PARTIAL_KEPT_S
-        if path.suffix == PARTIAL and _digest_of_name(path.stem) is not None and fresh:
-            yield path, status
-        elif path.suffix in {PARTIAL, ".tmp"}:
-            path.unlink()
-
-
-def _digest_of_name(name: str) -> Digest | None:
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-        return None
-    return Digest(bytes.fromhex(name))
 
 
 def _short(digest: Digest) -> str:

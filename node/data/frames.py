@@ -166,7 +166,7 @@ def encode_request(request: ListRequest | ChunkRequest) -> bytes:
 
 def decode_request(peer: PeerId, data: bytes) -> ListRequest | ChunkRequest:
     """Return the request in a frame from `peer`; MalformedMessage if it is not one."""
-    match _unpack(peer, data):
+    match decode_map(peer, data):
         case {0: 1, 1: bytes(digest), **rest} if len(digest) == 32 and not rest:
             return ListRequest(Digest(digest))
         case {0: 2, 1: bytes(digest), 2: int(first), 3: int(count), **rest} if (
@@ -186,7 +186,7 @@ def encode_reply(answer: Reply) -> bytes:
 
 def decode_reply(peer: PeerId, data: bytes) -> Reply:
     """Return the answer in a frame from `peer`; MalformedMessage if it is not one."""
-    match _unpack(peer, data):
+    match decode_map(peer, data):
         case {0: int(status), 1: int(size), **rest} if (
             0 <= status < len(ReplyStatus) and not rest and 0 <= size <= SIZE_MAX
         ):
@@ -232,7 +232,7 @@ async def _read_body(stream: FrameStream, peer: PeerId, length: bytes, limit: in
     return await stream.read_exactly(size) if size else b""
 
 
-def _unpack(peer: PeerId, data: bytes) -> dict[int, object]:
+def decode_map(peer: PeerId, data: bytes) -> dict[int, object]:
     """Decode a canonically encoded map with integer keys."""
     try:
         fields = unpack(data)

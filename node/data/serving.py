@@ -34,6 +34,7 @@ from node.data.frames import (
     read_frame_or_end,
     send_frame,
 )
+from node.data.throttle import Throttle
 from protocol.values.errors import (
     BlobUnavailable,
     InvalidRequest,
@@ -56,8 +57,11 @@ class BlobServer:
     `patience_s` limits each wait for the peer: for its next request, and for each write.
     """
 
-    def __init__(self, blobs: Blobs, patience_s: float = 60) -> None:
+    def __init__(
+        self, blobs: Blobs, upload: Throttle | None = None, patience_s: float = 60
+    ) -> None:
         self._blobs = blobs
+        self._upload = upload or Throttle(0)
         self._patience_s = patience_s
         self._open: Counter[PeerId] = Counter()
         self._lists: OrderedDict[Digest, bytes] = OrderedDict()
@@ -113,6 +117,7 @@ class BlobServer:
         with _open_blob(path) as file:
             async with aclosing(self._frames(request, ref, file)) as frames:
                 async for frame in frames:
+                    await self._upload.pause(len(frame))
                     await self._send(peer, stream, frame)
 
     async def _send(self, peer: PeerId, stream: FrameStream, frame: bytes) -> None:

@@ -16,24 +16,16 @@ import trio
 from node.data.blobs import BlobRef, Blobs, BlobSource, Complete
 from node.data.frames import (
     CHUNK,
-    CHUNKS_PER_REQUEST_MAX,
-    HASHES_PER_FRAME,
-    MESSAGE_MAX,
     PROTOCOL,
     Buffered,
-    ChunkRequest,
     FrameStream,
-    ListRequest,
-    ReplyStatus,
-    chunk_count,
-    decode_reply,
-    encode_request,
     patience,
-    read_frame,
-    send_frame,
 )
 from node.data.partial import Partial
+from node.data.range_fetch import Call, RangeFetch
 from node.data.serving import BlobServer
+from node.data.session import Progress, Session, Wanted, named, require_size
+from node.data.throttle import Throttle
 from protocol.values.errors import (
     BlobUnavailable,
     PeerFault,
@@ -41,36 +33,23 @@ from protocol.values.errors import (
     RuleBroken,
     StorageFull,
 )
-from protocol.values.ids import Digest, PeerId, digest_of
+from protocol.values.ids import Digest, PeerId
 
-__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "FrameStream", "Holding"]
+__all__ = ["PROTOCOL", "BlobFetcher", "BlobServer", "FrameStream", "Holding", "Ways"]
 
 LOG: Final = logging.getLogger(__name__)
-AHEAD_MAX: Final = 64
-"""Small blobs to request before the first of them is read."""
 BATCH_MAX: Final = 4096
 BATCH_BYTES_MAX: Final = 16 * CHUNK
 """Small blobs to hold in memory until they are written together."""
+BULK_MIN: Final = 4 * CHUNK
+"""A smaller blob comes over a stream in less time than a bulk connection takes to be made."""
 FAILURES_TOLD_MAX: Final = 3
 """Holders whose failure BlobUnavailable names in its line."""
-
-Progress = Callable[[int, int], None]
-"""Called with the verified bytes and the size of the blob, after each chunk."""
 
 
 def log_fault(fault: PeerFault) -> None:
     """Blame a peer in the log only; the daemon gives the network's `blame` instead."""
     LOG.warning("peer at fault: %s", fault)
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    digest: Digest
-    kind: str
-    size_max: int
-
-    def __str__(self) -> str:
-        return _named(self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +74,33 @@ class _Transfer:
             listener(done, size)
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How a node reaches holders: by streams, and by bulk connections if it can."""
+
+    open_stream: Callable[[PeerId, str], Awaitable[FrameStream]]
+    call: Call | None = None
+
+
 class BlobFetcher:
     """Fetches blobs from peers into `blobs`.
 
-    `open_stream` opens a stream to a peer for a protocol, `blame` is called for each fault of a
-    holder, `patience_s` limits each wait for a holder: a stream, an answer, a chunk.
+    `blame` is called for each fault of a holder, `patience_s` limits each wait for a holder: a
+    stream, an answer, a chunk.
     """
 
     def __init__(
         self,
         blobs: Blobs,
-        open_stream: Callable[[PeerId, str], Awaitable[FrameStream]],
+        ways: Ways,
         blame: Callable[[PeerFault], None] = log_fault,
+        download: Throttle | None = None,
         patience_s: float = 30,
     ) -> None:
         self._blobs = blobs
-        self._open_stream = open_stream
+        self._ways = ways
         self._blame = blame
+        self._download = download or Throttle(0)
         self._patience_s = patience_s
         self._transfers: dict[Digest, _Transfer] = {}
 
@@ -128,19 +117,25 @@ class BlobFetcher:
         BlobUnavailable if no holder provides it, or if it has more than `size_max` bytes;
         StorageFull if it does not fit. The next attempt resumes after a failure.
         """
-        transfer = self._transfers.setdefault(digest, _Transfer())
+        return await self._share(Wanted(digest, kind, size_max), holders, progress)
+
+    async def _share(
+        self, wanted: Wanted, holders: Sequence[PeerId], progress: Progress | None
+    ) -> BlobRef:
+        """Fetch a blob, once for all who want it at the same time."""
+        transfer = self._transfers.setdefault(wanted.digest, _Transfer())
         transfer.users += 1
         transfer.listeners += [progress] if progress else []
         try:
             # A second fetch waits; then the blob is here, or it resumes where the first ended.
             async with transfer.lock:
-                return await self._fetch(_Wanted(digest, kind, size_max), holders, transfer)
+                return await self._fetch(wanted, holders, transfer)
         finally:
             transfer.users -= 1
             if progress:
                 transfer.listeners.remove(progress)
             if not transfer.users:
-                del self._transfers[digest]
+                del self._transfers[wanted.digest]
 
     async def fetch_all(
         self,
@@ -163,8 +158,9 @@ class BlobFetcher:
         for ref in missing:
             if ref.size > CHUNK:
                 tell = partial(_tell, progress, done)
-                found = await self.fetch(ref.digest, [source.holder], source.kind, ref.size, tell)
-                _require_size(found.size, ref)
+                wanted = Wanted(ref.digest, source.kind, ref.size, ref.size)
+                found = await self._share(wanted, [source.holder], tell)
+                require_size(found.size, ref)
                 done += ref.size
 
     def _is_here(self, ref: BlobRef) -> bool:
@@ -172,7 +168,7 @@ class BlobFetcher:
         here = self._blobs.ref(ref.digest)
         if here is None or self._blobs.path(ref.digest) is None:
             return False
-        _require_size(here.size, ref)
+        require_size(here.size, ref)
         return True
 
     async def _fetch_small(self, refs: Sequence[BlobRef], source: Holding) -> None:
@@ -194,7 +190,7 @@ class BlobFetcher:
         await self._blobs.put_all(sources, source.owner)
 
     async def _fetch(
-        self, wanted: _Wanted, holders: Sequence[PeerId], transfer: _Transfer
+        self, wanted: Wanted, holders: Sequence[PeerId], transfer: _Transfer
     ) -> BlobRef:
         here = self._blobs.ref(wanted.digest)
         if here is not None and self._blobs.path(wanted.digest) is not None:
@@ -202,6 +198,10 @@ class BlobFetcher:
                 raise BlobUnavailable(f"{wanted} has {here.size} bytes, over {wanted.size_max}")
             return here
         failures: list[str] = []
+        if wanted.size is not None and wanted.size >= BULK_MIN:
+            ref = BlobRef(wanted.digest, wanted.size)
+            if await self._fetch_in_bulk(ref, wanted.kind, holders, transfer):
+                return ref
         for holder in holders:
             try:
                 return await self._fetch_from(holder, wanted, transfer)
@@ -212,7 +212,30 @@ class BlobFetcher:
                 failures.append(f"{holder}: {error}")
         raise BlobUnavailable(f"{wanted}: {_told(failures)}")
 
-    async def _fetch_from(self, holder: PeerId, wanted: _Wanted, transfer: _Transfer) -> BlobRef:
+    async def _fetch_in_bulk(
+        self, ref: BlobRef, kind: str, holders: Sequence[PeerId], transfer: _Transfer
+    ) -> bool:
+        """Return whether the blob came over bulk connections; if not, streams resume it."""
+        if self._ways.call is None or not self._blobs.can_hold(ref.size):
+            return False
+        async with self._blobs.partial(ref.digest, ref.size) as path:
+            fetch = RangeFetch(ref, path, transfer.report, self._download)
+            fetched = await fetch.run(self._ways.call, holders)
+            for _, failure in fetched.failures:
+                LOG.debug("bulk transfer of %s: %s", named(ref.digest), failure)
+                if isinstance(failure, PeerFault):
+                    self._blame(failure)
+            if fetched.digest == ref.digest:
+                await self._blobs.adopt(Complete(path, ref, kind))
+                return True
+            if fetched.digest is not None:
+                path.unlink()  # Streams find out who is at fault, by the hashes of the chunks.
+                if len(fetched.holders) == 1 and not fetched.resumed:
+                    why = f"its bytes do not match {named(ref.digest)}"
+                    self._blame(RuleBroken(fetched.holders.pop(), why))
+        return False
+
+    async def _fetch_from(self, holder: PeerId, wanted: Wanted, transfer: _Transfer) -> BlobRef:
         async with self._session(holder) as session:
             size, hashes = await session.chunk_list(wanted, self._blobs.can_hold)
             ref = BlobRef(wanted.digest, size)
@@ -229,109 +252,17 @@ class BlobFetcher:
         return ref
 
     @asynccontextmanager
-    async def _session(self, holder: PeerId) -> AsyncIterator["_Session"]:
+    async def _session(self, holder: PeerId) -> AsyncIterator["Session"]:
         with patience(holder, self._patience_s):
-            stream = Buffered(await self._open_stream(holder, PROTOCOL))
+            stream = Buffered(await self._ways.open_stream(holder, PROTOCOL))
         whole = False
         try:
-            yield _Session(stream, holder, self._patience_s)
+            yield Session(stream, holder, self._download, self._patience_s)
             whole = True
         finally:
             # Also when cancelled: the holder should stop sending.
             with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                 await (stream.close() if whole else stream.reset())
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """Requests to one holder over one stream."""
-
-    stream: FrameStream
-    holder: PeerId
-    patience_s: float
-
-    async def chunk_list(
-        self, wanted: _Wanted, can_hold: Callable[[int], bool]
-    ) -> tuple[int, bytes]:
-        """Return the size in bytes and the SHA-256 of each chunk, as the holder claims them.
-
-        StorageFull if so many bytes would never fit: then the list is not read.
-        """
-        size = await self._ask(ListRequest(wanted.digest))
-        if size > wanted.size_max:
-            raise BlobUnavailable(f"claims {size} bytes, over the allowed {wanted.size_max}")
-        if not can_hold(size):
-            raise StorageFull(f"{wanted}: {size} bytes do not fit into the blob budget")
-        hashes = bytearray()
-        left = chunk_count(size)
-        while left:
-            expected = min(left, HASHES_PER_FRAME)
-            hashes += await self._frame(32 * expected)
-            left -= expected
-        return size, bytes(hashes)
-
-    async def whole(self, refs: Sequence[BlobRef]) -> list[bytes]:
-        """Return blobs of at most one chunk each; many are requested before the first is read."""
-        contents: list[bytes] = []
-        for first in range(0, len(refs), AHEAD_MAX):
-            ahead = refs[first : first + AHEAD_MAX]
-            for request in [ChunkRequest(ref.digest, 0, 1) for ref in ahead if ref.size]:
-                await self._send(request)
-            contents += [await self._read_whole(ref) for ref in ahead]
-        return contents
-
-    async def _read_whole(self, ref: BlobRef) -> bytes:
-        data = b""
-        if ref.size:
-            _require_size(await self._answer(), ref)
-            data = await self._frame(ref.size)
-        if digest_of(data) != ref.digest:
-            raise RuleBroken(self.holder, f"its bytes do not match {_named(ref.digest)}")
-        return data
-
-    async def fill(self, partial: Partial, digest: Digest, report: Progress) -> None:
-        """Fetch all missing chunks."""
-        missing = range(partial.done, chunk_count(partial.size))
-        report(partial.bytes_done, partial.size)
-        for first in missing[::CHUNKS_PER_REQUEST_MAX]:
-            count = min(CHUNKS_PER_REQUEST_MAX, missing.stop - first)
-            if await self._ask(ChunkRequest(digest, first, count)) != partial.size:
-                raise RuleBroken(self.holder, "it changed the blob's size")
-            for number in range(first, first + count):
-                chunk = await self._frame(partial.chunk_size(number))
-                if not await trio.to_thread.run_sync(partial.append, chunk):
-                    raise RuleBroken(self.holder, f"chunk {number} is not what its list says")
-                report(partial.bytes_done, partial.size)
-
-    async def _ask(self, request: ListRequest | ChunkRequest) -> int:
-        """Return the blob's size in bytes; BlobUnavailable if the holder does not serve it."""
-        await self._send(request)
-        return await self._answer()
-
-    async def _send(self, request: ListRequest | ChunkRequest) -> None:
-        with patience(self.holder, self.patience_s):
-            await send_frame(self.stream, encode_request(request))
-
-    async def _answer(self) -> int:
-        """Return the size in the next answer; BlobUnavailable if it is a refusal."""
-        with patience(self.holder, self.patience_s):
-            frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
-        answer = decode_reply(self.holder, frame)
-        match answer.status:
-            case ReplyStatus.HERE:
-                return answer.size
-            case ReplyStatus.ABSENT:
-                raise BlobUnavailable("does not have it")
-            case ReplyStatus.BUSY:
-                raise BlobUnavailable("is busy with other transfers")
-
-    async def _frame(self, size: int) -> bytes:
-        """Return the next frame, of exactly this size."""
-        with patience(self.holder, self.patience_s):
-            frame = await read_frame(self.stream, self.holder, CHUNK)
-        if len(frame) != size:
-            raise RuleBroken(self.holder, f"a frame of {len(frame)} bytes instead of {size}")
-        return frame
 
 
 def _batches(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
@@ -346,15 +277,6 @@ def _batches(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:
         size += ref.size
     if batch:
         yield batch
-
-
-def _named(digest: Digest) -> str:
-    return f"blob sha256:{digest.hex()[:12]}"
-
-
-def _require_size(size: int, ref: BlobRef) -> None:
-    if size != ref.size:
-        raise BlobUnavailable(f"{_named(ref.digest)} has {size} bytes instead of {ref.size}")
 
 
 def _tell(progress: Callable[[int], object], before: int, done: int, _size: int) -> None:

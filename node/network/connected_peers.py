@@ -57,10 +57,10 @@ class ConnectedPeers(INotifee):
         peer = PeerId(conn.muxed_conn.peer_id.to_base58())
         if peer in self._present or self._swarm.living(conn.muxed_conn.peer_id) is None:
             return
-        inbound = str(getattr(conn, "direction", "")).lower().endswith("inbound")
         remote = remote_of(conn)
         address = "" if remote is None else str(remote)
-        self._present[peer] = _Since(address, "in" if inbound else "out", trio.current_time())
+        direction: Direction = "in" if is_inbound(conn) else "out"
+        self._present[peer] = _Since(address, direction, trio.current_time())
         self._escalation.call(self._came, peer)
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
@@ -82,6 +82,11 @@ class ConnectedPeers(INotifee):
 
     async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
         """Not our business."""
+
+
+def is_inbound(connection: INetConn) -> bool:
+    """Return whether the peer dialled."""
+    return str(getattr(connection, "direction", "")).lower().endswith("inbound")
 
 
 def remote_of(connection: INetConn) -> Multiaddr | None:

@@ -25,6 +25,7 @@ from node.network.addresses import (
     parse_announced,
     parse_peer_address,
 )
+from node.network.bulk import BulkConnections, Endpoints
 from node.network.connected_peers import ConnectedPeers, source_of_peer
 from node.network.gossip import Gossip, Rule, Screen
 from node.network.interface import (
@@ -131,6 +132,9 @@ class Network:
         self._events = events
         self._records = Records(stack.dht, self.peer_id, validator)
         self._peering = Peering(stack, book, context.scores.refuses, context.tuning)
+        endpoints = Endpoints(stack.swarm, stack.host.get_addrs)
+        self.bulk = BulkConnections(self.open_stream, endpoints, stack.traffic)
+        stack.swarm.accept_bulk = self.bulk.accept
         self._requests = messages.Requests(self.open_stream, self.blame, context.tuning)
         self._gossip = Gossip(
             stack.pubsub, context.config.network_name, self.blame, context.escalation

@@ -4,9 +4,11 @@ Spec: specs/network.md.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from protocol.values.errors import Unavailable
+import trio
+
+from protocol.values.errors import PeerUnreachable, Unavailable
 from protocol.values.ids import PeerId
 
 
@@ -14,6 +16,23 @@ class AddressTaken(Unavailable):
     """An address to listen on is in use by another program."""
 
     code = "address-taken"
+
+
+class BulkUnavailable(PeerUnreachable):
+    """No direct connection with a peer can be made: use a stream."""
+
+
+class NoBulk:
+    """The bulk connections of a network that has none."""
+
+    async def call(self, peer: PeerId, _work: Any) -> Any:
+        """Raise BulkUnavailable."""
+        await trio.lowlevel.checkpoint()
+        raise BulkUnavailable(f"no direct connection with {peer}")
+
+    async def serve(self, _work: Any, peer: PeerId, _stream: Any) -> None:
+        """Raise BulkUnavailable."""
+        await self.call(peer, None)
 
 
 @dataclass(frozen=True, slots=True)

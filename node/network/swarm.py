@@ -10,8 +10,9 @@ Spec: specs/network.md.
 
 import logging
 import math
+import socket
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from node.network.interface import Tuning
 from node.network.libp2p_errors import contained
 from node.network.muxer import RepairedYamux
 from node.network.slots import SlotClaim, Slots
+from node.network.transport import TcpStream
 from protocol.values.bounded import keep_newest
 
 LOG: Final = logging.getLogger(__name__)
@@ -74,6 +76,8 @@ class RepairedSwarm(Swarm):
     tuning: Tuning
     refuses: Callable[[ID], bool]
     dials: Dials
+    accept_bulk: Callable[[socket.socket, float], Awaitable[None]]
+    """Takes bulk connections, with the time-out of their handshake."""
 
     def guard(self, tuning: Tuning, admission: Admission) -> None:
         """Set the limits and the admission rules. Called once, before it runs."""
@@ -91,6 +95,7 @@ class RepairedSwarm(Swarm):
         self._dialling: dict[ID, trio.Lock] = {}
         self._failed: dict[ID, float] = {}
         self._proven: dict[ID, Multiaddr] = {}
+        self.accept_bulk = _refuse_bulk
 
     # --- in -------------------------------------------------------------------------------
 
@@ -113,9 +118,22 @@ class RepairedSwarm(Swarm):
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr, host: str
     ) -> IMuxedConn | None:
         with contained("inbound connection"), self._half_open.held(host):
+            if await self._is_bulk(read_write_closer):
+                return None
             raw = RawConnection(read_write_closer, initiator=False)
             return await self.upgrade_inbound_raw_conn(raw, maddr)
         return None
+
+    async def _is_bulk(self, stream: ReadWriteCloser) -> bool:
+        """Hand over a connection that begins with a TLS handshake: a bulk connection."""
+        if not isinstance(stream, TcpStream):
+            return False
+        timeout_s = self.tuning.upgrade_timeout_ms / 1000
+        with trio.fail_after(timeout_s):
+            if not await stream.opens_tls():
+                return False
+        await self.accept_bulk(stream.detach(), timeout_s)
+        return True
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         peer_id = muxed_conn.peer_id
@@ -260,3 +278,8 @@ def host_of(muxed_conn: IMuxedConn) -> str:
     with contained("address of a peer"):
         remote = muxed_conn.get_remote_address() if isinstance(muxed_conn, RepairedYamux) else None
     return "unknown" if remote is None else remote[0]
+
+
+async def _refuse_bulk(raw: socket.socket, _timeout_s: float) -> None:
+    await trio.lowlevel.checkpoint()
+    raw.close()

@@ -26,6 +26,8 @@ from node.network.traffic import Traffic
 
 BACKLOG: Final = 128
 RECEIVE_BYTES: Final = 64 * 1024
+TLS_HANDSHAKE: Final = b"\x16"
+"""The first byte of a TLS connection. Libp2p's first byte is the length of a name, 19."""
 LOG: Final = logging.getLogger(__name__)
 
 
@@ -53,18 +55,18 @@ class ExclusiveTCP(TCP):
             stream = await trio.open_tcp_stream(*endpoint_of(maddr))
         except (OSError, ValueError) as error:
             raise OpenConnectionError(f"no connection to {maddr}: {error}") from error
-        return RawConnection(_Stream(stream, self._open), initiator=True)
+        return RawConnection(TcpStream(stream, self._open), initiator=True)
 
 
 class _Connections:
     """The open connections, and what passes over them."""
 
     def __init__(self, traffic: Traffic) -> None:
-        self.streams: set[_Stream] = set()
+        self.streams: set[TcpStream] = set()
         self.traffic = traffic
 
 
-class _Stream(TrioTCPStream):
+class TcpStream(TrioTCPStream):
     """A connection that is listed as open until it is closed.
 
     It receives what has arrived at once: libp2p asks for two bytes, then for a few hundred.
@@ -89,6 +91,15 @@ class _Stream(TrioTCPStream):
     async def write(self, data: bytes) -> None:
         self._connections.traffic.bytes_sent += len(data)
         await super().write(data)
+
+    async def opens_tls(self) -> bool:
+        """Return whether the other side begins with a TLS handshake; the byte stays unread."""
+        return await self.stream.socket.recv(1, socket.MSG_PEEK) == TLS_HANDSHAKE
+
+    def detach(self) -> socket.socket:
+        """Hand over the socket; this stream is then closed."""
+        self._connections.streams.discard(self)
+        return socket.socket(fileno=self.stream.socket.detach())
 
     async def close(self) -> None:
         self._connections.streams.discard(self)
@@ -132,7 +143,7 @@ class ExclusiveListener(TCPListener):
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         with contained("inbound connection"):
-            await self.handler(_Stream(stream, self._connections))
+            await self.handler(TcpStream(stream, self._connections))
 
 
 def endpoint_of(address: Multiaddr) -> tuple[str, int]:

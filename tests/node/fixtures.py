@@ -20,7 +20,7 @@ import trio.testing
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
-from node.data.transfer import BlobFetcher, BlobServer
+from node.data.transfer import BlobFetcher, BlobServer, Ways
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
@@ -302,7 +302,7 @@ async def make_node_folder(
     blobs = Blobs(folder / "blobs", journal, budget_mib)
     await blobs.reconcile()
     images = Images(blobs, folder / "blobs")
-    fetcher = BlobFetcher(blobs, open_stream)
+    fetcher = BlobFetcher(blobs, Ways(open_stream))
     cache = ImageCache(folder / "roots", images, budget_mib)
     context = ExecutionContext(
         blobs, images, fetcher, sandbox, folder / "runs", cache, PreparationMeter(cache.unpacked)

@@ -17,7 +17,7 @@ from node.config import Config, ProviderSettings
 from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.driver.clock import Clock
 from node.network.gossip import Rule, Screen
-from node.network.interface import Peer, PeerEvents
+from node.network.interface import NoBulk, Peer, PeerEvents
 from node.network.messages import Handler as RequestHandler
 from node.network.traffic import Traffic
 from node.sandbox.driver import Exit
@@ -40,6 +40,7 @@ class MemoryNetwork:
         self.others = network.nodes
         self.streams = network.streams
         self.open_stream = network.streams.opener(self.peer_id)
+        self.bulk = NoBulk()
         self.published: list[tuple[str, bytes]] = []
         self.undelivered: list[bytes] = []
         self.records: list[bytes] = []

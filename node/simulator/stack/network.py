@@ -16,7 +16,7 @@ import trio
 
 from node.network import messages
 from node.network.gossip import Rule, Screen
-from node.network.interface import Direction, Peer, PeerEvents, SizeLimits, Tuning
+from node.network.interface import Direction, NoBulk, Peer, PeerEvents, SizeLimits, Tuning
 from node.network.traffic import Traffic
 from node.simulator.digest import Digest
 from node.simulator.identities import Identities
@@ -113,6 +113,7 @@ class StackNetwork:
         self._streams: WeakValueDictionary[int, StackStream] = WeakValueDictionary()
         self._opened = 0
         self._traffic = Traffic()
+        self.bulk = NoBulk()
         self._requests = messages.Requests(cast("Any", self.open_stream), self.blame, TUNING)
         shared.networks[self.peer_id] = self
 

@@ -17,6 +17,7 @@ from node.data.log_protocol import PROTOCOL as LOG_PROTOCOL
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.driver.clock import Clock
 from node.messaging import outbox_sender
+from node.network.bulk import PROTOCOL as BULK_PROTOCOL
 from node.storage.journal import OutboxRow
 from protocol.rules.topics import topics_of
 from tests.node.fixtures import ADA, BEA, until
@@ -54,7 +55,7 @@ async def test_nobody_is_answered_before_the_node_runs(
         assert (network.topics, streams.handlers) == ({}, {})
         await nursery.start(node.run)
         served = {protocol for peer, protocol in streams.handlers if peer == ADA.peer_id}
-        assert served == {BLOB_PROTOCOL, LOG_PROTOCOL}
+        assert served == {BLOB_PROTOCOL, BULK_PROTOCOL, LOG_PROTOCOL}
         assert network.answer == node.receiver.answer
         record = await until(lambda: node.core.presence.record)
         assert set(network.topics) == set(topics_of(record))

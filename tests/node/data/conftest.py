@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from node.data.blobs import Blobs
+from node.data.transfer import Ways
 from protocol.values.errors import PeerFault, PeerUnreachable
 from protocol.values.ids import Digest, PeerId
 from tests.node.memory_stream import Handler, MemoryStream, memory_streams
@@ -46,6 +47,7 @@ class Peers:
         self.handlers: dict[PeerId, Handler] = {}
         self.opened: list[PeerId] = []
         self.served_faults: list[PeerFault] = []
+        self.ways = Ways(self.open_stream)
         self._nursery = nursery
 
     async def open_stream(self, peer: PeerId, protocol: str) -> MemoryStream:

@@ -244,7 +244,7 @@ async def test_a_provider_fetches_the_manifest_first(
     holder = PeerId("holder")
     peers.handlers[holder] = BlobServer(blobs).serve
     theirs = await open_blobs("provider")
-    fetcher = BlobFetcher(theirs, peers.open_stream)
+    fetcher = BlobFetcher(theirs, peers.ways)
     provider = Images(theirs, tmp_path / "provider")
     await fetcher.fetch(image, [holder], "image", MIB)
     for ref in await provider.missing(image):

@@ -23,7 +23,8 @@ from node.data.frames import (
     read_frame_or_end,
     send_frame,
 )
-from node.data.transfer import AHEAD_MAX, BlobFetcher, BlobServer, Holding
+from node.data.session import AHEAD_MAX
+from node.data.transfer import BlobFetcher, BlobServer, Holding, Ways
 from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken, StorageFull
 from protocol.values.ids import Digest, PeerId, digest_of
 
@@ -78,7 +79,7 @@ async def test_from_one_blob_folder_to_another(open_blobs, blobs, peers, size) -
     ref = await theirs.put_bytes(DATA[:size], "output")
     peers.handlers[HOLDER] = BlobServer(theirs).serve
     told: list[tuple[int, int]] = []
-    fetcher = BlobFetcher(blobs, peers.open_stream)
+    fetcher = BlobFetcher(blobs, peers.ways)
     got = await fetcher.fetch(
         ref.digest, [HOLDER], "input", 8 * MIB, lambda *done: told.append(done)
     )
@@ -94,7 +95,7 @@ async def test_it_goes_on_where_the_holder_died(tmp_path: Path, blobs, peers) ->
     holder = Holder(DATA)
     holder.stop_at = 3
     peers.handlers[HOLDER] = holder.serve
-    fetcher = BlobFetcher(blobs, peers.open_stream)
+    fetcher = BlobFetcher(blobs, peers.ways)
     with pytest.raises(BlobUnavailable, match="holder: the stream"):
         await fetcher.fetch(digest_of(DATA), [HOLDER], "input", 8 * MIB)
     assert blobs.used_bytes() == 3 * MIB  # Kept, and counted.
@@ -110,7 +111,7 @@ async def test_it_goes_on_where_we_died(tmp_path: Path, open_blobs, blobs, peers
     holder.hang_at = 4
     peers.handlers[HOLDER] = holder.serve
     with trio.CancelScope() as life:
-        await BlobFetcher(blobs, peers.open_stream).fetch(
+        await BlobFetcher(blobs, peers.ways).fetch(
             digest_of(DATA),
             [HOLDER],
             "input",
@@ -123,7 +124,7 @@ async def test_it_goes_on_where_we_died(tmp_path: Path, open_blobs, blobs, peers
         file.write(b"torn by the power cut")
     reborn = await open_blobs("fetcher")
     holder.sent, holder.hang_at = [], None
-    await BlobFetcher(reborn, peers.open_stream).fetch(digest_of(DATA), [HOLDER], "input", 8 * MIB)
+    await BlobFetcher(reborn, peers.ways).fetch(digest_of(DATA), [HOLDER], "input", 8 * MIB)
     assert holder.sent == [4, 5]
     assert await reborn.read(digest_of(DATA), 8 * MIB) == DATA
 
@@ -133,7 +134,7 @@ async def test_a_liar_is_blamed_and_the_next_is_asked(tmp_path: Path, blobs, pee
     peers.handlers[LIAR] = Holder(b"x" * len(DATA)).serve
     peers.handlers[HOLDER] = Holder(DATA).serve
     blamed = []
-    fetcher = BlobFetcher(blobs, peers.open_stream, blamed.append)
+    fetcher = BlobFetcher(blobs, peers.ways, blamed.append)
     with pytest.raises(BlobUnavailable, match="liar: its chunk list does not match"):
         await fetcher.fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
     assert not leftovers(tmp_path)
@@ -148,7 +149,7 @@ async def test_a_wrong_chunk_is_noticed_when_it_arrives(blobs, peers) -> None:
     liar.chunks[2] = bytes(CHUNK)
     peers.handlers |= {LIAR: liar.serve, HOLDER: honest.serve}
     blamed = []
-    fetcher = BlobFetcher(blobs, peers.open_stream, blamed.append)
+    fetcher = BlobFetcher(blobs, peers.ways, blamed.append)
     await fetcher.fetch(digest_of(DATA), [LIAR, HOLDER], "input", 8 * MIB)
     assert "chunk 2 is not what its list says" in blamed[0].why
     assert honest.sent == [2, 3, 4, 5]
@@ -161,7 +162,7 @@ async def test_a_chunk_of_the_wrong_size_is_a_fault(blobs, peers, chunk) -> None
     peers.handlers[LIAR] = liar.serve
     blamed = []
     with pytest.raises(BlobUnavailable, match="liar: a frame of"):
-        await BlobFetcher(blobs, peers.open_stream, blamed.append).fetch(
+        await BlobFetcher(blobs, peers.ways, blamed.append).fetch(
             digest_of(DATA), [LIAR], "input", 8 * MIB
         )
     assert [fault.peer for fault in blamed] == [LIAR]
@@ -172,7 +173,7 @@ async def test_a_short_list_is_a_fault(blobs, peers) -> None:
     liar.hashes.pop()
     peers.handlers[LIAR] = liar.serve
     with pytest.raises(BlobUnavailable, match="160 bytes instead of 192"):
-        await BlobFetcher(blobs, peers.open_stream).fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
+        await BlobFetcher(blobs, peers.ways).fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
 
 
 async def test_a_size_claim_is_checked_before_anything_is_written(
@@ -181,7 +182,7 @@ async def test_a_size_claim_is_checked_before_anything_is_written(
     liar = Holder(DATA)
     liar.size = 2**40
     peers.handlers[LIAR] = liar.serve
-    fetcher = BlobFetcher(blobs, peers.open_stream)
+    fetcher = BlobFetcher(blobs, peers.ways)
     with pytest.raises(BlobUnavailable, match="over the allowed 8388608"):
         await fetcher.fetch(digest_of(DATA), [LIAR], "input", 8 * MIB)
     assert not leftovers(tmp_path)
@@ -196,7 +197,7 @@ async def test_a_hung_holder_costs_bounded_time(blobs, peers, hang_at: int) -> N
     hung, honest = Holder(DATA), Holder(DATA)
     hung.hang_at = hang_at
     peers.handlers |= {OTHER: hung.serve, HOLDER: honest.serve}
-    fetcher = BlobFetcher(blobs, peers.open_stream, patience_s=0.5)
+    fetcher = BlobFetcher(blobs, peers.ways, patience_s=0.5)
     with trio.fail_after(10):
         await fetcher.fetch(digest_of(DATA), [OTHER, HOLDER], "input", 8 * MIB)
     assert honest.sent == list(range(hang_at, 6))
@@ -207,7 +208,7 @@ async def test_nothing_answers_for_ever(blobs, autojump_clock) -> None:
         await trio.sleep_forever()
 
     with trio.fail_after(31), pytest.raises(BlobUnavailable, match="did not answer within 30 s"):
-        await BlobFetcher(blobs, hang).fetch(digest_of(DATA), [HOLDER], "input", 1)
+        await BlobFetcher(blobs, Ways(hang)).fetch(digest_of(DATA), [HOLDER], "input", 1)
 
 
 async def test_absent_busy_and_unreachable_holders(open_blobs, blobs, peers) -> None:
@@ -217,7 +218,7 @@ async def test_absent_busy_and_unreachable_holders(open_blobs, blobs, peers) -> 
     peers.handlers[HOLDER] = BlobServer(await open_blobs("holder")).serve
     peers.handlers[OTHER] = busy
     with pytest.raises(BlobUnavailable) as caught:
-        await BlobFetcher(blobs, peers.open_stream).fetch(
+        await BlobFetcher(blobs, peers.ways).fetch(
             digest_of(DATA), [HOLDER, OTHER, LIAR, LIAR, LIAR], "input", 1
         )
     line = str(caught.value)
@@ -226,14 +227,14 @@ async def test_absent_busy_and_unreachable_holders(open_blobs, blobs, peers) -> 
     assert "other: is busy" in line
     assert "liar: no address answers; and 2 more" in line
     with pytest.raises(BlobUnavailable, match="no holder is known"):
-        await BlobFetcher(blobs, peers.open_stream).fetch(digest_of(DATA), [], "input", 1)
+        await BlobFetcher(blobs, peers.ways).fetch(digest_of(DATA), [], "input", 1)
 
 
 async def test_no_room_is_ours_to_solve(open_blobs, peers, tmp_path: Path) -> None:
     blobs = await open_blobs("fetcher", budget_mib=3)
     peers.handlers |= {HOLDER: Holder(DATA).serve, OTHER: Holder(DATA).serve}
     with pytest.raises(StorageFull):
-        await BlobFetcher(blobs, peers.open_stream).fetch(
+        await BlobFetcher(blobs, peers.ways).fetch(
             digest_of(DATA), [HOLDER, OTHER], "input", 8 * MIB
         )
     assert peers.opened == [HOLDER]
@@ -243,7 +244,7 @@ async def test_no_room_is_ours_to_solve(open_blobs, peers, tmp_path: Path) -> No
 async def test_two_who_want_the_same_share_one_transfer(blobs, peers) -> None:
     holder = Holder(DATA)
     peers.handlers[HOLDER] = holder.serve
-    fetcher = BlobFetcher(blobs, peers.open_stream)
+    fetcher = BlobFetcher(blobs, peers.ways)
     heard: list[list[int]] = [[], []]
     async with trio.open_nursery() as nursery:
         for ears in heard:
@@ -263,7 +264,7 @@ async def test_two_who_want_the_same_share_one_transfer(blobs, peers) -> None:
 async def test_the_second_takes_over_when_the_first_gives_up(blobs, peers) -> None:
     holder = Holder(DATA)
     peers.handlers[HOLDER] = holder.serve
-    fetcher = BlobFetcher(blobs, peers.open_stream)
+    fetcher = BlobFetcher(blobs, peers.ways)
 
     async def first() -> None:
         with trio.CancelScope() as scope:
@@ -294,7 +295,7 @@ async def test_many_small_blobs_take_hardly_more_round_trips_than_one(
     await blobs.put_bytes(b"7", "image")
     told: list[int] = []
     source = Holding(HOLDER, "output", "job")
-    await BlobFetcher(blobs, peers.open_stream).fetch_all([*refs, *refs], source, told.append)
+    await BlobFetcher(blobs, peers.ways).fetch_all([*refs, *refs], source, told.append)
     assert [await blobs.read(ref.digest, 2**30) for ref in refs] == [
         await theirs.read(ref.digest, 2**30) for ref in refs
     ]
@@ -302,7 +303,7 @@ async def test_many_small_blobs_take_hardly_more_round_trips_than_one(
     assert blobs._pins["job"] == {ref.digest for ref in refs}
     assert told == sorted(told)
     assert told[-1] == 2 * sum(ref.size for ref in refs)
-    await BlobFetcher(blobs, peers.open_stream).fetch_all(refs, source)
+    await BlobFetcher(blobs, peers.ways).fetch_all(refs, source)
     assert len(peers.opened) == 3
 
 
@@ -322,7 +323,7 @@ async def test_requests_do_not_wait_for_answers(open_blobs, blobs, peers) -> Non
 
     peers.handlers[HOLDER] = late
     with trio.fail_after(15):
-        fetcher = BlobFetcher(blobs, peers.open_stream)
+        fetcher = BlobFetcher(blobs, peers.ways)
         await fetcher.fetch_all(refs, Holding(HOLDER, "output", "job"))
     assert asked == [ref.digest for ref in refs]
 
@@ -331,7 +332,7 @@ async def test_requests_do_not_wait_for_answers(open_blobs, blobs, peers) -> Non
 async def test_small_bytes_that_are_others_are_a_fault(blobs, peers, data: bytes) -> None:
     faults: list[RuleBroken] = []
     peers.handlers[HOLDER] = Holder(b"wrong").serve
-    fetcher = BlobFetcher(blobs, peers.open_stream, blame=faults.append)
+    fetcher = BlobFetcher(blobs, peers.ways, blame=faults.append)
     ref = BlobRef(digest_of(b"right"), len(data))
     with pytest.raises(BlobUnavailable, match="its bytes do not match"):
         await fetcher.fetch_all([ref], Holding(HOLDER, "output", "job"))
@@ -349,9 +350,7 @@ async def test_a_blob_of_another_size_than_was_said(
     peers.handlers[HOLDER] = BlobServer(theirs).serve
     wrong = BlobRef(ref.digest, size + 1)
     with pytest.raises(BlobUnavailable, match=f"has {size} bytes instead of {size + 1}"):
-        await BlobFetcher(blobs, peers.open_stream).fetch_all(
-            [wrong], Holding(HOLDER, "output", "job")
-        )
+        await BlobFetcher(blobs, peers.ways).fetch_all([wrong], Holding(HOLDER, "output", "job"))
 
 
 async def test_what_was_fetched_before_a_failure_stays(
@@ -363,7 +362,7 @@ async def test_what_was_fetched_before_a_failure_stays(
     await theirs.drop(refs[-1].digest)
     peers.handlers[HOLDER] = BlobServer(theirs).serve
     with pytest.raises(BlobUnavailable, match="does not have it"):
-        fetcher = BlobFetcher(blobs, peers.open_stream)
+        fetcher = BlobFetcher(blobs, peers.ways)
         await fetcher.fetch_all(refs, Holding(HOLDER, "output", "job"))
     assert len(blobs.of_kind("output")) == AHEAD_MAX
 
@@ -373,5 +372,5 @@ async def test_small_blobs_that_find_no_room(open_blobs, peers) -> None:
     ours.pin("user", (await ours.put_bytes(bytes(MIB), "input")).digest)
     refs = await many_of(theirs, 2)
     with pytest.raises(StorageFull):
-        await BlobFetcher(ours, peers.open_stream).fetch_all(refs, Holding(HOLDER, "output", "job"))
+        await BlobFetcher(ours, peers.ways).fetch_all(refs, Holding(HOLDER, "output", "job"))
     assert peers.opened == []
