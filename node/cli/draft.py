@@ -30,6 +30,7 @@ class Draft:
     cpus: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
+    disk_in_memory: bool | None = None
     gpus: int | None = None
     gpu_class: str | None = None
     vram_mib: int | None = None
@@ -62,7 +63,8 @@ class Draft:
 
 
 SENT_AS_GIVEN = (
-    "name", "cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "timeout_ms",
+    "name", "cpus", "memory_mib", "disk_mib", "disk_in_memory", "gpus", "gpu_class", "vram_mib",
+    "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
     "checkpoint", "checkpoint_ms", "array", "nodes", "same_region", "spread_regions",

@@ -40,18 +40,24 @@ JOB_OPTIONS: Final = (
     _size(
         "--memory",
         "memory_mib",
-        "Memory, such as 2G, including files in /tmp and /out; default 512M.",
+        "Memory, such as 2G, including files in /dev/shm; default 512M.",
     ),
     _size(
         "--disk",
         "disk_mib",
-        "Disk, such as 4G, for its outputs and its log, and for an image that unpacks to more than"
-        " four times its size; default 1G.",
+        "Disk, such as 4G, for /out, /tmp and /scratch together, for the log, and for an image that"
+        " unpacks to more than four times its size; default 1G.",
+    ),
+    _flag(
+        "--disk-in-memory",
+        "Keep /out, /tmp and /scratch in memory, for many small files: they count as --memory, each"
+        " has at most --disk, and /out has --output-size.",
     ),
     _size(
         "--output-size",
         "output_mib",
-        "Maximum size of /out, such as 1G; default 256M, or half of --disk.",
+        "The most that is fetched from /out, such as 1G; default --disk less --log-size. With"
+        " --disk-in-memory the size of /out; default 256M, or half of --disk.",
     ),
     _size(
         "--log-size",
@@ -84,6 +90,13 @@ JOB_OPTIONS: Final = (
         help="The most that an hour may cost; a provider without competitors gets exactly this"
         " price. Default: requester.price_max_hour if set, else the lowest list price of the"
         " providers that can run the job, raised by steps if nobody bids.",
+    ),
+    click.option(
+        "--cap-percent",
+        type=click.IntRange(100, 10_000),
+        metavar="N",
+        help="Without --max-price: how far the price may be raised, in percent of the median list"
+        " price; default 200 (requester.cap_percent).",
     ),
     click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES),
     click.option("--region", help="Only providers of this region, such as europe; default any."),
@@ -129,6 +142,13 @@ JOB_OPTIONS: Final = (
         "checkpoint_ms",
         type=Duration(),
         help="How often it is taken if it has changed, 5s to 1d; default 1m.",
+    ),
+    click.option(
+        "--driver",
+        "drivers",
+        multiple=True,
+        metavar="NAME",
+        help="Use only nodes with this sandbox, docker or embedded; may be repeated. Default any.",
     ),
     click.option(
         "--start-percent",

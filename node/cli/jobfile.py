@@ -139,6 +139,7 @@ RESOURCES: Final[dict[str, _Key]] = {
     "cpus": _Key("cpus", _number),
     "memory": _Key("memory_mib", _size),
     "disk": _Key("disk_mib", _size),
+    "disk_in_memory": _Key("disk_in_memory", _flag),
     "gpus": _Key("gpus", _number),
     "gpu_class": _Key("gpu_class", _text),
     "vram": _Key("vram_mib", _size),

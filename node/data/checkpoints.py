@@ -42,6 +42,6 @@ def checkpoint_fault(outputs: Outputs, workload: Workload) -> str:
     if outputs.log != NO_LOG:
         return "it has a log"
     size = sum(file.blob.size for file in outputs.files)
-    if size > workload.resources.memory_mib * MIB:  # /out is in memory.
+    if workload.disk_in_memory and size > workload.resources.memory_mib * MIB:
         return f"its {size} bytes are more than the job's memory"
     return fault_of(outputs, workload)

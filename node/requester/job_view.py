@@ -25,7 +25,11 @@ from protocol.wire.codec import unpack
 
 FAILURES: Final = frozenset({"retry", "failed"})
 """Each ends an attempt without a result."""
-EXIT_REASONS: Final = {"timeout": Failure.TIME_OUT.value, "memory": Failure.OUT_OF_MEMORY.value}
+EXIT_REASONS: Final = {
+    "timeout": Failure.TIME_OUT.value,
+    "memory": Failure.OUT_OF_MEMORY.value,
+    "disk": Failure.OUT_OF_DISK.value,
+}
 
 
 def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:

@@ -21,6 +21,7 @@ from protocol.wire.job import (
     ARRAY_ID_BYTES,
     ARRAY_INDEX_MAX,
     ARRAY_MAX,
+    OUTPUT_MIB_MAX,
     QUICK,
     VICKREY,
     BlobRef,
@@ -38,10 +39,12 @@ from protocol.wire.snapshot import to_snapshot
 
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
 RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
-LIMITS: Final = ("timeout_ms", "output_mib", "log_mib", "processes", "checkpoint_ms")
+LIMITS: Final = (
+    "timeout_ms", "output_mib", "log_mib", "processes", "checkpoint_ms", "disk_in_memory",
+)  # fmt: skip
 OUT: Final = "/out/"
 OUTPUT_MIB, LOG_MIB = 256, 16
-"""Default limits of outputs and log for a job with a large disk."""
+"""Default limits of outputs in memory, and of the log, for a job with a large disk."""
 INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
 LIMIT: Final = re.compile(r"[1-9]\d{0,4}")
 FAULTS_MAX: Final = 10
@@ -94,6 +97,9 @@ class JobRequest(BaseModel):
     cpus: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
+    disk_in_memory: bool | None = Field(
+        None, description="/out, /tmp and /scratch in memory, which counts as the job's."
+    )
     gpus: int | None = None
     gpu_class: str | None = None
     vram_mib: int | None = None
@@ -281,10 +287,12 @@ def _workload(request: JobRequest, image: str) -> Workload:
     resources = Resources(**_given(request, RESOURCES))
     # A small disk implies small limits, unless they are given.
     limits = {
-        "output_mib": min(OUTPUT_MIB, max(1, resources.disk_mib // 2)),
         "log_mib": min(LOG_MIB, max(1, resources.disk_mib // 4)),
         **_given(request, LIMITS),
     }
+    if "output_mib" not in limits:
+        in_memory = bool(request.disk_in_memory)
+        limits["output_mib"] = _output_mib(resources.disk_mib, limits["log_mib"], in_memory)
     return Workload(
         image=digest_of_hex(image),
         command=tuple(request.command),
@@ -303,6 +311,13 @@ def _workload(request: JobRequest, image: str) -> Workload:
         workdir=request.workdir or "",
         **limits,
     )
+
+
+def _output_mib(disk_mib: int, log_mib: int, in_memory: bool) -> int:  # noqa: FBT001
+    """Return how large /out may be unless the job says so: the disk that the log leaves."""
+    if in_memory:
+        return min(OUTPUT_MIB, max(1, disk_mib // 2))
+    return min(OUTPUT_MIB_MAX, max(1, disk_mib - log_mib))
 
 
 def _below_out(checkpoint: str | None) -> str:

@@ -16,9 +16,11 @@ from node.sandbox.policy import (
     ContainerLimits,
     Pairs,
     environment_of,
+    largest_file_mib,
     limits_of,
     working_dir_of,
 )
+from node.sandbox.runner import job_disk
 from node.sandbox.runner.namespace_limits import SOCKET_BYTES
 
 OPEN_FILES_MIN: Final = 64
@@ -64,6 +66,8 @@ class Host:
     """The user id outside, if we may choose one."""
     processes_max: int | None
     """RLIMIT_NPROC; None: control groups count processes."""
+    disk: Path | None
+    """The folder of the job's disk; None if it is in memory."""
     hard: frozenset[str]
     """The limits of control groups. Without "memory" the address space is limited instead."""
 
@@ -90,7 +94,7 @@ def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pai
 
 def _numbers(limits: ContainerLimits, host: Host, gpus: bool) -> Pairs:  # noqa: FBT001
     """Return the limits that the runner and the kernel enforce."""
-    largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
+    largest_mib = largest_file_mib(limits)
     numbers = {
         "processes": limits.processes + OWN_PROCESSES,
         "cpus": limits.cpus,
@@ -129,8 +133,7 @@ def _options(spec: ContainerSpec, limits: ContainerLimits, host: Host, extra: Ex
     for source, target in extra.binds:  # A GPU's libraries go below /dev: the root is read-only.
         pairs += _bind(source, target)
     pairs += _words("--remount-ro", "/dev")
-    pairs += _memory_folder("/tmp", limits.temp_mib)  # noqa: S108
-    pairs += _memory_folder("/out", limits.output_mib)
+    pairs += _disk(limits, host.disk)
     pairs += _words("--perms", "0755", "--size", 1 << 20, "--tmpfs", "/in")
     for path, source in spec.inputs:
         pairs += _bind(source, f"/in/{path}")
@@ -143,6 +146,19 @@ def _options(spec: ContainerSpec, limits: ContainerLimits, host: Host, extra: Ex
     pairs += _words("--chdir", working_dir_of(spec))
     pairs += [*_words("--seccomp"), ("seccomp", "")]
     return [*pairs, *_words("--block-fd"), ("block", ""), *_words("--info-fd"), ("info", "")]
+
+
+def _disk(limits: ContainerLimits, disk: Path | None) -> Pairs:
+    """Return /out, /tmp and /scratch: parts of the job's disk, or folders in memory."""
+    if disk is not None:
+        return [
+            pair
+            for part in job_disk.PARTS
+            for pair in (*_words("--bind"), ("path", str(disk / part)), *_words(f"/{part}"))
+        ]
+    pairs = _memory_folder("/out", limits.output_mib)
+    pairs += _memory_folder("/tmp", limits.temp_mib)  # noqa: S108 - in the container.
+    return pairs + _memory_folder("/scratch", limits.temp_mib)
 
 
 def _words(*words: str | int) -> Pairs:

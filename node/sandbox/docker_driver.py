@@ -9,6 +9,7 @@ Spec: specs/sandbox.md#docker-driver.
 import logging
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,9 @@ from node.sandbox.docker_engine import DockerEngine, engine_socket
 from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import ContainerSpec, ImageSource, Probe
+from node.sandbox.job_disks import JobDisks
 from node.sandbox.policy import UID_INSIDE, Pairs, limits_of
+from node.sandbox.runner import job_disk
 from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
 
@@ -45,6 +48,7 @@ class DockerDriver(RunnerDriver):
         super().__init__(runs)
         if os.geteuid() != 0:
             self.user_inside = os.getuid()  # We can read nobody else's files in /out.
+        self.disks = JobDisks(runs)
         self.engine = DockerEngine()
         self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}", unpacked_mib)
 
@@ -62,8 +66,8 @@ class DockerDriver(RunnerDriver):
         return probe
 
     def soft_limits(self) -> frozenset[str]:
-        """Return none: the engine sets them all."""
-        return frozenset()
+        """Return the disk, if we may not mount: the engine sets all others."""
+        return frozenset() if self.disks.is_hard() else frozenset({"disk"})
 
     async def selftest_image(self, rootfs: Path) -> str:
         """Return the engine's id of an image that is this root."""
@@ -82,7 +86,8 @@ class DockerDriver(RunnerDriver):
     async def _discard(self, folder: Path) -> None:
         if name := runfolder.name_in(folder):
             await self.engine.ask(lambda: self._remove_container(name))
-        await self.engine.ask(lambda: docker_outputs.unmount(folder / OUT))
+        for place in (OUT, job_disk.DISK):
+            await self.engine.ask(partial(docker_outputs.unmount, folder / place))
 
     async def _reap(self, names: frozenset[str]) -> None:
         try:
@@ -93,8 +98,14 @@ class DockerDriver(RunnerDriver):
 
     def _create(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
         """Create the container, unless it exists; return what the runner needs to know."""
-        out, where = self._outputs(spec.name, folder, limits_of(spec).output_mib)
-        place = Place(self.owner, spec.image, out, (self.user_inside, UID_INSIDE))
+        limits = limits_of(spec)
+        kind = self.disks.prepare(folder, limits)
+        if kind == job_disk.IN_MEMORY:
+            out, where = self._outputs(spec.name, folder, limits.output_mib)
+            disk = (out,)
+        else:
+            disk, where = docker_outputs.make_disk(folder, kind)
+        place = Place(self.owner, spec.image, disk, (self.user_inside, UID_INSIDE))
         if os.geteuid() == 0:
             let_read(path for _, path in spec.inputs)
         try:
@@ -103,7 +114,7 @@ class DockerDriver(RunnerDriver):
             if fault.status_code != requests.codes.conflict:
                 raise
         owner = [("uid", str(UID_INSIDE))] if os.geteuid() == 0 else []
-        return [("socket", engine_socket()), where, *owner]
+        return [("socket", engine_socket()), ("disk", kind), where, *owner]
 
     def _outputs(self, name: str, folder: Path, size_mib: int) -> tuple[Mount, tuple[str, str]]:
         """Make a container's /out; return its mount, and the record field to find it by."""

@@ -1,9 +1,10 @@
-"""The /out of a container of the engine: in memory, with a size that the kernel enforces.
+"""The disk of a container of the engine: folders of its run folder, or an /out in memory.
 
-A node that is root mounts it and binds it into the container. Any other node uses a volume in
-memory of the engine. The volume lasts as long as a container uses it, and only processes in
-containers see it. So a second container, the holder, uses it too. The holder has our user
-and group: the runner can enter its root and open /out before the job begins; then its work is done.
+A job may ask for the latter; the kernel enforces its size. A node that is root mounts it and binds
+it into the container. Any other node uses a volume in memory of the engine. The volume lasts as
+long as a container uses it, and only processes in containers see it. So a second container, the
+holder, uses it too. The holder has our user and group: the runner can enter its root and open /out
+before the job begins; then its work is done.
 
 Spec: specs/sandbox.md#docker-driver.
 """
@@ -21,6 +22,7 @@ from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import API_VERSION, one_line
 from node.sandbox.docker_profile import OWNER_LABEL
 from node.sandbox.policy import UID_INSIDE
+from node.sandbox.runner import job_disk
 from protocol.values.errors import SandboxUnavailable
 
 OUT: Final = "/out"
@@ -39,6 +41,18 @@ def mount(place: Path, size_mib: int) -> Mount:
         options = _options(size_mib, UID_INSIDE)
         _run("mount", "-t", "tmpfs", "-o", options, "mutirao-out", str(place))
     return Mount(OUT, str(place.absolute()), type="bind", propagation="rprivate")
+
+
+def make_disk(folder: Path, kind: str) -> tuple[tuple[Mount, ...], tuple[str, str]]:
+    """Make the disk of a run folder; return its mounts, and the record field to find /out by."""
+    place = (folder / job_disk.DISK).absolute()
+    try:
+        job_disk.make(str(folder), kind, UID_INSIDE if os.geteuid() == 0 else None)
+    except OSError as fault:
+        raise SandboxUnavailable(f"the job's disk cannot be made: {fault.strerror}") from fault
+    mounts = [Mount(f"/{part}", str(place / part), type="bind", propagation="rprivate")
+              for part in job_disk.PARTS]  # fmt: skip
+    return tuple(mounts), ("out", str(place / "out"))
 
 
 def unmount(place: Path) -> None:

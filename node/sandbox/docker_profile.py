@@ -18,6 +18,7 @@ from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
     environment_of,
+    largest_file_mib,
     limits_of,
     working_dir_of,
 )
@@ -42,8 +43,8 @@ class Place:
     """The node that the container belongs to."""
     image: str
     """The engine's id of the image."""
-    out: Mount
-    """What is mounted at /out."""
+    disk: tuple[Mount, ...]
+    """What is mounted at /out, /tmp and /scratch; in memory, at /out alone."""
     user: tuple[int, int]
     """User and group id inside: the policy's, but the user is our own if we are not root."""
 
@@ -105,19 +106,21 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
 
 
 def _memory_folders(spec: ContainerSpec, place: Place) -> dict[str, str]:
-    """Return the folder in memory. `uid=` holds where `mode=` is lost: runc takes the image's."""
+    """Return the folders in memory. `uid=` holds where `mode=` is lost: runc takes the image's."""
+    limits = limits_of(spec)
+    if not limits.disk_in_memory:
+        return {}
     user, group = place.user
     options = f"rw,exec,nosuid,nodev,nr_inodes={FOLDER_FILES},mode=0700,uid={user},gid={group}"
-    return {"/tmp": f"{options},size={limits_of(spec).temp_mib}m"}  # noqa: S108 - inside.
+    options += f",size={limits.temp_mib}m"
+    return {"/tmp": options, "/scratch": options}  # noqa: S108 - inside.
 
 
 def _ulimits(spec: ContainerSpec) -> list[Ulimit]:
     """Return the resource limits."""
-    limits = limits_of(spec)
-    largest_mib = max(limits.temp_mib, limits.memory_mib, limits.output_mib)
     values = {
         "nofile": OPEN_FILES,
-        "fsize": largest_mib << 20,
+        "fsize": largest_file_mib(limits_of(spec)) << 20,
         "core": 0,
         "memlock": 64 << 10,
         "msgqueue": 0,
@@ -126,9 +129,9 @@ def _ulimits(spec: ContainerSpec) -> list[Ulimit]:
 
 
 def _mounts(spec: ContainerSpec, place: Place, extra: Extra) -> list[Mount]:
-    """Return /out, the inputs, and what the self-test adds, all private to the container."""
+    """Return the job's disk, its inputs, and what the self-test adds, all private to it."""
     readable = [(source, f"/in/{path}") for path, source in spec.inputs] + list(extra.binds)
-    return [place.out] + [
+    return list(place.disk) + [
         Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
         for source, target in readable
     ]

@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from protocol.values.ids import Digest, LeaseId
 from protocol.wire.job import Workload
 
-RESOURCE_LIMITS: Final = ("memory", "pids", "cpu")
+RESOURCE_LIMITS: Final = ("memory", "pids", "cpu", "disk")
 """What a job may use at a time. The kernel enforces hard limits; the runner watches soft ones."""
-REASONS: Final = ("exited", "timeout", "memory", "budget", "killed", "failed")
+REASONS: Final = ("exited", "timeout", "memory", "disk", "budget", "killed", "failed")
 NAME_PREFIX: Final = "mutirao-"
 """The prefix of every container's name."""
 

@@ -17,8 +17,9 @@ import trio
 from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
 from node.sandbox.driver import RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
-from node.sandbox.policy import MOUNT_POINTS, Pairs
-from node.sandbox.runner import cgroups, init, records
+from node.sandbox.job_disks import JobDisks
+from node.sandbox.policy import MOUNT_POINTS, Pairs, limits_of
+from node.sandbox.runner import cgroups, init, job_disk, records
 from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
 
@@ -41,6 +42,7 @@ class EmbeddedDriver(RunnerDriver):
         `cgroup_root` is where control groups are mounted; "" uses none.
         """
         super().__init__(runs)
+        self.disks = JobDisks(runs)
         self.group = f"mutirao/{self.owner}"
         self.cgroup_root = cgroup_root
         self.hard: frozenset[str] | None = None
@@ -63,7 +65,7 @@ class EmbeddedDriver(RunnerDriver):
         await self.start_with(spec, folder, extra)
 
     def soft_limits(self) -> frozenset[str]:
-        """Return the limits that no control group enforces."""
+        """Return the limits that the kernel does not enforce."""
         return frozenset(RESOURCE_LIMITS) - self.hard_limits()
 
     async def selftest_image(self, rootfs: Path) -> str:
@@ -119,22 +121,24 @@ class EmbeddedDriver(RunnerDriver):
             let_read(path for _, path in spec.inputs)
         hard = self.hard_limits()
         soft = "memory" not in hard
+        disk = self.disks.prepare(folder, limits_of(spec))
         host = Host(
             program=find_bwrap(),
             library=find_libraries(),
             leaks=readable(LEAKS),
             user=user,
             processes_max=None if "pids" in hard else spec.workload.processes + OWN_PROCESSES,
-            hard=hard,
+            disk=None if disk == job_disk.IN_MEMORY else (folder / job_disk.DISK).absolute(),
+            hard=hard - {"disk"},
         )
-        group = f"{self.group}/{spec.name}" if hard else ""
+        group = f"{self.group}/{spec.name}" if host.hard else ""
         refused = frozenset({"memfd_create"} if soft else ())
         calls = seccomp.program(self.machine, refused, fixed_buffers=soft)
         (folder / records.SECCOMP).write_bytes(calls)
-        return record_of(spec, host, extra, group)
+        return [("disk", disk), *record_of(spec, host, extra, group)]
 
     def hard_limits(self) -> frozenset[str]:
-        """Return the limits that we can set, found once by making a control group."""
+        """Return the limits that we can set, found once by making a control group and a disk."""
         if self.hard is None:
             self.hard = self._probe_limits()
             if "memory" not in self.hard and cgroups.step_aside(self.cgroup_root):
@@ -145,7 +149,8 @@ class EmbeddedDriver(RunnerDriver):
         path = f"{self.group}/probe-{secrets.token_hex(4)}"
         group = cgroups.create(path, 16, 1, 1, self.cgroup_root)
         group.remove()
-        return frozenset(group.hard)
+        disk = {"disk"} if self.disks.is_hard() else set()
+        return frozenset(group.hard) | disk
 
     def _require_mount_points(self, rootfs: Path) -> None:
         """Raise SandboxUnavailable unless all mount points are real folders of the image."""

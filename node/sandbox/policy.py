@@ -17,7 +17,7 @@ from protocol.wire.job import Workload, is_place, is_safe_path
 
 UID_INSIDE: Final = 65_532
 """A job's user id in its container: the one that distroless images call `nonroot`."""
-MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out")
+MOUNT_POINTS: Final = ("proc", "dev", "tmp", "in", "out", "scratch")
 """Folders that the policy mounts over; an unpacked image must have them."""
 OPEN_FILES: Final = 1024
 FILE_MIB_MAX: Final = 2**20
@@ -40,12 +40,16 @@ class ContainerLimits:
     cpus: int
     memory_mib: int
     processes: int
+    disk_mib: int
+    """Size of /out, /tmp and /scratch together, if they are on disk. The log has the rest."""
+    disk_in_memory: bool
+    """Whether they are in memory instead, and count as the job's memory."""
     temp_mib: int
-    """Size of /tmp. It is memory, and counts as the job's."""
+    """Size of /tmp and of /scratch in memory."""
     shared_mib: int
-    """Size of /dev/shm, likewise."""
+    """Size of /dev/shm. It is memory, and counts as the job's."""
     output_mib: int
-    """Size of /out, likewise."""
+    """The most that is collected from /out; its size in memory."""
     log_mib: int
     timeout_ms: int
     budget_ms: int
@@ -62,6 +66,8 @@ def limits_of(spec: ContainerSpec) -> ContainerLimits:
         cpus=resources.cpus,
         memory_mib=resources.memory_mib,
         processes=workload.processes,
+        disk_mib=max(1, resources.disk_mib - workload.log_mib),
+        disk_in_memory=workload.disk_in_memory,
         temp_mib=min(resources.disk_mib, resources.memory_mib),
         shared_mib=max(1, resources.memory_mib // 2),
         output_mib=workload.output_mib,
@@ -70,6 +76,12 @@ def limits_of(spec: ContainerSpec) -> ContainerLimits:
         budget_ms=spec.budget_ms,
         pause_ms=spec.pause_ms,
     )
+
+
+def largest_file_mib(limits: ContainerLimits) -> int:
+    """Return how large a file may be: as large as the largest place for one."""
+    disk_mib = limits.output_mib if limits.disk_in_memory else limits.disk_mib
+    return max(disk_mib, limits.memory_mib)
 
 
 def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
@@ -81,6 +93,7 @@ def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
         "log_mib": limits.log_mib,
         "output_mib": limits.output_mib,
         "memory_mib": limits.memory_mib,
+        "disk_mib": limits.disk_mib,
     }
     pairs = [("driver", driver), ("name", spec.name)]
     pairs += [(key, str(value)) for key, value in numbers.items()]

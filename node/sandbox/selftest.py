@@ -33,6 +33,7 @@ from protocol.wire.job import Resources, Workload
 
 CHECK_SECONDS: Final = 60.0
 LIMIT_MIB: Final = 64
+DISK_MIB: Final = 8
 LIMIT_PROCESSES: Final = 16
 TIMEOUT_MS: Final = 700
 CPU_SLACK: Final = 1.5
@@ -89,6 +90,17 @@ os.fork()
 while time.monotonic() < end:
     pass
 """
+DISK: Final = f"""
+import os
+written = 0
+try:
+    with open("/scratch/hog", "wb", buffering=0) as file:
+        while written < {LIMIT_MIB}:
+            written += file.write(b"x" * 2**20) >> 20
+except OSError:
+    pass
+os._exit(0 if written <= {DISK_MIB} else 9)
+"""
 TIME: Final = """
 import os, signal, time
 for number in range(1, 65):
@@ -115,6 +127,7 @@ TRIALS: Final = (
     Trial("memory", MEMORY, 20_000, lambda end: end.exit_code != 0 and end.reason != "timeout"),
     Trial("pids", PROCESSES, 20_000, lambda end: end.exit_code == 0),
     Trial("cpu", CPU, 20_000, lambda end: (end.cpu_ms or 0) <= CPU_SLACK * end.usage_ms),
+    Trial("disk", DISK, 20_000, lambda end: end.exit_code == 0),
     Trial("time", TIME, TIMEOUT_MS, lambda end: end.reason == "timeout"),
 )
 Start = Callable[[ContainerSpec, Path], Awaitable[None]]
@@ -216,7 +229,7 @@ def _spec_of(trial: Trial) -> ContainerSpec:
     workload = Workload(
         image=Digest(bytes(32)),
         command=python_command(trial.code),
-        resources=Resources(cpus=1, memory_mib=LIMIT_MIB, disk_mib=8),
+        resources=Resources(cpus=1, memory_mib=LIMIT_MIB, disk_mib=DISK_MIB),
         timeout_ms=trial.timeout_ms,
         output_mib=1,
         log_mib=1,

@@ -69,6 +69,7 @@ class Failure(StrEnum):
     GPU_LOST = "gpu-lost"
     TIME_OUT = "time-out"
     OUT_OF_MEMORY = "out-of-memory"
+    OUT_OF_DISK = "out-of-disk"
     CANCELLED = "cancelled"
 
 

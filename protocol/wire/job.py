@@ -33,6 +33,7 @@ QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
 CHECKPOINT_MS: Final = 60_000
 """How often a checkpoint is taken, unless the job says otherwise."""
 BLOB_SIZE_MAX: Final = 2**43
+OUTPUT_MIB_MAX: Final = 2**20
 ARRAY_MAX: Final = 10_000
 """The most members of an array of jobs."""
 ARRAY_ID_BYTES: Final = 12
@@ -117,7 +118,7 @@ class Workload:
     inputs: Annotated[tuple[FileRef, ...], Key(4), Many(Record(FileRef), INPUTS_MAX)] = ()
     resources: Annotated[Resources, Key(5), Record(Resources)] = Resources()
     timeout_ms: Annotated[int, Key(6), Int(1_000, TIMEOUT_MS_MAX)] = 3_600_000
-    output_mib: Annotated[int, Key(7), Int(1, 2**20)] = 256
+    output_mib: Annotated[int, Key(7), Int(1, OUTPUT_MIB_MAX)] = 256
     log_mib: Annotated[int, Key(8), Int(1, 1024)] = 16
     processes: Annotated[int, Key(9), Int(1, 65_536)] = 256
     image_bytes: Annotated[int, Key(10), Int(0, BLOB_SIZE_MAX)] = 0
@@ -132,6 +133,8 @@ class Workload:
     """The checkpoint that this attempt continues from: the blob that lists its files."""
     members: Annotated[tuple[Member, ...], Key(14), Many(Record(Member), SLOTS_MAX)] = ()
     """The gang that the job is a member of, by rank; empty if it stands alone."""
+    disk_in_memory: Annotated[bool, Key(15), Flag()] = False
+    """Whether /out, /tmp and /scratch are in memory and count as the job's memory."""
     workdir: Annotated[str, Key(16), Text(1024)] = ""
     """The folder in the container that the command starts in; empty: the image's."""
 

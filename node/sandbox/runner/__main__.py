@@ -44,8 +44,11 @@ def stand_alone() -> None:
 
 def main(module: str) -> None:
     """Fork a runner for each folder. Ends the process without Python's cleanup."""
+    from node.sandbox.runner import mounts  # noqa: PLC0415
+
     start = _start_of(module)
     signal.signal(signal.SIGCHLD, _reap)
+    mounts.adopt_orphans()
     control = socket.socket(fileno=0)
     while True:
         folder, reports, _, _ = socket.recv_fds(control, PATH_BYTES_MAX, 1)

@@ -7,7 +7,6 @@ Spec: specs/sandbox.md#embedded-driver.
 """
 
 # pathlib takes 10 ms to import.
-# ruff: noqa: PTH123
 
 import fcntl
 import os
@@ -18,15 +17,17 @@ import time
 from node.sandbox.runner import (
     cgroups,
     init,
+    job_disk,
     log_file,
     namespace_limits,
+    process_limits,
     processes,
     restore,
     sealed,
 )
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import SECCOMP, Fields
-from node.sandbox.runner.soft_memory import SoftMemory
+from node.sandbox.runner.soft_memory import ALL_FOLDERS, MEMORY_FOLDERS, SoftMemory
 from node.sandbox.runner.staging import Staging
 
 PIPE_BYTES = 1 << 20
@@ -35,17 +36,6 @@ DEATH_MS = 5_000
 OUT = "out"
 MARK = "bwrap: "
 """The prefix of bwrap's own lines."""
-LIMITS = (
-    ("nofile", resource.RLIMIT_NOFILE),
-    ("fsize", resource.RLIMIT_FSIZE),
-    ("nproc", resource.RLIMIT_NPROC),
-    ("as", resource.RLIMIT_AS),
-    ("core", resource.RLIMIT_CORE),
-    ("memlock", resource.RLIMIT_MEMLOCK),
-    ("msgqueue", resource.RLIMIT_MSGQUEUE),
-    ("sigpending", resource.RLIMIT_SIGPENDING),
-)
-"""Key in the launch record, and the kernel's number for it."""
 
 
 class Pipes:
@@ -116,6 +106,9 @@ class Bubblewrap(Container):
     def excess(self) -> tuple[str, str] | None:
         return self.soft.excess() if self.soft else None
 
+    def members(self) -> list[int]:
+        return processes.members_of(self.namespace)
+
     def pause(self) -> bool:
         if self.group.freeze():
             return True
@@ -164,10 +157,12 @@ class Bubblewrap(Container):
             if descriptor >= 0:
                 os.close(descriptor)
         self.group.remove()
+        job_disk.leave()
 
 
 def start(fields: Fields) -> Bubblewrap:
     """Start the container of the launch record; StartFailed says in one line why not."""
+    job_disk.open_disk(fields)
     group = cgroups.Group({}, set())
     if fields.one("cgroup"):
         numbers = [fields.number(key) for key in ("memory_mib", "processes", "cpus")]
@@ -213,13 +208,12 @@ def _await_setup(container: Bubblewrap, fields: Fields, pipes: Pipes) -> None:
     except ProcessLookupError:
         raise StartFailed(_complaint(container)) from None
     container.namespace = processes.namespace_of(container.init)
-    size = fields.number("output_mib") << 20
     # Now, since the kernel waits for its other processors while bwrap continues its setup.
     for process in (container.process, container.init):
         _adopt(container.group, process)
     deadline = time.monotonic() + SETUP_SECONDS
     while container.exit_code() is None and time.monotonic() < deadline:
-        container.out = _open_out(container.init, size)
+        container.out = _open_out(container.init, fields)
         if container.out >= 0:
             return
         time.sleep(0.0005)
@@ -236,21 +230,28 @@ def _adopt(group: cgroups.Group, process: int) -> None:
         raise StartFailed(f"the control group accepts no process: {fault.strerror}") from fault
 
 
-def _open_out(init: int, size: int) -> int:
+def _open_out(init: int, fields: Fields) -> int:
     """Return a descriptor of the container's /out, -1 until it is mounted.
 
-    The descriptor keeps the file system alive after the container's death.
+    The descriptor keeps a file system in memory alive after the container's death.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(f"/proc/{init}/root/{OUT}", flags)
     except OSError:
         return -1
-    room = os.statvfs(descriptor)
-    if room.f_blocks * room.f_frsize == size:
+    if _is_out(descriptor, fields):
         return descriptor
     os.close(descriptor)
     return -1
+
+
+def _is_out(descriptor: int, fields: Fields) -> bool:
+    """Return whether a folder is the job's /out, and not that of the image or of the machine."""
+    if job_disk.is_on_disk(fields):
+        return os.path.samestat(os.fstat(descriptor), os.stat(job_disk.OUT))  # noqa: PTH116
+    room = os.statvfs(descriptor)
+    return room.f_blocks * room.f_frsize == fields.number("output_mib") << 20
 
 
 def _ends(process: int, within_ms: int) -> bool:
@@ -274,7 +275,7 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
     try:
         if group.folders:
             group.join()
-        _take_limits(fields)
+        process_limits.take(fields)
         program = sealed.copy(fields.one("program"))
         stage = Staging(
             [*fields.every("path"), *fields.every("library")], hidden=bool(fields.one("uid"))
@@ -293,19 +294,6 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
         os.write(pipes.fault[1], f"cannot start bwrap: {fault.strerror}{place}".encode())
     finally:
         os._exit(127)
-
-
-def _take_limits(fields: Fields) -> None:
-    """Set the resource limits, never above our own."""
-    for key, number in LIMITS:
-        if not fields.one(key) or (key == "nproc" and not fields.one("uid")):
-            continue
-        ours = resource.getrlimit(number)[1]
-        value = fields.number(key)
-        value = value if ours == resource.RLIM_INFINITY else min(value, ours)
-        resource.setrlimit(number, (value, value))
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("900")
 
 
 def _limit_processes(container: Bubblewrap, fields: Fields) -> None:
@@ -327,7 +315,8 @@ def _set_quotas(container: Bubblewrap, fields: Fields) -> None:
         if settings:
             namespace_limits.bound(container.init, settings)
         if soft:
-            container.soft = SoftMemory(container.init, fields.number("memory_mib"))
+            folders = MEMORY_FOLDERS if job_disk.is_on_disk(fields) else ALL_FOLDERS
+            container.soft = SoftMemory(container.init, fields.number("memory_mib"), folders)
     except OSError as fault:
         dead = container.exit_code() is not None
         raise StartFailed(_complaint(container) if dead else fault.strerror) from fault

@@ -8,7 +8,7 @@ Spec: specs/sandbox.md#outputs.
 """
 
 # pathlib takes 10 ms to import.
-# ruff: noqa: PTH102, PTH103, PTH118, PTH120
+# ruff: noqa: PTH102, PTH103, PTH106, PTH108, PTH112, PTH118, PTH120
 
 import errno
 import os
@@ -84,6 +84,17 @@ def collect_at(source: int, path: str, target: str, bytes_max: int) -> Collectio
     finally:
         os.close(place)
     return _counted(collection)
+
+
+def discard(target: str) -> None:
+    """Remove what was collected so far, as well as it can be."""
+    for folder, folders, files in os.walk(target, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            os.rmdir(os.path.join(folder, name))
+    if os.path.isdir(target):
+        os.rmdir(target)
 
 
 def open_parent(source: int, path: str) -> int:

@@ -6,7 +6,7 @@ Spec: specs/sandbox.md#runner.
 import abc
 
 MEMORY_LINE = (
-    "the job needed more than its {} MiB of memory, files in /tmp and /out included; ask for more"
+    "the job needed more than its {} MiB of memory, files in memory included; ask for more"
 )
 
 
@@ -51,6 +51,10 @@ class Container(abc.ABC):
     @abc.abstractmethod
     def excess(self) -> tuple[str, str] | None:
         """Return (reason, detail) if the container broke a limit that only we watch."""
+
+    @abc.abstractmethod
+    def members(self) -> list[int]:
+        """Return the processes in the container that are known here."""
 
     @abc.abstractmethod
     def pause(self) -> bool:

@@ -95,7 +95,10 @@ class EngineContainer(Container):
         return self.code
 
     def excess(self) -> tuple[str, str] | None:
-        return None  # The kernel watches all limits.
+        return None  # The kernel watches all limits but that of the disk.
+
+    def members(self) -> list[int]:
+        return self.group.members()
 
     def pause(self) -> bool:
         if not self.paused:

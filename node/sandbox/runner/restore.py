@@ -8,14 +8,15 @@ Spec: specs/sandbox.md#restored-files.
 """
 
 # pathlib takes 10 ms to import.
-# ruff: noqa: PTH208
+# ruff: noqa: PTH116, PTH208
 
 import os
 
-from node.sandbox.runner import cgroups
+from node.sandbox.runner import cgroups, job_disk
 from node.sandbox.runner.container import StartFailed
 from node.sandbox.runner.records import Fields
 
+TOO_LARGE = "the checkpoint does not fit into the job's disk, or its memory if that is in memory"
 SEPARATOR = "\t"
 COPY_BYTES = 1 << 24
 DONE, FULL = 0, 28
@@ -34,6 +35,11 @@ def restore(out: int, fields: Fields, group: cgroups.Group) -> None:
     files = fields.every("restored")
     if not files:
         return
+    if (
+        fields.one("disk") == job_disk.BY_WATCH
+        and _size_of(files) > fields.number("disk_mib") << 20
+    ):
+        raise StartFailed(TOO_LARGE)
     process = os.fork()
     if process == 0:
         _write_all(out, files, fields, group)
@@ -41,8 +47,12 @@ def restore(out: int, fields: Fields, group: cgroups.Group) -> None:
     if status == DONE:
         return
     if status == FULL or status < 0:  # The kernel kills a process that needs too much memory.
-        raise StartFailed("the checkpoint does not fit into the job's /out and memory")
+        raise StartFailed(TOO_LARGE)
     raise StartFailed(f"the checkpoint cannot be restored: {os.strerror(status)}")
+
+
+def _size_of(files: list[str]) -> int:
+    return sum(os.stat(file.split(SEPARATOR, 2)[2]).st_size for file in files)
 
 
 def _write_all(out: int, files: list[str], fields: Fields, group: cgroups.Group) -> None:

@@ -17,7 +17,9 @@ from node.sandbox.runner.container import MEMORY_LINE
 
 INODE_BYTES = 1024
 """The kernel's own memory for a file's inode and name."""
-FOLDERS = ("tmp", "dev/shm", "out")
+MEMORY_FOLDERS = ("dev/shm",)
+ALL_FOLDERS = (*MEMORY_FOLDERS, "tmp", "out", "scratch")
+"""Those of a job whose disk is in memory."""
 
 
 class SoftMemory:
@@ -25,12 +27,12 @@ class SoftMemory:
 
     __slots__ = ("folders", "init", "limit", "namespace")
 
-    def __init__(self, init: int, memory_mib: int) -> None:
+    def __init__(self, init: int, memory_mib: int, folders: tuple[str, ...]) -> None:
         self.init = init
         self.limit = memory_mib << 20
         self.namespace = processes.namespace_of(init)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self.folders = [os.open(f"/proc/{init}/root/{name}", flags) for name in FOLDERS]
+        self.folders = [os.open(f"/proc/{init}/root/{name}", flags) for name in folders]
 
     def excess(self) -> tuple[str, str] | None:
         """Return a verdict if the container exceeds its memory."""

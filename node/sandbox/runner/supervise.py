@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from node.sandbox.runner import collect, log_file, records
+from node.sandbox.runner import collect, disk_watch, log_file, records
 from node.sandbox.runner.container import MEMORY_LINE, Container, Usage
 from node.sandbox.runner.records import Fields
 
@@ -30,14 +30,15 @@ class Watch:
     """A container with its clock and its log."""
 
     __slots__ = (
-        "container", "control", "fields", "log", "log_open", "paused_ms", "paused_since_ms", "poll",
-        "started_ms",
+        "container", "control", "disk", "fields", "log", "log_open", "paused_ms",
+        "paused_since_ms", "poll", "started_ms",
     )  # fmt: skip
 
     def __init__(self, container: Container, fields: Fields, control: int) -> None:
         self.container = container
         self.fields = fields
         self.control = control
+        self.disk = disk_watch.DiskWatch(fields)
         self.log = log_file.LogFile(records.LOG, fields.number("log_mib", 1))
         self.log_open = True
         self.started_ms = now_ms()
@@ -123,6 +124,7 @@ def supervise(watch: Watch) -> None:
         refused = _collect(watch)
     except OSError as fault:
         verdict = ("failed", f"the outputs could not be stored: {fault.strerror}")
+        collect.discard(records.OUTPUTS)  # The result needs room, too.
     if watch.log.fault:
         verdict = ("failed", f"the log could not be stored: {watch.log.fault}")
     watch.log.close()
@@ -161,7 +163,7 @@ def _watch_to_end(watch: Watch) -> Verdict | None:
                 watch.take_log()
             elif descriptor == watch.control and _is_killed(watch):
                 return ("killed", "the job was stopped")
-        verdict = container.excess()
+        verdict = container.excess() or watch.disk.excess(container)
         if verdict:
             return verdict
     return None
@@ -243,7 +245,8 @@ def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:
         begin = mark.format(watch.fields.one("command"))
         if complaint.startswith(begin):
             return _not_executed(watch, complaint.removeprefix(begin))
-    return code, ("exited", complaint[:300] or f"the command ended with exit code {code}")
+    line = complaint[:300] or f"the command ended with exit code {code}"
+    return code, ("exited", line + watch.disk.note())
 
 
 def _not_executed(watch: Watch, why: str) -> tuple[int, Verdict]:

@@ -8,7 +8,7 @@ FULL = Draft(
     disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
     log_mib=3, processes=9, max_price="0.5", profile="quick", region="europe", retries=0,
     drivers=("docker",),
-    hard_limits=True, workdir="/in/p",
+    hard_limits=True, disk_in_memory=True, workdir="/in/p",
 )  # fmt: skip
 
 
@@ -28,4 +28,4 @@ def test_the_node_understands_all_of_it():
     assert (spec.workload.timeout_ms, spec.workload.output_mib) == (7000, 8)
     assert (spec.workload.log_mib, spec.workload.processes) == (3, 9)
     assert (spec.terms.region, spec.terms.retries, spec.terms.drivers) == ("europe", 0, ("docker",))
-    assert spec.name == "n"
+    assert (spec.name, spec.workload.disk_in_memory) == ("n", True)

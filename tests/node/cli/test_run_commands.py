@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from node.cli.jobfile import RESOURCES, TOP, read_job_file
-from node.cli.run_commands import run_job
+from node.cli.run_commands import flag_of_field, run_job
 from node.config import RequesterSettings
 from protocol.values.ids import Digest
 from protocol.wire.job import VICKREY, Terms, Workload
@@ -250,6 +250,10 @@ def test_the_job_file_in_the_help_is_one(cli, tmp_path):
     assert (draft.memory_mib, draft.env) == (2048, (("EPOCHS", "3"),))
     further = text.split("Further keys: ")[1].split(".\n")[0]
     assert all(key in further or f"{key} =" in text for key in (*TOP, *RESOURCES) if key != "env")
+
+
+def test_run_has_an_option_for_each_key_of_a_job_file():
+    assert {key.field for key in (*TOP.values(), *RESOURCES.values())} <= flag_of_field().keys()
 
 
 def test_the_defaults_in_the_help_are_those_that_hold(cli):

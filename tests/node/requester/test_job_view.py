@@ -130,7 +130,8 @@ def test_jobs_that_did_not_run(reason: Failure, phase: str) -> None:
 
 
 @pytest.mark.parametrize("reason, told", [
-    ("exited", None), ("timeout", "time-out"), ("memory", "out-of-memory"), ("budget", "budget"),
+    ("exited", None), ("timeout", "time-out"), ("memory", "out-of-memory"), ("disk", "out-of-disk"),
+    ("budget", "budget"),
 ])  # fmt: skip
 def test_why_a_container_ended(reason: str, told: str | None) -> None:
     assert view(*WAY, done(reason=reason, detail="one line")).reason == told

@@ -19,7 +19,7 @@ def spec_of(key: str = "", **more):
 
 def test_what_is_left_out_has_the_protocols_default():
     spec = spec_of()
-    assert spec.workload == Workload(digest_of_hex(IMAGE), ("true",))
+    assert spec.workload == Workload(digest_of_hex(IMAGE), ("true",), output_mib=1024 - 16)
     assert (spec.terms.rate_max, spec.terms.profile, spec.terms.retries) == (138_888, VICKREY, 2)
     assert spec.key == b""
 
@@ -27,6 +27,7 @@ def test_what_is_left_out_has_the_protocols_default():
 def test_everything_arrives():
     spec = spec_of(
         key="k", name="n", env={"A": "1"}, cpus=2, memory_mib=64, disk_mib=9, gpus=1,
+        disk_in_memory=True,
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
         profile="quick", region="europe", retries=0, queue_ms=0, priority=-3,
         checkpoint="/out/state/now", checkpoint_ms=5_000,
@@ -42,6 +43,7 @@ def test_everything_arrives():
     assert work.resources == Resources(2, 64, 9, 1, "h200", 7)
     assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
     assert (work.checkpoint, work.checkpoint_ms) == ("state/now", 5_000)
+    assert work.disk_in_memory
     assert work.env == (EnvVar("A", "1"),)
     blob = BlobRef(digest_of_hex("cd" * 32), 3)
     assert work.inputs == (
@@ -52,6 +54,22 @@ def test_everything_arrives():
     assert (terms.hard_limits, terms.where) == (True, "price<2")
     assert (terms.queue_ms, terms.priority, terms.hard_limits) == (0, -3, True)
     assert (terms.drivers, spec.key, spec.name) == (("docker",), b"k", "n")
+
+
+@pytest.mark.parametrize(
+    "more,output_mib,log_mib",
+    [
+        ({"disk_mib": 40_000}, 39_984, 16),
+        ({"disk_mib": 8}, 6, 2),
+        ({"disk_mib": 8, "log_mib": 4}, 4, 4),
+        ({"disk_mib": 2**30}, 2**20, 16),
+        ({"disk_in_memory": True}, 256, 16),
+        ({"disk_in_memory": True, "disk_mib": 8}, 4, 2),
+    ],
+)
+def test_what_the_log_leaves_of_the_disk_may_be_fetched(more, output_mib, log_mib):
+    workload = spec_of(**more).workload
+    assert (workload.output_mib, workload.log_mib) == (output_mib, log_mib)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,8 @@ class Room:
 async def make_room(place: Path, cgroup_root: str = cgroups.ROOT) -> Room:
     place.mkdir(mode=0o700)
     driver = EmbeddedDriver(place / "runs", cgroup_root=cgroup_root)
+    if cgroup_root != cgroups.ROOT:
+        driver.disks.is_hard = lambda: False
     driver.runs.mkdir()
     rootfs, extra = host_rootfs(place / "rootfs")
     place.chmod(0o700)
@@ -118,7 +120,7 @@ async def room(tmp_path):
 
 @pytest.fixture
 async def bare_room(tmp_path):
-    """The same without control groups."""
+    """The same without control groups and without file systems in files."""
     room = await make_room(tmp_path / "data", "/nowhere")
     yield room
     await close(room)

@@ -10,7 +10,7 @@ from node.sandbox.bwrap import Extra, Host, readable, record_of
 from tests.node.sandbox.conftest import launch_of, workload
 
 HOST = Host(Path("/b/bwrap"), Path("/b/libs"), ("/proc/keys",), 1_900_000_000, None,
-            frozenset({"memory", "pids", "cpu"}))  # fmt: skip
+            Path("/run/disk"), frozenset({"memory", "pids", "cpu"}))  # fmt: skip
 NOTHING = Extra()
 
 
@@ -33,7 +33,8 @@ def test_all_walls_are_up():
         assert f"--unshare-{wall}" in words
     assert {"--disable-userns", "--die-with-parent", "--new-session", "--clearenv"} <= set(words)
     assert words[words.index("--cap-drop") + 1] == "ALL"
-    assert "--bind" not in words  # Nothing of the machine is writable.
+    written = [words[at + 1] for at, word in enumerate(words) if word == "--bind"]
+    assert written == ["/run/disk/out", "/run/disk/tmp", "/run/disk/scratch"]  # Its own disk alone.
 
 
 def test_command_is_no_option():
@@ -43,7 +44,9 @@ def test_command_is_no_option():
 def test_inputs_and_extras_are_read_only_and_by_path():
     extra = Extra(("/dev/nvidia0",), ((Path("/usr"), "/usr"),), (("K", "v"),))
     pairs = record(extra=extra, inputs=(("a/b", Path("/blobs/1")),))
-    assert [value for key, value in pairs if key == "path"] == ["/data/rootfs", "/usr", "/blobs/1"]
+    assert [value for key, value in pairs if key == "path"] == [
+        "/data/rootfs", "/usr", *(f"/run/disk/{part}" for part in ("out", "tmp", "scratch")),
+        "/blobs/1"]  # fmt: skip
     words = options(pairs)
     assert words[words.index("/blobs/1") - 1 : words.index("/blobs/1") + 2] == [
         "--ro-bind", "/blobs/1", "/in/a/b"]  # fmt: skip
@@ -61,8 +64,10 @@ def test_a_gpus_libraries_find_a_folder_that_can_still_be_made():
 
 
 def test_folders_in_memory_have_sizes():
-    words = options(record())
-    for folder, mib in (("/tmp", 16), ("/out", 2), ("/dev/shm", 32)):
+    assert one(record(), "fsize") == str(64 << 20)
+    words = options(record(replace(HOST, disk=None)))
+    sizes = (("/tmp", 16), ("/scratch", 16), ("/out", 2), ("/dev/shm", 32))
+    for folder, mib in sizes:
         place = words.index(folder)
         assert words[place - 2 : place] == [str(mib << 20), "--tmpfs"]
 

@@ -160,8 +160,8 @@ async def test_a_restored_job_finds_its_files_and_may_replace_them(any_room, tmp
 
 async def test_a_checkpoint_that_does_not_fit_is_said_and_nothing_starts(any_room, tmp_path):
     large = Path(tmp_path / "large")
-    large.write_bytes(bytes(3 << 20))  # /out has 2 MiB.
+    large.write_bytes(bytes(20 << 20))  # The disk has 15 MiB.
     job = workload("/bin/true", checkpoint="state")
     launch = launch_of(job, restored=(RestoredFile("state", large),))
-    with pytest.raises(SandboxUnavailable, match="does not fit into the job's /out"):
+    with pytest.raises(SandboxUnavailable, match="does not fit into the job's disk"):
         await any_room.start(launch)

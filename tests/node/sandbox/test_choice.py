@@ -47,7 +47,7 @@ async def test_the_first_that_works_is_taken_and_says_why():
     found = await choice.first_that_works(drivers)
     assert (found.driver, found.probe) == (drivers[1], GOOD)
     assert found.why == "the other does not work here: a: no luck; hard limits: time, memory"
-    assert found.soft_limits == ("pids", "cpu")
+    assert found.soft_limits == ("pids", "cpu", "disk")
     assert "tries it first" in (await choice.first_that_works(drivers[1:])).why
     assert "asks for it" in (await choice.first_that_works(drivers[1:2])).why
 

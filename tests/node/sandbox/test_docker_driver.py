@@ -96,7 +96,7 @@ async def test_reaping_lets_go_of_the_engine(tmp_path):
 async def test_the_selftest_passes(engine):
     probe = await engine.check()
     assert probe.ok, probe.why
-    assert set(probe.limits) == {"memory", "pids", "cpu", "time"}
+    assert set(probe.limits) == {"memory", "pids", "cpu", "time", "disk"} - engine.soft_limits()
 
 
 @pytest.mark.docker
@@ -302,9 +302,14 @@ async def main(place):
         "head -c 8M /dev/zero > /out/x 2> /dev/null; wc -c < /out/x; rm /out/x; cd /out;"
         "for n in $(seq 1500); do mkdir d && cd d; done; echo deep"
     )
-    folder = await start(driver, place, launch_of(workload("/bin/sh", "-c", line)))
+    job = workload("/bin/sh", "-c", line, disk_in_memory=True)
+    folder = await start(driver, place, launch_of(job))
     print((await driver.wait(folder)).reason, *log_path(folder).read_text().splitlines()[:2])
-    left = await start(driver, place, launch_of(workload("/bin/sleep", "600")))
+    line = "head -c 40M /dev/zero > /scratch/x; exec sleep 60"
+    folder = await start(driver, place, launch_of(workload("/bin/sh", "-c", line)))
+    print((await driver.wait(folder)).reason)
+    job = workload("/bin/sleep", "600", disk_in_memory=True)
+    left = await start(driver, place, launch_of(job))
     for folder in set(driver.runs.iterdir()) - {left}:
         await driver.remove(folder)
     api = driver.engine.client().api
@@ -327,6 +332,7 @@ def test_an_ordinary_user_who_may_use_the_engine_has_it_as_a_sandbox():
         done = run_as_user(AS_A_USER, str(place), groups=groups, DOCKER_HOST=f"unix://{socket}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "True cpu memory pids time ", "7 exited input", "secret", "exited 2097152 deep", "2 1",
+        "True cpu memory pids time ", "7 exited input", "secret", "exited 2097152 deep", "disk",
+        "2 1",
         "137 [] [] []",
     ]  # fmt: skip

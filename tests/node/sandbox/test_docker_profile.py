@@ -15,8 +15,8 @@ from node.sandbox.docker_engine import DockerEngine
 from node.sandbox.docker_profile import MASKED, OWNER_LABEL, Place, arguments_of
 from tests.node.sandbox.conftest import launch_of, needs_engine, workload
 
-OUT = Mount("/out", "/runs/1/out", type="bind", propagation="rprivate")
-PLACE = Place("me", "sha256:1", OUT, (65532, 65532))
+OUT = Mount("/out", "/runs/1/disk/out", type="bind", propagation="rprivate")
+PLACE = Place("me", "sha256:1", (OUT,), (65532, 65532))
 NOTHING = Extra()
 
 
@@ -59,9 +59,11 @@ def test_the_image_has_no_say():
     assert host_config()["LogConfig"]["Type"] == "none"
 
 
-def test_temporary_files_are_memory_and_bounded():
-    folders = host_config()["Tmpfs"]
-    assert set(folders) == {"/tmp"}
+def test_temporary_files_are_in_memory_and_bounded_if_the_job_asks_for_it():
+    assert not host_config().get("Tmpfs")
+    job = workload("run", "-x", disk_in_memory=True)
+    folders = arguments_of(launch_of(job), PLACE, NOTHING)["host_config"]["Tmpfs"]
+    assert set(folders) == {"/tmp", "/scratch"}
     assert "size=16m" in folders["/tmp"]
     assert "uid=65532" in folders["/tmp"]
 
@@ -101,7 +103,7 @@ def test_mounts_are_private_and_inputs_read_only():
     extra = Extra(binds=((Path("/usr"), "/usr"),))
     mounts = host_config(extra, inputs=(("a/b", Path("/blobs/1")),))["Mounts"]
     assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in mounts] == [
-        ("/runs/1/out", "/out", False),
+        ("/runs/1/disk/out", "/out", False),
         ("/blobs/1", "/in/a/b", True),
         ("/usr", "/usr", True),
     ]

@@ -120,7 +120,7 @@ async def test_files_in_memory_count_without_control_groups(bare_room):
         " open(f'/tmp/{n}', 'wb').write(bytes(5 << 20))\n"
         "x = bytearray(25 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\ntime.sleep(20)"
     )
-    end, _, _ = await bare_room.run_python(code)
+    end, _, _ = await bare_room.run_python(code, disk_in_memory=True)
     assert end.reason == "memory"
 
 
@@ -154,13 +154,83 @@ async def test_a_fork_bomb_without_control_groups_is_bounded(bare_room):
     assert int(log) < 40
 
 
-async def test_disks_are_bounded(room):
+async def test_folders_in_memory_are_bounded(room):
     _, log, _ = await room.run_shell(
-        "for d in /tmp /dev/shm /out; do head -c 40M /dev/zero > $d/x; wc -c < $d/x; rm $d/x; done",
+        "for d in /tmp /dev/shm /out /scratch; do head -c 40M /dev/zero > $d/x; wc -c < $d/x;"
+        " rm $d/x; done",
         memory_mib=64,
+        disk_in_memory=True,
     )
     sizes = [int(line) for line in log.splitlines() if line.isdigit()]
-    assert sizes == [16 << 20, 32 << 20, 2 << 20]
+    assert sizes == [16 << 20, 32 << 20, 2 << 20, 16 << 20]
+
+
+async def test_a_disk_is_bounded_by_the_kernel_where_it_can_be(room):
+    """One disk of 15 MiB for the three folders: what one takes the others lack."""
+    if "disk" not in room.driver.hard_limits():
+        pytest.skip("this user may not mount: see the test of the watched disk")
+    end, log, folder = await room.run_shell(
+        "head -c 9M /dev/zero > /scratch/x; head -c 9M /dev/zero > /tmp/x; wc -c < /tmp/x;"
+        " echo y > /out/y; exit 3"
+    )
+    assert (end.exit_code, end.reason) == (3, "exited")
+    assert end.detail.endswith(
+        "; its disk of 15 MiB (/out, /tmp and /scratch) is full: ask for more"
+    )
+    assert 5 << 20 < int(next(line for line in log.splitlines() if line.isdigit())) < 8 << 20
+    mounted = Path("/proc/self/mounts").read_text()
+    assert str(folder) not in mounted  # It is mounted for the runner and its container alone.
+    await room.driver.remove(folder)
+
+
+SHUT = """
+import os, time
+os.mkdir('/out/shut')
+open('/out/shut/x', 'wb').write(bytes(40 << 20))
+os.chmod('/out/shut', 0o400)
+time.sleep(60)
+"""
+HIDE = """
+import os
+for n in range(40):
+    file = open(f'/tmp/{n}', 'wb', buffering=0)
+    os.unlink(f'/tmp/{n}')
+    file.write(bytes(1 << 20))
+    globals()[f'kept{n}'] = file
+print('written', flush=True)
+import time; time.sleep(60)
+"""
+DIG = """
+import os
+os.chdir('/scratch')
+for _ in range(300):
+    os.mkdir('x' * 200); os.chdir('x' * 200)
+os.chmod('/out', 0)
+import time; time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        SHUT,
+        HIDE,
+        DIG,
+    ],
+)
+async def test_a_watched_disk_ends_the_job_within_a_second(bare_room, code):
+    end, _, _ = await bare_room.run_python(code)
+    assert (end.exit_code, end.reason) == (137, "disk")
+    assert "more than its 15 MiB of disk" in end.detail
+
+
+async def test_a_file_larger_than_the_memory_comes_out(room):
+    """The pages of a disk are not the job's memory: the kernel writes them out and goes on."""
+    job = workload("/bin/sh", "-c", "head -c 96M /dev/zero > /out/large", output_mib=100)
+    job = replace(job, resources=replace(job.resources, memory_mib=32, disk_mib=128))
+    end, log, folder = await room.run(launch_of(job))
+    assert (end.exit_code, log) == (0, "")
+    assert (outputs_path(folder) / "large").stat().st_blocks << 9 >= 96 << 20
 
 
 async def test_a_log_flood_is_cut_and_the_job_lives_on(room):

@@ -18,6 +18,7 @@ from tests.node.sandbox.conftest import launch_of, workload
 def test_limits_are_the_workloads():
     limits = limits_of(launch_of(workload("x", memory_mib=100), budget_ms=7))
     assert (limits.memory_mib, limits.temp_mib, limits.shared_mib) == (100, 16, 50)
+    assert (limits.disk_mib, limits.disk_in_memory) == (15, False)  # The log has the rest.
     assert (limits.timeout_ms, limits.budget_ms, limits.output_mib) == (20_000, 7, 2)
 
 

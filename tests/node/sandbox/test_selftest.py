@@ -14,24 +14,25 @@ HELD = {
     "memory": Exit(137, "memory", "hog", 50),
     "pids": Exit(0, "exited", "", 50),
     "cpu": Exit(0, "exited", "", 500, 520),
+    "disk": Exit(0, "exited", "", 50),
     "time": Exit(137, "timeout", "late", 700),
 }
 
 
 def test_all_held():
     probe = judge(HELD, frozenset())
-    assert (probe.ok, probe.limits) == (True, ("memory", "pids", "cpu", "time"))
+    assert (probe.ok, probe.limits) == (True, ("memory", "pids", "cpu", "disk", "time"))
 
 
 def test_what_did_not_hold_is_not_claimed():
     ends = HELD | {"pids": Exit(9, "exited", "", 50), "cpu": Exit(0, "exited", "", 500, 999)}
-    assert judge(ends, frozenset()).limits == ("memory", "time")
+    assert judge(ends, frozenset()).limits == ("memory", "disk", "time")
 
 
 def test_soft_limits_are_not_claimed():
-    assert judge(HELD, frozenset({"memory", "cpu"})).limits == ("pids", "time")
+    assert judge(HELD, frozenset({"memory", "cpu", "disk"})).limits == ("pids", "time")
     ends = HELD | {"memory": replace(HELD["memory"], reason="exited")}
-    assert judge(ends, frozenset()).limits == ("pids", "cpu", "time")
+    assert judge(ends, frozenset()).limits == ("pids", "cpu", "disk", "time")
 
 
 def test_a_driver_without_walls_is_refused():

@@ -68,7 +68,7 @@ async def test_sockets_of_a_process_hold_no_more_than_its_memory(bare_room):
 
 @pytest.mark.parametrize("hoard", [MANY_SOCKETS, EMPTY_FILES], ids=["sockets", "files"])
 async def test_what_adds_up_counts(bare_room, hoard):
-    end, _, _ = await bare_room.run_python(hoard, timeout_ms=100_000)
+    end, _, _ = await bare_room.run_python(hoard, timeout_ms=100_000, disk_in_memory=True)
     assert end.reason == "memory"
 
 

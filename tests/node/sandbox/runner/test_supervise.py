@@ -33,6 +33,9 @@ class Fake(Container):
     def excess(self):
         return self.broken
 
+    def members(self):
+        return []
+
     def pause(self):
         self.paused, self.pauses = self.stays, self.pauses + 1
         return self.stays
