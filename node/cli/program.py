@@ -25,6 +25,7 @@ HOMES: Final[dict[str, str]] = {
     "gpus": "gpu_commands",
     "bids": "bid_commands",
     "prices": "price_commands",
+    "refusals": "refusal_commands",
     "pause": "owner_commands",
     "resume": "owner_commands",
     "drain": "owner_commands",

@@ -11,11 +11,21 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from node.config.sections import Credits, GpuUuid, Hours, Multiaddress
+from node.config.sections import (
+    ClassPrice,
+    Credits,
+    GpuUuid,
+    Hours,
+    ImageDigest,
+    Multiaddress,
+    PeerName,
+)
 from node.owner.hours import span_of
+from protocol.values.ids import PeerId, public_key_of
 from protocol.values.units import rate_of_hourly
 
 INT_DIGITS_MAX: Final = 15
+DIGEST_DIGITS: Final = 64
 TRUTHS: Final = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
@@ -128,6 +138,26 @@ def _gpu(value: object) -> GpuUuid:
     return GpuUuid(text)
 
 
+def _peer(value: object) -> PeerName:
+    text = _text(value)
+    public_key_of(PeerId(text))
+    return PeerName(text)
+
+
+def _image(value: object) -> ImageDigest:
+    text = _text(value).lower().removeprefix("sha256:")
+    _require(len(text) == DIGEST_DIGITS)
+    bytes.fromhex(text)
+    return ImageDigest(text)
+
+
+def _class_price(value: object) -> ClassPrice:
+    gpu_class, _, price = _text(value).partition("=")
+    _require(gpu_class)
+    rate_of_hourly(price)
+    return ClassPrice(f"{gpu_class}={price}")
+
+
 def _hours(value: object) -> Hours:
     text = _text(value)
     span_of(text)
@@ -149,5 +179,8 @@ KINDS: Final[dict[Any, _Kind]] = {
     Credits: _Kind('an amount of credits, such as "0.50"', _credits),
     Multiaddress: _Kind("a multiaddress, such as /ip4/192.0.2.1/tcp/4788", _multiaddress),
     GpuUuid: _Kind("the uuid of a GPU, such as GPU-1234…", _gpu),
+    PeerName: _Kind("the id of a peer, such as 12D3KooW…", _peer),
+    ImageDigest: _Kind("the digest of an image: 64 hex digits", _image),
+    ClassPrice: _Kind('a class of GPUs and a price, such as "h100-80gb=2.00"', _class_price),
     Hours: _Kind('days, hours or both, such as "mon-fri 20:00-07:00"', _hours),
 }

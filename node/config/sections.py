@@ -21,6 +21,12 @@ GpuUuid = NewType("GpuUuid", str)
 """GPU-…, or MIG-… for a part of a GPU."""
 Hours = NewType("Hours", str)
 """Such as "mon-fri 20:00-07:00"."""
+PeerName = NewType("PeerName", str)
+"""The id of a peer: 12D3KooW…."""
+ImageDigest = NewType("ImageDigest", str)
+"""64 hex digits."""
+ClassPrice = NewType("ClassPrice", str)
+"""A class of GPUs and an amount of credits: h100-80gb=2.00."""
 Region = Literal[
     "north-america",
     "latin-america",
@@ -133,6 +139,17 @@ class ProviderSettings:
     pause_memory_mib: Annotated[
         int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None
+    allow_peers: Annotated[
+        tuple[PeerName, ...], About("the peers whose jobs are run; all if none is named")
+    ] = ()
+    deny_peers: Annotated[tuple[PeerName, ...], About("the peers whose jobs are not run")] = ()
+    allow_images: Annotated[
+        tuple[ImageDigest, ...],
+        About("the images that are run, by digest; all if none is named"),
+    ] = ()
+    deny_images: Annotated[
+        tuple[ImageDigest, ...], About("the images that are not run, by digest")
+    ] = ()
     hours: Annotated[
         tuple[Hours, ...],
         About('when to take new jobs, such as "mon-fri 20:00-07:00, sat-sun"; always if none'),
@@ -171,6 +188,13 @@ class PriceSettings:
         Credits("0.002")
     )
     gpu_hour: Annotated[Credits, About("credits for one GPU for an hour")] = Credits("0.50")
+    gpu_floor_hour: Annotated[
+        tuple[ClassPrice, ...],
+        About(
+            "the least that this node asks for one GPU of a class for an hour, such as"
+            ' "h100-80gb=2.00"; at most gpu_hour; others do not see it'
+        ),
+    ] = ()
     floor_percent: Annotated[
         int | None,
         About(

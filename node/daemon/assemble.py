@@ -8,7 +8,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -71,6 +71,8 @@ from protocol.rules.topics import topics_of
 from protocol.values.ids import PeerId
 from protocol.wire.envelope import Signer
 
+REFUSALS_MAX: Final = 200
+"""The refusals that a node remembers for its owner."""
 OpenNetwork = Callable[[PeerEvents, Receiver], AbstractAsyncContextManager[Network]]
 
 
@@ -273,7 +275,9 @@ async def assemble(ports: Ports) -> AsyncIterator[Node]:
 
     Raises what `open_network` raises.
     """
-    driver = Driver(Core(ports.signer, Policy()), ports.journal, ports.clock)
+    driver = Driver(
+        Core(ports.signer, Policy(), refusals_max=REFUSALS_MAX), ports.journal, ports.clock
+    )
     peers = _Peers(driver)
     receiver = Receiver(driver, ports.signer, ports.clock, peers)
     images = await _open_content(ports)

@@ -18,6 +18,21 @@ class ConditionView:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalView:
+    """Calls of one requester that this node refused by one rule."""
+
+    at_ms: int
+    """When the last of them came."""
+    requester: str
+    rule: str
+    """A stable code."""
+    why: str
+    remedy: str
+    """What the owner can change; empty if nothing would help."""
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerView:
     """What the owner said last, and what follows from it."""
 

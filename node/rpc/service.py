@@ -13,7 +13,7 @@ from typing import Protocol
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
 from node.rpc.job_views import ArrayView, JobEventView, JobView, MemberView, OutputView
-from node.rpc.owner_views import OwnerView
+from node.rpc.owner_views import OwnerView, RefusalView
 from node.rpc.pull_views import PullView
 from node.rpc.views import (
     AnsweredCallView,
@@ -152,6 +152,10 @@ class OwnerApi(Protocol):
     """What the owner decides about the machine. Conflict if the node lends nothing."""
 
     def state(self) -> OwnerView: ...
+
+    def refusals(self) -> tuple[RefusalView, ...]:
+        """Return why this node did not serve calls lately, the newest first."""
+        ...
 
     async def pause(self) -> OwnerView: ...
 

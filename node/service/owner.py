@@ -9,7 +9,8 @@ from node.driver.clock import Clock
 from node.owner.conditions import Conditions
 from node.owner.control import OwnerControl, OwnerMode
 from node.provider.executions import Executions
-from node.rpc.owner_views import ConditionView, OwnerView
+from node.rpc.owner_views import ConditionView, OwnerView, RefusalView
+from node.service.refusals import refusal_view
 from protocol.core.core import Core
 from protocol.values.errors import Conflict
 
@@ -33,6 +34,10 @@ class OwnerService:
         until_ms = self.until_ms if control.mode is OwnerMode.RECLAIMED else None
         known = tuple(ConditionView(one.rule, one.met, one.seen) for one in self.conditions.known)
         return OwnerView(control.mode.value, control.closed, left, until_ms, known)
+
+    def refusals(self) -> tuple[RefusalView, ...]:
+        """Return why this node did not serve calls lately, the newest first."""
+        return tuple(map(refusal_view, self.core.refusals()))
 
     async def pause(self) -> OwnerView:
         """Take no new jobs."""

@@ -14,6 +14,7 @@ from protocol.core.jobs import Job
 from protocol.core.presence import Presence
 from protocol.core.provider import Provider
 from protocol.core.queue import QueuePlace
+from protocol.core.refusals import OwnRefusal
 from protocol.core.requester import Requester
 from protocol.core.running import earliest
 from protocol.core.standings import Standings
@@ -113,9 +114,13 @@ class Core:
     """The only mutable object of the protocol."""
 
     def __init__(
-        self, signer: Signer, policy: Policy, directory: DirectoryView | None = None
-    ) -> None:
-        """Create a core for a key and its owner's policy; its directory is its own by default."""
+        self, signer: Signer, policy: Policy, directory: DirectoryView | None = None,
+        refusals_max: int = 0,
+    ) -> None:  # fmt: skip
+        """Create a core for a key and its owner's policy; its directory is its own by default.
+
+        It remembers so many refusals for its owner.
+        """
         self.signer = signer
         self.policy = policy
         """What this node lends: what its owner allows, without GPUs that are in trouble."""
@@ -132,7 +137,9 @@ class Core:
         self.requester = Requester(
             self.candidates, self.standings, self.connected.keys(), self.illegal
         )
-        self.provider = Provider(self.candidates, self.standings, self.connected, self.illegal)
+        self.provider = Provider(
+            self.candidates, self.standings, self.connected, self.illegal, refusals_max
+        )
 
     def handle(self, event: Input, now_ms: int) -> list[Effect]:
         """Process one input. Return the effects in the order in which to perform them."""
@@ -187,6 +194,10 @@ class Core:
     def record_of(self, peer: PeerId, now_ms: int) -> CapabilityRecord | None:
         """Return the valid record of a peer; None if there is none."""
         return self.directory.get(peer, now_ms)
+
+    def refusals(self) -> tuple[OwnRefusal, ...]:
+        """Return why this node did not serve calls lately, the newest first."""
+        return self.provider.refusals.newest()
 
     def place_of(self, *job_ids: JobId) -> QueuePlace | None:
         """Return the place in the queue of the first of some jobs; None if none of them waits."""

@@ -11,7 +11,7 @@ from protocol.core.bid_history import SILENT, BidHistory
 from protocol.core.call_limits import CallLimits
 from protocol.core.candidates import Candidates
 from protocol.core.capacity_hints import CapacityHints
-from protocol.core.presence import record_of
+from protocol.core.refusals import Refusals
 from protocol.core.running import RunningStates, earliest
 from protocol.core.standings import Standings
 from protocol.core.taken_awards import TakenAwards
@@ -30,10 +30,10 @@ from protocol.machines.inputs import (
 from protocol.machines.provider import bidding, lease
 from protocol.machines.table import count_illegal, step
 from protocol.rules.capacity import Capacity, Reservation, left_of, reserve
-from protocol.rules.matching import demand_of_call, fits
+from protocol.rules.owner_rules import objection
 from protocol.rules.selection import may_bid
 from protocol.rules.standing import is_refused
-from protocol.values.ids import NO_LEASE, CallId, LeaseId, PeerId, lease_id_of
+from protocol.values.ids import NO_LEASE, CallId, Digest, LeaseId, PeerId, lease_id_of
 from protocol.values.limits import BIDDINGS_MAX
 from protocol.values.reasons import Decline, Refusal, Release
 from protocol.wire.envelope import Signed
@@ -63,7 +63,7 @@ class Provider:
 
     def __init__(
         self, candidates: Candidates, standings: Standings, sources: Mapping[PeerId, str],
-        illegal: dict[str, int],
+        illegal: dict[str, int], refusals_max: int = 0,
     ) -> None:  # fmt: skip
         """Take what is known of peers, the source of each connected one, and illegal inputs."""
         self.biddings: RunningStates[CallId, bidding.State] = RunningStates()
@@ -71,6 +71,7 @@ class Provider:
         self._standings = standings
         self.unpaid = Unpaid(standings, sources)
         self.bids = BidHistory()
+        self.refusals = Refusals(refusals_max)
         self._audits = Audits(candidates, sources.keys())
         self._illegal = illegal
         self._leases_of: dict[PeerId, dict[LeaseId, None]] = {}
@@ -199,28 +200,35 @@ class Provider:
             return []
         if not may_bid(call_id, event.message, own):
             return []
-        if not fits(demand_of_call(event.message), own, record_of(context, 1)):
+        if not self.refusals.does_fit(event, context):
             return []
         if not self._calls.admit(event.signer, context):
+            self.refusals.note(event.signer, "calls", "it calls too often", context)
             return []
-        free, denied = self._free(context), self._denial(event.signer, context)
+        free, denied = self._free(context), self._denial(event.signer, event.message.image, context)
+        free_ms = lease.shortest_left_ms(self.leases.values(), context)
         state, effects = (
             bidding.refuse(event, denied, context) if denied
-            else bidding.answer_call(event, free, self._free_ms(context), context)
+            else bidding.answer_call(event, free, free_ms, context)
         )  # fmt: skip
         over = isinstance(state, bidding.Over)
         busy = over and reserve(free, event.message.resources) is None
-        self.bids.answer(event, state, denied or (Refusal.BUSY if busy else Refusal.PRICE), context)
-        if not over:
+        reason = denied or (Refusal.BUSY if busy else Refusal.PRICE)
+        self.bids.answer(event, state, reason, context)
+        if over:
+            self.refusals.note_answer(event, reason, context)
+        else:
             self.biddings[call_id] = state
-        elif busy:
+        if busy:
             self._hints.refuse(event.signer, event.message.resources, call_id)
         # The answer needs an address, and the caller may not be connected.
         told = event.message.addresses
         return [*([Learn(event.signer, told)] if told else []), *effects]
 
-    def _denial(self, requester: PeerId, context: Context) -> Refusal | None:
+    def _denial(self, requester: PeerId, image: Digest, context: Context) -> Refusal | None:
         """Return why a requester gets neither bid nor lease; None if it may have them."""
+        if objection(context.policy.rules, requester, image):
+            return Refusal.POLICY
         if is_refused(context.standing_of(requester), context.now_ms):
             return Refusal.CONDUCT
         return self.unpaid.refusal(requester, context)
@@ -229,12 +237,6 @@ class Provider:
         """Return the capacity for one more lease: none if `jobs_max` leases exist."""
         full = len(self._leased()) >= context.policy.jobs_max
         return NO_CAPACITY if full else self.left(context.policy.capacity)
-
-    def _free_ms(self, context: Context) -> int:
-        """Return in how long a running job ends at the latest; 0 if none runs."""
-        running = [s for s in self.leases.values() if isinstance(s, lease.Serving)]
-        lefts = [s.hold.usage_ms_max - lease.used_ms(s, context) for s in running]
-        return max(1, min(lefts)) if lefts else 0
 
     def _leased(self) -> list[Reservation]:
         held = [lease.reserved(state) for state in self.leases.values()]
@@ -266,7 +268,7 @@ class Provider:
         wanted = bid.call.resources
         before = self._predecessor(event, wanted)
         reservation = before.reservation if before else reserve(self._free(context), wanted)
-        if reservation is None or self._denial(event.signer, context):
+        if reservation is None or self._denial(event.signer, bid.call.image, context):
             return [_decline(lease_id, event, Decline.BUSY, context)]
         self.bids.award(award.call_id, award.rate)
         self._awards.note(award, self.biddings)
@@ -333,16 +335,10 @@ class Provider:
 
     def _bound_paused(self, context: Context) -> list[Effect]:
         """End the longest-paused containers while the paused ones hold too much memory."""
-        paused = [self.leases[lease_id] for lease_id in self._paused]
-        states = [state for state in paused if isinstance(state, lease.Serving)]
-        held_mib = sum(state.hold.resources.memory_mib for state in states)
         effects: list[Effect] = []
-        for state in sorted(states, key=lambda state: state.paused_since_ms):
-            if held_mib <= context.policy.pause_memory_mib:
-                break
-            held_mib -= state.hold.resources.memory_mib
-            denied = PauseDenied(state.hold.lease_id)
-            effects += self._step_lease(denied.lease_id, denied, context)
+        paused = [self.leases[lease_id] for lease_id in self._paused]
+        for lease_id in lease.beyond_memory(paused, context.policy.pause_memory_mib):
+            effects += self._step_lease(lease_id, PauseDenied(lease_id), context)
         return effects
 
     def _step_lease(self, lease_id: LeaseId, event: Any, context: Context) -> list[Effect]:

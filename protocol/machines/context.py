@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.rules.capacity import Capacity
+from protocol.rules.owner_rules import NO_RULES, OwnerRules
 from protocol.rules.standing import STRANGER, Standing
 from protocol.rules.start_promise import UNMEASURED, Preparation
 from protocol.values.ids import PeerId
@@ -45,6 +46,7 @@ class Policy:
     """How many of its commit sets this node compares with another bidder, in percent."""
     addresses: tuple[str, ...] = ()
     agent: str = ""
+    rules: OwnerRules = NO_RULES
     closed: str = ""
     """Why a node that lends its machine takes no new jobs now: then `providing` is false."""
 

@@ -198,6 +198,11 @@ def sentence_of_own_refusal(reason: Refusal) -> str:
     return _OWN_REFUSALS[reason]
 
 
+def sentence_of_own_mismatch(reason: Mismatch, demand: Demand, record: CapabilityRecord) -> str:
+    """Return one line about why this node's record does not fit a demand."""
+    return f"this node {_counted(1, _sentence(reason, demand, [record])).removeprefix('1 ')}"
+
+
 def sentence_of_unreachable(count: int) -> str:
     """Return one line about nodes that fit but are unreachable, with a remedy."""
     are = "is" if count == 1 else "are"
@@ -220,6 +225,7 @@ _REFUSALS: Final[dict[int, str]] = {
     Refusal.UNPAID: "this node owes them too much: unsigned receipts, or capacity held in vain",
     Refusal.UNPROVEN: "nodes that have not paid them owe too much together: try again later",
     Refusal.CONDUCT: "earlier auctions of this node had no outcome, or broke the rules",
+    Refusal.POLICY: "their owners do not serve this node, or do not run this image",
 }
 
 
@@ -229,6 +235,7 @@ _OWN_REFUSALS: Final[dict[Refusal, str]] = {
     Refusal.UNPAID: "the requester owes this node too much",
     Refusal.UNPROVEN: "requesters that have not paid this node owe it too much together",
     Refusal.CONDUCT: "earlier auctions of the requester had no outcome, or broke the rules",
+    Refusal.POLICY: "this node's owner does not serve the requester, or does not run the image",
 }
 
 

@@ -15,6 +15,7 @@ class Refusal(IntEnum):
     UNPAID = 3
     UNPROVEN = 4
     CONDUCT = 5
+    POLICY = 6
 
 
 class Decline(IntEnum):

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from node.rpc.owner_views import OwnerView
+from node.rpc.owner_views import OwnerView, RefusalView
 from node.rpc.service import OwnerApi
 from protocol.values.limits import NOTICE_MS_MAX
 
@@ -30,6 +30,11 @@ def owner_routes(owner: OwnerApi) -> APIRouter:
     async def state() -> OwnerView:
         """Return what the owner said last, and how many jobs of others are left."""
         return owner.state()
+
+    @router.get("/refusals")
+    async def refusals() -> tuple[RefusalView, ...]:
+        """Return why this node did not serve calls lately, the newest first."""
+        return owner.refusals()
 
     @router.post("/pause")
     async def pause() -> OwnerView:

@@ -10,7 +10,16 @@ from typing import Literal
 import pytest
 
 from node.config.convert import Unfit, convert, nearest
-from node.config.sections import Credits, GpuUuid, Hours, Multiaddress
+from node.config.sections import (
+    ClassPrice,
+    Credits,
+    GpuUuid,
+    Hours,
+    ImageDigest,
+    Multiaddress,
+    PeerName,
+)
+from tests.node.fixtures import ADA
 
 Color = Literal["red", "green"]
 
@@ -40,6 +49,9 @@ Color = Literal["red", "green"]
         ("red", Color, "red"),
         ("all", Literal["all"] | tuple[GpuUuid, ...], "all"),
         ("mon-fri 20:00-07:00, sat-sun", tuple[Hours, ...], ("mon-fri 20:00-07:00", "sat-sun")),
+        (f"sha256:{'AB' * 32}", tuple[ImageDigest, ...], ("ab" * 32,)),
+        ([ADA.peer_id], tuple[PeerName, ...], (ADA.peer_id,)),
+        ("h100-80gb=2.00", tuple[ClassPrice, ...], ("h100-80gb=2.00",)),
         ("GPU-1,MIG-2", Literal["all"] | tuple[GpuUuid, ...], ("GPU-1", "MIG-2")),
     ],
 )
@@ -70,6 +82,10 @@ def test_value_is_read(value, wanted, expected) -> None:
         (5, tuple[Multiaddress, ...], "a list, and each of it a multiaddress"),
         ("gren", Color, r"'red', 'green' \(did you mean 'green'\?\)"),
         (["red"], Color, "'red', 'green'"),
+        ("latest", tuple[ImageDigest, ...], "the digest of an image: 64 hex digits"),
+        ("12D3KooW", tuple[PeerName, ...], "the id of a peer"),
+        ("h100-80gb", tuple[ClassPrice, ...], "a class of GPUs and a price"),
+        ("=2", tuple[ClassPrice, ...], "a class of GPUs and a price"),
         ("20:00", tuple[Hours, ...], "days, hours or both"),
         ("al", Literal["all"] | tuple[GpuUuid, ...], "'all'.* or the uuid of a GPU"),
     ],

@@ -17,6 +17,7 @@ from protocol.machines.context import NO_CAPACITY
 from protocol.rules.capacity import Device
 from protocol.values.units import rate_of_hourly
 from tests.node.hardware.test_gpu import gpu
+from tests.strategies import SIGNERS
 
 MACHINE = Inventory(cpus=8, memory_mib=10_000, disk_mib=50_000, gpus=(), gpus_why="none")
 
@@ -90,3 +91,16 @@ def test_each_part_of_a_divided_gpu_is_a_device(tmp_path: Path) -> None:
         Device("GPU-1", "a100", 40_000, "NVIDIA A100"),
         Device("MIG-1", "a100-mig-1g-5gb", 5_000, "NVIDIA A100 MIG 1g.5gb"),
     )
+
+
+def test_whom_the_owner_serves(tmp_path: Path) -> None:
+    peer, image = SIGNERS[1].peer_id, "ab" * 32
+    chosen = config(tmp_path, allow_peers=(peer,), deny_images=(image,))
+    priced = replace(chosen, price=replace(chosen.price, gpu_floor_hour=("h100-80gb=1.8",)))
+    rules = policy_of(priced, MACHINE, "embedded", 1, 70).rules
+    assert (rules.allowed_peers, rules.denied_peers) == ({peer}, set())
+    assert (rules.allowed_images, rules.denied_images) == (set(), {bytes.fromhex(image)})
+    assert rules.gpu_floors == (("h100-80gb", rate_of_hourly("1.8")),)
+    dear = replace(chosen, price=replace(chosen.price, gpu_floor_hour=("h100-80gb=3.7",)))
+    with pytest.raises(ConfigError, match=r"gpu_floor_hour: h100-80gb=3.7 is more than price.gpu_"):
+        policy_of(dear, MACHINE, "embedded", 1, 70)

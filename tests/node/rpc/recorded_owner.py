@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from node.rpc.owner_views import ConditionView, OwnerView
+from node.rpc.owner_views import ConditionView, OwnerView, RefusalView
 
+PEER: Final = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 IDLE: Final = ConditionView("provider.idle_s", False, "used 3 s ago")
 OPEN: Final = OwnerView("open", "", 1, conditions=(IDLE,))
 
@@ -18,6 +19,13 @@ class RecordedOwner:
         if view.mode in {"draining", "reclaimed"}:
             self.owner_view = OwnerView(view.mode, view.closed, max(0, view.jobs - 1))
         return view
+
+    def refusals(self) -> tuple[RefusalView, ...]:
+        few = "this node has too few CPUs (asked 8, most 4)"
+        return (
+            RefusalView(61_000, PEER, "cpus", few, "lend more: provider.cpus", 2),
+            RefusalView(60_000, PEER, "unpaid", "the requester owes this node too much", "", 1),
+        )
 
     async def pause(self) -> OwnerView:
         return self._set(OwnerView("paused", "paused by its owner", 1))

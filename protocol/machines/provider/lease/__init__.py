@@ -23,10 +23,11 @@ from protocol.machines.provider.lease.states import (
     reserved,
 )
 from protocol.machines.provider.lease.table import IGNORED, ILLEGAL, INPUTS, TRANSITIONS
-from protocol.machines.provider.lease.usage import used_ms
+from protocol.machines.provider.lease.usage import beyond_memory, shortest_left_ms, used_ms
 
 __all__ = [
     "IGNORED", "ILLEGAL", "INPUTS", "TRANSITIONS", "Active", "Ended", "Held", "Hold", "Leaving",
-    "Preparing", "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting", "entry_of",
-    "hold_award", "offered", "promised", "reserved", "resume", "used_ms",
+    "Preparing", "Serving", "Settling", "State", "Stopping", "Unstarted", "Waiting",
+    "beyond_memory", "entry_of", "hold_award", "offered", "promised", "reserved", "resume",
+    "shortest_left_ms", "used_ms",
 ]  # fmt: skip

@@ -48,6 +48,7 @@ from protocol.machines.provider.lease.states import (
 )
 from protocol.machines.table import NOTHING, no_later
 from protocol.rules.metering import amount_of
+from protocol.rules.owner_rules import image_objection
 from protocol.values.ids import ContentId
 from protocol.values.limits import (
     DEPLOY_WAIT_MS,
@@ -135,6 +136,9 @@ def prepare(state: Active, event: Signed[Deploy], context: Context) -> Step:
     )
     if beyond:
         return release(hold, Release.CONTRACT, "the job does not match the call", context)
+    if image_objection(context.policy.rules, workload.image):
+        why = "the provider's owner does not run this image"
+        return release(hold, Release.PREPARE_FAILED, why, context)
     following = Preparing(
         hold, context.now_ms + HEARTBEAT_MS, state.contract, workload,
         context.now_ms + PREPARE_MS, 0, fetched_ms=context.now_ms,

@@ -11,6 +11,11 @@ async def test_the_owner_says_what_holds(caller, path, mode):
     assert (await caller.ask("GET", "/v1/owner")).json["mode"] == mode
 
 
+async def test_refusals(caller):
+    first, _ = (await caller.ask("GET", "/v1/owner/refusals")).json
+    assert (first["rule"], first["count"]) == ("cpus", 2)
+
+
 async def test_reclaim(caller):
     answer = await caller.ask("POST", "/v1/owner/reclaim", {"within_ms": 5_000})
     assert (answer.status, answer.json["jobs"], caller.service.asked) == (200, 2, 5_000)

@@ -3,6 +3,8 @@
 Spec: specs/lease.md#provider.
 """
 
+from dataclasses import replace
+
 import msgpack
 import pytest
 from hypothesis import settings
@@ -11,6 +13,7 @@ from protocol.machines.effects import Drop, Kill, MeasureRoundTrips, Settle
 from protocol.machines.inputs import RoundTripsMeasured
 from protocol.machines.provider import lease
 from protocol.machines.provider.lease import Ended, Serving, Settling, Waiting
+from protocol.rules.owner_rules import OwnerRules
 from protocol.values.limits import (
     ACCEPT_MS,
     HEARTBEAT_MS,
@@ -23,6 +26,7 @@ from protocol.values.limits import (
 from protocol.values.reasons import Release
 from protocol.wire.messages import Completed, Heartbeat, LeaseRelease, Released, RoundTrips
 from protocol.wire.snapshot import from_snapshot, to_snapshot
+from tests.driven import POLICY
 from tests.driven_provider_lease import (
     ATTEMPT,
     HOLD,
@@ -106,6 +110,15 @@ def test_a_job_beyond_the_contract_releases_the_lease() -> None:
         machine.deployed(cpus, longer_ms)
         assert isinstance(machine.state, Ended)
         assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.CONTRACT]
+
+
+def test_an_image_that_the_owner_does_not_run_is_not_fetched() -> None:
+    machine = after(1)
+    rules = OwnerRules(denied_images=frozenset({machine.workload.image}))
+    machine.policy = replace(POLICY, rules=rules)
+    machine.deployed(2, 0)
+    assert isinstance(machine.state, Ended)
+    assert [said.reason for said in machine.sent_of(LeaseRelease)] == [Release.PREPARE_FAILED]
 
 
 @pytest.mark.parametrize("more", [1, -1])

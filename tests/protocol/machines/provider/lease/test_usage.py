@@ -2,7 +2,14 @@
 
 from dataclasses import replace
 
-from protocol.machines.provider.lease.usage import budget_ms, note_pause, note_usage, used_ms
+from protocol.machines.provider.lease.usage import (
+    beyond_memory,
+    budget_ms,
+    note_pause,
+    note_usage,
+    shortest_left_ms,
+    used_ms,
+)
 from protocol.values.limits import EXPOSURE_MS
 from tests.driven_provider_lease import after
 
@@ -30,3 +37,23 @@ def test_no_less_is_claimed_than_what_is_paid() -> None:
     machine = after(5)
     behind = replace(machine.state, paid_ms=9_000, started_ms=machine.now_ms + 1)
     assert used_ms(behind, machine.context) == 9_000
+
+
+def test_the_first_job_that_ends_makes_room() -> None:
+    machine = after(5)
+    first = machine.state
+    second = replace(first, hold=replace(first.hold, usage_ms_max=50_000))
+    assert shortest_left_ms([first, second], machine.context) == 50_000
+    assert shortest_left_ms([], machine.context) == 0
+    machine.now_ms += 90_000
+    assert shortest_left_ms([replace(second, paid_ms=60_000)], machine.context) == 1
+
+
+def test_those_paused_longest_end_until_the_others_hold_little_enough() -> None:
+    machine = after(5)
+    state = replace(machine.state, paused_since_ms=5)
+    longer = replace(state, hold=replace(state.hold, lease_id=bytes([9]) * 32), paused_since_ms=3)
+    one_mib = state.hold.resources.memory_mib
+    assert beyond_memory([state, longer], 2 * one_mib) == []
+    assert beyond_memory([state, longer], one_mib) == [longer.hold.lease_id]
+    assert beyond_memory([state, longer], 0) == [longer.hold.lease_id, state.hold.lease_id]
