@@ -6,6 +6,7 @@ Only for trusted files, and only those parts of ELF that the loader itself reads
 Spec: specs/data.md#base-image.
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
-DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH = 1, 5, 15, 29
+DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
+MAGIC: Final = b"\x7fELF\x02\x01"
+TEXTS: Final = frozenset({DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH})
 LOADER_CONFIG: Final = Path("/etc/ld.so.conf")
 STANDARD: Final = ("/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib")
 
@@ -30,25 +33,31 @@ class Linkage:
 def read_linkage(path: Path) -> Linkage | None:
     """Return what an ELF file needs, None if it is not an ELF file or needs nothing."""
     data = path.read_bytes()
-    if data[:6] != b"\x7fELF\x02\x01":
+    if data[:6] != MAGIC:
         return None
     segments = list(_segments(data))
     loader = next((_text(data, offset) for kind, offset, _, _ in segments if kind == PT_INTERP), "")
-    dynamic = [(at, size) for kind, at, _, size in segments if kind == PT_DYNAMIC]
-    if not dynamic:
+    found = _dynamic_texts(data, segments)
+    if found is None:
         return None
-    at, size = dynamic[0]
-    tags = list(struct.iter_unpack("<qQ", data[at : at + size - size % 16]))
-    address = next(value for tag, value in tags if tag == DT_STRTAB)
-    strings = _offset_of(address, segments)
 
     def texts(*wanted: int) -> tuple[str, ...]:
-        return tuple(_text(data, strings + value) for tag, value in tags if tag in wanted)
+        return tuple(text for tag, text in found if tag in wanted)
 
     origin = str(path.resolve().parent)
     search = ":".join(texts(DT_RPATH, DT_RUNPATH))
     folders = search.replace("${ORIGIN}", origin).replace("$ORIGIN", origin).split(":")
     return Linkage(loader, texts(DT_NEEDED), tuple(Path(folder) for folder in folders if folder))
+
+
+def soname_of(path: Path) -> str | None:
+    """Return the name that programs look for a library by; None if the file is no library."""
+    with path.open("rb") as file:
+        if file.read(6) != MAGIC:
+            return None
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:  # It may be large.
+            found = _dynamic_texts(data, list(_segments(data))) or ()
+    return next((text for tag, text in found if tag == DT_SONAME), None)
 
 
 def library_folders() -> tuple[Path, ...]:
@@ -103,7 +112,21 @@ def _configured(config: Path) -> Iterator[str]:
             yield words[0]
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+def _dynamic_texts(
+    data: bytes | mmap.mmap, segments: list[tuple[int, int, int, int]]
+) -> list[tuple[int, str]] | None:
+    """Return kind and text of the loader's entries that are texts; None if there are no entries."""
+    dynamic = [(at, size) for kind, at, _, size in segments if kind == PT_DYNAMIC]
+    if not dynamic:
+        return None
+    at, size = dynamic[0]
+    tags = list(struct.iter_unpack("<qQ", data[at : at + size - size % 16]))
+    address = next(value for tag, value in tags if tag == DT_STRTAB)
+    strings = _offset_of(address, segments)
+    return [(tag, _text(data, strings + value)) for tag, value in tags if tag in TEXTS]
+
+
+def _segments(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, int, int]]:
     """Yield kind, offset in the file, address and size in the file of each segment."""
     (table,) = struct.unpack_from("<Q", data, 32)
     entry_size, count = struct.unpack_from("<HH", data, 54)
@@ -120,5 +143,5 @@ def _offset_of(address: int, segments: list[tuple[int, int, int, int]]) -> int:
     raise AssertionError("a library of this machine has its strings in no segment")
 
 
-def _text(data: bytes, offset: int) -> str:
-    return data[offset : data.index(b"\0", offset)].decode()
+def _text(data: bytes | mmap.mmap, offset: int) -> str:
+    return data[offset : data.find(b"\0", offset)].decode()

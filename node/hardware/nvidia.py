@@ -4,8 +4,8 @@ A machine without a GPU is a normal case. A property that card or driver does no
 Spec: specs/capability.md#gpus.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pynvml
@@ -120,6 +120,39 @@ def _ask(question: Callable[..., Any], *arguments: object) -> Any:
         return question(*arguments)
     except pynvml.NVMLError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class MigPlace:
+    """Where a part of a GPU lies, as the driver counts: in which GPU, and where in that."""
+
+    minor: int
+    gi: int
+    """The number of its GPU instance."""
+    ci: int
+    """The number of its compute instance, in the GPU instance."""
+
+
+def take_mig_places() -> dict[str, MigPlace]:
+    """Return the places of all parts of GPUs, by UUID; none if the driver does not answer."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
+    try:
+        handles, _ = _handles()
+        return dict(place for handle in handles.values() for place in _mig_places(handle))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _mig_places(handle: object) -> Iterator[tuple[str, MigPlace]]:
+    minor = _ask(pynvml.nvmlDeviceGetMinorNumber, handle)
+    for uuid, part in _mig_handles(handle).items():
+        gi = _ask(pynvml.nvmlDeviceGetGpuInstanceId, part)
+        ci = _ask(pynvml.nvmlDeviceGetComputeInstanceId, part)
+        if None not in (minor, gi, ci):
+            yield uuid, MigPlace(minor, gi, ci)
 
 
 class NvidiaReader:

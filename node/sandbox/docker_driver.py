@@ -20,6 +20,7 @@ from docker.types import Mount
 from node.sandbox import docker_outputs, runfolder, selftest
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import DockerEngine, engine_socket
+from node.sandbox.docker_gpus import request_for
 from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import ContainerSpec, ImageSource, Probe
@@ -105,7 +106,8 @@ class DockerDriver(RunnerDriver):
             disk = (out,)
         else:
             disk, where = docker_outputs.make_disk(folder, kind)
-        place = Place(self.owner, spec.image, disk, (self.user_inside, UID_INSIDE))
+        gpus = request_for(spec.gpus, self.engine.client().info() if spec.gpus else {})
+        place = Place(self.owner, spec.image, disk, (self.user_inside, UID_INSIDE), gpus)
         if os.geteuid() == 0:
             let_read(path for _, path in spec.inputs)
         try:

@@ -14,6 +14,7 @@ from docker.types import DeviceRequest, HostConfig, LogConfig, Mount, Ulimit
 from node.sandbox import seccomp
 from node.sandbox.bwrap import LEAKS, Extra
 from node.sandbox.docker_engine import API_VERSION
+from node.sandbox.docker_gpus import runtime_for
 from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
@@ -47,6 +48,8 @@ class Place:
     """What is mounted at /out, /tmp and /scratch; in memory, at /out alone."""
     user: tuple[int, int]
     """User and group id inside: the policy's, but the user is our own if we are not root."""
+    gpus: DeviceRequest | None = None
+    """How the engine finds the job's GPUs."""
 
 
 def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
@@ -97,8 +100,8 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         cgroupns="private",
         log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
         mounts=_mounts(spec, place, extra),
-        device_requests=_devices(spec),
-        runtime=None if spec.gpus else "runc",
+        device_requests=[place.gpus] if place.gpus else [],
+        runtime=runtime_for(place.gpus),
         restart_policy={"Name": "no"},
         auto_remove=False,
     )
@@ -140,11 +143,3 @@ def _mounts(spec: ContainerSpec, place: Place, extra: Extra) -> list[Mount]:
 def _no_gpu(spec: ContainerSpec) -> dict[str, str]:
     """Return the variable that disables the vendor's hooks, should the engine run them."""
     return {} if spec.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
-
-
-def _devices(spec: ContainerSpec) -> list[DeviceRequest]:
-    """Return the request for the job's GPUs, by UUID."""
-    if not spec.gpus:
-        return []
-    capabilities = [["gpu", "compute", "utility"]]
-    return [DeviceRequest(device_ids=list(spec.gpus), capabilities=capabilities)]

@@ -18,7 +18,7 @@ from node.sandbox import nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
 from node.sandbox.driver import RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
 from node.sandbox.job_disks import JobDisks
-from node.sandbox.policy import MOUNT_POINTS, Pairs, limits_of
+from node.sandbox.policy import MOUNT_POINTS, Pairs, environment_of, limits_of
 from node.sandbox.runner import cgroups, init, job_disk, records
 from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
@@ -61,7 +61,8 @@ class EmbeddedDriver(RunnerDriver):
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         extra = Extra()
         if spec.gpus:
-            extra = await trio.to_thread.run_sync(nvidia.extra_for, spec.gpus)
+            path = environment_of(spec)["PATH"]
+            extra = await trio.to_thread.run_sync(nvidia.extra_for, spec.gpus, path)
         await self.start_with(spec, folder, extra)
 
     def soft_limits(self) -> frozenset[str]:

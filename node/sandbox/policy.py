@@ -111,10 +111,22 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
     return (
         DEFAULT_ENV
         | _without_runtime(dict(spec.env))
+        | _gpu_indices(spec)
         | (_without_runtime(own) if spec.gpus else own)
+        | _gpu_names(spec)
         | _checkpoint_variables(spec.workload)
         | _members_of(spec.workload)
     )
+
+
+def _gpu_indices(spec: ContainerSpec) -> dict[str, str]:
+    """Return the variables that select all GPUs of the container; the job may select fewer."""
+    indices = ",".join(str(index) for index in range(len(spec.gpus)))
+    return {"CUDA_VISIBLE_DEVICES": indices} if spec.gpus else {}
+
+
+def _gpu_names(spec: ContainerSpec) -> dict[str, str]:
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpus)} if spec.gpus else {}
 
 
 def _members_of(workload: Workload) -> dict[str, str]:

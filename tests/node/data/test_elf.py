@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from node.data.elf import closure, library_folders, read_linkage
+from node.data.elf import closure, library_folders, read_linkage, soname_of
 
 PYTHON = Path(sys.executable).resolve()
 PROGRAMS = [PYTHON, *(Path(p).resolve() for name in ("sh", "ls") if (p := shutil.which(name)))]
@@ -41,3 +41,12 @@ def test_a_missing_library_is_named() -> None:
         pytest.skip("the program at hand finds its libraries by itself")
     with pytest.raises(FileNotFoundError, match=r"needs the library lib.*not installed"):
         closure(program, ())
+
+
+def test_a_library_says_what_it_is_looked_for_by(tmp_path: Path) -> None:
+    libraries = closure(PYTHON, library_folders())
+    name, path = next(item for item in libraries.items() if item[0].startswith("libc.so"))
+    assert soname_of(path) == name
+    assert soname_of(PYTHON) is None
+    (tmp_path / "empty").touch()
+    assert soname_of(tmp_path / "empty") is None

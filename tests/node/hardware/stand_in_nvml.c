@@ -70,6 +70,8 @@ int nvmlDeviceGetMaxMigDeviceCount(device_t d, unsigned *n) { FULL(d); *n = 7; r
 int nvmlDeviceGetMigDeviceHandleByIndex(device_t d, unsigned i, device_t *part) {
     FULL(d); if (i > 1) return NOT_FOUND; *part = 100 + i; return OK;
 }
+int nvmlDeviceGetGpuInstanceId(device_t d, unsigned *v) { FULL(d); if (d < 100) return INVALID; *v = d - 99 + 6; return OK; }
+int nvmlDeviceGetComputeInstanceId(device_t d, unsigned *v) { FULL(d); if (d < 100) return INVALID; *v = 0; return OK; }
 int nvmlDeviceGetUtilizationRates(device_t d, utilization_t *u) { FULL(d); u->gpu = 87; u->memory = 5; return OK; }
 int nvmlDeviceGetTemperature(device_t d, int kind, unsigned *v) { FULL(d); *v = state().celsius; return OK; }
 int nvmlDeviceGetTemperatureThreshold(device_t d, int kind, unsigned *v) {

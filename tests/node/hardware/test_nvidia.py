@@ -141,6 +141,15 @@ def test_what_gpus_report_while_they_work(library: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_where_the_parts_of_a_gpu_lie(library: Path) -> None:
+    places = "nvidia.take_mig_places().items()"
+    code = f"print({{u: (p.minor, p.gi, p.ci) for u, p in {places}}})"
+    assert answer_of(library, "3", code) == {
+        "MIG-SIMULATED-100": (2, 7, 0), "MIG-SIMULATED-101": (2, 8, 0),
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_a_driver_that_is_gone_takes_all_gpus_with_it(library: Path) -> None:
     code = """
 import os

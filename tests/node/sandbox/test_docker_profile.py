@@ -5,10 +5,11 @@ Spec: specs/sandbox.md#docker-driver.
 
 import json
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from docker.types import Mount
+from docker.types import DeviceRequest, Mount
 
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import DockerEngine
@@ -73,9 +74,6 @@ def test_neither_the_engines_runtime_nor_the_nodes_proxies_reach_a_job():
     assert given["use_config_proxy"] is False
     assert given["host_config"]["Runtime"] == "runc"
     assert given["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
-    given = arguments(gpus=("GPU-1",))
-    assert "Runtime" not in given["host_config"]
-    assert "NVIDIA_VISIBLE_DEVICES" not in given["environment"]
 
 
 def test_what_tells_of_the_machine_is_masked():
@@ -110,10 +108,16 @@ def test_mounts_are_private_and_inputs_read_only():
     assert {m["BindOptions"]["Propagation"] for m in mounts} == {"rprivate"}
 
 
-def test_devices_go_by_uuid():
+@pytest.mark.parametrize("driver, runtime", [("", None), ("cdi", "runc")])
+def test_devices_are_requested_and_only_hooks_need_the_engines_runtime(driver, runtime):
     assert not host_config().get("DeviceRequests")
-    request = host_config(gpus=("GPU-1",))["DeviceRequests"][0]
-    assert request["DeviceIDs"] == ["GPU-1"]
+    assert host_config()["Runtime"] == "runc"
+    request = DeviceRequest(driver=driver, device_ids=["GPU-1"])
+    launch = launch_of(workload("run"), gpus=("GPU-1",))
+    given = arguments_of(launch, replace(PLACE, gpus=request), NOTHING)
+    assert given["host_config"]["DeviceRequests"] == [request]
+    assert given["host_config"].get("Runtime") == runtime
+    assert given["environment"]["NVIDIA_VISIBLE_DEVICES"] == "GPU-1"
 
 
 def test_containers_know_their_node_and_name():

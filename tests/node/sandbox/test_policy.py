@@ -46,7 +46,16 @@ def test_the_gpu_runtime_is_not_spoken_to_by_images():
     without = environment_of(launch_of(workload("x", env=own), env=env))
     assert without.keys() & names == {"KEPT", "LD_LIBRARY_PATH", "NVIDIA_DISABLE_REQUIRE"}
     with_gpu = environment_of(launch_of(workload("x", env=own), env=env, gpus=("GPU-1",)))
-    assert with_gpu.keys() & names == {"KEPT"}
+    assert with_gpu.keys() & names == {"KEPT", "NVIDIA_VISIBLE_DEVICES"}
+
+
+def test_a_job_knows_its_gpus_by_uuid_and_by_index():
+    env = environment_of(launch_of(workload("x"), env=CUDA_ALL, gpus=("GPU-1", "MIG-2")))
+    assert env["NVIDIA_VISIBLE_DEVICES"] == "GPU-1,MIG-2"
+    assert env["CUDA_VISIBLE_DEVICES"] == "0,1"  # The image's word does not count, the job's does.
+    fewer = workload("x", env=(EnvVar("CUDA_VISIBLE_DEVICES", "1"),))
+    assert environment_of(launch_of(fewer, gpus=("a", "b")))["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in environment_of(launch_of(workload("x")))
 
 
 def test_a_job_hears_where_its_checkpoint_belongs_and_whether_it_has_one():
@@ -57,6 +66,9 @@ def test_a_job_hears_where_its_checkpoint_belongs_and_whether_it_has_one():
     lie = (EnvVar("MUTIRAO_RESUME", "0"),)
     job = workload("x", checkpoint="a/b", resume=(BlobRef(bytes(32), 1),), env=lie)
     assert environment_of(launch_of(job))["MUTIRAO_RESUME"] == "1"
+
+
+CUDA_ALL = (("CUDA_VISIBLE_DEVICES", "7"),)
 
 
 @pytest.mark.parametrize(
