@@ -34,6 +34,7 @@ class Draft:
     gpus: int | None = None
     gpu_class: str | None = None
     vram_mib: int | None = None
+    shm_mib: int | None = None
     timeout_ms: int | None = None
     output_mib: int | None = None
     log_mib: int | None = None
@@ -64,6 +65,7 @@ class Draft:
 
 SENT_AS_GIVEN = (
     "name", "cpus", "memory_mib", "disk_mib", "disk_in_memory", "gpus", "gpu_class", "vram_mib",
+    "shm_mib",
     "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",

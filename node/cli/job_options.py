@@ -77,6 +77,12 @@ JOB_OPTIONS: Final = (
         help="GPU class, such as rtx-4090 or h200 (see `mutirao offers`); default any.",
     ),
     _size("--vram", "vram_mib", "Memory of each GPU, such as 20G; default any."),
+    _size(
+        "--shm-size",
+        "shm_mib",
+        "Size of /dev/shm, for data loaders, such as 8G: it counts as the job's memory; default"
+        " half of --memory.",
+    ),
     click.option(
         "--timeout",
         "timeout_ms",

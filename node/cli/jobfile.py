@@ -143,6 +143,7 @@ RESOURCES: Final[dict[str, _Key]] = {
     "gpus": _Key("gpus", _number),
     "gpu_class": _Key("gpu_class", _text),
     "vram": _Key("vram_mib", _size),
+    "shm": _Key("shm_mib", _size),
     "output": _Key("output_mib", _size),
     "log": _Key("log_mib", _size),
     "processes": _Key("processes", _number),

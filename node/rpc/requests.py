@@ -38,7 +38,7 @@ from protocol.wire.schema import to_plain
 from protocol.wire.snapshot import to_snapshot
 
 PROFILES: Final = {"quick": QUICK, "vickrey": VICKREY}
-RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib")
+RESOURCES: Final = ("cpus", "memory_mib", "disk_mib", "gpus", "gpu_class", "vram_mib", "shm_mib")
 LIMITS: Final = (
     "timeout_ms", "output_mib", "log_mib", "processes", "checkpoint_ms", "disk_in_memory",
 )  # fmt: skip
@@ -103,6 +103,7 @@ class JobRequest(BaseModel):
     gpus: int | None = None
     gpu_class: str | None = None
     vram_mib: int | None = None
+    shm_mib: int | None = Field(None, description="Size of /dev/shm; half of the memory if null.")
     timeout_ms: int | None = None
     output_mib: int | None = None
     log_mib: int | None = None

@@ -69,7 +69,7 @@ def limits_of(spec: ContainerSpec) -> ContainerLimits:
         disk_mib=max(1, resources.disk_mib - workload.log_mib),
         disk_in_memory=workload.disk_in_memory,
         temp_mib=min(resources.disk_mib, resources.memory_mib),
-        shared_mib=max(1, resources.memory_mib // 2),
+        shared_mib=resources.shm_mib or max(1, resources.memory_mib // 2),
         output_mib=workload.output_mib,
         log_mib=workload.log_mib,
         timeout_ms=workload.timeout_ms,

@@ -98,6 +98,8 @@ class Resources:
     gpus: Annotated[int, Key(4), Int(0, 64)] = 0
     gpu_class: Annotated[str, Key(5), Text(40)] = ""
     vram_mib: Annotated[int, Key(6), Int(0, 2**24)] = 0
+    shm_mib: Annotated[int, Key(8), Int(0, 2**30)] = 0
+    """The size of /dev/shm, which counts as memory; 0: half of the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,9 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
     wanted = workload.resources
     if wanted.gpus == 0 and (wanted.gpu_class or wanted.vram_mib):
         lines.append("gpus: the job requires a GPU class or VRAM but no GPU; give --gpus 1")
+    if wanted.shm_mib > wanted.memory_mib:
+        lines.append(f"shm_mib: {wanted.shm_mib} MiB of /dev/shm count as memory, and the job has "
+                     f"{wanted.memory_mib} MiB; give more --memory")  # fmt: skip
     if workload.checkpoint and not is_safe_path(workload.checkpoint):
         lines.append(f"checkpoint: {'/out/' + workload.checkpoint!r} has .. or empty parts; give a "
                      "path such as /out/checkpoint")  # fmt: skip

@@ -5,7 +5,7 @@ from node.rpc.requests import JobRequest, job_spec_of
 
 FULL = Draft(
     image="base", command=("a", "b"), env=(("K", "V"),), name="n", cpus=2, memory_mib=64,
-    disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, timeout_ms=7000, output_mib=8,
+    disk_mib=12, gpus=1, gpu_class="h200", vram_mib=6, shm_mib=32, timeout_ms=7000, output_mib=8,
     log_mib=3, processes=9, max_price="0.5", profile="quick", region="europe", retries=0,
     drivers=("docker",),
     hard_limits=True, disk_in_memory=True, workdir="/in/p",
@@ -22,6 +22,7 @@ def test_the_node_understands_all_of_it():
     request = request_of(FULL, (Uploaded("p", "ab" * 32, 3, executable=True, pack=True),))
     spec = job_spec_of(JobRequest(**request), "cd" * 32, "")
     assert spec.workload.resources.vram_mib == 6
+    assert spec.workload.resources.shm_mib == 32
     (file,) = spec.workload.inputs
     assert (file.path, file.executable, file.pack) == ("p", True, True)
     assert spec.workload.workdir == "/in/p"

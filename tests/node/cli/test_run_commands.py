@@ -51,7 +51,8 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     (tmp_path / "data" / "x").write_text("x")
     found = cli(
         "run", "--name", "n", "--cpus", "2", "--memory", "2G", "--disk", "4G", "--gpus", "1",
-        "--gpu-class", "h200", "--vram", "20G", "--timeout", "10m", "--max-price", "3.6",
+        "--gpu-class", "h200", "--vram", "20G", "--shm-size", "1G",
+        "--timeout", "10m", "--max-price", "3.6",
         "--profile", "quick", "--region", "europe", "--retries", "0", "--input", "data:d",
         "--queue-timeout", "10m", "--priority", "-3",
         "--where", "cpus>=2 isolation>=gvisor", "--env", "A=b=c", "--env", "E=",
@@ -63,6 +64,7 @@ def test_every_option_arrives(cli, daemon, runs, tmp_path):
     assert (work.inputs[0].pack, work.workdir) == (True, "")
     assert "input d: 1 file, 1 B\n" in found.err
     assert (work.resources.memory_mib, work.resources.vram_mib) == (2048, 20_480)
+    assert work.resources.shm_mib == 1024
     assert [(each.name, each.value) for each in work.env] == [("A", "b=c"), ("E", "")]
     assert (work.command, work.inputs[0].path, work.timeout_ms) == (("cmd", "-x"), "d", 600_000)
     assert (terms.rate_max, terms.profile, terms.region, terms.retries) == (10**6, 1, "europe", 0)

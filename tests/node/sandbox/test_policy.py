@@ -4,6 +4,7 @@ Spec: specs/sandbox.md#policy.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def test_limits_are_the_workloads():
     assert (limits.memory_mib, limits.temp_mib, limits.shared_mib) == (100, 16, 50)
     assert (limits.disk_mib, limits.disk_in_memory) == (15, False)  # The log has the rest.
     assert (limits.timeout_ms, limits.budget_ms, limits.output_mib) == (20_000, 7, 2)
+
+
+def test_shared_memory_is_as_large_as_the_job_says():
+    job = workload("x", memory_mib=100)
+    larger = replace(job, resources=replace(job.resources, shm_mib=80))
+    assert limits_of(launch_of(larger)).shared_mib == 80
 
 
 def test_the_jobs_variables_win():

@@ -59,6 +59,7 @@ def test_a_plain_job_has_no_fault() -> None:
         (spec(resume=(BLOB,)), "resume: the job has no checkpoint"),
         (spec(resources=Resources(gpu_class="h200")), "gpus: "),
         (spec(resources=Resources(vram_mib=1)), "gpus: "),
+        (spec(resources=Resources(memory_mib=64, shm_mib=65)), "shm_mib: 65 MiB of /dev/shm"),
         (spec(command=("x" * 65_000,) * 3), "command, env and inputs take "),
     ],
 )
