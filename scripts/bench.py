@@ -13,6 +13,7 @@ from node.sandbox.drivers import DRIVERS
 from scripts.bench_award import bench_award, show_award
 from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
+from scripts.bench_files import bench_files, show_files
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
 from scripts.bench_simulate import bench_simulate, show_simulate
@@ -53,7 +54,10 @@ def main() -> int:
     simulate = benches.add_parser("simulate", help="what the simulator carries, and at what cost")
     simulate.add_argument("--largest", type=int, default=1_000_000, help="the most nodes")
     simulate.add_argument("--peers", action="store_true", help="SimPy, and Dask and Ray, too")
-    for bench in (job, core, market, award, takeover, bidders, simulate):
+    files = benches.add_parser("files", help="many small files, to a job and back")
+    files.add_argument("--inputs", type=int, default=100_000, help="files that a job reads")
+    files.add_argument("--outputs", type=int, default=10_000, help="files that a job leaves")
+    for bench in (job, core, market, award, takeover, bidders, simulate, files):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -63,6 +67,8 @@ def main() -> int:
         elif asked.bench == "market":
             found = bench_market(asked.jobs, asked.seconds, asked.sandbox, peers=asked.peers)
             show = show_market
+        elif asked.bench == "files":
+            found, show = bench_files(asked.inputs, asked.outputs), show_files
         elif asked.bench == "award":
             found, show = bench_award(asked.processes, asked.rounds), show_award
         elif asked.bench == "bidders":

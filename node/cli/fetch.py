@@ -46,10 +46,13 @@ def _check_path(path: str) -> None:
 def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
     import tarfile  # The import is slow, and only this function needs it.
 
+    entered: set[Path] = set()
     try:
         with tarfile.open(fileobj=archive, mode="r|") as members:
             for output in outputs:
-                _write(_content_of(members, output), folder, output)
+                final = folder / output["path"]
+                _enter(final.parent, folder, entered)
+                _write(_content_of(members, output), final, output)
     except tarfile.TarError as error:
         hint = "a file may be damaged on the node's disk: see its log"
         why = f"the node sent a broken archive: {error}"
@@ -65,11 +68,17 @@ def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
     return content
 
 
-def _write(content: IO[bytes], folder: Path, output: dict[str, Any]) -> None:
-    final = folder / output["path"]
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if not final.parent.resolve().is_relative_to(folder.resolve()):
-        raise CliError("failure", f"{final.parent} is a link that leads out of {folder}")
+def _enter(place: Path, folder: Path, entered: set[Path]) -> None:
+    """Create a folder of the outputs, unless it was entered before; it must not be outside."""
+    if place in entered:
+        return
+    entered.add(place)
+    place.mkdir(parents=True, exist_ok=True)
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise CliError("failure", f"{place} is a link that leads out of {folder}")
+
+
+def _write(content: IO[bytes], final: Path, output: dict[str, Any]) -> None:
     partial = final.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         digest = hashlib.sha256()

@@ -39,6 +39,8 @@ def checkpoint_fault(outputs: Outputs, workload: Workload) -> str:
     place = workload.checkpoint
     if any(file.path != place and not file.path.startswith(f"{place}/") for file in outputs.files):
         return f"it lists a file outside of {place}"
+    if outputs.bundle:
+        return "it has a bundle"
     if outputs.log != NO_LOG:
         return "it has a log"
     size = sum(file.blob.size for file in outputs.files)

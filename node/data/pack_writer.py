@@ -44,7 +44,9 @@ class PackEntry:
 
 def pack_size(entries: Iterable[PackEntry]) -> int:
     """Return the bytes of the pack."""
-    return 2 * BLOCK + sum(len(_header(each)) + each.size + -each.size % BLOCK for each in entries)
+    return 2 * BLOCK + sum(
+        len(header_of(each)) + each.size + -each.size % BLOCK for each in entries
+    )
 
 
 def pack_chunks(entries: Iterable[PackEntry], folder: Path) -> Iterator[bytes]:
@@ -70,7 +72,7 @@ def stays_inside(path: str, link: str) -> bool:
 
 def _parts(entries: Iterable[PackEntry], folder: Path) -> Iterator[bytes]:
     for entry in entries:
-        yield _header(entry)
+        yield header_of(entry)
         if entry.kind == "file":
             yield from _content(f"{folder}/{entry.path}", entry)
             yield bytes(-entry.size % BLOCK)
@@ -97,7 +99,7 @@ def _changed(entry: PackEntry) -> InvalidRequest:
     return InvalidRequest(f"{entry.path} changed while it was read; try again")
 
 
-def _header(entry: PackEntry) -> bytes:
+def header_of(entry: PackEntry) -> bytes:
     """Return the entry's header as tarfile writes it, which takes six times as long."""
     name = f"{entry.path}/" if entry.kind == "folder" else entry.path
     plain = (

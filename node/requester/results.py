@@ -17,14 +17,17 @@ from typing import Any, Final
 import trio
 
 from node.data.blobs import Blobs
+from node.data.bundle import bundle_fault
 from node.data.checkpoints import fetch_checkpoint
 from node.data.disk import full_disk_as_storage_full
 from node.data.log_protocol import PROTOCOL, LogStream
 from node.data.output_manifest import (
     LISTING_BYTES_MAX,
+    ListedOutput,
+    blobs_of,
     fault_of,
+    listed_outputs,
     log_bytes_max,
-    output_views,
     pin_listing,
     read_listing,
 )
@@ -32,7 +35,6 @@ from node.data.transfer import BlobFetcher, Holding
 from node.driver.background import Activity, Background
 from node.driver.driver import Inbox
 from node.requester.log_follower import follow_log
-from node.rpc.job_views import OutputView
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
     BlobUnavailable,
@@ -90,13 +92,13 @@ class Results:
         """Return the path of a job's log, which may not exist yet."""
         return self._folder / job_id.hex() / "log"
 
-    async def outputs(self, listing: Digest) -> dict[str, OutputView]:
+    async def outputs(self, listing: Digest) -> dict[str, ListedOutput]:
         """Return the outputs of a listing by path; BlobUnavailable if it is missing or invalid."""
-        return await output_views(self._blobs, listing)
+        return await listed_outputs(self._blobs, listing)
 
-    def output_path(self, output: OutputView) -> Path | None:
-        """Return the path of an output's content; None if it is no longer stored."""
-        return self._blobs.path(Digest(bytes.fromhex(output.digest)))
+    def blob_path(self, blob: Digest) -> Path | None:
+        """Return the path of a blob with outputs; None if it is no longer stored."""
+        return self._blobs.path(blob)
 
     @contextmanager
     def reading(self, job_id: JobId) -> Iterator[None]:
@@ -224,9 +226,18 @@ class Results:
         if fault:
             raise RuleBroken(effect.provider, fault)
         pin_listing(self._blobs, owner, digest, outputs)
-        for kind, refs in (("log", [outputs.log]), ("output", [f.blob for f in outputs.files])):
+        for kind, refs in (("log", [outputs.log]), ("output", blobs_of(outputs))):
             await self._fetcher.fetch_all(refs, Holding(effect.provider, kind, owner))
+        for bundle in outputs.bundle:
+            await self._check_bundle(effect.provider, outputs, bundle.digest)
         await self._finish_log(effect, outputs.log)
+
+    async def _check_bundle(self, provider: PeerId, outputs: Outputs, bundle: Digest) -> None:
+        path = self._blobs.path(bundle)
+        if path is None:
+            raise BlobUnavailable("the fetched bundle is missing on our own disk")
+        if fault := await trio.to_thread.run_sync(bundle_fault, outputs, path):
+            raise RuleBroken(provider, fault)
 
     async def _finish_log(self, effect: effects.FetchOutputs, log: BlobRef) -> None:
         """Replace the followed log by the verified one; readers see no gap."""

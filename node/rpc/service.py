@@ -27,6 +27,15 @@ from node.rpc.views import (
 from protocol.wire.job import JobSpec
 
 
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output file of a job, and where on the disk its bytes begin."""
+
+    view: OutputView
+    place: Path
+    offset: int = 0
+
+
 class JobApi(Protocol):
     """The jobs of the node's owner."""
 
@@ -69,8 +78,12 @@ class JobApi(Protocol):
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]: ...
 
-    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
-        """Return an output file of a job, and the path of its bytes; NotFound, BlobUnavailable."""
+    async def output(self, reference: str, path: str) -> StoredOutput:
+        """Return an output file of a job; NotFound, BlobUnavailable."""
+        ...
+
+    async def stored_outputs(self, reference: str) -> tuple[StoredOutput, ...]:
+        """Return all output files of a job; BlobUnavailable if any is missing."""
         ...
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 import trio
 
+from node.data.output_manifest import ListedOutput
 from node.driver.clock import Clock
 from node.driver.driver import Driver
 from node.driver.job_events import PHASES, event_view, kind_of
@@ -34,6 +35,7 @@ from node.rpc.job_views import (
     OutputView,
     QueueView,
 )
+from node.rpc.service import StoredOutput
 from node.rpc.views import PhaseCounts
 from node.service.arrays import ENDED, Arrays, bounds_of, is_same, outcome_of
 from node.service.images import ImageService
@@ -81,7 +83,7 @@ class JobService:
         self._phases: dict[JobId, str] = {}
         self._news: dict[JobId, trio.Event] = {}
         self._progress: dict[JobId, Progress] = {}
-        self._outputs: dict[JobId, dict[str, OutputView]] = {}
+        self._outputs: dict[JobId, dict[str, ListedOutput]] = {}
         self._reopened: dict[JobId, Ending] = {}
         """How ended jobs that are to run again had ended, until they are saved as open."""
         self._submitting = trio.Lock()
@@ -220,16 +222,18 @@ class JobService:
                     await trio.sleep(LOG_POLL_S)
 
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
-        return tuple((await self._left_by(await self._lookup.one(reference))).values())
+        found = await self._left_by(await self._lookup.one(reference))
+        return tuple(each.view for each in found.values())
 
-    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
+    async def output(self, reference: str, path: str) -> StoredOutput:
         found = (await self._left_by(await self._lookup.one(reference))).get(path)
         if found is None:
             raise NotFound(f"the job has no output {path!r}")
-        place = self._results.output_path(found)
-        if place is None:
-            raise BlobUnavailable(f"output {path!r} is no longer stored here")
-        return found, place
+        return self._stored(found)
+
+    async def stored_outputs(self, reference: str) -> tuple[StoredOutput, ...]:
+        found = await self._left_by(await self._lookup.one(reference))
+        return tuple(self._stored(each) for each in found.values())
 
     def counts(self) -> PhaseCounts:
         """Return the number of jobs in each phase."""
@@ -333,7 +337,13 @@ class JobService:
             raise Conflict("this idempotency key belongs to a job with different content")
         return job
 
-    async def _left_by(self, job: Job) -> dict[str, OutputView]:
+    def _stored(self, output: ListedOutput) -> StoredOutput:
+        place = self._results.blob_path(output.blob)
+        if place is None:
+            raise BlobUnavailable(f"output {output.view.path!r} is no longer stored here")
+        return StoredOutput(output.view, place, output.offset)
+
+    async def _left_by(self, job: Job) -> dict[str, ListedOutput]:
         """Return a job's outputs by path, cached: a client asks again for each file."""
         if job.job_id in self._outputs:
             return self._outputs[job.job_id]

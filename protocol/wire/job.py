@@ -67,6 +67,8 @@ class FileRef:
     """Whether the job may execute the input, or made the output executable."""
     pack: Annotated[bool, Key(4), Flag()] = False
     """Whether the blob is a pack: the job sees a folder with its content. Only for inputs."""
+    bundled: Annotated[bool, Key(5), Flag()] = False
+    """Whether the bytes are in the bundle of the listing, not in a blob. Only for outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class Outputs:
 
     files: Annotated[tuple[FileRef, ...], Key(1), Many(Record(FileRef), 10_000)]
     log: Annotated[BlobRef, Key(2), Record(BlobRef)]
+    bundle: Annotated[tuple[BlobRef, ...], Key(3), Many(Record(BlobRef), 1)] = ()
+    """The bytes of the bundled files, one after another in the order of the list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 Spec: specs/rpc.md#routes.
 """
 
-from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -12,7 +11,7 @@ from fastapi import APIRouter, Header, Query
 from pydantic import Discriminator, Tag
 from starlette.responses import Response
 
-from node.rpc.archive import opened, read, tar_of
+from node.rpc.archive import bytes_of, tar_of
 from node.rpc.job_views import ArrayView, JobView, MemberView, OutputView
 from node.rpc.live import LiveBytes, LiveEvents, closing_bytes
 from node.rpc.requests import JobRequest, array_specs_of, job_spec_of
@@ -126,20 +125,11 @@ def _add_outputs(router: APIRouter, jobs: JobApi, closing: trio.Event) -> None:
     @router.get("/{reference}/outputs/{path:path}", response_class=Response, responses=BYTES)
     async def output(reference: str, path: str) -> Response:
         """Return the bytes of one output file; its digest is the ETag."""
-        output, place = await jobs.output(reference, path)
-        content = await opened(place)
-        return LiveBytes(_chunks(content), closing, etag=f'"{output.digest}"')
+        output = await jobs.output(reference, path)
+        return LiveBytes(bytes_of(output), closing, etag=f'"{output.view.digest}"')
 
     @router.get("/{reference}/archive", response_class=Response, responses=BYTES)
     async def archive(reference: str) -> Response:
         """Return all output files as one tar, in the order of `outputs`."""
-        listed = await jobs.outputs(reference)
-        # All before the first: after that, no error can be reported.
-        found = [await jobs.output(reference, output.path) for output in listed]
-        return LiveBytes(tar_of(found), closing)
-
-
-async def _chunks(content: Any) -> AsyncGenerator[bytes, None]:
-    async with content:
-        while chunk := await read(content):
-            yield chunk
+        # All are found before the first is sent: after that, no error can be reported.
+        return LiveBytes(tar_of(await jobs.stored_outputs(reference)), closing)

@@ -45,3 +45,5 @@ def test_more_than_the_memory_of_the_job_or_its_outputs() -> None:
 def test_it_has_no_log() -> None:
     logged = replace(outputs("state/now"), log=BlobRef(digest_of(b"log"), 3))
     assert checkpoint_fault(logged, WORKLOAD) == "it has a log"
+    bundled = replace(outputs(), bundle=(NO_LOG,))
+    assert checkpoint_fault(bundled, WORKLOAD) == "it has a bundle"

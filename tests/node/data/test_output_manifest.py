@@ -7,7 +7,14 @@ import tracemalloc
 
 import pytest
 
-from node.data.output_manifest import fault_of, log_bytes_max, pin_listing, read_listing
+from node.data.output_manifest import (
+    blobs_of,
+    fault_of,
+    listed_outputs,
+    log_bytes_max,
+    pin_listing,
+    read_listing,
+)
 from protocol.values.errors import BlobUnavailable
 from protocol.values.ids import digest_of
 from protocol.wire.codec import encode
@@ -36,6 +43,30 @@ async def test_what_is_no_listing(bea: NodeFolder) -> None:
         await read_listing(bea.blobs, digest_of(b"nowhere"))
 
 
+def bundled(*sizes: int, bundle: int | None = None) -> Outputs:
+    """Return a listing of files in a bundle, and one beside them."""
+    files = [
+        FileRef(f"b{number}", BlobRef(digest_of(b"%d" % number), size), bundled=True)
+        for number, size in enumerate(sizes)
+    ]
+    bundles = () if bundle is None else (BlobRef(digest_of(b"bundle"), bundle),)
+    return Outputs((*files, FileRef("z", BlobRef(digest_of(b"z"), 1))), LOG, bundles)
+
+
+async def test_the_place_of_each_file(bea: NodeFolder) -> None:
+    outputs = bundled(3, 0, 4, bundle=7)
+    ref = await bea.blobs.put_bytes(encode(outputs), "output")
+    found = await listed_outputs(bea.blobs, ref.digest)
+    bundle = digest_of(b"bundle")
+    assert [(each.blob, each.offset) for each in found.values()] == [
+        (bundle, 0), (bundle, 3), (bundle, 3), (digest_of(b"z"), 0),
+    ]  # fmt: skip
+    assert [each.view.path for each in found.values()] == [*found] == ["b0", "b1", "b2", "z"]
+    assert blobs_of(outputs) == [outputs.bundle[0], outputs.files[-1].blob]
+    pin_listing(bea.blobs, "owner", ref.digest, outputs)
+    assert bea.blobs._pins["owner"] == {ref.digest, LOG.digest, bundle, digest_of(b"z")}
+
+
 async def test_pins_are_of_all_that_it_names(bea: NodeFolder) -> None:
     pin_listing(bea.blobs, "owner", digest_of(b"listing"), listing("a"))
     assert bea.blobs._pins["owner"] == {digest_of(b"listing"), LOG.digest, digest_of(b"x")}
@@ -46,6 +77,8 @@ async def test_pins_are_of_all_that_it_names(bea: NodeFolder) -> None:
     listing("a", "a.txt", "a-b/c", "ab"),
     listing("one", size=2**20),
     listing(log=BlobRef(LOG.digest, log_bytes_max(WORKLOAD))),
+    bundled(3, 0, 4, bundle=7),
+    bundled(0, bundle=0),
 ])  # fmt: skip
 def test_honest_ones(outputs: Outputs) -> None:
     assert fault_of(outputs, WORKLOAD) == ""
@@ -54,6 +87,10 @@ def test_honest_ones(outputs: Outputs) -> None:
 @pytest.mark.parametrize("outputs, why", [
     (listing("a", "b", size=2**19 + 1), "1 MiB were agreed"),
     (listing(log=BlobRef(LOG.digest, log_bytes_max(WORKLOAD) + 1)), "over 1 MiB"),
+    (bundled(3, 4, bundle=8), "the sizes of its bundle"),
+    (bundled(3, 4), "the sizes of its bundle"),
+    (bundled(0), "the sizes of its bundle"),
+    (bundled(bundle=1), "the sizes of its bundle"),
     (listing("../a"), "leads out of"),
     (listing("/a"), "leads out of"),
     (listing("a", "a"), "same name"),

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from node.data.output_manifest import read_listing
+from node.data.bundle import FILE_BYTES_MAX, FILES_MIN
+from node.data.output_manifest import fault_of, read_listing
 from node.provider.collect import collect
 from node.sandbox.driver import log_path, outputs_path
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
-from tests.node.fixtures import NodeFolder
+from tests.node.fixtures import NodeFolder, ref_of
 
 
 def fill(node_folder: NodeFolder, **files: bytes) -> Path:
@@ -48,6 +49,23 @@ async def test_what_may_run_is_told_from_the_rest(bea: NodeFolder) -> None:
     assert [(file.path, file.executable) for file in listing.files] == [
         ("text", False), ("tool", True),
     ]  # fmt: skip
+
+
+async def test_many_small_files_are_one_blob(bea: NodeFolder) -> None:
+    small = {f"d__{number:03}": b"%d" % number for number in range(FILES_MIN)}
+    folder = fill(bea, a=bytes(FILE_BYTES_MAX + 1), **small)
+    (outputs_path(folder) / "d" / "001").chmod(0o700)
+    listing = await read_listing(bea.blobs, (await collect(bea.blobs, "owner", folder)).digest)
+    first, *rest = listing.files
+    assert (first.path, first.bundled) == ("a", False)
+    assert bea.blobs.ref(first.blob.digest)
+    assert all(file.bundled for file in rest)
+    assert [file.path for file in rest] == sorted(name.replace("__", "/") for name in small)
+    assert [file.blob for file in rest] == [ref_of(small[name]) for name in sorted(small)]
+    assert [file.path for file in rest if file.executable] == ["d/001"]
+    (bundle,) = listing.bundle
+    assert await bea.blobs.read(bundle.digest) == b"".join(small[name] for name in sorted(small))
+    assert fault_of(listing, await bea.workload()) == ""
 
 
 async def test_a_job_that_left_nothing(bea: NodeFolder) -> None:
@@ -90,4 +108,4 @@ async def test_many_outputs_cost_a_few_commits(
     ref = await collect(bea.blobs, "owner", folder)
     assert len((await read_listing(bea.blobs, ref.digest)).files) == 1000
     assert len(commits) == 2
-    assert len(synced) <= 6
+    assert len(synced) <= 8

@@ -84,6 +84,25 @@ async def test_outputs_come_home(ada: NodeFolder, bea: NodeFolder, streams: Memo
         assert not ada.blobs._pins
 
 
+@pytest.mark.parametrize("lies", [False, True])
+async def test_a_bundle_comes_home_if_it_has_what_its_listing_says(
+    ada: NodeFolder, bea: NodeFolder, streams: MemoryStreams, *, lies: bool
+) -> None:
+    bundle = await bea.blobs.put_bytes(b"onexwo" if lies else b"onetwo", "output")
+    files = tuple(FileRef(data.decode(), ref_of(data), bundled=True) for data in (b"one", b"two"))
+    listing = Outputs(files, await bea.blobs.put_bytes(b"log", "log"), (bundle,))
+    ref = await bea.blobs.put_bytes(encode(listing), "output")
+    async with running(ada.results(streams)) as found:
+        found.fetch_outputs(effects.FetchOutputs(JOB, LEASE, BEA.peer_id, WORKLOAD, ref))
+        if lies:
+            lost = await ada.inbox.wait_for(inputs.OutputsLost)
+            assert "its bundle has other bytes than 'two'" in lost.why
+        else:
+            await ada.inbox.wait_for(inputs.OutputsFetched)
+            assert await ada.blobs.read(bundle.digest) == b"onetwo"
+            assert [each.offset for each in (await found.outputs(ref.digest)).values()] == [0, 3]
+
+
 def checkpoint_of(listing: BlobRef, sequence: int = 1) -> Checkpoint:
     return Checkpoint(LEASE, sequence, listing, 1)
 

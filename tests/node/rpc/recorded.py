@@ -33,7 +33,7 @@ from node.rpc.job_views import (
     ReceiptView,
     StepsView,
 )
-from node.rpc.service import Service
+from node.rpc.service import Service, StoredOutput
 from node.rpc.views import (
     AnsweredCallView,
     BlobView,
@@ -345,14 +345,20 @@ class RecordedService(RecordedOwner, RecordedImages):
     async def outputs(self, reference: str) -> tuple[OutputView, ...]:
         return tuple(self.files[(await self.get(reference)).id])
 
-    async def output(self, reference: str, path: str) -> tuple[OutputView, Path]:
+    async def output(self, reference: str, path: str) -> StoredOutput:
         for found in await self.outputs(reference):
             if found.path == path:
-                location = self.folder / found.digest
-                if not location.exists():
-                    raise BlobUnavailable(f"output {path!r} is no longer stored here")
-                return found, location
+                return self._stored(found)
         raise NotFound(f"the job has no output {path!r}")
+
+    async def stored_outputs(self, reference: str) -> tuple[StoredOutput, ...]:
+        return tuple(self._stored(found) for found in await self.outputs(reference))
+
+    def _stored(self, output: OutputView) -> StoredOutput:
+        location = self.folder / output.digest
+        if not location.exists():
+            raise BlobUnavailable(f"output {output.path!r} is no longer stored here")
+        return StoredOutput(output, location)
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
         data = b"".join([chunk async for chunk in chunks])

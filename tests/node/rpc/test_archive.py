@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from node.rpc.archive import CHUNK_BYTES, tar_of
+from node.rpc.archive import CHUNK_BYTES, bytes_of, tar_of
 from node.rpc.job_views import OutputView
+from node.rpc.service import StoredOutput
 from protocol.values.errors import BlobUnavailable
 
 LONG = "/".join(["é" * 80] * 6)
 
 
-def left(folder: Path, path: str, data: bytes, *, executable: bool = False) -> tuple:
+def left(folder: Path, path: str, data: bytes, *, executable: bool = False) -> StoredOutput:
     location = folder / str(len(list(folder.iterdir())))
     location.write_bytes(data)
-    return OutputView(path, len(data), "", executable), location
+    return StoredOutput(OutputView(path, len(data), "", executable), location)
 
 
 async def test_names_sizes_and_modes(tmp_path: Path) -> None:
@@ -39,7 +40,23 @@ async def test_of_no_files(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_has_gone(tmp_path: Path) -> None:
-    output, location = left(tmp_path, "a", b"1")
-    location.unlink()
-    with pytest.raises(BlobUnavailable):
-        [piece async for piece in tar_of([(output, location)])]
+    output = left(tmp_path, "a", b"1")
+    output.place.unlink()
+    for pieces in (tar_of([output]), bytes_of(output)):
+        with pytest.raises(BlobUnavailable, match="No such file"):
+            [piece async for piece in pieces]
+
+
+async def test_parts_of_a_bundle(tmp_path: Path) -> None:
+    bundle = left(tmp_path, "", b"oneotherthree").place
+    files = [
+        StoredOutput(OutputView("1", 3, ""), bundle),
+        left(tmp_path, "2", b"two"),
+        StoredOutput(OutputView("3", 5, ""), bundle, 8),
+        StoredOutput(OutputView("4", 0, ""), bundle, 13),
+    ]
+    data = b"".join([piece async for piece in tar_of(files)])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        found = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
+    assert found == {"1": b"one", "2": b"two", "3": b"three", "4": b""}
+    assert [piece async for piece in bytes_of(files[2])] == [b"three"]

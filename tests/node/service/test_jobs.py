@@ -49,7 +49,7 @@ async def test_a_job_from_submission_to_its_outputs(pair: LocalPair) -> None:
     assert view.receipt.provider_signature
     (output,) = await pair.jobs.outputs(job)
     assert (output.path, output.size) == ("result", 2)
-    assert (await pair.jobs.output(job, "result"))[1].read_bytes() == b"42"
+    assert (await pair.jobs.output(job, "result")).place.read_bytes() == b"42"
     assert [step for step in vars_of(view.steps) if step is not None]
 
 
@@ -67,12 +67,13 @@ async def test_the_list_of_outputs_is_read_once_for_all_its_files(
     for owner, name in ((pair.ada.node.results, "outputs"), (pair.jobs, "_view")):
         monkeypatch.setattr(owner, name, noted(calls, name, getattr(owner, name)))
     for output in await pair.jobs.outputs(job):
-        found, path = await pair.jobs.output(job, output.path)
-        assert (found, path.read_bytes()) == (output, files[output.path])
+        found = await pair.jobs.output(job, output.path)
+        assert (found.view, found.place.read_bytes()) == (output, files[output.path])
+    assert len(await pair.jobs.stored_outputs(job)) == 40
     assert sorted(calls) == ["_view", "outputs"]
     with pytest.raises(NotFound, match="no output 'nothing'"):
         await pair.jobs.output(job, "nothing")
-    path.unlink()
+    found.place.unlink()
     with pytest.raises(BlobUnavailable, match="no longer stored here"):
         await pair.jobs.output(job, output.path)
 
