@@ -19,11 +19,12 @@ import trio
 
 from node.sandbox.policy import OPEN_FILES
 from protocol.values.errors import SandboxUnavailable
+from scripts.abuse_job import GREED_MIB
 from scripts.attack_rig import Ended, Rig, workload_of
 
 SCRIPTS: Final = ("abuse_job.py", "probe_acts.py")
 MEMORY_MIB: Final = 64
-DISK_MIB: Final = 32
+DISK_MIB: Final = 128
 OUTPUT_MIB: Final = 16
 LOG_MIB: Final = 1
 PROCESSES: Final = 32
@@ -36,7 +37,9 @@ SAMPLE_S: Final = 0.05
 CPU_SLACK: Final = 1.5
 OUTPUTS_MAX: Final = 10_100
 """Files and folders that may be kept."""
-ANY: Final = ("exited", "memory", "timeout")
+ANY: Final = ("exited", "memory", "disk", "timeout")
+DISK_BOUND_MIB: Final = DISK_MIB + DISK_MIB // 16 + MEMORY_MIB // 2
+"""The disk, with what a file system has for its tables; and /dev/shm."""
 KERNEL_MIB: Final = 16
 """What an attack may hold beyond its bound: Python itself, and what is under way."""
 
@@ -69,7 +72,9 @@ ATTACKS: Final = (
     Attack("memory_files", MEMORY_MIB, "MiB"),
     Attack("socket_buffers", MEMORY_MIB + KERNEL_MIB, "MiB"),
     Attack("pipe_buffers", MEMORY_MIB + KERNEL_MIB, "MiB"),
-    Attack("disk", DISK_MIB + OUTPUT_MIB + MEMORY_MIB // 2, "MiB"),
+    Attack("disk_out", DISK_BOUND_MIB, "MiB"),
+    Attack("disk_tmp", DISK_BOUND_MIB, "MiB"),
+    Attack("disk_scratch", DISK_BOUND_MIB, "MiB"),
     Attack("empty_files", MEMORY_MIB << 11, "files"),  # The kernel takes more than 512 bytes each.
     Attack("descriptors", OPEN_FILES * (PROCESSES + 2), "files"),
     Attack("inotify", 8, "instances"),
@@ -81,10 +86,14 @@ ATTACKS: Final = (
 )
 
 
+WATCHED: Final = "the runner adds up four times a second, and then ends the job"
 USERS_INOTIFY: Final = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
 DIFFERENCES: Final = (
     Difference("embedded, root", "inotify", USERS_INOTIFY, "the job has a user id of its own"),
     Difference("docker", "inotify", USERS_INOTIFY, "the engine's jobs share those of a user"),
+    Difference("soft disk", "disk_out", GREED_MIB, WATCHED),
+    Difference("soft disk", "disk_tmp", GREED_MIB, WATCHED),
+    Difference("soft disk", "disk_scratch", GREED_MIB, WATCHED),
     Difference("soft pids", "processes", PROCESSES + 1, "bwrap takes less than it may"),
     Difference("soft pids", "zombies", PROCESSES + 1, "bwrap takes less than it may"),
 )

@@ -26,6 +26,7 @@ GREED_MIB = 1024
 GREED = 200_000
 """Nor more files, processes or descriptors."""
 HOLD_S = 1.0
+FOLDERS = ("/out", "/tmp", "/scratch", "/dev/shm", "/var/tmp", "/run")
 SET_PIPE_SIZE = 1031
 held: list[object] = []
 
@@ -116,13 +117,25 @@ def pipe_buffers() -> Iterator[int]:
         yield got // MIB
 
 
-def disk() -> Iterator[int]:
-    """Fill every folder that can be written to."""
+def disk_out() -> Iterator[int]:
+    return _fill("/out")
+
+
+def disk_tmp() -> Iterator[int]:
+    return _fill("/tmp")
+
+
+def disk_scratch() -> Iterator[int]:
+    return _fill("/scratch")
+
+
+def _fill(first: str) -> Iterator[int]:
+    """Fill a folder, then every other that can be written to."""
     got = 0
-    for folder in ("/out", "/tmp", "/dev/shm", "/var/tmp", "/run"):
+    for folder in (first, *FOLDERS):
         for number in itertools.count():
             try:
-                with open(f"{folder}/{number}", "wb", buffering=0) as file:
+                with open(f"{folder}/{first[1:]}-{number}", "xb", buffering=0) as file:
                     got += file.write(bytes(MIB))
             except OSError:
                 break
@@ -134,7 +147,7 @@ def disk() -> Iterator[int]:
 def empty_files() -> Iterator[int]:
     """Make files without a byte in every folder that can be written to."""
     count = 0
-    for folder in ("/out", "/tmp", "/dev/shm"):
+    for folder in FOLDERS:
         for number in range(GREED):
             try:
                 os.close(os.open(f"{folder}/empty-{number}", os.O_CREAT))
@@ -231,7 +244,8 @@ def outputs() -> Iterator[int]:
 ATTACKS: dict[str, Callable[[], Iterator[int]]] = {
     attack.__name__: attack
     for attack in (
-        processes, zombies, memory, memory_files, socket_buffers, pipe_buffers, disk, empty_files,
+        processes, zombies, memory, memory_files, socket_buffers, pipe_buffers, disk_out, disk_tmp,
+        disk_scratch, empty_files,
         descriptors, inotify, daemons, daemons_alone, log, processors, outputs,
     )
 }  # fmt: skip

@@ -46,6 +46,9 @@ class Difference:
 
 BIND_MOUNTS: Final = "the kernel tells from which folder a bind mount comes"
 MEMORY: Final = "no number of files, but what they take is the job's memory"
+WRITABLE: Final = "/dev/shm /out /scratch /tmp"
+WATCHED: Final = "the runner adds up what is there, and ends the job"
+PLAIN: Final = "folders of the node; no capability, and no privilege by a program's mode"
 REMAP: Final = "user namespaces are for the engine's owner to switch on (userns-remap)"
 INIT: Final = "the engine's init is as the job: the same user, filter and files"
 DIFFERENCES: Final = (
@@ -56,9 +59,14 @@ DIFFERENCES: Final = (
     Difference("docker", "patch the first one's memory", "done", INIT),
     Difference("docker", "look through the first one's root", "done", INIT),
     Difference("docker", "of the node's folders", "mountinfo", BIND_MOUNTS),
+    Difference("soft disk", "writable and of any number of files", WRITABLE, WATCHED),
+    Difference("soft disk", "writable and larger than allowed", "/out /scratch /tmp", WATCHED),
+    Difference("docker, soft disk", "writable and with devices", "/out /scratch /tmp", PLAIN),
+    Difference("docker, soft disk", "writable and with user ids set", "/out /scratch /tmp", PLAIN),
+    Difference("docker, soft disk", "a program that sets the user id", "taken", PLAIN),
     Difference("docker", "writable and of any number of files", "/dev/shm", MEMORY),
     Difference("embedded", "of the node's folders", "mountinfo", BIND_MOUNTS),
-    Difference("embedded", "writable and of any number of files", "/dev/shm /out /tmp", MEMORY),
+    Difference("embedded", "writable and of any number of files", "/dev/shm", MEMORY),
     Difference("embedded, user", "further groups", "none or 65532 or 65534",
                "only root can give up the groups of the node's user"),
     Difference("embedded, soft pids", "processes", f"bounded or {PROCESSES + 1}",

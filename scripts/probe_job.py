@@ -158,7 +158,7 @@ PROBES: tuple[Probe, ...] = (
         ("write to its folders", NO, trying(os.mkdir, "/etc/x")),
         ("write to the inputs", NO, trying(os.mkdir, "/in/x")),
         ("change an input's mode", NO, trying(acts.change_input)),
-        ("writable", "/dev/shm /out /tmp", lambda: listed(acts.writable())),
+        ("writable", "/dev/shm /out /scratch /tmp", lambda: listed(acts.writable())),
         ("writable and larger than allowed", "none", acts.unsized),
         ("writable and of any number of files", "none", acts.uncounted),
         ("writable and with devices", "none", lambda: acts.without_flag(os.ST_NODEV)),
