@@ -8,7 +8,6 @@ Spec: specs/sandbox.md#run-folder.
 
 import errno
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ import trio
 
 from node.sandbox.driver import Exit
 from node.sandbox.policy import Pairs
+from node.sandbox.removal import remove_tree
 from node.sandbox.runner import cgroups, lock, records
 from protocol.values.errors import SandboxUnavailable
 
@@ -113,19 +113,11 @@ async def extend(folder: Path, budget_ms: int) -> None:
 async def remove_files(folder: Path) -> None:
     """Remove the folder with all that is in it."""
     try:
-        await trio.to_thread.run_sync(_remove_tree, folder)
+        await trio.to_thread.run_sync(remove_tree, folder)
     except FileNotFoundError:
         return
     except OSError as fault:
         raise SandboxUnavailable(f"{folder} cannot be removed: {fault.strerror}") from fault
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a dead container's folder, whatever modes the job gave to its subfolders."""
-    for parent, _, _ in os.walk(folder):
-        if not os.path.islink(parent):  # noqa: PTH114 - as os.walk names it.
-            os.chmod(parent, 0o700)  # noqa: PTH101
-    shutil.rmtree(folder)
 
 
 def _say(folder: Path, word: bytes) -> bool:
