@@ -9,17 +9,28 @@ from typing import Any, Final
 
 import click
 
+from node.cli.connection import Connection
 from node.cli.failure import CliError
-from node.cli.options import LINES, OBJECT, config_option, data_option, json_option
-from node.cli.output import plain, show_json
+from node.cli.options import (
+    LINES,
+    OBJECT,
+    config_option,
+    data_option,
+    json_option,
+    reaches_node,
+)
+from node.cli.output import plain, say, show_json
 from node.paths import find_files
 
+RESTART: Final = " (needs a restart: stop the node and start it again)"
 
-@click.command()
+
+@click.group(invoke_without_command=True)
 @config_option
 @data_option
 @json_option(LINES)
-def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
+@click.pass_context
+def config(context: click.Context, *, file: Path | None, data: Path | None, as_json: bool) -> None:
     """Print the configuration that `mutirao up` would use.
 
     It lists the configuration files and whether each was read, then every setting with its value,
@@ -27,6 +38,8 @@ def config(*, file: Path | None, data: Path | None, as_json: bool) -> None:
 
     Example: mutirao config
     """
+    if context.invoked_subcommand is not None:
+        return
     from node.config import ConfigError, explain_config
 
     try:
@@ -52,6 +65,28 @@ def _assigned(key: str, value: Any) -> str:
     if value is None:
         return f"# {key} = not set"
     return f"{key} = {json.dumps(value, ensure_ascii=False)}"
+
+
+@config.command(name="reload")
+@reaches_node(LINES)
+def reload_config(*, node: Connection, as_json: bool) -> None:
+    """Make the node read its configuration again, and say what has changed.
+
+    What cannot change while it runs is named: it needs a restart. If the configuration is wrong,
+    nothing changes.
+
+    Example: mutirao config reload
+    """
+    found = node.post("/owner/reload")
+    if as_json:
+        for changed in found:
+            show_json(changed)
+        return
+    for changed in found:
+        values = f"{changed['before'] or 'not set'} -> {changed['after'] or 'not set'}"
+        click.echo(plain(f"{changed['key']}: {values}{'' if changed['applies'] else RESTART}"))
+    if not found:
+        say("nothing has changed")
 
 
 @click.command()

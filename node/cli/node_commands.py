@@ -64,15 +64,14 @@ def up(
       mutirao up
       mutirao up --bootstrap /ip4/192.0.2.10/tcp/4788/p2p/12D3KooW…
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    config = effective_config(
-        file,
-        {
-            "data_dir": data,
-            "network.listen": listen or None,
-            "network.bootstrap": bootstrap or None,
-            "log_format": "json" if as_json else None,
-        },
-    )
+    flags = {
+        "data_dir": data,
+        "network.listen": listen or None,
+        "network.bootstrap": bootstrap or None,
+        "log_format": "json" if as_json else None,
+    }
+    config = effective_config(file, flags)
+    from node.config import load_config
     from node.identity import private_dir
     from protocol.values.errors import InvalidRequest, NodeError
 
@@ -81,7 +80,7 @@ def up(
         with claiming(private_dir(config.data_dir)):
             from node.daemon import run_daemon
 
-            return run_daemon(config)
+            return run_daemon(config, lambda: load_config(file, flags=flags))
     except NodeError as error:
         code = error.code
         if code == InvalidRequest.code:  # A configured address is not valid.

@@ -72,6 +72,11 @@ def explain_config(
     )
 
 
+def values_of(config: Config) -> dict[str, object]:
+    """Return the value of every setting by its key."""
+    return {key: _value_of(config, key) for key in _known()}
+
+
 def _gather(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]
 ) -> dict[str, _Given]:

@@ -43,6 +43,7 @@ from node.owner.activity import OwnerActivity
 from node.owner.conditions import Conditions, Sensors
 from node.owner.control import OwnerControl
 from node.owner.heat import PowerMeter
+from node.owner.reloading import ConfigSource, Reloader
 from node.provider.bid_log import BidLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
@@ -108,6 +109,8 @@ class Ports:
     """The GPUs of this machine, if the node provides."""
     gpus_why: str = ""
     """Why there are none, or fewer than expected."""
+    config_source: ConfigSource | None = None
+    """Where `config` can be read again."""
 
 
 class Node:
@@ -147,7 +150,9 @@ class Node:
         )  # fmt: skip
         self.advice = AdviceService(core, journal, clock, self.jobs)
         self.traces = TraceService(core, network, journal, clock, self.bid_log)
-        self.owner = OwnerService(self.control, self.conditions, core, clock, self.executions)
+        self.owner = OwnerService(
+            self.control, self.conditions, core, clock, self.executions, self.reloader
+        )
         self.effects = EffectTable(
             Performers(
                 network, self.connector, self.announcer, self.outbox_sender, self.prober,
@@ -172,6 +177,7 @@ class Node:
         self.control = OwnerControl(driver, journal, ports.policy)
         sensors = Sensors(lambda: self.gpu_telemetry.readings, OwnerActivity(), PowerMeter())
         self.conditions = Conditions(config.provider, self.control, core, sensors)
+        self.reloader = Reloader(config, ports.config_source, self.control, self.conditions)
         self.bid_log = BidLog(journal)
         self.proofs = Proofs(private_dir(folder / "proofs"))
 

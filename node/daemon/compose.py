@@ -8,6 +8,7 @@ then delivers its last messages, and then leaves the network.
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from node.hardware.inventory import Inventory, take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
 from node.network.host import Network, open_network
 from node.network.interface import NetworkConfig, PeerEvents, RecordRule, Tuning
+from node.owner.reloading import ConfigSource
 from node.rpc.server import serve_api
 from node.sandbox.choice import choose_driver
 from node.sandbox.driver import SandboxDriver, name_of
@@ -45,10 +47,11 @@ SHUTDOWN_S: Final = 1.5
 """How long a stopping node tries to deliver its last messages."""
 
 
-def run_daemon(config: Config) -> int:
+def run_daemon(config: Config, read: Callable[[], Config] | None = None) -> int:
     """Run a node until it is told to stop; return the exit code of the process.
 
-    Raises the NodeError that prevented its start or ended it.
+    `read` returns the configuration as it is then, if it can be read again. Raises the NodeError
+    that prevented its start or ended it.
     """
     if not __debug__:  # Python would skip every assertion.
         raise InvalidRequest("the node needs its assertions: run it without python -O")
@@ -56,7 +59,7 @@ def run_daemon(config: Config) -> int:
     failure: NodeError | None = None
     with logging_to(level=config.log_level, log_format=config.log_format):
         try:
-            trio.run(_run, config)
+            trio.run(_run, config, read)
         except* NodeError as group:
             failure = _first(group)
     if failure is not None:
@@ -64,7 +67,7 @@ def run_daemon(config: Config) -> int:
     return 0
 
 
-async def _run(config: Config) -> None:
+async def _run(config: Config, read: Callable[[], Config] | None = None) -> None:
     folder = private_dir(config.data_dir)
     with hold_lock(folder / "lock"):
         seed = load_or_create(folder / "identity.key")
@@ -78,11 +81,13 @@ async def _run(config: Config) -> None:
             sandbox = await _open_sandbox(config, journal)
             signer = KeySigner(seed, config.network.name)
             inventory = await trio.to_thread.run_sync(take_inventory, config.data_dir)
-            policy = _policy(config, inventory, sandbox, signer)
+            means = partial(_policy, inventory, sandbox, signer)
+            policy = means(config)
+            source = ConfigSource(read, means) if read else None
             gpus = inventory.gpus if policy.providing else ()
             opener = partial(_open_network, config, seed)
             ports = Ports(config, signer, clock, journal, sandbox, policy, opener, stop, gpus,
-                          inventory.gpus_why)  # fmt: skip
+                          inventory.gpus_why, source)  # fmt: skip
             async with assemble(ports) as node:
                 await _run_until_stopped(node)
             if sandbox.driver is not None:
@@ -116,7 +121,7 @@ async def _say_change(name: str, journal: Journal) -> None:
     await journal.set_fact(SANDBOX_FACT, name.encode())
 
 
-def _policy(config: Config, inventory: Inventory, sandbox: Sandbox, signer: Signer) -> Policy:
+def _policy(inventory: Inventory, sandbox: Sandbox, signer: Signer, config: Config) -> Policy:
     """Return what this node offers on this machine."""
     isolation = sandbox.driver.isolation if sandbox.driver else 1
     drawn = floor_percent_of(signer.secret(b"floor", b""))
@@ -138,6 +143,7 @@ async def _run_until_stopped(node: Node) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         nursery.start_soon(feed_watchdog)
+        await nursery.start(_listen_for_hangups, node)
         await nursery.start(serve_api, node.api, node.ports.config.socket)
         _say_ready(node)
         await node.ports.stop.wait()
@@ -181,6 +187,27 @@ async def _listen_for_signals(
                 everything.cancel()
             LOG.info("%s", signal.Signals(number).name)
             stop.set()
+
+
+async def _listen_for_hangups(node: Node, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    """Read the configuration again on SIGHUP; stop if it means that the terminal was closed."""
+    has_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            if has_terminal and not _has_terminal():
+                LOG.info("the terminal was closed")
+                node.ports.stop.set()
+            else:
+                await node.reloader.reload_and_log()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _first(group: BaseExceptionGroup[NodeError]) -> NodeError:

@@ -33,6 +33,17 @@ class RefusalView:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingView:
+    """A setting that has changed in the configuration."""
+
+    key: str
+    before: str
+    after: str
+    applies: bool
+    """Whether it applies now; if not, it needs a restart of the node."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerView:
     """What the owner said last, and what follows from it."""
 

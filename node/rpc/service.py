@@ -13,7 +13,7 @@ from typing import Protocol
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
 from node.rpc.job_views import ArrayView, JobEventView, JobView, MemberView, OutputView
-from node.rpc.owner_views import OwnerView, RefusalView
+from node.rpc.owner_views import OwnerView, RefusalView, SettingView
 from node.rpc.pull_views import PullView
 from node.rpc.views import (
     AnsweredCallView,
@@ -179,6 +179,10 @@ class OwnerApi(Protocol):
         ...
 
     async def resume(self) -> OwnerView: ...
+
+    async def reload(self) -> tuple[SettingView, ...]:
+        """Read the configuration again; return what has changed. ConfigError, Conflict."""
+        ...
 
 
 class GpuApi(Protocol):

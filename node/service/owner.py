@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from node.driver.clock import Clock
 from node.owner.conditions import Conditions
 from node.owner.control import OwnerControl, OwnerMode
+from node.owner.reloading import Reloader
 from node.provider.executions import Executions
-from node.rpc.owner_views import ConditionView, OwnerView, RefusalView
+from node.rpc.owner_views import ConditionView, OwnerView, RefusalView, SettingView
 from node.service.refusals import refusal_view
 from protocol.core.core import Core
 from protocol.values.errors import Conflict
@@ -24,6 +25,7 @@ class OwnerService:
     core: Core
     clock: Clock
     executions: Executions
+    reloader: Reloader
     until_ms: int | None = None
     """When reclaimed jobs end at the latest."""
 
@@ -59,6 +61,14 @@ class OwnerService:
         await self.control.reclaim(notice_ms)
         return self.state()
 
+    async def reload(self) -> tuple[SettingView, ...]:
+        """Read the configuration again, and apply what needs no restart."""
+        changed = await self.reloader.reload()
+        return tuple(
+            SettingView(one.key, _shown(one.before), _shown(one.after), one.is_live)
+            for one in changed
+        )
+
     async def _set(self, mode: OwnerMode) -> OwnerView:
         self._check()
         await self.control.set_mode(mode)
@@ -67,3 +77,10 @@ class OwnerService:
     def _check(self) -> None:
         if not self.control.lent.providing:
             raise Conflict("this node lends nothing: see provider.enabled and `mutirao status`")
+
+
+def _shown(value: object) -> str:
+    """Return a setting's value for people; an unset one is empty."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

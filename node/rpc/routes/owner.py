@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from node.rpc.owner_views import OwnerView, RefusalView
+from node.rpc.owner_views import OwnerView, RefusalView, SettingView
 from node.rpc.service import OwnerApi
 from protocol.values.limits import NOTICE_MS_MAX
 
@@ -55,5 +55,10 @@ def owner_routes(owner: OwnerApi) -> APIRouter:
     async def resume() -> OwnerView:
         """Take jobs again."""
         return await owner.resume()
+
+    @router.post("/reload")
+    async def reload() -> tuple[SettingView, ...]:
+        """Read the configuration again, and apply what needs no restart."""
+        return await owner.reload()
 
     return router

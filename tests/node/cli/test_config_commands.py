@@ -1,7 +1,7 @@
 """Commands that need no daemon. Spec: specs/configuration.md."""
 
 from node.cli.program import run
-from node.config import load_config
+from node.config import ConfigError, load_config
 from tests.node.cli.conftest import run_cli
 
 
@@ -37,6 +37,21 @@ def test_what_it_prints_is_a_configuration_itself(tmp_path):
     printed = tmp_path / "printed.toml"
     printed.write_text(run_cli("config", "--config", file).out)
     assert load_config(printed, {}) == load_config(file, {})
+
+
+def test_reload(cli, daemon, monkeypatch):
+    live, later = cli("config", "reload").out.splitlines()
+    assert live == "price.cpu_hour: 0.01 -> 0.02"
+    assert later.startswith("provider.region: not set -> europe (needs a restart: ")
+    assert [line["applies"] for line in cli("config", "reload", "--json").lines] == [True, False]
+
+    async def refuse():
+        raise ConfigError("config.toml, line 3: provider.hours: 5 should be a list")
+
+    monkeypatch.setattr(daemon.service, "reload", refuse)
+    told = cli("config", "reload")
+    assert told.code == 78
+    assert told.err.startswith("error: config.toml, line 3: provider.hours: 5 should be a list")
 
 
 def test_version(capsys):

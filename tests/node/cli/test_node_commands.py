@@ -130,7 +130,7 @@ def test_a_wrong_configuration(tmp_path):
 @pytest.mark.parametrize("code", [0, 1])
 def test_up_runs_the_daemon_with_the_flags(monkeypatch, tmp_path, code):
     seen = []
-    stand_in = SimpleNamespace(run_daemon=lambda config: seen.append(config) or code)
+    stand_in = SimpleNamespace(run_daemon=lambda *given: seen.append(given) or code)
     monkeypatch.setitem(sys.modules, "node.daemon", stand_in)
     peer = f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}"
     flags = [
@@ -142,7 +142,8 @@ def test_up_runs_the_daemon_with_the_flags(monkeypatch, tmp_path, code):
         "/ip6/::1/tcp/0",
     ]
     assert run(["up", *flags, "--bootstrap", peer, "--json"]) == code
-    (config,) = seen
+    ((config, read),) = seen
+    assert read() == config, "the flags hold when the configuration is read again"
     assert config.data_dir == tmp_path
     assert config.socket == tmp_path / "api.sock"
     assert config.network.listen == ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
@@ -159,7 +160,7 @@ def test_an_address_that_is_none_is_refused_at_once(tmp_path, capsys, option):
 
 @pytest.mark.parametrize("flags,code", [(["--listen", "/ip4/1.2.3.4"], 2), ([], 78)])
 def test_an_address_that_the_network_refuses(monkeypatch, tmp_path, capsys, flags, code):
-    def refuse(config):
+    def refuse(*_given):
         raise InvalidRequest("'/ip4/1.2.3.4' has no port")
 
     monkeypatch.setitem(sys.modules, "node.daemon", SimpleNamespace(run_daemon=refuse))
@@ -175,7 +176,7 @@ def test_an_address_that_the_network_refuses(monkeypatch, tmp_path, capsys, flag
     ],
 )
 def test_why_up_fails_and_what_to_do(monkeypatch, tmp_path, capsys, error, hint):
-    def fail(config):
+    def fail(*_given):
         raise error
 
     monkeypatch.setitem(sys.modules, "node.daemon", SimpleNamespace(run_daemon=fail))

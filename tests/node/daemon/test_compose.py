@@ -130,6 +130,28 @@ def test_a_bug_is_no_clear_error(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert stopped.group_contains(ZeroDivisionError)
 
 
+def test_a_hangup_makes_it_read_its_configuration_again(folder: Path) -> None:
+    read = []
+
+    def again() -> Config:
+        read.append(1)
+        return config_of(folder)
+
+    async def hang_up() -> None:
+        await until((folder / "api.sock").exists)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: read)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def both() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(compose._run, config_of(folder), again)
+            nursery.start_soon(hang_up)
+
+    trio.run(both)
+    assert read == [1]
+
+
 def test_signals_stop_a_node(folder: Path) -> None:
     async def interrupt() -> None:
         await until((folder / "api.sock").exists)

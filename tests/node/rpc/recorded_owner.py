@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from node.rpc.owner_views import ConditionView, OwnerView, RefusalView
+from node.rpc.owner_views import ConditionView, OwnerView, RefusalView, SettingView
 
 PEER: Final = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
 IDLE: Final = ConditionView("provider.idle_s", False, "used 3 s ago")
@@ -39,6 +39,12 @@ class RecordedOwner:
 
     async def resume(self) -> OwnerView:
         return self._set(OPEN)
+
+    async def reload(self) -> tuple[SettingView, ...]:
+        return (
+            SettingView("price.cpu_hour", "0.01", "0.02", True),
+            SettingView("provider.region", "", "europe", False),
+        )
 
     def _set(self, view: OwnerView) -> OwnerView:
         self.owner_view = view

@@ -16,6 +16,11 @@ async def test_refusals(caller):
     assert (first["rule"], first["count"]) == ("cpus", 2)
 
 
+async def test_reload(caller):
+    live, later = (await caller.ask("POST", "/v1/owner/reload")).json
+    assert (live["key"], live["applies"], later["applies"]) == ("price.cpu_hour", True, False)
+
+
 async def test_reclaim(caller):
     answer = await caller.ask("POST", "/v1/owner/reclaim", {"within_ms": 5_000})
     assert (answer.status, answer.json["jobs"], caller.service.asked) == (200, 2, 5_000)
