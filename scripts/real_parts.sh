@@ -38,7 +38,11 @@ start_docker() {  # An engine that answers already is used as it is.
   docker_answers && return
   local folder=$parts/docker
   mkdir "$folder"
-  echo '{}' >"$folder/daemon.json"  # Not the machine's own configuration.
+  # Not the machine's own configuration. gVisor applies the filter of a job only if it is told to.
+  local runtimes=
+  command -v runsc >/dev/null && runtimes='"runtimes": {"runsc": {"path": "'$(command -v runsc)'",
+    "runtimeArgs": ["--network=none", "--platform=ptrace", "--oci-seccomp"]}}'
+  echo "{$runtimes}" >"$folder/daemon.json"
   export DOCKER_HOST=unix://$folder/docker.sock
   # With namespaces of its own for networks and in containerd: it leaves the machine's bridges, its
   # firewall and another engine's containers alone.
@@ -79,5 +83,6 @@ parts=$(mktemp -d /tmp/mutirao-parts-XXXXXX)  # Short, since a socket's path has
 chmod 711 "$parts"  # An ordinary user may reach the sockets in it.
 trap stop_parts EXIT
 
+real_part gvisor runsc runsc  # A runtime of the engine, which starts after it is installed.
 real_part docker dockerd docker.io start_docker
 real_part registry docker-registry docker-registry  # The tests run their own on a free port.

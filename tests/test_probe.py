@@ -13,7 +13,7 @@ import pytest
 from node.sandbox import bwrap, docker_profile
 from node.sandbox.docker_engine import engine_socket
 from node.sandbox.driver import Exit
-from node.sandbox.drivers import DRIVERS
+from node.sandbox.drivers import AUTO_ORDER
 from protocol.values.errors import SandboxUnavailable
 from scripts import abuse
 from scripts.attack_rig import Ended, rig
@@ -23,7 +23,7 @@ from tests.node.sandbox.conftest import needs_engine
 from tests.ordinary_user import run_as_user
 
 NEEDS = {"docker": [pytest.mark.docker, needs_engine]}
-NAMES = [pytest.param(name, marks=NEEDS.get(name, [])) for name in DRIVERS]
+NAMES = [pytest.param(name, marks=NEEDS.get(name, [])) for name in AUTO_ORDER]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 BATTERY_S = 300
 AS_A_USER = "import sys; from scripts.probe import main; sys.exit(main())"

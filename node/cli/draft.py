@@ -50,6 +50,7 @@ class Draft:
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
     where: str | None = None
+    isolation: str | None = None
     checkpoint: str | None = None
     checkpoint_ms: int | None = None
     array: str | None = None
@@ -68,7 +69,7 @@ SENT_AS_GIVEN = (
     "shm_mib",
     "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
-    "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where",
+    "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where", "isolation",
     "checkpoint", "checkpoint_ms", "array", "nodes", "same_region", "spread_regions",
     "max_round_trip_us", "workdir", "start_percent",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
+from protocol.values.isolation import Isolation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -106,6 +107,11 @@ JOB_OPTIONS: Final = (
     ),
     click.option("--profile", type=click.Choice(["vickrey", "quick"]), help=PROFILES),
     click.option("--region", help="Only providers of this region, such as europe; default any."),
+    click.option(
+        "--isolation",
+        type=click.Choice([tier.name.lower() for tier in Isolation]),
+        help="The weakest sandbox that will do; default container.",
+    ),
     click.option(
         "--where",
         metavar="QUERY",

@@ -125,6 +125,7 @@ TOP: Final[dict[str, _Key]] = {
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
     "where": _Key("where", _text),
+    "isolation": _Key("isolation", _text),
     "checkpoint": _Key("checkpoint", _text),
     "checkpoint_every": _Key("checkpoint_ms", _duration),
     "array": _Key("array", _array),

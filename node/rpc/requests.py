@@ -16,6 +16,7 @@ from protocol.rules.contradictions import conditions_of, contradiction
 from protocol.rules.query import parse
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
+from protocol.values.isolation import Isolation, isolation_name
 from protocol.values.units import rate_of_hourly
 from protocol.wire.job import (
     ARRAY_ID_BYTES,
@@ -47,6 +48,7 @@ OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs in memory, and of the log, for a job with a large disk."""
 INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
 LIMIT: Final = re.compile(r"[1-9]\d{0,4}")
+TIERS: Final = tuple(isolation_name(tier) for tier in Isolation)
 FAULTS_MAX: Final = 10
 ARRAY_BYTES_MAX: Final = 64 * 2**20
 """Each job of an array is stored whole."""
@@ -117,6 +119,9 @@ class JobRequest(BaseModel):
     drivers: list[str] = []
     hard_limits: bool = False
     where: str | None = Field(None, description="A query for providers: specs/query.md.")
+    isolation: str | None = Field(
+        None, description="The weakest sandbox that will do: specs/discovery.md#isolation."
+    )
     checkpoint: str | None = Field(
         None, description="A file or folder below /out that the job continues from elsewhere."
     )
@@ -241,11 +246,21 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
         profile=PROFILES[request.profile],
         drivers=tuple(request.drivers),
         hard_limits=request.hard_limits,
-        **_given(request, TERMS),
+        **{**_given(request, TERMS), "where": _where(request)},
     )
     spec = JobSpec(request.name, _workload(request, image), terms, key.encode())
     _check(spec)
     return spec
+
+
+def _where(request: JobRequest) -> str:
+    """Return the query for providers, with the isolation that the request needs."""
+    if request.isolation is None:
+        return request.where or ""
+    if request.isolation not in TIERS:
+        raise InvalidRequest(f"isolation: {request.isolation[:40]!r} is none of {', '.join(TIERS)}")
+    least = f"isolation>={request.isolation}"
+    return f"({request.where}) {least}" if request.where else least
 
 
 def _check_gang(request: JobRequest) -> None:

@@ -23,7 +23,7 @@ from node.sandbox.driver import (
     Probe,
     SandboxDriver,
 )
-from node.sandbox.drivers import AUTO, DRIVERS
+from node.sandbox.drivers import AUTO, AUTO_ORDER, DRIVERS
 from node.sandbox.runner_driver import RunnerDriver
 from protocol.values.errors import SandboxUnavailable
 
@@ -115,7 +115,8 @@ async def choose_driver(preference: str, runs: Path, unpacked_mib: int) -> Choic
     what to do when no driver works.
     """
     drivers = [make_driver(name, runs, unpacked_mib) for name in DRIVERS]
-    wanted = [driver for driver in drivers if preference in {AUTO, driver.name}]
+    names = AUTO_ORDER if preference == AUTO else (preference,)
+    wanted = [driver for name in names for driver in drivers if driver.name == name]
     choice = await first_that_works(wanted)
     others = [driver for driver in drivers if driver is not choice.driver]
     return Choice(ChosenDriver(choice.driver, others, runs), choice.probe, choice.why)

@@ -19,10 +19,10 @@ from docker.types import Mount
 
 from node.sandbox import docker_outputs, runfolder, selftest
 from node.sandbox.bwrap import Extra
-from node.sandbox.docker_engine import DockerEngine, engine_socket
+from node.sandbox.docker_engine import RUNC, DockerEngine, engine_socket
 from node.sandbox.docker_gpus import request_for
 from node.sandbox.docker_images import DockerImages
-from node.sandbox.docker_profile import OWNER_LABEL, Place, arguments_of
+from node.sandbox.docker_profile import INIT_PROCESSES, OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import ContainerSpec, ImageSource, Probe
 from node.sandbox.job_disks import JobDisks
 from node.sandbox.policy import UID_INSIDE, Pairs, limits_of
@@ -40,6 +40,8 @@ class DockerDriver(RunnerDriver):
     name = "docker"
     runner = "engine"
     guards_init = False
+    runtime = RUNC
+    own_processes = INIT_PROCESSES
 
     def __init__(self, runs: Path, unpacked_mib: int) -> None:
         """Take the folder that holds the run folders.
@@ -54,7 +56,7 @@ class DockerDriver(RunnerDriver):
         self.images = DockerImages(self.engine, runs, f"selftest-{self.owner}", unpacked_mib)
 
     async def require(self) -> None:
-        await self.engine.ask(self.engine.require)
+        await self.engine.ask(lambda: self.engine.require(self.runtime))
 
     async def check(self) -> Probe:
         try:
@@ -107,7 +109,8 @@ class DockerDriver(RunnerDriver):
         else:
             disk, where = docker_outputs.make_disk(folder, kind)
         gpus = request_for(spec.gpus, self.engine.client().info() if spec.gpus else {})
-        place = Place(self.owner, spec.image, disk, (self.user_inside, UID_INSIDE), gpus)
+        user = (self.user_inside, UID_INSIDE)
+        place = Place(self.owner, spec.image, disk, user, gpus, self.runtime, self.own_processes)
         if os.geteuid() == 0:
             let_read(path for _, path in spec.inputs)
         try:

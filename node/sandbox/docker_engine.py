@@ -20,6 +20,8 @@ FAULTS: Final = (docker.errors.DockerException, requests.exceptions.RequestExcep
 REQUEST_SECONDS: Final = 60
 LOAD_SECONDS: Final = 1500
 """An engine that takes an image may be silent this long: within the time for preparing a job."""
+RUNC: Final = "runc"
+"""The runtime that every engine has."""
 API_VERSION: Final = "1.41"
 """The version of Docker Engine 20.10; newer engines support it too."""
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
@@ -57,15 +59,19 @@ class DockerEngine:
         """Return a separate client for long requests; the caller closes it."""
         return _connect(LOAD_SECONDS)
 
-    def require(self) -> None:
-        """Refuse an engine that is too old, remote, or without seccomp. It blocks."""
+    def require(self, runtime: str = RUNC) -> None:
+        """Refuse an engine that is too old, remote, without seccomp or a runtime. It blocks."""
         engine = self.client()
         version = str(engine.version()["Version"])
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers < OLDEST:
             raise SandboxUnavailable(f"Docker Engine {version} is too old; install 20.10 or newer")
-        if not any("seccomp" in option for option in engine.info()["SecurityOptions"]):
+        info = engine.info()
+        if not any("seccomp" in option for option in info["SecurityOptions"]):
             raise SandboxUnavailable("Docker Engine has no seccomp; its kernel must support it")
+        if runtime not in info["Runtimes"]:
+            why = f"Docker Engine has no runtime {runtime}"
+            raise SandboxUnavailable(f"{why}; install it and name it in the engine's daemon.json")
 
     def close(self) -> None:
         """Close the connection; the next request makes another."""

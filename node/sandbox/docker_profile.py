@@ -13,7 +13,7 @@ from docker.types import DeviceRequest, HostConfig, LogConfig, Mount, Ulimit
 
 from node.sandbox import seccomp
 from node.sandbox.bwrap import LEAKS, Extra
-from node.sandbox.docker_engine import API_VERSION
+from node.sandbox.docker_engine import API_VERSION, RUNC
 from node.sandbox.docker_gpus import runtime_for
 from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
@@ -50,6 +50,9 @@ class Place:
     """User and group id inside: the policy's, but the user is our own if we are not root."""
     gpus: DeviceRequest | None = None
     """How the engine finds the job's GPUs."""
+    runtime: str = RUNC
+    """The engine's runtime, and how many processes of its own count as the job's."""
+    own_processes: int = INIT_PROCESSES
 
 
 def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         tmpfs=_memory_folders(spec, place),
         ipc_mode="private",
         shm_size=f"{limits.shared_mib}m",
-        pids_limit=limits.processes + INIT_PROCESSES,
+        pids_limit=limits.processes + place.own_processes,
         mem_limit=memory,
         memswap_limit=memory,
         cpu_period=CPU_PERIOD_US,
@@ -101,7 +104,7 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
         mounts=_mounts(spec, place, extra),
         device_requests=[place.gpus] if place.gpus else [],
-        runtime=runtime_for(place.gpus),
+        runtime=runtime_for(place.gpus) if place.runtime == RUNC else place.runtime,
         restart_policy={"Name": "no"},
         auto_remove=False,
     )

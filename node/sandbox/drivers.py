@@ -11,7 +11,9 @@ from typing import Final
 DRIVERS: Final = {
     "docker": "node.sandbox.docker_driver:DockerDriver",
     "embedded": "node.sandbox.embedded:EmbeddedDriver",
+    "gvisor": "node.sandbox.gvisor:GvisorDriver",
 }
-"""Name and class of each, in the order in which `auto` tries them. `check` is its self-test."""
+"""Name and class of each. `check` is its self-test."""
 AUTO: Final = "auto"
-"""Selects the first driver that passes its self-test."""
+AUTO_ORDER: Final = ("docker", "embedded")
+"""What `auto` tries, until one passes its self-test: the others cost jobs time or features."""

@@ -91,6 +91,11 @@ def test_what_the_log_leaves_of_the_disk_may_be_fetched(more, output_mib, log_mi
         ({"inputs": [{"path": "../x", "digest": IMAGE, "size": 1}]}, "without .."),
         ({"env": {"A": "\0"}}, "control characters"),
         ({"name": "x" * 129}, "name: expected text"),
+        (
+            {"isolation": "jail"},
+            "^isolation: 'jail' is none of container, gvisor, microvm",
+        ),
+        ({"isolation": "vm", "where": "isolation<vm"}, "^where: isolation>=vm contradicts"),
         ({"where": "vram>80G vram<40G"}, "^where: vram<40G contradicts vram>80G$"),
         ({"where": "gpus=0", "gpus": 1}, "^where: gpus=0 contradicts the job's gpus>=1$"),
         ({"where": "vrma=1"}, "^character 1: there is no field 'vrma'; did you mean 'vram'?"),
@@ -189,3 +194,9 @@ def test_gangs_that_are_none(more, why):
             array_specs_of([request], {"base": IMAGE}, "")
         else:
             job_spec_of(request, IMAGE, "")
+
+
+def test_isolation_is_a_condition_beside_the_query():
+    assert spec_of(isolation="gvisor").terms.where == "isolation>=gvisor"
+    both = spec_of(isolation="microvm", where="price<2 or region=europe")
+    assert both.terms.where == "(price<2 or region=europe) isolation>=microvm"

@@ -69,7 +69,7 @@ async def test_an_engine_that_fails_the_selftest_is_not_passed_over_in_silence(
         return Probe(ok=False, why="it leaks")
 
     driver = DockerDriver(tmp_path, 1024)
-    monkeypatch.setattr(driver.engine, "require", lambda: None)
+    monkeypatch.setattr(driver.engine, "require", lambda _: None)
     monkeypatch.setattr(selftest, "check", fail)
     assert not (await driver.check()).ok
     assert "Docker Engine answers but is not used: it leaks" in caplog.text

@@ -58,7 +58,7 @@ def test_the_configuration_takes_each_and_is_described(name):
 
 
 def test_the_configuration_takes_no_other():
-    with pytest.raises(ConfigError, match="'auto', 'docker', 'embedded'"):
+    with pytest.raises(ConfigError, match="'auto', 'docker', 'embedded', 'gvisor'"):
         load_config(environment={}, flags={"provider.sandbox": "podman"})
 
 
