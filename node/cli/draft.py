@@ -49,6 +49,7 @@ class Draft:
     priority: int | None = None
     drivers: tuple[str, ...] = ()
     hard_limits: bool | None = None
+    allow_net: tuple[str, ...] = ()
     where: str | None = None
     isolation: str | None = None
     checkpoint: str | None = None
@@ -84,5 +85,6 @@ def request_of(draft: Draft, uploaded: tuple[Uploaded, ...]) -> dict[str, Any]:
         "env": dict(draft.env),
         "inputs": [asdict(each) for each in uploaded],
         "drivers": list(draft.drivers),
+        "allow_net": list(draft.allow_net),
         **{name: value for name, value in given.items() if value is not None},
     }

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
+from node.cli.quantities import Duration, HourlyPrice, Names, RoundTrip, Size
 from protocol.values.isolation import Isolation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -172,6 +172,14 @@ JOB_OPTIONS: Final = (
     _flag(
         "--hard-limits",
         "Use only nodes whose kernel enforces every limit of a job (`offers` shows soft ones).",
+    ),
+    click.option(
+        "--allow-net",
+        type=Names(),
+        default=(),
+        metavar="NAMES",
+        help="What the job may reach through the provider's proxy: names such as"
+        " pypi.org,*.example.org, the sets pypi and huggingface, or any; default nothing.",
     ),
     click.option(
         "--input",

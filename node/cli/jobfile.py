@@ -124,6 +124,7 @@ TOP: Final[dict[str, _Key]] = {
     "priority": _Key("priority", _number),
     "drivers": _Key("drivers", _texts),
     "hard_limits": _Key("hard_limits", _flag),
+    "allow_net": _Key("allow_net", _texts),
     "where": _Key("where", _text),
     "isolation": _Key("isolation", _text),
     "checkpoint": _Key("checkpoint", _text),

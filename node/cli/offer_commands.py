@@ -95,9 +95,10 @@ def _offer_row(offer: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sandbox(offer: dict[str, Any]) -> str:
-    """Return the drivers and the soft limits."""
+    """Return the drivers, the soft limits, and how far jobs may reach."""
     soft = f" (soft: {', '.join(offer['soft_limits'])})" if offer["soft_limits"] else ""
-    return ", ".join(offer["drivers"]) + soft
+    net = f" (net: {offer['egress']})" if offer["egress"] != "none" else ""
+    return ", ".join(offer["drivers"]) + soft + net
 
 
 COMMANDS: Final = {"offers": offers}

@@ -45,6 +45,20 @@ class RoundTrip(_Quantity):
     read = staticmethod(us_of)
 
 
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """An option's value as names: text with commas, or all values of a repeated option."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(name.strip() for name in str(value).split(",") if name.strip())
+        return names or self.fail("give a name, such as pypi.org", param, ctx)
+
+
 class HourlyPrice(click.ParamType):  # type: ignore[type-arg]
     """An option's value in credits per hour, as written."""
 

@@ -143,8 +143,8 @@ def submit(
 
     Further keys: nodes, same_region, spread_regions, max_round_trip, start_percent,
     queue_timeout, priority, retry_on_exit, checkpoint, checkpoint_every, cap_percent, profile,
-    region, drivers, hard_limits, where, isolation, workdir, exclude, default_excludes;
-    [resources] disk_in_memory, gpu_class, vram, shm, output, log, processes.
+    region, drivers, hard_limits, allow_net, where, isolation, workdir, exclude,
+    default_excludes; [resources] disk_in_memory, gpu_class, vram, shm, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs, upload_inputs
     from node.cli.jobfile import key_of_field, read_job_file

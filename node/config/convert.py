@@ -7,6 +7,7 @@ Spec: specs/configuration.md#values.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -17,10 +18,13 @@ from node.config.sections import (
     GpuUuid,
     Hours,
     ImageDigest,
+    IpNetwork,
     Multiaddress,
+    NetworkName,
     PeerName,
 )
 from node.owner.hours import span_of
+from protocol.values.egress import SETS, is_name
 from protocol.values.ids import PeerId, public_key_of
 from protocol.values.units import rate_of_hourly
 
@@ -164,6 +168,16 @@ def _hours(value: object) -> Hours:
     return Hours(text)
 
 
+def _network(value: object) -> IpNetwork:
+    return IpNetwork(str(ip_network(_text(value))))
+
+
+def _name(value: object) -> NetworkName:
+    text = _text(value).lower()
+    _require(text in SETS or is_name(text))
+    return NetworkName(text)
+
+
 def _require(fits: object) -> None:
     """Refuse a value that does not fit; `convert` names what would fit."""
     if not fits:
@@ -178,6 +192,8 @@ KINDS: Final[dict[Any, _Kind]] = {
     Path: _Kind("the path of a file or folder", _path),
     Credits: _Kind('an amount of credits, such as "0.50"', _credits),
     Multiaddress: _Kind("a multiaddress, such as /ip4/192.0.2.1/tcp/4788", _multiaddress),
+    IpNetwork: _Kind("a network, such as 192.0.2.0/24", _network),
+    NetworkName: _Kind(f"a name, such as pypi.org or *.example.org, {' or '.join(SETS)}", _name),
     GpuUuid: _Kind("the uuid of a GPU, such as GPU-1234…", _gpu),
     PeerName: _Kind("the id of a peer, such as 12D3KooW…", _peer),
     ImageDigest: _Kind("the digest of an image: 64 hex digits", _image),

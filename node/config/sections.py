@@ -27,6 +27,10 @@ ImageDigest = NewType("ImageDigest", str)
 """64 hex digits."""
 ClassPrice = NewType("ClassPrice", str)
 """A class of GPUs and an amount of credits: h100-80gb=2.00."""
+IpNetwork = NewType("IpNetwork", str)
+"""Such as 192.0.2.0/24."""
+NetworkName = NewType("NetworkName", str)
+"""Such as pypi.org or *.example.org, or a set of names."""
 Region = Literal[
     "north-america",
     "latin-america",
@@ -177,6 +181,25 @@ class ProviderSettings:
             " machine is too hot: they finish, or end after their notice"
         ),
     ] = "finish"
+    egress: Annotated[
+        Literal["none", "listed", "any"],
+        About("which names of the network jobs may reach, if they ask for them"),
+    ] = "none"
+    egress_names: Annotated[
+        tuple[NetworkName, ...],
+        About("what listed stands for: names, *.example.org, or the sets pypi and huggingface"),
+    ] = (NetworkName("pypi"), NetworkName("huggingface"))
+    egress_ports: Annotated[tuple[int, ...], About("the ports that jobs may reach")] = (80, 443)
+    egress_networks: Annotated[
+        tuple[IpNetwork, ...],
+        About("networks that jobs may reach although they are not public, such as 10.1.2.0/24"),
+    ] = ()
+    egress_mib_s: Annotated[
+        int, About("MiB a second that all jobs together send and receive at most", least=1)
+    ] = 32
+    egress_mib: Annotated[int, About("MiB that one job sends and receives at most", least=1)] = (
+        10_240
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer, Ways
 from node.driver.clock import Clock
 from node.driver.driver import Driver
+from node.egress.egress import Egress
 from node.hardware.gpu import Gpu
 from node.hardware.telemetry import GpuTelemetry
 from node.identity import private_dir
@@ -84,6 +85,8 @@ class Sandbox:
     driver: SandboxDriver | None
     why: str
     soft_limits: tuple[str, ...] = ()
+    egress: tuple[str, ...] = ()
+    """The names that jobs may reach, or `any`."""
 
     @property
     def name(self) -> str:
@@ -167,9 +170,10 @@ class Node:
         config, journal, folder = ports.config, ports.journal, ports.config.data_dir
         unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
+        egress = Egress(config.provider, ports.policy.egress)
         self.context = ExecutionContext(
             images.blobs, images, fetcher, ports.sandbox.driver, runs, cache,
-            PreparationMeter(cache.unpacked),
+            PreparationMeter(cache.unpacked), egress,
         )  # fmt: skip
         self.executions = Executions(self.context, driver)
         self.gpu_telemetry = GpuTelemetry(ports.gpus, ports.clock.now_ms)

@@ -20,6 +20,7 @@ from node.config import Config
 from node.daemon.assemble import Node, Ports, Sandbox, assemble
 from node.daemon.policy import policy_of
 from node.driver.clock import Clock
+from node.egress.egress import names_of
 from node.hardware.inventory import Inventory, take_inventory
 from node.identity import hold_lock, load_or_create, private_dir
 from node.network.host import Network, open_network
@@ -107,7 +108,8 @@ async def _open_sandbox(config: Config, journal: Journal) -> Sandbox:
         return Sandbox(None, str(error))
     await _say_change(choice.driver.name, journal)
     soft = f"; soft limits: {', '.join(choice.soft_limits)}" if choice.soft_limits else ""
-    return Sandbox(choice.driver, choice.why + soft, choice.soft_limits)
+    egress = await _egress(config, choice.driver)
+    return Sandbox(choice.driver, choice.why + soft, choice.soft_limits, egress)
 
 
 async def _say_change(name: str, journal: Journal) -> None:
@@ -126,7 +128,20 @@ def _policy(inventory: Inventory, sandbox: Sandbox, signer: Signer, config: Conf
     isolation = sandbox.driver.isolation if sandbox.driver else 1
     drawn = floor_percent_of(signer.secret(b"floor", b""))
     policy = policy_of(config, inventory, sandbox.name, isolation, drawn)
-    return replace(policy, soft_limits=sandbox.soft_limits)
+    egress = sandbox.egress if policy.providing else ()
+    return replace(policy, soft_limits=sandbox.soft_limits, egress=egress)
+
+
+async def _egress(config: Config, driver: SandboxDriver) -> tuple[str, ...]:
+    """Return the names that jobs may reach; none if the sandbox cannot connect a job."""
+    names = names_of(config.provider)
+    if not names:
+        return ()
+    if why := await driver.check_egress():
+        LOG.warning("jobs cannot reach the network here: %s", why)
+        return ()
+    LOG.info("jobs may reach %s", ", ".join(names))
+    return names
 
 
 def _open_network(

@@ -9,6 +9,7 @@ from pathlib import Path
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import BlobFetcher
+from node.egress.egress import Egress
 from node.provider.image_cache import ImageCache
 from node.provider.preparation import PreparationMeter
 from node.sandbox.driver import SandboxDriver
@@ -29,6 +30,7 @@ class ExecutionContext:
     """The parent of the run folders, one per lease."""
     image_cache: ImageCache
     meter: PreparationMeter
+    egress: Egress
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return the run folder of a lease."""

@@ -182,6 +182,7 @@ class Executions:
         lease_id = effect.lease_id
         try:
             self._sandbox()  # Without a sandbox there is no need to fetch anything.
+            self._context.egress.require(effect.workload)
             await prepare(self._context, effect, self._inbox)
         except PREPARATION_ERRORS as error:
             LOG.warning("cannot prepare lease %s: %s", lease_id.hex()[:12], error)
@@ -199,7 +200,9 @@ class Executions:
             return
         used_ms = self._sandbox().usage_ms(self._folder(lease_id))
         await self._inbox.take(inputs.ContainerStarted(lease_id, used_ms))
-        await self._see_the_end(lease_id)
+        egress, folder = self._context.egress, self._folder(lease_id)
+        async with egress.serving(lease_id, effect.workload, self._sandbox(), folder):
+            await self._see_the_end(lease_id)
 
     async def _begin(self, effect: effects.Launch) -> None:
         """Start the container, or adopt the one that runs or ran."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.rules.contradictions import conditions_of, contradiction
 from protocol.rules.query import parse
+from protocol.values.egress import expanded
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 from protocol.values.isolation import Isolation, isolation_name
@@ -118,6 +119,9 @@ class JobRequest(BaseModel):
     priority: int | None = None
     drivers: list[str] = []
     hard_limits: bool = False
+    allow_net: list[str] = Field(
+        [], description="Names that the job may reach, or `any`: specs/egress.md#names."
+    )
     where: str | None = Field(None, description="A query for providers: specs/query.md.")
     isolation: str | None = Field(
         None, description="The weakest sandbox that will do: specs/discovery.md#isolation."
@@ -325,6 +329,7 @@ def _workload(request: JobRequest, image: str) -> Workload:
         resources=resources,
         checkpoint=_below_out(request.checkpoint),
         workdir=request.workdir or "",
+        egress=expanded(request.allow_net),
         **limits,
     )
 

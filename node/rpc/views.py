@@ -137,6 +137,7 @@ class OfferView:
     """The list price of one GPU; of one CPU if the node has no GPU."""
     isolation: str = "container"
     agent: str = ""
+    egress: str = "none"
     settled: bool = False
     """Whether this node and that one have signed a receipt."""
     connected: bool = False

@@ -6,6 +6,7 @@ started it, even if the node uses another one now.
 Spec: specs/sandbox.md#drivers.
 """
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -76,6 +77,12 @@ class ChosenDriver:
 
     def usage_ms(self, folder: Path) -> int:
         return self._of(folder).usage_ms(folder)
+
+    async def check_egress(self) -> str:
+        return await self._driver.check_egress()
+
+    async def proxy_listener(self, folder: Path) -> socket.socket:
+        return await self._of(folder).proxy_listener(folder)
 
     async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
         return await self._of(folder).copy_checkpoint(folder, path, mark)

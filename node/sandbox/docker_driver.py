@@ -68,6 +68,11 @@ class DockerDriver(RunnerDriver):
             LOG.warning("Docker Engine answers but is not used: %s", probe.why)
         return probe
 
+    async def check_egress(self) -> str:
+        if os.geteuid() != 0:
+            return "with Docker only a node that runs as root can serve a job's proxy"
+        return await selftest.check_egress(self)
+
     def soft_limits(self) -> frozenset[str]:
         """Return the disk, if we may not mount: the engine sets all others."""
         return frozenset() if self.disks.is_hard() else frozenset({"disk"})

@@ -8,6 +8,7 @@ one.
 Spec: specs/sandbox.md#drivers.
 """
 
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -140,6 +141,17 @@ class SandboxDriver(Protocol):
 
     def usage_ms(self, folder: Path) -> int:
         """Return for how long the folder's container has run, or ran, less pauses; 0 if never."""
+        ...
+
+    async def check_egress(self) -> str:
+        """Return why jobs cannot reach the node's proxy here; "" if a real one did."""
+        ...
+
+    async def proxy_listener(self, folder: Path) -> socket.socket:
+        """Return a socket that listens in a running container, for the node's proxy.
+
+        SandboxUnavailable if there is none: the container has ended, or its job has no egress.
+        """
         ...
 
     async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:

@@ -58,6 +58,9 @@ class EmbeddedDriver(RunnerDriver):
         finally:
             await trio.to_thread.run_sync(cgroups.tidy, self.cgroup_root)
 
+    async def check_egress(self) -> str:
+        return await selftest.check_egress(self)
+
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         extra = Extra()
         if spec.gpus:

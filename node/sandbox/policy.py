@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
-from node.sandbox.runner import restore
+from node.sandbox.runner import egress, restore
 from protocol.values.errors import SandboxUnavailable
 from protocol.wire.job import Workload, is_place, is_safe_path
 
@@ -99,6 +99,7 @@ def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
     pairs += [(key, str(value)) for key, value in numbers.items()]
     pairs += [("restored", restore.line_of(each.path, str(each.source), each.executable))
               for each in spec.restored]  # fmt: skip
+    pairs += [("egress", "1")] if spec.workload.egress else []
     return pairs + [("command", text) for text in spec.workload.command]
 
 
@@ -112,6 +113,7 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
         DEFAULT_ENV
         | _without_runtime(dict(spec.env))
         | _gpu_indices(spec)
+        | _proxy_variables(spec.workload)
         | (_without_runtime(own) if spec.gpus else own)
         | _gpu_names(spec)
         | _checkpoint_variables(spec.workload)
@@ -135,6 +137,15 @@ def _members_of(workload: Workload) -> dict[str, str]:
         return {}
     known = [{"peer": one.peer, "addresses": one.addresses} for one in workload.members]
     return {"MUTIRAO_MEMBERS": json.dumps(known)}
+
+
+def _proxy_variables(workload: Workload) -> dict[str, str]:
+    """Return what tells programs where the node's proxy is, if the job may reach the network."""
+    if not workload.egress:
+        return {}
+    place = "http://{}:{}".format(*egress.ADDRESS)
+    names = {"http_proxy": place, "https_proxy": place, "no_proxy": "localhost,127.0.0.1,::1"}
+    return names | {name.upper(): value for name, value in names.items()}
 
 
 def _checkpoint_variables(workload: Workload) -> dict[str, str]:

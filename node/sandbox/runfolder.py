@@ -8,6 +8,7 @@ Spec: specs/sandbox.md#run-folder.
 
 import errno
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from node.sandbox.removal import remove_tree
 from node.sandbox.runner import cgroups, lock, records
 from protocol.values.errors import SandboxUnavailable
 
+HANDOVER_SECONDS: Final = 10.0
 KILL_SECONDS: Final = 30.0
 LOOK_AGAIN_SECONDS: Final = 60.0
 
@@ -108,6 +110,24 @@ async def extend(folder: Path, budget_ms: int) -> None:
     write_record(folder, records.BUDGET, [("ms", str(budget_ms))])
     _say(folder, b"b")
     await trio.lowlevel.checkpoint()
+
+
+def proxy_listener(folder: Path) -> socket.socket:
+    """Return the socket that the runner listens with in its container; SandboxUnavailable."""
+    place = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as runner:
+            runner.settimeout(HANDOVER_SECONDS)
+            # A socket's path has at most 107 bytes; that of the folder may have more.
+            runner.connect(f"/proc/self/fd/{place}/{records.EGRESS}")
+            _, found, _, _ = socket.recv_fds(runner, 1, 1)
+    except OSError as fault:
+        raise SandboxUnavailable(f"the container has no proxy: {fault.strerror}") from fault
+    finally:
+        os.close(place)
+    if not found:
+        raise SandboxUnavailable("the container has no proxy: it has ended")
+    return socket.socket(fileno=found[0])
 
 
 async def remove_files(folder: Path) -> None:

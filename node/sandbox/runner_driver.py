@@ -8,9 +8,12 @@ Spec: specs/sandbox.md#drivers.
 
 import hashlib
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
+
+import trio
 
 from node.sandbox import checkpoints, runfolder
 from node.sandbox.bwrap import Extra
@@ -49,6 +52,10 @@ class RunnerDriver(ABC):
     @abstractmethod
     async def check(self) -> Probe:
         """Start real containers and report what held, by selftest.check."""
+
+    @abstractmethod
+    async def check_egress(self) -> str:
+        """Start a real container that connects to the proxy, by selftest.check_egress."""
 
     @abstractmethod
     def soft_limits(self) -> frozenset[str]:
@@ -113,6 +120,9 @@ class RunnerDriver(ABC):
 
     def usage_ms(self, folder: Path) -> int:
         return runfolder.usage_ms(folder)
+
+    async def proxy_listener(self, folder: Path) -> socket.socket:
+        return await trio.to_thread.run_sync(runfolder.proxy_listener, folder)
 
     async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
         return await checkpoints.copy(folder, path, mark)

@@ -26,7 +26,9 @@ from node.sandbox.driver import (
     outputs_path,
 )
 from node.sandbox.policy import MOUNT_POINTS
+from node.sandbox.runner import egress
 from node.sandbox.runner_driver import RunnerDriver
+from protocol.values.egress import ANY
 from protocol.values.errors import SandboxUnavailable
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
@@ -110,6 +112,11 @@ if os.fork() == 0:
     os.setsid()
 time.sleep(60)
 """
+EGRESS: Final = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10):
+    pass
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,8 @@ TRIALS: Final = (
     Trial("disk", DISK, 20_000, lambda end: end.exit_code == 0),
     Trial("time", TIME, TIMEOUT_MS, lambda end: end.reason == "timeout"),
 )
+PROXY: Final = Trial("egress", EGRESS, 20_000, lambda end: end.exit_code == 0)
+"""Whether a job reaches the proxy; only for owners who allow egress."""
 Start = Callable[[ContainerSpec, Path], Awaitable[None]]
 
 
@@ -156,6 +165,29 @@ async def check(driver: RunnerDriver) -> Probe:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
             await _clean(driver, scratch)
     return judge(ends, driver.soft_limits())
+
+
+async def check_egress(driver: RunnerDriver) -> str:
+    """Return why jobs cannot reach the node's proxy; "" if a container did."""
+    scratch = driver.runs / f"selftest-{secrets.token_hex(4)}"
+    folder = scratch / PROXY.limit
+    spec = _spec_of(PROXY)
+    command = (*spec.workload.command, *map(str, egress.ADDRESS))
+    workload = replace(spec.workload, command=command, egress=(ANY,))
+    try:
+        await trio.to_thread.run_sync(lambda: folder.mkdir(mode=0o700, parents=True))
+        rootfs, extra = host_rootfs(scratch / "rootfs")
+        image = await driver.selftest_image(rootfs)
+        await driver.start_with(replace(spec, image=image, workload=workload), folder, extra)
+        end = await runfolder.wait(folder)
+    except SandboxUnavailable as fault:
+        return str(fault)
+    except OSError as fault:
+        return f"the self-test cannot work in {scratch}: {fault.strerror}"
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CHECK_SECONDS):
+            await _clean(driver, scratch)
+    return "" if PROXY.held(end) else f"a job did not reach the proxy: {end.detail or end}"
 
 
 def judge(ends: dict[str, Exit], soft: frozenset[str]) -> Probe:
@@ -250,7 +282,7 @@ async def _require_proof(folder: Path) -> None:
 
 async def _clean(driver: RunnerDriver, scratch: Path) -> None:
     """Remove the trials' containers, folders and image."""
-    for trial in TRIALS:
+    for trial in (*TRIALS, PROXY):
         await driver.remove(scratch / trial.limit)
     await runfolder.remove_files(scratch)
     await driver.forget_selftest_image()

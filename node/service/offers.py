@@ -9,6 +9,7 @@ from node.rpc.views import GpuView, OfferView, ResourcesView
 from protocol.rules.capacity import Capacity
 from protocol.rules.query import first_that_fits, in_order, parse, sort_order
 from protocol.rules.query_fields import FIELDS, Subject
+from protocol.values.egress import Level
 from protocol.values.isolation import isolation_name
 from protocol.values.units import hourly_of_rate
 
@@ -62,6 +63,7 @@ def offer_view(subject: Subject, left: Capacity | None) -> OfferView:
         price_hour=hourly_of_rate(price),
         isolation=isolation_name(record.isolation),
         agent=record.agent,
+        egress=Level(record.egress).name.lower(),
         settled=subject.settled,
         connected=subject.connected,
     )

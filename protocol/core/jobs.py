@@ -15,6 +15,7 @@ from protocol.machines.effects import Effect, Report
 from protocol.machines.events import Done, Failed
 from protocol.rules.matching import Demand, demand_of_call
 from protocol.rules.standing import Standing, has_served
+from protocol.values.egress import class_of as egress_class_of
 from protocol.values.ids import Digest, JobId, PeerId
 from protocol.values.limits import (
     COMMIT_MS,
@@ -157,14 +158,15 @@ def class_of(job: Job) -> JobClass:
     """Return the class of a job."""
     workload = job.spec.workload
     input_bytes = sum(file.blob.size for file in workload.inputs)
-    fetch = workload.image, workload.image_bytes, input_bytes
+    egress = egress_class_of(workload.egress)
+    fetch = workload.image, workload.image_bytes, input_bytes, egress
     found = _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
     return replace(found, is_doubted=True) if job.is_doubted else found
 
 
 @lru_cache(maxsize=CLASSES_KEPT_MAX)
 def _class_of(
-    fetch: tuple[Digest, int, int], resources: Resources, timeout_ms: int, terms: Terms,
+    fetch: tuple[Digest, int, int, bytes], resources: Resources, timeout_ms: int, terms: Terms,
     avoid: tuple[PeerId, ...],
 ) -> JobClass:  # fmt: skip
     quick = terms.profile == QUICK
@@ -192,6 +194,7 @@ def _class_of(
         max_round_trip_us=terms.max_round_trip_us,
         input_bytes=fetch[2],
         start_percent=terms.start_percent,
+        egress=fetch[3],
     )
     if terms.rate_max:
         return JobClass(encode(call), avoid, call)

@@ -14,6 +14,7 @@ from protocol.machines.inputs import (
     PolicyChanged,
 )
 from protocol.rules.topics import RECORDS
+from protocol.values.egress import level_of
 from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 
@@ -91,4 +92,5 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices,
         context.preparation.images[:IMAGES_MAX], policy.agent, policy.soft_limits, policy.isolation,
+        egress=level_of(policy.egress).value,
     )  # fmt: skip

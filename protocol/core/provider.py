@@ -206,6 +206,7 @@ class Provider:
             self.refusals.note(event.signer, "calls", "it calls too often", context)
             return []
         free, denied = self._free(context), self._denial(event.signer, event.message.image, context)
+        denied = denied or bidding.unreachable(event.message, context)
         free_ms = lease.shortest_left_ms(self.leases.values(), context)
         state, effects = (
             bidding.refuse(event, denied, context) if denied

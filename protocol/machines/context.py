@@ -49,6 +49,8 @@ class Policy:
     rules: OwnerRules = NO_RULES
     closed: str = ""
     """Why a node that lends its machine takes no new jobs now: then `providing` is false."""
+    egress: tuple[str, ...] = ()
+    """The names that jobs may reach, or `any`."""
 
 
 def nobody_known(peer: PeerId) -> Standing:

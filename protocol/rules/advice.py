@@ -14,6 +14,7 @@ from protocol.rules.matching import Demand, Explanation, explain_lacks, mismatch
 from protocol.rules.pricing import Cap, list_rate
 from protocol.rules.query import Comparison, parse, parts_of
 from protocol.rules.query_fields import NONE, Subject, shown
+from protocol.values.egress import Level, level_of_class
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Mismatch
 from protocol.values.units import (
@@ -251,4 +252,8 @@ _MEASURES: Final[dict[Mismatch, _Measure]] = {
         "hard_limits", lambda _: "hard limits", lambda _, r: f"soft: {', '.join(r.soft_limits)}"
     ),
     Mismatch.WHERE: _Measure("where", lambda d: d.where, lambda _, __: "not selected"),
+    Mismatch.EGRESS: _Measure(
+        "allow_net", lambda d: level_of_class(d.egress).name.lower(),
+        lambda _, r: Level(r.egress).name.lower(),
+    ),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.pricing import list_rate
 from protocol.rules.query import parse
 from protocol.rules.query_fields import Subject
+from protocol.values.egress import Level, class_of, level_of_class
 from protocol.values.errors import InvalidQuery
 from protocol.values.ids import PeerId
 from protocol.values.limits import SLOTS_MAX
@@ -39,6 +40,8 @@ class Demand:
     """Whether each of them must be in a region of its own."""
     max_round_trip_us: int = 0
     """The longest round trip between them; 0: any."""
+    egress: bytes = b""
+    """What it wants to reach, as in a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def demand_of_call(call: Call) -> Demand:
     return Demand(
         call.resources, call.rate_max, call.region, call.drivers, call.hard_limits, call.where,
         call.slots if call.gang else 1, call.spread, call.max_round_trip_us,
+        call.egress,
     )  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def demand_of_job(spec: JobSpec) -> Demand:
     wanted = spec.workload.resources
     return Demand(
         wanted, terms.rate_max, terms.region, terms.drivers, terms.hard_limits, terms.where,
-        terms.nodes, terms.spread_regions, terms.max_round_trip_us,
+        terms.nodes, terms.spread_regions, terms.max_round_trip_us, class_of(spec.workload.egress),
     )  # fmt: skip
 
 
@@ -99,12 +103,7 @@ def _mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> Itera
         yield Mismatch.NOT_PROVIDING
         return
     wanted = demand.resources
-    if wanted.cpus > record.cpus:
-        yield Mismatch.CPUS
-    if wanted.memory_mib > record.memory_mib:
-        yield Mismatch.MEMORY
-    if wanted.disk_mib > record.disk_mib:
-        yield Mismatch.DISK
+    yield from _amounts_missing(wanted, record)
     if demand.region not in {"", record.region} or (demand.spread and not record.region):
         yield Mismatch.REGION
     if demand.drivers and not set(demand.drivers) & set(record.drivers):
@@ -113,9 +112,20 @@ def _mismatches(demand: Demand, peer: PeerId, record: CapabilityRecord) -> Itera
         yield Mismatch.SOFT_LIMITS
     if demand.where and not _is_selected(demand, peer, record):
         yield Mismatch.WHERE
+    if level_of_class(demand.egress) > record.egress:
+        yield Mismatch.EGRESS
     if 0 < demand.rate_max < list_rate(record.prices, wanted):
         yield Mismatch.PRICE
     yield from _gpu_mismatches(wanted, record)
+
+
+def _amounts_missing(wanted: Resources, record: CapabilityRecord) -> Iterator[Mismatch]:
+    if wanted.cpus > record.cpus:
+        yield Mismatch.CPUS
+    if wanted.memory_mib > record.memory_mib:
+        yield Mismatch.MEMORY
+    if wanted.disk_mib > record.disk_mib:
+        yield Mismatch.DISK
 
 
 def _is_selected(demand: Demand, peer: PeerId, record: CapabilityRecord) -> bool:
@@ -226,6 +236,7 @@ _REFUSALS: Final[dict[int, str]] = {
     Refusal.UNPROVEN: "nodes that have not paid them owe too much together: try again later",
     Refusal.CONDUCT: "earlier auctions of this node had no outcome, or broke the rules",
     Refusal.POLICY: "their owners do not serve this node, or do not run this image",
+    Refusal.EGRESS: "their owners do not let jobs reach these names",
 }
 
 
@@ -236,6 +247,7 @@ _OWN_REFUSALS: Final[dict[Refusal, str]] = {
     Refusal.UNPROVEN: "requesters that have not paid this node owe it too much together",
     Refusal.CONDUCT: "earlier auctions of the requester had no outcome, or broke the rules",
     Refusal.POLICY: "this node's owner does not serve the requester, or does not run the image",
+    Refusal.EGRESS: "provider.egress_names lacks a name that the job wants to reach",
 }
 
 
@@ -260,7 +272,7 @@ _BEST: Final = {
 }
 
 
-_OF_ONE: Final = {"have": "has", "are": "is"}
+_OF_ONE: Final = {"have": "has", "are": "is", "do": "does"}
 
 
 def _counted(count: int, sentence: str) -> str:
@@ -296,6 +308,9 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
         Mismatch.DRIVER: f"lack the sandbox ({', '.join(demand.drivers)})",
         Mismatch.SOFT_LIMITS: "have limits that are only watched (soft)",
         Mismatch.WHERE: f"are not selected by {demand.where!r}",
+        Mismatch.EGRESS: "do not let jobs reach any name of the network"
+                         if level_of_class(demand.egress) is Level.ANY
+                         else "do not let jobs reach the network",
         Mismatch.PRICE: f"list a price above {hourly_of_rate(demand.rate_max)} credits an hour "
                         f"(lowest {hourly_of_rate(best)}) and may ask less",
     }[reason]  # fmt: skip

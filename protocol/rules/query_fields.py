@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from protocol.values.egress import Level
 from protocol.values.ids import PeerId
 from protocol.values.isolation import Isolation, isolation_name
 from protocol.values.quantities import mib_of, ms_of
@@ -173,6 +174,10 @@ FIELDS: Final[dict[str, Field]] = {
     "soft_limits": Field(
         NAME, "limits that its kernel does not enforce: memory, pids, cpu; none",
         lambda s: _lowered(s.record.soft_limits),
+    ),
+    "egress": Field(
+        NAME, "how far jobs may reach: none, listed (names of the owner), any",
+        lambda s: (Level(s.record.egress).name.lower(),),
     ),
     "age": Field(
         DURATION, "since it signed the record",

@@ -16,6 +16,7 @@ class Refusal(IntEnum):
     UNPROVEN = 4
     CONDUCT = 5
     POLICY = 6
+    EGRESS = 7
 
 
 class Decline(IntEnum):
@@ -88,6 +89,7 @@ class Mismatch(StrEnum):
     DRIVER = "driver"
     SOFT_LIMITS = "soft-limits"
     WHERE = "where"
+    EGRESS = "egress"
     PRICE = "price"
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Final
 
+from protocol.values.egress import NAME_BYTES_MAX, NAMES_MAX
+from protocol.values.egress import faults_of as faults_of_egress
 from protocol.values.ids import Digest, JobId, PeerId, digest_of
 from protocol.values.limits import (
     CHECKPOINT_MS_MAX,
@@ -143,6 +145,8 @@ class Workload:
     """Whether /out, /tmp and /scratch are in memory and count as the job's memory."""
     workdir: Annotated[str, Key(16), Text(1024)] = ""
     """The folder in the container that the command starts in; empty: the image's."""
+    egress: Annotated[tuple[str, ...], Key(18), Many(Text(NAME_BYTES_MAX, 1), NAMES_MAX)] = ()
+    """The names of the network that the job may reach, or `any`; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +270,7 @@ def faults_of_workload(workload: Workload, added_bytes: int = 0) -> list[str]:
         lines.append("resume: the job has no checkpoint")
     if workload.output_mib + workload.log_mib > wanted.disk_mib:
         lines.append("disk: output and log limits are larger than the disk; give more --disk")
-    return lines
+    return lines + faults_of_egress(workload.egress)
 
 
 def _faults_of_inputs(paths: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,10 +18,12 @@ from typing import Any
 import trio
 import trio.testing
 
+from node.config import ProviderSettings
 from node.data.blobs import Blobs
 from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer, Ways
+from node.egress.egress import Egress
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
@@ -126,6 +129,8 @@ class ObedientSandbox:
         self.copies.set()
         self.checkpoints: dict[Path, tuple[bytes, dict[str, bytes]]] = {}
         """What lies at a checkpoint's path in a container: its mark, and its files."""
+        self.listeners: dict[Path, int] = {}
+        """The ports of the proxies of containers."""
         self.asked: list[str] = []
         """Containers that `start` was called with."""
         self.removed: list[Path] = []
@@ -164,6 +169,17 @@ class ObedientSandbox:
 
     def usage_ms(self, folder: Path) -> int:
         return self.containers[folder].used_ms if folder in self.containers else 0
+
+    async def check_egress(self) -> str:
+        return ""
+
+    async def proxy_listener(self, folder: Path) -> socket.socket:
+        await trio.lowlevel.checkpoint()
+        if self.refuses is not None:
+            raise self.refuses
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.listeners[folder] = listener.getsockname()[1]
+        return listener
 
     async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -304,8 +320,9 @@ async def make_node_folder(
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, Ways(open_stream))
     cache = ImageCache(folder / "roots", images, budget_mib)
+    meter, egress = PreparationMeter(cache.unpacked), Egress(ProviderSettings(), ())
     context = ExecutionContext(
-        blobs, images, fetcher, sandbox, folder / "runs", cache, PreparationMeter(cache.unpacked)
+        blobs, images, fetcher, sandbox, folder / "runs", cache, meter, egress
     )
     return NodeFolder(folder, journal, blobs, images, context, RecordedInbox())
 

@@ -16,6 +16,7 @@ import time
 
 from node.sandbox.runner import (
     cgroups,
+    egress,
     init,
     job_disk,
     log_file,
@@ -181,6 +182,7 @@ def start(fields: Fields) -> Bubblewrap:
         _await_setup(container, fields, pipes)
         _limit_processes(container, fields)
         _set_quotas(container, fields)
+        egress.offer(container, container.init, fields)
         restore.restore(container.out, fields, container.group)
         _note_init(container)
     except StartFailed:

@@ -5,6 +5,10 @@ Spec: specs/sandbox.md#runner.
 
 import abc
 
+TYPE_CHECKING = False  # As of typing, which takes 10 ms to import.
+if TYPE_CHECKING:
+    from node.sandbox.runner.egress import Handover
+
 MEMORY_LINE = (
     "the job needed more than its {} MiB of memory, files in memory included; ask for more"
 )
@@ -35,6 +39,8 @@ class Container(abc.ABC):
 
     log_source: int
     exit_source: int
+    egress: "Handover | None" = None
+    """Where the daemon gets the socket of its proxy, if the job may reach the network."""
 
     @abc.abstractmethod
     def read_log(self) -> bytes | None:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 
-from node.sandbox.runner import cgroups, log_file, restore
+from node.sandbox.runner import cgroups, egress, log_file, restore
 from node.sandbox.runner.container import Container, StartFailed, Usage
 from node.sandbox.runner.records import Fields
 
@@ -143,9 +143,11 @@ class EngineContainer(Container):
         for descriptor in (self.exit_source, self.never, self.silent, self.out):
             os.close(descriptor)
 
-    def watch(self) -> None:
-        """Find the control group of the started container."""
-        self.group = _group_of(_inspect(self.fields))
+    def watch(self) -> dict[str, dict[str, int]]:
+        """Find the control group of the started container; return the engine's data of it."""
+        found = _inspect(self.fields)
+        self.group = _group_of(found)
+        return found
 
     def _sample(self) -> None:
         """Record what the container has used: its group is removed when it dies."""
@@ -236,7 +238,12 @@ def start(fields: Fields) -> EngineContainer:
     except StartFailed:
         container.close()
         raise
-    container.watch()
+    found = container.watch()
+    try:
+        egress.offer(container, (found.get("State") or {}).get("Pid", 0), fields)
+    except StartFailed:
+        container.close()
+        raise
     container.exit_code()
     return container
 

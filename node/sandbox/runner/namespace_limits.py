@@ -39,7 +39,7 @@ def bound(init: int, settings: dict[str, str]) -> None:
     if child == 0:
         fault = 255
         try:
-            _enter(init)
+            enter(init)
             for path, value in settings.items():
                 _set(path, value)
             fault = 0
@@ -67,15 +67,18 @@ def _set(path: str, value: str) -> None:
         file.write(value)
 
 
-def _enter(init: int) -> None:
+def enter(init: int) -> None:
     """Enter the network namespace of the process and the user namespace that owns it.
 
-    That gives all rights over both. The process's own user namespace is a child of it.
+    That gives all rights over both. The process's own user namespace is a child of it, except in
+    Docker, where the owner is the machine's own, which nobody can enter again.
     """
     network = os.open(f"/proc/{init}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     owner = fcntl.ioctl(network, GET_OWNER)
     libc = ctypes.CDLL(None, use_errno=True)
-    for namespace in (owner, network):
+    own = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    is_ours = os.path.sameopenfile(owner, own)
+    for namespace in (network,) if is_ours else (owner, network):
         if libc.setns(namespace, 0) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))

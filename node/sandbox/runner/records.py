@@ -17,6 +17,7 @@ STATE = "state"  # The runner's process id and its descriptor of /out; the start
 INIT = "init"  # Who is process 1 of an embedded container, written before the job begins.
 BUDGET = "budget"  # The budget in ms: rewritten by the daemon, read by the runner.
 CONTROL = "control"  # A FIFO: "k" kills, "t" sends SIGTERM; for others the budget is read.
+EGRESS = "egress"  # A Unix socket: it gives the daemon the listening socket in the container.
 LOG = "log"
 OUTPUTS = "outputs"
 CHECKPOINT = "checkpoint"  # A copy of what the running job left at its checkpoint's path.

@@ -47,6 +47,8 @@ class Watch:
         self.poll = select.poll()
         for descriptor in (container.log_source, container.exit_source, control):
             self.poll.register(descriptor, select.POLLIN)
+        if container.egress:
+            self.poll.register(container.egress.fileno(), select.POLLIN)
 
     def age_ms(self) -> int:
         """Return how long the container has run, less pauses."""
@@ -163,6 +165,8 @@ def _watch_to_end(watch: Watch) -> Verdict | None:
                 watch.take_log()
             elif descriptor == watch.control and _is_killed(watch):
                 return ("killed", "the job was stopped")
+            elif container.egress and descriptor == container.egress.fileno():
+                container.egress.hand_over()
         verdict = container.excess() or watch.disk.excess(container)
         if verdict:
             return verdict

@@ -7,6 +7,7 @@ Spec: specs/simulation.md#stack.
 
 import math
 import shutil
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,6 +138,14 @@ class StackSandbox:
     def usage_ms(self, folder: Path) -> int:
         container = self._containers.get(folder)
         return container.used_ms(self._clock.now_ms()) if container else 0
+
+    async def check_egress(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return "a simulated job reaches nothing"
+
+    async def proxy_listener(self, folder: Path) -> socket.socket:
+        await trio.lowlevel.checkpoint()
+        raise SandboxUnavailable(f"a simulated job reaches nothing: {folder.name}")
 
     async def copy_checkpoint(self, folder: Path, path: str, mark: bytes) -> bytes:
         container = self._get(folder)

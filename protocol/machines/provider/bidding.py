@@ -28,6 +28,7 @@ from protocol.rules.verification import (
     set_fault,
     shown_set,
 )
+from protocol.values.egress import may_allow
 from protocol.values.ids import CallId, PeerId
 from protocol.values.limits import EXPOSURE_MS, RETAIN_MS, SLOTS_MAX, VOUCHER_MS
 from protocol.values.reasons import Refusal
@@ -157,6 +158,11 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
     deadline_ms = context.now_ms + 2 * call.commit_ms + NETWORK_SLACK_MS
     send = Send(event.signer, committed.envelope, context.now_ms + call.commit_ms, durable=False)
     return Committed(bidding, deadline_ms), (send,)
+
+
+def unreachable(call: Call, context: Context) -> Refusal | None:
+    """Return EGRESS if the jobs want to reach a domain of which the owner allows no name."""
+    return None if may_allow(context.policy.egress, call.egress) else Refusal.EGRESS
 
 
 def reveal(state: Committed, event: Signed[CommitSet], context: Context) -> Step:

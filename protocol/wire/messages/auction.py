@@ -6,6 +6,7 @@ Spec: specs/auction-messages.md.
 from dataclasses import dataclass
 from typing import Annotated, Final
 
+from protocol.values.egress import CLASS_BYTES_MAX
 from protocol.values.ids import CallId, ContentId, Digest, PeerId
 from protocol.values.limits import (
     BIDS_MAX,
@@ -72,6 +73,8 @@ class Call:
     """How much of `fetch_bytes` is inputs; the rest is the image."""
     start_percent: Annotated[int, Key(27), Int(0, START_PERCENT_MAX)] = 0
     """By how much each minute to the promised start makes a bid dearer, in percent."""
+    egress: Annotated[bytes, Key(28), Bytes(0, CLASS_BYTES_MAX)] = b""
+    """The domains that the jobs want to reach, or `*` for any; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

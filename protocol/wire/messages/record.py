@@ -6,6 +6,7 @@ Spec: specs/discovery.md#capability-record.
 from dataclasses import dataclass
 from typing import Annotated
 
+from protocol.values.egress import Level
 from protocol.values.ids import PeerId
 from protocol.values.isolation import Isolation
 from protocol.values.limits import RECORD_TTL_MS_MAX
@@ -53,6 +54,8 @@ class CapabilityRecord:
     soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
     """Job limits that the kernel does not enforce: `memory`, `pids`, `cpu`."""
     isolation: Annotated[int, Key(16), Int(1, 255)] = Isolation.CONTAINER.value
+    egress: Annotated[int, Key(18), Int(0, Level.ANY)] = Level.NONE.value
+    """How far jobs may reach: 0 nowhere, 1 to names that the owner lists, 2 to any."""
 
 
 @dataclass(frozen=True, slots=True)

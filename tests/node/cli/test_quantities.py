@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from node.cli.quantities import Duration, HourlyPrice, RoundTrip, Size
+from node.cli.quantities import Duration, HourlyPrice, Names, RoundTrip, Size
 
 
 def test_sizes_and_durations():
@@ -21,6 +21,12 @@ def test_round_trips():
     for text in ("20m", "near", "-1ms", "0.5us"):
         with pytest.raises(click.BadParameter):
             RoundTrip().convert(text, None, None)
+
+
+def test_names():
+    assert Names().convert("a.org, *.b.org,", None, None) == ("a.org", "*.b.org")
+    with pytest.raises(click.BadParameter, match="give a name"):
+        Names().convert(" , ", None, None)
 
 
 def test_prices():

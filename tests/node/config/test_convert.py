@@ -16,7 +16,9 @@ from node.config.sections import (
     GpuUuid,
     Hours,
     ImageDigest,
+    IpNetwork,
     Multiaddress,
+    NetworkName,
     PeerName,
 )
 from tests.node.fixtures import ADA
@@ -47,6 +49,8 @@ Color = Literal["red", "green"]
         ([], tuple[Multiaddress, ...], ()),
         ("", tuple[Multiaddress, ...], ()),
         ("red", Color, "red"),
+        ("192.0.2.0/24, ::1", tuple[IpNetwork, ...], ("192.0.2.0/24", "::1/128")),
+        ("PyPI,*.a.org", tuple[NetworkName, ...], ("pypi", "*.a.org")),
         ("all", Literal["all"] | tuple[GpuUuid, ...], "all"),
         ("mon-fri 20:00-07:00, sat-sun", tuple[Hours, ...], ("mon-fri 20:00-07:00", "sat-sun")),
         (f"sha256:{'AB' * 32}", tuple[ImageDigest, ...], ("ab" * 32,)),

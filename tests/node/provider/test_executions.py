@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 import trio
 
+from node.config import ProviderSettings
 from node.data.output_manifest import read_listing
+from node.egress.egress import Egress
 from node.provider.execution_context import pins_of
 from node.sandbox.driver import Exit, log_path, name_of
 from protocol.machines import effects, inputs
@@ -47,6 +49,34 @@ async def test_from_preparing_to_the_end(ada: NodeFolder, bea: NodeFolder) -> No
         await executions.wait_dropped()
         assert not folder.exists()
         assert pins_of(LEASE) not in bea.blobs._pins
+
+
+async def test_a_job_reaches_only_what_the_owner_allows(ada: NodeFolder, bea: NodeFolder) -> None:
+    workload = replace(await ada.workload(), egress=("a.org", "b.org"))
+    async with running(bea.executions()) as executions:
+        executions.prepare(prepare_of(workload))
+        failed = await bea.inbox.wait_for(inputs.PrepareFailed)
+    assert failed.why == "the owner of this node does not let jobs reach a.org, b.org"
+
+
+async def test_a_job_has_its_proxy_while_it_runs(ada: NodeFolder, bea: NodeFolder) -> None:
+    workload = replace(await ada.workload(), egress=("a.org",))
+    folder = bea.run_folder()
+    async with running(bea.executions(egress=Egress(ProviderSettings(), ("a.org",)))) as executions:
+        executions.prepare(prepare_of(workload))
+        await bea.inbox.wait_for(inputs.Prepared)
+        executions.launch(launch_of(workload))
+        await until(lambda: folder in bea.sandbox.listeners)
+        place = ("127.0.0.1", bea.sandbox.listeners[folder])
+        async with await trio.open_tcp_stream(*place) as stream:
+            await stream.send_all(b"CONNECT b.org:443 HTTP/1.1\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 403 mutirao: b.org is not")
+        bea.sandbox.finish(folder)
+        await bea.inbox.wait_for(inputs.ContainerExited)
+        executions.drop(effects.Drop(LEASE))
+        await executions.wait_dropped()
+        with pytest.raises(OSError, match="onnect"):
+            await trio.open_tcp_stream(*place)
 
 
 async def test_a_large_image_is_part_of_preparing_and_not_of_the_start(bea: NodeFolder) -> None:

@@ -31,7 +31,7 @@ def test_everything_arrives():
         gpu_class="h200", vram_mib=7, timeout_ms=5000, output_mib=3, log_mib=4, processes=5,
         profile="quick", region="europe", retries=0, queue_ms=0, priority=-3,
         checkpoint="/out/state/now", checkpoint_ms=5_000,
-        drivers=["docker"], hard_limits=True, where="price<2",
+        drivers=["docker"], hard_limits=True, where="price<2", allow_net=["PyPI", "a.org"],
         inputs=[
             {"path": "d/a", "digest": f"sha256:{'cd' * 32}", "size": 3},
             {"path": "b", "digest": "cd" * 32, "size": 3, "executable": True},
@@ -44,6 +44,7 @@ def test_everything_arrives():
     assert (work.timeout_ms, work.output_mib, work.log_mib, work.processes) == (5000, 3, 4, 5)
     assert (work.checkpoint, work.checkpoint_ms) == ("state/now", 5_000)
     assert work.disk_in_memory
+    assert work.egress == ("pypi.org", "files.pythonhosted.org", "a.org")
     assert work.env == (EnvVar("A", "1"),)
     blob = BlobRef(digest_of_hex("cd" * 32), 3)
     assert work.inputs == (
@@ -84,6 +85,9 @@ def test_what_the_log_leaves_of_the_disk_may_be_fetched(more, output_mib, log_mi
         ({"cpus": 0}, "cpus: expected an integer from 1"),
         ({"timeout_ms": 1}, "timeout_ms: expected"),
         ({"vram_mib": 5}, "no GPU"),
+        ({"allow_net": ["any", "a.org"]}, "^allow_net: any stands alone"),
+        ({"allow_net": ["https://a.org"]}, "^allow_net: 'https://a.org' is no name; give pypi.org"),
+        ({"allow_net": ["x.org"] * 3 + [f"{n}.org" for n in range(16)]}, "egress: expected"),
         ({"checkpoint": "/tmp/x"}, "^checkpoint: '/tmp/x' is not below /out"),
         ({"checkpoint": "/out"}, "^checkpoint: '/out' is not below /out"),
         ({"checkpoint": "/out/../x"}, "^checkpoint: '/out/../x' has .. or empty parts"),

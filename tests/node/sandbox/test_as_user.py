@@ -14,6 +14,7 @@ from tests.ordinary_user import folder_of_user, run_command_as_user
 
 FILES = (
     "test_checkpoints",
+    "test_egress",
     "test_embedded",
     "test_escape",
     "test_selftest",

@@ -37,6 +37,18 @@ def test_the_jobs_variables_win():
     assert (environment["A"], environment["PATH"], environment["HOME"]) == ("job", "/p", "/tmp")
 
 
+def test_a_job_with_egress_hears_where_the_proxy_is():
+    image = (("HTTPS_PROXY", "http://other:1"),)
+    own = (EnvVar("no_proxy", "own"),)
+    environment = environment_of(launch_of(workload("x", egress=("a.org",), env=own), env=image))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        assert environment[name] == "http://127.0.0.1:3128"
+    assert (environment["no_proxy"], environment["NO_PROXY"]) == ("own", "localhost,127.0.0.1,::1")
+    without = environment_of(launch_of(workload("x"), env=image))
+    assert without["HTTPS_PROXY"] == "http://other:1"
+    assert "http_proxy" not in without
+
+
 def test_a_member_of_a_gang_knows_all_members_by_rank():
     members = (Member("ben", ("/ip4/192.0.2.1/tcp/1",)), Member("cleo"))
     told = environment_of(launch_of(workload("x", members=members)))["MUTIRAO_MEMBERS"]

@@ -3,6 +3,7 @@
 Spec: specs/bids.md.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from protocol.core.provider import Provider
 from protocol.machines.answers import AnsweredCall
 from protocol.machines.effects import Note
 from protocol.machines.inputs import DeadlineReached, PolicyChanged
+from protocol.values.egress import class_of
 from protocol.values.ids import CallId
 from protocol.values.reasons import Refusal
 from protocol.wire.envelope import Signed
@@ -92,6 +94,13 @@ def test_refusals_and_their_reasons() -> None:
     assert (only(provider).result, only(provider).ask) == ("refused", 0)
     assert (only(provider).slots, only(provider).refusal) == (0, Refusal.PRICE)
     assert only(provider).why == "this node asks more than the job may cost"
+    closed = fresh()
+    listed = replace(CONTEXT, policy=replace(CONTEXT.policy, egress=("a.org",)))
+    closed.hear(call(egress=class_of(("b.org",))), listed)
+    assert (only(closed).refusal, only(closed).slots) == (Refusal.EGRESS, 0)
+    assert "egress_names" in only(closed).why
+    closed.hear(call(egress=class_of(("any",))), listed)  # Its record says so: no answer.
+    assert only(closed).refusal is Refusal.EGRESS
     busy = fresh()
     won(busy)
     busy.hear(call(nonce=b"2" * 16), CONTEXT)

@@ -81,6 +81,7 @@ GPU = Demand(Resources(1, 16, 1, 2, "", 0), 10**6, "", ())
         (replace(DEMAND, region="oceania"), {}, ("region", None, 1)),
         (replace(DEMAND, drivers=("embedded",)), {}, ("drivers", None, 1)),
         (replace(DEMAND, hard_limits=True), {"soft_limits": ("cpu",)}, ("hard_limits", None, 1)),
+        (replace(DEMAND, egress=b"*"), {"egress": 1}, ("allow_net", None, 1)),
         (replace(DEMAND, where="cpus>8"), {}, ("where", None, 1)),
         (replace(DEMAND, rate_max=3_999), {}, ("max_price", "0.0144", 1)),
         (DEMAND, {"disk_mib": 1_000}, ("disk_mib", "1000M", 1)),

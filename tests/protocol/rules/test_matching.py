@@ -20,6 +20,7 @@ from protocol.rules.matching import (
     mismatches,
     sentence_of_refusals,
 )
+from protocol.values.egress import class_of
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.wire.job import JobSpec, Resources, Terms, Workload
@@ -86,6 +87,25 @@ def test_soft_limits_fit_calls_that_do_not_require_hard_ones() -> None:
     assert mismatches(DEMAND, PEER, soft) == ()
     assert mismatches(insists, PEER, soft) == (Mismatch.SOFT_LIMITS,)
     assert "1 has limits that are only watched (soft)" in explained(insists, [soft]).why
+
+
+@pytest.mark.parametrize(
+    "wanted,level,why",
+    [
+        ((), 0, ""),
+        (("a.org",), 0, "1 does not let jobs reach the network"),
+        (("a.org",), 1, ""),
+        (("a.org",), 2, ""),
+        (("any",), 1, "1 does not let jobs reach any name of the network"),
+        (("any",), 2, ""),
+    ],
+)
+def test_a_record_says_how_far_jobs_may_reach(
+    wanted: tuple[str, ...], level: int, why: str
+) -> None:
+    demand, record = replace(DEMAND, egress=class_of(wanted)), replace(RECORD, egress=level)
+    assert mismatches(demand, PEER, record) == ((Mismatch.EGRESS,) if why else ())
+    assert why in explained(demand, [record]).why
 
 
 @given(GPUS, st.integers(0, 4), st.sampled_from(["", "a", "b"]), st.sampled_from([0, 8, 80]))

@@ -30,6 +30,7 @@ def test_a_node_without_gpus():
         "cpus": 8, "memory": 16_384, "disk": 100_000, "region": ("europe", "eu"), "price": 10,
         "price_cpu": 10, "price_gpu": 90, "price_memory": 2, "driver": ("docker",),
         "isolation": 2, "agent": ("mutirao/0.1.0",), "soft_limits": ("memory", "cpu"),
+        "egress": ("none",),
         "age": 60_000, "settled": False, "connected": False,
     }  # fmt: skip
 

@@ -19,6 +19,7 @@ def test_numbers_are_those_of_the_first_day() -> None:
     """Add lines here; never change one."""
     assert {reason.name: reason.value for reason in Refusal} == {
         "BUSY": 1, "PRICE": 2, "UNPAID": 3, "UNPROVEN": 4, "CONDUCT": 5,
+        "POLICY": 6, "EGRESS": 7,
     }  # fmt: skip
     assert {reason.name: reason.value for reason in Decline} == {
         "BUSY": 1, "EVIDENCE": 2, "POLICY": 4,

@@ -25,6 +25,6 @@ def test_a_process_that_is_gone_has_none():
 
 
 def test_a_setting_that_cannot_be_set_is_told(monkeypatch):
-    monkeypatch.setattr(namespace_limits, "_enter", lambda init: None)
+    monkeypatch.setattr(namespace_limits, "enter", lambda init: None)
     with pytest.raises(OSError, match="cannot limit the container's namespaces: No such file"):
         namespace_limits.bound(os.getpid(), {"/proc/self/no-such-setting": "1"})
