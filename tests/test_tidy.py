@@ -43,7 +43,7 @@ FOREIGN: Final = {
     "node/simulator": {"distributed", "ray", "joblib", "matplotlib", "numpy", "pyarrow", "scipy"},
 }
 """Each foreign library has one home; all others speak to it through that folder."""
-AT_HOME: Final = {"asyncio": "node/storage", "subprocess": "node/sandbox"}
+AT_HOME: Final = {"asyncio": ("node/storage",), "subprocess": ("node/sandbox", "node/hardware")}
 """Parts of Python's library that are as good as foreign."""
 PORTS: Final = {"node/sandbox": {"driver", "drivers", "choice"}}
 """Folders of which the rest of the node sees these modules alone."""
@@ -200,7 +200,7 @@ def _forbidden(name: str, module: str) -> str:
         return _behind_a_port(name, module)
     if top in sys.stdlib_module_names:
         impure = name.startswith("protocol/") and top not in PURE
-        away = not name.startswith(AT_HOME.get(top, ""))
+        away = not name.startswith(AT_HOME.get(top, ("",)))
         return f"{top} is not for here" if impure or away else ""
     homes = [home for home, guests in FOREIGN.items() if top in guests]
     welcome = any(name == home or name.startswith(f"{home}/") for home in homes)

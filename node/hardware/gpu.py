@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 MIB: Final = 2**20
+AMD_PREFIX: Final = "AMD-"
+"""Before the UUIDs of AMD, which have no prefix of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Gpu:
     """Whether it is assigned only in parts."""
     mig_devices: tuple[MigDevice, ...]
     vendor: str = "nvidia"
+    slowdown_c: int | None = None
+    """The temperature at which it slows itself down, if only its inventory tells."""
 
     @property
     def devices(self) -> tuple[GpuDevice, ...]:

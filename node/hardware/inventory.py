@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.hardware.amd import take_amd_gpus
 from node.hardware.cgroup import CgroupLimits, cgroup_limits
 from node.hardware.gpu import MIB, Gpu
 from node.hardware.nvidia import take_nvidia_gpus
@@ -33,7 +34,7 @@ def take_inventory(folder: Path) -> Inventory:
     """
     limits = cgroup_limits()
     disk = os.statvfs(folder)
-    gpus, gpus_why = take_nvidia_gpus()
+    gpus, gpus_why = take_gpus()
     return Inventory(
         cpus=usable_cpus(len(os.sched_getaffinity(0)), limits),
         memory_mib=usable_memory_mib(_memory_bytes(), limits),
@@ -41,6 +42,15 @@ def take_inventory(folder: Path) -> Inventory:
         gpus=gpus,
         gpus_why=gpus_why,
     )
+
+
+def take_gpus() -> tuple[tuple[Gpu, ...], str]:
+    """Return the GPUs of all vendors, and why there are none or fewer than expected; it blocks."""
+    found = (take_nvidia_gpus(), take_amd_gpus())
+    gpus = tuple(gpu for some, _ in found for gpu in some)
+    # That a machine with GPUs of one vendor has none of another needs no word.
+    whys = [why for some, why in found if why and (some or not gpus)]
+    return gpus, "; ".join(whys)
 
 
 def usable_cpus(allowed: int, limits: CgroupLimits) -> int:

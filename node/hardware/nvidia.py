@@ -161,6 +161,8 @@ class NvidiaReader:
     NVML stays open: without anybody who holds it, the driver initialises the GPUs at each question.
     """
 
+    pause_s = 5
+
     def __init__(self) -> None:
         self._open = False
 

@@ -11,19 +11,21 @@ from typing import Final, Protocol
 
 import trio
 
+from node.hardware.amd import AmdReader
 from node.hardware.gpu import Gpu, GpuReading
 from node.hardware.gpu_health import GpuHealth, after_reading, troubles_of
 from node.hardware.nvidia import NvidiaReader
 
 LOG: Final = logging.getLogger(__name__)
-READING_S: Final = 5
-"""The pause between two readings."""
 ANSWER_S: Final = 30
 """A driver that answers nothing for so long hangs."""
 
 
 class GpuReader(Protocol):
     """Reads the GPUs of one vendor."""
+
+    pause_s: int
+    """The pause between two readings."""
 
     def read(self, gpus: Sequence[Gpu]) -> list[GpuReading]:
         """Return a reading of each assignable device; called in a thread."""
@@ -47,7 +49,7 @@ class GpuTelemetry:
         self._healths: dict[str, GpuHealth] = {}
         self.changed = trio.Event()
         """Set, and replaced by another, when troubles or losses change."""
-        readers: dict[str, Callable[[], GpuReader]] = {"nvidia": NvidiaReader}
+        readers: dict[str, Callable[[], GpuReader]] = {"nvidia": NvidiaReader, "amd": AmdReader}
         self._readers: dict[str, GpuReader] = {
             vendor: make() for vendor, make in readers.items()
             if any(gpu.vendor == vendor for gpu in self.gpus)
@@ -65,7 +67,7 @@ class GpuTelemetry:
         try:
             while True:
                 self.note(await _read(reader, gpus, limiter))
-                await trio.sleep(READING_S)
+                await trio.sleep(reader.pause_s)
         finally:
             if limiter.available_tokens:
                 reader.close()

@@ -74,11 +74,16 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What a container gets beyond its image: devices, read-only folders and variables."""
+    """What a container gets beyond its image: devices, read-only folders and variables.
+
+    `groups` own devices, and the job gets them; `hidden` folders of the binds are empty.
+    """
 
     devices: tuple[str, ...] = ()
     binds: tuple[tuple[Path, str], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    groups: tuple[int, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pairs:
@@ -87,6 +92,7 @@ def record_of(spec: ContainerSpec, host: Host, extra: Extra, cgroup: str) -> Pai
     pairs = [("program", str(host.program))]
     pairs += [("library", str(host.library))] if host.library else []
     pairs += [("cgroup", cgroup)] if cgroup else []
+    pairs += [("group", str(group)) for group in extra.groups]
     pairs += [("hard", name) for name in sorted(host.hard)]
     pairs += _numbers(limits, host, bool(spec.gpus))
     return pairs + _options(spec, limits, host, extra)
@@ -132,6 +138,8 @@ def _options(spec: ContainerSpec, limits: ContainerLimits, host: Host, extra: Ex
         pairs += _words("--dev-bind", device, device)
     for source, target in extra.binds:  # A GPU's libraries go below /dev: the root is read-only.
         pairs += _bind(source, target)
+    for folder in extra.hidden:
+        pairs += _words("--size", 4096, "--tmpfs", folder, "--remount-ro", folder)
     pairs += _words("--remount-ro", "/dev")
     pairs += _disk(limits, host.disk)
     pairs += _words("--perms", "0755", "--size", 1 << 20, "--tmpfs", "/in")

@@ -15,9 +15,10 @@ from typing import Final
 
 import docker.errors
 import requests
+import trio
 from docker.types import Mount
 
-from node.sandbox import docker_outputs, runfolder, selftest
+from node.sandbox import amd, docker_outputs, runfolder, selftest
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import RUNC, DockerEngine, engine_socket
 from node.sandbox.docker_gpus import request_for
@@ -25,7 +26,7 @@ from node.sandbox.docker_images import DockerImages
 from node.sandbox.docker_profile import INIT_PROCESSES, OWNER_LABEL, Place, arguments_of
 from node.sandbox.driver import ContainerSpec, ImageSource, Probe
 from node.sandbox.job_disks import JobDisks
-from node.sandbox.policy import UID_INSIDE, Pairs, limits_of
+from node.sandbox.policy import UID_INSIDE, Pairs, is_amd, limits_of
 from node.sandbox.runner import job_disk
 from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
@@ -88,6 +89,12 @@ class DockerDriver(RunnerDriver):
     async def _take_image(self, image: ImageSource) -> str:
         return await self.images.have(image)
 
+    async def start(self, spec: ContainerSpec, folder: Path) -> None:
+        extra = Extra()
+        if any(map(is_amd, spec.gpus)):
+            extra = await trio.to_thread.run_sync(amd.nodes_for, spec.gpus)
+        await self.start_with(spec, folder, extra)
+
     async def _make(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
         return await self.engine.ask(lambda: self._create(spec, folder, extra))
 
@@ -113,7 +120,8 @@ class DockerDriver(RunnerDriver):
             disk = (out,)
         else:
             disk, where = docker_outputs.make_disk(folder, kind)
-        gpus = request_for(spec.gpus, self.engine.client().info() if spec.gpus else {})
+        nvidia = tuple(uuid for uuid in spec.gpus if not is_amd(uuid))
+        gpus = request_for(nvidia, self.engine.client().info() if nvidia else {})
         user = (self.user_inside, UID_INSIDE)
         place = Place(self.owner, spec.image, disk, user, gpus, self.runtime, self.own_processes)
         if os.geteuid() == 0:

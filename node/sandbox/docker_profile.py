@@ -19,6 +19,7 @@ from node.sandbox.driver import ContainerSpec
 from node.sandbox.policy import (
     OPEN_FILES,
     environment_of,
+    is_amd,
     largest_file_mib,
     limits_of,
     working_dir_of,
@@ -103,6 +104,8 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         cgroupns="private",
         log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
         mounts=_mounts(spec, place, extra),
+        devices=[f"{device}:{device}:rw" for device in extra.devices],
+        group_add=[str(group) for group in extra.groups],
         device_requests=[place.gpus] if place.gpus else [],
         runtime=runtime_for(place.gpus) if place.runtime == RUNC else place.runtime,
         restart_policy={"Name": "no"},
@@ -145,4 +148,4 @@ def _mounts(spec: ContainerSpec, place: Place, extra: Extra) -> list[Mount]:
 
 def _no_gpu(spec: ContainerSpec) -> dict[str, str]:
     """Return the variable that disables the vendor's hooks, should the engine run them."""
-    return {} if spec.gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
+    return {} if any(not is_amd(uuid) for uuid in spec.gpus) else {"NVIDIA_VISIBLE_DEVICES": "void"}

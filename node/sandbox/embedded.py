@@ -14,11 +14,11 @@ from typing import Final
 
 import trio
 
-from node.sandbox import nvidia, runfolder, seccomp, selftest
+from node.sandbox import amd, nvidia, runfolder, seccomp, selftest
 from node.sandbox.bwrap import LEAKS, OWN_PROCESSES, Extra, Host, readable, record_of
 from node.sandbox.driver import RESOURCE_LIMITS, ContainerSpec, ImageSource, Probe
 from node.sandbox.job_disks import JobDisks
-from node.sandbox.policy import MOUNT_POINTS, Pairs, environment_of, limits_of
+from node.sandbox.policy import MOUNT_POINTS, Pairs, environment_of, is_amd, limits_of
 from node.sandbox.runner import cgroups, init, job_disk, records
 from node.sandbox.runner_driver import RunnerDriver, let_read
 from protocol.values.errors import SandboxUnavailable
@@ -64,8 +64,7 @@ class EmbeddedDriver(RunnerDriver):
     async def start(self, spec: ContainerSpec, folder: Path) -> None:
         extra = Extra()
         if spec.gpus:
-            path = environment_of(spec)["PATH"]
-            extra = await trio.to_thread.run_sync(nvidia.extra_for, spec.gpus, path)
+            extra = await trio.to_thread.run_sync(_gpus_of, spec)
         await self.start_with(spec, folder, extra)
 
     def soft_limits(self) -> frozenset[str]:
@@ -118,7 +117,7 @@ class EmbeddedDriver(RunnerDriver):
     def _describe(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:
         """Return what the runner needs to know, and write its filter of system calls."""
         rootfs = Path(spec.image)
-        self._require_mount_points(rootfs)
+        self._require_mount_points(rootfs, extra)
         user = job_user(spec.name)
         if user is not None:
             let_read([rootfs], 0o555)
@@ -156,14 +155,22 @@ class EmbeddedDriver(RunnerDriver):
         disk = {"disk"} if self.disks.is_hard() else set()
         return frozenset(group.hard) | disk
 
-    def _require_mount_points(self, rootfs: Path) -> None:
+    def _require_mount_points(self, rootfs: Path, extra: Extra) -> None:
         """Raise SandboxUnavailable unless all mount points are real folders of the image."""
-        for name in MOUNT_POINTS:
+        needs_sys = any(target == amd.SYS for _, target in extra.binds)
+        for name in (*MOUNT_POINTS, "sys") if needs_sys else MOUNT_POINTS:
             place = rootfs / name
             if not os.path.lexists(place):
                 place.mkdir()
             if place.is_symlink() or not place.is_dir():
                 raise SandboxUnavailable(f"the image's /{name} is not a folder")
+
+
+def _gpus_of(spec: ContainerSpec) -> Extra:
+    """Return what a container needs to use its GPUs, which are of one vendor."""
+    if all(map(is_amd, spec.gpus)):
+        return amd.extra_for(spec.gpus)
+    return nvidia.extra_for(spec.gpus, environment_of(spec)["PATH"])
 
 
 def find_bwrap() -> Path:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
+from node.hardware.gpu import AMD_PREFIX
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
 from node.sandbox.runner import egress, restore
 from protocol.values.errors import SandboxUnavailable
@@ -124,11 +125,21 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
 def _gpu_indices(spec: ContainerSpec) -> dict[str, str]:
     """Return the variables that select all GPUs of the container; the job may select fewer."""
     indices = ",".join(str(index) for index in range(len(spec.gpus)))
-    return {"CUDA_VISIBLE_DEVICES": indices} if spec.gpus else {}
+    if not spec.gpus:
+        return {}
+    runtime = "HIP" if all(map(is_amd, spec.gpus)) else "CUDA"
+    return {f"{runtime}_VISIBLE_DEVICES": indices}
 
 
 def _gpu_names(spec: ContainerSpec) -> dict[str, str]:
-    return {"NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpus)} if spec.gpus else {}
+    if not spec.gpus or all(map(is_amd, spec.gpus)):
+        return {}
+    return {"NVIDIA_VISIBLE_DEVICES": ",".join(spec.gpus)}
+
+
+def is_amd(uuid: str) -> bool:
+    """Return whether a GPU is AMD's."""
+    return uuid.startswith(AMD_PREFIX)
 
 
 def _members_of(workload: Workload) -> dict[str, str]:

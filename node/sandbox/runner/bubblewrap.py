@@ -338,7 +338,7 @@ def _take_user(fields: Fields) -> None:
     """Become the job's own user, if we may choose one."""
     if fields.one("uid"):
         user = fields.number("uid")
-        os.setgroups([])
+        os.setgroups([int(group) for group in fields.every("group")])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
 

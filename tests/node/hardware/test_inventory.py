@@ -5,12 +5,14 @@ Spec: specs/capability.md#resources.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from node.hardware import inventory
 from node.hardware.cgroup import CgroupLimits
 from node.hardware.inventory import take_inventory, usable_cpus, usable_memory_mib
+from tests.node.hardware.test_gpu import gpu
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def test_usable_memory(limit_mib: int | None, expected: int) -> None:
 
 
 def test_inventory_of_this_machine(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(inventory, "take_nvidia_gpus", lambda: ((), "none here"))
+    monkeypatch.setattr(inventory, "take_gpus", lambda: ((), "none here"))
     found = take_inventory(tmp_path)
     assert 1 <= found.cpus <= os.cpu_count()
     assert 64 < found.memory_mib < 2**26
@@ -45,3 +47,21 @@ def test_limits_of_the_groups_are_heeded(tmp_path: Path, monkeypatch) -> None:
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         take_inventory(tmp_path / "none")
+
+
+ONE = (gpu(divided=False),)
+
+
+@pytest.mark.parametrize(
+    "nvidia, amd, expected",
+    [
+        (((), "no driver"), ((), ""), ((), "no driver")),
+        (((), "no driver"), (ONE, ""), (ONE, "")),
+        ((ONE, "1 of 2 does not answer"), ((), ""), (ONE, "1 of 2 does not answer")),
+        (((), "no driver"), ((), "amd-smi fails"), ((), "no driver; amd-smi fails")),
+    ],
+)
+def test_gpus_of_both_vendors(monkeypatch, nvidia: Any, amd: Any, expected: Any) -> None:
+    monkeypatch.setattr(inventory, "take_nvidia_gpus", lambda: nvidia)
+    monkeypatch.setattr(inventory, "take_amd_gpus", lambda: amd)
+    assert inventory.take_gpus() == expected

@@ -19,7 +19,8 @@ from tests.node.hardware.test_gpu import gpu
 class Answers:
     """Another reader: the port that this file's subject reads GPUs by."""
 
-    def __init__(self, *answers: list[GpuReading] | threading.Event) -> None:
+    def __init__(self, *answers: list[GpuReading] | threading.Event, pause_s: int = 0) -> None:
+        self.pause_s = pause_s
         self.answers = list(answers)
         self.closed = False
 
@@ -35,7 +36,6 @@ class Answers:
 
 
 def watch_by(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> GpuTelemetry:
-    monkeypatch.setattr(telemetry, "READING_S", 0)
     monkeypatch.setattr(telemetry, "NvidiaReader", lambda: answers)
     return GpuTelemetry([gpu(divided=False)], lambda: 0)
 
@@ -55,9 +55,8 @@ async def test_a_lost_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_driver_may_rest_when_the_node_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = Answers([GpuReading("GPU-1", 50)])
+    answers = Answers([GpuReading("GPU-1", 50)], pause_s=60)
     watch = watch_by(answers, monkeypatch)
-    monkeypatch.setattr(telemetry, "READING_S", 60)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watch.run)
         await until(lambda: watch.readings)
