@@ -12,9 +12,10 @@ from node.hardware.gpu import GpuReading
 from node.hardware.telemetry import GpuTelemetry
 from node.provider.gpu_guard import GpuGuard
 from protocol.machines import inputs
-from protocol.rules.capacity import Reservation
+from protocol.rules.capacity import Device, Reservation
 from protocol.values.reasons import Release
-from tests.node.fixtures import ADA, LEASE, NodeFolder, launch_of, running, until
+from tests.node.fixtures import ADA, BEA, LEASE, NodeFolder, launch_of, running, spec_of, until
+from tests.node.local_node import LocalPair
 
 GONE = GpuReading("GPU-1", lost="the driver lost it")
 SOUND = GpuReading("GPU-1", temperature_c=50)
@@ -46,6 +47,28 @@ async def test_a_vanished_gpu_ends_its_job_and_no_other(
         failed = await bea.inbox.wait_for(inputs.ContainerFailed)
         assert failed == inputs.ContainerFailed(LEASE, told, Release.GPU_LOST)
         assert executions.holders() == {}
+
+
+async def test_the_requester_hears_of_it_and_tries_elsewhere(pair: LocalPair) -> None:
+    await pair.bea.crash()
+    device = Device("GPU-1", "h200", 141_000)
+    capacity = replace(pair.bea.policy.capacity, devices=(device,))
+    pair.bea.policy = replace(pair.bea.policy, capacity=capacity)
+    await pair.network.start(pair.bea)
+    await pair.network.acquainted()
+    bea = pair.bea.node
+    workload = await pair.ada.node_folder.workload()
+    wanted = replace(workload, resources=replace(workload.resources, gpus=1))
+    job = (await pair.jobs.submit(spec_of(wanted))).id
+    await pair.phase(job, "running")
+    assert set(bea.executions.holders()) == {"GPU-1"}
+    bea.gpu_telemetry.note([GONE])
+    bea.gpu_telemetry.note([GONE])
+    await pair.phase(job, "queued", "failed")  # There is no other node with a GPU.
+    (attempt,) = (await pair.jobs.get(job)).failed_attempts
+    assert (attempt.reason, attempt.provider) == ("gpu-lost", BEA.peer_id)
+    assert attempt.why == "GPU GPU-1 of this job vanished: the driver lost it"
+    assert (attempt.usage_ms, attempt.cost) == (0, "0.000000000")
 
 
 async def test_a_job_is_not_started_on_a_gpu_that_has_vanished(
