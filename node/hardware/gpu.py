@@ -86,5 +86,7 @@ class GpuReading:
     power_w: int | None = None
     ecc_errors: int | None = None
     """Memory errors that could not be corrected, since its driver was loaded."""
+    heat_brake: bool = False
+    """Whether its hardware slows it down because of heat."""
     lost: str = ""
     """Why it does not answer; empty if it does."""

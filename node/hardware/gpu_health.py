@@ -70,14 +70,14 @@ def _trouble(health: GpuHealth, reading: GpuReading, now_ms: int) -> str:
             "reset the GPU or restart the machine"
         )
     if health.hot_since_ms is not None and now_ms >= health.hot_since_ms + HOT_MS:
-        return (
-            f"it was hotter than {reading.slowdown_c} °C for {HOT_MS // 1000} s and slows itself "
-            "down: check its fans"
-        )
+        return f"it has slowed itself down by heat for {HOT_MS // 1000} s: check its fans"
     return ""
 
 
 def _is_hot(reading: GpuReading) -> bool:
+    """Return whether a device slows itself down by heat; newer drivers tell no temperature."""
+    if reading.heat_brake:
+        return True
     if reading.temperature_c is None or not reading.slowdown_c:
         return False
     return reading.temperature_c >= reading.slowdown_c

@@ -210,6 +210,7 @@ def _readings_of(gpu: Gpu, handles: Mapping[str, object], gone: str) -> list[Gpu
         return [GpuReading(each.uuid, lost=gone) for each in gpu.devices]
     use = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     power_mw = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    reasons = _ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
     slowdown_at = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
     whole = GpuReading(
         uuid=gpu.uuid,
@@ -224,6 +225,7 @@ def _readings_of(gpu: Gpu, handles: Mapping[str, object], gone: str) -> list[Gpu
             pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
             pynvml.NVML_VOLATILE_ECC,
         ),
+        heat_brake=bool(reasons & pynvml.nvmlClocksThrottleReasonHwThermalSlowdown),
     )
     if not gpu.mig_enabled:
         return [whole]

@@ -77,6 +77,9 @@ int nvmlDeviceGetTemperature(device_t d, int kind, unsigned *v) { FULL(d); *v = 
 int nvmlDeviceGetTemperatureThreshold(device_t d, int kind, unsigned *v) {
     FULL(d); if (kind != 1) return NOT_SUPPORTED; *v = 89; return OK;
 }
+int nvmlDeviceGetCurrentClocksThrottleReasons(device_t d, unsigned long long *v) {
+    FULL(d); *v = state().celsius > 90 ? 0x44 : 0x4; return OK;
+}
 int nvmlDeviceGetPowerUsage(device_t d, unsigned *v) { FULL(d); *v = 312500; return OK; }
 int nvmlDeviceGetTotalEccErrors(device_t d, int error, int counter, unsigned long long *v) {
     FULL(d); if (error != 1 || counter != 0) return NOT_SUPPORTED; *v = state().errors; return OK;

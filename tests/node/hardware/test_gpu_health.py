@@ -25,7 +25,9 @@ def test_heat_counts_only_if_it_lasts() -> None:
     assert not after((0, reading(95)), (HOT_MS - 1, reading(90))).trouble
     assert not after((0, reading(95)), (9, reading(89)), (HOT_MS, reading(95))).trouble
     hot = after((0, reading(95)), (HOT_MS, reading(90)))
-    assert "hotter than 90 °C for 60 s" in hot.trouble
+    assert "slowed itself down by heat for 60 s" in hot.trouble
+    brake = GpuReading("GPU-1", heat_brake=True)  # Its driver tells no temperature.
+    assert after((0, brake), (HOT_MS, brake)).trouble == hot.trouble
 
 
 def test_trouble_stays_until_nothing_was_wrong_for_long() -> None:

@@ -132,7 +132,8 @@ def test_what_gpus_report_while_they_work(library: Path, tmp_path: Path) -> None
     first, second, third = answer_of(library, "3", code, STAND_IN_NVML_STATE=str(state))
     state_of = [(r.temperature_c, r.ecc_errors, bool(r.lost)) for r in (first[0], second[0])]
     assert state_of == [(91, 0, False), (55, 2, False)]
-    assert first[0] == GpuReading("GPU-SIMULATED-1", 87, 2048, 91, 89, 312, 0)
+    assert first[0] == GpuReading("GPU-SIMULATED-1", 87, 2048, 91, 89, 312, 0, heat_brake=True)
+    assert not second[0].heat_brake
     assert first[1] == GpuReading("GPU-SIMULATED-2")  # It knows only its name.
     parts = [(reading.uuid, reading.memory_used_mib, reading.lost) for reading in first[2:]]
     assert parts == [("MIG-SIMULATED-100", 2048, ""), ("MIG-SIMULATED-101", 2048, "")]
