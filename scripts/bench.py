@@ -13,6 +13,7 @@ from node.sandbox.drivers import DRIVERS
 from scripts.bench_award import bench_award, show_award
 from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
+from scripts.bench_disk import bench_disk, show_disk
 from scripts.bench_files import bench_files, show_files
 from scripts.bench_job import bench_job, show_job
 from scripts.bench_market import bench_market, show_market
@@ -57,7 +58,10 @@ def main() -> int:
     files = benches.add_parser("files", help="many small files, to a job and back")
     files.add_argument("--inputs", type=int, default=100_000, help="files that a job reads")
     files.add_argument("--outputs", type=int, default=10_000, help="files that a job leaves")
-    for bench in (job, core, market, award, takeover, bidders, simulate, files):
+    disk = benches.add_parser("disk", help="what a job's disk costs, and a large file's memory")
+    disk.add_argument("--rounds", type=int, default=30, help="containers of each kind")
+    disk.add_argument("--mib", type=int, default=1536, help="size of the large file")
+    for bench in (job, core, market, award, takeover, bidders, simulate, files, disk):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
@@ -67,6 +71,8 @@ def main() -> int:
         elif asked.bench == "market":
             found = bench_market(asked.jobs, asked.seconds, asked.sandbox, peers=asked.peers)
             show = show_market
+        elif asked.bench == "disk":
+            found, show = bench_disk(asked.rounds, asked.mib), show_disk
         elif asked.bench == "files":
             found, show = bench_files(asked.inputs, asked.outputs), show_files
         elif asked.bench == "award":

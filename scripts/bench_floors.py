@@ -20,7 +20,7 @@ import trio
 
 from node.sandbox.choice import make_driver
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec
-from node.sandbox.runner import records
+from node.sandbox.runner import job_disk, records
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources, Workload
 
@@ -90,8 +90,17 @@ class Floors:
         record = records.read(str(folder / records.LAUNCH))
         assert record is not None
         words = [value for key, value in record.pairs if key in {"arg", "path"}]
+        disk, plain = (str(each.absolute()) for each in (folder / job_disk.DISK, self._plain()))
+        words = [word.replace(disk, plain) for word in words]
         self._command = [record.one("program"), *(w for w in words if w not in OURS_ALONE)]
         self._environment = {"LD_LIBRARY_PATH": record.one("library"), "PATH": os.defpath}
+
+    def _plain(self) -> Path:
+        """Return folders that stand for a job's disk, which is gone after its end."""
+        place = self._folder / "plain"
+        for part in job_disk.PARTS:
+            (place / part).mkdir(parents=True, exist_ok=True)
+        return place
 
 
 def loopback_echo() -> float:

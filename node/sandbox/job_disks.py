@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from node.data.disk import full_disk_as_storage_full, is_short
@@ -109,9 +110,9 @@ def _trial(runs: Path) -> bool:
 def _try(runs: Path) -> bool:
     """Mount one, in a namespace that ends with this thread."""
     place = runs / f"disk-{secrets.token_hex(4)}"
+    place.mkdir(mode=0o700)
     try:
         mounts.own_namespace()
-        place.mkdir(mode=0o700)
         _copy(_formatted(runs, TRIAL_MIB), place / job_disk.IMAGE)
         (place / job_disk.DISK).mkdir()
         loop.mount_image(str(place / job_disk.IMAGE), str(place / job_disk.DISK))
@@ -128,16 +129,15 @@ def _formatted(runs: Path, size_mib: int) -> int:
 
     It is larger than its size, by what its own tables take.
     """
-    image = runs / f"disk-{secrets.token_hex(8)}"
-    file = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.truncate(file, (size_mib << 20) * 17 // 16 + (2 << 20))
-        _run(MAKER, *OPTIONS, str(image))
-    except (OSError, SandboxUnavailable):
-        os.close(file)
-        raise
-    finally:
-        image.unlink()
+    with TemporaryDirectory(prefix="disk-", dir=runs) as place:  # As a run folder, it may be left.
+        image = f"{place}/{job_disk.IMAGE}"
+        file = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(file, (size_mib << 20) * 17 // 16 + (2 << 20))
+            _run(MAKER, *OPTIONS, image)
+        except (OSError, SandboxUnavailable):
+            os.close(file)
+            raise
     return file
 
 
