@@ -14,7 +14,7 @@ import os
 import stat
 import time
 
-from node.sandbox.runner import job_disk
+from node.sandbox.runner import job_disk, loop
 from node.sandbox.runner.container import Container
 from node.sandbox.runner.records import Fields
 
@@ -29,6 +29,8 @@ DEPTH_MAX = 128
 TOO_DEEP = 1 << 60
 OPEN = 0o700
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+DIRECT_S = 0.2
+"""A container that ends before is not worth a change of its disk, nor a check."""
 PACE = 1
 """A check that takes long is followed by a pause so many times as long."""
 SIZE_LINE = (
@@ -43,19 +45,23 @@ FULL_NOTE = "; its disk of {} MiB (/out, /tmp and /scratch) is full: ask for mor
 class DiskWatch:
     """The disk of the container whose run folder is the current folder."""
 
-    __slots__ = ("kind", "limit", "next_s", "used")
+    __slots__ = ("direct", "kind", "limit", "next_s", "used")
 
     def __init__(self, fields: Fields) -> None:
         self.kind = fields.one("disk") or job_disk.IN_MEMORY
         self.limit = fields.number("disk_mib") << 20
         self.used = 0
-        self.next_s = 0.0
+        self.next_s = time.monotonic() + DIRECT_S
+        self.direct = self.kind != job_disk.BY_IMAGE
 
     def excess(self, container: Container) -> tuple[str, str] | None:
         """Return (reason, detail) if the container broke its limit, or filled our disk."""
         begun_s = time.monotonic()
         if self.kind == job_disk.IN_MEMORY or begun_s < self.next_s:
             return None
+        if not self.direct:
+            loop.use_direct_io(job_disk.DISK)
+            self.direct = True
         before, self.used = self.used, self._bytes(container)
         now_s = time.monotonic()
         self.next_s = now_s + PACE * (now_s - begun_s)

@@ -24,7 +24,9 @@ def disk(tmp_path, monkeypatch):
 
 
 def watch(kind="folder", mib=1):
-    return DiskWatch(Fields([("disk", kind), ("disk_mib", str(mib))]))
+    made = DiskWatch(Fields([("disk", kind), ("disk_mib", str(mib))]))
+    made.next_s = 0.0
+    return made
 
 
 def verdict(mib=1):
@@ -87,6 +89,7 @@ def test_a_disk_in_memory_is_not_watched(disk):
 def test_a_check_that_took_long_is_followed_by_a_pause(disk, monkeypatch):
     one = watch(mib=100)
     times = iter([10.0, 14.0, 15.0, 19.0, 19.5])
+    one.next_s = 5.0
     monkeypatch.setattr(disk_watch.time, "monotonic", lambda: next(times))
     calls = []
     monkeypatch.setattr(DiskWatch, "_bytes", lambda *_: calls.append(1) or 0)

@@ -5,6 +5,7 @@ Spec: specs/disk.md#image.
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,11 @@ def test_a_device_that_another_program_took_is_not_ours(tmp_path, monkeypatch):
         flags = os.statvfs(tmp_path / job_disk.DISK).f_flag
         assert flags & os.ST_NOSUID
         assert flags & os.ST_NODEV
+        loop.use_direct_io(str(tmp_path / job_disk.DISK))
+        (tmp_path / job_disk.DISK / "file").write_text("x")
+        assert (tmp_path / job_disk.DISK / "file").read_text() == "x"
+        name = f"loop{os.minor((tmp_path / job_disk.DISK).stat().st_dev)}"
+        assert Path(f"/sys/block/{name}/loop/dio").read_text() in {"1\n", "0\n"}
         mounts.unmount(str(tmp_path / job_disk.DISK))
 
     in_namespace(act)
