@@ -73,7 +73,7 @@ UNMIRRORED: Final = {
     "protocol/machines/requester/lease/table.py": "a table; test_tables has all of it",
     "protocol/machines/provider/lease/states.py": "declarations; test_machine uses all",
     "protocol/machines/provider/lease/table.py": "a table; test_tables has all of it",
-    "node/rpc/pull_views.py": "one declaration; test_content and test_pulls use it",
+    "node/rpc/image_views.py": "one declaration; test_content and test_pulls use it",
     "protocol/rules/verdict.py": "one enumeration",
     "protocol/wire/messages/auction.py": "declarations; the tests of schema and codec use each",
     "protocol/wire/messages/lease.py": "declarations; the tests of schema and codec use each",

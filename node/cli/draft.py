@@ -24,6 +24,7 @@ class Draft:
 
     image: str
     command: tuple[str, ...]
+    pull: str | None = None
     inputs: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     name: str | None = None
@@ -66,8 +67,8 @@ class Draft:
 
 
 SENT_AS_GIVEN = (
-    "name", "cpus", "memory_mib", "disk_mib", "disk_in_memory", "gpus", "gpu_class", "vram_mib",
-    "shm_mib",
+    "pull", "name", "cpus", "memory_mib", "disk_mib", "disk_in_memory", "gpus", "gpu_class",
+    "vram_mib", "shm_mib",
     "timeout_ms",
     "output_mib", "log_mib", "processes", "max_price", "cap_percent", "profile", "region",
     "retries", "retry_on_exit", "queue_ms", "priority", "hard_limits", "where", "isolation",

@@ -76,7 +76,7 @@ def pull_image(*, reference: str, platform: str, node: Connection, as_json: bool
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.pull import pull
 
-    view = pull(node, reference, platform, as_json=as_json)
+    view = pull(node, reference, platform, as_json=as_json, tell=show_json if as_json else None)
     if not as_json:
         _show(view, as_json=False)
 

@@ -147,7 +147,7 @@ def _job_fields(view: dict[str, Any]) -> list[tuple[str, Any]]:
         ("why", view["why"]),
         ("queue", _queue(view["queue"], view["why"])),
         ("exit code", view["exit_code"]),
-        ("image", view["image"]),
+        ("image", " ".join(filter(None, (view["image_name"], view["image"])))),
         ("command", _command(view)),
         ("submitted", instant(view["submitted_ms"])),
         ("ended", instant(view["ended_ms"]) if view["ended_ms"] else None),

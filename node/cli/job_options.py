@@ -216,6 +216,12 @@ JOB_OPTIONS: Final = (
         metavar="NAME=VALUE",
         help="A variable of the job's environment; may be repeated.",
     ),
+    click.option(
+        "--pull",
+        type=click.Choice(["missing", "always", "never"]),
+        help="When the image is pulled from its registry: if it is missing here, the default,"
+        " always, or never.",
+    ),
     array_option,
     click.option(
         "--nodes",

@@ -136,6 +136,7 @@ TOP: Final[dict[str, _Key]] = {
     "max_round_trip": _Key("max_round_trip_us", _round_trip),
     "start_percent": _Key("start_percent", _number),
     "env": _Key("env", _variables),
+    "pull": _Key("pull", _text),
 }
 RESOURCES: Final[dict[str, _Key]] = {
     "cpus": _Key("cpus", _number),

@@ -3,27 +3,55 @@
 Spec: specs/registries.md#command-line.
 """
 
-import sys
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 from node.cli.connection import Connection
+from node.cli.draft import Draft
 from node.cli.failure import CliError
-from node.cli.output import say, show_json
-from node.cli.progress import choose_progress
+from node.cli.progress import LiveLine, choose_progress
+from node.cli.refusals import nearest_image
+
+WHEN: Final = ("missing", "always", "never")
 
 
-def pull(node: Connection, reference: str, platform: str, *, as_json: bool) -> dict[str, Any]:
-    """Pull an image and return its view; for programs, each line of the answer goes to stdout."""
+def ready_image(
+    node: Connection, draft: Draft, words: Mapping[str, str], *, as_json: bool
+) -> Draft:
+    """Pull the image of a job if it wants that; return the job without that wish."""
+    when = draft.pull or WHEN[0]
+    if when not in WHEN:
+        raise CliError("invalid-request", f"{words['pull']}: give {', '.join(WHEN)}")
+    if when == "never" or (when == "missing" and _is_here(node, draft.image)):
+        return draft
+    try:
+        pull(node, draft.image, "", as_json=as_json)
+    except CliError as failure:
+        hint = failure.hint or nearest_image(node, draft.image)
+        raise CliError(failure.code, failure.detail, hint) from None
+    return replace(draft, pull=None)
+
+
+def pull(
+    node: Connection,
+    reference: str,
+    platform: str,
+    *,
+    as_json: bool,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Pull an image and return its view; `tell` gets each line of the answer."""
     body = {"reference": reference, "platform": platform}
     display, name = choose_progress(as_json=as_json), reference
     try:
         for line in node.lines("/images/pull", body):
-            if as_json:
-                show_json(line)
-            elif found := line.get("found"):
+            if tell is not None:
+                tell(line)
+            if found := line.get("found"):
                 name = found["reference"]
-                say(f"{name} is sha256:{found['digest']} ({found['platform']})")
-            elif (progress := line.get("progress")) and sys.stderr.isatty():
+                display.note(f"{name} is sha256:{found['digest']} ({found['platform']})")
+            elif (progress := line.get("progress")) and isinstance(display, LiveLine):
                 display.update(f"pulling {name}: {_share(progress)}")
             if view := line.get("image"):
                 return dict(view)
@@ -32,6 +60,17 @@ def pull(node: Connection, reference: str, platform: str, *, as_json: bool) -> d
     raise CliError("daemon-unavailable", "the daemon stopped", "pull again: it continues")
 
 
-def _share(progress: dict[str, int]) -> str:
+def _is_here(node: Connection, image: str) -> bool:
+    """Return whether the node has an image."""
+    try:
+        node.get("/images/resolve", reference=image)
+    except CliError as failure:
+        if failure.code != "not-found":
+            raise
+        return False
+    return True
+
+
+def _share(progress: Mapping[str, int]) -> str:
     done, total = progress["done"], max(1, progress["total"])
     return f"{100 * done // total} % of {total / 2**20:,.1f} MiB"

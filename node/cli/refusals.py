@@ -19,6 +19,9 @@ FIELD: Final = re.compile(r"(?:(?:workload|resources|terms): )*(\w+): (.+)")
 BOUNDS: Final = re.compile(r"expected an integer from (\d+) to (\d+)")
 
 
+LISTED: Final = "`mutirao image list` lists what is here; `mutirao image import FILE` brings one in"
+
+
 def explained(
     failure: CliError, node: Connection, image: str, words: Mapping[str, str]
 ) -> CliError:
@@ -27,7 +30,7 @@ def explained(
     `words` says how the user wrote each field of a Draft: {"memory_mib": "--memory"}.
     """
     if failure.code == "not-found":
-        return CliError(failure.code, failure.detail, _nearest_image(node, image))
+        return CliError(failure.code, failure.detail, nearest_image(node, image) or LISTED)
     if failure.code == "invalid-request":
         return CliError(failure.code, in_words(failure.detail, words), failure.hint)
     if failure.code == "invalid-query":
@@ -53,8 +56,9 @@ def _amount(field: str, number: int) -> str:
     return duration(number) if field.endswith("_ms") else str(number)
 
 
-def _nearest_image(node: Connection, image: str) -> str:
+def nearest_image(node: Connection, image: str) -> str:
+    """Return a question with the name that is most like a word; "" if none is."""
     names = [name for view in node.get("/images") for name in view["names"]]
     if close := difflib.get_close_matches(image, names, 1):
         return f"did you mean {close[0]!r}?"
-    return "`mutirao image list` lists what is here; `mutirao image import FILE` brings one in"
+    return ""

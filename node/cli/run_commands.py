@@ -3,7 +3,7 @@
 Spec: specs/rpc.md#command-line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -75,16 +75,21 @@ def run_job(
 ) -> int:
     """Run COMMAND in IMAGE on a provider, and print its log as it arrives.
 
+    IMAGE is a name or a digest of `mutirao image list`; any other word is a reference to a
+    registry, as in `mutirao image pull`.
+
     Exits with the job's own code. Ctrl-C cancels the job and prints its cost. A job has no
     standard input: a pipe is not read, so give it files with --input.
 
     \b
     Examples:
       mutirao run base -- python3 -c 'print(6 * 7)'
+      mutirao run python:3.12-slim -- python3 -c 'print(6 * 7)'
       mutirao run --input . --output ./result base -- python3 train.py
       mutirao run --gpus 1 --input train.py --output ./result base -- python3 /in/train.py
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs, upload_inputs
+    from node.cli.pull import ready_image
 
     node, as_json = options.pop("node"), options.pop("as_json")
     draft = Draft(env=tuple(_variable(text) for text in env), **options)
@@ -95,8 +100,8 @@ def run_job(
         raise CliError("usage", failure.detail, failure.hint) from None
     if dry_run:
         return _dry_run(node, draft, words, as_json=as_json)
-    tell = _ignore if as_json else say
-    job = _submit(node, draft, upload_inputs(node, found, tell), key, words)
+    draft = ready_image(node, draft, words, as_json=as_json)
+    job = _submit(node, draft, upload_inputs(node, found, _teller(as_json)), key, words)
     if detach:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -141,21 +146,21 @@ def submit(
       disk = "4G"
       gpus = 0
 
-    Further keys: nodes, same_region, spread_regions, max_round_trip, start_percent,
-    queue_timeout, priority, retry_on_exit, checkpoint, checkpoint_every, cap_percent, profile,
-    region, drivers, hard_limits, allow_net, where, isolation, workdir, exclude,
-    default_excludes; [resources] disk_in_memory, gpu_class, vram, shm, output, log, processes.
+    Further keys: nodes, same_region, spread_regions, max_round_trip, start_percent, queue_timeout,
+    priority, retry_on_exit, checkpoint, checkpoint_every, cap_percent, profile, region, drivers,
+    hard_limits, allow_net, where, isolation, workdir, exclude, default_excludes, pull; [resources]
+    disk_in_memory, gpu_class, vram, shm, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
     from node.cli.inputs import find_inputs, upload_inputs
     from node.cli.jobfile import key_of_field, read_job_file
+    from node.cli.pull import ready_image
 
     node, as_json = reach["node"], reach["as_json"]
     draft = read_job_file(file)
-    if array is not None:
-        draft = replace(draft, array=array)
+    draft = draft if array is None else replace(draft, array=array)
     found, draft = find_inputs(draft, file.absolute().parent)
-    tell = _ignore if as_json else say
-    job = _submit(node, draft, upload_inputs(node, found, tell), key, key_of_field())
+    draft = ready_image(node, draft, key_of_field(), as_json=as_json)
+    job = _submit(node, draft, upload_inputs(node, found, _teller(as_json)), key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -232,6 +237,11 @@ def _post(
     except CliError as failure:
         raise explained(failure, node, request["image"], words) from None
     return answer
+
+
+def _teller(as_json: bool) -> Callable[[str], None]:  # noqa: FBT001
+    """Return what is told of an upload."""
+    return _ignore if as_json else say
 
 
 def _ignore(_: str) -> None:

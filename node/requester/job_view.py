@@ -42,6 +42,7 @@ def job_view(job: Job, rows: Iterable[JobEventRow]) -> JobView:
         image=spec.workload.image.hex(),
         command=spec.workload.command,
         submitted_ms=job.submitted_ms,
+        image_name=spec.image_name,
     )
     happened = [event_view(row) for row in rows]
     run, retries = _last_run(happened, job.submitted_ms), 0

@@ -101,6 +101,7 @@ class JobView:
     image: str
     command: tuple[str, ...]
     submitted_ms: int
+    image_name: str = ""
     ended_ms: int | None = None
     provider: str | None = None
     cap_hour: str | None = None

@@ -7,7 +7,7 @@ Spec: specs/rpc.md#job-request.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -68,6 +68,15 @@ TERMS: Final = (
     "start_percent",
 )
 
+
+@dataclass(frozen=True, slots=True)
+class JobImage:
+    """The image of a job: its digest in hex, and the name that it had."""
+
+    digest: str
+    name: str = ""
+
+
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
 
 
@@ -88,7 +97,12 @@ class JobRequest(BaseModel):
     """A job to run. Omitted fields have the defaults of protocol/wire/job.py."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    image: str = Field(description="A tag, a digest, or a digest's prefix of 12 digits or more.")
+    image: str = Field(
+        description="A name, a digest, a digest's prefix of 12 digits or more, or a reference."
+    )
+    pull: Literal["missing", "always", "never"] = Field(
+        "missing", description="When the node pulls the image from its registry."
+    )
     command: list[str]
     max_price: str | None = Field(
         default=None, description="Credits per hour for the whole slot, as text."
@@ -171,9 +185,9 @@ class PullRequest(BaseModel):
 
 
 def array_specs_of(
-    requests: Sequence[JobRequest], images: Mapping[str, str], key: str
+    requests: Sequence[JobRequest], images: Mapping[str, JobImage], key: str
 ) -> tuple[list[JobSpec], list[int]]:
-    """Return the jobs of an array and their indices. `images`: the digest of each image's name.
+    """Return the jobs of an array and their indices. `images` has each image by its name.
 
     One request with `array` stands for equal jobs; others get their place as index. Raises
     InvalidRequest, which names every job at fault, up to ten.
@@ -239,8 +253,8 @@ def _indices_of(text: str) -> list[int]:
     return sorted({index for each in ranges for index in each})
 
 
-def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
-    """Return the spec of a request whose image was resolved to a digest in hex.
+def job_spec_of(request: JobRequest, image: JobImage, key: str) -> JobSpec:
+    """Return the spec of a request whose image was resolved.
 
     Raises InvalidRequest, with every fault in one line, if the protocol does not allow the job.
     """
@@ -252,7 +266,8 @@ def job_spec_of(request: JobRequest, image: str, key: str) -> JobSpec:
         hard_limits=request.hard_limits,
         **{**_given(request, TERMS), "where": _where(request)},
     )
-    spec = JobSpec(request.name, _workload(request, image), terms, key.encode())
+    workload = _workload(request, image.digest)
+    spec = JobSpec(request.name, workload, terms, key.encode(), image_name=image.name)
     _check(spec)
     return spec
 

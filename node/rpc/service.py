@@ -12,13 +12,13 @@ from typing import Protocol
 
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
+from node.rpc.image_views import ImageView, PullView
 from node.rpc.job_views import ArrayView, JobEventView, JobView, MemberView, OutputView
 from node.rpc.owner_views import OwnerView, RefusalView, SettingView
-from node.rpc.pull_views import PullView
+from node.rpc.requests import JobImage
 from node.rpc.views import (
     AnsweredCallView,
     BlobView,
-    ImageView,
     OfferView,
     PaidPriceView,
     PeerView,
@@ -121,7 +121,18 @@ class ImageApi(Protocol):
     async def known(self) -> tuple[ImageView, ...]: ...
 
     async def resolve(self, reference: str) -> str:
-        """Return the digest (64 hex digits) of a tag, digest or digest's prefix; NotFound."""
+        """Return the digest (64 hex digits) of a name, digest or digest's prefix; NotFound."""
+        ...
+
+    async def ready(self, reference: str, pull: str) -> JobImage:
+        """Return the image for a job: of this node, or pulled ("missing", "always", "never").
+
+        NotFound, or the errors of a pull.
+        """
+        ...
+
+    async def looked_up(self, reference: str) -> JobImage:
+        """Return the image that `ready` would return, without fetching it."""
         ...
 
 

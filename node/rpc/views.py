@@ -187,13 +187,3 @@ class BlobView:
 
     digest: str
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class ImageView:
-    """An image that this node stores, and the names that its user gave it."""
-
-    digest: str
-    names: tuple[str, ...]
-    size: int
-    created_ms: int | None = None

@@ -102,9 +102,12 @@ class Arrays:
 
 
 def is_same(saved: JobSpec, given: JobSpec) -> bool:
-    """Return whether a saved job is the given one, which comes without its image's size."""
+    """Return whether a saved job is the given one, which comes without its image's size.
+
+    The image's digest decides, not its name.
+    """
     workload = replace(given.workload, image_bytes=saved.workload.image_bytes)
-    return saved == replace(given, workload=workload)
+    return saved == replace(given, workload=workload, image_name=saved.image_name)
 
 
 def bounds_of(array: bytes) -> tuple[JobId, JobId]:

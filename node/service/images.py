@@ -16,7 +16,9 @@ from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
 from node.registry.reference import Reference
-from node.rpc.views import BlobView, ImageView
+from node.rpc.image_views import ImageView
+from node.rpc.requests import JobImage
+from node.rpc.views import BlobView
 from node.service.pulls import Pull, look_up_image
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound, StorageFull
 from protocol.values.ids import Digest, JobId
@@ -66,13 +68,38 @@ class ImageService:
         )
 
     async def resolve(self, reference: str) -> str:
+        return self._known(reference).digest
+
+    async def ready(self, reference: str, pull: str) -> JobImage:
+        if pull != "always" and (known := self._known_or_none(reference, pull)):
+            return known
+        found = await self.look_up(reference, "")
+        await found.run(_ignore)
+        return JobImage(found.view.digest, found.view.reference)
+
+    async def looked_up(self, reference: str) -> JobImage:
+        if known := self._known_or_none(reference, "missing"):
+            return known
+        view = (await self.look_up(reference, "")).view
+        return JobImage(view.digest, view.reference)
+
+    # --- names ----------------------------------------------------------------------------
+
+    def _known(self, reference: str) -> JobImage:
+        """Return an image of this node, perhaps by its complete reference; NotFound."""
+        for name in (reference, _completed(reference)):
+            if name and self._images.is_name(name):
+                return JobImage(self._images.resolve(name).hex(), name)
+        return JobImage(self._images.resolve(reference).hex())
+
+    def _known_or_none(self, reference: str, pull: str) -> JobImage | None:
+        """Return an image of this node, None if it may be pulled instead; NotFound."""
         try:
-            return self._images.resolve(reference).hex()
+            return self._known(reference)
         except NotFound:
-            whole = _completed(reference)
-            if whole is None or not self._images.is_name(whole):
+            if pull == "never" or not _completed(reference):
                 raise
-            return self._images.resolve(whole).hex()
+            return None
 
     # --- pins of jobs ---------------------------------------------------------------------
 
@@ -132,12 +159,16 @@ def pins_of_job(job_id: JobId) -> str:
     return f"input {job_id.hex()}"
 
 
-def _completed(reference: str) -> str | None:
-    """Return a reference as a pull names its image; None if it is none."""
+def _completed(reference: str) -> str:
+    """Return a reference as a pull names its image; "" if it is none."""
     try:
         return str(Reference.parse(reference))
     except InvalidRequest:
-        return None
+        return ""
+
+
+async def _ignore(_done: int, _total: int) -> None:
+    """Ignore progress."""
 
 
 def _no_image(image: Digest) -> NotFound:

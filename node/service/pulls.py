@@ -14,8 +14,7 @@ from node.registry.client import RegistryClient
 from node.registry.credentials import find_credentials
 from node.registry.pull import RemoteImage, Report, look_up, pull, pull_owner
 from node.registry.reference import Reference
-from node.rpc.pull_views import PullView
-from node.rpc.views import ImageView
+from node.rpc.image_views import ImageView, PullView
 from protocol.values.ids import Digest
 
 REPORT_S: Final = 0.1

@@ -200,6 +200,9 @@ class JobSpec:
     max_running: Annotated[int, Key(8), Int(0, ARRAY_MAX)] = 0
     """How many members of the array may have a slot at once; 0: any number."""
 
+    image_name: Annotated[str, Key(9), Text(255)] = ""
+    """The name or reference of the image when the job was submitted; its digest decides."""
+
     @property
     def gang(self) -> bytes:
         """The id of the gang that the job is a member of; empty if there is none."""

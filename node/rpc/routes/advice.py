@@ -19,7 +19,7 @@ def advice_routes(advice: AdviceApi, images: ImageApi) -> APIRouter:
         """Return which known nodes could serve a job, without submitting it."""
         if request.array is not None:
             array_of_text(request.array)
-        image = await images.resolve(request.image)
+        image = await images.looked_up(request.image)
         return advice.dry_run(job_spec_of(request, image, ""))
 
     @router.get("/{reference}/explanation")

@@ -12,10 +12,11 @@ import trio
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from node.rpc.image_views import ImageView
 from node.rpc.live import LiveReport
 from node.rpc.requests import ImageRequest, PullRequest
 from node.rpc.service import ImageApi
-from node.rpc.views import BlobView, ImageView
+from node.rpc.views import BlobView
 from protocol.values.errors import InvalidRequest
 
 LINES: Final[dict[int | str, Any]] = {200: {"content": {"application/jsonl": {}}}}

@@ -50,10 +50,11 @@ def _add_plain(router: APIRouter, jobs: JobApi, images: ImageApi) -> None:
     ) -> JobView | ArrayView:
         """Submit a job, an array, or a gang. A repeated Idempotency-Key returns the same."""
         if isinstance(request, JobRequest) and not request.is_many:
-            image = await images.resolve(request.image)
+            image = await images.ready(request.image, request.pull)
             return await jobs.submit(job_spec_of(request, image, idempotency_key))
         many = [request] if isinstance(request, JobRequest) else request
-        found = {name: await images.resolve(name) for name in {each.image for each in many}}
+        wanted = {each.image: each.pull for each in many}
+        found = {name: await images.ready(name, pull) for name, pull in wanted.items()}
         return await jobs.submit_array(*array_specs_of(many, found, idempotency_key))
 
     @router.get("")

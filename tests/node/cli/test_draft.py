@@ -1,7 +1,7 @@
 """From a draft to the JSON of a request. Spec: specs/rpc.md#job-request."""
 
 from node.cli.draft import Draft, Uploaded, request_of
-from node.rpc.requests import JobRequest, job_spec_of
+from node.rpc.requests import JobImage, JobRequest, job_spec_of
 
 FULL = Draft(
     image="base", command=("a", "b"), env=(("K", "V"),), name="n", cpus=2, memory_mib=64,
@@ -21,7 +21,7 @@ def test_what_is_not_given_is_not_sent():
 
 def test_the_node_understands_all_of_it():
     request = request_of(FULL, (Uploaded("p", "ab" * 32, 3, executable=True, pack=True),))
-    spec = job_spec_of(JobRequest(**request), "cd" * 32, "")
+    spec = job_spec_of(JobRequest(**request), JobImage("cd" * 32), "")
     assert spec.workload.resources.vram_mib == 6
     assert spec.workload.resources.shm_mib == 32
     (file,) = spec.workload.inputs

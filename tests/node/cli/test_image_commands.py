@@ -40,7 +40,7 @@ def test_pull(cli):
 def test_a_pull_that_fails(cli):
     absent = cli("image", "pull", "absent")
     assert (absent.code, absent.out) == (4, "")
-    assert absent.err == "error: docker.io has no library/absent:latest: check name and tag\n"
+    assert absent.err == "error: docker.io has no library/absent:latest: check the tag\n"
     broken = cli("image", "pull", "broken", "--json")
     assert broken.code == 1
     assert '"blob-unavailable"' in broken.err

@@ -25,6 +25,7 @@ def test_the_example_of_the_spec_has_every_key(tmp_path):
     assert (draft.timeout_ms, draft.memory_mib, draft.vram_mib) == (3_600_000, 2048, 20_480)
     assert draft.env == (("EPOCHS", "3"),)
     assert draft.inputs == ("train.py", "data:d")
+    assert draft.pull == "missing"
     assert all(getattr(draft, field.name) is not None for field in fields(Draft))
 
 

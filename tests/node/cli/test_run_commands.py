@@ -97,6 +97,23 @@ def test_detach(cli, daemon):
     assert cli("run", "--detach", "--json", *RUN[1:], "x").json["phase"] == "announced"
 
 
+def test_an_image_of_a_registry(cli, daemon, tmp_path):
+    found = cli("run", "--detach", "python:3.12", "x")
+    assert found.code == 0
+    assert found.err == f"docker.io/python:3.12 is sha256:{BASE} (linux/amd64)\n"
+    assert daemon.service.specs[0].image_name == "docker.io/python:3.12"
+    assert f"docker.io/python:3.12 {BASE}\n" in cli("show", found.out.strip()).out
+    assert "id" in cli("run", "--detach", "--json", "--pull", "always", "a/b", "x").json
+    never = cli("run", "--pull", "never", "python:3.12", "x")
+    assert (never.code, len(daemon.service.specs)) == (4, 2)
+    text = 'image = "python:3.12"\ncommand = ["x"]\npull = "always"\n'
+    (tmp_path / "job.toml").write_text(text)
+    assert cli("submit", "job.toml").err == found.err
+    (tmp_path / "job.toml").write_text(text.replace("always", "often"))
+    wrong = cli("submit", "job.toml")
+    assert (wrong.code, wrong.err) == (5, "error: pull: give missing, always, never\n")
+
+
 def test_a_job_that_could_not_be_run(cli, daemon):
     def fail(job_id):
         daemon.service.advance(job_id, "failed", reason="no-bids", why="no provider made a bid")

@@ -94,6 +94,7 @@ class RecordedService(RecordedOwner, RecordedImages):
         self.script = None
         self.owner_view = OPEN
         self.gpus_view = GpusView((BUSY_GPU,), "")
+        self.pulls: list[str] = []
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
@@ -246,6 +247,7 @@ class RecordedService(RecordedOwner, RecordedImages):
             spec.workload.image.hex(),
             spec.workload.command,
             1_800_000_000_000,
+            spec.image_name,
         )
         self.log[job_id], self.files[job_id], self.happened[job_id] = b"", [], []
         self._happen(job_id, "announced", {})

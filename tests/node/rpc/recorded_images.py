@@ -6,8 +6,8 @@ from pathlib import Path
 import trio
 
 from node.registry.errors import ReferenceNotFound
-from node.rpc.pull_views import PullView
-from node.rpc.views import ImageView
+from node.rpc.image_views import ImageView, PullView
+from node.rpc.requests import JobImage
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound
 
 BASE = hashlib.sha256(b"base").hexdigest()
@@ -28,7 +28,7 @@ class RecordedPull:
 
 
 class RecordedImages:
-    """One image, "base", and a registry that has all others but "absent"."""
+    """One image, "base", and a registry that has all with a colon or a slash."""
 
     async def import_path(self, path: Path) -> ImageView:
         if not await trio.Path(path).exists():
@@ -39,12 +39,24 @@ class RecordedImages:
         return ImageView(BASE, ("base",), 30_000_000, 1_800_000_000_000)
 
     async def look_up(self, reference: str, platform: str) -> "RecordedPull":
-        if reference == "absent":
-            raise ReferenceNotFound("docker.io has no library/absent:latest: check name and tag")
+        if reference != "broken" and not set(reference) & {":", "/"}:
+            raise ReferenceNotFound(f"docker.io has no library/{reference}:latest: check the tag")
         return RecordedPull(PullView(f"docker.io/{reference}", BASE, platform or "linux/amd64", 99))
 
     async def known(self) -> tuple[ImageView, ...]:
         return (await self.build_base(),)
+
+    async def ready(self, reference: str, pull: str) -> JobImage:
+        self.pulls.append(pull)
+        if pull == "never":
+            await self.resolve(reference)
+        return await self.looked_up(reference)
+
+    async def looked_up(self, reference: str) -> JobImage:
+        if reference in {"base", BASE, f"sha256:{BASE}"}:
+            return JobImage(BASE, "base" if reference == "base" else "")
+        view = (await self.look_up(reference, "")).view
+        return JobImage(view.digest, view.reference)
 
     async def resolve(self, reference: str) -> str:
         if reference not in {"base", BASE, f"sha256:{BASE}"}:

@@ -5,7 +5,14 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from node.rpc.requests import JobRequest, array_of_text, array_specs_of, digest_of_hex, job_spec_of
+from node.rpc.requests import (
+    JobImage,
+    JobRequest,
+    array_of_text,
+    array_specs_of,
+    digest_of_hex,
+    job_spec_of,
+)
 from protocol.values.errors import InvalidRequest
 from protocol.wire.job import QUICK, VICKREY, BlobRef, EnvVar, FileRef, Resources, Workload
 
@@ -14,7 +21,7 @@ LEAST = {"image": "base", "command": ["true"], "max_price": "0.5"}
 
 
 def spec_of(key: str = "", **more):
-    return job_spec_of(JobRequest(**(LEAST | more)), IMAGE, key)
+    return job_spec_of(JobRequest(**(LEAST | more)), JobImage(IMAGE), key)
 
 
 def test_what_is_left_out_has_the_protocols_default():
@@ -150,7 +157,7 @@ def test_how_many_of_an_array_may_run_at_once():
     assert array_of_text("0-2%2") == ([0, 1, 2], 2)
     assert array_of_text("0-2%99999") == ([0, 1, 2], 10_000)
     request = JobRequest(**(LEAST | {"array": "0-2%2"}))
-    specs, _ = array_specs_of([request], {"base": IMAGE}, "")
+    specs, _ = array_specs_of([request], {"base": JobImage(IMAGE)}, "")
     assert [spec.max_running for spec in specs] == [2, 2, 2]
     for wrong in ("0-2%0", "0-2%", "0-2%x", "0-2%-1", "0-2%2%2"):
         with pytest.raises(InvalidRequest, match="is no number of jobs to run at once"):
@@ -159,23 +166,23 @@ def test_how_many_of_an_array_may_run_at_once():
 
 def test_every_job_of_a_list_is_checked():
     fine, wrong = JobRequest(**LEAST), JobRequest(**(LEAST | {"command": []}))
-    specs, indices = array_specs_of([fine, fine], {"base": IMAGE}, "k")
+    specs, indices = array_specs_of([fine, fine], {"base": JobImage(IMAGE)}, "k")
     assert ([spec.key for spec in specs], indices) == ([b"k"] * 2, [0, 1])
     with pytest.raises(InvalidRequest, match=r"job 1: command.*; job 2: command"):
-        array_specs_of([fine, wrong, wrong], {"base": IMAGE}, "")
+        array_specs_of([fine, wrong, wrong], {"base": JobImage(IMAGE)}, "")
     nested = JobRequest(**(LEAST | {"array": "0-1"}))
     with pytest.raises(InvalidRequest, match="neither an array nor a gang"):
-        array_specs_of([fine, nested], {"base": IMAGE}, "")
+        array_specs_of([fine, nested], {"base": JobImage(IMAGE)}, "")
     nested = JobRequest(**(LEAST | {"nodes": 2}))
     with pytest.raises(InvalidRequest, match="neither an array nor a gang"):
-        array_specs_of([fine, nested], {"base": IMAGE}, "")
+        array_specs_of([fine, nested], {"base": JobImage(IMAGE)}, "")
     with pytest.raises(InvalidRequest, match="0 jobs"):
         array_specs_of([], {}, "")
 
 
 def test_a_gang_has_a_member_for_each_node():
     gang = JobRequest(**(LEAST | {"nodes": 3}))
-    specs, ranks = array_specs_of([gang], {"base": IMAGE}, "k")
+    specs, ranks = array_specs_of([gang], {"base": JobImage(IMAGE)}, "k")
     assert ([spec.terms.nodes for spec in specs], ranks) == ([3, 3, 3], [0, 1, 2])
     assert not JobRequest(**(LEAST | {"nodes": 1})).is_many
 
@@ -195,9 +202,9 @@ def test_gangs_that_are_none(more, why):
     request = JobRequest(**(LEAST | more))
     with pytest.raises(InvalidRequest, match=why):
         if request.is_many:
-            array_specs_of([request], {"base": IMAGE}, "")
+            array_specs_of([request], {"base": JobImage(IMAGE)}, "")
         else:
-            job_spec_of(request, IMAGE, "")
+            job_spec_of(request, JobImage(IMAGE), "")
 
 
 def test_isolation_is_a_condition_beside_the_query():

@@ -9,11 +9,14 @@ from dataclasses import replace
 import pytest
 import trio
 
+from node.data.manifest import own_platform
+from node.rpc.requests import JobImage
 from node.service import images as images_module
 from protocol.values.errors import NotFound, StorageFull
 from protocol.values.ids import digest_of
 from tests.node.fixtures import ref_of, spec_of
 from tests.node.local_node import LocalPair
+from tests.node.registry.hostile_registry import serving
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -43,6 +46,31 @@ async def test_images(pair: LocalPair) -> None:
     assert await pair.ada.node.images.resolve("tiny") == image.hex()
     (view,) = await pair.ada.node.images.known()
     assert (view.digest, view.names) == (image.hex(), ("tiny",))
+
+
+async def test_an_image_is_ready_for_a_job(pair: LocalPair, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    image = await pair.ada.node_folder.image()
+    await pair.ada.node_folder.images.tag("tiny", image)
+    images = pair.ada.node.images
+    assert await images.ready("tiny", "missing") == JobImage(image.hex(), "tiny")
+    assert await images.ready(image.hex(), "never") == JobImage(image.hex())
+    async with serving() as registry:
+        architecture = own_platform().split("/")[1]
+        first = registry.add_image(b"a layer", architecture=architecture)
+        name = f"{registry.name}/team/app:1"
+        with pytest.raises(NotFound, match="no image is named"):
+            await images.ready(name, "never")
+        found = JobImage(digest_of(first).hex(), name)
+        assert await images.looked_up(name) == found
+        assert not any(name in view.names for view in await images.known())
+        assert await images.ready(name, "missing") == found
+        second = registry.add_image(b"newer", architecture=architecture)
+        assert await images.ready(name, "missing") == await images.looked_up(name) == found
+        assert (await images.ready(name, "always")).digest == digest_of(second).hex()
+    with pytest.raises(NotFound, match="there are: "):
+        await images.ready("No such thing", "missing")
 
 
 async def test_jobs_that_are_not_taken_on(pair: LocalPair, monkeypatch: pytest.MonkeyPatch) -> None:

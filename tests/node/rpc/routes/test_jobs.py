@@ -5,6 +5,7 @@ import io
 import tarfile
 
 from tests.node.rpc.conftest import JOB
+from tests.node.rpc.recorded_images import BASE
 
 
 async def test_submit_resolves_the_image(caller):
@@ -17,8 +18,21 @@ async def test_submit_resolves_the_image(caller):
 
 async def test_an_unknown_image(caller):
     answer = await caller.ask("POST", "/v1/jobs", JOB | {"image": "bsae"})
-    assert (answer.status, answer.json["code"]) == (404, "not-found")
+    assert (answer.status, answer.json["code"]) == (404, "reference-not-found")
+    never = await caller.ask("POST", "/v1/jobs", JOB | {"image": "bsae", "pull": "never"})
+    assert (never.status, never.json["code"]) == (404, "not-found")
     assert not caller.service.specs
+
+
+async def test_an_image_of_a_registry(caller):
+    answer = await caller.ask("POST", "/v1/jobs", JOB | {"image": "a/b:1", "pull": "always"})
+    assert (answer.status, answer.json["image"]) == (201, BASE)
+    assert caller.service.pulls == ["always"]
+    assert caller.service.specs[0].image_name == "docker.io/a/b:1"
+    wrong = await caller.ask("POST", "/v1/jobs", JOB | {"pull": "sometimes"})
+    assert (wrong.status, wrong.json["errors"][0]["field"]) == (422, "pull")
+    found = await caller.ask("POST", "/v1/jobs/dry-run", JOB | {"image": "a/b:1"})
+    assert found.status == 200
 
 
 async def test_the_same_key_is_the_same_job(caller):
