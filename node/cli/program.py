@@ -23,6 +23,7 @@ HOMES: Final[dict[str, str]] = {
     "peers": "node_commands",
     "offers": "offer_commands",
     "gpus": "gpu_commands",
+    "egress": "egress_commands",
     "bids": "bid_commands",
     "prices": "price_commands",
     "refusals": "refusal_commands",

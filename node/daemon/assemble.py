@@ -25,6 +25,7 @@ from node.data.transfer import BlobFetcher, BlobServer, Ways
 from node.driver.clock import Clock
 from node.driver.driver import Driver
 from node.egress.egress import Egress
+from node.egress.log import EgressLog
 from node.hardware.gpu import Gpu
 from node.hardware.telemetry import GpuTelemetry
 from node.identity import private_dir
@@ -57,6 +58,7 @@ from node.requester.results import Results
 from node.rpc.service import Service
 from node.sandbox.driver import SandboxDriver
 from node.service.advice import AdviceService
+from node.service.egress import EgressService
 from node.service.gpus import GpuService
 from node.service.images import ImageService
 from node.service.jobs import JobService
@@ -170,7 +172,8 @@ class Node:
         config, journal, folder = ports.config, ports.journal, ports.config.data_dir
         unpacked, runs = private_dir(folder / "roots"), private_dir(folder / "runs")
         cache = ImageCache(unpacked, images, config.storage.unpacked_mib)
-        egress = Egress(config.provider, ports.policy.egress)
+        self.egress_log = EgressLog(folder, ports.clock.now_ms)
+        egress = Egress(config.provider, ports.policy.egress, self.egress_log)
         self.context = ExecutionContext(
             images.blobs, images, fetcher, ports.sandbox.driver, runs, cache,
             PreparationMeter(cache.unpacked), egress,
@@ -189,7 +192,14 @@ class Node:
     def api(self) -> Service:
         """Return the services behind the API."""
         return Service(
-            self.jobs, self.images, self.service, self.advice, self.traces, self.owner, self.gpus
+            self.jobs,
+            self.images,
+            self.service,
+            self.advice,
+            self.traces,
+            self.owner,
+            self.gpus,
+            EgressService(self.egress_log),
         )
 
     async def run(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -214,6 +224,7 @@ class Node:
             nursery.start_soon(self.gpu_guard.run)
             nursery.start_soon(self.conditions.run)
             nursery.start_soon(self.bid_log.run)
+            nursery.start_soon(self.egress_log.run)
             nursery.start_soon(self.proofs.run)
             nursery.start_soon(self.announcer.run)
             nursery.start_soon(self.connector.run)
@@ -236,6 +247,7 @@ class Node:
         await self.bid_log.write()
         with trio.move_on_after(deliver_s):
             await self.executions.wait_dropped()
+            await self.egress_log.write()
             await self.announcer.wait_published()
             await self.outbox_sender.wait_empty()
 

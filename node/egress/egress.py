@@ -6,6 +6,7 @@ Spec: specs/egress.md.
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
@@ -15,11 +16,12 @@ import trio
 from node.config import ProviderSettings
 from node.data.throttle import Throttle
 from node.egress.addresses import Resolver
-from node.egress.proxy import Passage, Proxy, Rules
+from node.egress.log import EgressLog
+from node.egress.proxy import Proxy, Rules
 from node.sandbox.driver import SandboxDriver
+from protocol.machines.effects import Launch
 from protocol.values.egress import ANY, expanded, refused
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import LeaseId
 from protocol.wire.job import Workload
 
 LOG: Final = logging.getLogger(__name__)
@@ -35,8 +37,9 @@ def names_of(settings: ProviderSettings) -> tuple[str, ...]:
 class Egress:
     """The proxies of this node's jobs."""
 
-    def __init__(self, settings: ProviderSettings, names: tuple[str, ...]) -> None:
+    def __init__(self, settings: ProviderSettings, names: tuple[str, ...], log: EgressLog) -> None:
         """Take the owner's settings, and the names that jobs may reach here."""
+        self.log = log
         self._rules = Rules(
             names,
             settings.egress_ports,
@@ -54,27 +57,22 @@ class Egress:
 
     @asynccontextmanager
     async def serving(
-        self, lease_id: LeaseId, workload: Workload, sandbox: SandboxDriver, folder: Path
+        self, launch: Launch, sandbox: SandboxDriver, folder: Path
     ) -> AsyncIterator[None]:
         """Run the proxy of a container, if its job has one, while the block runs."""
+        workload = launch.workload
         async with trio.open_nursery() as nursery:
             if workload.egress:
                 try:
                     listener = await sandbox.proxy_listener(folder)
                 except SandboxUnavailable as error:  # It has ended already.
-                    LOG.info("no proxy for lease %s: %s", lease_id.hex()[:12], error)
+                    LOG.info("no proxy for lease %s: %s", launch.lease_id.hex()[:12], error)
                 else:
-                    proxy = self._proxy(lease_id, workload)
-                    nursery.start_soon(proxy.serve, listener)
+                    nursery.start_soon(self._proxy(launch).serve, listener)
             yield
             nursery.cancel_scope.cancel()
 
-    def _proxy(self, lease_id: LeaseId, workload: Workload) -> Proxy:
-        def note(passage: Passage) -> None:
-            LOG.info(
-                "lease %s: %s:%s: sent %s, received %s bytes%s", lease_id.hex()[:12],
-                passage.host, passage.port, passage.sent, passage.received,
-                f"; refused: {passage.refused}" if passage.refused else "",
-            )  # fmt: skip
-
-        return Proxy(workload.egress, self._rules, self._throttle, note, self._resolver.find)
+    def _proxy(self, launch: Launch) -> Proxy:
+        note = partial(self.log.note, launch.lease_id, launch.requester)
+        names = launch.workload.egress
+        return Proxy(names, self._rules, self._throttle, note, self._resolver.find)

@@ -201,7 +201,7 @@ class Executions:
         used_ms = self._sandbox().usage_ms(self._folder(lease_id))
         await self._inbox.take(inputs.ContainerStarted(lease_id, used_ms))
         egress, folder = self._context.egress, self._folder(lease_id)
-        async with egress.serving(lease_id, effect.workload, self._sandbox(), folder):
+        async with egress.serving(effect, self._sandbox(), folder):
             await self._see_the_end(lease_id)
 
     async def _begin(self, effect: effects.Launch) -> None:

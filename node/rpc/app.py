@@ -13,6 +13,7 @@ from node.rpc.problems import MEDIA_TYPE, Problem, install
 from node.rpc.routes.about import about_routes
 from node.rpc.routes.advice import advice_routes
 from node.rpc.routes.content import content_routes
+from node.rpc.routes.egress import egress_routes
 from node.rpc.routes.gpus import gpu_routes
 from node.rpc.routes.jobs import job_routes
 from node.rpc.routes.owner import owner_routes
@@ -46,6 +47,7 @@ def make_app(service: Service, closing: trio.Event) -> FastAPI:
         trace_routes(service.traces, closing),
         owner_routes(service.owner),
         gpu_routes(service.gpus),
+        egress_routes(service.egress),
     )
     for router in routers:
         app.include_router(router, prefix=PREFIX)

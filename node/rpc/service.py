@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.rpc.egress_views import ReachedView
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
 from node.rpc.image_views import ImageView, PullView
@@ -204,6 +205,14 @@ class GpuApi(Protocol):
         ...
 
 
+class EgressApi(Protocol):
+    """What jobs of others reached on the network."""
+
+    async def reached(self, lease: str, limit: int) -> tuple[ReachedView, ...]:
+        """Return what leases reached whose id begins so, the latest first."""
+        ...
+
+
 class TraceApi(Protocol):
     """What this node saw, for the laboratory."""
 
@@ -223,3 +232,4 @@ class Service:
     traces: TraceApi
     owner: OwnerApi
     gpus: GpuApi
+    egress: EgressApi

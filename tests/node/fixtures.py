@@ -24,6 +24,7 @@ from node.data.images import Images
 from node.data.transfer import PROTOCOL as BLOB_PROTOCOL
 from node.data.transfer import BlobFetcher, BlobServer, Ways
 from node.egress.egress import Egress
+from node.egress.log import EgressLog
 from node.provider.execution_context import ExecutionContext
 from node.provider.executions import Executions
 from node.provider.image_cache import ImageCache
@@ -310,6 +311,10 @@ class NodeFolder:
         return Workload(image, inputs=files, **(small | fields | changes))
 
 
+def egress_of(folder: Path, *names: str) -> Egress:
+    return Egress(ProviderSettings(), names, EgressLog(folder, lambda: 1))
+
+
 async def make_node_folder(
     folder: Path, journal: Journal, open_stream: Any, sandbox: Any, budget_mib: int = 256
 ) -> NodeFolder:
@@ -320,7 +325,7 @@ async def make_node_folder(
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, Ways(open_stream))
     cache = ImageCache(folder / "roots", images, budget_mib)
-    meter, egress = PreparationMeter(cache.unpacked), Egress(ProviderSettings(), ())
+    meter, egress = PreparationMeter(cache.unpacked), egress_of(folder)
     context = ExecutionContext(
         blobs, images, fetcher, sandbox, folder / "runs", cache, meter, egress
     )

@@ -12,13 +12,10 @@ import pytest
 import trio
 
 from node.config import ProviderSettings
-from node.egress.egress import Egress, names_of
+from node.egress.egress import names_of
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import LeaseId
 from protocol.wire.job import Workload
-from tests.node.fixtures import ObedientSandbox
-
-LEASE = LeaseId(bytes(32))
+from tests.node.fixtures import ObedientSandbox, egress_of, launch_of
 
 
 def job(*names: str) -> Workload:
@@ -39,8 +36,8 @@ def test_the_names_that_an_owner_allows(settings: dict[str, Any], names: tuple[s
     assert names_of(ProviderSettings(**settings)) == names
 
 
-async def test_a_job_that_wants_more_is_refused() -> None:
-    egress = Egress(ProviderSettings(), ("a.org", "*.b.org"))
+async def test_a_job_that_wants_more_is_refused(tmp_path: Path) -> None:
+    egress = egress_of(tmp_path, "a.org", "*.b.org")
     egress.require(job())
     egress.require(job("a.org", "x.b.org"))
     for names in (("c.org",), ("b.org",), ("any",)):
@@ -51,12 +48,12 @@ async def test_a_job_that_wants_more_is_refused() -> None:
 async def test_a_container_that_has_ended_needs_no_proxy(tmp_path: Path) -> None:
     sandbox = ObedientSandbox()
     sandbox.refuses = SandboxUnavailable("it has ended")
-    async with Egress(ProviderSettings(), ("any",)).serving(LEASE, job("a"), sandbox, tmp_path):
+    async with egress_of(tmp_path, "any").serving(launch_of(job("a")), sandbox, tmp_path):
         await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_a_job_without_names_has_no_proxy(tmp_path: Path) -> None:
     sandbox = ObedientSandbox()
-    async with Egress(ProviderSettings(), ("any",)).serving(LEASE, job(), sandbox, tmp_path):
+    async with egress_of(tmp_path, "any").serving(launch_of(job()), sandbox, tmp_path):
         await trio.testing.wait_all_tasks_blocked()
     assert not sandbox.listeners

@@ -8,16 +8,14 @@ from dataclasses import replace
 import pytest
 import trio
 
-from node.config import ProviderSettings
 from node.data.output_manifest import read_listing
-from node.egress.egress import Egress
 from node.provider.execution_context import pins_of
 from node.sandbox.driver import Exit, log_path, name_of
 from protocol.machines import effects, inputs
 from protocol.values.errors import SandboxUnavailable, StorageFull
 from protocol.values.ids import LeaseId
 from protocol.wire.job import Workload
-from tests.node.fixtures import ADA, LEASE, NodeFolder, launch_of, running, until
+from tests.node.fixtures import ADA, LEASE, NodeFolder, egress_of, launch_of, running, until
 
 
 def prepare_of(workload: Workload) -> effects.Prepare:
@@ -62,7 +60,7 @@ async def test_a_job_reaches_only_what_the_owner_allows(ada: NodeFolder, bea: No
 async def test_a_job_has_its_proxy_while_it_runs(ada: NodeFolder, bea: NodeFolder) -> None:
     workload = replace(await ada.workload(), egress=("a.org",))
     folder = bea.run_folder()
-    async with running(bea.executions(egress=Egress(ProviderSettings(), ("a.org",)))) as executions:
+    async with running(bea.executions(egress=egress_of(bea.folder, "a.org"))) as executions:
         executions.prepare(prepare_of(workload))
         await bea.inbox.wait_for(inputs.Prepared)
         executions.launch(launch_of(workload))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node.rpc.egress_views import ReachedView
 from node.rpc.explain_views import (
     ChangeView,
     ExplanationView,
@@ -62,6 +63,10 @@ BUSY_GPU = GpuStateView(
     312, 700, 0,
 )  # fmt: skip
 TRACE = (TraceHeader("mutirao-trace", 1, "0.1.0"), TracedRoundTrip(5, 1, 31_000))
+REACHED = (
+    ReachedView("ab" * 32, PEER, "pypi.org", 443, "", 3, 2_000, 5_000_000, 1, 1_800_000_000_000),
+    ReachedView("cd" * 32, PEER, "evil.org", 22, "port 22 is not allowed", 1, 0, 0, 1, 1),
+)
 ENDED = {"done", "failed", "cancelled"}
 
 EXPLANATION = ExplanationView(
@@ -98,8 +103,11 @@ class RecordedService(RecordedOwner, RecordedImages):
         self.changed = trio.Event()
 
     def as_service(self) -> Service:
-        """Return what the API wants: here one object is all seven."""
-        return Service(self, self, self, self, self, self, self)
+        """Return what the API wants: here one object is all eight."""
+        return Service(self, self, self, self, self, self, self, self)
+
+    async def reached(self, lease: str, limit: int) -> tuple[ReachedView, ...]:
+        return tuple(one for one in REACHED if one.lease.startswith(lease))[:limit]
 
     def gpus(self) -> GpusView:
         return self.gpus_view

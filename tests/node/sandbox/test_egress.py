@@ -6,6 +6,7 @@ Spec: specs/egress.md.
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -13,11 +14,14 @@ import pytest
 
 from node.config import ProviderSettings
 from node.egress.egress import Egress, names_of
+from node.egress.log import EgressLog
 from node.sandbox import runfolder
 from node.sandbox.driver import log_path
 from node.sandbox.selftest import python_command
+from protocol.machines.effects import Launch
+from protocol.rules.capacity import Reservation
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import LeaseId
+from protocol.values.ids import LeaseId, PeerId
 from protocol.wire.job import Workload
 from tests.node.sandbox.conftest import Room, launch_of, workload
 
@@ -50,15 +54,18 @@ def web() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def _egress(*names: str, ports: tuple[int, ...], networks: tuple[str, ...]) -> Egress:
+def egress_of(
+    folder: Path, *names: str, ports: tuple[int, ...] = (80, 443), networks: tuple[str, ...]
+) -> Egress:
     settings: Any = {"egress_names": names, "egress_ports": ports, "egress_networks": networks}
     found = ProviderSettings(egress="listed", **settings)
-    return Egress(found, names_of(found))
+    return Egress(found, names_of(found), EgressLog(folder, lambda: 1))
 
 
-async def run(room: Room, egress: Egress, job: Workload) -> tuple[int, str]:
-    folder = await room.start(launch_of(job))
-    async with egress.serving(LeaseId(bytes(32)), job, room.driver, folder):
+async def run(room: Room, egress: Egress, job: Workload, **fields: Any) -> tuple[int, str]:
+    folder = await room.start(launch_of(job, **fields))
+    launch = Launch(LeaseId(bytes(32)), PeerId("peer"), job, Reservation(job.resources), 0, 0)
+    async with egress.serving(launch, room.driver, folder):
         end = await room.driver.wait(folder)
     return end.exit_code, log_path(folder).read_text(errors="replace")
 
@@ -78,13 +85,17 @@ async def test_a_job_without_control_groups_reaches_the_same(bare_room: Room) ->
 
 async def reach(room: Room) -> None:
     with web() as port:
-        egress = _egress(NAME, ports=(port,), networks=("127.0.0.0/8",))
+        egress = egress_of(room.driver.runs.parent, NAME, ports=(port,), networks=("127.0.0.0/8",))
         command = (*python_command(FETCH), f"http://{NAME}:{port}/")
         code, log = await run(room, egress, workload(*command, egress=(NAME,)))
         assert (code, log) == (0, "hello\n")
         code, log = await run(room, egress, workload(*command, egress=("other.org",)))
         assert code == 1
         assert f"403: mutirao: {NAME} is not among the names that the job asked for" in log
+        reached, refused = sorted(await egress.log.newest("", 9), key=lambda one: one.refused)
+        assert (reached.host, reached.port, reached.uses) == (NAME, port, 1)
+        assert 40 < reached.received < 100
+        assert "is not among the names" in refused.refused
         code, log = await run(room, egress, workload(*command))
         assert code == 1
         assert "403" not in log  # There is no proxy.
