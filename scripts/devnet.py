@@ -154,7 +154,8 @@ class Devnet:
 
         A node asks its list price unless the settings give it a floor: then asks can be predicted.
         """
-        given = {"price.floor_percent": "100", **(settings or {})}
+        # All share this machine: what runs in a sandbox must not wait for what runs beside it.
+        given = {"price.floor_percent": "100", "provider.cpu_weight": "100", **(settings or {})}
         environment = {
             "MUTIRAO_" + key.upper().replace(".", "__"): value for key, value in given.items()
         }

@@ -143,6 +143,15 @@ class ProviderSettings:
     pause_memory_mib: Annotated[
         int | None, About("memory that paused jobs may hold; half of the lent memory if not set")
     ] = None
+    cpu_weight: Annotated[
+        int,
+        About(
+            "what a job gets of a processor beside a program of the owner, in percent of that one;"
+            " of the disk accordingly",
+            least=1,
+            most=100,
+        ),
+    ] = 10
     allow_peers: Annotated[
         tuple[PeerName, ...], About("the peers whose jobs are run; all if none is named")
     ] = ()

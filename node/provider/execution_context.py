@@ -31,6 +31,8 @@ class ExecutionContext:
     image_cache: ImageCache
     meter: PreparationMeter
     egress: Egress
+    cpu_weight: int = 100
+    """What a job gets of a processor beside a program of the owner, in percent."""
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return the run folder of a lease."""

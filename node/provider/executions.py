@@ -261,6 +261,7 @@ class Executions:
             inputs=await input_files(context, workload),
             gpus=effect.reservation.devices,
             budget_ms=effect.budget_ms,
+            cpu_weight=context.cpu_weight,
             pause_ms=effect.pause_ms,
             restored=await restored_files(context, workload),
         )

@@ -24,8 +24,12 @@ from node.sandbox.policy import (
     limits_of,
     working_dir_of,
 )
+from node.sandbox.runner.priority import DEAD_FIRST
 
 OWNER_LABEL: Final = "mutirao.owner"
+ORDINARY_SHARES: Final = 1024
+ORDINARY_IO_WEIGHT: Final = 500
+"""What a container has that nobody weighs."""
 CPU_PERIOD_US: Final = 100_000
 FOLDER_FILES: Final = 65_536
 INIT_PROCESSES: Final = 1
@@ -97,10 +101,11 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         memswap_limit=memory,
         cpu_period=CPU_PERIOD_US,
         cpu_quota=limits.cpus * CPU_PERIOD_US,
-        cpu_shares=512,
+        cpu_shares=max(2, ORDINARY_SHARES * spec.cpu_weight // 100),
+        blkio_weight=max(10, ORDINARY_IO_WEIGHT * spec.cpu_weight // 100),
         ulimits=_ulimits(spec),
         init=True,  # Without it a traced process can outlive its container.
-        oom_score_adj=500,
+        oom_score_adj=int(DEAD_FIRST),
         cgroupns="private",
         log_config=LogConfig(type="none", config={}),  # The runner attaches and caps.
         mounts=_mounts(spec, place, extra),

@@ -73,6 +73,8 @@ class ContainerSpec:
     """How long a container that has used its budget stays paused before it is stopped."""
     restored: tuple[RestoredFile, ...] = ()
     """The files that the job finds in /out when it starts."""
+    cpu_weight: int = 100
+    """What it gets of a processor beside another program, in percent of what that one gets."""
 
 
 @dataclass(frozen=True, slots=True)

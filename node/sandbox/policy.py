@@ -95,6 +95,7 @@ def launch_record(spec: ContainerSpec, driver: str) -> Pairs:
         "output_mib": limits.output_mib,
         "memory_mib": limits.memory_mib,
         "disk_mib": limits.disk_mib,
+        "cpu_weight": spec.cpu_weight,
     }
     pairs = [("driver", driver), ("name", spec.name)]
     pairs += [(key, str(value)) for key, value in numbers.items()]

@@ -21,6 +21,7 @@ from node.sandbox.runner import (
     job_disk,
     log_file,
     namespace_limits,
+    priority,
     process_limits,
     processes,
     restore,
@@ -168,6 +169,7 @@ def start(fields: Fields) -> Bubblewrap:
     if fields.one("cgroup"):
         numbers = [fields.number(key) for key in ("memory_mib", "processes", "cpus")]
         group = cgroups.create(fields.one("cgroup"), numbers[0], numbers[1], numbers[2])
+        cgroups.weigh(group, fields.one("cgroup"), fields.number("cpu_weight", priority.WHOLE))
         if not group.hard.issuperset(fields.every("hard")):
             group.remove()
             raise StartFailed("the control group's limits cannot be set; start the node again")
@@ -277,6 +279,7 @@ def _become_bwrap(fields: Fields, group: cgroups.Group, pipes: Pipes) -> None:
     try:
         if group.folders:
             group.join()
+        priority.take(fields)
         process_limits.take(fields)
         program = sealed.copy(fields.one("program"))
         stage = Staging(

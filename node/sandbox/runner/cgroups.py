@@ -151,6 +151,20 @@ def create(path: str, memory_mib: int, processes: int, cpus: int, root: str = RO
     return group
 
 
+def weigh(group: Group, path: str, weight: int) -> None:
+    """Let all containers of this machine's nodes together weigh so many percent of other programs.
+
+    A weight counts among the groups beside a group: only that of the topmost one counts beside
+    others' programs.
+    """
+    tops = {name: f"{folder.removesuffix(path)}{OURS}" for name, folder in group.folders.items()}
+    if "cpu" in tops:
+        _try_write(tops["cpu"] + "cpu.shares", str(max(2, weight * 1024 // 100)))
+    elif "" in tops:
+        _try_write(tops[""] + "cpu.weight", str(max(1, weight)))
+        _try_write(tops[""] + "io.weight", str(max(1, weight)))
+
+
 def find(path: str, root: str = ROOT) -> Group:
     """Return the group as far as it exists."""
     assert path.startswith(OURS), "only the node's own groups are changed"
@@ -281,7 +295,7 @@ def _divide_2(folder: str) -> bool:
     """
     _try_make(folder)
     given = _try_write(folder + "/cgroup.subtree_control", "+memory")
-    for controller in ("pids", "cpu") if given else ():
+    for controller in ("pids", "cpu", "io") if given else ():
         _try_write(folder + "/cgroup.subtree_control", "+" + controller)
     return given
 

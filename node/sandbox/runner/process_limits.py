@@ -3,9 +3,6 @@
 Spec: specs/sandbox.md#limits.
 """
 
-# pathlib takes 10 ms to import.
-# ruff: noqa: PTH123
-
 import resource
 
 from node.sandbox.runner.records import Fields
@@ -32,5 +29,3 @@ def take(fields: Fields) -> None:
         value = fields.number(key)
         value = value if ours == resource.RLIM_INFINITY else min(value, ours)
         resource.setrlimit(number, (value, value))
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("900")

@@ -51,6 +51,14 @@ def test_limits():
     assert {limit.name: limit.hard for limit in given["Ulimits"]}["fsize"] == 64 << 20
 
 
+def test_a_job_comes_after_the_owners_programs():
+    found = arguments(cpu_weight=10)["host_config"]
+    assert (found["CpuShares"], found["BlkioWeight"], found["OomScoreAdj"]) == (102, 50, 1000)
+    least = arguments(cpu_weight=1)["host_config"]
+    assert (least["CpuShares"], least["BlkioWeight"]) == (10, 10)
+    assert arguments()["host_config"]["CpuShares"] == 1024
+
+
 def test_the_image_has_no_say():
     given = arguments()
     assert given["entrypoint"] == []

@@ -48,6 +48,23 @@ def test_version_2_gets_all_limits(version_2):
     assert cgroups.children("mutirao/me", str(version_2)) == ["name"]
 
 
+def test_all_containers_together_have_a_weight_beside_other_programs(version_2, tmp_path):
+    group = cgroups.create("mutirao/me/name", 64, 18, 2, str(version_2))
+    for name in ("cpu.weight", "io.weight"):
+        (version_2 / "mutirao" / name).touch()
+    cgroups.weigh(group, "mutirao/me/name", 10)
+    assert (version_2 / "mutirao/cpu.weight").read_text() == "10"
+    assert (version_2 / "mutirao/io.weight").read_text() == "10"
+    version_1 = cgroups.Group({"cpu": f"{tmp_path}/cpu/mutirao/me/name"}, set())
+    (tmp_path / "cpu/mutirao").mkdir(parents=True)
+    (tmp_path / "cpu/mutirao/cpu.shares").touch()
+    for weight, shares in ((10, "102"), (100, "1024")):
+        (tmp_path / "cpu/mutirao/cpu.shares").write_text("")
+        cgroups.weigh(version_1, "mutirao/me/name", weight)
+        assert (tmp_path / "cpu/mutirao/cpu.shares").read_text() == shares
+    cgroups.weigh(cgroups.Group({}, set()), "mutirao/me/name", 10)
+
+
 def test_a_folder_that_another_node_removes_meanwhile_is_no_fault(version_2, monkeypatch):
     ours = version_2 / cgroups.OURS
     look = os.scandir
