@@ -13,6 +13,7 @@ from node.sandbox.drivers import DRIVERS
 from scripts.bench_award import bench_award, show_award
 from scripts.bench_bidders import SIZES, bench_bidders, show_bidders
 from scripts.bench_core import bench_core, show_core
+from scripts.bench_data import bench_data, show_data
 from scripts.bench_disk import bench_disk, show_disk
 from scripts.bench_files import bench_files, show_files
 from scripts.bench_job import bench_job, show_job
@@ -61,13 +62,18 @@ def main() -> int:
     disk = benches.add_parser("disk", help="what a job's disk costs, and a large file's memory")
     disk.add_argument("--rounds", type=int, default=30, help="containers of each kind")
     disk.add_argument("--mib", type=int, default=1536, help="size of the large file")
-    for bench in (job, core, market, award, takeover, bidders, simulate, files, disk):
+    data = benches.add_parser("data", help="how fast blobs travel, beside a bare TLS socket")
+    data.add_argument("--mib", type=int, default=1024, help="the size of the large blob")
+    data.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
+    for bench in (data, job, core, market, award, takeover, bidders, simulate, files, disk):
         bench.add_argument("--json", action="store_true", help="print JSON for programs")
     asked = parser.parse_args()
     exit_on_sigterm()
     try:
         if asked.bench == "job":
             found, show = bench_job(asked.jobs, asked.sandbox), show_job
+        elif asked.bench == "data":
+            found, show = bench_data(asked.mib, asked.rounds), show_data
         elif asked.bench == "market":
             found = bench_market(asked.jobs, asked.seconds, asked.sandbox, peers=asked.peers)
             show = show_market

@@ -163,5 +163,10 @@ def idle_figures(network: Devnet) -> dict[str, Any]:
 def cpu_seconds(node: NodeProcess) -> float:
     """Return the processor time that a node has used."""
     assert node.process is not None
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return cpu_seconds_of(node.process.pid)
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS

@@ -24,6 +24,10 @@ from protocol.values.errors import InvalidRequest
 
 INPUTS_MAX: Final = 256
 CHUNK_BYTES: Final = 2**18
+LINKED_BYTES_MIN: Final = 64 * 2**20
+"""A smaller file is copied: nobody waits long for that, and it may be changed at once."""
+HASHED_S: Final = 3600.0
+"""How long the node may take to hash a file."""
 IN: Final = "/in"
 
 
@@ -113,28 +117,55 @@ def _has_folder(found: Found, inner: str) -> bool:
 
 
 def _upload(node: Connection, found: Found) -> Uploaded:
-    digest, executable = hashlib.sha256(), False
     try:
-        if found.scan is not None:
-            entries = found.scan.entries
-            chunks = pack_chunks(entries, found.place)
-            view = node.upload("/blobs", _hashed(chunks, digest), pack_size(entries))
-        else:
-            with found.place.open("rb") as file:
-                status = os.fstat(file.fileno())
-                executable = bool(status.st_mode & stat.S_IXUSR)
-                chunks = _chunks(file, status.st_size)
-                view = node.upload("/blobs", _hashed(chunks, digest), status.st_size)
+        if found.scan is None:
+            return _upload_file(node, found)
+        entries = found.scan.entries
+        view = _sent(node, found, pack_chunks(entries, found.place), pack_size(entries))
     except InvalidRequest as error:
         raise CliError("invalid-request", f"input {found.path}: {error}") from None
     except OSError as error:
         where = error.filename or found.place
         detail = f"input {found.path}: cannot read {where}: {error.strerror}"
         raise CliError("invalid-request", detail) from None
+    return Uploaded(found.path, view["digest"], view["size"], executable=False, pack=True)
+
+
+def _upload_file(node: Connection, found: Found) -> Uploaded:
+    with found.place.open("rb") as file:
+        status = os.fstat(file.fileno())
+        view = _linked(node, found.place, status)
+        if view is None:
+            view = _sent(node, found, _chunks(file, status.st_size), status.st_size)
+    is_executable = bool(status.st_mode & stat.S_IXUSR)
+    return Uploaded(found.path, view["digest"], view["size"], is_executable)
+
+
+def _sent(node: Connection, found: Found, chunks: Iterable[bytes], size: int) -> dict[str, Any]:
+    """Upload bytes, and compare what the node received with what was sent."""
+    digest = hashlib.sha256()
+    view: dict[str, Any] = node.upload("/blobs", _hashed(chunks, digest), size)
     if view["digest"] != digest.hexdigest():
         raise CliError("failure", f"input {found.path}: the node received other bytes; try again")
-    is_pack = found.scan is not None
-    return Uploaded(found.path, view["digest"], view["size"], executable, is_pack)
+    return view
+
+
+def _linked(node: Connection, place: Path, status: os.stat_result) -> dict[str, Any] | None:
+    """Let the node use a large file where it lies; None if it is small, or the node cannot."""
+    if status.st_size < LINKED_BYTES_MIN:
+        return None
+    request = {
+        "path": str(place.resolve()), "device": status.st_dev, "inode": status.st_ino,
+        "size": status.st_size, "mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns,
+    }  # fmt: skip
+    try:
+        view: dict[str, Any] = node.post("/blobs/link", request, timeout_s=HASHED_S)
+    except CliError as error:
+        # It may not read the file, sees another one there, or is too old to know how.
+        if error.code in {"invalid-request", "not-found"}:
+            return None
+        raise
+    return view
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

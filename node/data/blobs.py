@@ -28,6 +28,7 @@ from node.data.disk import (
     make_final,
     open_regular,
 )
+from node.data.linked_files import LinkedFile, LinkedFiles, StoredFile
 from protocol.values.errors import BlobUnavailable, InvalidRequest, StorageFull
 from protocol.values.ids import Digest, digest_of
 from protocol.wire.job import BlobRef
@@ -101,6 +102,7 @@ class Blobs:
         self._reserved = 0
         self._transfers = weakref.WeakValueDictionary[Digest, trio.Lock]()
         self._verified: set[Digest] = set()
+        self.linked = LinkedFiles(folder / "linked.json")
         self._naming = trio.Lock()  # Held while names are given or removed.
 
     async def put_file(self, path: Path, kind: str) -> BlobRef:
@@ -181,6 +183,14 @@ class Blobs:
             self._note(digest, None)
             return None
         return path
+
+    def content(self, digest: Digest) -> tuple[BlobRef, StoredFile | LinkedFile] | None:
+        """Return the size of a blob and where its bytes are, None if this node has none."""
+        ref, path = self.ref(digest), self.path(digest)
+        if ref is not None and path is not None:
+            return ref, StoredFile(path)
+        ref, linked = self.linked.ref(digest), self.linked.find(digest)
+        return None if ref is None or linked is None else (ref, linked)
 
     def is_verified(self, digest: Digest) -> bool:
         """Return whether this process has hashed a blob that is here."""

@@ -144,10 +144,30 @@ class ChunkRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Precedes the requested data; `size` is the blob's in bytes, 0 unless HERE."""
+    """Precedes the requested data; `size` is the blob's in bytes if it is HERE.
+
+    Otherwise it is 0, or 1 with ABSENT if the blob was a file that has changed.
+    """
 
     status: ReplyStatus
     size: int = 0
+
+    @property
+    def why_not(self) -> str:
+        """Return why the blob is not sent, "" if it is."""
+        match self.status, self.size:
+            case ReplyStatus.HERE, _:
+                return ""
+            case ReplyStatus.ABSENT, 1:
+                return "has it no more: the file has changed since the job was submitted"
+            case ReplyStatus.ABSENT, _:
+                return "does not have it"
+            case _:
+                return "is busy with other transfers"
+
+
+ABSENT: Final = Reply(ReplyStatus.ABSENT)
+CHANGED: Final = Reply(ReplyStatus.ABSENT, 1)
 
 
 def chunk_count(size: int) -> int:

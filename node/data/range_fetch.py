@@ -20,7 +20,6 @@ import trio
 
 from node.data.blobs import BlobRef
 from node.data.disk import full_disk_as_storage_full
-from node.data.frames import ReplyStatus
 from node.data.ranges import BLOCK, RangeConnection, RangeRequest, receive_reply, send_request
 from node.data.segments import SEGMENT, Segment, Segments
 from node.data.throttle import Throttle
@@ -141,9 +140,9 @@ class RangeFetch:
 
     def _receive(self, connection: RangeConnection, segment: Segment, block: memoryview) -> None:
         answer = receive_reply(connection)
-        if answer.status is ReplyStatus.ABSENT:
-            raise BlobUnavailable("does not have it")
-        if answer.status is not ReplyStatus.HERE or answer.size != self._ref.size:
+        if answer.why_not:
+            raise BlobUnavailable(answer.why_not)
+        if answer.size != self._ref.size:
             raise BlobUnavailable(f"has {answer.size} bytes instead of {self._ref.size}")
         self._fetched.holders.add(connection.peer)
         done = 0

@@ -9,17 +9,16 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 import trio
 
 from node.data.blobs import BlobRef, Blobs
-from node.data.disk import open_regular
-from node.data.frames import Reply, ReplyStatus
+from node.data.frames import ABSENT, CHANGED, Reply, ReplyStatus
+from node.data.linked_files import LinkedFile, StoredFile
 from node.data.ranges import BLOCK, RangeConnection, RangeRequest, receive_request, send_reply
 from node.data.throttle import Throttle
-from protocol.values.errors import BlobUnavailable, InvalidRequest, PeerUnreachable, RuleBroken
+from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken
 from protocol.values.ids import Digest, PeerId
 
 LOG: Final = logging.getLogger(__name__)
@@ -66,20 +65,24 @@ class RangeServer:
         blob: "_OpenBlob",
         block: memoryview,
     ) -> None:
-        found = trio.from_thread.run_sync(self._find, request.digest)
-        try:
-            file = None if found is None else blob.file(request.digest, found[1])
-        except InvalidRequest:  # It was evicted a moment ago.
-            file = None
-        if found is None or file is None or not self._is_right(found[0], file, block):
-            send_reply(connection, Reply(ReplyStatus.ABSENT))
+        found = trio.from_thread.run_sync(self._blobs.content, request.digest)
+        if found is None:
+            send_reply(connection, ABSENT)
             return
-        if request.offset + request.length > found[0].size:
+        ref, stored = found
+        try:
+            file = blob.file(request.digest, stored)
+            self._require_right(ref, stored, file, block)
+        except BlobUnavailable:
+            send_reply(connection, CHANGED if isinstance(stored, LinkedFile) else ABSENT)
+            return
+        if request.offset + request.length > ref.size:
             raise RuleBroken(connection.peer, "it asked for bytes beyond the end of the blob")
-        send_reply(connection, Reply(ReplyStatus.HERE, found[0].size))
+        send_reply(connection, Reply(ReplyStatus.HERE, ref.size))
         left, offset = request.length, request.offset
         while left:
             count = os.preadv(file.fileno(), [block[: min(left, BLOCK)]], offset)
+            stored.require_unchanged(file)
             if not count:
                 raise BlobUnavailable("the blob was truncated on our disk")
             self._upload.wait(count)
@@ -87,25 +90,25 @@ class RangeServer:
             left -= count
             offset += count
 
-    def _find(self, digest: Digest) -> tuple[BlobRef, Path] | None:
-        ref, path = self._blobs.ref(digest), self._blobs.path(digest)
-        return None if ref is None or path is None else (ref, path)
-
-    def _is_right(self, ref: BlobRef, file: BinaryIO, block: memoryview) -> bool:
-        """Return whether a blob is undamaged; it is hashed once in a process."""
-        if trio.from_thread.run_sync(self._blobs.is_verified, ref.digest):
-            return True
+    def _require_right(
+        self, ref: BlobRef, stored: StoredFile | LinkedFile, file: BinaryIO, block: memoryview
+    ) -> None:
+        """BlobUnavailable if a blob is damaged; one in our folder is hashed once in a process."""
+        stored.require_unchanged(file)
+        if isinstance(stored, LinkedFile) or trio.from_thread.run_sync(
+            self._blobs.is_verified, ref.digest
+        ):
+            return
         whole, offset = hashlib.sha256(), 0
         while count := os.preadv(file.fileno(), [block], offset):
             trio.from_thread.check_cancelled()
             whole.update(block[:count])
             offset += count
-        if whole.digest() == ref.digest:
-            trio.from_thread.run_sync(self._blobs.verified, ref.digest)
-            return True
-        LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
-        trio.from_thread.run(self._blobs.drop, ref.digest)
-        return False
+        if whole.digest() != ref.digest:
+            LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
+            trio.from_thread.run(self._blobs.drop, ref.digest)
+            raise BlobUnavailable("the blob was damaged on our disk")
+        trio.from_thread.run_sync(self._blobs.verified, ref.digest)
 
 
 class _OpenBlob:
@@ -121,11 +124,11 @@ class _OpenBlob:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def file(self, digest: Digest, path: Path) -> BinaryIO:
-        """Return the blob's file; InvalidRequest if it is gone."""
+    def file(self, digest: Digest, stored: StoredFile | LinkedFile) -> BinaryIO:
+        """Return the blob's file; BlobUnavailable if it is gone."""
         if digest != self._digest:
             self._open.close()
             self._digest = None
-            self._file = self._open.enter_context(open_regular(path))
+            self._file = self._open.enter_context(stored.open())
             self._digest = digest
         return self._file

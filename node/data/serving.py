@@ -10,14 +10,14 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import trio
 
 from node.data.blobs import BlobRef, Blobs
-from node.data.disk import open_regular
 from node.data.frames import (
+    ABSENT,
+    CHANGED,
     CHUNK,
     HASHES_PER_FRAME,
     MESSAGE_MAX,
@@ -34,10 +34,10 @@ from node.data.frames import (
     read_frame_or_end,
     send_frame,
 )
+from node.data.linked_files import LinkedFile
 from node.data.throttle import Throttle
 from protocol.values.errors import (
     BlobUnavailable,
-    InvalidRequest,
     PeerFault,
     PeerUnreachable,
     RuleBroken,
@@ -107,16 +107,24 @@ class BlobServer:
     async def _answer(
         self, peer: PeerId, stream: FrameStream, request: ListRequest | ChunkRequest
     ) -> None:
-        ref, path = self._blobs.ref(request.digest), self._blobs.path(request.digest)
-        if ref is None or path is None:
-            await self._send(peer, stream, encode_reply(Reply(ReplyStatus.ABSENT)))
+        found = self._blobs.content(request.digest)
+        if found is None:
+            await self._send(peer, stream, encode_reply(ABSENT))
             return
+        ref, stored = found
         if isinstance(request, ChunkRequest) and request.end > chunk_count(ref.size):
             raise RuleBroken(peer, "it asked for chunks beyond the end of the blob")
-        await self._send(peer, stream, encode_reply(Reply(ReplyStatus.HERE, ref.size)))
-        with _open_blob(path) as file:
+        try:
+            file = stored.open()
+        except BlobUnavailable:
+            is_linked = isinstance(stored, LinkedFile)
+            await self._send(peer, stream, encode_reply(CHANGED if is_linked else ABSENT))
+            return
+        with file:
+            await self._send(peer, stream, encode_reply(Reply(ReplyStatus.HERE, ref.size)))
             async with aclosing(self._frames(request, ref, file)) as frames:
                 async for frame in frames:
+                    stored.require_unchanged(file)
                     await self._upload.pause(len(frame))
                     await self._send(peer, stream, frame)
 
@@ -171,13 +179,6 @@ class BlobServer:
             LOG.error("blob sha256:%s was damaged on disk and is removed", ref.digest.hex())
             await self._blobs.drop(ref.digest)
             raise BlobUnavailable("the blob was damaged on our disk")
-
-
-def _open_blob(path: Path) -> BinaryIO:
-    try:
-        return open_regular(path)
-    except InvalidRequest as error:  # It was evicted since the answer.
-        raise BlobUnavailable(str(error)) from None
 
 
 def _hash_some(file: BinaryIO, whole: "hashlib._Hash") -> bytes:

@@ -18,7 +18,6 @@ from node.data.frames import (
     ChunkRequest,
     FrameStream,
     ListRequest,
-    ReplyStatus,
     chunk_count,
     decode_reply,
     encode_request,
@@ -127,13 +126,9 @@ class Session:
         with patience(self.holder, self.patience_s):
             frame = await read_frame(self.stream, self.holder, MESSAGE_MAX)
         answer = decode_reply(self.holder, frame)
-        match answer.status:
-            case ReplyStatus.HERE:
-                return answer.size
-            case ReplyStatus.ABSENT:
-                raise BlobUnavailable("does not have it")
-            case ReplyStatus.BUSY:
-                raise BlobUnavailable("is busy with other transfers")
+        if answer.why_not:
+            raise BlobUnavailable(answer.why_not)
+        return answer.size
 
     async def _frame(self, size: int) -> bytes:
         """Return the next frame, of exactly this size."""

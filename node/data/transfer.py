@@ -54,11 +54,15 @@ def log_fault(fault: PeerFault) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The holders of blobs, their kind, and the owner of their pins here."""
+    """The holder of blobs, their kind, and the owner of their pins here.
+
+    `others` are asked for large blobs, too.
+    """
 
     holder: PeerId
     kind: str
     owner: str
+    others: tuple[PeerId, ...] = ()
 
 
 @dataclass(slots=True)
@@ -159,7 +163,7 @@ class BlobFetcher:
             if ref.size > CHUNK:
                 tell = partial(_tell, progress, done)
                 wanted = Wanted(ref.digest, source.kind, ref.size, ref.size)
-                found = await self._share(wanted, [source.holder], tell)
+                found = await self._share(wanted, [source.holder, *source.others], tell)
                 require_size(found.size, ref)
                 done += ref.size
 

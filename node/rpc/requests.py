@@ -176,6 +176,18 @@ class ImageRequest(BaseModel):
     path: str = Field(min_length=1)
 
 
+class LinkRequest(BaseModel):
+    """A file of this machine that is an input where it lies, as its caller sees it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    path: str = Field(min_length=1)
+    device: int
+    inode: int
+    size: int = Field(ge=0)
+    mtime_ns: int
+    ctime_ns: int
+
+
 class PullRequest(BaseModel):
     """An image to pull from a registry."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.data.linked_files import Identity
 from node.rpc.egress_views import ReachedView
 from node.rpc.explain_views import ExplanationView
 from node.rpc.gpu_views import GpusView
@@ -104,6 +105,10 @@ class ImageApi(Protocol):
 
     async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
         """Store the bytes as a job's input; StorageFull if there is no room."""
+        ...
+
+    async def link_file(self, path: Path, identity: Identity) -> BlobView:
+        """Use a file as a job's input where it lies; InvalidRequest if it is not as expected."""
         ...
 
     async def import_path(self, path: Path) -> ImageView:

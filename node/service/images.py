@@ -15,6 +15,7 @@ import trio
 from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
+from node.data.linked_files import Identity
 from node.registry.reference import Reference
 from node.rpc.image_views import ImageView
 from node.rpc.requests import JobImage
@@ -49,6 +50,10 @@ class ImageService:
                 await trio.to_thread.run_sync(file.write, chunk)
             file.flush()
             ref = await self._blobs.put_file(Path(file.name), "input")
+        return BlobView(ref.digest.hex(), ref.size)
+
+    async def link_file(self, path: Path, identity: Identity) -> BlobView:
+        ref = await self._blobs.linked.add(path, identity)
         return BlobView(ref.digest.hex(), ref.size)
 
     async def import_path(self, path: Path) -> ImageView:
@@ -143,7 +148,7 @@ class ImageService:
 
     def _require_inputs(self, workload: Workload) -> None:
         for file in workload.inputs:
-            held = self._blobs.ref(file.blob.digest)
+            held = self._blobs.ref(file.blob.digest) or self._blobs.linked.ref(file.blob.digest)
             if held is None or held.size != file.blob.size:
                 raise NotFound(f"input {file.path!r}: upload its bytes first (POST /v1/blobs)")
 

@@ -12,9 +12,10 @@ import trio
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from node.data.linked_files import Identity
 from node.rpc.image_views import ImageView
 from node.rpc.live import LiveReport
-from node.rpc.requests import ImageRequest, PullRequest
+from node.rpc.requests import ImageRequest, LinkRequest, PullRequest
 from node.rpc.service import ImageApi
 from node.rpc.views import BlobView
 from protocol.values.errors import InvalidRequest
@@ -31,6 +32,12 @@ def content_routes(images: ImageApi, closing: trio.Event) -> APIRouter:
         """Store the bytes of the body, and return their digest and size."""
         return await images.put_blob(_chunks(request))
 
+    @router.post("/blobs/link", status_code=HTTPStatus.CREATED)
+    async def link_file(request: LinkRequest) -> BlobView:
+        """Hash a file of this machine and use it where it lies, as long as it does not change."""
+        identity = Identity(**request.model_dump(exclude={"path"}))
+        return await images.link_file(_absolute(request.path), identity)
+
     @router.get("/images")
     async def list_images() -> tuple[ImageView, ...]:
         """Return the images that this node stores."""
@@ -39,10 +46,7 @@ def content_routes(images: ImageApi, closing: trio.Event) -> APIRouter:
     @router.post("/images", status_code=HTTPStatus.CREATED)
     async def import_image(request: ImageRequest) -> ImageView:
         """Import an image from a path of this machine: an archive or an OCI layout."""
-        path = Path(request.path)
-        if not path.is_absolute() or "\0" in request.path:
-            raise InvalidRequest("path: give an absolute path")
-        return await images.import_path(path)
+        return await images.import_path(_absolute(request.path))
 
     @router.post("/images/base", status_code=HTTPStatus.CREATED)
     async def build_base(_: Request) -> ImageView:
@@ -61,6 +65,13 @@ def content_routes(images: ImageApi, closing: trio.Event) -> APIRouter:
         return await images.resolve(reference)
 
     return router
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or "\0" in text:
+        raise InvalidRequest("path: give an absolute path")
+    return path
 
 
 async def _chunks(request: Request) -> AsyncGenerator[bytes, None]:

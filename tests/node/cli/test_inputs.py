@@ -6,6 +6,7 @@ import tarfile
 
 import pytest
 
+from node.cli import inputs
 from node.cli.connection import Connection
 from node.cli.draft import Draft
 from node.cli.failure import CliError
@@ -118,3 +119,27 @@ def test_other_bytes_than_ours(folder):
 
     with pytest.raises(CliError, match="other bytes"):
         upload_inputs(Liar(), find(folder, "a.txt")[0], print)
+
+
+def test_a_large_file_is_used_where_it_lies(folder, daemon, monkeypatch):
+    monkeypatch.setattr(inputs, "LINKED_BYTES_MIN", 2)
+    node, uploaded = Connection(daemon.socket), []
+    monkeypatch.setattr(node, "upload", lambda *_: uploaded.append(1))
+    (folder / "a.txt").write_text("large")
+    found, _ = find(folder, "a.txt")
+    (large,) = upload_inputs(node, found, print)
+    assert large.digest == hashlib.sha256(b"large").hexdigest()
+    assert (large.size, uploaded) == (5, [])
+
+
+@pytest.mark.parametrize("code", ["invalid-request", "not-found"])
+def test_a_file_that_the_node_cannot_read_is_uploaded(folder, daemon, monkeypatch, code):
+    def refuse(*_args, **_more):
+        raise CliError(code, "cannot read it")
+
+    monkeypatch.setattr(inputs, "LINKED_BYTES_MIN", 0)
+    node = Connection(daemon.socket)
+    monkeypatch.setattr(node, "post", refuse)
+    found, _ = find(folder, "a.txt")
+    (small,) = upload_inputs(node, found, print)
+    assert small.digest == hashlib.sha256(b"a").hexdigest()

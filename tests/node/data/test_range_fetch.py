@@ -130,7 +130,7 @@ async def fetcher(open_blobs, peers, direct):
 
 async def test_wrong_bytes_of_one_holder_are_its_fault(fetcher, direct) -> None:
     blobs, made, faults = fetcher
-    direct.work[ONE] = Holder(DATA[:-1] + b"?")
+    direct.work[ONE] = Holder(DATA[:-1] + bytes([DATA[-1] ^ 1]))
     with pytest.raises(BlobUnavailable):
         await made.fetch_all([REF], Holding(ONE, "input", "a job"))
     assert [fault.peer for fault in faults] == [ONE]

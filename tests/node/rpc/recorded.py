@@ -37,7 +37,6 @@ from node.rpc.job_views import (
 from node.rpc.service import Service, StoredOutput
 from node.rpc.views import (
     AnsweredCallView,
-    BlobView,
     GpuView,
     OfferView,
     PaidPriceView,
@@ -369,12 +368,6 @@ class RecordedService(RecordedOwner, RecordedImages):
         if not location.exists():
             raise BlobUnavailable(f"output {output.path!r} is no longer stored here")
         return StoredOutput(output, location)
-
-    async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
-        data = b"".join([chunk async for chunk in chunks])
-        digest = hashlib.sha256(data).hexdigest()
-        self.blobs[digest] = data
-        return BlobView(digest, len(data))
 
     def request_stop(self) -> None:
         self.stopped = True

@@ -1,13 +1,16 @@
 """The images of the service in memory. Spec: specs/rpc.md#service."""
 
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import trio
 
+from node.data.linked_files import Identity
 from node.registry.errors import ReferenceNotFound
 from node.rpc.image_views import ImageView, PullView
 from node.rpc.requests import JobImage
+from node.rpc.views import BlobView
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound
 
 BASE = hashlib.sha256(b"base").hexdigest()
@@ -28,7 +31,20 @@ class RecordedPull:
 
 
 class RecordedImages:
-    """One image, "base", and a registry that has all with a colon or a slash."""
+    """One image, "base", a registry that has all with a colon or a slash, and blobs."""
+
+    async def put_blob(self, chunks: AsyncIterator[bytes]) -> BlobView:
+        data = b"".join([chunk async for chunk in chunks])
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return BlobView(digest, len(data))
+
+    async def link_file(self, path: Path, identity: Identity) -> BlobView:
+        data = await trio.Path(path).read_bytes()
+        assert len(data) == identity.size
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return BlobView(digest, len(data))
 
     async def import_path(self, path: Path) -> ImageView:
         if not await trio.Path(path).exists():
