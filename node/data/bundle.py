@@ -12,25 +12,22 @@ from typing import Final, Self
 
 import trio
 
-from node.data.disk import CHUNK
+from node.data.disk import CHUNK, open_regular
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest, digest_of
 from protocol.wire.job import Outputs
 
-FILE_BYTES_MAX: Final = 64 * 1024
-"""Larger files are blobs of their own."""
-FILES_MIN: Final = 64
-"""Fewer small files are blobs of their own: another job may then take one as its input."""
+PIECE_BYTES: Final = 256 * 1024
 
 
 class BundleReader:
-    """Small files, given with their sizes, as one source of bytes."""
+    """A file with the bytes of many others as a source that knows the digest of each."""
 
-    def __init__(self, files: Sequence[tuple[Path, int]]) -> None:
-        """Prepare to read the files in this order."""
+    def __init__(self, path: Path, sizes: Sequence[int]) -> None:
+        """Prepare to read the file; `sizes` are those of its parts, none above `CHUNK`."""
         self.digests: list[Digest] = []
-        """Those of the files that were read."""
-        self._contents = self._read_files(files)
+        """Those of the parts that were read."""
+        self._parts = self._read_parts(path, sizes)
 
     def __enter__(self) -> Self:
         return self
@@ -39,31 +36,28 @@ class BundleReader:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
-        self._contents.close()
+        self._parts.close()
 
-    def read(self, size: int, /) -> bytes:
-        """Return the next files as a whole, at most `size` bytes, none at the end.
+    def read(self, _size: int, /) -> bytes:
+        """Return the next parts, none at the end; InvalidRequest if they are not there."""
+        return next(self._parts, b"")
 
-        InvalidRequest if one cannot be read or has another size.
-        """
-        assert size >= FILE_BYTES_MAX
-        parts: list[bytes] = []
-        left = size - FILE_BYTES_MAX
-        while left >= 0 and (data := next(self._contents, None)) is not None:
-            parts.append(data)
-            left -= len(data)
-        return b"".join(parts)
-
-    def _read_files(self, files: Sequence[tuple[Path, int]]) -> Generator[bytes, None, None]:
-        for path, size in files:
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise InvalidRequest(f"cannot read {path}: {error.strerror}") from error
-            if len(data) != size:
-                raise InvalidRequest(f"{path} changed while it was read")
-            self.digests.append(digest_of(data))
-            yield data
+    def _read_parts(self, path: Path, sizes: Sequence[int]) -> Generator[bytes, None, None]:
+        waiting: list[bytes] = []
+        count = 0
+        with open_regular(path) as file:
+            for size in sizes:
+                data = file.read(size)
+                if len(data) < size:
+                    raise InvalidRequest("the bundle of the outputs is too short")
+                self.digests.append(digest_of(data))
+                waiting.append(data)
+                count += size
+                if count >= PIECE_BYTES:
+                    yield b"".join(waiting)
+                    waiting, count = [], 0
+        if count:
+            yield b"".join(waiting)
 
 
 def bundle_fault(outputs: Outputs, path: Path) -> str:

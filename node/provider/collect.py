@@ -6,7 +6,8 @@ Spec: specs/sandbox.md#outputs.
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,17 @@ from pathlib import Path
 import trio
 
 from node.data.blobs import Blobs, BlobSource
-from node.data.bundle import FILE_BYTES_MAX, FILES_MIN, BundleReader
-from node.data.disk import open_regular
+from node.data.bundle import BundleReader
+from node.data.disk import Readable, open_regular
 from node.data.output_manifest import LISTING_BYTES_MAX
-from node.sandbox.driver import checkpoint_path, log_path, outputs_path
+from node.sandbox.driver import (
+    BundledOutput,
+    bundle_path,
+    bundled_outputs,
+    checkpoint_path,
+    log_path,
+    outputs_path,
+)
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
 from protocol.wire.codec import encode
@@ -26,16 +34,18 @@ from protocol.wire.job import NO_LOG, BlobRef, FileRef, Outputs
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A file of the job: its path below /out, and where it is."""
+    """A file of the job: its path below /out, and the part of a file of ours that it is."""
 
-    name: str
+    path: str
     place: Path
     size: int
     executable: bool
+    offset: int | None = None
+    """Where in that file it begins; None: it is all of it."""
 
     def source(self) -> BlobSource:
         """Return what a blob is made from."""
-        return BlobSource(partial(open_regular, self.place), self.size, "output")
+        return BlobSource(partial(_open_part, self), self.size, "output")
 
 
 async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
@@ -43,19 +53,16 @@ async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:
 
     InvalidRequest if a file cannot be read, StorageFull if there is no room: all or none is stored.
     """
-    found, log = await trio.to_thread.run_sync(_sources_of, folder)
-    small = [each for each in found if each.size <= FILE_BYTES_MAX]
-    large = [each for each in found if each.size > FILE_BYTES_MAX]
-    if len(small) < FILES_MIN:
-        small, large = [], found
-    reader = BundleReader([(each.place, each.size) for each in small])
+    log = await trio.to_thread.run_sync(_source, log_path(folder), "log")
+    found = await trio.to_thread.run_sync(_outputs_below, outputs_path(folder))
+    small = await trio.to_thread.run_sync(bundled_outputs, folder)
+    reader = BundleReader(bundle_path(folder), [each.size for each in small])
     bundle = [BlobSource(lambda: reader, sum(each.size for each in small), "output")]
-    sources = [log, *(bundle if small else ()), *(each.source() for each in large)]
+    sources = [log, *(each.source() for each in found), *(bundle if small else ())]
     log_ref, *refs = await blobs.put_all(sources, owner)
-    bundle_refs = tuple(refs[: len(refs) - len(large)])
-    files = [*_listed(large, refs[len(bundle_refs) :]), *_bundled(small, reader.digests)]
-    files.sort(key=lambda file: file.path)
-    return await _store_listing(blobs, owner, Outputs(tuple(files), log_ref, bundle_refs))
+    files = [*_listed(found, refs[: len(found)]), *_bundled(small, reader.digests)]
+    outputs = Outputs(_in_order(files), log_ref, tuple(refs[len(found) :]))
+    return await _store_listing(blobs, owner, outputs)
 
 
 async def collect_checkpoint(
@@ -66,26 +73,29 @@ async def collect_checkpoint(
     `ended_at` is its path below /out if the container has ended: then it is among the outputs.
     Errors as of `collect`.
     """
-    root = outputs_path(folder) if ended_at else checkpoint_path(folder)
-    found = await trio.to_thread.run_sync(_outputs_below, root)
     if ended_at:
-        found = [
-            each for each in found if each.name == ended_at or each.name.startswith(f"{ended_at}/")
-        ]
+        found = await trio.to_thread.run_sync(_outputs_at, folder, ended_at)
+    else:
+        found = await trio.to_thread.run_sync(_outputs_below, checkpoint_path(folder))
     refs = await blobs.put_all([each.source() for each in found], owner) if found else ()
-    listing = await _store_listing(blobs, owner, Outputs(_listed(found, refs), NO_LOG))
+    files = _in_order(_listed(found, refs))
+    listing = await _store_listing(blobs, owner, Outputs(files, NO_LOG))
     return listing, sum(ref.size for ref in refs)
 
 
-def _listed(found: Sequence[OutputFile], refs: Sequence[BlobRef]) -> tuple[FileRef, ...]:
-    return tuple(
-        FileRef(each.name, ref, each.executable) for each, ref in zip(found, refs, strict=True)
-    )
+def _listed(found: Sequence[OutputFile], refs: Sequence[BlobRef]) -> Iterator[FileRef]:
+    for each, ref in zip(found, refs, strict=True):
+        yield FileRef(each.path, ref, each.executable)
 
 
-def _bundled(found: Sequence[OutputFile], digests: Sequence[Digest]) -> Iterator[FileRef]:
+def _bundled(found: Sequence[BundledOutput], digests: Sequence[Digest]) -> Iterator[FileRef]:
     for each, digest in zip(found, digests, strict=True):
-        yield FileRef(each.name, BlobRef(digest, each.size), each.executable, bundled=True)
+        yield FileRef(each.path, BlobRef(digest, each.size), each.executable, bundled=True)
+
+
+def _in_order(files: Iterable[FileRef]) -> tuple[FileRef, ...]:
+    """Return the files folder by folder, which is the order of the bundle."""
+    return tuple(sorted(files, key=lambda file: file.path.split("/")))
 
 
 async def _store_listing(blobs: Blobs, owner: str, outputs: Outputs) -> BlobRef:
@@ -98,16 +108,25 @@ async def _store_listing(blobs: Blobs, owner: str, outputs: Outputs) -> BlobRef:
     return listing
 
 
-def _sources_of(folder: Path) -> tuple[list[OutputFile], BlobSource]:
-    return _outputs_below(outputs_path(folder)), _source(log_path(folder), "log")
+def _outputs_at(folder: Path, path: str) -> list[OutputFile]:
+    """Return the outputs that are this path or below it, wherever the sandbox left their bytes."""
+    bundle = bundle_path(folder)
+    found = [
+        *_outputs_below(outputs_path(folder)),
+        *(
+            OutputFile(each.path, bundle, each.size, each.executable, each.offset)
+            for each in bundled_outputs(folder)
+        ),
+    ]
+    return [each for each in found if f"{each.path}/".startswith(f"{path}/")]
 
 
 def _outputs_below(root: Path) -> list[OutputFile]:
-    """Return all files, sorted by path; [] if there is no folder."""
+    """Return all files; [] if there is no folder."""
     found: list[OutputFile] = []
     if root.is_dir():
         _look(str(root), "", found)
-    return sorted(found, key=lambda each: each.name)
+    return found
 
 
 def _look(folder: str, inner: str, found: list[OutputFile]) -> None:
@@ -125,3 +144,13 @@ def _look(folder: str, inner: str, found: list[OutputFile]) -> None:
 def _source(path: Path, kind: str) -> BlobSource:
     with open_regular(path) as file:
         return BlobSource(partial(open_regular, path), os.fstat(file.fileno()).st_size, kind)
+
+
+@contextmanager
+def _open_part(file: OutputFile) -> Iterator[Readable]:
+    with open_regular(file.place) as whole:
+        if file.offset is None:
+            yield whole
+        else:
+            whole.seek(file.offset)
+            yield io.BytesIO(whole.read(file.size))

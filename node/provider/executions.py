@@ -6,7 +6,6 @@ time; its result goes back to the core as an input.
 
 import logging
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +26,14 @@ from node.provider.checkpoints import (
 from node.provider.collect import collect
 from node.provider.execution_context import ExecutionContext, pins_of
 from node.provider.prepare import HeldImage, input_files, prepare, sandbox_of
-from node.sandbox.driver import ContainerSpec, Exit, SandboxDriver, log_path, name_of, outputs_path
+from node.sandbox.driver import (
+    ContainerSpec,
+    Exit,
+    SandboxDriver,
+    discard_outputs,
+    log_path,
+    name_of,
+)
 from protocol.machines import effects, inputs
 from protocol.values.errors import (
     BlobUnavailable,
@@ -238,7 +244,7 @@ class Executions:
         await self._take_last_checkpoint(lease_id, ended)
         await self._inbox.take(_exited(lease_id, ended, outputs))
         # They are stored as blobs: the second copy is not needed.
-        await trio.to_thread.run_sync(_remove_tree, outputs_path(folder))
+        await trio.to_thread.run_sync(discard_outputs, folder)
 
     async def _fail(self, lease_id: LeaseId, error: Exception) -> None:
         LOG.warning("the execution of lease %s failed: %s", lease_id.hex()[:12], error)
@@ -363,10 +369,6 @@ class Executions:
         await activity.run(action)
         if self._active.get(lease_id) is activity:
             del self._active[lease_id]
-
-
-def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # The rest is removed with the run folder.
 
 
 def _exited(lease_id: LeaseId, ended: Exit, outputs: BlobRef) -> inputs.ContainerExited:

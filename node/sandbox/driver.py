@@ -8,6 +8,7 @@ one.
 Spec: specs/sandbox.md#drivers.
 """
 
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,3 +208,36 @@ def outputs_path(folder: Path) -> Path:
     Their mode is 0600, or 0700 if the job made them executable.
     """
     return folder / "outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class BundledOutput:
+    """A small output whose bytes are in the bundle, from `offset` on."""
+
+    path: str
+    size: int
+    executable: bool
+    offset: int
+
+
+def bundle_path(folder: Path) -> Path:
+    """Return the file with the bytes of many small outputs; most jobs have none."""
+    return folder / "outputs.bundle"
+
+
+def bundled_outputs(folder: Path) -> tuple[BundledOutput, ...]:
+    """Return the outputs in the bundle, in the order of their bytes; after `wait`."""
+    index = folder / "outputs.index"
+    found, offset = [], 0
+    for line in index.read_text("utf-8").splitlines() if index.exists() else ():
+        executable, size, path = line.split(" ", 2)
+        found.append(BundledOutput(path, int(size), executable == "x", offset))
+        offset += int(size)
+    return tuple(found)
+
+
+def discard_outputs(folder: Path) -> None:
+    """Remove the collected outputs; what cannot be removed goes with the folder."""
+    shutil.rmtree(outputs_path(folder), ignore_errors=True)
+    for path in (bundle_path(folder), folder / "outputs.index"):
+        path.unlink(missing_ok=True)

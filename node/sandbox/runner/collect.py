@@ -14,6 +14,8 @@ import errno
 import os
 import stat
 
+from node.sandbox.runner import bundle
+
 FILES_MAX = 10_000
 ENTRIES_MAX = 50_000
 DEPTH_MAX = 32
@@ -34,13 +36,16 @@ KINDS = {
 class Collection:
     """What was copied and what was refused, with the room that is left."""
 
-    __slots__ = ("bytes_left", "device", "entries_left", "files_left", "refused", "refused_count")
+    __slots__ = (
+        "bundle", "bytes_left", "device", "entries_left", "files_left", "refused", "refused_count",
+    )  # fmt: skip
 
     def __init__(self, bytes_max: int, device: int) -> None:
         self.bytes_left = bytes_max
         self.files_left = FILES_MAX
         self.entries_left = ENTRIES_MAX
         self.device = device
+        self.bundle: bundle.Bundle | None = None
         self.refused: list[str] = []
         self.refused_count = 0
 
@@ -54,15 +59,18 @@ class Collection:
 def collect(source: int, target: str, bytes_max: int) -> Collection:
     """Copy the regular files below the folder `source` (a descriptor) to the new folder `target`.
 
-    Returns what was refused and why. OSError means that our own disk failed, not the job.
+    Many small ones go to a bundle beside it. Returns what was refused and why. OSError means that
+    our own disk failed, not the job.
     """
     collection = Collection(bytes_max, os.fstat(source).st_dev)
     os.mkdir(target, 0o700)
     place = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    collection.bundle = bundle.Bundle(target)
     try:
         _walk(collection, (source, place), "", 0)
     finally:
         os.close(place)
+        collection.bundle.close()
     return _counted(collection)
 
 
@@ -88,6 +96,7 @@ def collect_at(source: int, path: str, target: str, bytes_max: int) -> Collectio
 
 def discard(target: str) -> None:
     """Remove what was collected so far, as well as it can be."""
+    bundle.discard(target)
     for folder, folders, files in os.walk(target, topdown=False):
         for name in files:
             os.unlink(os.path.join(folder, name))
@@ -215,24 +224,33 @@ def _take(collection: Collection, pair: tuple[int, int], path: str, found: os.st
         if (opened.st_dev, opened.st_ino) != (collection.device, found.st_ino):
             collection.refuse(path, "it changed meanwhile")
             return
-        mode = 0o700 if opened.st_mode & stat.S_IXUSR else 0o600
-        _copy(source, (pair[1], name, mode), found.st_size)
+        executable = bool(opened.st_mode & stat.S_IXUSR)
+        if collection.bundle is not None and collection.bundle.takes(found.st_size):
+            copied = _copy(source, collection.bundle.place(), found.st_size)
+            collection.bundle.note(path, copied, executable)
+        else:
+            _copy_to(source, (pair[1], name, 0o700 if executable else 0o600), found.st_size)
     finally:
         os.close(source)
     collection.bytes_left -= found.st_size
     collection.files_left -= 1
 
 
-def _copy(source: int, place: tuple[int, str, int], size: int) -> None:
+def _copy_to(source: int, place: tuple[int, str, int], size: int) -> None:
     """Write at most `size` bytes to a new file of the node: no owner or attribute is copied."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    target = os.open(place[1], flags, place[2], dir_fd=place[0])
+    target = os.open(place[1], bundle.NEW_FILE, place[2], dir_fd=place[0])
     try:
-        done = 0
-        while done < size:
-            sent = os.sendfile(target, source, done, min(COPY_BYTES, size - done))
-            if sent == 0:
-                break
-            done += sent
+        _copy(source, target, size)
     finally:
         os.close(target)
+
+
+def _copy(source: int, target: int, size: int) -> int:
+    """Append at most `size` bytes of a file to another; return how many."""
+    done = 0
+    while done < size:
+        sent = os.sendfile(target, source, done, min(COPY_BYTES, size - done))
+        if sent == 0:
+            break
+        done += sent
+    return done

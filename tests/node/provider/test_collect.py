@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from node.data.bundle import FILE_BYTES_MAX, FILES_MIN
 from node.data.output_manifest import fault_of, read_listing
-from node.provider.collect import collect
-from node.sandbox.driver import log_path, outputs_path
+from node.provider.collect import collect, collect_checkpoint
+from node.sandbox.driver import discard_outputs, log_path, outputs_path
+from node.sandbox.runner import collect as runner_collect
+from node.sandbox.runner.bundle import ALONE_MAX
 from protocol.values.errors import InvalidRequest, StorageFull
 from protocol.values.ids import digest_of
 from tests.node.fixtures import NodeFolder, ref_of
@@ -52,20 +53,45 @@ async def test_what_may_run_is_told_from_the_rest(bea: NodeFolder) -> None:
 
 
 async def test_many_small_files_are_one_blob(bea: NodeFolder) -> None:
-    small = {f"d__{number:03}": b"%d" % number for number in range(FILES_MIN)}
-    folder = fill(bea, a=bytes(FILE_BYTES_MAX + 1), **small)
-    (outputs_path(folder) / "d" / "001").chmod(0o700)
+    contents = {f"d/{number:03}": b"%d" % number for number in range(ALONE_MAX)}
+    contents |= {"d.x": b"", "d/z/1": b"one", "d/z-": b"", "e": b"two", "large": bytes(70_000)}
+    folder = bundled_by_the_sandbox(bea, contents)
     listing = await read_listing(bea.blobs, (await collect(bea.blobs, "owner", folder)).digest)
-    first, *rest = listing.files
-    assert (first.path, first.bundled) == ("a", False)
-    assert bea.blobs.ref(first.blob.digest)
-    assert all(file.bundled for file in rest)
-    assert [file.path for file in rest] == sorted(name.replace("__", "/") for name in small)
-    assert [file.blob for file in rest] == [ref_of(small[name]) for name in sorted(small)]
-    assert [file.path for file in rest if file.executable] == ["d/001"]
+    assert {file.path: file.blob for file in listing.files} == {
+        path: ref_of(data) for path, data in contents.items()
+    }
+    small = [file for file in listing.files if file.bundled]
+    assert [file.path for file in small] == ["d/z/1", "d/z-", "d.x", "e"]
+    assert [file.path for file in small if file.executable] == ["e"]
     (bundle,) = listing.bundle
-    assert await bea.blobs.read(bundle.digest) == b"".join(small[name] for name in sorted(small))
+    assert await bea.blobs.read(bundle.digest) == b"onetwo"
     assert fault_of(listing, await bea.workload()) == ""
+
+
+def bundled_by_the_sandbox(bea: NodeFolder, contents: dict[str, bytes]) -> Path:
+    """Return a run folder whose outputs the runner collected; "e" may run."""
+    folder, source = fill(bea), bea.folder / "out"
+    for name, data in contents.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    (source / "e").chmod(0o700)
+    handle = os.open(source, os.O_RDONLY | os.O_DIRECTORY)
+    assert not runner_collect.collect(handle, str(outputs_path(folder)), 2**20).refused
+    os.close(handle)
+    return folder
+
+
+async def test_a_last_checkpoint_may_be_in_the_bundle(bea: NodeFolder) -> None:
+    contents = {f"a/{number:03}": b"%d" % number for number in range(ALONE_MAX)}
+    contents |= {"state/1": b"one", "state/2": b"two", "e": b"other", "state-": b"no"}
+    folder = bundled_by_the_sandbox(bea, contents)
+    ref, size = await collect_checkpoint(bea.blobs, "owner", folder, "state")
+    listing = await read_listing(bea.blobs, ref.digest)
+    found = [(file.path, await bea.blobs.read(file.blob.digest)) for file in listing.files]
+    assert (found, size) == ([("state/1", b"one"), ("state/2", b"two")], 6)
+    assert not listing.bundle
+    discard_outputs(folder)
+    assert [path.name for path in folder.iterdir()] == ["log"]
 
 
 async def test_a_job_that_left_nothing(bea: NodeFolder) -> None:
