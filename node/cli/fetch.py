@@ -4,16 +4,23 @@ Spec: specs/rpc.md#command-line.
 """
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from node.cli.connection import Connection, quoted
 from node.cli.failure import CliError
+from node.data.tar import TarReader
+from protocol.values.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from node.data.disk import Readable
 
 CHUNK_BYTES: Final = 2**18
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def fetch_outputs(node: Connection, job: str, folder: Path) -> list[dict[str, Any]]:
@@ -43,29 +50,22 @@ def _check_path(path: str) -> None:
         raise CliError("failure", f"an output of the job has an unsafe path: {path!r}")
 
 
-def _unpack(archive: Any, folder: Path, outputs: list[dict[str, Any]]) -> None:
-    import tarfile  # The import is slow, and only this function needs it.
-
+def _unpack(archive: "Readable", folder: Path, outputs: list[dict[str, Any]]) -> None:
+    reader = TarReader(archive)
+    entries = iter(reader)
     entered: set[Path] = set()
     try:
-        with tarfile.open(fileobj=archive, mode="r|") as members:
-            for output in outputs:
-                final = folder / output["path"]
-                _enter(final.parent, folder, entered)
-                _write(_content_of(members, output), final, output)
-    except tarfile.TarError as error:
+        for output in outputs:
+            entry = next(entries, None)
+            if entry is None or (entry.kind, entry.size) != ("file", output["size"]):
+                raise CliError("blob-unavailable", f"{output['path']}: the node did not send it")
+            final = folder / output["path"]
+            _enter(final.parent, folder, entered)
+            _write(reader, final, output)
+    except InvalidRequest as error:
         hint = "a file may be damaged on the node's disk: see its log"
         why = f"the node sent a broken archive: {error}"
         raise CliError("blob-unavailable", why, hint) from None
-
-
-def _content_of(members: Any, output: dict[str, Any]) -> IO[bytes]:
-    """Return the next file of an archive, which must be this output."""
-    member = members.next()
-    content: IO[bytes] | None = members.extractfile(member) if member else None
-    if content is None:
-        raise CliError("blob-unavailable", f"{output['path']}: the node did not send it")
-    return content
 
 
 def _enter(place: Path, folder: Path, entered: set[Path]) -> None:
@@ -78,22 +78,28 @@ def _enter(place: Path, folder: Path, entered: set[Path]) -> None:
         raise CliError("failure", f"{place} is a link that leads out of {folder}")
 
 
-def _write(content: IO[bytes], final: Path, output: dict[str, Any]) -> None:
-    partial = final.with_name(f".{secrets.token_hex(8)}.partial")
-    try:
-        digest = hashlib.sha256()
-        with partial.open("xb") as file:
-            while chunk := content.read(CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
-        if digest.hexdigest() != output["digest"]:
-            why = f"{output['path']}: its bytes do not match its digest"
-            raise CliError("blob-unavailable", why)
-        if output["executable"]:
-            partial.chmod(partial.stat().st_mode | 0o100)
-        partial.replace(final)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write(content: TarReader, final: Path, output: dict[str, Any]) -> None:
+    """Write one file; it gets its name when its digest is verified."""
+    partial = f"{final.parent}/.{secrets.token_hex(8)}.partial"
+    mode = 0o777 if output["executable"] else 0o666  # Less what the user's umask takes.
+    handle = os.open(partial, NEW_FILE, mode)
+    with ExitStack() as undo:
+        undo.callback(os.unlink, partial)
+        _copy(content, handle, output)
+        os.replace(partial, final)  # noqa: PTH105 - as text, for many files.
+        undo.pop_all()
+
+
+def _copy(content: TarReader, handle: int, output: dict[str, Any]) -> None:
+    """Write the bytes of a file, and close it; CliError if they are others than listed."""
+    digest = hashlib.sha256()
+    with os.fdopen(handle, "wb") as file:
+        while chunk := content.read(CHUNK_BYTES):
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != output["digest"]:
+        why = f"{output['path']}: its bytes do not match its digest"
+        raise CliError("blob-unavailable", why)
 
 
 class _Reader:
@@ -101,11 +107,11 @@ class _Reader:
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._rest = bytearray()
+        self._rest = memoryview(b"")
 
-    def read(self, size: int) -> bytes:
-        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
-            self._rest += chunk
-        data = bytes(self._rest[:size])
-        del self._rest[:size]
-        return data
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        while not self._rest and (chunk := next(self._chunks, None)) is not None:
+            self._rest = memoryview(chunk)
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(data)

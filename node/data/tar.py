@@ -8,11 +8,14 @@ Spec: specs/data.md#tar.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from node.data.disk import CHUNK, Readable
 from protocol.values.errors import InvalidRequest
 
+if TYPE_CHECKING:  # The command line reads archives, too, and needs nothing else of it.
+    from node.data.disk import Readable
+
+CHUNK: Final = 1024 * 1024
 BLOCK: Final = 512
 EXTENSION_MAX: Final = 64 * 1024
 """Maximum bytes of a pax header or a long name: Linux paths have 4096 at most."""
@@ -46,7 +49,7 @@ class TarEntry:
 class TarReader:
     """Reads an archive from front to back; InvalidRequest if it is not an archive."""
 
-    def __init__(self, source: Readable, skip: Callable[[int], object] | None = None) -> None:
+    def __init__(self, source: "Readable", skip: Callable[[int], object] | None = None) -> None:
         """Read from `source`; `skip`, if given, skips so many of its bytes."""
         self._source = source
         self._skip = skip
