@@ -14,6 +14,7 @@ import click
 
 from node.cli.output import plain, say, short_peer
 from node.cli.places import place_in_words
+from node.cli.transfer_rate import TransferRate
 
 SAYING: Final[dict[str, str]] = {
     "queued": "waiting for capacity",
@@ -199,6 +200,7 @@ class Words:
     def __init__(self) -> None:
         self._bids: list[Any] = []
         self._checkpoint = 0
+        self._rate = TransferRate()
 
     def line_of(self, kind: str, detail: Mapping[str, Any]) -> str:
         """Return one event as a line of text."""
@@ -217,7 +219,7 @@ class Words:
         if kind == "place":
             return f"{text}: {place_in_words(detail)}"
         if kind == "progress":
-            text += f": {_share(detail)}"
+            text += f": {self._rate.line_of(detail['fetched'], detail['total'])}"
         if peer := detail.get("provider"):
             short = short_peer(str(peer))
             text += f" to {short}{self._price(detail)}" if kind == "awarded" else f" ({short})"
@@ -235,11 +237,6 @@ def _hourly(rate: int) -> str:
     from protocol.values.units import hourly_of_rate
 
     return f"{hourly_of_rate(rate)} credits an hour"
-
-
-def _share(detail: Mapping[str, Any]) -> str:
-    fetched, total = detail["fetched"], max(1, detail["total"])
-    return f"{100 * fetched // total} % of {total / 2**20:,.1f} MiB"
 
 
 def why_alone(bids: int, eligible: int, *, at_ask: bool) -> str:

@@ -20,7 +20,14 @@ import trio
 
 from node.data.blobs import BlobRef
 from node.data.disk import full_disk_as_storage_full
-from node.data.ranges import BLOCK, RangeConnection, RangeRequest, receive_reply, send_request
+from node.data.ranges import (
+    BLOCK,
+    RangeConnection,
+    RangeRequest,
+    ask_holders,
+    receive_reply,
+    send_request,
+)
 from node.data.segments import SEGMENT, Segment, Segments
 from node.data.throttle import Throttle
 from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, StorageFull
@@ -29,6 +36,8 @@ from protocol.values.ids import Digest, PeerId
 HOLDERS_MAX: Final = 4
 ALONE_CONNECTIONS: Final = 2
 """To a single holder: one connection keeps one processor busy at each end."""
+JOINED_BYTES_MIN: Final = 4 * SEGMENT
+"""A smaller blob has come before others are found."""
 AHEAD: Final = 2
 """Segments requested over a connection at a time: so no round trip is waited for."""
 
@@ -64,31 +73,39 @@ class RangeFetch:
         self._download = download
         self._fetched = FetchedRanges()
         self._storage_full: StorageFull | None = None
+        self._asked: set[PeerId] = set()
+        """All holders of this fetch; empty if no others are wanted."""
 
-    async def run(self, call: Call, holders: Sequence[PeerId]) -> FetchedRanges:
+    async def run(
+        self, call: Call, holders: Sequence[PeerId], *, joins: bool = True
+    ) -> FetchedRanges:
         """Fetch from all holders at once. What came without a gap stays in the file.
 
-        StorageFull if the disk is full.
+        The first one is asked for others that have the blob, unless `joins` is false. StorageFull
+        if the disk is full.
         """
+        self._first, self._call = holders[0], call
+        if joins and self._ref.size >= JOINED_BYTES_MIN:
+            self._asked.update(holders)
         with full_disk_as_storage_full(self._path.parent), _opened(self._path) as file:
             self._file = file.fileno()
             kept = os.fstat(self._file).st_size
             self._fetched.resumed = kept if kept <= self._ref.size else 0
             self._segments = Segments(self._ref.size, self._fetched.resumed)
             try:
-                await self._run(call, _connections(holders, self._ref.size - kept))
+                await self._run(_connections(holders, self._ref.size - kept))
             finally:
                 os.ftruncate(self._file, self._segments.prefix)
         if self._storage_full is not None:
             raise self._storage_full
         return self._fetched
 
-    async def _run(self, call: Call, holders: Sequence[PeerId]) -> None:
+    async def _run(self, holders: Sequence[PeerId]) -> None:
         soon = trio.lowlevel.current_trio_token().run_sync_soon
         self._tell_soon = partial(soon, self._tell, idempotent=True)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._end_when_cancelled)
-            nursery.start_soon(self._fetch_all, call, holders)
+            nursery.start_soon(self._fetch_all, holders)
             self._fetched.digest = await trio.to_thread.run_sync(self._hash)
             nursery.cancel_scope.cancel()
         self._tell()
@@ -103,15 +120,23 @@ class RangeFetch:
         finally:
             self._segments.end()
 
-    async def _fetch_all(self, call: Call, holders: Sequence[PeerId]) -> None:
+    async def _fetch_all(self, holders: Sequence[PeerId]) -> None:
         async with trio.open_nursery() as nursery:
+            self._fetching = nursery
             for holder in holders:
-                nursery.start_soon(self._fetch_from, call, holder)
+                nursery.start_soon(self._fetch_from, holder)
         self._segments.end()  # Whatever is missing now will not come.
 
-    async def _fetch_from(self, call: Call, holder: PeerId) -> None:
+    def _join(self, told: Sequence[PeerId]) -> None:
+        """Fetch from holders that another one named, too."""
+        for holder in [each for each in told if each not in self._asked]:
+            if len(self._asked) < HOLDERS_MAX:
+                self._asked.add(holder)
+                self._fetching.start_soon(self._fetch_from, holder)
+
+    async def _fetch_from(self, holder: PeerId) -> None:
         try:
-            await call(holder, self._receive_all)
+            await self._call(holder, self._receive_all)
         except (PeerFault, PeerUnreachable, BlobUnavailable) as error:
             self._fetched.failures.append((holder, error))
         except StorageFull as error:
@@ -122,6 +147,9 @@ class RangeFetch:
 
     def _receive_all(self, connection: RangeConnection) -> None:
         """Fetch segments over a connection until none is missing."""
+        if connection.peer == self._first and len(self._asked) == 1:
+            told = ask_holders(connection, self._ref.digest)
+            trio.from_thread.run_sync(self._join, told)
         block = memoryview(bytearray(BLOCK))
         ahead: deque[Segment] = deque()
         try:

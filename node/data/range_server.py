@@ -16,13 +16,24 @@ import trio
 from node.data.blobs import BlobRef, Blobs
 from node.data.frames import ABSENT, CHANGED, Reply, ReplyStatus
 from node.data.linked_files import LinkedFile, StoredFile
-from node.data.ranges import BLOCK, RangeConnection, RangeRequest, receive_request, send_reply
+from node.data.ranges import (
+    BLOCK,
+    HOLDERS_TOLD_MAX,
+    HoldersRequest,
+    RangeConnection,
+    RangeRequest,
+    receive_request,
+    send_reply,
+    tell_holders,
+)
 from node.data.throttle import Throttle
+from protocol.values.bounded import keep_newest
 from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken
 from protocol.values.ids import Digest, PeerId
 
 LOG: Final = logging.getLogger(__name__)
 CONNECTIONS_PER_PEER_MAX: Final = 4
+BLOBS_NOTED_MAX: Final = 1024
 
 Hand = Callable[[Callable[[RangeConnection], None], PeerId, Any], Awaitable[None]]
 """Hands over a connection to a peer by a stream, and runs work on it in a thread."""
@@ -36,6 +47,8 @@ class RangeServer:
         self._hand_over = hand_over
         self._upload = upload
         self._open: Counter[PeerId] = Counter()
+        self._fetched: dict[Digest, dict[PeerId, None]] = {}
+        """Who fetched a blob here: it may have it now. The latest are last."""
 
     async def serve(self, peer: PeerId, stream: Any) -> None:
         """Answer a peer's requests over one bulk connection, until it ends it.
@@ -53,10 +66,30 @@ class RangeServer:
             self._open += Counter()  # Removes entries of 0.
 
     def _answer_all(self, connection: RangeConnection) -> None:
-        block = bytearray(BLOCK)
+        block, sent = bytearray(BLOCK), set[Digest]()
         with _OpenBlob() as blob:
             while (request := receive_request(connection)) is not None:
-                self._answer(connection, request, blob, memoryview(block))
+                if isinstance(request, HoldersRequest):
+                    holders = trio.from_thread.run_sync(self._others, request, connection.peer)
+                    tell_holders(connection, holders)
+                else:
+                    self._answer(connection, request, blob, memoryview(block))
+                    sent.add(request.digest)
+        # It has ended the connection: it has what it wants.
+        trio.from_thread.run_sync(self._note, connection.peer, sent)
+
+    def _others(self, request: HoldersRequest, asker: PeerId) -> list[PeerId]:
+        known = self._fetched.get(request.digest, {}) if self._blobs.content(request.digest) else {}
+        return [peer for peer in known if peer != asker][-HOLDERS_TOLD_MAX:]
+
+    def _note(self, peer: PeerId, digests: set[Digest]) -> None:
+        for digest in digests:
+            peers = self._fetched.pop(digest, {})
+            peers.pop(peer, None)
+            peers[peer] = None
+            keep_newest(peers, 2 * HOLDERS_TOLD_MAX)
+            self._fetched[digest] = peers
+        keep_newest(self._fetched, BLOBS_NOTED_MAX)
 
     def _answer(
         self,

@@ -3,6 +3,7 @@
 Spec: specs/data.md#bulk-transfer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -11,17 +12,19 @@ from node.data.frames import (
     MESSAGE_MAX,
     SIZE_MAX,
     Reply,
+    ReplyStatus,
     decode_map,
     decode_reply,
     encode_reply,
 )
 from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
-from protocol.values.ids import Digest, PeerId
+from protocol.values.ids import Digest, PeerId, public_key_of
 from protocol.wire.codec import pack
 
 BLOCK: Final = 1024 * 1024
 """Bytes to receive, send, read and write at a time."""
 RANGE_MAX: Final = 64 * 1024 * 1024
+HOLDERS_TOLD_MAX: Final = 8
 
 
 class RangeConnection(Protocol):
@@ -54,19 +57,57 @@ class RangeRequest:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class HoldersRequest:
+    """Requests the peers that may have a blob, too."""
+
+    digest: Digest
+
+
 def encode_range(request: RangeRequest) -> bytes:
     """Return the one encoding of a request."""
     return pack({0: 3, 1: request.digest, 2: request.offset, 3: request.length})
 
 
-def decode_range(peer: PeerId, data: bytes) -> RangeRequest:
+def encode_holders(request: HoldersRequest) -> bytes:
+    """Return the one encoding of a request."""
+    return pack({0: 4, 1: request.digest})
+
+
+def decode_request(peer: PeerId, data: bytes) -> RangeRequest | HoldersRequest:
     """Return the request in a frame from `peer`; MalformedMessage if it is not one."""
     match decode_map(peer, data):
         case {0: 3, 1: bytes(digest), 2: int(offset), 3: int(length), **rest} if (
             len(digest) == 32 and not rest and 0 <= offset <= SIZE_MAX and 1 <= length <= RANGE_MAX
         ):
             return RangeRequest(Digest(digest), offset, length)
-    raise MalformedMessage(peer, "this is not a request for a range of a blob")
+        case {0: 4, 1: bytes(digest), **rest} if len(digest) == 32 and not rest:
+            return HoldersRequest(Digest(digest))
+    raise MalformedMessage(peer, "this is no request on a bulk connection")
+
+
+def ask_holders(connection: RangeConnection, digest: Digest) -> tuple[PeerId, ...]:
+    """Return the peers that may have a blob, too, as the holder says."""
+    _send(connection, encode_holders(HoldersRequest(digest)))
+    count = receive_reply(connection).size
+    if count > HOLDERS_TOLD_MAX:
+        raise RuleBroken(connection.peer, f"it names {count} holders")
+    found = []
+    for _ in range(count):
+        text = (_receive(connection) or b"").decode("ascii", "replace")
+        try:
+            public_key_of(PeerId(text))
+        except ValueError:
+            raise RuleBroken(connection.peer, "it names a holder that is no peer") from None
+        found.append(PeerId(text))
+    return tuple(found)
+
+
+def tell_holders(connection: RangeConnection, holders: Sequence[PeerId]) -> None:
+    """Answer a request for holders."""
+    send_reply(connection, Reply(ReplyStatus.HERE, len(holders)))
+    for holder in holders:
+        _send(connection, holder.encode())
 
 
 def send_request(connection: RangeConnection, request: RangeRequest) -> None:
@@ -74,10 +115,10 @@ def send_request(connection: RangeConnection, request: RangeRequest) -> None:
     _send(connection, encode_range(request))
 
 
-def receive_request(connection: RangeConnection) -> RangeRequest | None:
+def receive_request(connection: RangeConnection) -> RangeRequest | HoldersRequest | None:
     """Return the next request, None if the peer has ended the connection."""
     frame = _receive(connection)
-    return None if frame is None else decode_range(connection.peer, frame)
+    return None if frame is None else decode_request(connection.peer, frame)
 
 
 def send_reply(connection: RangeConnection, answer: Reply) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -22,7 +23,7 @@ from node.data.frames import (
     patience,
 )
 from node.data.partial import Partial
-from node.data.range_fetch import Call, RangeFetch
+from node.data.range_fetch import Call, FetchedRanges, RangeFetch
 from node.data.serving import BlobServer
 from node.data.session import Progress, Session, Wanted, named, require_size
 from node.data.throttle import Throttle
@@ -223,21 +224,37 @@ class BlobFetcher:
         if self._ways.call is None or not self._blobs.can_hold(ref.size):
             return False
         async with self._blobs.partial(ref.digest, ref.size) as path:
-            fetch = RangeFetch(ref, path, transfer.report, self._download)
-            fetched = await fetch.run(self._ways.call, holders)
-            for _, failure in fetched.failures:
-                LOG.debug("bulk transfer of %s: %s", named(ref.digest), failure)
-                if isinstance(failure, PeerFault):
-                    self._blame(failure)
+            fetched = await self._run_ranges(ref, path, holders, transfer)
+            if _is_wrong(fetched, ref) and len(fetched.holders) > 1:
+                path.unlink()  # Whoever is at fault, the first holder alone can do without it.
+                fetched = await self._run_ranges(ref, path, holders[:1], transfer, joins=False)
             if fetched.digest == ref.digest:
                 await self._blobs.adopt(Complete(path, ref, kind))
                 return True
-            if fetched.digest is not None:
-                path.unlink()  # Streams find out who is at fault, by the hashes of the chunks.
+            if _is_wrong(fetched, ref):
+                path.unlink()
                 if len(fetched.holders) == 1 and not fetched.resumed:
                     why = f"its bytes do not match {named(ref.digest)}"
                     self._blame(RuleBroken(fetched.holders.pop(), why))
         return False
+
+    async def _run_ranges(
+        self,
+        ref: BlobRef,
+        path: Path,
+        holders: Sequence[PeerId],
+        transfer: _Transfer,
+        *,
+        joins: bool = True,
+    ) -> FetchedRanges:
+        assert self._ways.call is not None
+        fetch = RangeFetch(ref, path, transfer.report, self._download)
+        fetched = await fetch.run(self._ways.call, holders, joins=joins)
+        for holder, failure in fetched.failures:
+            LOG.debug("bulk transfer of %s from %s: %s", named(ref.digest), holder, failure)
+            if isinstance(failure, PeerFault):
+                self._blame(failure)
+        return fetched
 
     async def _fetch_from(self, holder: PeerId, wanted: Wanted, transfer: _Transfer) -> BlobRef:
         async with self._session(holder) as session:
@@ -267,6 +284,10 @@ class BlobFetcher:
             # Also when cancelled: the holder should stop sending.
             with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
                 await (stream.close() if whole else stream.reset())
+
+
+def _is_wrong(fetched: FetchedRanges, ref: BlobRef) -> bool:
+    return fetched.digest not in {None, ref.digest}
 
 
 def _batches(refs: Sequence[BlobRef]) -> Iterator[list[BlobRef]]:

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from node.data import range_fetch
 from node.data.blobs import BlobRef
 from node.data.frames import Reply, ReplyStatus
 from node.data.range_fetch import FetchedRanges, RangeFetch
-from node.data.ranges import receive_request, send_reply
+from node.data.ranges import HoldersRequest, receive_request, send_reply, tell_holders
 from node.data.segments import SEGMENT
 from node.data.throttle import Throttle
 from node.data.transfer import BlobFetcher, BlobServer, Holding, Ways
 from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken, StorageFull
-from protocol.values.ids import PeerId, digest_of
+from protocol.values.ids import PeerId, digest_of, peer_id_of
 from tests.node.data.direct import DirectPeers
 
 ONE, TWO, THREE = PeerId("one"), PeerId("two"), PeerId("three")
@@ -39,11 +40,15 @@ class Holder:
     def __init__(self, data: bytes = DATA) -> None:
         self.data = data
         self.size = len(data)
+        self.others: list[PeerId] = []  # Which holders it names.
         self.offsets: list[int] = []
         self.stop_at: int | None = None  # Breaks off in the middle of this request.
 
     def __call__(self, connection) -> None:
         while request := receive_request(connection):
+            if isinstance(request, HoldersRequest):
+                tell_holders(connection, self.others)
+                continue
             self.offsets.append(request.offset)
             send_reply(connection, Reply(ReplyStatus.HERE, self.size))
             data = self.data[request.offset : request.offset + request.length]
@@ -118,6 +123,30 @@ async def test_a_full_disk_is_nobodys_fault(direct, tmp_path: Path, monkeypatch)
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(StorageFull, match="is full"):
         await fetched(direct, tmp_path / "blob", ONE)
+
+
+OTHERS = [peer_id_of(bytes([number]) * 32) for number in range(5)]
+
+
+async def test_holders_that_another_one_names_help(direct, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(range_fetch, "JOINED_BYTES_MIN", 0)
+    direct.work = {other: Holder() for other in (ONE, *OTHERS)}
+    direct.work[ONE].others = OTHERS
+    direct.work[OTHERS[0]].stop_at = 1
+    got = await fetched(direct, tmp_path / "blob", ONE)
+    assert got.digest == REF.digest
+    assert set(direct.called) <= {ONE, *OTHERS[:3]}
+    assert got.holders - {ONE}
+
+
+async def test_a_liar_among_others_costs_one_more_fetch(fetcher, direct, monkeypatch) -> None:
+    monkeypatch.setattr(range_fetch, "JOINED_BYTES_MIN", 0)
+    blobs, made, faults = fetcher
+    direct.work = {ONE: Holder(), OTHERS[0]: Holder(bytes(len(DATA)))}
+    direct.work[ONE].others = OTHERS[:1]
+    await made.fetch_all([REF], Holding(ONE, "input", "a job"))
+    assert blobs.path(REF.digest) is not None
+    assert not faults
 
 
 @pytest.fixture

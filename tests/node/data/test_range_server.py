@@ -10,7 +10,7 @@ import trio
 
 from node.data.frames import Reply, ReplyStatus
 from node.data.range_server import RangeServer
-from node.data.ranges import RangeRequest, receive_reply, send_request
+from node.data.ranges import HoldersRequest, RangeRequest, receive_reply, send_request
 from node.data.throttle import Throttle
 from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
 from protocol.values.ids import PeerId, digest_of
@@ -105,6 +105,18 @@ async def test_who_asks_for_too_much_is_at_fault(direct, serving, blobs, length,
         while not direct.raised:
             await trio.lowlevel.checkpoint()
     assert [type(error) for error in direct.raised] == [fault]
+
+
+async def test_it_names_who_has_fetched_a_blob(direct, serving, blobs) -> None:
+    ref = await blobs.put_bytes(DATA, "input")
+    await asked(direct, serving, RangeRequest(ref.digest, 0, 5))
+    with trio.fail_after(60):
+        while not serving._fetched:  # Its thread is about to see the end.
+            await trio.lowlevel.checkpoint()
+    assert serving._others(HoldersRequest(ref.digest), HOLDER) == [FETCHER]
+    assert serving._others(HoldersRequest(ref.digest), FETCHER) == []
+    await blobs.drop(ref.digest)
+    assert serving._others(HoldersRequest(ref.digest), HOLDER) == []
 
 
 async def test_a_peer_has_few_connections(blobs) -> None:

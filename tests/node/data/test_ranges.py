@@ -9,15 +9,18 @@ import pytest
 
 from node.data.ranges import (
     RANGE_MAX,
+    HoldersRequest,
     RangeRequest,
-    decode_range,
+    ask_holders,
+    decode_request,
     encode_range,
     receive_reply,
     receive_request,
+    tell_holders,
 )
 from node.network.bulk_connection import BulkConnection
 from protocol.values.errors import MalformedMessage, PeerUnreachable, RuleBroken
-from protocol.values.ids import Digest, PeerId
+from protocol.values.ids import Digest, PeerId, peer_id_of
 from protocol.wire.codec import pack
 
 PEER = PeerId("peer")
@@ -27,7 +30,7 @@ DIGEST = Digest(bytes(range(32)))
 def test_the_vector() -> None:
     data = encode_range(RangeRequest(DIGEST, 8 * 2**20, 2**20))
     assert data.hex() == f"84000301c420{DIGEST.hex()}02ce0080000003ce00100000"
-    assert decode_range(PEER, data) == RangeRequest(DIGEST, 8 * 2**20, 2**20)
+    assert decode_request(PEER, data) == RangeRequest(DIGEST, 8 * 2**20, 2**20)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +43,29 @@ def test_the_vector() -> None:
         {0: 3, 1: DIGEST, 2: 0, 3: RANGE_MAX + 1},
         {0: 3, 1: DIGEST, 2: 0, 3: 1, 4: 0},
         {0: 3, 1: DIGEST, 2: 0},
+        {0: 4, 1: DIGEST, 2: 0},
+        {0: 4, 1: b""},
     ],
 )
 def test_what_is_no_request_is_a_fault(fields) -> None:
     with pytest.raises(MalformedMessage):
-        decode_range(PEER, pack(fields))
+        decode_request(PEER, pack(fields))
+
+
+def test_holders_are_told_and_checked() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        asker, teller = BulkConnection(ours, PEER, 10), BulkConnection(theirs, PEER, 10)
+        named = [peer_id_of(bytes([number]) * 32) for number in range(3)]
+        tell_holders(teller, named)
+        assert ask_holders(asker, DIGEST) == tuple(named)
+        assert receive_request(teller) == HoldersRequest(DIGEST)
+        tell_holders(teller, [PeerId("nobody")])
+        with pytest.raises(RuleBroken, match="no peer"):
+            ask_holders(asker, DIGEST)
+        tell_holders(teller, named * 3)
+        with pytest.raises(RuleBroken, match="9 holders"):
+            ask_holders(asker, DIGEST)
 
 
 @pytest.mark.parametrize("sent", [bytes(4), b"\xff\xff\xff\xff", b"\x00\x00\x00\x81"])
