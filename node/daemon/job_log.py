@@ -58,7 +58,7 @@ class JobLog:
         if isinstance(state, Leaving) and lease_id not in self._told:
             self._told.add(lease_id)
             facts = _facts(lease_id, state.hold.requester)
-            LOG.info("a job of a peer was told that this node stops", extra=facts)
+            LOG.info("a job of a peer was told that it ends soon", extra=facts)
         if state is not None and not isinstance(state, Settling):
             return
         self._paused.discard(lease_id)
@@ -112,7 +112,7 @@ def _words_after_start(event: events.JobEvent) -> str:
         case events.Checkpointed(number=number, size=size):
             return f"checkpoint {number} is here ({size} bytes)"
         case events.Preempted(provider=peer, notice_ms=notice_ms):
-            return f"{short(peer)} stops its node in {notice_ms // 1000} s; the job was told"
+            return f"{short(peer)} ends it in {notice_ms // 1000} s; the job was told"
         case events.Cancelling(provider=peer):
             return f"cancelling; {short(peer)} stops the job"
         case events.Returning(exit_code, usage_ms):

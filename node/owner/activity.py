@@ -1,10 +1,11 @@
-"""Whether somebody uses this machine: terminals, keyboards and mice, the load of other programs.
+"""Whether somebody uses this machine: terminals, keyboards and mice, other programs.
 
 Only the time of an event counts; what was typed is read and discarded at once.
 Spec: specs/owner.md#idle.
 """
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ class OwnerActivity:
         self._processes = processes
         self._open: dict[Path, int] = {}
         self._used_s = 0.0
+        self._seen: tuple[float, float, int] | None = None
+        """At the last call: the time, the seconds that processors worked, and those lent."""
 
     def note_used(self, now_s: float) -> None:
         """Remember that the owner uses the machine in another way."""
@@ -39,19 +42,32 @@ class OwnerActivity:
             self._used_s = now_s
         return self._used_s
 
-    def load_of_others(self, lent_cpus: int) -> float:
-        """Return the load of the last minute without the processors that jobs of others hold."""
-        try:
-            load = float((self._processes / "loadavg").read_text().split()[0])
-        except (OSError, ValueError, IndexError):
+    def processors_of_others(self, lent_cpus: int, now_s: float) -> float:
+        """Return how many processors others used since the last call, on average; 0 at first.
+
+        Jobs use at most what is lent to them, then or now; what this node uses itself is its own.
+        """
+        seen = now_s, self._busy_s() - time.process_time(), lent_cpus
+        before, self._seen = self._seen, seen
+        if before is None or now_s <= before[0]:
             return 0.0
-        return max(0.0, load - lent_cpus)
+        used = (seen[1] - before[1]) / (now_s - before[0])
+        return max(0.0, used - max(lent_cpus, before[2]))
 
     def close(self) -> None:
         """Close all input devices."""
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+
+    def _busy_s(self) -> float:
+        """Return for how long all processors together have worked since the machine started."""
+        try:
+            fields = (self._processes / "stat").read_text().split(maxsplit=8)[1:8]
+            user, nice, system, _idle, _waiting, interrupts, soft = map(int, fields)
+        except (OSError, ValueError):
+            return 0.0
+        return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
     def _open_devices(self) -> None:
         there = {path for pattern in INPUT_DEVICES for path in self._devices.glob(pattern)}

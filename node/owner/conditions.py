@@ -28,8 +28,10 @@ WEAKER_PERCENT: Final = 10
 """... and so much below its highest power."""
 GPU_BUSY_PERCENT: Final = 10
 """A GPU that no job of others holds, and whose utilisation is higher, is used by its owner."""
-LOAD_OF_OTHERS_MAX: Final = 1.0
-"""A machine with more load than that, without the jobs of others, is used by its owner."""
+GPU_FREE_CHECKS: Final = 3
+"""A reading may be older than the end of the job that held a GPU: then it does not count yet."""
+PROCESSORS_MAX: Final = 1.0
+"""A machine on which other programs use more processors is used by its owner."""
 OVER: Final = {"°C": "the machine is too hot", "W": "the machine uses too much power"}
 
 
@@ -70,6 +72,8 @@ class Conditions:
         self._core = core
         self._sensors = sensors
         self._changed = trio.Event()
+        self._free: dict[str, int] = {}
+        """For how many checks no job has held a GPU, by UUID."""
         self._has_ended_jobs = False
         """Whether the running jobs were told to end since a condition is not met."""
         self.known: tuple[Condition, ...] = ()
@@ -113,13 +117,14 @@ class Conditions:
 
     def _idle(self, now_s: float, total: Capacity, free: Capacity) -> Condition:
         activity, used = self._sensors.activity, ""
-        unused = {device.uuid for device in free.devices}
+        self._free = {one.uuid: self._free.get(one.uuid, 0) + 1 for one in free.devices}
         for uuid, reading in self._sensors.gpu_readings().items():
-            if uuid in unused and (reading.utilisation_percent or 0) > GPU_BUSY_PERCENT:
+            is_free = self._free.get(uuid, 0) >= GPU_FREE_CHECKS
+            if is_free and (reading.utilisation_percent or 0) > GPU_BUSY_PERCENT:
                 used = f"{uuid} is {reading.utilisation_percent} % busy"
-        load = activity.load_of_others(total.cpus - free.cpus)
-        if load > LOAD_OF_OTHERS_MAX:
-            used = f"other programs make a load of {load:.1f}"
+        processors = activity.processors_of_others(total.cpus - free.cpus, now_s)
+        if processors > PROCESSORS_MAX:
+            used = f"other programs use {processors:.1f} processors"
         if used:
             activity.note_used(now_s)
         ago_s = round(now_s - activity.last_used_s(now_s))

@@ -112,7 +112,7 @@ class Checkpointed:
 
 @dataclass(frozen=True, slots=True)
 class Preempted:
-    """The provider's owner stops the node, and the job was told so: it may save its state."""
+    """The provider's owner takes the machine back; the job was told so: it may save its state."""
 
     provider: PeerId
     notice_ms: int

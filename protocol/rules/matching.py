@@ -296,7 +296,7 @@ def _sentence(reason: Mismatch, demand: Demand, records: list[CapabilityRecord])
     if reason is Mismatch.PRICE:
         best = min((list_rate(r.prices, wanted) for r in providing), default=0)
     return {
-        Mismatch.NOT_PROVIDING: "submit jobs only",
+        Mismatch.NOT_PROVIDING: "take no jobs now",
         Mismatch.CPUS: f"have too few CPUs (asked {wanted.cpus}, most {best})",
         Mismatch.MEMORY: f"have too little memory {_sizes(wanted.memory_mib, best)}",
         Mismatch.DISK: f"have too little disk {_sizes(wanted.disk_mib, best)}",

@@ -1,6 +1,9 @@
 """Commands by which the owner decides. Spec: specs/owner.md#modes."""
 
+import signal
+
 from node.rpc.owner_views import OwnerView
+from tests.node.cli.conftest import start_cli
 
 
 def test_pause_and_resume(cli):
@@ -16,6 +19,16 @@ def test_drain_waits_until_nothing_runs_unless_told_not_to(cli):
     told = cli("drain")
     assert (told.code, told.err.splitlines()[0]) == (0, "waiting for 1 job of others")
     assert told.err.endswith("no jobs of others run here\n")
+
+
+def test_ctrl_c_ends_the_waiting_and_nothing_else(daemon, monkeypatch):
+    monkeypatch.setattr(daemon.service, "state", lambda: OwnerView("draining", "it drains", 1))
+    process = start_cli("drain", socket=daemon.socket)
+    assert process.stderr.readline() == b"waiting for 1 job of others\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert b"the node is still draining; `mutirao resume` undoes it" in err
 
 
 def test_reclaim_says_how_long_and_waits(cli, daemon):

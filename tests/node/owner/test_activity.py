@@ -52,10 +52,19 @@ def test_what_else_uses_the_machine_is_remembered(activity: OwnerActivity) -> No
     assert activity.last_used_s(1_000) == 500
 
 
-def test_the_load_of_lent_processors_is_not_the_owners(
-    activity: OwnerActivity, tmp_path: Path
-) -> None:
-    assert activity.load_of_others(0) == 0, "unknown"
-    (tmp_path / "proc/loadavg").write_text("3.50 1.00 0.50 1/100 4242\n")
-    assert activity.load_of_others(2) == 1.5
-    assert activity.load_of_others(8) == 0
+def test_the_processors_of_jobs_are_not_the_owners(activity: OwnerActivity, tmp_path: Path) -> None:
+    hertz = os.sysconf("SC_CLK_TCK")
+
+    def used(seconds: float, lent_cpus: int, now_s: float) -> int:
+        ticks = round(seconds * hertz)
+        line = f"cpu  {ticks} 0 0 99999 5 0 0 7 0 0\ncpu0 1 2 3\n"
+        (tmp_path / "proc/stat").write_text(line)
+        return round(activity.processors_of_others(lent_cpus, now_s))
+
+    assert activity.processors_of_others(0, 1) == 0, "unknown"
+    assert used(1_000, 8, 10) == 1_000 // 9 - 8
+    assert used(1_040, 8, 20) == 0
+    assert used(1_140, 8, 30) == 2
+    assert used(1_220, 0, 40) == 0, "the jobs may have ended a moment ago"
+    assert used(1_250, 0, 50) == 3
+    assert used(1_300, 0, 50) == 0, "no time has passed"

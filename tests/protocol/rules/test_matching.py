@@ -173,8 +173,8 @@ def test_one_node_is_spoken_of_as_one(demand: Demand, one: str | None) -> None:
 
 def test_who_only_submits_jobs_is_told_apart() -> None:
     lends_nothing = replace(RECORD, providing=False)
-    assert explained(DEMAND, [lends_nothing]).why.endswith(": 1 submits jobs only")
-    assert explained(DEMAND, [lends_nothing] * 2).why.endswith(": 2 submit jobs only")
+    assert explained(DEMAND, [lends_nothing]).why.endswith(": 1 takes no jobs now")
+    assert explained(DEMAND, [lends_nothing] * 2).why.endswith(": 2 take no jobs now")
 
 
 def test_a_node_that_knows_no_other_says_so() -> None:
