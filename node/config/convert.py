@@ -22,8 +22,10 @@ from node.config.sections import (
     Multiaddress,
     NetworkName,
     PeerName,
+    RegistryName,
 )
 from node.owner.hours import span_of
+from node.registry.reference import HUB, HUB_ALIASES, REGISTRY
 from protocol.values.egress import SETS, is_name
 from protocol.values.ids import PeerId, public_key_of
 from protocol.values.units import rate_of_hourly
@@ -172,6 +174,12 @@ def _network(value: object) -> IpNetwork:
     return IpNetwork(str(ip_network(_text(value))))
 
 
+def _registry(value: object) -> RegistryName:
+    text = _text(value)
+    _require(REGISTRY.fullmatch(text))
+    return RegistryName(HUB if text in HUB_ALIASES else text)
+
+
 def _name(value: object) -> NetworkName:
     text = _text(value).lower()
     _require(text in SETS or is_name(text))
@@ -193,6 +201,7 @@ KINDS: Final[dict[Any, _Kind]] = {
     Credits: _Kind('an amount of credits, such as "0.50"', _credits),
     Multiaddress: _Kind("a multiaddress, such as /ip4/192.0.2.1/tcp/4788", _multiaddress),
     IpNetwork: _Kind("a network, such as 192.0.2.0/24", _network),
+    RegistryName: _Kind("a registry, such as docker.io or localhost:5000", _registry),
     NetworkName: _Kind(f"a name, such as pypi.org or *.example.org, {' or '.join(SETS)}", _name),
     GpuUuid: _Kind("the uuid of a GPU, such as GPU-1234…", _gpu),
     PeerName: _Kind("the id of a peer, such as 12D3KooW…", _peer),

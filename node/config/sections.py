@@ -29,6 +29,8 @@ ClassPrice = NewType("ClassPrice", str)
 """A class of GPUs and an amount of credits: h100-80gb=2.00."""
 IpNetwork = NewType("IpNetwork", str)
 """Such as 192.0.2.0/24."""
+RegistryName = NewType("RegistryName", str)
+"""A host, perhaps with a port."""
 NetworkName = NewType("NetworkName", str)
 """Such as pypi.org or *.example.org, or a set of names."""
 Region = Literal[
@@ -46,6 +48,10 @@ Region = Literal[
 REGIONS: Final[tuple[str, ...]] = get_args(Region)
 """In the order of their numbers on the wire, which begin with 1; 0 is no region."""
 
+PUBLIC_REGISTRIES: Final = (
+    "docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com",
+    "public.ecr.aws", "nvcr.io", "registry.gitlab.com",
+)  # fmt: skip
 SOCKET_PATH_MAX: Final = 107
 """Bytes; unix(7)."""
 
@@ -163,6 +169,10 @@ class ProviderSettings:
     deny_images: Annotated[
         tuple[ImageDigest, ...], About("the images that are not run, by digest")
     ] = ()
+    registries: Annotated[
+        tuple[RegistryName, ...],
+        About("registries from which this node pulls jobs' public images itself, as ghcr.io"),
+    ] = ()
     hours: Annotated[
         tuple[Hours, ...],
         About('when to take new jobs, such as "mon-fri 20:00-07:00, sat-sun"; always if none'),
@@ -258,6 +268,10 @@ class RequesterSettings:
         ),
     ] = 200
     retries: Annotated[int, About("further attempts if a provider fails")] = 2
+    registries: Annotated[
+        tuple[RegistryName, ...],
+        About("public registries: providers learn where there an image was pulled anonymously"),
+    ] = tuple(map(RegistryName, PUBLIC_REGISTRIES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,7 +145,7 @@ class Node:
         self.results = Results(
             private_dir(folder / "jobs"), blobs, fetcher, network.open_stream, driver
         )
-        self.images = ImageService(blobs, images, folder)
+        self.images = ImageService(blobs, images, folder, config.requester.registries)
         self.jobs = JobService(driver, journal, clock, self.images, self.results)
         self.gpus = GpuService(self.gpu_telemetry, self.executions, core, ports.gpus_why)
         self.service = NodeService(
@@ -177,6 +177,7 @@ class Node:
         self.context = ExecutionContext(
             images.blobs, images, fetcher, ports.sandbox.driver, runs, cache,
             PreparationMeter(cache.unpacked), egress, config.provider.cpu_weight,
+            frozenset(config.provider.registries),
         )  # fmt: skip
         self.executions = Executions(self.context, driver)
         self.gpu_telemetry = GpuTelemetry(ports.gpus, ports.clock.now_ms)

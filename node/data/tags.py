@@ -6,6 +6,7 @@ Spec: specs/data.md#names.
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +40,13 @@ def load_tags(path: Path) -> dict[str, Digest]:
 
 def save_tags(path: Path, tags: dict[str, Digest]) -> None:
     """Replace the file as a whole; StorageFull if the disk is full."""
+    replace_json(path, {name: digest.hex() for name, digest in tags.items()})
+
+
+def replace_json(path: Path, document: Mapping[str, str]) -> None:
+    """Replace a file by a document as a whole; StorageFull if the disk is full."""
     temporary = path.with_suffix(".new")
-    text = json.dumps({name: digest.hex() for name, digest in tags.items()}, indent=1)
+    text = json.dumps(document, indent=1)
     with full_disk_as_storage_full(path.parent):
         with temporary.open("w") as file:
             file.write(text)

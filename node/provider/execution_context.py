@@ -33,6 +33,8 @@ class ExecutionContext:
     egress: Egress
     cpu_weight: int = 100
     """What a job gets of a processor beside a program of the owner, in percent."""
+    registries: frozenset[str] = frozenset()
+    """The registries from which this node pulls public images itself."""
 
     def run_folder(self, lease_id: LeaseId) -> Path:
         """Return the run folder of a lease."""

@@ -15,6 +15,7 @@ from node.data.layers import Allowance
 from node.data.transfer import Holding
 from node.driver.driver import Inbox
 from node.provider.execution_context import ExecutionContext, pins_of
+from node.provider.registry_pull import pull_public
 from node.sandbox.driver import SandboxDriver
 from protocol.machines.effects import Prepare
 from protocol.machines.inputs import FetchProgressed, PreparationMeasured
@@ -125,6 +126,7 @@ def sandbox_of(context: ExecutionContext) -> SandboxDriver:
 async def _fetch_all(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> None:
     workload, holder, owner = effect.workload, effect.requester, pins_of(effect.lease_id)
     progress = _Progress(effect.lease_id, workload, inbox)
+    await pull_public(context, workload, owner, progress.note)
     await context.fetcher.fetch(workload.image, [holder], "image", MANIFEST_BYTES_MAX)
     parts = await context.images.parts(workload.image)
     size = sum(part.size for part in parts)

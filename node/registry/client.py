@@ -48,17 +48,32 @@ CHALLENGE: Final = re.compile(r'([a-z]+)="([^"]*)"')
 
 
 class RegistryClient:
-    """Asks a registry about one repository. Without credentials it is anonymous."""
+    """Asks a registry about one repository. Without credentials it is anonymous.
 
-    def __init__(self, reference: Reference, credentials: Credentials | None = None) -> None:
+    `answer_s` limits each wait for the registry.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        credentials: Credentials | None = None,
+        attempts: int = ATTEMPTS,
+        answer_s: float = ANSWER_S,
+    ) -> None:
         self.reference = reference
+        self.attempts = attempts
         self._credentials = credentials
         self._authorization = ""
         self._http = httpx.AsyncClient(
             verify=_tls(),
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S, pool=None),
+            timeout=httpx.Timeout(answer_s, connect=CONNECT_S, pool=None),
             headers={"user-agent": f"mutirao/{VERSION}", "accept-encoding": "identity"},
         )
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Return whether the registry served everything without credentials."""
+        return self._credentials is None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -104,8 +119,8 @@ class RegistryClient:
     async def _asking(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         """Yield a successful answer, after retries."""
         url = f"{self.reference.base_url}/v2/{self.reference.repository}/{path}"
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(self.attempts):
+            last = attempt == self.attempts - 1
             try:
                 answer = await self._admitted(url, headers)
             except httpx.TransportError as error:

@@ -35,8 +35,6 @@ from protocol.values.ids import Digest, digest_of
 
 PARALLEL_MAX: Final = 3
 """Blobs that are fetched at the same time."""
-ATTEMPTS: Final = 5
-"""Connections for one blob without progress."""
 PAUSE_S: Final = 0.5
 """Before another connection after one without progress; it grows."""
 PLATFORMS_TOLD_MAX: Final = 12
@@ -47,7 +45,7 @@ Report = Callable[[int, int], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """What a reference refers to now, for one platform."""
+    """What a reference refers to now, for one platform; "" stands for any."""
 
     reference: Reference
     platform: str
@@ -90,7 +88,7 @@ async def pull(
     await fetch.one(manifest.config)
     config = parse_config(await blobs.read(manifest.config.digest))
     layers_of(manifest, config)
-    if config.platform and not fits_platform(config.platform, found.platform):
+    if found.platform and config.platform and not fits_platform(config.platform, found.platform):
         raise _mismatch(found.reference, found.platform, [config.platform])
     await fetch.all(refs[1:])
     await blobs.put_bytes(found.manifest, "image")
@@ -160,7 +158,7 @@ class _Fetch:
                 before = part.size
                 await self._receive(ref, part)
                 idle = 0 if part.size > before else idle + 1
-                if idle == ATTEMPTS:
+                if idle == self._client.attempts:
                     raise self._client.unavailable(f"it does not send all of {_short(ref)}")
                 await trio.sleep(PAUSE_S * idle)
             if part.digest != ref.digest:

@@ -71,10 +71,11 @@ TERMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class JobImage:
-    """The image of a job: its digest in hex, and the name that it had."""
+    """The image of a job: its digest in hex, the name that it had, and where it is public."""
 
     digest: str
     name: str = ""
+    source: str = ""
 
 
 DigestHex = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{64}$")]
@@ -278,7 +279,7 @@ def job_spec_of(request: JobRequest, image: JobImage, key: str) -> JobSpec:
         hard_limits=request.hard_limits,
         **{**_given(request, TERMS), "where": _where(request)},
     )
-    workload = _workload(request, image.digest)
+    workload = replace(_workload(request, image.digest), registry=image.source)
     spec = JobSpec(request.name, workload, terms, key.encode(), image_name=image.name)
     _check(spec)
     return spec

@@ -104,9 +104,10 @@ class Arrays:
 def is_same(saved: JobSpec, given: JobSpec) -> bool:
     """Return whether a saved job is the given one, which comes without its image's size.
 
-    The image's digest decides, not its name.
+    The image's digest decides, not its name or where it is public.
     """
-    workload = replace(given.workload, image_bytes=saved.workload.image_bytes)
+    ours = saved.workload
+    workload = replace(given.workload, image_bytes=ours.image_bytes, registry=ours.registry)
     return saved == replace(given, workload=workload, image_name=saved.image_name)
 
 

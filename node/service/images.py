@@ -5,7 +5,7 @@ Spec: specs/rpc.md#service.
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,11 +16,12 @@ from node.data.blobs import Blobs
 from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
 from node.data.linked_files import Identity
+from node.data.origins import Origins
 from node.registry.reference import Reference
 from node.rpc.image_views import ImageView
 from node.rpc.requests import JobImage
 from node.rpc.views import BlobView
-from node.service.pulls import Pull, look_up_image
+from node.service.pulls import Pull, Puller
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound, StorageFull
 from protocol.values.ids import Digest, JobId
 from protocol.wire.job import BlobRef, JobSpec, Workload
@@ -30,12 +31,18 @@ DISK_BYTES_MIN: Final = 64 * 1024 * 1024
 
 
 class ImageService:
-    """Implements node.rpc.service.ImageApi. `folder` is the data folder."""
+    """Implements node.rpc.service.ImageApi. `folder` is the data folder.
 
-    def __init__(self, blobs: Blobs, images: Images, folder: Path) -> None:
+    `registries` are the public ones, of which other nodes may learn.
+    """
+
+    def __init__(
+        self, blobs: Blobs, images: Images, folder: Path, registries: Collection[str] = ()
+    ) -> None:
         self._blobs = blobs
         self._images = images
         self._folder = folder
+        self._puller = Puller(images, Origins(folder / "blobs" / "origins.json"), registries)
 
     # --- the API --------------------------------------------------------------------------
 
@@ -64,7 +71,7 @@ class ImageService:
             return await self._view(await self._images.build_base())
 
     async def look_up(self, reference: str, platform: str) -> Pull:
-        return await look_up_image(reference, platform, self._images, self._view)
+        return Pull(await self._puller.look_up(reference, platform), self._puller, self._view)
 
     async def known(self) -> tuple[ImageView, ...]:
         return tuple(
@@ -78,15 +85,14 @@ class ImageService:
     async def ready(self, reference: str, pull: str) -> JobImage:
         if pull != "always" and (known := self._known_or_none(reference, pull)):
             return known
-        found = await self.look_up(reference, "")
-        await found.run(_ignore)
-        return JobImage(found.view.digest, found.view.reference)
+        found = await self._puller.look_up(reference, "")
+        return self._named(await self._puller.pull(found, _ignore), str(found.reference))
 
     async def looked_up(self, reference: str) -> JobImage:
         if known := self._known_or_none(reference, "missing"):
             return known
-        view = (await self.look_up(reference, "")).view
-        return JobImage(view.digest, view.reference)
+        found = await self._puller.look_up(reference, "")
+        return JobImage(found.digest.hex(), str(found.reference))
 
     # --- names ----------------------------------------------------------------------------
 
@@ -94,8 +100,11 @@ class ImageService:
         """Return an image of this node, perhaps by its complete reference; NotFound."""
         for name in (reference, _completed(reference)):
             if name and self._images.is_name(name):
-                return JobImage(self._images.resolve(name).hex(), name)
-        return JobImage(self._images.resolve(reference).hex())
+                return self._named(self._images.resolve(name), name)
+        return self._named(self._images.resolve(reference))
+
+    def _named(self, image: Digest, name: str = "") -> JobImage:
+        return JobImage(image.hex(), name, self._puller.source_of(image))
 
     def _known_or_none(self, reference: str, pull: str) -> JobImage | None:
         """Return an image of this node, None if it may be pulled instead; NotFound."""

@@ -147,6 +147,8 @@ class Workload:
     """The folder in the container that the command starts in; empty: the image's."""
     egress: Annotated[tuple[str, ...], Key(18), Many(Text(NAME_BYTES_MAX, 1), NAMES_MAX)] = ()
     """The names of the network that the job may reach, or `any`; empty: none."""
+    registry: Annotated[str, Key(19), Text(255)] = ""
+    """Registry and repository where the image is public; the provider may pull it there."""
 
 
 @dataclass(frozen=True, slots=True)

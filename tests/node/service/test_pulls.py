@@ -6,12 +6,13 @@ import json
 import pytest
 import trio
 
+from node.data.origins import Origins
 from node.registry.errors import ReferenceNotFound
+from node.service.pulls import Puller
 from protocol.values.errors import InvalidRequest, NotFound
 from protocol.values.ids import digest_of
 from tests.node.local_node import LocalPair
-from tests.node.registry.hostile_registry import serving
-from tests.node.registry.hostile_registry import sha as hex_of
+from tests.node.registry.hostile_registry import Reply, serving
 
 
 @pytest.fixture
@@ -20,6 +21,10 @@ async def hostile(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "*")
     async with serving() as registry:
         yield registry
+
+
+def refusal() -> Reply:
+    return Reply(status=401, headers={"www-authenticate": "Basic realm=x"})
 
 
 async def test_an_image_is_named_by_its_reference(pair: LocalPair, hostile) -> None:
@@ -57,15 +62,34 @@ async def test_the_owners_credentials_are_used(pair: LocalPair, hostile, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps(document))
     hostile.add_image(b"a layer")
 
-    def refuse(asked):
-        from tests.node.registry.hostile_registry import Reply
-
-        if asked.headers.get("authorization") == f"Basic {auth}":
-            return None
-        return Reply(status=401, headers={"www-authenticate": "Basic realm=x"})
-
-    hostile.script = refuse
+    known = {f"Basic {auth}"}
+    hostile.script = lambda asked: (
+        None if asked.headers.get("authorization") in known else refusal()
+    )
     assert await pair.ada.node.images.look_up(f"{hostile.name}/team/app:1", "linux/amd64")
+
+
+async def test_only_what_is_public_has_a_source(pair: LocalPair, hostile, tmp_path) -> None:
+    async def report(_done: int, _total: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    images = pair.ada.node_folder.images
+    path = tmp_path / "origins.json"
+    puller = Puller(images, Origins(path), {hostile.name})
+    hostile.add_image(b"a layer")
+    found = await puller.look_up(f"{hostile.name}/team/app:1", "linux/amd64")
+    image = await Puller(images, Origins(tmp_path / "other"), ()).pull(found, report)
+    assert puller.source_of(image) == ""
+    auth = base64.b64encode(b"ada:s3cret").decode()
+    document = {"auths": {hostile.name: {"auth": auth}}}
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    hostile.script = lambda asked: None if "authorization" in asked.headers else refusal()
+    assert await puller.pull(found, report) == image
+    assert puller.source_of(image) == "", "it is served with credentials only"
+    hostile.script = lambda _: None
+    await puller.pull(found, report)
+    assert puller.source_of(image) == f"{hostile.name}/team/app"
+    assert Origins(path).source_of(image) == puller.source_of(image)
 
 
 async def test_what_cannot_be_looked_up(pair: LocalPair, hostile) -> None:
@@ -76,4 +100,3 @@ async def test_what_cannot_be_looked_up(pair: LocalPair, hostile) -> None:
         await images.look_up("Python", "")
     with pytest.raises(NotFound):
         await images.resolve("Python")
-    assert hex_of(b"").startswith("sha256:")
