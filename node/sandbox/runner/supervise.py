@@ -123,7 +123,7 @@ def supervise(watch: Watch) -> None:
         code, verdict = _judge(code, usage, watch)
     refused: list[str] = []
     try:
-        refused = _collect(watch)
+        refused = _collect(watch) if verdict[0] != "failed" else []
     except OSError as fault:
         verdict = ("failed", f"the outputs could not be stored: {fault.strerror}")
         collect.discard(records.OUTPUTS)  # The result needs room, too.

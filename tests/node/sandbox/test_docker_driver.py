@@ -50,6 +50,10 @@ async def start(driver, tmp_path, launch):
     return folder
 
 
+def is_mounted_below(folder):
+    return str(folder) in Path("/proc/self/mounts").read_text()
+
+
 async def test_without_an_engine_the_probe_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
     probe = await DockerDriver(tmp_path, 1024).check()
@@ -274,6 +278,26 @@ async def test_an_image_has_no_say_in_how_it_is_run(engine, tmp_path, monkeypatc
     finally:
         await engine.remove(folder)
         engine.engine.client().api.remove_image(f"mutirao:{image.digest.hex()}")
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_a_disk_is_bounded_and_goes_with_its_container_whoever_removes_it(engine, tmp_path):
+    line = "head -c 40M /dev/zero > /scratch/x; df -k /out | tail -1; echo kept > /out/y; sleep 60"
+    folder = await start(engine, tmp_path, launch_of(workload("/bin/sh", "-c", line)))
+    again = DockerDriver(engine.runs, 1024)  # As a node that was killed and started again.
+    if engine.disks.is_hard():
+        with trio.fail_after(30):
+            while "% /out" not in log_path(folder).read_text():
+                await trio.sleep(0.01)
+        assert is_mounted_below(folder)
+        assert " 100% /out" in log_path(folder).read_text()
+    else:
+        assert (await again.wait(folder)).reason == "disk"
+    await again.remove(folder)
+    await again.reap(frozenset())
+    assert not is_mounted_below(folder)
+    assert not folder.exists()
 
 
 AS_A_USER = """
