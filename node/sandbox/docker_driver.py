@@ -109,6 +109,7 @@ class DockerDriver(RunnerDriver):
             await self.engine.ask(lambda: self._remove_others(names))
             await self.forget_selftest_image()
         finally:
+            self.disks.close()
             self.engine.close()  # At the end of a node this is the last request.
 
     def _create(self, spec: ContainerSpec, folder: Path, extra: Extra) -> Pairs:

@@ -90,6 +90,7 @@ class EmbeddedDriver(RunnerDriver):
         await trio.to_thread.run_sync(self._end, folder)
 
     async def _reap(self, names: frozenset[str]) -> None:
+        self.disks.close()
         await trio.to_thread.run_sync(self._end_others, names)
         for name in cgroups.children(self.group, self.cgroup_root):
             if name not in names:

@@ -39,7 +39,7 @@ SIZE_LINE = (
 )
 FULL_LINE = "the provider's disk is full"
 FULL_BLOCKS = 4
-FULL_NOTE = "; its disk of {} MiB (/out, /tmp and /scratch) is full: ask for more"
+FULL_NOTE = "the disk of {} MiB (/out, /tmp and /scratch) is full; ask for more"
 
 
 class DiskWatch:
@@ -72,7 +72,7 @@ class DiskWatch:
         return None
 
     def note(self) -> str:
-        """Return what to add to the end of a job that failed: whether its own disk is full."""
+        """Return a line on a job that failed, if its own disk is full; else ""."""
         if self.kind != job_disk.BY_IMAGE:
             return ""
         room = os.statvfs(job_disk.DISK)

@@ -249,8 +249,10 @@ def _judge(code: int, usage: Usage, watch: Watch) -> tuple[int, Verdict]:
         begin = mark.format(watch.fields.one("command"))
         if complaint.startswith(begin):
             return _not_executed(watch, complaint.removeprefix(begin))
-    line = complaint[:300] or f"the command ended with exit code {code}"
-    return code, ("exited", line + watch.disk.note())
+    if note := watch.disk.note():
+        watch.log.say(note)
+    line = complaint[:300] or note or f"the command ended with exit code {code}"
+    return code, ("exited", line)
 
 
 def _not_executed(watch: Watch, why: str) -> tuple[int, Verdict]:

@@ -174,9 +174,8 @@ async def test_a_disk_is_bounded_by_the_kernel_where_it_can_be(room):
         " echo y > /out/y; exit 3"
     )
     assert (end.exit_code, end.reason) == (3, "exited")
-    assert end.detail.endswith(
-        "; its disk of 15 MiB (/out, /tmp and /scratch) is full: ask for more"
-    )
+    assert end.detail == "the disk of 15 MiB (/out, /tmp and /scratch) is full; ask for more"
+    assert log.endswith(f"mutirao: {end.detail}\n")
     assert 5 << 20 < int(next(line for line in log.splitlines() if line.isdigit())) < 8 << 20
     mounted = Path("/proc/self/mounts").read_text()
     assert str(folder) not in mounted  # It is mounted for the runner and its container alone.
