@@ -10,22 +10,26 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from node.egress.egress import Egress
 from node.sandbox.bwrap import Extra
 from node.sandbox.choice import make_driver
 from node.sandbox.driver import NAME_PREFIX, ContainerSpec, Exit, log_path, outputs_path
 from node.sandbox.runner_driver import RunnerDriver
 from node.sandbox.selftest import host_rootfs, python_command
+from protocol.machines.effects import Launch
+from protocol.rules.capacity import Reservation
 from protocol.values.errors import SandboxUnavailable
-from protocol.values.ids import Digest
+from protocol.values.ids import Digest, LeaseId, PeerId
 from protocol.wire.job import Resources, Workload
 
+NO_RESERVATION: Final = Reservation(Resources())
 UNPACKED_MIB: Final = 1024
 INSIDE: Final = Path(__file__).parent
 HOSTILE_ENV: Final = (("LD_PRELOAD", "/evil.so"), ("NVIDIA_VISIBLE_DEVICES", "all"))
@@ -67,8 +71,9 @@ class Rig:
         return frozenset({self.driver.name, user} | soft)
 
     async def run(
-        self, code: str, scripts: Sequence[str], workload: Workload, *words: str
-    ) -> Ended:
+        self, code: str, scripts: Sequence[str], workload: Workload, *words: str,
+        egress: Egress | None = None,
+    ) -> Ended:  # fmt: skip
         """Run Python code that may import these scripts as a job; return what it left."""
         run_folder = self.folder / "runs" / f"run-{len(self.names)}"
         run_folder.mkdir(mode=0o700)
@@ -86,7 +91,10 @@ class Rig:
         self.names.append(launch.name)
         begin = time.monotonic()
         await self.driver.start_with(launch, run_folder, self.extra)
-        ended = await self.driver.wait(run_folder)
+        lease = Launch(LeaseId(bytes(32)), PeerId("nobody"), workload, NO_RESERVATION, 0, 0)
+        serving = egress.serving(lease, self.driver, run_folder) if egress else nullcontext()
+        async with serving:
+            ended = await self.driver.wait(run_folder)
         wall_ms = round((time.monotonic() - begin) * 1000)
         log = log_path(run_folder).read_text(errors="replace")
         return Ended(ended, log, outputs_path(run_folder), wall_ms)

@@ -10,20 +10,25 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from node.config import ProviderSettings
+from node.egress.egress import Egress
+from node.egress.log import EgressLog
 from node.sandbox.drivers import DRIVERS
+from protocol.values.egress import ANY
 from protocol.values.errors import SandboxUnavailable
+from protocol.wire.job import Workload
 from scripts import abuse
-from scripts.attack_rig import NotHere, Rig, rig, workload_of
+from scripts.attack_rig import Ended, NotHere, Rig, rig, workload_of
 from scripts.devnet import show_json
-from scripts.probe_job import PROBES
+from scripts.probe_job import EGRESS_PROBES, PROBES, Probe
 
 MEMORY_MIB: Final = 128
 DISK_MIB: Final = 16
@@ -31,6 +36,7 @@ OUTPUT_MIB: Final = 4
 PROCESSES: Final = 32
 SCRIPTS: Final = ("probe_job.py", "probe_acts.py")
 CODE: Final = "from scripts import probe_job; probe_job.main()"
+EGRESS_CODE: Final = "from scripts import probe_job; probe_job.main(probe_job.EGRESS_PROBES)"
 NAMESPACES: Final = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 
@@ -122,7 +128,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
     abuses = asked.abuse or asked.at_once
-    attack = abuse.run_at_once if asked.at_once else abuse.run if asked.abuse else probe
+    attack = abuse.run_at_once if asked.at_once else abuse.run if asked.abuse else probe_all
     found: dict[str, Found] = {}
     for name in [asked.driver] if asked.driver else DRIVERS:
         try:
@@ -147,29 +153,60 @@ async def _in_a_rig(name: str, attack: Any) -> Found:
         return Found(name, opened.driver.soft_limits(), await attack(opened))
 
 
+async def probe_all(opened: Rig) -> list[Row]:
+    """Run both probe jobs: without a way to the network, and with one."""
+    return [*await probe(opened), *await probe_egress(opened)]
+
+
 async def probe(opened: Rig) -> list[Row]:
     """Run the probe job; return a row for each probe, and for what was left afterwards."""
-    workload = workload_of(
-        MEMORY_MIB, DISK_MIB, output_mib=OUTPUT_MIB, processes=PROCESSES,
-        timeout_ms=60_000, log_mib=1,
-    )  # fmt: skip
     with _reachable(opened.secret) as port:
         facts = _facts(opened, port)
         (opened.folder / "facts.json").write_text(json.dumps(facts))
-        ended = await opened.run(CODE, SCRIPTS, workload)
-    result = ended.outputs / "seen.json"
-    if not result.is_file():
-        raise SandboxUnavailable(f"the probe job did not end well: {ended.exit}\n{ended.log}")
-    words = json.loads(result.read_text())
-    rows = [
-        _row(opened, one.group, one.name, one.expected.format(**facts), seen)
-        for one, seen in zip(PROBES, words, strict=True)
-    ]
+        ended = await opened.run(CODE, SCRIPTS, _workload())
+    rows = _rows(opened, ended, PROBES, facts)
     left = await opened.processes_left(opened.daemons)
     await opened.remove_runs()
     afterwards = {"processes left": left, "control groups left": opened.groups_left()}
     return rows + [_row(opened, "afterwards", name, "none", word)
                    for name, word in afterwards.items()]  # fmt: skip
+
+
+async def probe_egress(opened: Rig) -> list[Row]:
+    """Run the probe job of the network with a proxy; no rows if the driver offers none."""
+    if await opened.driver.check_egress():
+        return []
+    # The self-test has removed the image.
+    opened.image = await opened.driver.selftest_image(opened.folder / "rootfs")
+    workload = replace(_workload(), egress=(ANY,))
+    with _reachable(opened.secret) as port:
+        facts = _facts(opened, port)
+        (opened.folder / "facts.json").write_text(json.dumps(facts))
+        settings = ProviderSettings(egress="any", egress_ports=(80, 443, port))
+        egress = Egress(settings, (ANY,), EgressLog(opened.folder, lambda: 0))
+        ended = await opened.run(EGRESS_CODE, SCRIPTS, workload, egress=egress)
+    rows = _rows(opened, ended, EGRESS_PROBES, facts)
+    await opened.remove_runs()
+    return rows
+
+
+def _workload() -> Workload:
+    return workload_of(
+        MEMORY_MIB, DISK_MIB, output_mib=OUTPUT_MIB, processes=PROCESSES,
+        timeout_ms=60_000, log_mib=1,
+    )  # fmt: skip
+
+
+def _rows(opened: Rig, ended: Ended, probes: Sequence[Probe], facts: dict[str, Any]) -> list[Row]:
+    """Return a row for each probe of a job that has ended."""
+    result = ended.outputs / "seen.json"
+    if not result.is_file():
+        raise SandboxUnavailable(f"the probe job did not end well: {ended.exit}\n{ended.log}")
+    words = json.loads(result.read_text())
+    return [
+        _row(opened, one.group, one.name, one.expected.format(**facts), seen)
+        for one, seen in zip(probes, words, strict=True)
+    ]
 
 
 def _facts(opened: Rig, port: int) -> dict[str, Any]:

@@ -258,6 +258,23 @@ def reach_oneself() -> None:
         connect(socket.AF_INET, server.getsockname())
 
 
+def reach_the_proxy() -> None:
+    connect(socket.AF_INET, ("127.0.0.1", 3128))
+
+
+def by_the_proxy(place: str) -> Callable[[], str]:
+    """Ask the node's proxy for a place; the word is the status of its answer."""
+
+    def ask() -> str:
+        with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
+            head = f"CONNECT {place.format(**FACTS)} HTTP/1.1\r\n\r\n"
+            sock.sendall(head.encode())
+            words = sock.recv(4096).split(b"\r\n")[0].decode().split(" ", 2)
+            return f"{words[1]} ({words[2]})"
+
+    return ask
+
+
 def name_servers() -> str:
     lines = content("/etc/resolv.conf").decode().splitlines()
     return listed(line for line in lines if line.split()[:1] in (["nameserver"], ["search"]))

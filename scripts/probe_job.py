@@ -197,6 +197,7 @@ PROBES: tuple[Probe, ...] = (
         ("the machine's loopback", NO, trying(acts.reach_the_machine)),
         ("a nameless socket of the machine", NO, trying(acts.reach_the_machines_socket)),
         ("the cloud's metadata", NO, trying(acts.connect, socket.AF_INET, ("169.254.169.254", 80))),
+        ("the node's proxy", NO, trying(acts.reach_the_proxy)),
         ("routes", "none", acts.routes),
         ("name servers", "none", acts.name_servers),
         ("sockets of services", "none", lambda: listed(s for s in SERVICES if os.path.exists(s))),
@@ -214,11 +215,36 @@ PROBES: tuple[Probe, ...] = (
 )  # fmt: skip
 
 
-def main() -> None:
+EGRESS_PROBES = (
+    *rows(
+        "network of a job that may reach any name",
+        ("host name", "job", lambda: os.uname().nodename),
+        ("interfaces", "lo", lambda: listed(name for _, name in socket.if_nameindex())),
+        ("capabilities held", "none", acts.capabilities),
+        ("raw socket", NO, trying(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1)),
+        ("the machine's loopback", NO, trying(acts.reach_the_machine)),
+        ("a nameless socket of the machine", NO, trying(acts.reach_the_machines_socket)),
+        ("the cloud's metadata", NO, trying(acts.connect, socket.AF_INET, ("169.254.169.254", 80))),
+        ("routes", "none", acts.routes),
+        ("name servers", "none", acts.name_servers),
+        ("the node's proxy", "done", trying(acts.reach_the_proxy)),
+        ("the machine's loopback by it", "403", acts.by_the_proxy("127.0.0.1:{port}")),
+        ("the same by its name", "403", acts.by_the_proxy("localhost:{port}")),
+        ("the same as IPv6", "403", acts.by_the_proxy("[::ffff:127.0.0.1]:{port}")),
+        ("the cloud's metadata by it", "403", acts.by_the_proxy("169.254.169.254:80")),
+        ("a private network by it", "403", acts.by_the_proxy("10.0.0.1:80")),
+        ("another port by it", "403", acts.by_the_proxy("1.1.1.1:22")),
+        ("what is no name by it", "400", acts.by_the_proxy("a\0b:80")),
+    ),
+)  # fmt: skip
+"""The rows of a job whose owner and provider allow any name."""
+
+
+def main(probes: tuple[Probe, ...] = PROBES) -> None:
     """Try every row; leave what was seen in /out."""
     with open("/in/facts.json") as file:
         acts.FACTS.update(json.load(file))
-    seen = [in_child(probe.see) for probe in PROBES]
+    seen = [in_child(probe.see) for probe in probes]
     with open("/out/seen.json", "w") as file:
         json.dump(seen, file)
 

@@ -124,7 +124,10 @@ class DockerDriver(RunnerDriver):
         nvidia = tuple(uuid for uuid in spec.gpus if not is_amd(uuid))
         gpus = request_for(nvidia, self.engine.client().info() if nvidia else {})
         user = (self.user_inside, UID_INSIDE)
-        place = Place(self.owner, spec.image, disk, user, gpus, self.runtime, self.own_processes)
+        network = self._hold(spec.name, folder) if spec.workload.egress else ""
+        place = Place(
+            self.owner, spec.image, disk, user, gpus, self.runtime, self.own_processes, network
+        )
         if os.geteuid() == 0:
             let_read(path for _, path in spec.inputs)
         try:
@@ -133,7 +136,8 @@ class DockerDriver(RunnerDriver):
             if fault.status_code != requests.codes.conflict:
                 raise
         owner = [("uid", str(UID_INSIDE))] if os.geteuid() == 0 else []
-        return [("socket", engine_socket()), ("disk", kind), where, *owner]
+        holds = [("network", network)] if network else []
+        return [("socket", engine_socket()), ("disk", kind), where, *owner, *holds]
 
     def _outputs(self, name: str, folder: Path, size_mib: int) -> tuple[Mount, tuple[str, str]]:
         """Make a container's /out; return its mount, and the record field to find it by."""
@@ -142,11 +146,15 @@ class DockerDriver(RunnerDriver):
             return docker_outputs.mount(place, size_mib), ("out", str(place))
         api = self.engine.client().api
         volume = docker_outputs.make_volume(api, name, self.owner, size_mib)
+        return volume, ("holder", self._hold(name, folder, volume))
+
+    def _hold(self, name: str, folder: Path, *mounts: Mount) -> str:
+        """Create the holder of a container; return its name."""
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             rootfs, extra = selftest.host_rootfs(Path(scratch) / "rootfs")
-            image = self.images.import_selftest(rootfs)
-        holder = docker_outputs.make_holder(api, volume, self.owner, image, extra)
-        return volume, ("holder", holder)
+            root = self.images.import_selftest(rootfs), extra
+        api = self.engine.client().api
+        return docker_outputs.make_holder(api, name, self.owner, root, *mounts)
 
     def _remove_container(self, name: str) -> None:
         """Remove a container, its holder and its volume, as far as they exist."""

@@ -6,6 +6,9 @@ long as a container uses it, and only processes in containers see it. So a secon
 holder, uses it too. The holder has our user and group: the runner can enter its root and open /out
 before the job begins; then its work is done.
 
+A holder also has the network namespace of a job that may reach the network: the runner listens in
+it before the job begins.
+
 Spec: specs/sandbox.md#docker-driver.
 """
 
@@ -20,7 +23,7 @@ from docker.types import HostConfig, LogConfig, Mount
 
 from node.sandbox.bwrap import Extra
 from node.sandbox.docker_engine import API_VERSION, one_line
-from node.sandbox.docker_profile import OWNER_LABEL
+from node.sandbox.docker_profile import HOST_NAME, OWNER_LABEL
 from node.sandbox.policy import UID_INSIDE
 from node.sandbox.runner import job_disk
 from protocol.values.errors import SandboxUnavailable
@@ -69,8 +72,14 @@ def make_volume(api: Any, name: str, owner: str, size_mib: int) -> Mount:
     return Mount(OUT, volume, type="volume", no_copy=True)
 
 
-def make_holder(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -> str:
-    """Create the holder, of this machine's own programs in an empty image; return its name."""
+def make_holder(api: Any, name: str, owner: str, root: tuple[str, Extra], *more: Mount) -> str:
+    """Create the holder of a container; return its name.
+
+    `root` is an empty image, and this machine's own programs.
+    """
+    image, extra = root
+    holder = name + HOLDER_SUFFIX
+    user = f"{os.getuid() or UID_INSIDE}:{os.getgid() or UID_INSIDE}"
     binds = [Mount(target, str(source), type="bind", read_only=True, propagation="rprivate")
              for source, target in extra.binds]  # fmt: skip
     config = HostConfig(
@@ -82,19 +91,19 @@ def make_holder(api: Any, volume: Mount, owner: str, image: str, extra: Extra) -
         pids_limit=4,
         mem_limit="16m",
         log_config=LogConfig(type="none", config={}),
-        mounts=[*binds, volume],
+        mounts=[*binds, *more],
         runtime="runc",
     )
     try:
         api.create_container(
-            image, ["/bin/sleep", str(HOLDER_SECONDS)], name=volume["Source"], host_config=config,
-            user=f"{os.getuid()}:{os.getgid()}", network_disabled=True, use_config_proxy=False,
+            image, ["/bin/sleep", str(HOLDER_SECONDS)], name=holder, host_config=config,
+            user=user, network_disabled=True, use_config_proxy=False, hostname=HOST_NAME,
             labels={OWNER_LABEL: owner}, stop_signal="SIGKILL",
         )  # fmt: skip
     except docker.errors.APIError as fault:
         if fault.status_code != requests.codes.conflict:  # An earlier daemon created it.
             raise
-    return str(volume["Source"])
+    return holder
 
 
 def remove_volume(api: Any, name: str) -> None:

@@ -26,6 +26,7 @@ from node.sandbox.policy import (
 )
 from node.sandbox.runner.priority import DEAD_FIRST
 
+HOST_NAME: Final = "job"
 OWNER_LABEL: Final = "mutirao.owner"
 ORDINARY_SHARES: Final = 1024
 ORDINARY_IO_WEIGHT: Final = 500
@@ -58,6 +59,8 @@ class Place:
     runtime: str = RUNC
     """The engine's runtime, and how many processes of its own count as the job's."""
     own_processes: int = INIT_PROCESSES
+    network: str = ""
+    """The container whose network namespace it shares; empty: it has one of its own."""
 
 
 def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, Any]:
@@ -71,9 +74,9 @@ def arguments_of(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
         "use_config_proxy": False,  # The node's proxies may include passwords.
         "working_dir": working_dir_of(spec),
         "user": f"{place.user[0]}:{place.user[1]}",
-        "hostname": "job",
+        "hostname": None if place.network else HOST_NAME,  # With a namespace it shares the name.
         "labels": {OWNER_LABEL: place.owner},
-        "network_disabled": True,
+        "network_disabled": not place.network,
         "healthcheck": {"test": ["NONE"]},
         "stop_signal": "SIGKILL",
         "tty": False,
@@ -89,7 +92,7 @@ def _host_config(spec: ContainerSpec, place: Place, extra: Extra) -> dict[str, A
     config: dict[str, Any] = HostConfig(
         version=API_VERSION,
         # Besides the disabled network: with the loopback, and 100 ms faster than "none" alone.
-        network_mode="none",
+        network_mode=f"container:{place.network}" if place.network else "none",
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
         read_only=True,

@@ -143,11 +143,9 @@ class EngineContainer(Container):
         for descriptor in (self.exit_source, self.never, self.silent, self.out):
             os.close(descriptor)
 
-    def watch(self) -> dict[str, dict[str, int]]:
-        """Find the control group of the started container; return the engine's data of it."""
-        found = _inspect(self.fields)
-        self.group = _group_of(found)
-        return found
+    def watch(self) -> None:
+        """Find the control group of the started container."""
+        self.group = _group_of(_inspect(self.fields))
 
     def _sample(self) -> None:
         """Record what the container has used: its group is removed when it dies."""
@@ -234,16 +232,13 @@ def start(fields: Fields) -> EngineContainer:
         os.close(out)
         raise StartFailed(f"Docker Engine does not answer: {fault}") from fault
     try:
+        if fields.one("network"):  # It exists before the job does.
+            egress.offer(container, _start_holder(fields, fields.one("network")), fields)
         _require_started(_ask(fields, "POST", "/start"))
     except StartFailed:
         container.close()
         raise
-    found = container.watch()
-    try:
-        egress.offer(container, (found.get("State") or {}).get("Pid", 0), fields)
-    except StartFailed:
-        container.close()
-        raise
+    container.watch()
     container.exit_code()
     return container
 
@@ -252,11 +247,7 @@ def _hold_outputs(fields: Fields) -> int:
     """Return a descriptor of /out, through the holder if we could not mount it ourselves."""
     place, holder = fields.one("out"), fields.one("holder")
     if holder:
-        _require_started(_ask(fields, "POST", "/start", holder))
-        found = _inspect(fields, holder)
-        if not _group_of(found).folders:  # The process id would belong to another process.
-            raise StartFailed("Docker Engine runs its containers on another machine")
-        place = f"/proc/{found['State']['Pid']}/root/out"
+        place = f"/proc/{_start_holder(fields, holder)}/root/out"
     deadline = time.monotonic() + HOLDER_SECONDS
     while True:
         try:
@@ -266,6 +257,15 @@ def _hold_outputs(fields: Fields) -> int:
             if fault.errno != errno.EACCES or time.monotonic() > deadline:
                 raise StartFailed(f"the job's /out cannot be opened: {fault.strerror}") from fault
         time.sleep(HOLDER_PAUSE_SECONDS)
+
+
+def _start_holder(fields: Fields, holder: str) -> int:
+    """Start a container's holder; return its process id on this machine."""
+    _require_started(_ask(fields, "POST", "/start", holder))
+    found = _inspect(fields, holder)
+    if not _group_of(found).folders:  # The process id would belong to another process.
+        raise StartFailed("Docker Engine runs its containers on another machine")
+    return found["State"]["Pid"]
 
 
 def _require_started(answered: tuple[int, dict[str, object]]) -> None:

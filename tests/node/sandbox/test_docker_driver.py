@@ -360,3 +360,15 @@ def test_an_ordinary_user_who_may_use_the_engine_has_it_as_a_sandbox():
         "2 1",
         "137 [] [] []",
     ]  # fmt: skip
+
+
+@needs_engine
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_a_job_in_a_container_of_the_engine_reaches_the_proxy(engine):
+    assert await engine.check_egress() == ""
+    assert list(engine.runs.iterdir()) == []
+
+
+async def test_only_root_serves_a_proxy_in_docker(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "only a node that runs as root" in await DockerDriver(tmp_path, 1024).check_egress()

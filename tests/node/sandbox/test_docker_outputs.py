@@ -80,20 +80,20 @@ def test_a_volume_is_memory_of_the_jobs_user():
 def test_the_holder_runs_nothing_of_the_job():
     api = Api()
     volume = docker_outputs.make_volume(api, "mutirao-1", "me", 3)
-    extra = Extra(binds=((Path("/usr"), "/usr"),))
-    assert docker_outputs.make_holder(api, volume, "me", "empty image", extra) == "mutirao-1-out"
+    root = "empty image", Extra(binds=((Path("/usr"), "/usr"),))
+    assert docker_outputs.make_holder(api, "mutirao-1", "me", root, volume) == "mutirao-1-out"
     _, words, named = api.asked[-1]
     assert words[0] == "empty image"
     assert words[1][0] == "/bin/sleep"
-    assert named["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert named["user"] == f"{os.getuid() or 65532}:{os.getgid() or 65532}"
     assert named["labels"] == {"mutirao.owner": "me"}
     assert [(m["Target"], m["ReadOnly"]) for m in named["host_config"]["Mounts"]] == [
         ("/usr", True), ("/out", False)]  # fmt: skip
     api.create_container = refusing(409)
-    assert docker_outputs.make_holder(api, volume, "me", "image", extra) == "mutirao-1-out"
+    assert docker_outputs.make_holder(api, "mutirao-1", "me", root, volume) == "mutirao-1-out"
     api.create_container = refusing(500)
     with pytest.raises(docker.errors.APIError):
-        docker_outputs.make_holder(api, volume, "me", "image", extra)
+        docker_outputs.make_holder(api, "mutirao-1", "me", root, volume)
 
 
 def test_a_volume_that_is_not_there_is_removed_already():

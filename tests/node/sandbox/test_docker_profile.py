@@ -35,6 +35,11 @@ def test_the_profile_is_strict():
     assert given["ReadonlyRootfs"]
     assert given["Init"]
     assert (given["NetworkMode"], arguments()["network_disabled"]) == ("none", True)
+    shared = arguments_of(
+        launch_of(workload("x")), replace(PLACE, network="mutirao-1-out"), NOTHING
+    )
+    assert shared["host_config"]["NetworkMode"] == "container:mutirao-1-out"
+    assert (shared["hostname"], shared["network_disabled"]) == (None, False)
     assert given["SecurityOpt"][0] == "no-new-privileges:true"
     seccomp = given["SecurityOpt"][1].removeprefix("seccomp=")
     assert json.loads(seccomp)["defaultAction"] == "SCMP_ACT_ERRNO"
