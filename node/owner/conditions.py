@@ -3,10 +3,12 @@
 Spec: specs/owner.md#conditions.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import trio
@@ -84,12 +86,20 @@ class Conditions:
         self._settings = settings
         self._changed.set()
 
+    @property
+    def _are_set(self) -> bool:
+        """Whether the owner has set any condition."""
+        wanted = self._settings
+        limits = (wanted.gpu_celsius_max, wanted.cpu_celsius_max, wanted.gpu_watts_max,
+                  wanted.cpu_watts_max)  # fmt: skip
+        return bool(wanted.hours or wanted.idle_s) or limits.count(None) < len(limits)
+
     async def run(self) -> None:
         """Check every few seconds, until cancelled."""
         try:
             while True:
                 self._changed = trio.Event()
-                with trio.move_on_after(CHECK_S):
+                with trio.move_on_after(CHECK_S if self._are_set else math.inf):
                     await self._changed.wait()
                 await self.check()
         finally:
@@ -98,7 +108,8 @@ class Conditions:
     async def check(self) -> None:
         """Look at the machine and the time, and close or open the node."""
         total, free = self._core.policy.capacity, self._core.free()
-        self.known = await trio.to_thread.run_sync(self._measure, total, free)
+        measure = partial(self._measure, total, free)
+        self.known = await trio.to_thread.run_sync(measure) if self._are_set else ()
         unmet = next((one for one in self.known if one.met is False), None)
         await self._control.note_unmet(f"{unmet.rule}: {unmet.why}" if unmet else "")
         ends_jobs = unmet is not None and self._settings.when_closed == "reclaim"

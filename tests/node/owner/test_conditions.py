@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from node.config.sections import Hours, ProviderSettings
 from node.hardware.gpu import GpuReading
@@ -19,6 +21,7 @@ from protocol.core.core import Core
 from protocol.machines.inputs import PolicyChanged, ReclaimRequested
 from protocol.rules.capacity import Capacity, Device
 from tests.driven import POLICY
+from tests.node.fixtures import until
 from tests.node.owner.test_control import Inbox, begun
 from tests.strategies import SIGNERS
 
@@ -129,6 +132,18 @@ async def test_jobs_end_once_if_the_owner_wants_that(machine: Machine) -> None:
     kinds = [type(event) for event in machine.inbox.taken]
     assert kinds == [PolicyChanged, ReclaimRequested] + [PolicyChanged] * 2 + [ReclaimRequested]
     assert machine.inbox.taken[1] == ended
+
+
+async def test_it_checks_as_soon_as_a_condition_is_set(machine: Machine) -> None:
+    machine.wants()
+    machine.celsius = 90
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(machine.conditions.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert machine.conditions.known == (), "without any it waits until one is set"
+        machine.conditions.change(ProviderSettings(cpu_celsius_max=80))
+        await until(lambda: "the machine is too hot" in machine.control.closed, "a check")
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_change_of_the_settings_counts_at_once(machine: Machine) -> None:
