@@ -74,7 +74,10 @@ def show_explanation(view: Mapping[str, Any], words: Mapping[str, str]) -> None:
         rows = [(_change(each, words), f"+{each['nodes']}") for each in view["changes"]]
         show_table(("CHANGE", "NODES"), rows)
     click.echo()
-    show_fields([*_price_fields(view["price"]), ("start", _start(view))])
+    start = view["start"]
+    holders, parts = start["with_image"], start["with_layers"]
+    image = f"{holders} of these nodes have it, {parts} a part of it" if holders or parts else None
+    show_fields([*_price_fields(view["price"]), ("image", image), ("start", _start(view))])
 
 
 def _change(change: Mapping[str, Any], words: Mapping[str, str]) -> str:

@@ -176,8 +176,8 @@ class Node:
         egress = Egress(config.provider, ports.policy.egress, self.egress_log)
         self.context = ExecutionContext(
             images.blobs, images, fetcher, ports.sandbox.driver, runs, cache,
-            PreparationMeter(cache.unpacked), egress, config.provider.cpu_weight,
-            frozenset(config.provider.registries),
+            PreparationMeter(cache.unpacked, lambda: images.blobs.of_kind("image")),
+            egress, config.provider.cpu_weight, frozenset(config.provider.registries),
         )  # fmt: skip
         self.executions = Executions(self.context, driver)
         self.gpu_telemetry = GpuTelemetry(ports.gpus, ports.clock.now_ms)

@@ -8,9 +8,10 @@ prepared a job.
 from collections.abc import Callable
 from typing import Final
 
-from protocol.rules.start_promise import IMAGE_PREFIX_BYTES, Preparation
+from protocol.rules.start_promise import Preparation, layers_told
 from protocol.values.bounded import keep_newest
 from protocol.values.ids import Digest
+from protocol.wire.job import PREFIX_BYTES, BlobRef
 
 NEW_PERCENT: Final = 30
 """The share of the newest measurement."""
@@ -20,10 +21,16 @@ IMAGES_MAX: Final = 64
 
 
 class PreparationMeter:
-    """Rates and images of one node. `unpacked` returns the cached images, last used first."""
+    """Rates, images and layers of one node.
 
-    def __init__(self, unpacked: Callable[[], list[Digest]]) -> None:
+    `unpacked` returns the cached images, last used first, and `stored` the blobs of images.
+    """
+
+    def __init__(
+        self, unpacked: Callable[[], list[Digest]], stored: Callable[[], tuple[BlobRef, ...]]
+    ) -> None:
         self._unpacked = unpacked
+        self._stored = stored
         self._fetch_rate = 0
         self._unpack_rate = 0
         self._in_engine: dict[Digest, None] = {}
@@ -52,8 +59,9 @@ class PreparationMeter:
     def preparation(self) -> Preparation:
         """What is known now."""
         images = [*reversed(self._in_engine), *self._unpacked()][:IMAGES_MAX]
-        prefixes = tuple(image[:IMAGE_PREFIX_BYTES] for image in images)
-        return Preparation(self._fetch_rate, self._unpack_rate, prefixes)
+        prefixes = tuple(image[:PREFIX_BYTES] for image in images)
+        layers = tuple(layer.prefix for layer in layers_told(self._stored(), IMAGES_MAX))
+        return Preparation(self._fetch_rate, self._unpack_rate, prefixes, layers)
 
 
 def _averaged(rate: int, size: int, seconds: float) -> int:

@@ -65,6 +65,10 @@ class StartOutlookView:
     retry_in_ms: int | None
     """When it calls for bids again; None if at its turn."""
     gives_up_in_ms: int | None
+    with_image: int = 0
+    """The nodes that fit and have the image unpacked."""
+    with_layers: int = 0
+    """Others of them that have some of its large layers."""
 
 
 @dataclass(frozen=True, slots=True)

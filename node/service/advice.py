@@ -76,7 +76,7 @@ class AdviceService:
             price=_price(advice),
             start=StartOutlookView(
                 advice.answering, outlook.jobs, None, outlook.why,
-                _in(outlook.retry_ms, now_ms), None,
+                _in(outlook.retry_ms, now_ms), None, advice.with_image, advice.with_layers,
             ),
             slots=told.slots, nodes_wanted=spec.terms.nodes,
             too_few=told.too_few,

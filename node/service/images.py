@@ -22,6 +22,7 @@ from node.rpc.image_views import ImageView
 from node.rpc.requests import JobImage
 from node.rpc.views import BlobView
 from node.service.pulls import Pull, Puller
+from protocol.rules.start_promise import layers_told
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound, StorageFull
 from protocol.values.ids import Digest, JobId
 from protocol.wire.job import BlobRef, JobSpec, Workload
@@ -137,7 +138,8 @@ class ImageService:
             digests = (*(part.digest for part in of_image), *(file.blob.digest for file in inputs))
             self._blobs.pin(pins_of_job(job_id), *digests)
             size = sum(part.size for part in of_image)
-            held[job_id] = replace(spec, workload=replace(spec.workload, image_bytes=size))
+            workload = replace(spec.workload, image_bytes=size, layers=layers_told(of_image))
+            held[job_id] = replace(spec, workload=workload)
         return held
 
     def release(self, job_id: JobId) -> None:

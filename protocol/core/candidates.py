@@ -15,7 +15,7 @@ from protocol.core.directory import DirectoryView
 from protocol.core.jobs import Job
 from protocol.core.standings import Standings
 from protocol.machines.context import Context
-from protocol.rules.advice import Advice, advise
+from protocol.rules.advice import Advice, advise, with_holders
 from protocol.rules.matching import (
     Demand,
     Explanation,
@@ -164,7 +164,9 @@ class Candidates:
         """Return what would let more nodes serve a job, and what it would pay."""
         others, avoided = self._split(avoid, context)
         cap = self.cap(spec, avoid, 0, context)
-        return advise(demand_of_job(spec), others, avoided, self._standings.answering(), cap)
+        demand = demand_of_job(spec)
+        advice = advise(demand, others, avoided, self._standings.answering(), cap)
+        return with_holders(advice, demand, spec.workload, others)
 
     def _find_answering(
         self, demand: Demand, avoid: tuple[PeerId, ...], context: Context

@@ -28,7 +28,7 @@ from protocol.values.limits import (
 from protocol.values.reasons import Failure
 from protocol.values.units import RATE_MAX
 from protocol.wire.codec import encode
-from protocol.wire.job import QUICK, BlobRef, JobSpec, Resources, Terms, Workload
+from protocol.wire.job import QUICK, BlobRef, JobSpec, LayerRef, Resources, Terms, Workload
 from protocol.wire.messages import Call
 
 WORTH_RETRYING: Final = frozenset({
@@ -157,32 +157,44 @@ class JobClass:
 def class_of(job: Job) -> JobClass:
     """Return the class of a job."""
     workload = job.spec.workload
-    input_bytes = sum(file.blob.size for file in workload.inputs)
-    egress = egress_class_of(workload.egress)
-    fetch = workload.image, workload.image_bytes, input_bytes, egress
-    found = _class_of(fetch, workload.resources, workload.timeout_ms, job.spec.terms, job.avoid)
+    needs = _Needs(
+        workload.resources, workload.timeout_ms, workload.image, workload.image_bytes,
+        workload.layers, sum(file.blob.size for file in workload.inputs),
+        egress_class_of(workload.egress),
+    )  # fmt: skip
+    found = _class_of(needs, job.spec.terms, job.avoid)
     return replace(found, is_doubted=True) if job.is_doubted else found
 
 
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """What of a workload everybody may know."""
+
+    resources: Resources
+    timeout_ms: int
+    image: Digest
+    image_bytes: int
+    layers: tuple[LayerRef, ...]
+    input_bytes: int
+    egress: bytes
+
+
 @lru_cache(maxsize=CLASSES_KEPT_MAX)
-def _class_of(
-    fetch: tuple[Digest, int, int, bytes], resources: Resources, timeout_ms: int, terms: Terms,
-    avoid: tuple[PeerId, ...],
-) -> JobClass:  # fmt: skip
+def _class_of(needs: _Needs, terms: Terms, avoid: tuple[PeerId, ...]) -> JobClass:
     quick = terms.profile == QUICK
     call = Call(
         nonce=bytes(16),
         profile=terms.profile,
         issued_ms=0,
-        resources=resources,
+        resources=needs.resources,
         rate_max=terms.rate_max,
-        usage_ms_max=timeout_ms,
+        usage_ms_max=needs.timeout_ms,
         commit_ms=COMMIT_MS,
         reveal_ms=0 if quick else REVEAL_MS,
         hold_ms=HOLD_MS,
         shift_cap=0 if quick else SHIFT_CAP,
-        image=fetch[0],
-        fetch_bytes=fetch[1] + fetch[2],
+        image=needs.image,
+        fetch_bytes=needs.image_bytes + needs.input_bytes,
         region=terms.region,
         drivers=terms.drivers,
         hard_limits=terms.hard_limits,
@@ -192,9 +204,10 @@ def _class_of(
         gang=terms.nodes > 1,
         spread=terms.spread_regions,
         max_round_trip_us=terms.max_round_trip_us,
-        input_bytes=fetch[2],
+        input_bytes=needs.input_bytes,
         start_percent=terms.start_percent,
-        egress=fetch[3],
+        egress=needs.egress,
+        layers=needs.layers,
     )
     if terms.rate_max:
         return JobClass(encode(call), avoid, call)

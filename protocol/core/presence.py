@@ -19,7 +19,7 @@ from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
 
 ADDRESS_BYTES_MAX: Final = 128
-IMAGES_MAX: Final = 16
+IMAGES_MAX: Final = 8
 
 
 class Presence:
@@ -92,5 +92,5 @@ def record_of(context: Context, sequence: int) -> CapabilityRecord:
         policy.region, has.cpus, has.memory_mib, has.disk_mib, gpus[:8],
         (policy.driver,) if policy.driver else (), policy.prices,
         context.preparation.images[:IMAGES_MAX], policy.agent, policy.soft_limits, policy.isolation,
-        egress=level_of(policy.egress).value,
+        layers=context.preparation.layers[:IMAGES_MAX], egress=level_of(policy.egress).value,
     )  # fmt: skip

@@ -6,11 +6,18 @@ a job that its record allows, and nodes may exist that this one does not know.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Final
 
-from protocol.rules.matching import Demand, Explanation, explain_lacks, mismatches, suits
+from protocol.rules.matching import (
+    Demand,
+    Explanation,
+    explain_lacks,
+    fits,
+    mismatches,
+    suits,
+)
 from protocol.rules.pricing import Cap, list_rate
 from protocol.rules.query import Comparison, parse, parts_of
 from protocol.rules.query_fields import NONE, Subject, shown
@@ -25,7 +32,7 @@ from protocol.values.units import (
     nominal_vram,
     size_of_mib,
 )
-from protocol.wire.job import Resources
+from protocol.wire.job import PREFIX_BYTES, Resources, Workload
 from protocol.wire.messages import CapabilityRecord, Listing
 
 NEAR_MAX: Final = 10
@@ -77,6 +84,10 @@ class Advice:
     """How many further nodes failed the job before."""
     cap: Cap | None
     """The highest rate of the job's first call, and why; None if it has none."""
+    with_image: int = 0
+    """How many of the nodes that fit say that they have the image unpacked."""
+    with_layers: int = 0
+    """How many others of them have some of its large layers."""
 
 
 def advise(
@@ -113,6 +124,19 @@ def advise(
         avoided,
         cap,
     )
+
+
+def with_holders(
+    advice: Advice, demand: Demand, workload: Workload, listings: Iterable[Listing]
+) -> Advice:
+    """Return the advice with the numbers of nodes that have the job's image, or a part of it."""
+    image, layers = workload.image[:PREFIX_BYTES], {layer.prefix for layer in workload.layers}
+    whole = parts = 0
+    for peer, record in ((one.peer, one.record) for one in listings):
+        has_image = image in record.images
+        if (has_image or not layers.isdisjoint(record.layers)) and fits(demand, peer, record):
+            whole, parts = whole + has_image, parts + (not has_image)
+    return replace(advice, with_image=whole, with_layers=parts)
 
 
 @dataclass(frozen=True, slots=True)

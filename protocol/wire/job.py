@@ -35,6 +35,9 @@ QUEUE_MS_MAX: Final = TIMEOUT_MS_MAX
 CHECKPOINT_MS: Final = 60_000
 """How often a checkpoint is taken, unless the job says otherwise."""
 BLOB_SIZE_MAX: Final = 2**43
+PREFIX_BYTES: Final = 8
+"""How many bytes of a digest name an image or a layer where a wrong guess costs only time."""
+LAYERS_MAX: Final = 6
 OUTPUT_MIB_MAX: Final = 2**20
 ARRAY_MAX: Final = 10_000
 """The most members of an array of jobs."""
@@ -57,6 +60,16 @@ class BlobRef:
 
 NO_LOG: Final = BlobRef(digest_of(b""), 0)
 """The log of a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRef:
+    """A large layer of an image, so that providers know whether they have it."""
+
+    prefix: Annotated[bytes, Key(1), Bytes(PREFIX_BYTES, PREFIX_BYTES)]
+    """The first bytes of its digest."""
+    mib: Annotated[int, Key(2), Int(1, BLOB_SIZE_MAX >> 20)]
+    """Its size, rounded down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +162,8 @@ class Workload:
     """The names of the network that the job may reach, or `any`; empty: none."""
     registry: Annotated[str, Key(19), Text(255)] = ""
     """Registry and repository where the image is public; the provider may pull it there."""
+    layers: Annotated[tuple[LayerRef, ...], Key(20), Many(Record(LayerRef), LAYERS_MAX)] = ()
+    """The largest layers of the image, the largest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -325,7 +325,8 @@ async def make_node_folder(
     images = Images(blobs, folder / "blobs")
     fetcher = BlobFetcher(blobs, Ways(open_stream))
     cache = ImageCache(folder / "roots", images, budget_mib)
-    meter, egress = PreparationMeter(cache.unpacked), egress_of(folder)
+    meter = PreparationMeter(cache.unpacked, lambda: blobs.of_kind("image"))
+    egress = egress_of(folder)
     context = ExecutionContext(
         blobs, images, fetcher, sandbox, folder / "runs", cache, meter, egress
     )

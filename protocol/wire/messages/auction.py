@@ -23,7 +23,15 @@ from protocol.values.limits import (
     WINDOW_MS_MAX,
 )
 from protocol.values.units import PPM
-from protocol.wire.job import BLOB_SIZE_MAX, QUICK, TIMEOUT_MS_MAX, VICKREY, Resources
+from protocol.wire.job import (
+    BLOB_SIZE_MAX,
+    LAYERS_MAX,
+    QUICK,
+    TIMEOUT_MS_MAX,
+    VICKREY,
+    LayerRef,
+    Resources,
+)
 from protocol.wire.schema import DIGEST, PEER, RATE, Bytes, Flag, Int, Key, Many, Record, Text
 
 NO_ID = ContentId(bytes(32))
@@ -73,6 +81,8 @@ class Call:
     """How much of `fetch_bytes` is inputs; the rest is the image."""
     start_percent: Annotated[int, Key(27), Int(0, START_PERCENT_MAX)] = 0
     """By how much each minute to the promised start makes a bid dearer, in percent."""
+    layers: Annotated[tuple[LayerRef, ...], Key(29), Many(Record(LayerRef), LAYERS_MAX)] = ()
+    """The largest layers of the image, the largest first."""
     egress: Annotated[bytes, Key(28), Bytes(0, CLASS_BYTES_MAX)] = b""
     """The domains that the jobs want to reach, or `*` for any; empty: none."""
 

@@ -48,12 +48,14 @@ class CapabilityRecord:
     gpus: Annotated[tuple[GpuGroup, ...], Key(10), Many(Record(GpuGroup), 8)] = ()
     drivers: Annotated[tuple[str, ...], Key(11), Many(Text(32, 1), 4)] = ()
     prices: Annotated[Prices, Key(12), Record(Prices)] = Prices()
-    images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 16)] = ()
+    images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 8)] = ()
     """The first 8 bytes of the digests of images that the node already has."""
     agent: Annotated[str, Key(14), Text(32)] = ""
     soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
     """Job limits that the kernel does not enforce: `memory`, `pids`, `cpu`."""
     isolation: Annotated[int, Key(16), Int(1, 255)] = Isolation.CONTAINER.value
+    layers: Annotated[tuple[bytes, ...], Key(20), Many(Bytes(8, 8), 8)] = ()
+    """The first bytes of the digests of the largest layers that the node has stored."""
     egress: Annotated[int, Key(18), Int(0, Level.ANY)] = Level.NONE.value
     """How far jobs may reach: 0 nowhere, 1 to names that the owner lists, 2 to any."""
 

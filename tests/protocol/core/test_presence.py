@@ -47,8 +47,9 @@ def test_a_changed_policy_is_announced_with_a_higher_number() -> None:
 
 def test_prepared_images_are_in_the_record() -> None:
     images = tuple(bytes([number]) * 8 for number in range(20))
-    prepared = replace(CONTEXT, preparation=Preparation(images=images))
-    assert record_of(prepared, 1).images == images[:16]
+    prepared = replace(CONTEXT, preparation=Preparation(images=images, layers=images[10:]))
+    record = record_of(prepared, 1)
+    assert (record.images, record.layers) == (images[:8], images[10:18])
 
 
 def test_numbers_grow_even_if_the_last_was_forgotten() -> None:

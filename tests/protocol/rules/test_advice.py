@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.rules.advice import NEAR_MAX, Change, advise
+from protocol.rules.advice import NEAR_MAX, Change, advise, with_holders
 from protocol.rules.matching import Demand, demand_of_job, explain, fits
 from protocol.rules.pricing import Cap
-from protocol.values.ids import PeerId
+from protocol.values.ids import Digest, PeerId
 from protocol.values.quantities import mib_of
 from protocol.values.reasons import Mismatch
 from protocol.values.units import rate_of_hourly
-from protocol.wire.job import JobSpec, Resources
+from protocol.wire.job import JobSpec, LayerRef, Resources, Workload
 from protocol.wire.messages import CapabilityRecord, GpuGroup, Listing, Prices
 from tests.strategies import records
 
@@ -173,3 +173,12 @@ def test_any_job_is_advised_about(spec: JobSpec, known: list[CapabilityRecord]) 
     advice = advise(demand_of_job(spec), nodes, 0, (), None)
     assert advice.explanation == explain(demand_of_job(spec), nodes)
     assert all(isinstance(each, Change) and each.nodes > 0 for each in advice.changes)
+
+
+def test_nodes_that_fit_and_have_the_image_or_a_part_of_it_are_counted() -> None:
+    image = Digest(bytes(range(32)))
+    whole, part = {"images": (image[:8],)}, {"layers": (b"layer--1",)}
+    nodes = listings(whole, part, whole | part, part | {"cpus": 1}, {})
+    workload = Workload(image, ("true",), layers=(LayerRef(b"layer--1", 5),))
+    told = with_holders(advise(DEMAND, nodes, 0, (), None), DEMAND, workload, nodes)
+    assert (told.with_image, told.with_layers) == (2, 1)

@@ -20,14 +20,15 @@ from protocol.rules.start_promise import (
 )
 from protocol.values.limits import START_MS_MAX, START_PERCENT_MAX, WEIGHT_MAX
 from protocol.values.units import PPM
-from protocol.wire.job import VICKREY, Resources
+from protocol.wire.job import VICKREY, LayerRef, Resources
 from protocol.wire.messages import Bid, Call
 
 IMAGE = bytes(range(32))
 CALL = Call(
     bytes(16), VICKREY, 0, Resources(), 100, 1_000, 100, 100, 2_000, 0, IMAGE, 12_000_000,
-    input_bytes=2_000_000,
+    input_bytes=2_000_000, layers=(LayerRef(b"layer--1", 7), LayerRef(b"layer--3", 1)),
 )  # fmt: skip
+FASTER = Preparation(1_000_000, 5_000_000)
 HERE = Preparation(1_000_000, 5_000_000, (IMAGE[:8],))
 
 
@@ -36,9 +37,10 @@ def bid(start_ms: int) -> Bid:
 
 
 @pytest.mark.parametrize("preparation, promised_ms", [
-    (Preparation(1_000_000, 5_000_000), LAUNCH_MS + 12_000 + 2_000),
+    (FASTER, LAUNCH_MS + 12_000 + 2_000),
     (HERE, LAUNCH_MS + 2_000),
     (replace(HERE, unpack_rate=0), LAUNCH_MS + 2_000),
+    (replace(FASTER, layers=(b"layer--1", b"layer--2")), LAUNCH_MS + 2_000 + 2_659 + 2_000),
     (Preparation(1_000_000), 0),
     (UNMEASURED, 0),
     (Preparation(1, 1), START_MS_MAX),
