@@ -17,7 +17,7 @@ from node.config import ProviderSettings
 from node.data.throttle import Throttle
 from node.egress.addresses import Resolver
 from node.egress.log import EgressLog
-from node.egress.proxy import Proxy, Rules
+from node.egress.proxy import ALL_CONNECTIONS_MAX, Proxy, Rules
 from node.sandbox.driver import SandboxDriver
 from protocol.machines.effects import Launch
 from protocol.values.egress import ANY, expanded, refused
@@ -48,6 +48,7 @@ class Egress:
         )
         self._throttle = Throttle(settings.egress_mib_s)
         self._resolver = Resolver()
+        self._places = trio.Semaphore(ALL_CONNECTIONS_MAX)
 
     def require(self, workload: Workload) -> None:
         """Raise SandboxUnavailable if the owner does not allow all names of a job."""
@@ -75,4 +76,5 @@ class Egress:
     def _proxy(self, launch: Launch) -> Proxy:
         note = partial(self.log.note, launch.lease_id, launch.requester)
         names = launch.workload.egress
-        return Proxy(names, self._rules, self._throttle, note, self._resolver.find)
+        find, places = self._resolver.find, self._places
+        return Proxy(names, self._rules, self._throttle, note, find, places)

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from node.egress.proxy import Passage
+from node.egress.proxy import ProxyUse
 from protocol.values.ids import LeaseId, PeerId
 
 LOG: Final = logging.getLogger(__name__)
@@ -61,15 +61,15 @@ class EgressLog:
         self._noted = trio.Event()
         self._writing = trio.Lock()
 
-    def note(self, lease_id: LeaseId, requester: PeerId, passage: Passage) -> None:
-        """Write down a passage soon."""
+    def note(self, lease_id: LeaseId, requester: PeerId, use: ProxyUse) -> None:
+        """Write down a use soon."""
         now_ms = self._clock_ms()
         one = Reached(
-            lease_id.hex(), requester, passage.host, passage.port, passage.refused,
-            1, passage.sent, passage.received, now_ms, now_ms,
+            lease_id.hex(), requester, use.host, use.port, use.refused,
+            1, use.sent, use.received, now_ms, now_ms,
         )  # fmt: skip
         if one.key not in self._pending and len(self._pending) >= PENDING_MAX:
-            why = "refused" if passage.refused else ""
+            why = "refused" if use.refused else ""
             one = replace(one, host=OTHERS, port=0, refused=why)
         _add(self._pending, one)
         self._noted.set()

@@ -20,6 +20,8 @@ from protocol.values.egress import covers
 LOG: Final = logging.getLogger(__name__)
 CONNECTIONS_MAX: Final = 32
 """Connections of one job at a time; further ones wait in the kernel."""
+ALL_CONNECTIONS_MAX: Final = 128
+"""Connections of all jobs of the node at a time."""
 HEAD_S: Final = 10
 LOOK_UP_S: Final = 10
 CONNECT_S: Final = 10
@@ -54,7 +56,7 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Passage:
+class ProxyUse:
     """One use of the proxy, as the log has it."""
 
     host: str
@@ -73,10 +75,12 @@ class Proxy:
     """The names that the job asked for."""
     rules: Rules
     throttle: Throttle
-    note: Callable[[Passage], None]
-    """Called when a passage ends."""
+    note: Callable[[ProxyUse], None]
+    """Called when a use ends."""
     find: Callable[[str, int], Awaitable[list[Address]]]
     """Looks a name up."""
+    shared: trio.Semaphore
+    """A place for each connection that is served, of all jobs of the node."""
     used_bytes: int = 0
 
     async def serve(self, listener: socket.socket) -> None:
@@ -91,7 +95,7 @@ class Proxy:
 
     async def _serve_one(self, accepted: trio.socket.SocketType, free: trio.Semaphore) -> None:
         try:
-            async with trio.SocketStream(accepted) as client:
+            async with trio.SocketStream(accepted) as client, self.shared:
                 await self._handle(client)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as error:
             LOG.debug("a job's connection broke: %s", error)
@@ -99,23 +103,23 @@ class Proxy:
             free.release()
 
     async def _handle(self, client: trio.SocketStream) -> None:
-        passage = Passage("", 0)
+        use = ProxyUse("", 0)
         try:
             request, rest = await _read_request(client)
-            passage.host, passage.port = request.host, request.port
+            use.host, use.port = request.host, request.port
             server = await self._reach(request)
             async with server:
                 if not request.head:
                     await client.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                await self._relay(client, server, request.head + rest, passage)
+                await self._relay(client, server, request.head + rest, use)
         except EgressRefused as refusal:
-            passage.refused = str(refusal)
+            use.refused = str(refusal)
             await client.send_all(_answer(refusal.status, str(refusal)))
             await client.send_eof()
             await _drain(client)
         finally:
-            if passage.host:
-                self.note(passage)
+            if use.host:
+                self.note(use)
 
     async def _reach(self, request: ProxyRequest) -> trio.SocketStream:
         """Return a connection to the server; EgressRefused says why there is none."""
@@ -146,7 +150,7 @@ class Proxy:
         raise EgressRefused(504, f"the address of {host} was not found within {LOOK_UP_S} s")
 
     async def _relay(
-        self, client: trio.SocketStream, server: trio.SocketStream, first: bytes, passage: Passage
+        self, client: trio.SocketStream, server: trio.SocketStream, first: bytes, use: ProxyUse
     ) -> None:
         """Pass bytes on in both ways, `first` to the server, until both end or one fails."""
         async with trio.open_nursery() as nursery:
@@ -158,13 +162,13 @@ class Proxy:
                 try:
                     while piece or (piece := await source.receive_some(PIECE_BYTES)):
                         scope.deadline = trio.current_time() + IDLE_S
-                        await self._pass_on(piece, target, passage, sent=sent)
+                        await self._pass_on(piece, target, use, sent=sent)
                         piece = b""
                     await target.send_eof()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     scope.cancel()
                 except EgressRefused as refusal:  # Too late for an answer.
-                    passage.refused = str(refusal)
+                    use.refused = str(refusal)
                     scope.cancel()
 
             scope.deadline = trio.current_time() + IDLE_S
@@ -172,7 +176,7 @@ class Proxy:
             nursery.start_soon(copy, server, client)
 
     async def _pass_on(
-        self, piece: bytes, target: trio.SocketStream, passage: Passage, *, sent: bool
+        self, piece: bytes, target: trio.SocketStream, use: ProxyUse, *, sent: bool
     ) -> None:
         if self.used_bytes + len(piece) > self.rules.bytes_max:
             self.used_bytes = self.rules.bytes_max
@@ -181,9 +185,9 @@ class Proxy:
         await self.throttle.pause(len(piece))
         await target.send_all(piece)
         if sent:
-            passage.sent += len(piece)
+            use.sent += len(piece)
         else:
-            passage.received += len(piece)
+            use.received += len(piece)
 
 
 async def _accept(listener: trio.socket.SocketType) -> trio.socket.SocketType:

@@ -23,9 +23,9 @@ NAMES_MAX: Final = 16
 NAME_BYTES_MAX: Final = 253
 DOMAIN: Final = b"mutirao/egress/1\0"
 MARK_BYTES: Final = 4
-DOMAINS_MAX: Final = 8
-"""The most domains that the names of a job belong to."""
-CLASS_BYTES_MAX: Final = MARK_BYTES * DOMAINS_MAX
+SUFFIXES_MAX: Final = 8
+"""The most suffixes that the names of a job have."""
+CLASS_BYTES_MAX: Final = MARK_BYTES * SUFFIXES_MAX
 CLASS_OF_ANY: Final = b"*"
 LABEL: Final = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 NAME: Final = re.compile(rf"(?:\*\.)?{LABEL}(?:\.{LABEL})*")
@@ -52,8 +52,10 @@ def faults_of(names: Sequence[str]) -> list[str]:
     lines = [why for name in names if (why := _fault_of(name))]
     if len(names) > NAMES_MAX:
         lines.append(f"allow_net: {len(names)} names; a job has at most {NAMES_MAX}")
-    elif not lines and len(domains := {_domain_of(name) for name in names}) > DOMAINS_MAX:
-        lines.append(f"allow_net: names of {len(domains)} domains; a job has at most {DOMAINS_MAX}")
+    elif not lines and len(suffixes := {_suffix_of(name) for name in names}) > SUFFIXES_MAX:
+        lines.append(
+            f"allow_net: names of {len(suffixes)} suffixes; a job has at most {SUFFIXES_MAX}"
+        )
     return lines
 
 
@@ -71,7 +73,7 @@ def level_of(names: Sequence[str]) -> Level:
 
 
 def class_of(names: Sequence[str]) -> bytes:
-    """Return what a call says of a job's names: nothing, any, or a mark of each domain, sorted."""
+    """Return what a call says of a job's names: nothing, any, or a mark of each suffix, sorted."""
     if ANY in names:
         return CLASS_OF_ANY
     return b"".join(sorted({_mark_of(name) for name in names}))
@@ -85,7 +87,7 @@ def level_of_class(marks: bytes) -> Level:
 def may_allow(owned: Sequence[str], marks: bytes) -> bool:
     """Return whether an owner who allows these names may allow those of a call.
 
-    Only the names themselves decide; an owner without a name of the domain can tell without them.
+    Only the names themselves decide; an owner without a name of a suffix can tell without them.
     """
     if ANY in owned or not marks:
         return True
@@ -119,10 +121,10 @@ def _fault_of(name: str) -> str:
     )
 
 
-def _domain_of(name: str) -> str:
-    """Return the last two parts of a name."""
+def _suffix_of(name: str) -> str:
+    """Return the last two parts of a name, such as `example.org`."""
     return ".".join(name.split(".")[-2:])
 
 
 def _mark_of(name: str) -> bytes:
-    return sha256(DOMAIN + _domain_of(name).encode()).digest()[:MARK_BYTES]
+    return sha256(DOMAIN + _suffix_of(name).encode()).digest()[:MARK_BYTES]

@@ -161,7 +161,7 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
 
 
 def unreachable(call: Call, context: Context) -> Refusal | None:
-    """Return EGRESS if the jobs want to reach a domain of which the owner allows no name."""
+    """Return EGRESS if the jobs want to reach a suffix of which the owner allows no name."""
     return None if may_allow(context.policy.egress, call.egress) else Refusal.EGRESS
 
 

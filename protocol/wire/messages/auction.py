@@ -84,7 +84,7 @@ class Call:
     layers: Annotated[tuple[LayerRef, ...], Key(29), Many(Record(LayerRef), LAYERS_MAX)] = ()
     """The largest layers of the image, the largest first."""
     egress: Annotated[bytes, Key(28), Bytes(0, CLASS_BYTES_MAX)] = b""
-    """The domains that the jobs want to reach, or `*` for any; empty: none."""
+    """Marks of the suffixes that the jobs want to reach, or `*` for any; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

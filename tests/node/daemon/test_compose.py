@@ -23,7 +23,7 @@ from node.daemon.compose import run_daemon
 from node.driver import driver
 from node.storage.journal import open_journal
 from protocol.values.errors import DaemonUnavailable, StorageFull
-from tests.node.fixtures import until
+from tests.node.fixtures import ObedientSandbox, until
 
 STOP_S = 5
 
@@ -181,3 +181,17 @@ def test_not_without_assertions(folder: Path) -> None:
         cwd=Path(compose.__file__).parents[2], env={**os.environ, "HOME": str(folder)},
     )  # fmt: skip
     assert "without python -O" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("why,names", [("", ("a.org",)), ("it cannot be entered", ())])
+async def test_a_sandbox_that_cannot_connect_a_job_offers_no_egress(
+    folder: Path, caplog: pytest.LogCaptureFixture, why: str, names: tuple[str, ...]
+) -> None:
+    class Checked(ObedientSandbox):
+        async def check_egress(self) -> str:
+            return why
+
+    config = config_of(folder, egress="listed", egress_names=("a.org",))
+    assert await compose._egress(config, Checked()) == names
+    assert ("jobs cannot reach the network here" in caplog.text) is bool(why)
+    assert await compose._egress(config_of(folder), Checked()) == ()

@@ -16,7 +16,7 @@ import trio.testing
 from node.data.throttle import Throttle
 from node.egress import proxy as module
 from node.egress.addresses import Address
-from node.egress.proxy import Passage, Proxy, Rules
+from node.egress.proxy import Proxy, ProxyUse, Rules
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 NAME = "data.example.org"
@@ -28,7 +28,7 @@ class Server:
 
     port: int
     proxy_port: int = 0
-    passages: list[Passage] = field(default_factory=list)
+    uses: list[ProxyUse] = field(default_factory=list)
     ended: trio.Event = field(default_factory=trio.Event)
     looked_up: list[str] = field(default_factory=list)
 
@@ -62,6 +62,7 @@ async def serving(
     rules: Rules,
     wanted: tuple[str, ...] = (NAME,),
     at: str = "127.0.0.1",
+    of_all: int = 128,
 ) -> AsyncIterator[Server]:
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, _answer, 0)
@@ -73,13 +74,13 @@ async def serving(
                 raise OSError
             return [ip_address(text) for text in at.split()]
 
-        def note(passage: Passage) -> None:
-            server.passages.append(passage)
+        def note(use: ProxyUse) -> None:
+            server.uses.append(use)
             server.ended.set()
 
         ports = (*rules.ports, server.port)
         allowed = Rules(rules.names, ports, rules.networks, rules.bytes_max)
-        served = Proxy(wanted, allowed, Throttle(0), note, find)
+        served = Proxy(wanted, allowed, Throttle(0), note, find, trio.Semaphore(of_all))
         listener = socket.create_server(("127.0.0.1", 0))
         server.proxy_port = listener.getsockname()[1]
         nursery.start_soon(served.serve, listener)
@@ -98,7 +99,7 @@ async def test_connect_passes_bytes_in_both_ways_and_their_ends() -> None:
             answer = b"".join([piece async for piece in stream])
         await server.ended.wait()
         assert answer == b"HTTP/1.1 200 Connection established\r\n\r\nHELLO"
-        assert server.passages == [Passage(NAME, server.port, 5, 5)]
+        assert server.uses == [ProxyUse(NAME, server.port, 5, 5)]
 
 
 async def test_a_plain_request_is_passed_on() -> None:
@@ -131,7 +132,7 @@ async def test_each_check_refuses_with_its_reason() -> None:
         )  # fmt: skip
         assert (await server.refuse("GET / HTTP/1.1"))[0] == 400
         assert (await server.refuse("x" * 20_000))[0] == 400
-        refused = [passage.refused for passage in server.passages]
+        refused = [use.refused for use in server.uses]
         assert len(refused) == 5
         assert all(refused)
 
@@ -172,15 +173,18 @@ async def test_the_volume_of_a_job_ends_its_connections() -> None:
                         received += len(piece)
         await server.ended.wait()
         assert received < 2**20
-        assert server.passages[0].sent + server.passages[0].received <= 2**20
-        assert "used its 1 MiB" in server.passages[0].refused
+        assert server.uses[0].sent + server.uses[0].received <= 2**20
+        assert "used its 1 MiB" in server.uses[0].refused
         status, why = await server.refuse(f"CONNECT {NAME}:{server.port} HTTP/1.1")
         assert (status, why) == (403, "the job has used its 1 MiB")
 
 
-async def test_too_many_connections_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECTIONS_MAX", 1)
-    async with serving(Rules((NAME,), networks=LOOPBACK)) as server:
+@pytest.mark.parametrize("of_job,of_all", [(1, 9), (9, 1)])
+async def test_too_many_connections_wait(
+    monkeypatch: pytest.MonkeyPatch, of_job: int, of_all: int
+) -> None:
+    monkeypatch.setattr(module, "CONNECTIONS_MAX", of_job)
+    async with serving(Rules((NAME,), networks=LOOPBACK), of_all=of_all) as server:
         first = await server.connect()
         await first.send_all(f"CONNECT {NAME}:{server.port} HTTP/1.1\r\n\r\n".encode())
         assert b"200" in await first.receive_some()

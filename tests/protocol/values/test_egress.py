@@ -7,9 +7,9 @@ import pytest
 
 from protocol.values.egress import (
     CLASS_OF_ANY,
-    DOMAINS_MAX,
     NAMES_MAX,
     SETS,
+    SUFFIXES_MAX,
     Level,
     class_of,
     covers,
@@ -45,11 +45,11 @@ def test_any_stands_alone() -> None:
     assert faults_of(("any", "pypi.org")) == ["allow_net: any stands alone; leave the names out"]
 
 
-def test_the_names_and_their_domains_are_bounded() -> None:
+def test_the_names_and_their_suffixes_are_bounded() -> None:
     assert not faults_of(tuple(f"{n}.example.org" for n in range(NAMES_MAX)))
     assert faults_of(tuple(f"{n}.example.org" for n in range(NAMES_MAX + 1)))
-    assert not faults_of(tuple(f"a.n{n}.org" for n in range(DOMAINS_MAX)))
-    assert faults_of(tuple(f"a.n{n}.org" for n in range(DOMAINS_MAX + 1)))
+    assert not faults_of(tuple(f"a.n{n}.org" for n in range(SUFFIXES_MAX)))
+    assert faults_of(tuple(f"a.n{n}.org" for n in range(SUFFIXES_MAX + 1)))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_name_stands_for_what_it_says(owned: str, wanted: str, allowed: bool) 
     assert refused((owned,), (wanted,)) == (() if allowed else (wanted,))
 
 
-def test_a_call_says_no_more_than_the_domains() -> None:
+def test_a_call_says_no_more_than_the_suffixes() -> None:
     one, two = class_of(("cdn.a.org", "*.a.org", "a.org")), class_of(("b.org", "x.y.a.org"))
     assert len(one) == 4
     assert one in two
@@ -83,7 +83,7 @@ def test_a_call_says_no_more_than_the_domains() -> None:
     assert [level_of(each) for each in ((), ("a.org",), ("any",))] == list(Level)
 
 
-def test_who_owns_no_name_of_a_domain_can_tell() -> None:
+def test_who_owns_no_name_of_a_suffix_can_tell() -> None:
     wanted = class_of(("a.org", "b.org"))
     assert may_allow(("any",), wanted)
     assert may_allow(("x.a.org", "*.b.org"), wanted)
