@@ -108,13 +108,23 @@ async def test_the_selftest_passes(engine):
 async def test_a_job_runs_and_its_outputs_come_out(engine, tmp_path):
     blob = tmp_path / "blob"
     blob.write_text("input")
-    line = "cat /in/a; echo e >&2; echo data > /out/x; ln -s /etc/passwd /out/y; exit 7"
-    launch = launch_of(workload("/bin/sh", "-c", line), inputs=(("a", blob),))
+    project = tmp_path / "project"
+    project.mkdir(mode=0o755)
+    (project / "text").write_text("beside")
+    (project / "link").symlink_to("text")
+    line = (
+        "cat /in/a; cat link; touch x 2>/dev/null || echo -n -; echo e >&2;"
+        " echo data > /out/x; ln -s /etc/passwd /out/y; exit 7"
+    )
+    job = workload("/bin/sh", "-c", line, workdir="/in/d")
+    launch = launch_of(job, inputs=(("a", blob), ("d", project)))
     folder = await start(engine, tmp_path, launch)
     end = await engine.wait(folder)
     assert (end.exit_code, end.reason, end.refused) == (7, "exited", ("y: a symbolic link",))
     log, note, rest = log_path(folder).read_text().partition("mutirao: not in the outputs: ")
-    assert sorted(log.replace("\n", "")) == sorted("inpute"), "an engine may mix up the streams"
+    assert sorted(log.replace("\n", "")) == sorted("inputbeside-e"), (
+        "an engine may mix up the streams"
+    )
     assert (bool(note), rest) == (True, "y: a symbolic link\n")
     assert [path.name for path in outputs_path(folder).iterdir()] == ["x"]
 
