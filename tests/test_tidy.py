@@ -45,7 +45,7 @@ FOREIGN: Final = {
 """Each foreign library has one home; all others speak to it through that folder."""
 AT_HOME: Final = {"asyncio": ("node/storage",), "subprocess": ("node/sandbox", "node/hardware")}
 """Parts of Python's library that are as good as foreign."""
-PORTS: Final = {"node/sandbox": {"driver", "drivers", "choice"}}
+PORTS: Final = {"node/sandbox": {"driver", "drivers", "choice", "image_build"}}
 """Folders of which the rest of the node sees these modules alone."""
 BANNED_CALLS: Final = frozenset({
     "eval", "exec", "os.system", "os.popen", "pickle.loads", "marshal.loads",
@@ -73,6 +73,7 @@ UNMIRRORED: Final = {
     "protocol/machines/requester/lease/table.py": "a table; test_tables has all of it",
     "protocol/machines/provider/lease/states.py": "declarations; test_machine uses all",
     "protocol/machines/provider/lease/table.py": "a table; test_tables has all of it",
+    "node/rpc/content_requests.py": "declarations; test_content sends each",
     "node/rpc/image_views.py": "one declaration; test_content and test_pulls use it",
     "protocol/rules/verdict.py": "one enumeration",
     "protocol/wire/messages/auction.py": "declarations; the tests of schema and codec use each",

@@ -1,4 +1,4 @@
-"""Commands about images: pull one, import one, build a small one, list them.
+"""Commands about images: pull, build or import one, build a small one, list them.
 
 Spec: specs/rpc.md#command-line.
 """
@@ -52,6 +52,33 @@ def build_base(*, node: Connection, as_json: bool) -> None:
     Example: mutirao image build-base && mutirao run base -- python3 --version
     """
     _show(node.post("/images/base", timeout_s=LONG_S), as_json=as_json)
+
+
+@image.command("build")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", metavar="NAME", help="The image's name; default: that of the folder.")
+@click.option(
+    "--file",
+    "dockerfile",
+    default="Dockerfile",
+    metavar="PATH",
+    help="The Dockerfile, below the folder; default Dockerfile.",
+)
+@reaches_node(LINES)
+def build_image(
+    *, folder: Path, name: str | None, dockerfile: str, node: Connection, as_json: bool
+) -> None:
+    """Build the image of a folder with a Dockerfile, where a Docker Engine answers.
+
+    Example: mutirao image build . --name train && mutirao run train -- python3 train.py
+    """
+    from node.cli.pull import build
+
+    path = folder.absolute().resolve()
+    body = {"path": str(path), "name": name or path.name.lower(), "dockerfile": dockerfile}
+    view = build(node, body, tell=show_json if as_json else None)
+    if not as_json:
+        _show(view, as_json=False)
 
 
 @image.command("pull")

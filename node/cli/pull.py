@@ -1,4 +1,4 @@
-"""Pulls an image through the node, with its progress on stderr.
+"""Pulls or builds an image through the node, with its progress on stderr.
 
 Spec: specs/registries.md#command-line.
 """
@@ -10,6 +10,7 @@ from typing import Any, Final
 from node.cli.connection import Connection
 from node.cli.draft import Draft
 from node.cli.failure import CliError
+from node.cli.output import say
 from node.cli.progress import LiveLine, choose_progress
 from node.cli.refusals import nearest_image
 
@@ -58,6 +59,20 @@ def pull(
     finally:
         display.end()
     raise CliError("daemon-unavailable", "the daemon stopped", "pull again: it continues")
+
+
+def build(
+    node: Connection, body: dict[str, str], *, tell: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """Build an image and return its view; without `tell` its log goes to stderr."""
+    for line in node.lines("/images/build", body):
+        if tell is not None:
+            tell(line)
+        elif "log" in line:
+            say(line["log"])
+        if view := line.get("image"):
+            return dict(view)
+    raise CliError("daemon-unavailable", "the daemon stopped", "build again")
 
 
 def _is_here(node: Connection, image: str) -> bool:

@@ -4,7 +4,7 @@ Spec: specs/rpc.md#streams.
 """
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any, Final
@@ -13,13 +13,15 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from node.rpc.image_views import ImageView
 from node.rpc.job_views import JobEventView
 from node.rpc.problems import problem_of
-from node.rpc.service import ImagePull
 from protocol.values.errors import NodeError
 
 BEAT_S: Final = 10
 """An idle event stream sends a beat this often, so its reader knows that it is alive."""
+Tell = Callable[[str, Any], Awaitable[None]]
+Work = Callable[[Tell], Awaitable[ImageView]]
 RETRY_MS: Final = 2000
 OPENING: Final = f"retry: {RETRY_MS}\n\n".encode()
 BEAT: Final = b": beat\n\n"
@@ -111,18 +113,20 @@ class LiveLines(LiveBytes):
 
 
 class LiveReport(LiveLines):
-    """Pulls an image: a line with what was found, lines of progress, and how it ended."""
+    """Lines of long work, each an object with one name; the last is the work's image or error.
 
-    def __init__(self, pull: ImagePull, closing: trio.Event) -> None:
+    `work` gets a function that sends a line.
+    """
+
+    def __init__(self, work: Work, closing: trio.Event) -> None:
         super().__init__(_nothing(), closing)
-        self._pull = pull
+        self._work = work
 
     async def _send_all(self, parts: trio.MemorySendChannel[bytes]) -> None:
-        async def report(done: int, total: int) -> None:
-            await parts.send(_line("progress", {"done": done, "total": total}))
+        async def tell(name: str, value: Any) -> None:
+            await parts.send(_line(name, value))
 
-        await parts.send(_line("found", asdict(self._pull.view)))
-        await parts.send(_line("image", asdict(await self._pull.run(report))))
+        await tell("image", asdict(await self._work(tell)))
 
     def _ending(self, failures: list[NodeError], *, stopped: bool) -> bytes | None:
         if failures:

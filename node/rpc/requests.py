@@ -170,33 +170,6 @@ class JobRequest(BaseModel):
         return self.array is not None or (self.nodes or 1) > 1
 
 
-class ImageRequest(BaseModel):
-    """An image to import from a path of this machine that the daemon can read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    path: str = Field(min_length=1)
-
-
-class LinkRequest(BaseModel):
-    """A file of this machine that is an input where it lies, as its caller sees it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    path: str = Field(min_length=1)
-    device: int
-    inode: int
-    size: int = Field(ge=0)
-    mtime_ns: int
-    ctime_ns: int
-
-
-class PullRequest(BaseModel):
-    """An image to pull from a registry."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    reference: str = Field(description="Such as python:3.12-slim, as Docker completes it.")
-    platform: str = Field("", description="Such as linux/arm64; that of this machine by default.")
-
-
 def array_specs_of(
     requests: Sequence[JobRequest], images: Mapping[str, JobImage], key: str
 ) -> tuple[list[JobSpec], list[int]]:

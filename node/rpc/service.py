@@ -117,6 +117,15 @@ class ImageApi(Protocol):
 
     async def build_base(self) -> ImageView: ...
 
+    async def build(
+        self, folder: Path, dockerfile: str, name: str, tell: Callable[[str], Awaitable[None]]
+    ) -> ImageView:
+        """Build an image with this machine's Docker Engine, and name it; `tell` gets its log.
+
+        InvalidRequest if the build fails, SandboxUnavailable without an engine, StorageFull.
+        """
+        ...
+
     async def look_up(self, reference: str, platform: str) -> ImagePull:
         """Ask a registry for the image of a reference, for this machine's platform if it is "".
 

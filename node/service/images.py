@@ -5,7 +5,7 @@ Spec: specs/rpc.md#service.
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -17,10 +17,12 @@ from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
 from node.data.linked_files import Identity
 from node.data.origins import Origins
+from node.data.tags import check_name
 from node.registry.reference import Reference
 from node.rpc.image_views import ImageView
 from node.rpc.requests import JobImage
 from node.rpc.views import BlobView
+from node.sandbox.image_build import build_image
 from node.service.pulls import Pull, Puller
 from protocol.rules.start_promise import layers_told
 from protocol.values.errors import BlobUnavailable, InvalidRequest, NotFound, StorageFull
@@ -70,6 +72,21 @@ class ImageService:
     async def build_base(self) -> ImageView:
         with full_disk_as_storage_full(self._folder / "blobs"):
             return await self._view(await self._images.build_base())
+
+    async def build(
+        self, folder: Path, dockerfile: str, name: str, tell: Callable[[str], Awaitable[None]]
+    ) -> ImageView:
+        check_name(name)
+        incoming = self._folder / "blobs" / "incoming"
+        with (
+            full_disk_as_storage_full(incoming),
+            tempfile.NamedTemporaryFile(dir=incoming, suffix=".tmp") as file,
+        ):
+            saved, line = Path(file.name), lambda each: trio.from_thread.run(tell, each)
+            await build_image(folder, dockerfile, saved, line)
+            image = await self._images.import_path(saved)
+        await self._images.tag(name, image)
+        return await self._view(image)
 
     async def look_up(self, reference: str, platform: str) -> Pull:
         return Pull(await self._puller.look_up(reference, platform), self._puller, self._view)

@@ -4,6 +4,7 @@ Spec: specs/rpc.md#routes.
 """
 
 from collections.abc import AsyncGenerator
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,9 +14,9 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from node.data.linked_files import Identity
+from node.rpc.content_requests import BuildRequest, ImageRequest, LinkRequest, PullRequest
 from node.rpc.image_views import ImageView
-from node.rpc.live import LiveReport
-from node.rpc.requests import ImageRequest, LinkRequest, PullRequest
+from node.rpc.live import LiveReport, Tell
 from node.rpc.service import ImageApi
 from node.rpc.views import BlobView
 from protocol.values.errors import InvalidRequest
@@ -53,18 +54,40 @@ def content_routes(images: ImageApi, closing: trio.Event) -> APIRouter:
         """Build a small image from this machine's files."""
         return await images.build_base()
 
-    @router.post("/images/pull", response_class=Response, responses=LINES)
-    async def pull(request: PullRequest) -> Response:
-        """Pull an image from a registry: lines of JSON, `found`, `progress`, `image` or `error`."""
-        found = await images.look_up(request.reference, request.platform)
-        return LiveReport(found, closing)
-
     @router.get("/images/resolve")
     async def resolve(reference: Annotated[str, Query(min_length=1)]) -> str:
         """Return the digest to which an image reference resolves now."""
         return await images.resolve(reference)
 
+    _add_long_work(router, images, closing)
     return router
+
+
+def _add_long_work(router: APIRouter, images: ImageApi, closing: trio.Event) -> None:
+    @router.post("/images/pull", response_class=Response, responses=LINES)
+    async def pull(request: PullRequest) -> Response:
+        """Pull an image from a registry: lines of JSON, `found`, `progress`, `image` or `error`."""
+        found = await images.look_up(request.reference, request.platform)
+
+        async def work(tell: Tell) -> ImageView:
+            await tell("found", asdict(found.view))
+            return await found.run(
+                lambda done, total: tell("progress", {"done": done, "total": total})
+            )
+
+        return LiveReport(work, closing)
+
+    @router.post("/images/build", response_class=Response, responses=LINES)
+    async def build(request: BuildRequest) -> Response:
+        """Build an image with this machine's engine: lines of JSON, `log`, `image` or `error`."""
+        folder = _absolute(request.path)
+
+        async def work(tell: Tell) -> ImageView:
+            return await images.build(
+                folder, request.dockerfile, request.name, lambda line: tell("log", line)
+            )
+
+        return LiveReport(work, closing)
 
 
 def _absolute(text: str) -> Path:

@@ -37,6 +37,20 @@ def test_pull(cli):
     assert [next(iter(line)) for line in lines] == ["found", "progress", "progress", "image"]
 
 
+def test_build(cli, tmp_path):
+    (tmp_path / "Team").mkdir()
+    found = cli("image", "build", "Team")
+    assert (found.code, found.err) == (0, "Step 1/1 : FROM Dockerfile\n")
+    assert found.out.startswith("names   team\n")
+    lines = cli("image", "build", "Team", "--name", "x", "--file", "D", "--json").lines
+    assert lines[0] == {"log": "Step 1/1 : FROM D"}
+    assert lines[1]["image"]["names"] == ["x"]
+    broken = cli("image", "build", "Team", "--name", "broken")
+    assert (broken.code, broken.err.splitlines()[1]) == (
+        5, "error: the build failed: no such base",
+    )  # fmt: skip
+
+
 def test_a_pull_that_fails(cli):
     absent = cli("image", "pull", "absent")
     assert (absent.code, absent.out) == (4, "")

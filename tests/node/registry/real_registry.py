@@ -19,6 +19,7 @@ import httpx
 import pytest
 import zstandard
 
+from node.data.manifest import own_platform
 from tests.node.registry.hostile_registry import LAYER, MANIFEST, described, sha
 
 PROGRAM = "docker-registry"
@@ -49,10 +50,17 @@ class RealRegistry:
         self, repository: str, layers: list[bytes], packing: str = "+gzip", tag: str = "1", **config
     ) -> str:
         """Push an image of uncompressed tars; return its digest."""
-        blobs = [PACK[packing](layer) for layer in layers]
+        packed = [(PACK[packing](layer), sha(layer)) for layer in layers]
+        return self.push_packed(repository, packed, packing, tag, **config)
+
+    def push_packed(
+        self, repository: str, layers: list[tuple[bytes, str]], packing: str, tag: str, **config
+    ) -> str:
+        """Push an image of packed layers, each with its diff_id; return the image's digest."""
+        blobs = [blob for blob, _ in layers]
         written = json.dumps({
-            "os": "linux", "architecture": "amd64", "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [sha(layer) for layer in layers]},
+            "os": "linux", "architecture": own_platform().split("/")[1], "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},
         }).encode()  # fmt: skip
         for blob in (*blobs, written):
             self._push_blob(repository, blob)

@@ -188,9 +188,9 @@ async def test_a_real_registry(blobs, real, tmp_path, packing: str) -> None:
     upper = tar_of(("etc/new", b"new"), ("etc/.wh.old", b""))
     pushed = real.push("team/real", [lower, upper], packing, f"t{packing[1:]}", User="1000")
     name = f"{real.name}/team/real"
-    digest = await pulled(blobs, f"{name}:t{packing[1:]}")
+    digest = await pulled(blobs, f"{name}:t{packing[1:]}", OURS)
     assert pushed == f"sha256:{digest.hex()}"
-    assert await pulled(blobs, f"{name}@{pushed}") == digest
+    assert await pulled(blobs, f"{name}@{pushed}", OURS) == digest
     images = Images(blobs, tmp_path / "blobs")
     root = await images.unpack(digest, tmp_path)
     assert (root / "etc/new").read_bytes() == b"new"

@@ -10,13 +10,14 @@ import pytest
 import trio
 
 from node.data.manifest import own_platform
-from node.rpc.requests import JobImage
+from node.rpc.requests import JobImage, digest_of_hex
 from node.service import images as images_module
 from protocol.values.errors import NotFound, StorageFull
 from protocol.values.ids import digest_of
 from tests.node.fixtures import ref_of, spec_of
 from tests.node.local_node import LocalPair
 from tests.node.registry.hostile_registry import serving
+from tests.node.sandbox.conftest import needs_engine
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -71,6 +72,24 @@ async def test_an_image_is_ready_for_a_job(pair: LocalPair, monkeypatch, tmp_pat
         assert (await images.ready(name, "always")).digest == digest_of(second).hex()
     with pytest.raises(NotFound, match="there are: "):
         await images.ready("No such thing", "missing")
+
+
+@pytest.mark.docker
+@needs_engine
+async def test_an_image_is_built_and_named(pair: LocalPair, tmp_path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nUSER 7\n")
+    told: list[str] = []
+
+    async def tell(line: str) -> None:
+        await trio.lowlevel.checkpoint()
+        told.append(line)
+
+    view = await pair.ada.node.images.build(tmp_path, "Dockerfile", "built", tell)
+    assert (view.names, await pair.ada.node.images.resolve("built")) == (("built",), view.digest)
+    assert (await pair.ada.node_folder.images.config(digest_of_hex(view.digest))).user == "7"
+    assert any("FROM scratch" in line for line in told)
+    incoming = pair.ada.node_folder.folder / "blobs" / "incoming"
+    assert list(incoming.iterdir()) == []
 
 
 async def test_jobs_that_are_not_taken_on(pair: LocalPair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,17 @@ async def test_a_pull_that_fails(caller):
     assert (await caller.ask("POST", "/v1/images/pull", {"ref": "x"})).status == 422
 
 
+async def test_a_build_reports_its_log(caller, tmp_path):
+    asked = {"path": str(tmp_path), "name": "mine"}
+    lines = lines_of(await caller.ask("POST", "/v1/images/build", asked))
+    assert lines[0] == {"log": "Step 1/1 : FROM Dockerfile"}
+    assert lines[1]["image"]["names"] == ["mine"]
+    failed = await caller.ask("POST", "/v1/images/build", asked | {"name": "broken"})
+    assert lines_of(failed)[-1]["error"]["code"] == "invalid-request"
+    relative = await caller.ask("POST", "/v1/images/build", asked | {"path": "here"})
+    assert (relative.status, relative.json["detail"]) == (422, "path: give an absolute path")
+
+
 async def test_what_is_refused(caller):
     relative = await caller.ask("POST", "/v1/images", {"path": "img.tar"})
     assert (relative.status, relative.json["detail"]) == (422, "path: give an absolute path")
