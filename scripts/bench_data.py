@@ -24,8 +24,10 @@ from scripts.bench_job import cpu_seconds_of
 MIB: Final = 2**20
 SMALL: Final = (1_000, 10_000)
 """How many small blobs of how many bytes."""
-LIMIT_MIB_S: Final = 50
-"""Of each holder, where several are compared with one."""
+LIMIT_MIB_S: Final = 8
+"""Of each holder, where several are compared with one; so little that the machine can do more."""
+LIMITED_PART: Final = 8
+"""There the blob is so many times smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,8 @@ def _round(folder: Path, size: int) -> Iterator[tuple[str, dict[str, float]]]:
         yield "small blobs", _fetched(folder, [holder], SMALL[1])
     for count in (1, 2, 3):
         name = f"{count} limited holder{'s' if count > 1 else ''}"
-        with _several(folder, size, count) as holders:
-            yield name, _fetched(folder, holders, size)
+        with _several(folder, size // LIMITED_PART, count) as holders:
+            yield name, _fetched(folder, holders, size // LIMITED_PART)
 
 
 def _fetched(

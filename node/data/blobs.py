@@ -25,6 +25,8 @@ from node.data.disk import (
     copy_hashed,
     create_private,
     full_disk_as_storage_full,
+    hashed,
+    link,
     make_final,
     open_regular,
 )
@@ -62,11 +64,15 @@ class BlobIndex(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlobSource:
-    """The source of a blob: how to open it, its maximum size in bytes, its kind."""
+    """The source of a blob: how to open it, its maximum size in bytes, its kind.
+
+    `place` is its file if that is ours and nobody writes to it any more: it need not be copied.
+    """
 
     open: Callable[[], AbstractContextManager[Readable]]
     size_max: int
     kind: str
+    place: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,11 +375,14 @@ def _write(source: Readable, temporary: Path, size_max: int, expected: Digest | 
 
 
 def _write_all(sources: Sequence[BlobSource], temporary: Sequence[Path]) -> list[Complete]:
-    """Copy each source to a new file."""
+    """Make a new file of each source: another name of its own, or a copy."""
     written = []
     for source, path in zip(sources, temporary, strict=True):
         with source.open() as file:
-            ref = _write(file, path, source.size_max, None)
+            if source.place is not None and link(source.place, path):
+                ref = BlobRef(*hashed(file, source.size_max))
+            else:
+                ref = _write(file, path, source.size_max, None)
         written.append(Complete(path, ref, source.kind))
     return written
 

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -96,16 +96,36 @@ def copy_hashed(source: Readable, target: BinaryIO, size_max: int) -> tuple[Dige
 
     InvalidRequest if the source has more than `size_max` bytes.
     """
+    return _read_all(source, size_max, target.write)
+
+
+def hashed(source: Readable, size_max: int) -> tuple[Digest, int]:
+    """Read until the source ends; return the digest and the size in bytes, as `copy_hashed`."""
+    return _read_all(source, size_max, len)
+
+
+def _read_all(
+    source: Readable, size_max: int, use: Callable[[bytes], object]
+) -> tuple[Digest, int]:
     whole = hashlib.sha256()
-    copied = 0
+    size = 0
     while data := source.read(CHUNK):
         trio.from_thread.check_cancelled()
-        copied += len(data)
-        if copied > size_max:
+        size += len(data)
+        if size > size_max:
             raise InvalidRequest(f"the source grew beyond {size_max} bytes while it was read")
         whole.update(data)
-        target.write(data)
-    return Digest(whole.digest()), copied
+        use(data)
+    return Digest(whole.digest()), size
+
+
+def link(place: Path, name: Path) -> bool:
+    """Give a file one more name; return whether that is possible, as within one file system."""
+    try:
+        os.link(place, name, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def make_final(moves: Sequence[tuple[Path, Path]]) -> None:

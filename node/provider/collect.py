@@ -44,8 +44,12 @@ class OutputFile:
     """Where in that file it begins; None: it is all of it."""
 
     def source(self) -> BlobSource:
-        """Return what a blob is made from."""
-        return BlobSource(partial(_open_part, self), self.size, "output")
+        """Return what a blob is made from; a file that the sandbox collected need not be copied.
+
+        An executable one is: a blob has another mode, and it may be collected once more.
+        """
+        place = None if self.executable or self.offset is not None else self.place
+        return BlobSource(partial(_open_part, self), self.size, "output", place)
 
 
 async def collect(blobs: Blobs, owner: str, folder: Path) -> BlobRef:

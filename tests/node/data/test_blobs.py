@@ -3,6 +3,7 @@
 Spec: specs/data.md#on-disk.
 """
 
+import errno
 import io
 import os
 import stat
@@ -285,3 +286,34 @@ def test_a_full_disk_is_storage_full(tmp_path: Path) -> None:
     said, after = result.stdout.splitlines()
     assert "is full: free some space" in said
     assert after == "5 []"
+
+
+@pytest.mark.parametrize("is_possible", [True, False])
+async def test_a_file_of_ours_is_not_copied_where_links_are_possible(
+    open_blobs, tmp_path: Path, monkeypatch, is_possible: bool
+) -> None:
+    def refuse(*_args, **_more) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    blobs = await open_blobs()
+    place = tmp_path / "collected"
+    place.write_bytes(b"output")
+    if not is_possible:
+        monkeypatch.setattr(os, "link", refuse)
+    source = BlobSource(partial(open_regular, place), 6, "output", place)
+    (ref,) = await blobs.put_all([source], "job")
+    path = blobs.path(ref.digest)
+    assert path.samefile(place) == is_possible
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    place.unlink()
+    assert await blobs.read(ref.digest) == b"output"
+
+
+async def test_a_file_of_ours_that_grew_stays_where_it_is(open_blobs, tmp_path: Path) -> None:
+    blobs = await open_blobs()
+    place = tmp_path / "collected"
+    place.write_bytes(b"more than six")
+    with pytest.raises(InvalidRequest, match="grew beyond 6 bytes"):
+        await blobs.put_all([BlobSource(partial(open_regular, place), 6, "output", place)], "job")
+    assert place.read_bytes() == b"more than six"
+    assert blobs.used_bytes() == 0
