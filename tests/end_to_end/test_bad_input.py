@@ -87,12 +87,19 @@ def test_outputs_of_a_job_without_any(requester, tmp_path):
     assert "no output files" in fetched.stderr
 
 
-def test_outputs_over_the_limit_are_the_jobs_own_failure(requester, tmp_path):
+def test_outputs_over_the_limit_are_told_and_a_full_disk_is_the_jobs_own_failure(
+    requester, tmp_path
+):
     path = tmp_path / "job.toml"
     path.write_text(
         'image = "base"\ncommand = ["sh", "-c", "head -c 3000000 /dev/zero >/out/big"]\n'
         '[resources]\noutput = "1M"\n'
     )
+    ran = requester.mutirao("submit", "--follow", str(path))
+    assert ran.returncode == 0, ran.stderr
+    assert "mutirao: not in the outputs: big: " in ran.stdout
+    path.write_text(path.read_text().replace('output = "1M"', 'disk = "20M"\nlog = "1M"'))
+    path.write_text(path.read_text().replace("3000000", "30000000"))
     ran = requester.mutirao("submit", "--follow", str(path))
     assert ran.returncode == 1, ran.stderr
     assert "No space left" in ran.stdout

@@ -88,7 +88,7 @@ def test_up_puts_its_sign_before_the_long_import(monkeypatch, tmp_path):
 
         def __getattr__(self, name):
             seen.append(is_claimed(tmp_path / "d" / "lock"))
-            return lambda config: seen.append(is_claimed(config.data_dir / "lock")) or 0
+            return lambda config, *_: seen.append(is_claimed(config.data_dir / "lock")) or 0
 
     seen = []
     monkeypatch.setitem(sys.modules, "node.daemon", Import())
