@@ -36,6 +36,8 @@ CONNECT_S: Final = 10
 ANSWER_S: Final = 30
 """How long a registry may send nothing."""
 ATTEMPTS: Final = 5
+RECONNECTS: Final = 2
+"""A host that refuses connections, or has no address, is not asked as often."""
 PAUSE_S: Final = 0.5
 """Before the second attempt; it doubles."""
 RETRY_AFTER_MAX_S: Final = 60
@@ -124,7 +126,7 @@ class RegistryClient:
             try:
                 answer = await self._admitted(url, headers)
             except httpx.TransportError as error:
-                if last:
+                if last or (isinstance(error, httpx.ConnectError) and attempt >= RECONNECTS):
                     raise self.unavailable(_words(error)) from None
                 await trio.sleep(PAUSE_S * 2**attempt)
                 continue

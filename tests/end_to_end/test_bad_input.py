@@ -34,7 +34,7 @@ def test_a_job_file_with_a_fault(requester, tmp_path, text, saying):
 @pytest.mark.parametrize(
     "arguments, code, saying",
     [
-        (["run", "nosuch", "--", "true"], 4, "nosuch"),
+        (["run", "--pull", "never", "nosuch", "--", "true"], 4, "nosuch"),
         (["run", "0123456789abcdef", "--", "true"], 4, "0123456789ab"),
         (["run", "--gpu=1", "base", "--", "true"], 2, "--gpu"),
         (["run", "--memory=1X", "base", "--", "true"], 2, "1X"),
