@@ -9,7 +9,7 @@ import hashlib
 import os
 import posixpath
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -19,6 +19,8 @@ from node.cli.draft import Draft, Uploaded
 from node.cli.excludes import excludes_of
 from node.cli.failure import CliError
 from node.cli.folders import FolderScan, scan_folder
+from node.cli.output import bytes_of
+from node.cli.progress import LiveLine, ProgressDisplay
 from node.data.pack_writer import pack_chunks, pack_size
 from protocol.values.errors import InvalidRequest
 
@@ -63,23 +65,28 @@ def find_inputs(draft: Draft, folder: Path) -> tuple[tuple[Found, ...], Draft]:
 
 
 def upload_inputs(
-    node: Connection, found: tuple[Found, ...], tell: Callable[[str], None]
+    node: Connection, found: tuple[Found, ...], progress: ProgressDisplay
 ) -> tuple[Uploaded, ...]:
-    """Upload the inputs to the node and return them as blobs; `tell` gets a line for a folder."""
+    """Upload the inputs to the node and return them as blobs."""
     uploaded = []
-    for each in found:
-        if each.scan is not None:
-            tell(f"input {each.path}: {'; '.join(each.scan.lines())}")
-        uploaded.append(_upload(node, each))
+    try:
+        for each in found:
+            if each.scan is not None:
+                progress.note(f"input {each.path}: {'; '.join(each.scan.lines())}")
+            uploaded.append(_upload(node, each, progress))
+    finally:
+        progress.end()
     return tuple(uploaded)
 
 
 def _find(text: str, draft: Draft, folder: Path) -> Found:
     place, name = _split(text, folder)
-    path = name or place.resolve().name
+    path = name.rstrip("/") or place.resolve().name
+    if place.exists():
+        _require_name(path, text)
     if place.is_dir():
         excludes = excludes_of(place, draft.exclude, defaults=draft.default_excludes is not False)
-        return Found(path.rstrip("/"), place, scan_folder(place, excludes), is_named=bool(name))
+        return Found(path, place, scan_folder(place, excludes), is_named=bool(name))
     if place.is_file():
         return Found(path, place)
     if place.exists():
@@ -95,6 +102,19 @@ def _split(text: str, folder: Path) -> tuple[Path, str]:
     if colon and before and name and not (folder / text).exists():
         return folder / before, name
     return folder / text, ""
+
+
+def _require_name(path: str, text: str) -> None:
+    """Raise CliError unless a path can be one below /in: before anything is sent."""
+    from protocol.wire.job import is_safe_path
+
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        path = ""
+    if not is_safe_path(path):
+        why = f"input {ascii(text)[1:-1]}: it has no name that is a path below {IN}"
+        raise CliError("invalid-request", why, "give one: PATH:NAME")
 
 
 def _require_workdir(workdir: str, found: Sequence[Found]) -> None:
@@ -116,12 +136,14 @@ def _has_folder(found: Found, inner: str) -> bool:
     return any(each.kind != "file" and f"{found.path}/{each.path}" == inner for each in entries)
 
 
-def _upload(node: Connection, found: Found) -> Uploaded:
+def _upload(node: Connection, found: Found, progress: ProgressDisplay) -> Uploaded:
     try:
         if found.scan is None:
-            return _upload_file(node, found)
+            return _upload_file(node, found, progress)
         entries = found.scan.entries
-        view = _sent(node, found, pack_chunks(entries, found.place), pack_size(entries))
+        size = pack_size(entries)
+        chunks = _shown(pack_chunks(entries, found.place), size, found, progress)
+        view = _sent(node, found, chunks, size)
     except InvalidRequest as error:
         raise CliError("invalid-request", f"input {found.path}: {error}") from None
     except OSError as error:
@@ -131,12 +153,13 @@ def _upload(node: Connection, found: Found) -> Uploaded:
     return Uploaded(found.path, view["digest"], view["size"], executable=False, pack=True)
 
 
-def _upload_file(node: Connection, found: Found) -> Uploaded:
+def _upload_file(node: Connection, found: Found, progress: ProgressDisplay) -> Uploaded:
     with found.place.open("rb") as file:
         status = os.fstat(file.fileno())
         view = _linked(node, found.place, status)
         if view is None:
-            view = _sent(node, found, _chunks(file, status.st_size), status.st_size)
+            size = status.st_size
+            view = _sent(node, found, _shown(_chunks(file, size), size, found, progress), size)
     is_executable = bool(status.st_mode & stat.S_IXUSR)
     return Uploaded(found.path, view["digest"], view["size"], is_executable)
 
@@ -166,6 +189,19 @@ def _linked(node: Connection, place: Path, status: os.stat_result) -> dict[str, 
             return None
         raise
     return view
+
+
+def _shown(
+    chunks: Iterable[bytes], size: int, found: Found, progress: ProgressDisplay
+) -> Iterator[bytes]:
+    """Yield the chunks, and show on a terminal how many were sent."""
+    done = 0
+    for chunk in chunks:
+        if isinstance(progress, LiveLine):
+            percent = 100 * done // max(1, size)
+            progress.update(f"sending input {found.path}: {percent} % of {bytes_of(size)}")
+        yield chunk
+        done += len(chunk)
 
 
 def _chunks(file: BinaryIO, size: int) -> Iterator[bytes]:

@@ -3,10 +3,10 @@
 Spec: specs/rpc.md#command-line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,7 +16,10 @@ from node.cli.draft import Draft, Uploaded, request_of
 from node.cli.failure import CliError
 from node.cli.job_options import array_option, job_options
 from node.cli.options import effective_config, reaches_node
-from node.cli.output import say, show_json
+from node.cli.output import show_json
+
+if TYPE_CHECKING:  # A command that only prints its help needs no hashes.
+    from node.cli.inputs import Found
 
 KEY_MAX: Final = 64
 """Characters of an idempotency key."""
@@ -88,7 +91,7 @@ def run_job(
       mutirao run --input . --output ./result base -- python3 train.py
       mutirao run --gpus 1 --input train.py --output ./result base -- python3 /in/train.py
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    from node.cli.inputs import find_inputs, upload_inputs
+    from node.cli.inputs import find_inputs
     from node.cli.pull import ready_image
 
     node, as_json = options.pop("node"), options.pop("as_json")
@@ -101,7 +104,7 @@ def run_job(
     if dry_run:
         return _dry_run(node, draft, words, as_json=as_json)
     draft = ready_image(node, draft, words, as_json=as_json)
-    job = _submit(node, draft, upload_inputs(node, found, _teller(as_json)), key, words)
+    job = _submit(node, draft, _uploaded(node, found, as_json=as_json), key, words)
     if detach:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -151,7 +154,7 @@ def submit(
     hard_limits, allow_net, where, isolation, workdir, exclude, default_excludes, pull; [resources]
     disk_in_memory, gpu_class, vram, shm, output, log, processes.
     """  # noqa: D301 - \b is click's mark for lines to be kept.
-    from node.cli.inputs import find_inputs, upload_inputs
+    from node.cli.inputs import find_inputs
     from node.cli.jobfile import key_of_field, read_job_file
     from node.cli.pull import ready_image
 
@@ -160,7 +163,7 @@ def submit(
     draft = draft if array is None else replace(draft, array=array)
     found, draft = find_inputs(draft, file.absolute().parent)
     draft = ready_image(node, draft, key_of_field(), as_json=as_json)
-    job = _submit(node, draft, upload_inputs(node, found, _teller(as_json)), key, key_of_field())
+    job = _submit(node, draft, _uploaded(node, found, as_json=as_json), key, key_of_field())
     if not follow and output is None:
         return _print_id(job, as_json=as_json)
     return _follow(node, job, output, as_json=as_json)
@@ -186,6 +189,15 @@ def _variable(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--env")
     return name, value
+
+
+def _uploaded(
+    node: Connection, found: tuple["Found", ...], *, as_json: bool
+) -> tuple[Uploaded, ...]:
+    from node.cli.inputs import upload_inputs
+    from node.cli.progress import choose_progress
+
+    return upload_inputs(node, found, choose_progress(as_json=as_json))
 
 
 def _submit(
@@ -237,15 +249,6 @@ def _post(
     except CliError as failure:
         raise explained(failure, node, request["image"], words) from None
     return answer
-
-
-def _teller(as_json: bool) -> Callable[[str], None]:  # noqa: FBT001
-    """Return what is told of an upload."""
-    return _ignore if as_json else say
-
-
-def _ignore(_: str) -> None:
-    """Print nothing: programs read stdout only."""
 
 
 def _print_id(job: dict[str, Any], *, as_json: bool) -> int:

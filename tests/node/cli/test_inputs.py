@@ -11,6 +11,7 @@ from node.cli.connection import Connection
 from node.cli.draft import Draft
 from node.cli.failure import CliError
 from node.cli.inputs import INPUTS_MAX, Found, find_inputs, upload_inputs
+from node.cli.progress import LiveLine, Silence
 
 
 @pytest.fixture
@@ -22,6 +23,16 @@ def folder(tmp_path):
     (tmp_path / "set" / "1").write_text("1")
     (tmp_path / "set" / "deep" / "2").write_text("22")
     return tmp_path
+
+
+class Notes(Silence):
+    """Keeps the lines that stay."""
+
+    def __init__(self):
+        self.lines = []
+
+    def note(self, line):
+        self.lines.append(line)
 
 
 def find(folder, *given, **more):
@@ -78,19 +89,37 @@ def test_too_many(folder):
 
 
 def test_upload(daemon, folder):
-    told = []
+    told = Notes()
     (folder / "set" / ".git").mkdir()
     found, _ = find(folder, "set", "a.txt")
-    (file, pack) = upload_inputs(Connection(daemon.socket), found, told.append)
+    (file, pack) = upload_inputs(Connection(daemon.socket), found, told)
     assert (file.path, file.size, file.executable, file.pack) == ("a.txt", 1, False, False)
     assert file.digest == hashlib.sha256(b"a").hexdigest()
     assert daemon.service.blobs[file.digest] == b"a"
     assert (pack.path, pack.pack) == ("set", True)
     with tarfile.open(fileobj=io.BytesIO(daemon.service.blobs[pack.digest])) as archive:
         assert archive.getnames() == ["1", "deep", "deep/2"]
-    assert told == ["input set: 2 files, 3 B; without .git (--no-default-excludes keeps them)"]
+    assert told.lines == [
+        "input set: 2 files, 3 B; without .git (--no-default-excludes keeps them)"
+    ]
     (folder / "a.txt").chmod(0o700)
-    assert upload_inputs(Connection(daemon.socket), found[:1], print)[0].executable
+    assert upload_inputs(Connection(daemon.socket), found[:1], Silence())[0].executable
+
+
+@pytest.mark.parametrize("given", ["/", "set:..", "set:a//b", "a.txt:/x"])
+def test_a_name_that_is_no_path_is_refused_before_anything_is_read(folder, given):
+    with pytest.raises(CliError, match="no name that is a path below /in") as caught:
+        find(folder, given)
+    assert "PATH:NAME" in caught.value.hint
+
+
+def test_a_terminal_shows_how_much_was_sent(daemon, folder, monkeypatch):
+    shown = []
+    monkeypatch.setattr(LiveLine, "update", lambda _, line: shown.append(line))
+    (folder / "a.txt").write_bytes(bytes(2**20))
+    found, _ = find(folder, "a.txt")
+    upload_inputs(Connection(daemon.socket), found, LiveLine(beside_log=False))
+    assert shown == [f"sending input a.txt: {percent} % of 1.0 MiB" for percent in (0, 25, 50, 75)]
 
 
 def test_what_is_excluded_is_the_users_to_say(folder):
@@ -102,14 +131,14 @@ def test_what_is_excluded_is_the_users_to_say(folder):
 def test_a_file_that_went_away_or_changed(daemon, folder):
     node = Connection(daemon.socket)
     with pytest.raises(CliError, match="cannot read"):
-        upload_inputs(node, (Found("g", folder / "gone"),), print)
+        upload_inputs(node, (Found("g", folder / "gone"),), Silence())
     found, _ = find(folder, "set")
     (folder / "set" / "1").write_text("more")
     with pytest.raises(CliError, match="input set: 1 changed while it was read"):
-        upload_inputs(node, found, print)
+        upload_inputs(node, found, Silence())
     (folder / "set" / "1").unlink()
     with pytest.raises(CliError, match=r"input set: cannot read .*set/1: No such file"):
-        upload_inputs(node, found, print)
+        upload_inputs(node, found, Silence())
 
 
 def test_other_bytes_than_ours(folder):
@@ -118,7 +147,7 @@ def test_other_bytes_than_ours(folder):
             return {"digest": "00", "size": size, "sent": [*chunks]}
 
     with pytest.raises(CliError, match="other bytes"):
-        upload_inputs(Liar(), find(folder, "a.txt")[0], print)
+        upload_inputs(Liar(), find(folder, "a.txt")[0], Silence())
 
 
 def test_a_large_file_is_used_where_it_lies(folder, daemon, monkeypatch):
@@ -127,7 +156,7 @@ def test_a_large_file_is_used_where_it_lies(folder, daemon, monkeypatch):
     monkeypatch.setattr(node, "upload", lambda *_: uploaded.append(1))
     (folder / "a.txt").write_text("large")
     found, _ = find(folder, "a.txt")
-    (large,) = upload_inputs(node, found, print)
+    (large,) = upload_inputs(node, found, Silence())
     assert large.digest == hashlib.sha256(b"large").hexdigest()
     assert (large.size, uploaded) == (5, [])
 
@@ -141,5 +170,5 @@ def test_a_file_that_the_node_cannot_read_is_uploaded(folder, daemon, monkeypatc
     node = Connection(daemon.socket)
     monkeypatch.setattr(node, "post", refuse)
     found, _ = find(folder, "a.txt")
-    (small,) = upload_inputs(node, found, print)
+    (small,) = upload_inputs(node, found, Silence())
     assert small.digest == hashlib.sha256(b"a").hexdigest()
