@@ -127,7 +127,7 @@ def own_namespaces() -> str:
 
 def variables() -> str:
     """Name the variables that nobody of the job's owner has set."""
-    ours = {"HOME", "HOSTNAME", "LANG", "LC_CTYPE", "PATH", "PWD", "TMPDIR"}
+    ours = {"HOME", "HOSTNAME", "LANG", "LC_CTYPE", "OMP_NUM_THREADS", "PATH", "PWD", "TMPDIR"}
     return listed(f"{key}={os.environ[key]}" for key in os.environ.keys() - ours)
 
 

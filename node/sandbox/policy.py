@@ -113,6 +113,7 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
     own = {variable.name: variable.value for variable in spec.workload.env}
     return (
         DEFAULT_ENV
+        | _thread_count(spec.workload)
         | _without_runtime(dict(spec.env))
         | _gpu_indices(spec)
         | _proxy_variables(spec.workload)
@@ -121,6 +122,14 @@ def environment_of(spec: ContainerSpec) -> dict[str, str]:
         | _checkpoint_variables(spec.workload)
         | _members_of(spec.workload)
     )
+
+
+def _thread_count(workload: Workload) -> dict[str, str]:
+    """Return the variable that OpenMP, BLAS and PyTorch read: they would count the machine's CPUs.
+
+    With more threads than CPUs, the kernel stops all of them for a part of each period.
+    """
+    return {"OMP_NUM_THREADS": str(workload.resources.cpus)}
 
 
 def _gpu_indices(spec: ContainerSpec) -> dict[str, str]:

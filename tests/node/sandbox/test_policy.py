@@ -49,6 +49,14 @@ def test_a_job_with_egress_hears_where_the_proxy_is():
     assert "http_proxy" not in without
 
 
+def test_numeric_libraries_start_as_many_threads_as_the_job_has_cpus():
+    job = workload("x")
+    job = replace(job, resources=replace(job.resources, cpus=3))
+    assert environment_of(launch_of(job))["OMP_NUM_THREADS"] == "3"
+    chosen = replace(job, env=(EnvVar("OMP_NUM_THREADS", "1"),))
+    assert environment_of(launch_of(chosen))["OMP_NUM_THREADS"] == "1"
+
+
 def test_a_member_of_a_gang_knows_all_members_by_rank():
     members = (Member("ben", ("/ip4/192.0.2.1/tcp/1",)), Member("cleo"))
     told = environment_of(launch_of(workload("x", members=members)))["MUTIRAO_MEMBERS"]
