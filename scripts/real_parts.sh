@@ -86,3 +86,4 @@ trap stop_parts EXIT
 real_part gvisor runsc runsc  # A runtime of the engine, which starts after it is installed.
 real_part docker dockerd docker.io start_docker
 real_part registry docker-registry docker-registry  # The tests run their own on a free port.
+real_part torch torchrun python3-torch  # For Debian's own Python; an image of the tests gets its files.
