@@ -13,6 +13,7 @@ from node.cli.failure import CliError
 from node.cli.options import reaches_node
 from node.cli.output import say, show_json
 from node.cli.quantities import Duration
+from protocol.values.limits import NOTICE_MS_MAX
 
 POLL_S: Final = 0.5
 NO_WAIT: Final = "Do not wait for the jobs that run."
@@ -68,6 +69,8 @@ def reclaim(*, within: int | None, no_wait: bool, node: Connection, as_json: boo
 
     Example: mutirao reclaim --within 30s
     """
+    if within is not None and within > NOTICE_MS_MAX:
+        raise click.BadParameter("at most 5 minutes are possible", param_hint="'--within'")
     view = node.post("/owner/reclaim", {"within_ms": within})
     _show(view if no_wait else _wait_empty(node, view), as_json=as_json)
 
