@@ -3,6 +3,7 @@
 Spec: specs/registries.md#command-line.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -14,6 +15,8 @@ from node.cli.output import say
 from node.cli.progress import LiveLine, choose_progress
 from node.cli.refusals import nearest_image
 
+DIGEST: Final = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+"""A digest or the beginning of one: not a reference, though Docker allows such a name."""
 WHEN: Final = ("missing", "always", "never")
 
 
@@ -26,6 +29,8 @@ def ready_image(
         raise CliError("invalid-request", f"{words['pull']}: give {', '.join(WHEN)}")
     if when == "never" or (when == "missing" and _is_here(node, draft.image)):
         return draft
+    if DIGEST.fullmatch(draft.image):  # The node says that it does not have it.
+        return replace(draft, pull="never")
     try:
         pull(node, draft.image, "", as_json=as_json)
     except CliError as failure:

@@ -17,7 +17,7 @@ from node.data.disk import full_disk_as_storage_full
 from node.data.images import Images
 from node.data.linked_files import Identity
 from node.data.origins import Origins
-from node.data.tags import check_name
+from node.data.tags import LOOKS_LIKE_DIGEST, check_name
 from node.registry.reference import Reference
 from node.rpc.image_views import ImageView
 from node.rpc.requests import JobImage
@@ -193,7 +193,9 @@ def pins_of_job(job_id: JobId) -> str:
 
 
 def _completed(reference: str) -> str:
-    """Return a reference as a pull names its image; "" if it is none."""
+    """Return a reference as a pull names its image; "" if it is none, or may be a digest."""
+    if LOOKS_LIKE_DIGEST.fullmatch(reference):
+        return ""
     try:
         return str(Reference.parse(reference))
     except InvalidRequest:

@@ -104,6 +104,8 @@ def test_an_image_of_a_registry(cli, daemon, tmp_path):
     assert daemon.service.specs[0].image_name == "docker.io/python:3.12"
     assert f"docker.io/python:3.12 {BASE}\n" in cli("show", found.out.strip()).out
     assert "id" in cli("run", "--detach", "--json", "--pull", "always", "a/b", "x").json
+    assert cli("run", "0123456789ab", "x").code == 4
+    assert daemon.service.pulls[-1] == "never"
     never = cli("run", "--pull", "never", "python:3.12", "x")
     assert (never.code, len(daemon.service.specs)) == (4, 2)
     text = 'image = "python:3.12"\ncommand = ["x"]\npull = "always"\n'
