@@ -28,7 +28,7 @@ from node.data.ranges import (
     receive_reply,
     send_request,
 )
-from node.data.segments import SEGMENT, Segment, Segments
+from node.data.segments import SEGMENT_MAX, Segment, Segments
 from node.data.throttle import Throttle
 from protocol.values.errors import BlobUnavailable, PeerFault, PeerUnreachable, StorageFull
 from protocol.values.ids import Digest, PeerId
@@ -36,9 +36,9 @@ from protocol.values.ids import Digest, PeerId
 HOLDERS_MAX: Final = 4
 ALONE_CONNECTIONS: Final = 2
 """To a single holder: one connection keeps one processor busy at each end."""
-JOINED_BYTES_MIN: Final = 4 * SEGMENT
+JOINED_BYTES_MIN: Final = 4 * SEGMENT_MAX
 """A smaller blob has come before others are found."""
-AHEAD: Final = 2
+AHEAD: Final = 4
 """Segments requested over a connection at a time: so no round trip is waited for."""
 
 Call = Callable[[PeerId, Callable[[RangeConnection], Any]], Awaitable[Any]]
@@ -208,7 +208,7 @@ class RangeFetch:
 
 def _connections(holders: Sequence[PeerId], size: int) -> list[PeerId]:
     """Return the holder of each connection to make."""
-    if len(holders) == 1 and size > 2 * SEGMENT:
+    if len(holders) == 1 and size > 2 * SEGMENT_MAX:
         return [*holders] * ALONE_CONNECTIONS
     return [*holders[:HOLDERS_MAX]]
 

@@ -8,7 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-SEGMENT: Final = 8 * 1024 * 1024
+SEGMENT_MAX: Final = 8 * 1024 * 1024
+SEGMENT_MIN: Final = 1024 * 1024
+SEGMENTS_WANTED: Final = 64
+"""So that holders of different rates end at about the same time."""
 CONNECTIONS_PER_SEGMENT_MAX: Final = 2
 
 
@@ -20,13 +23,19 @@ class Segment:
     length: int
 
 
+def segment_size(size: int) -> int:
+    """Return the bytes of each segment but the last, of a blob of so many bytes."""
+    return min(SEGMENT_MAX, max(SEGMENT_MIN, size // SEGMENTS_WANTED))
+
+
 class Segments:
     """Which segments are missing, under way or here. `done` bytes are here from the start."""
 
     def __init__(self, size: int, done: int) -> None:
-        starts = range(done, size, SEGMENT)
+        step = segment_size(size)
+        starts = range(done, size, step)
         self._size = size
-        self._missing = [Segment(start, min(SEGMENT, size - start)) for start in starts][::-1]
+        self._missing = [Segment(start, min(step, size - start)) for start in starts][::-1]
         self._under_way: Counter[Segment] = Counter()
         self._beyond: dict[int, int] = {}  # Where segments beyond the prefix begin and end.
         self._prefix = done

@@ -15,7 +15,7 @@ from node.data.blobs import BlobRef
 from node.data.frames import Reply, ReplyStatus
 from node.data.range_fetch import FetchedRanges, RangeFetch
 from node.data.ranges import HoldersRequest, receive_request, send_reply, tell_holders
-from node.data.segments import SEGMENT
+from node.data.segments import SEGMENT_MAX, segment_size
 from node.data.throttle import Throttle
 from node.data.transfer import BlobFetcher, BlobServer, Holding, Ways
 from protocol.values.errors import BlobUnavailable, PeerUnreachable, RuleBroken, StorageFull
@@ -23,7 +23,7 @@ from protocol.values.ids import PeerId, digest_of, peer_id_of
 from tests.node.data.direct import DirectPeers
 
 ONE, TWO, THREE = PeerId("one"), PeerId("two"), PeerId("three")
-DATA = os.urandom(3 * SEGMENT + 12345)
+DATA = os.urandom(3 * SEGMENT_MAX + 12345)
 REF = BlobRef(digest_of(DATA), len(DATA))
 
 
@@ -72,7 +72,7 @@ async def test_one_holder_is_asked_over_two_connections(direct, tmp_path: Path) 
     assert got.digest == REF.digest
     assert got.holders == {ONE}
     assert direct.called == [ONE, ONE]
-    assert sorted(set(holder.offsets)) == [0, SEGMENT, 2 * SEGMENT, 3 * SEGMENT]
+    assert sorted(set(holder.offsets)) == [*range(0, REF.size, segment_size(REF.size))]
     assert (tmp_path / "blob").read_bytes() == DATA
     assert told[-1] == (REF.size, REF.size)
     assert [n for n, _ in told] == sorted(n for n, _ in told)

@@ -9,7 +9,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.data.segments import SEGMENT, Segment, Segments
+from node.data.segments import SEGMENT_MIN as SEGMENT
+from node.data.segments import Segment, Segments, segment_size
 
 SIZE = 3 * SEGMENT + 5
 
@@ -73,3 +74,9 @@ def test_all_bytes_come_once_whatever_fails(seed: int, size: int, connections: i
             mine.append(segment)
         assert 0 <= segments.received <= size
     assert segments.received == size
+
+
+def test_a_blob_has_about_64_segments_of_bounded_sizes() -> None:
+    assert [segment_size(mib * 2**20) // 2**20 for mib in (1, 64, 256, 512, 2048)] == [
+        1, 1, 4, 8, 8,
+    ]  # fmt: skip
