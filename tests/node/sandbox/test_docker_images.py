@@ -222,7 +222,7 @@ async def test_images_stay_within_their_bytes(shelf, tmp_path, monkeypatch):
         await images.have(source)
     assert set(shelf.names) == {first.name, third.name}
     shelf.in_use = {first.name, third.name}
-    with pytest.raises(StorageFull, match="does not fit into the 3 MiB"):
+    with pytest.raises(StorageFull, match="do not fit into the 3 MiB"):
         await images.have(second)
     assert set(shelf.names) == {first.name, third.name}
 
