@@ -25,8 +25,11 @@ from typing import Final, TextIO
 LINES_WAITING_MAX: Final = 10_000
 """Beyond this, lines are dropped and counted: a blocked terminal must not stop the node."""
 END_WAIT_S: Final = 2
-NOISY: Final = ("aiosqlite", "asyncio", "docker", "hypercorn", "libp2p", "multiaddr", "urllib3")
-"""Verbose libraries: only their warnings are logged."""
+NOISY: Final = (
+    "aiosqlite", "asyncio", "docker", "httpcore", "httpx", "hypercorn", "libp2p", "multiaddr",
+    "urllib3",
+)  # fmt: skip
+"""Verbose libraries: only their warnings are logged. httpx would log addresses with signatures."""
 OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """The standard attributes of a record; all others are facts from `extra`."""
 

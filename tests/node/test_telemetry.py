@@ -91,6 +91,7 @@ def test_libraries_are_quiet() -> None:
     stream = io.StringIO()
     with logging_to(stream, "debug"):
         logging.getLogger("hypercorn.error").info("chatter")
+        logging.getLogger("httpx").info("chatter")
         logging.getLogger("hypercorn.error").warning("trouble")
     assert "chatter" not in stream.getvalue()
     assert "trouble" in stream.getvalue()
