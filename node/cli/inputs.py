@@ -156,9 +156,11 @@ def _upload(node: Connection, found: Found, progress: ProgressDisplay) -> Upload
 def _upload_file(node: Connection, found: Found, progress: ProgressDisplay) -> Uploaded:
     with found.place.open("rb") as file:
         status = os.fstat(file.fileno())
-        view = _linked(node, found.place, status)
-        if view is None:
-            size = status.st_size
+        view, size = _linked(node, found.place, status), status.st_size
+        if view is not None:
+            where = "read where it is: leave it unchanged until the provider has it"
+            progress.note(f"input {found.path}: {size / 2**20:,.1f} MiB, {where}")
+        else:
             view = _sent(node, found, _shown(_chunks(file, size), size, found, progress), size)
     is_executable = bool(status.st_mode & stat.S_IXUSR)
     return Uploaded(found.path, view["digest"], view["size"], is_executable)

@@ -5,6 +5,7 @@ Spec: specs/network.md#bulk-connections.
 
 import socket
 import threading
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -15,7 +16,7 @@ from node.network.bulk_certificate import dialling_context, pin_of
 from node.network.bulk_connection import BLOCK
 from node.network.interface import BulkUnavailable
 from protocol.values.errors import PeerUnreachable
-from tests.node.network.fixtures import WAIT_S, open_node
+from tests.node.network.fixtures import PATIENT, WAIT_S, open_node
 
 
 def echo(connection) -> None:
@@ -136,3 +137,22 @@ async def test_garbage_after_the_first_byte_costs_nothing(pair) -> None:
             with socket.create_connection(("127.0.0.1", port)) as raw:
                 raw.sendall(sent)
         assert await fetcher.bulk.call(holder.peer_id, ask) == b"sixteen bytes .."
+
+
+async def test_who_says_nothing_more_is_disconnected() -> None:
+    brief = replace(PATIENT, upgrade_timeout_ms=50)
+    async with open_node("holder", tuning=brief) as holder:
+        port = int(holder.addresses()[0].split("/")[4])
+        for sent in (b"", b"\x16", b"\x16\x03\x01"):
+            with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as raw:
+                raw.sendall(sent)
+                assert await trio.to_thread.run_sync(closed, raw)
+
+
+def closed(raw: socket.socket) -> bool:
+    try:
+        while raw.recv(100):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
