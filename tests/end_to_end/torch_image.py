@@ -7,6 +7,7 @@ Spec: specs/overview.md#tests.
 
 import json
 import os
+import platform
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ def why_missing() -> str:
     """Why PyTorch cannot be used here; empty if it can."""
     if why := os.environ.get("MISSING_TORCH"):
         return why
+    if platform.machine() != "x86_64":
+        return "the image is made for x86-64"
     look = "import importlib.util as i, sys; sys.exit(i.find_spec('torch') is None)"
     try:
         there = subprocess.run([PYTHON, "-c", look], check=False).returncode == 0
