@@ -96,6 +96,14 @@ class RegistryClient:
             raise self.lie(f"the manifest of {version} has the digest {found}, not {wanted}")
         return data
 
+    async def small_blob(self, digest: Digest) -> bytes:
+        """Return the bytes of a small blob, verified; errors as of `manifest`."""
+        async with self._asking(f"blobs/sha256:{digest.hex()}", {}) as answer:
+            data = await self._bounded(answer, DOCUMENT_MAX)
+        if digest_of(data) != digest:
+            raise self.lie(f"the bytes of sha256:{digest.hex()[:12]} have another digest")
+        return data
+
     @asynccontextmanager
     async def blob(self, digest: Digest, offset: int) -> AsyncIterator["BlobAnswer"]:
         """Open the bytes of a blob from an offset on, which the registry may ignore."""

@@ -20,6 +20,7 @@ from node.data.disk import CHUNK, full_disk_as_storage_full
 from node.data.manifest import (
     INDEX_TYPES,
     Descriptor,
+    ImageConfig,
     fits_platform,
     layers_of,
     media_type_of,
@@ -68,7 +69,10 @@ async def look_up(client: RegistryClient, platform: str) -> RemoteImage:
     if media_type_of(data) in INDEX_TYPES:
         chosen = _for_platform(reference, parse_index(data), platform)
         data = await client.manifest(f"sha256:{chosen.ref.digest.hex()}")
-    parse_manifest(data)
+        parse_manifest(data)
+    else:
+        config = parse_config(await client.small_blob(parse_manifest(data).config.digest))
+        _require_platform(reference, config, platform)
     return RemoteImage(reference, platform, data)
 
 
@@ -88,8 +92,8 @@ async def pull(
     await fetch.one(manifest.config)
     config = parse_config(await blobs.read(manifest.config.digest))
     layers_of(manifest, config)
-    if found.platform and config.platform and not fits_platform(config.platform, found.platform):
-        raise _mismatch(found.reference, found.platform, [config.platform])
+    if found.platform:
+        _require_platform(found.reference, config, found.platform)
     await fetch.all(refs[1:])
     await blobs.put_bytes(found.manifest, "image")
     return found.digest
@@ -237,6 +241,11 @@ def _for_platform(
         if fits_platform(entry.platform, platform):
             return entry
     raise _mismatch(reference, platform, [entry.platform for entry in entries])
+
+
+def _require_platform(reference: Reference, config: ImageConfig, platform: str) -> None:
+    if config.platform and not fits_platform(config.platform, platform):
+        raise _mismatch(reference, platform, [config.platform])
 
 
 def _short(ref: BlobRef) -> str:

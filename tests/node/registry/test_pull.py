@@ -59,12 +59,12 @@ async def test_an_image(blobs, hostile) -> None:
     total = json.loads(manifest)["config"]["size"] + 3_000_003
     assert told[-1] == (total, total)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert len(hostile.asked) == 4  # The empty layer is not asked for.
+    assert len(hostile.asked) == 5  # The config twice; the empty layer is not asked for.
     hostile.add_image(*layers, b"three", tag="2")
     hostile.asked.clear()
     await pulled(blobs, f"{hostile.name}/team/app:2")
     config = hostile.paths()[1]
-    assert hostile.paths() == ["/v2/team/app/manifests/2", config, of_blob(b"three")]
+    assert hostile.paths() == ["/v2/team/app/manifests/2", config, config, of_blob(b"three")]
 
 
 async def test_a_platform_is_chosen(blobs, hostile) -> None:
@@ -85,8 +85,13 @@ async def test_a_platform_is_chosen(blobs, hostile) -> None:
     assert str(caught.value).endswith(
         "has no image for linux/s390x; it has: linux/amd64, linux/arm/v7"
     )
+    client = RegistryClient(Reference.parse(f"{hostile.name}/team/app:arm"))
     with pytest.raises(PlatformMismatch, match=r"it has: linux/arm/v7$"):
-        await pulled(blobs, f"{hostile.name}/team/app:arm")
+        await look_up(client, "linux/amd64")
+    hostile.script = lambda asked: Reply(b"{}") if "blobs" in asked.path else None
+    with pytest.raises(RegistryLied, match="another digest"):
+        await look_up(client, "linux/amd64")
+    await client.close()
 
 
 async def test_a_lost_connection_resumes(blobs, hostile) -> None:
@@ -115,7 +120,7 @@ async def test_an_interrupted_pull_resumes_if_the_registry_can(blobs, hostile, r
     data = os.urandom(2_500_000)
     hostile.add_image(data)
     hostile.script = lambda asked: (
-        Reply(data, sent=1_500_000) if asked.path == of_blob(data) and len(hostile.asked) < 4
+        Reply(data, sent=1_500_000) if asked.path == of_blob(data) and len(hostile.asked) < 5
         else Reply(status=404) if asked.path == of_blob(data) else None
     )  # fmt: skip
     with pytest.raises(Exception, match="has no team/app"):
