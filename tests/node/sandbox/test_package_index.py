@@ -34,7 +34,9 @@ def configured(name: str) -> str:
 
 def index_here() -> tuple[str, str]:
     """Return the package index that pip uses here, and its file of certificates; OSError."""
-    index, certificates = configured("index-url") or "https://pypi.org/simple", configured("cert")
+    index = configured("index-url") or "https://pypi.org/simple"
+    # Debian's pip has none of its own.
+    certificates = configured("cert") or ssl.get_default_verify_paths().cafile or ""
     context = ssl.create_default_context(cafile=certificates or None)
     urllib.request.urlopen(f"{index}/{PACKAGE}/", timeout=5, context=context).close()
     return index, certificates
