@@ -102,12 +102,14 @@ class Arrays:
 
 
 def is_same(saved: JobSpec, given: JobSpec) -> bool:
-    """Return whether a saved job is the given one, which comes without its image's size.
+    """Return whether a saved job is the given one, which does not know its image yet.
 
     The image's digest decides, not its name or where it is public.
     """
     ours = saved.workload
-    workload = replace(given.workload, image_bytes=ours.image_bytes, registry=ours.registry)
+    workload = replace(
+        given.workload, image_bytes=ours.image_bytes, layers=ours.layers, registry=ours.registry
+    )
     return saved == replace(given, workload=workload, image_name=saved.image_name)
 
 

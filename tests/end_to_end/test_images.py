@@ -53,5 +53,5 @@ def test_an_image_with_layers_user_volume_and_entry_point(image, requester, regi
     assert lines[:5] == ["/srv", "hello", "of the image", "/data", "gone"]
     assert "Read-only file system" in lines[5]
     assert f"{name} is {pushed}" in ran.stderr
-    (job,) = [job for job in requester.api.get("/jobs") if job["image_name"] == name]
+    (job,) = [job for job in requester.api.get("/jobs") if job.get("image_name") == name]
     assert job["image"] == pushed.removeprefix("sha256:")
