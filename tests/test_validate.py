@@ -45,7 +45,12 @@ def wide(check: Check) -> Check:
     return replace(check, target=replace(target, low=target.low - more, high=target.high + more))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in STUDIES if not STUDIES[name].is_live))
+LONG = {"G majority", "G minority"}
+"""Studies that only the script runs: the same as others, of larger markets."""
+SHORT = sorted(name for name in STUDIES if not STUDIES[name].is_live and name not in LONG)
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_results_are_as_published(name):
     checks = checks_of(name)
     assert set(checks) == {target.key for target in STUDIES[name].targets}
