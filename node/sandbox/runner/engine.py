@@ -22,6 +22,9 @@ REQUEST_SECONDS = 60.0
 HEADER_BYTES = 8  # Of a frame: the stream, three zeros, the size.
 HEAD_BYTES_MAX = 16_384
 DONE = 204
+KILLED = 137
+OOM_SECONDS = 2.0
+OOM_PAUSE_SECONDS = 0.05
 HOLDER_SECONDS = 30.0
 HOLDER_PAUSE_SECONDS = 0.005
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,7 +53,7 @@ class EngineContainer(Container):
 
     __slots__ = (
         "attached", "code", "fields", "frame_left", "group", "header", "never", "out", "paused",
-        "peak", "spent", "waiting",
+        "peak", "spent", "stopped", "waiting",
     )  # fmt: skip
 
     def __init__(self, fields: Fields, out: int) -> None:
@@ -60,6 +63,7 @@ class EngineContainer(Container):
         self.header = b""
         self.frame_left = 0
         self.paused = False
+        self.stopped = False
         self.spent: int | None = None
         self.peak: int | None = None
         self.group = cgroups.Group({}, set())
@@ -114,6 +118,7 @@ class EngineContainer(Container):
         _ask(self.fields, "POST", "/kill?signal=TERM")  # The engine's init passes it on.
 
     def kill(self) -> None:
+        self.stopped = True
         self._sample()
         try:  # A client that stops reading makes kill hang.
             self.attached.shutdown(socket.SHUT_RDWR)
@@ -127,8 +132,17 @@ class EngineContainer(Container):
     def usage(self) -> Usage:
         if os.geteuid() == 0:
             self.group.kill()  # Do not rely on the engine's word that it is dead.
-        state = _inspect(self.fields).get("State") or {}
-        return Usage(self.spent, self.peak, bool(state.get("OOMKilled")))
+        return Usage(self.spent, self.peak, self._is_out_of_memory())
+
+    def _is_out_of_memory(self) -> bool:
+        """Return whether the memory limit ended the container, of which the engine hears late."""
+        patience_s = OOM_SECONDS if self.code == KILLED and not self.stopped else 0.0
+        end_s = time.monotonic() + patience_s
+        while not (found := bool((_inspect(self.fields).get("State") or {}).get("OOMKilled"))):
+            if time.monotonic() >= end_s:
+                break
+            time.sleep(OOM_PAUSE_SECONDS)
+        return found
 
     def complaint(self, line: str) -> str:
         mark, found, why = line.partition("] ")

@@ -85,6 +85,33 @@ def test_a_container_is_started_and_followed(fields):
     close(container, listener, thread)
 
 
+class Late(dict):
+    """An engine that knows why a container ended only when it is asked for the fourth time."""
+
+    asked: list[str]
+
+    def items(self):
+        if sum("/json" in line for line in self.asked) > 3:
+            self["/json"] = ANSWERS["/json"]
+        return super().items()
+
+
+@pytest.mark.parametrize("by_us", [False, True])
+def test_the_engine_is_asked_again_whether_memory_ended_a_container_unless_we_did(fields, by_us):
+    unknown = answer(b"200 OK", b'{"State":{"OOMKilled":false,"Pid":0}}')
+    killed = b'HTTP/1.0 200 OK\r\n\r\n{"StatusCode":137}\n'
+    answers = Late(ANSWERS | {"/json": unknown, "/wait": killed})
+    answers.asked = []
+    listener, thread = serve("engine.sock", answers, answers.asked)
+    container = engine.start(fields)
+    if by_us:
+        container.kill()
+    while container.exit_code() is None:
+        assert container.code is None
+    assert container.usage().out_of_memory == (not by_us)
+    close(container, listener, thread)
+
+
 def test_a_refused_start_says_why(fields):
     refusal = {"/start": answer(b"400 Bad Request", b'{"message":"no such\\n program"}')}
     listener, thread = serve("engine.sock", ANSWERS | refusal, [])
