@@ -14,6 +14,7 @@ from node.cli.failure import CliError
 from node.cli.output import say
 from node.cli.progress import LiveLine, choose_progress
 from node.cli.refusals import nearest_image
+from node.cli.transfer_rate import share_of
 
 DIGEST: Final = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 """A digest or the beginning of one: not a reference, though Docker allows such a name."""
@@ -58,7 +59,7 @@ def pull(
                 name = found["reference"]
                 display.note(f"{name} is sha256:{found['digest']} ({found['platform']})")
             elif (progress := line.get("progress")) and isinstance(display, LiveLine):
-                display.update(f"pulling {name}: {_share(progress)}")
+                display.update(f"pulling {name}: {share_of(progress['done'], progress['total'])}")
             if view := line.get("image"):
                 return dict(view)
     finally:
@@ -89,8 +90,3 @@ def _is_here(node: Connection, image: str) -> bool:
             raise
         return False
     return True
-
-
-def _share(progress: Mapping[str, int]) -> str:
-    done, total = progress["done"], max(1, progress["total"])
-    return f"{100 * done // total} % of {total / 2**20:,.1f} MiB"

@@ -20,7 +20,7 @@ class TransferRate:
 
     def line_of(self, done: int, total: int) -> str:
         """Return what came of how much, at which rate, and the remaining time, as far as known."""
-        share = f"{100 * done // max(1, total)} % of {total / 2**20:,.1f} MiB"
+        share = share_of(done, total)
         if self._reports and done < self._reports[-1][1]:  # Another transfer, on a retry.
             self._reports.clear()
         self._reports.append((time.monotonic(), done))
@@ -30,6 +30,11 @@ class TransferRate:
         rate = (done - before) / (now - since)
         left = f", {in_words((total - done) / rate)} left" if done < total else ""
         return f"{share}, {rate / 2**20:,.1f} MiB/s{left}"
+
+
+def share_of(done: int, total: int) -> str:
+    """Return how much of how much has come."""
+    return f"{100 * done // max(1, total)} % of {total / 2**20:,.1f} MiB"
 
 
 def in_words(seconds: float) -> str:

@@ -16,7 +16,8 @@ from typing import BinaryIO, Final, Self
 
 import trio
 
-from node.data.disk import CHUNK, full_disk_as_storage_full, open_regular
+from node.data.disk import CHUNK, open_regular
+from node.data.tags import replace_json
 from protocol.values.bounded import keep_newest
 from protocol.values.errors import BlobUnavailable, InvalidRequest
 from protocol.values.ids import Digest
@@ -117,11 +118,8 @@ class LinkedFiles:
         return self._files.get(digest)
 
     def _write(self) -> None:
-        text = json.dumps({digest.hex(): asdict(file) for digest, file in self._files.items()})
-        draft = self._record.with_suffix(".tmp")
-        with full_disk_as_storage_full(self._record.parent):
-            draft.write_text(text)
-            draft.replace(self._record)
+        files = {digest.hex(): asdict(file) for digest, file in self._files.items()}
+        replace_json(self._record, files)
 
 
 def _parsed(data: bytes) -> dict[Digest, LinkedFile]:

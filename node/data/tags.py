@@ -43,7 +43,7 @@ def save_tags(path: Path, tags: dict[str, Digest]) -> None:
     replace_json(path, {name: digest.hex() for name, digest in tags.items()})
 
 
-def replace_json(path: Path, document: Mapping[str, str]) -> None:
+def replace_json(path: Path, document: Mapping[str, object]) -> None:
     """Replace a file by a document as a whole; StorageFull if the disk is full."""
     temporary = path.with_suffix(".new")
     text = json.dumps(document, indent=1)

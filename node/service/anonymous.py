@@ -24,10 +24,9 @@ from protocol.core.jobs import Job
 from protocol.machines.answers import AnsweredCall
 from protocol.values.ids import PeerId
 from protocol.values.reasons import Failure, Refusal
+from protocol.wire.job import PREFIX_BYTES
 from protocol.wire.messages import CapabilityRecord
 
-IMAGE_PREFIX_BYTES = 8
-"""So many bytes of an image's digest are in a capability record."""
 PLAIN = (
     "attempt", "nodes", "eligible", "rate_max", "unopened", "rate", "ask", "runner_up",
     "exit_code", "usage_ms", "amount",
@@ -92,7 +91,7 @@ class Anonymous:
         wanted = workload.resources
         return TracedJob(
             self.at(job.submitted_ms), self._jobs.of(job.job_id),
-            self._images.of(workload.image[:IMAGE_PREFIX_BYTES]), workload.image_bytes,
+            self._images.of(workload.image[:PREFIX_BYTES]), workload.image_bytes,
             sum(each.blob.size for each in workload.inputs), wanted.cpus, wanted.memory_mib,
             wanted.disk_mib, workload.timeout_ms, terms.queue_ms, terms.profile, wanted.gpus,
             wanted.gpu_class, wanted.vram_mib, terms.rate_max, terms.cap_percent, terms.priority,

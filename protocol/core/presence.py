@@ -17,9 +17,9 @@ from protocol.rules.topics import RECORDS
 from protocol.values.egress import level_of
 from protocol.values.limits import GREETING_MS, RECORD_REFRESH_MS, RECORD_TTL_MS
 from protocol.wire.messages import CapabilityRecord, GpuGroup
+from protocol.wire.messages.record import IMAGES_MAX
 
 ADDRESS_BYTES_MAX: Final = 128
-IMAGES_MAX: Final = 8
 
 
 class Presence:

@@ -70,8 +70,10 @@ class Refusals:
             return False
         demand, record = demand_of_call(event.message), record_of(context, 1)
         for reason in mismatches(demand, context.signer.peer_id, record):
-            if reason is not Mismatch.PRICE:  # It may ask less than its list price.
+            if reason is Mismatch.PRICE:  # It may ask less than its list price.
+                continue
+            if self._most:  # Nobody reads the sentence otherwise.
                 why = sentence_of_own_mismatch(reason, demand, record)
                 self.note(requester, reason.value, why, context)
-                return False
+            return False
         return True

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Final
 
+from protocol.rules.capacity import suits
 from protocol.rules.matching import (
     Demand,
     Explanation,
     explain_lacks,
     fits,
     mismatches,
-    suits,
 )
 from protocol.rules.pricing import Cap, list_rate
 from protocol.rules.query import Comparison, parse, parts_of

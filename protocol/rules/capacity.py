@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
+from protocol.wire.messages import GpuGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,10 @@ def slots_in(left: Capacity, wanted: Resources, most: int) -> int:
 
 def _devices_for(left: Capacity, wanted: Resources) -> tuple[str, ...]:
     """Return the free GPUs that a slot may use."""
-    return tuple(
-        device.uuid
-        for device in left.devices
-        if nominal_vram(device.vram_mib) >= wanted.vram_mib
-        and wanted.gpu_class in {"", device.gpu_class}
-    )
+    return tuple(device.uuid for device in left.devices if suits(wanted, device))
+
+
+def suits(wanted: Resources, gpu: Device | GpuGroup) -> bool:
+    """Return whether a slot may use a GPU, or those of a kind."""
+    is_of_class = wanted.gpu_class in {"", gpu.gpu_class}
+    return is_of_class and nominal_vram(gpu.vram_mib) >= wanted.vram_mib

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from protocol.rules.capacity import Capacity, slots_in
+from protocol.rules.capacity import Capacity, slots_in, suits
 from protocol.rules.pricing import list_rate
 from protocol.rules.query import parse
 from protocol.rules.query_fields import Subject
@@ -20,7 +20,7 @@ from protocol.values.limits import SLOTS_MAX
 from protocol.values.reasons import Mismatch, Refusal
 from protocol.values.units import hourly_of_rate, nominal_vram, size_of_mib
 from protocol.wire.job import JobSpec, Resources
-from protocol.wire.messages import Call, CapabilityRecord, GpuGroup, Listing
+from protocol.wire.messages import Call, CapabilityRecord, Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +139,6 @@ def _is_selected(demand: Demand, peer: PeerId, record: CapabilityRecord) -> bool
         suitable = (group for group in record.gpus if suits(wanted, group))
         return all(condition.holds(Subject(peer, record, group)) for group in suitable)
     return any(condition.holds(Subject(peer, record, group)) for group in record.gpus or (None,))
-
-
-def suits(wanted: Resources, group: GpuGroup) -> bool:
-    """Return whether a slot may use GPUs of this kind."""
-    is_of_class = wanted.gpu_class in {"", group.gpu_class}
-    return is_of_class and nominal_vram(group.vram_mib) >= wanted.vram_mib
 
 
 def slots_of(record: CapabilityRecord, wanted: Resources) -> int:

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from protocol.rules.capacity import Device
-from protocol.rules.pricing import PERCENT
+from protocol.rules.capacity import Device, suits
 from protocol.values.ids import Digest, PeerId
-from protocol.values.units import nominal_vram
 from protocol.wire.job import Resources
 
 
@@ -55,16 +53,6 @@ def least_ask(rules: OwnerRules, wanted: Resources, left: Iterable[Device], floo
     floors = dict(rules.gpu_floors)
     rates = [
         floors[device.gpu_class] for device in left
-        if device.gpu_class in floors and _suits(wanted, device)
+        if device.gpu_class in floors and suits(wanted, device)
     ]  # fmt: skip
     return floor + max(rates) * wanted.gpus if wanted.gpus and rates else 0
-
-
-def part_of(listed: int, percent: int) -> int:
-    """Return a share of a price, rounded up."""
-    return -(-listed * percent // PERCENT)
-
-
-def _suits(wanted: Resources, device: Device) -> bool:
-    is_of_class = wanted.gpu_class in {"", device.gpu_class}
-    return is_of_class and nominal_vram(device.vram_mib) >= wanted.vram_mib

@@ -59,7 +59,7 @@ def ask_of(listed: int, floor_percent: int, load: int) -> int:
     """
     assert 0 <= floor_percent <= PERCENT
     assert 0 <= load <= PPM
-    floor = -(-listed * floor_percent // PERCENT)
+    floor = part_of(listed, floor_percent)
     return floor + (listed - floor) * load // PPM
 
 
@@ -68,7 +68,12 @@ def raised_ask(ask: int, listed: int) -> int:
 
     A list price is public: there is nothing to read.
     """
-    return min(-(-ask * (PERCENT + ABORT_PERCENT) // PERCENT), listed)
+    return min(part_of(ask, PERCENT + ABORT_PERCENT), listed)
+
+
+def part_of(price: int, percent: int) -> int:
+    """Return a share of a price, rounded up."""
+    return -(-price * percent // PERCENT)
 
 
 def cap_of(

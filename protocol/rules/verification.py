@@ -74,8 +74,9 @@ class OpenedBid:
         return score_of(reveal.message.bid.ask, self._weight_of(reveal))
 
     def _weight_of(self, reveal: Signed[BidReveal]) -> int:
-        weights = weights_of(self.commit_set.message) if self.commit_set else {}
-        weight = weights[_commitment_in(reveal)] if weights else PPM
+        weight = PPM
+        if self.commit_set:
+            weight = weights_of(self.commit_set.message)[_commitment_in(reveal)]
         return weight_with_start(weight, reveal.message.bid, self.call.message)
 
 

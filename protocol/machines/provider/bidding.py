@@ -17,8 +17,8 @@ from protocol.machines.table import NOTHING, Groups, Transitions, pairs
 from protocol.rules.capacity import Capacity, slots_in
 from protocol.rules.commitment import commitment_of
 from protocol.rules.fraud import Fraud, prove
-from protocol.rules.owner_rules import least_ask, part_of
-from protocol.rules.pricing import ask_of, list_rate, load_of, raised_ask
+from protocol.rules.owner_rules import least_ask
+from protocol.rules.pricing import ask_of, list_rate, load_of, part_of, raised_ask
 from protocol.rules.standing import is_suspect
 from protocol.rules.start_promise import promise_of
 from protocol.rules.verification import (
@@ -135,9 +135,10 @@ def answer_call(event: Signed[Call], left: Capacity, free_ms: int, context: Cont
     policy = context.policy
     listed = list_rate(policy.prices, call.resources)
     ask = ask_of(listed, policy.floor_percent, load_of(policy.capacity, left))
-    floor = part_of(list_rate(policy.prices, replace(call.resources, gpus=0)), policy.floor_percent)
-    least = least_ask(policy.rules, call.resources, left.devices, floor)
-    ask = max(ask, min(least, listed))
+    if policy.rules.gpu_floors:
+        rest = list_rate(policy.prices, replace(call.resources, gpus=0))
+        floor = part_of(rest, policy.floor_percent)
+        ask = max(ask, min(least_ask(policy.rules, call.resources, left.devices, floor), listed))
     if is_suspect(context.standing_of(event.signer), context.now_ms):
         ask = raised_ask(ask, listed)
     slots = slots_in(left, call.resources, SLOTS_MAX)

@@ -4,13 +4,16 @@ Spec: specs/discovery.md#capability-record.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from protocol.values.egress import Level
 from protocol.values.ids import PeerId
 from protocol.values.isolation import Isolation
 from protocol.values.limits import RECORD_TTL_MS_MAX
 from protocol.wire.schema import RATE, Bytes, Flag, Int, Key, Many, Record, Text
+
+IMAGES_MAX: Final = 8
+"""The most images, and the most layers, that a record names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,13 @@ class CapabilityRecord:
     gpus: Annotated[tuple[GpuGroup, ...], Key(10), Many(Record(GpuGroup), 8)] = ()
     drivers: Annotated[tuple[str, ...], Key(11), Many(Text(32, 1), 4)] = ()
     prices: Annotated[Prices, Key(12), Record(Prices)] = Prices()
-    images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), 8)] = ()
+    images: Annotated[tuple[bytes, ...], Key(13), Many(Bytes(8, 8), IMAGES_MAX)] = ()
     """The first 8 bytes of the digests of images that the node already has."""
     agent: Annotated[str, Key(14), Text(32)] = ""
     soft_limits: Annotated[tuple[str, ...], Key(15), Many(Text(16, 1), 4)] = ()
     """Job limits that the kernel does not enforce: `memory`, `pids`, `cpu`."""
     isolation: Annotated[int, Key(16), Int(1, 255)] = Isolation.CONTAINER.value
-    layers: Annotated[tuple[bytes, ...], Key(20), Many(Bytes(8, 8), 8)] = ()
+    layers: Annotated[tuple[bytes, ...], Key(20), Many(Bytes(8, 8), IMAGES_MAX)] = ()
     """The first bytes of the digests of the largest layers that the node has stored."""
     egress: Annotated[int, Key(18), Int(0, Level.ANY)] = Level.NONE.value
     """How far jobs may reach: 0 nowhere, 1 to names that the owner lists, 2 to any."""

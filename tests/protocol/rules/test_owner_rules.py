@@ -3,7 +3,8 @@
 import pytest
 
 from protocol.rules.capacity import Device
-from protocol.rules.owner_rules import OwnerRules, image_objection, least_ask, objection, part_of
+from protocol.rules.owner_rules import OwnerRules, image_objection, least_ask, objection
+from protocol.rules.pricing import part_of
 from protocol.values.ids import Digest
 from protocol.wire.job import Resources
 from tests.strategies import SIGNERS
