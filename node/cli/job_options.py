@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from node.cli.quantities import Duration, HourlyPrice, Names, RoundTrip, Size
-from protocol.values.isolation import Isolation
+from protocol.values.isolation import TIERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -109,7 +109,7 @@ JOB_OPTIONS: Final = (
     click.option("--region", help="Only providers of this region, such as europe; default any."),
     click.option(
         "--isolation",
-        type=click.Choice([tier.name.lower() for tier in Isolation]),
+        type=click.Choice(TIERS),
         help="The weakest sandbox that will do; default container.",
     ),
     click.option(

@@ -82,8 +82,9 @@ async def prepare(context: ExecutionContext, effect: Prepare, inbox: Inbox) -> N
         await trio.sleep(PAUSE_S * 2**attempt)
     await _give_image(context, effect.workload)
     await input_files(context, effect.workload)
-    if context.meter.preparation != before:
-        inbox.give(PreparationMeasured(context.meter.preparation))
+    after = context.meter.preparation
+    if after != before:
+        inbox.give(PreparationMeasured(after))
 
 
 async def _give_image(context: ExecutionContext, workload: Workload) -> None:

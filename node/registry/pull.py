@@ -28,6 +28,7 @@ from node.data.manifest import (
     parse_index,
     parse_manifest,
 )
+from node.data.unpack import write_all
 from node.registry.client import RegistryClient
 from node.registry.errors import PlatformMismatch, RegistryLied
 from node.registry.reference import Reference
@@ -217,9 +218,7 @@ class _Part:
 
     def append(self, data: bytes) -> None:
         with full_disk_as_storage_full(self._path.parent):
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
+            write_all(self._file.fileno(), data)
         self._hash.update(data)
         self.size += len(data)
 

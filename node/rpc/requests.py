@@ -17,7 +17,7 @@ from protocol.rules.query import parse
 from protocol.values.egress import expanded
 from protocol.values.errors import InvalidRequest
 from protocol.values.ids import Digest
-from protocol.values.isolation import Isolation, isolation_name
+from protocol.values.isolation import TIERS
 from protocol.values.units import rate_of_hourly
 from protocol.wire.job import (
     ARRAY_ID_BYTES,
@@ -49,7 +49,6 @@ OUTPUT_MIB, LOG_MIB = 256, 16
 """Default limits of outputs in memory, and of the log, for a job with a large disk."""
 INDICES: Final = re.compile(r"(\d{1,10})(?:-(\d{1,10})(?::([1-9]\d{0,9}))?)?")
 LIMIT: Final = re.compile(r"[1-9]\d{0,4}")
-TIERS: Final = tuple(isolation_name(tier) for tier in Isolation)
 FAULTS_MAX: Final = 10
 ARRAY_BYTES_MAX: Final = 64 * 2**20
 """Each job of an array is stored whole."""

@@ -1,4 +1,4 @@
-"""The interface between API and daemon: seven objects with these methods.
+"""The interface between API and daemon: eight objects with these methods.
 
 Every method may raise a `NodeError`; the API answers with its code and its one line of text.
 `reference` is a job id in hex, or a prefix of at least 6 digits that fits one job.
